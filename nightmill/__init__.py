@@ -1,0 +1,3 @@
+"""Workflow-orchestrated batch processing for astronomical survey operations."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""What files exist, what they are, and where their copies are."""

@@ -1,0 +1,1 @@
+"""YAML becomes model objects here, once."""

@@ -1,0 +1,1 @@
+"""One job on one machine, from its order to its journal."""

@@ -1,0 +1,1 @@
+"""Chooses the inputs and names the outputs of every job."""

@@ -1,0 +1,1 @@
+"""What was used, made, measured and logged: from journals to rows, and back."""

@@ -1,0 +1,1 @@
+"""Thin Prefect tasks that join planning, execution, stagers and provenance."""

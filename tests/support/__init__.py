@@ -1,0 +1,1 @@
+"""What tests share: servers, marks, and the list of requirements."""
