@@ -1,0 +1,60 @@
+# make install       a virtual environment in .venv with nightmill in it
+# make demo          the whole thing on an embedded default, in a few minutes
+# make test          every test, on SQLite and on a real PostgreSQL where its programs are installed
+# make check         style, types and layering
+# make bench         the headline figures, each beside its floor
+# make requirements  one line a requirement: proven by which test, or open
+#
+# PYTHON=python3.13 chooses another interpreter for a new .venv; PYTEST_ARGS="-n 2 tests/backbone" narrows a test run.
+
+PYTHON ?= $(firstword $(shell command -v python3.11 python3))
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
+SOURCES = $(wildcard $(shell git ls-files -- '*.py' '*.yaml' '*.toml'))
+
+.PHONY: install demo test check bench requirements clean
+.DELETE_ON_ERROR:
+
+install: $(VENV)/.installed
+
+demo: $(VENV)/.installed-examples
+	$(BIN)/nightmill demo
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks
+
+requirements: .requirements.json
+	@$(BIN)/python -m tests.support.requirements
+
+# A failed test proves nothing; the others still do.
+.requirements.json: $(VENV)/.installed-test $(SOURCES)
+	-@$(BIN)/python -m pytest >&2
+
+# Each stamp is younger than what it was installed from, so that a second call does nothing.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) .
+	@touch $@
+
+$(VENV)/.installed-examples: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) '.[examples]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) '.[postgres,examples,test,dev]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-examples
+
+clean:
+	rm -rf $(VENV) .requirements.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
