@@ -1,0 +1,197 @@
+"""One database: its engine, its transactions, its migrations.
+
+Reading and writing are separate doors. A writing transaction on SQLite begins IMMEDIATE, because one that reads first
+and writes then fails at once when another writes, whatever the timeout; it is tried again while the database is
+locked. No file is touched inside of one.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from importlib.resources import files
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.orm import Session
+
+from nightmill.errors import DatabaseAway, RequestRefused
+
+Result = TypeVar("Result")
+
+BUSY_SECONDS: Final = 30.0
+"""How long a writing transaction waits for another to end before it is tried again."""
+WRITE_TRIES: Final = 4
+
+_AWAY = re.compile(
+    r"locked|busy|connect|server closed|shutting down|starting up|terminat|disk i/o|unable to open",
+    re.IGNORECASE,
+)
+
+
+class Database:
+    """The backbone's database.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL: ``sqlite:////path/file.db`` or ``postgresql+psycopg://...``.
+    busy_seconds
+        How long SQLite waits for a lock.
+    """
+
+    def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
+        self.url = url
+        self.busy_seconds = busy_seconds
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is SQLite (and not PostgreSQL)."""
+        return make_url(self.url).get_backend_name() == "sqlite"
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine, made at first use."""
+        if not self.is_sqlite:
+            return create_engine(self.url, pool_pre_ping=True, pool_size=4)
+        engine = create_engine(self.url, connect_args={"timeout": self.busy_seconds})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    def close(self) -> None:
+        """Close every connection; the next use opens new ones."""
+        if "engine" in self.__dict__:
+            self.engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Give a session that sees one state of the database and writes nothing.
+
+        Raises
+        ------
+        DatabaseAway
+            Where the database cannot be reached.
+        """
+        with _translated(self.url), Session(self.engine, expire_on_commit=False) as session:
+            yield session
+            session.rollback()
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """Give a session whose work is committed as a whole when the block ends, and undone when it raises.
+
+        Raises
+        ------
+        DatabaseAway
+            Where the database cannot be reached or stayed locked; nothing was written.
+        """
+        options = {"write": True}
+        with (
+            _translated(self.url),
+            self.engine.connect().execution_options(**options) as connection,
+            Session(connection, expire_on_commit=False) as session,
+        ):
+            yield session
+            session.commit()
+
+    def write(self, work: Callable[[Session], Result]) -> Result:
+        """Run ``work(session)`` in a writing transaction, again from the start where a lock or a lost race ended it.
+
+        Raises
+        ------
+        DatabaseAway
+            Where the database cannot be reached or stayed locked; nothing was written.
+        """
+        for number in range(1, WRITE_TRIES + 1):
+            try:
+                with self.writing() as session:
+                    return work(session)
+            except DatabaseAway:
+                if number == WRITE_TRIES:
+                    raise
+                time.sleep(0.1 * 2**number)
+        raise AssertionError("unreachable")
+
+    def create(self) -> None:
+        """Bring the schema to the newest revision; an empty database gets all of it."""
+        from alembic import command
+
+        with _translated(self.url), self.engine.connect() as connection:
+            command.upgrade(self._alembic(connection), "head")
+
+    def check_revision(self) -> None:
+        """Make sure that the schema is the one that this program knows.
+
+        Raises
+        ------
+        RequestRefused
+            Where it is older, newer, or not there.
+        """
+        from alembic.migration import MigrationContext
+        from alembic.script import ScriptDirectory
+
+        with _translated(self.url), self.engine.connect() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+            wanted = ScriptDirectory.from_config(self._alembic(connection)).get_current_head()
+        if found != wanted:
+            raise RequestRefused(
+                f"the database {safe_url(self.url)} has schema revision {found or 'none'}, this program needs {wanted}",
+                remedy="run 'nightmill init' in the site's folder to bring it up to date",
+            )
+
+    def _alembic(self, connection: Connection) -> Any:
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(files("nightmill.backbone") / "migrations"))
+        config.attributes["connection"] = connection
+        return config
+
+
+def safe_url(url: str) -> str:
+    """Write a database URL without its password."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether a database error says that the database is away or locked, and not that the request is wrong."""
+    return isinstance(error, OperationalError) or (
+        isinstance(error, DBAPIError) and (error.connection_invalidated or bool(_AWAY.search(str(error.orig))))
+    )
+
+
+@contextmanager
+def _translated(url: str) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        if not is_away(error):
+            raise
+        raise DatabaseAway(
+            f"the database {safe_url(url)} cannot be used now: {str(error.orig).strip()}",
+            remedy="try again when it is back; nothing was written",
+        ) from error
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # SQLAlchemy's begin event opens every transaction
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA cache_size=-65536")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    write = connection.get_execution_options().get("write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+__all__ = ["BUSY_SECONDS", "Database", "is_away", "safe_url"]

@@ -1,0 +1,56 @@
+"""The tables of the backbone.
+
+What exists is in ``file``, where it is in ``replica``, what it is for in ``calibration``; what was to be done in
+``campaign``, ``plan`` and ``job``; what was done in ``attempt``, ``execution`` and the two relations ``input_use``
+(used) and ``generation`` (was_generated_by). Rows of files appear in the transaction that makes them whole and never before.
+"""
+
+from __future__ import annotations
+
+from nightmill.backbone.schema.base import NAMING, Base, UtcDateTime
+from nightmill.backbone.schema.files import (
+    AuditRow,
+    CalibrationRow,
+    FileRow,
+    RefusalRow,
+    ReplicaRow,
+    StoreRow,
+)
+from nightmill.backbone.schema.work import (
+    AttemptRow,
+    CampaignRow,
+    DeliveryRow,
+    ExecutionRow,
+    GenerationRow,
+    InputUseRow,
+    JobRow,
+    LeaseRow,
+    PlannedInputRow,
+    PlanRow,
+    SliceRow,
+    SoftwareRow,
+)
+
+__all__ = [
+    "NAMING",
+    "AttemptRow",
+    "AuditRow",
+    "Base",
+    "CalibrationRow",
+    "CampaignRow",
+    "DeliveryRow",
+    "ExecutionRow",
+    "FileRow",
+    "GenerationRow",
+    "InputUseRow",
+    "JobRow",
+    "LeaseRow",
+    "PlanRow",
+    "PlannedInputRow",
+    "RefusalRow",
+    "ReplicaRow",
+    "SliceRow",
+    "SoftwareRow",
+    "StoreRow",
+    "UtcDateTime",
+]

@@ -1,0 +1,133 @@
+"""Tables of what exists: files, their copies, their roles, and what was refused."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from nightmill.backbone.schema.base import Base, Json, Key, one_of
+from nightmill.model.fate import Maturity, Origin
+
+
+class StoreRow(Base):
+    """A place for files."""
+
+    __tablename__ = "store"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    url: Mapped[str]
+    kind: Mapped[str]
+
+
+class FileRow(Base):
+    """A logical file: what it is, wherever its copies are. Never changed once it is there."""
+
+    __tablename__ = "file"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    name: Mapped[str]
+    compression: Mapped[str] = mapped_column(String(16), default="")
+    type: Mapped[str]
+    origin: Mapped[str] = mapped_column(String(8))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    instrument: Mapped[str | None]
+    night: Mapped[int | None]
+    exposure: Mapped[int | None] = mapped_column(BigInteger)
+    detector: Mapped[int | None]
+    band: Mapped[str | None]
+    tile: Mapped[str | None]
+    run: Mapped[str | None]
+    begins_at: Mapped[datetime | None]
+    ends_at: Mapped[datetime | None]
+    attributes: Mapped[dict[str, Any]] = mapped_column("metadata", Json, default=dict)
+    original_name: Mapped[str | None]
+    provenance: Mapped[str | None]
+    """What the person who brought it says about where it comes from (origin manual)."""
+    attempt_id: Mapped[int | None] = mapped_column(ForeignKey("attempt.id"))
+    """The attempt that made it (origin batch)."""
+    registered_at: Mapped[datetime]
+    registered_by: Mapped[str]
+    __table_args__ = (
+        UniqueConstraint("name", "compression"),
+        one_of("origin", Origin, "origin"),
+        CheckConstraint("origin <> 'manual' OR provenance <> ''", name="manual_has_provenance"),
+        CheckConstraint("(origin = 'batch') = (attempt_id IS NOT NULL)", name="batch_has_attempt"),
+        Index(None, "type", "night", "detector"),
+        Index(None, "exposure", "detector"),
+        Index(None, "night"),
+        Index(None, "begins_at"),
+        Index(None, "sha256"),
+        Index(None, "attempt_id"),
+    )
+
+
+class ReplicaRow(Base):
+    """One copy of a file."""
+
+    __tablename__ = "replica"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    file_id: Mapped[int] = mapped_column(ForeignKey("file.id"))
+    store_id: Mapped[int] = mapped_column(ForeignKey("store.id"))
+    path: Mapped[str]
+    state: Mapped[str] = mapped_column(String(16), default="present")
+    verified_at: Mapped[datetime]
+    __table_args__ = (
+        UniqueConstraint("store_id", "path"),
+        UniqueConstraint("file_id", "store_id"),
+        CheckConstraint("state IN ('present', 'missing', 'corrupt')", name="state"),
+    )
+
+
+class RefusalRow(Base):
+    """A file that was not taken in, and why."""
+
+    __tablename__ = "refusal"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    at: Mapped[datetime]
+    who: Mapped[str]
+    path: Mapped[str]
+    type: Mapped[str]
+    origin: Mapped[str] = mapped_column(String(8))
+    reason: Mapped[str] = mapped_column(String(40))
+    message: Mapped[str]
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    __table_args__ = (Index(None, "reason", "at"), Index(None, "path"))
+
+
+class CalibrationRow(Base):
+    """A file's role as calibration; append-only: the latest row of a file in a set is what holds."""
+
+    __tablename__ = "calibration"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    file_id: Mapped[int] = mapped_column(ForeignKey("file.id"))
+    set_name: Mapped[str]
+    valid_from: Mapped[datetime]
+    valid_until: Mapped[datetime]
+    maturity: Mapped[str] = mapped_column(String(16))
+    at: Mapped[datetime]
+    who: Mapped[str]
+    why: Mapped[str]
+    __table_args__ = (
+        one_of("maturity", Maturity, "maturity"),
+        CheckConstraint("valid_from <= valid_until", name="validity"),
+        Index(None, "set_name", "file_id"),
+        Index(None, "file_id"),
+    )
+
+
+class AuditRow(Base):
+    """What an operator did: who, when, what, why."""
+
+    __tablename__ = "audit"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    at: Mapped[datetime]
+    who: Mapped[str]
+    verb: Mapped[str]
+    subject: Mapped[str]
+    why: Mapped[str] = mapped_column(default="")
+    detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    __table_args__ = (Index(None, "subject", "at"),)

@@ -1,0 +1,230 @@
+"""Tables of what was to be done and what was: campaigns to executions, and the relations between runs and files."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from nightmill.backbone.schema.base import Base, Key, one_of
+from nightmill.model.fate import AttemptState, Fate, JobState
+
+
+class CampaignRow(Base):
+    """A named processing effort, as it was submitted."""
+
+    __tablename__ = "campaign"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    pipeline: Mapped[str]
+    pipeline_version: Mapped[str]
+    definition: Mapped[dict[str, Any]]
+    """The merged campaign with the origin of each value that was set."""
+    sha256: Mapped[str] = mapped_column(String(64))
+    submitted_at: Mapped[datetime]
+    submitted_by: Mapped[str]
+    flow_run_id: Mapped[str | None]
+    """The Prefect flow run that conducts it, or did last."""
+
+
+class PlanRow(Base):
+    """The sealed plan of one stage: what is common to its jobs. A stage that is planned again gets another."""
+
+    __tablename__ = "plan"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"))
+    stage: Mapped[str]
+    position: Mapped[int]
+    """Of the stage in its pipeline, from 0."""
+    revision: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64))
+    watermark: Mapped[int] = mapped_column(BigInteger)
+    """The highest file ID that the plan could see."""
+    common: Mapped[dict[str, Any]]
+    sealed_at: Mapped[datetime]
+    __table_args__ = (UniqueConstraint("campaign_id", "stage", "revision"),)
+
+
+class SliceRow(Base):
+    """At most a thousand jobs of a stage that one Prefect flow run conducts."""
+
+    __tablename__ = "slice"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    plan_id: Mapped[int] = mapped_column(ForeignKey("plan.id"))
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"))
+    stage: Mapped[str]
+    number: Mapped[int]
+    flow_run_id: Mapped[str | None]
+    __table_args__ = (UniqueConstraint("campaign_id", "stage", "number"),)
+
+
+class JobRow(Base):
+    """One unit of one stage of one campaign."""
+
+    __tablename__ = "job"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"))
+    plan_id: Mapped[int] = mapped_column(ForeignKey("plan.id"))
+    slice_id: Mapped[int] = mapped_column(ForeignKey("slice.id"))
+    stage: Mapped[str]
+    unit: Mapped[str]
+    detail: Mapped[dict[str, Any]]
+    """What differs from the plan's common part: data ID, inputs, and data ID of the outputs."""
+    state: Mapped[str] = mapped_column(String(16), default=JobState.PLANNED.value)
+    attempts: Mapped[int] = mapped_column(default=0)
+    """Number of the last attempt that was issued."""
+    stale: Mapped[bool] = mapped_column(default=False)
+    """A later success upstream would give it other inputs than those it was planned with."""
+    __table_args__ = (
+        UniqueConstraint("campaign_id", "stage", "unit"),
+        one_of("state", JobState, "state"),
+        Index(None, "slice_id", "state"),
+        Index(None, "campaign_id", "state"),
+    )
+
+
+class LeaseRow(Base):
+    """A process that may issue attempts; free at once when the process is dead."""
+
+    __tablename__ = "lease"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    host: Mapped[str]
+    boot_id: Mapped[str]
+    pid: Mapped[int]
+    started_at: Mapped[float]
+    flow_run_id: Mapped[str | None]
+    taken_at: Mapped[datetime]
+    released_at: Mapped[datetime | None]
+
+
+class AttemptRow(Base):
+    """One numbered try at a job; never used again, never overwritten."""
+
+    __tablename__ = "attempt"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"))
+    plan_id: Mapped[int] = mapped_column(ForeignKey("plan.id"))
+    lease_id: Mapped[int | None] = mapped_column(ForeignKey("lease.id"))
+    number: Mapped[int]
+    state: Mapped[str] = mapped_column(String(16))
+    fate: Mapped[str | None] = mapped_column(String(24))
+    failed_step: Mapped[str | None]
+    evidence: Mapped[str | None]
+    order_sha256: Mapped[str] = mapped_column(String(64))
+    host: Mapped[str | None]
+    issued_at: Mapped[datetime]
+    began_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    adopted: Mapped[bool] = mapped_column(default=False)
+    result: Mapped[bool] = mapped_column(default=False)
+    """Whether it is the attempt of its job that counts; one that published without is superseded."""
+    __table_args__ = (
+        UniqueConstraint("job_id", "number"),
+        one_of("state", AttemptState, "state"),
+        one_of("fate", Fate, "fate"),
+        CheckConstraint("NOT result OR state = 'published'", name="result_is_published"),
+        Index(
+            "uq_attempt_result",
+            "job_id",
+            unique=True,
+            sqlite_where=text("result"),
+            postgresql_where=text("result"),
+        ),
+        Index(None, "state"),
+        Index(None, "lease_id"),
+    )
+
+
+class PlannedInputRow(Base):
+    """What an attempt's order says a step shall read, and the rule that chose it; written at issue."""
+
+    __tablename__ = "planned_input"
+    attempt_id: Mapped[int] = mapped_column(ForeignKey("attempt.id"), primary_key=True)
+    step: Mapped[str] = mapped_column(primary_key=True)
+    role: Mapped[str] = mapped_column(primary_key=True)
+    file_id: Mapped[int] = mapped_column(ForeignKey("file.id"), primary_key=True)
+    rule: Mapped[str]
+    """Why this file, as ``nearest in set ccd: 0.4 d before``."""
+    origin: Mapped[str]
+    """The configuration layer that set the rule, as ``campaign (night1.yaml:12)``."""
+    __table_args__ = (Index(None, "file_id"),)
+
+
+class SoftwareRow(Base):
+    """A stack: programs and packages with their versions, once a digest."""
+
+    __tablename__ = "software"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    packages: Mapped[dict[str, Any]]
+
+
+class ExecutionRow(Base):
+    """One run of one step in one attempt: what ran, where, when, with what, at what cost."""
+
+    __tablename__ = "execution"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    attempt_id: Mapped[int] = mapped_column(ForeignKey("attempt.id"))
+    step: Mapped[str]
+    position: Mapped[int]
+    state: Mapped[str] = mapped_column(String(16))
+    argv: Mapped[list[Any]]
+    environment: Mapped[dict[str, Any]]
+    software_id: Mapped[int | None] = mapped_column(ForeignKey("software.id"))
+    host: Mapped[str]
+    began_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    exit_code: Mapped[int | None]
+    signal: Mapped[int | None]
+    wall_seconds: Mapped[float | None]
+    user_seconds: Mapped[float | None]
+    system_seconds: Mapped[float | None]
+    max_rss_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    read_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    written_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    __table_args__ = (
+        UniqueConstraint("attempt_id", "position"),
+        CheckConstraint("state IN ('running', 'succeeded', 'failed', 'lost')", name="state"),
+        Index(None, "step", "host"),
+    )
+
+
+class InputUseRow(Base):
+    """An execution and a file that it was to read: planned, opened, contributed are separate facts; NULL is unknown."""
+
+    __tablename__ = "input_use"
+    execution_id: Mapped[int] = mapped_column(ForeignKey("execution.id"), primary_key=True)
+    file_id: Mapped[int] = mapped_column(ForeignKey("file.id"), primary_key=True)
+    role: Mapped[str]
+    planned: Mapped[bool] = mapped_column(default=True)
+    opened: Mapped[bool | None]
+    contributed: Mapped[bool | None]
+    reason: Mapped[str | None]
+    __table_args__ = (Index(None, "file_id"),)
+
+
+class GenerationRow(Base):
+    """The execution that generated a file; a file has at most one."""
+
+    __tablename__ = "generation"
+    file_id: Mapped[int] = mapped_column(ForeignKey("file.id"), primary_key=True)
+    execution_id: Mapped[int] = mapped_column(ForeignKey("execution.id"))
+    role: Mapped[str]
+    produced_name: Mapped[str | None]
+    """The step's own name for the file, where the job renamed it."""
+    __table_args__ = (Index(None, "execution_id"),)
+
+
+class DeliveryRow(Base):
+    """An output that went to a working area instead of the backbone: where to, not registered as a file."""
+
+    __tablename__ = "delivery"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    attempt_id: Mapped[int] = mapped_column(ForeignKey("attempt.id"))
+    area: Mapped[str]
+    path: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    __table_args__ = (UniqueConstraint("area", "path"), Index(None, "attempt_id"))

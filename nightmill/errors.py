@@ -1,0 +1,236 @@
+"""The errors of nightmill: one tree.
+
+    NightmillError
+    ├── RequestRefused        the request cannot be carried out as it stands; nothing was done        exit code 2
+    │   ├── ConfigError           a YAML file or an override is wrong (file, line, key)
+    │   │   └── ConfigErrors          several of them, in one document
+    │   ├── ExpressionError       a ``where`` expression is wrong (column of the text)
+    │   ├── PlanRefused           a plan has problems; all of them are listed
+    │   ├── UnknownName           a campaign, job, file or store that does not exist (with a guess)
+    │   └── BadName               a file name cannot be made, or is not fit to be one
+    ├── FileRefused           one file cannot be taken in; the others go on
+    │   ├── BadFile               its bytes are not whole, or not of the format
+    │   └── BadMetadata           its header lacks a key, or holds a value that cannot be used
+    ├── JobFailed             one attempt failed; carries its fate and the evidence
+    ├── StoreError            a store could not do what was asked
+    │   ├── NameCollision         the name exists there with other bytes
+    │   ├── StoredFileMissing     the file is not there
+    │   └── StoreFull             no room left
+    └── ServiceError          a service is away: database, Prefect server                             exit code 3
+        ├── DatabaseAway
+        └── ServerAway
+
+Each error says what failed, on what, and what to do next; ``retry_may_help`` says whether the same request may succeed
+later without a change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import ClassVar
+
+
+class NightmillError(Exception):
+    """Anything that nightmill reports on purpose.
+
+    Parameters
+    ----------
+    message
+        What failed, on what.
+    remedy
+        What to do next, as one sentence; appended to the message.
+    """
+
+    exit_code: ClassVar[int] = 2
+    retry_may_help: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        self.message = message
+        self.remedy = remedy
+        super().__init__(f"{message}; {remedy}" if remedy else message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), dict(self.__dict__), self.args))
+
+
+def _rebuild(kind: type[NightmillError], state: dict[str, object], args: tuple[object, ...]) -> NightmillError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class RequestRefused(NightmillError):
+    """The request cannot be carried out as it stands; nothing was done."""
+
+
+class ConfigError(RequestRefused):
+    """A configuration file or an override is wrong.
+
+    Parameters
+    ----------
+    message
+        What is wrong, naming the key.
+    where
+        ``file:line`` (or the override) that holds it.
+    """
+
+    def __init__(self, message: str, *, where: str = "", remedy: str = "") -> None:
+        self.where = where
+        super().__init__(f"{where}: {message}" if where else message, remedy=remedy)
+
+
+class ConfigErrors(ConfigError):
+    """Several things are wrong with one document; all are listed, one a line."""
+
+    def __init__(self, errors: Sequence[ConfigError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("\n".join(str(error) for error in errors))
+
+
+class ExpressionError(RequestRefused):
+    """An expression over files is wrong.
+
+    Parameters
+    ----------
+    text
+        The expression.
+    column
+        Where in it, counted from 0.
+    """
+
+    def __init__(self, message: str, *, text: str, column: int = 0, remedy: str = "") -> None:
+        self.text = text
+        self.column = column
+        super().__init__(f"{message}\n    {text}\n    {' ' * column}^", remedy=remedy)
+
+
+class PlanRefused(RequestRefused):
+    """A plan has problems; every one of them is listed, not the first.
+
+    Parameters
+    ----------
+    problems
+        One sentence a problem.
+    """
+
+    def __init__(self, campaign: str, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        super().__init__(f"campaign {campaign!r} cannot be planned: {count}\n{lines}")
+
+
+class UnknownName(RequestRefused):
+    """A name that stands for nothing here.
+
+    Parameters
+    ----------
+    kind
+        What was looked for: ``"campaign"``, ``"file type"``...
+    name
+        The name as given.
+    known
+        The names that exist, for a guess.
+    """
+
+    def __init__(self, kind: str, name: str, known: Sequence[str] = (), *, remedy: str = "") -> None:
+        super().__init__(f"no {kind} named {name!r}{guess(name, known)}", remedy=remedy)
+
+
+class BadName(RequestRefused):
+    """A file name cannot be made from its template, or is not fit to be a name."""
+
+
+class FileRefused(NightmillError):
+    """One file cannot be taken in; the others go on.
+
+    Attributes
+    ----------
+    reason
+        A stable code, for queries: ``truncated``, ``missing_keyword``...
+    """
+
+    def __init__(self, message: str, *, reason: str, remedy: str = "") -> None:
+        self.reason = reason
+        super().__init__(message, remedy=remedy)
+
+
+class BadFile(FileRefused):
+    """The bytes of a file are not whole, or not of its format."""
+
+
+class BadMetadata(FileRefused):
+    """A header lacks a required key, or holds a value that cannot be used."""
+
+
+class JobFailed(NightmillError):
+    """One attempt at a job failed.
+
+    Parameters
+    ----------
+    message
+        What failed, on what.
+    fate
+        The value of the :class:`nightmill.model.fate.Fate` that it ended with.
+    step
+        The step that failed, or an empty string where none had begun.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, fate: str, step: str = "", remedy: str = "") -> None:
+        self.fate = fate
+        self.step = step
+        super().__init__(message, remedy=remedy)
+
+
+class StoreError(NightmillError):
+    """A store could not do what was asked."""
+
+    exit_code = 3
+    retry_may_help = True
+
+
+class NameCollision(StoreError):
+    """The name exists in the store with other bytes; nothing was overwritten."""
+
+    retry_may_help = False
+
+
+class StoredFileMissing(StoreError):
+    """The file is not in the store."""
+
+    retry_may_help = False
+
+
+class StoreFull(StoreError):
+    """The store has no room left; nothing is visible under the name."""
+
+
+class ServiceError(NightmillError):
+    """A service that the request needs is away."""
+
+    exit_code = 3
+    retry_may_help = True
+
+
+class DatabaseAway(ServiceError):
+    """The database cannot be reached, or stayed locked."""
+
+
+class ServerAway(ServiceError):
+    """The Prefect server cannot be reached."""
+
+
+def guess(name: str, known: Sequence[str]) -> str:
+    """Guess what a mistyped name meant.
+
+    Returns
+    -------
+    str
+        ``" (did you mean 'x'?)"``, or an empty string where nothing known is near.
+    """
+    near = get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

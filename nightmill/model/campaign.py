@@ -1,0 +1,48 @@
+"""Campaigns: a pipeline, what to run it on, and what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from nightmill.model.base import Frozen
+from nightmill.model.pipeline import Parameter, Pipeline
+
+
+class Layer(Frozen):
+    """Where an effective value came from."""
+
+    name: str
+    """``pipeline``, ``campaign``, ``command line``..."""
+    file: str = ""
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.file}:{self.line})" if self.file else self.name
+
+
+class Execution(Frozen):
+    """How the jobs of a campaign are carried out; changes nothing of what they make."""
+
+    engine: str = "threads"
+    threads: int = 0
+    """Jobs at a time in one slice; 0 for one a core."""
+    jobs_per_slice: int = Field(default=1000, ge=1, le=1000)
+    jobs_per_task: int = Field(default=0, ge=0)
+    """1: a Prefect task run per job. More: chunks of so many. 0: chosen from measured run times."""
+
+
+class Campaign(Frozen):
+    """A named processing effort, with every layer merged: what was written, what a flag changed, and the origins."""
+
+    name: str
+    description: str = ""
+    pipeline: Pipeline
+    where: str = ""
+    """An expression over raw and manual files: the selection of the campaign."""
+    parameters: Mapping[str, Parameter] = Field(default_factory=dict)
+    """Effective values: the pipeline's defaults with the campaign's and the command line's on top."""
+    execution: Execution = Execution()
+    origins: Mapping[str, Layer] = Field(default_factory=dict)
+    """Dotted key to the origin of each value that is not a default."""

@@ -1,0 +1,59 @@
+"""Kinds of files: how they are named, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from nightmill.model.base import Frozen
+
+
+class MetadataKey(Frozen):
+    """One thing that is wanted of a file's header, under the name that the catalogue gives it.
+
+    ``keywords`` are tried in their order and the first that is present and not empty counts. A key with ``compute``
+    is derived from the other keys by a named function, as ``"end_of(begins_at, exposure_seconds)"``.
+    """
+
+    keywords: tuple[str, ...] = ()
+    type: Literal["str", "int", "float", "bool", "time"] = "str"
+    required: bool = False
+    hdu: int | str = 0
+    """Number or EXTNAME of the HDU to look in first; the primary header is the fallback."""
+    unit: str = ""
+    """The unit that the catalogue keeps."""
+    keyword_unit: str = ""
+    """The unit that the header has, where it differs."""
+    values: Mapping[str, str | int | float] = Field(default_factory=dict)
+    """Replacements: what a header says (as text) to what the catalogue keeps."""
+    constant: str | int | float | None = None
+    """A value for every file of the type, where no keyword holds one."""
+    compute: str = ""
+
+
+class Checks(Frozen):
+    """What a file of the type must be, beside having its required metadata."""
+
+    min_bytes: int = 1
+    min_hdus: int = 1
+    """Least number of HDUs, the primary one included (FITS only)."""
+    checksum: Literal["if_present", "required", "ignored"] = "if_present"
+    """What to do about CHECKSUM and DATASUM (FITS only)."""
+
+
+class FileType(Frozen):
+    """A kind of file.
+
+    ``template`` makes the name, as ``"{instrument}_{exposure:08d}_{detector:02d}_c{campaign:04d}a{attempt:02d}.fits"``.
+    """
+
+    name: str
+    description: str = ""
+    format: Literal["fits", "any"] = "any"
+    template: str = ""
+    """Empty for a type whose files keep the names that they come with (raw files)."""
+    metadata: Mapping[str, MetadataKey] = Field(default_factory=dict)
+    checks: Checks = Checks()
+    retention: str = "permanent"

@@ -1,0 +1,122 @@
+"""The order of a job: the contract between the plan, which alone knows the catalogue, and the job, which obeys.
+
+An order holds everything that a job may know. It is frozen JSON, versioned, and can be run anywhere that its stores
+can be reached: ``nightmill run ORDER.json``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from pydantic import Field
+
+from nightmill.model.base import Frozen
+from nightmill.model.file_type import FileType
+from nightmill.model.pipeline import Calibration, Parameter, Resources
+from nightmill.model.store import Store
+
+ORDER_VERSION: Final = 1
+
+DimensionValue = str | int
+
+
+class AttemptKey(Frozen):
+    """Which try at which job: unique for ever."""
+
+    campaign: str
+    stage: str
+    unit: str
+    """As :func:`nightmill.model.dimensions.unit_name` writes it."""
+    number: int = Field(ge=1)
+
+    def __str__(self) -> str:
+        return f"{self.campaign}/{self.stage}/{self.unit}/a{self.number:02d}"
+
+    @property
+    def job(self) -> str:
+        """The job's name inside its campaign, as people see it."""
+        return f"{self.stage}/{self.unit}"
+
+
+class OrderInput(Frozen):
+    """One file of the pre-flight list."""
+
+    role: str
+    name: str
+    type: str
+    size_bytes: int
+    sha256: str
+    store: str
+    path: str
+    """Below the store's URL."""
+    data_id: Mapping[str, DimensionValue] = Field(default_factory=dict)
+    rule: str
+    """The rule that chose it, in words, as ``nearest in set ccd-2026: 0.4 d``."""
+
+
+class OrderOutput(Frozen):
+    """A file (or, with ``produces``, files) that a step must make.
+
+    ``names`` are full names, unique for ever; where more than one may come, they are used in the order of the files'
+    own names.
+    """
+
+    role: str
+    type: str
+    names: tuple[str, ...]
+    data_id: Mapping[str, DimensionValue]
+    required: bool = True
+    produces: str = ""
+    min: int = 1
+    store: str = ""
+    """Empty for an intermediate file: known, not kept."""
+    directory: str = ""
+    """Below the store's URL."""
+    calibration: Calibration | None = None
+    valid_from: str = ""
+    valid_until: str = ""
+    """The validity range that the plan worked out, ISO 8601 UTC, where the output becomes a calibration."""
+
+
+class OrderStep(Frozen):
+    """One command, its templates filled in but for ``{python}``.
+
+    Paths in ``argv`` are relative to the step's working folder ``work/``: ``../inputs/NAME``, ``../outputs/NAME`` for
+    what an earlier step made, ``NAME`` for what the step makes.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+    """Names of files, staged or made by earlier steps."""
+    outputs: tuple[OrderOutput, ...] = ()
+    environment: Mapping[str, str] = Field(default_factory=dict)
+    wall_seconds: float = 3600.0
+    software: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+
+
+class JobOrder(Frozen):
+    """Everything that one attempt at a job may know."""
+
+    version: Literal[1] = ORDER_VERSION
+    attempt: AttemptKey
+    data_id: Mapping[str, DimensionValue]
+    pipeline: str
+    pipeline_version: str
+    pipeline_dir: str = ""
+    plan_sha256: str = ""
+    """Digest of the sealed plan that it was rendered from."""
+    parameters: Mapping[str, Parameter] = Field(default_factory=dict)
+    stores: Mapping[str, Store]
+    file_types: Mapping[str, FileType]
+    """The types of its outputs: what the gate checks against."""
+    inputs: tuple[OrderInput, ...]
+    steps: tuple[OrderStep, ...]
+    log_name: str
+    """Unique name of the file that keeps the steps' stdout and stderr."""
+    log_store: str
+    log_directory: str = ""
+    undeclared: Literal["leave", "junk"] = "leave"
+    junk_name: str = ""
+    resources: Resources = Resources()

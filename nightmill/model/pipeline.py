@@ -1,0 +1,148 @@
+"""Pipelines: ordered stages of steps, as an operator writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from nightmill.model.base import Frozen
+
+Parameter = str | int | float | bool
+
+
+class Source(Frozen):
+    """Where a plan may take an input from. Exactly one is set; none means files of origin raw or manual."""
+
+    stage: str = ""
+    """A stage before this one, in the same campaign."""
+    campaigns: tuple[str, ...] = ()
+    """Results of named campaigns."""
+    calibrations: tuple[str, ...] = ()
+    """Named calibration sets, searched in their order."""
+
+
+class Lookup(Frozen):
+    """How a calibration is chosen for a unit: a named strategy and its settings."""
+
+    strategy: Literal["nearest", "valid", "list"]
+    """``nearest`` in time; ``valid`` range that holds the unit's time (the latest wins); explicit ``list``."""
+    max_days: float | None = None
+    """For ``nearest``: how far away in time the calibration may lie."""
+    files: tuple[str, ...] = ()
+    """For ``list``: names of files; the one whose data ID fits the unit is taken."""
+
+
+class Input(Frozen):
+    """An input of a stage: a role, and the files of a type that fill it for a unit."""
+
+    type: str
+    source: Source = Source()
+    where: str = ""
+    """An expression that the files must fulfil."""
+    match: tuple[str, ...] | None = None
+    """Dimensions on which file and unit must agree; by default all of the unit's that the file has a value for."""
+    lookup: Lookup | None = None
+    min: int = 1
+    max: int | None = 1
+    """``null`` for any number. A role with max 1 that finds more files is a problem of the plan."""
+
+
+class Calibration(Frozen):
+    """Makes an output a calibration when its attempt is published."""
+
+    set: str
+    valid_days_before: float = 0.0
+    """The validity range begins so long before the earliest input began."""
+    valid_days_after: float = 0.0
+    """... and ends so long after the latest input ended."""
+    maturity: Literal["draft", "certified"] = "draft"
+
+
+class Output(Frozen):
+    """A declared output of a step: a role, and the file or files of a type that fill it."""
+
+    type: str
+    to: str = "backbone"
+    """Name of a store or working area; ``none`` for an intermediate file, known but not kept."""
+    required: bool = True
+    produces: str = ""
+    """A glob, for a step that insists on names of its own: the job renames after the step and records both."""
+    min: int = 1
+    max: int = 1
+    """More than 1 needs ``{n}`` in the type's template, and ``produces``."""
+    calibration: Calibration | None = None
+
+
+class Step(Frozen):
+    """One command with declared inputs and outputs.
+
+    Items of ``argv`` may hold ``{inputs.ROLE}``, ``{outputs.ROLE}``, ``{parameters.NAME}``, ``{unit.DIMENSION}``,
+    ``{python}`` and ``{pipeline_dir}``; an item that is nothing but ``{inputs.ROLE}`` becomes one item a file.
+    """
+
+    name: str
+    argv: tuple[str, ...] = ()
+    call: str = ""
+    """Instead of ``argv``: ``package.module:function``, called with ``arguments`` in a Python process of its own."""
+    arguments: Mapping[str, str] = Field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    """Roles of the stage's inputs, or of outputs of earlier steps of the stage."""
+    outputs: Mapping[str, Output] = Field(default_factory=dict)
+    environment: Mapping[str, str] = Field(default_factory=dict)
+    wall_seconds: float = 3600.0
+    software: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Programs to the argv that prints their version; asked once a process."""
+
+
+class Resources(Frozen):
+    """What one job of a stage needs."""
+
+    cores: int = 1
+    memory_bytes: int | None = None
+    scratch_bytes: int | None = None
+
+
+class Stage(Frozen):
+    """Steps that are run once per unit."""
+
+    name: str
+    per: tuple[str, ...]
+    """Dimensions that make a unit."""
+    units_from: str = ""
+    """The input role whose files make the units; by default the first without a lookup."""
+    where: str = ""
+    """An expression over the units' files; units that have none left are not made."""
+    inputs: Mapping[str, Input]
+    steps: tuple[Step, ...]
+    resources: Resources = Resources()
+    when: Literal["all", "any"] | int = "all"
+    """How many jobs of the stages it depends on must be done: ``all``, ``any`` (at least one), or a least number."""
+    retries: int = 0
+    """How often a job is tried again by itself, where its fate says that this may help."""
+    undeclared: Literal["leave", "junk"] = "leave"
+    """Files that a step made and did not declare: left in scratch, or kept as an inventoried tarball."""
+
+
+class Pipeline(Frozen):
+    """Ordered stages, with a name and a version."""
+
+    name: str
+    version: str
+    description: str = ""
+    parameters: Mapping[str, Parameter] = Field(default_factory=dict)
+    """Names with their defaults: what a campaign may set."""
+    stages: tuple[Stage, ...]
+    directory: str = ""
+    """Folder of the YAML file; ``{pipeline_dir}`` in argv. Set by the loader."""
+
+    def stage(self, name: str) -> Stage:
+        """Return a stage by its name.
+
+        Raises
+        ------
+        KeyError
+            Where there is none.
+        """
+        return {stage.name: stage for stage in self.stages}[name]

@@ -1,0 +1,99 @@
+"""What the kernel asks of the world: the ports that plug-ins fill."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from nightmill.model.journal import JobReport
+from nightmill.model.order import JobOrder
+
+
+class Stager(Protocol):
+    """Moves bytes between one store and local folders.
+
+    Paths are relative to the store's URL, with ``/`` between their parts. No method ever overwrites a stored file.
+    """
+
+    def fetch(self, path: str, target: Path) -> int:
+        """Copy a stored file to a local path that does not exist yet.
+
+        Never a link into the store: what a step does to its copy must not reach the store.
+
+        Returns
+        -------
+        int
+            Bytes copied.
+
+        Raises
+        ------
+        StoredFileMissing
+            Where the store has no such file.
+        """
+        ...
+
+    def upload(self, source: Path, path: str, *, attempt: str) -> None:
+        """Bring a local file into the store under a temporary name beside ``path``, durable, not yet visible.
+
+        ``attempt`` makes the temporary name its own, so that a later process can find it.
+
+        Raises
+        ------
+        StoreFull
+            Where there is no room; nothing is left behind.
+        """
+        ...
+
+    def reveal(self, path: str, *, attempt: str) -> None:
+        """Give an uploaded file its name: exclusive and atomic.
+
+        Raises
+        ------
+        NameCollision
+            Where the name exists.
+        StoredFileMissing
+            Where nothing was uploaded.
+        """
+        ...
+
+    def discard(self, path: str, *, attempt: str) -> None:
+        """Remove an upload that was not revealed; none there is no error."""
+        ...
+
+    def uploaded(self, path: str, *, attempt: str) -> tuple[int, str] | None:
+        """Return size in bytes and SHA-256 of an upload that was not revealed, or None."""
+        ...
+
+    def size(self, path: str) -> int | None:
+        """Return the size in bytes of a stored file, or None where there is none."""
+        ...
+
+    def sha256(self, path: str) -> str:
+        """Read a stored file and return its SHA-256 as hexadecimal digits.
+
+        Raises
+        ------
+        StoredFileMissing
+            Where the store has no such file.
+        """
+        ...
+
+    def remove(self, path: str) -> None:
+        """Remove a stored file; none there is no error."""
+        ...
+
+    def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Yield path and size in bytes of every stored file below a prefix, uploads that were not revealed left out."""
+        ...
+
+
+class Engine(Protocol):
+    """Carries out many orders."""
+
+    def run(self, orders: Sequence[JobOrder]) -> Iterator[JobReport]:
+        """Carry out the orders and yield a report of each as it ends, in no fixed order.
+
+        A failed job is a report, not an exception.
+        """
+        ...
