@@ -1,1 +1,37 @@
-"""Bytes: between stores and scratch."""
+"""Bytes: between stores and local folders. One module a kind of store; none knows the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import cast
+from urllib.parse import urlsplit
+
+from nightmill.errors import UnknownName
+from nightmill.model.ports import Stager
+from nightmill.model.store import Store
+
+ENTRY_POINT = "nightmill.stagers"
+"""Group of the plug-ins: URL scheme to a class that is made with a :class:`nightmill.model.store.Store`."""
+
+
+def open_stager(store: Store) -> Stager:
+    """Return the stager of a store, chosen by the scheme of its URL (``file`` where it has none).
+
+    Raises
+    ------
+    UnknownName
+        Where no plug-in is installed for the scheme.
+    """
+    scheme = urlsplit(store.url).scheme or "file"
+    known = {point.name: point for point in entry_points(group=ENTRY_POINT)}
+    if scheme not in known:
+        raise UnknownName(
+            "stager", scheme, sorted(known), remedy=f"store {store.name!r} has the URL {store.url!r}; install a plug-in"
+        )
+    return cast(Stager, known[scheme].load()(store))
+
+
+def open_stagers(stores: Mapping[str, Store]) -> dict[str, Stager]:
+    """Return the stager of each store, by the store's name."""
+    return {name: open_stager(store) for name, store in stores.items()}

@@ -95,7 +95,7 @@ class Fate(StrEnum):
     NO_SPACE = "no_space"
     """The scratch or a store had no room (ENOSPC, EDQUOT)."""
     STORE_ERROR = "store_error"
-    """A store could not be read or written, for another reason than those above."""
+    """A store or the scratch could not be read or written, for another reason than those above."""
     CANCELLED = "cancelled"
     """A person ended it."""
     LOST = "lost"

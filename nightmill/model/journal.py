@@ -47,7 +47,7 @@ class MadeFile(Frozen):
     role: str
     type: str
     step: str
-    """Empty for the log and the junk tarball, which belong to the attempt."""
+    """Empty for the log, which belongs to the attempt."""
     size_bytes: int
     sha256: str
     store: str = ""
@@ -72,6 +72,15 @@ class Cost(Frozen):
     """Peak of the tree: the larger of the sampled sum and the largest single process that the kernel reports."""
     read_bytes: int
     written_bytes: int
+
+
+class SoftwareSeen(Frozen):
+    """A software stack, told once a journal before the first step that runs with it."""
+
+    entry: Literal["software"] = "software"
+    sha256: str
+    packages: Mapping[str, str]
+    """Package or program to version."""
 
 
 class _Entry(Frozen):
@@ -102,8 +111,8 @@ class StepBegan(_Entry):
     step: str
     argv: tuple[str, ...]
     pid: int
-    software: Mapping[str, str] = Field(default_factory=dict)
-    """Package or program to version."""
+    software: str
+    """Digest of the stack, whose entry came before."""
 
 
 class StepEnded(_Entry):
@@ -131,6 +140,8 @@ class Publishing(_Entry):
     files: tuple[MadeFile, ...]
     fate: Fate = Fate.PUBLISHED
     """The fate that the attempt has once they stand: an attempt that failed publishes its log too."""
+    step: str = ""
+    evidence: str = ""
 
 
 class Done(_Entry):
@@ -142,11 +153,16 @@ class Done(_Entry):
     step: str = ""
     evidence: str = ""
     """What went wrong, on what, in words, with the last lines of the step's output."""
+    published: tuple[str, ...] = ()
+    """Names of the intent's files that stand in their stores."""
     adopted: bool = False
     """True where the writer died while publishing and another process found every file in place."""
 
 
-Entry = Annotated[Started | Staged | StepBegan | StepEnded | Checked | Publishing | Done, Field(discriminator="entry")]
+AttemptEntry = Started | Staged | StepBegan | StepEnded | Checked | Publishing | Done
+"""An entry that belongs to an attempt."""
+
+Entry = Annotated[SoftwareSeen | AttemptEntry, Field(discriminator="entry")]
 
 ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)
 """Reads an entry: ``ENTRY.validate_json(line)``."""
@@ -162,7 +178,8 @@ class StepReport(Frozen):
     exit_code: int | None = None
     signal: int | None = None
     cost: Cost | None = None
-    software: Mapping[str, str] = Field(default_factory=dict)
+    software: str
+    """Digest of its stack."""
 
 
 class JobReport(Frozen):
@@ -177,7 +194,9 @@ class JobReport(Frozen):
     ended_at: datetime | None = None
     steps: tuple[StepReport, ...] = ()
     intended: tuple[MadeFile, ...] = ()
-    """What the intent named: stands in stores once ``state`` is published or failed."""
+    """What the intent named."""
+    published: tuple[MadeFile, ...] = ()
+    """What of it stands in its store, once the attempt has ended."""
     made: tuple[MadeFile, ...] = ()
     """Everything that passed the gate, intermediate files included."""
     failed_step: str = ""
@@ -200,11 +219,16 @@ def fold(entries: Iterable[Entry]) -> dict[AttemptKey, JobReport]:
     for entry in entries:
         if isinstance(entry, Started):
             reports.setdefault(entry.attempt, _begin(entry))
+        elif isinstance(entry, SoftwareSeen):
             continue
-        report = reports.get(entry.attempt)
-        if report is not None and not report.state.ended:
+        elif (report := reports.get(entry.attempt)) is not None and not report.state.ended:
             reports[entry.attempt] = report.model_copy(update=_change(report, entry))
     return reports
+
+
+def stacks(entries: Iterable[Entry]) -> dict[str, Mapping[str, str]]:
+    """Return the software stacks that entries tell of, by their digests."""
+    return {entry.sha256: entry.packages for entry in entries if isinstance(entry, SoftwareSeen)}
 
 
 def _begin(entry: Started) -> JobReport:
@@ -235,7 +259,13 @@ def _change(report: JobReport, entry: Entry) -> dict[str, object]:
         case Checked():
             return {"made": report.made + entry.files}
         case Publishing():
-            return {"state": AttemptState.PUBLISHING, "intended": entry.files, "fate": entry.fate}
+            return {
+                "state": AttemptState.PUBLISHING,
+                "intended": entry.files,
+                "fate": entry.fate,
+                "failed_step": entry.step,
+                "evidence": entry.evidence,
+            }
         case Done():
             return {
                 "state": entry.state,
@@ -243,6 +273,7 @@ def _change(report: JobReport, entry: Entry) -> dict[str, object]:
                 "ended_at": entry.at,
                 "failed_step": entry.step,
                 "evidence": entry.evidence,
+                "published": tuple(file for file in report.intended if file.name in entry.published),
                 "adopted": entry.adopted,
             }
         case _:

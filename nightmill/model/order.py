@@ -7,6 +7,7 @@ can be reached: ``nightmill run ORDER.json``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final, Literal
 
 from pydantic import Field
@@ -102,6 +103,9 @@ class JobOrder(Frozen):
     version: Literal[1] = ORDER_VERSION
     attempt: AttemptKey
     data_id: Mapping[str, DimensionValue]
+    begins_at: datetime | None = None
+    ends_at: datetime | None = None
+    """When the unit's files began and ended, UTC: the times of outputs whose headers tell none."""
     pipeline: str
     pipeline_version: str
     pipeline_dir: str = ""
@@ -117,6 +121,4 @@ class JobOrder(Frozen):
     """Unique name of the file that keeps the steps' stdout and stderr."""
     log_store: str
     log_directory: str = ""
-    undeclared: Literal["leave", "junk"] = "leave"
-    junk_name: str = ""
     resources: Resources = Resources()

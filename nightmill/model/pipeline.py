@@ -121,8 +121,6 @@ class Stage(Frozen):
     """How many jobs of the stages it depends on must be done: ``all``, ``any`` (at least one), or a least number."""
     retries: int = 0
     """How often a job is tried again by itself, where its fate says that this may help."""
-    undeclared: Literal["leave", "junk"] = "leave"
-    """Files that a step made and did not declare: left in scratch, or kept as an inventoried tarball."""
 
 
 class Pipeline(Frozen):

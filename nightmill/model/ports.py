@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -55,6 +55,10 @@ class Stager(Protocol):
         StoredFileMissing
             Where nothing was uploaded.
         """
+        ...
+
+    def settle(self, paths: Iterable[str]) -> None:
+        """Make the names of revealed files durable; when it returns, a loss of power does not take them back."""
         ...
 
     def discard(self, path: str, *, attempt: str) -> None:

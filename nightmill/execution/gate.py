@@ -1,0 +1,120 @@
+"""The gate: what a step made must be there, whole and what the plan said. Exit code 0 is not enough."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator, Mapping
+from hashlib import file_digest
+from pathlib import Path
+
+from nightmill.errors import FileRefused, JobFailed
+from nightmill.execution.scratch import Scratch
+from nightmill.files.gate import check_file
+from nightmill.model.fate import Fate
+from nightmill.model.journal import MadeFile
+from nightmill.model.order import JobOrder, OrderOutput, OrderStep
+
+
+def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch) -> list[MadeFile]:
+    """Check every declared output of a step that exited 0, and move what passed to ``outputs/``.
+
+    Returns
+    -------
+    list of MadeFile
+        The files that are there, in the order of the declarations.
+
+    Raises
+    ------
+    JobFailed
+        Where a required output is missing, or one that is there is not what it should be; nothing was moved.
+    """
+    found = [(output, _find(output, scratch.work)) for output in step.outputs]
+    missing = [_lack(output, files) for output, files in found if len(files) < _least(output)]
+    if missing:
+        there = ", ".join(sorted(path.name for path in scratch.work.iterdir())) or "nothing"
+        raise JobFailed(
+            f"step {step.name!r} exited 0 and did not make {'; '.join(missing)} (its folder holds: {there})",
+            fate=Fate.MISSING_OUTPUT,
+            step=step.name,
+            remedy="look at the log; a step must make each required output, or exit with another code than 0",
+        )
+    checked = [
+        (path, _check(order, step, output, path, name))
+        for output, files in found
+        for path, name in _named(step, output, files)
+    ]
+    for path, made in checked:
+        scratch.keep(path, made.name)
+    return [made for _path, made in checked]
+
+
+def _least(output: OrderOutput) -> int:
+    return output.min if output.required else 0
+
+
+def _find(output: OrderOutput, work: Path) -> list[Path]:
+    if output.produces:
+        return sorted(path for path in work.glob(output.produces) if not path.is_dir())
+    path = work / output.names[0]
+    return [path] if path.exists() or path.is_symlink() else []
+
+
+def _lack(output: OrderOutput, files: list[Path]) -> str:
+    if output.produces:
+        return f"{output.role} ({output.type}): {len(files)} of at least {output.min} files {output.produces!r}"
+    return f"{output.role} ({output.type}) {output.names[0]}"
+
+
+def _named(step: OrderStep, output: OrderOutput, files: list[Path]) -> Iterator[tuple[Path, str]]:
+    if len(files) > len(output.names):
+        raise JobFailed(
+            f"step {step.name!r} made {len(files)} files {output.produces!r} for {output.role}, at most"
+            f" {len(output.names)} are declared",
+            fate=Fate.BAD_OUTPUT,
+            step=step.name,
+            remedy="raise the output's 'max' in the pipeline",
+        )
+    yield from zip(files, output.names, strict=False)
+
+
+def _check(order: JobOrder, step: OrderStep, output: OrderOutput, path: Path, name: str) -> MadeFile:
+    try:
+        facts = path.lstat()
+        if not stat.S_ISREG(facts.st_mode) or facts.st_nlink > 1:
+            kind = "a symbolic link" if stat.S_ISLNK(facts.st_mode) else "a link to another file or no regular file"
+            raise _refused(step, output, path.name, f"it is {kind}")
+        file_type = order.file_types[output.type]
+        metadata = check_file(path, file_type)
+        with path.open("rb") as file:
+            digest = file_digest(file, "sha256").hexdigest()
+    except FileRefused as error:
+        raise _refused(step, output, path.name, str(error)) from error
+    _agree(step, output, path.name, metadata.data_id)
+    return MadeFile(
+        name=name,
+        role=output.role,
+        type=output.type,
+        step=step.name,
+        size_bytes=facts.st_size,
+        sha256=digest,
+        store=output.store,
+        path=f"{output.directory}/{name}" if output.store and output.directory else (name if output.store else ""),
+        produced_name=path.name if path.name != name else "",
+        data_id={**metadata.data_id, **output.data_id},
+        metadata=metadata.values,
+        begins_at=metadata.begins_at or order.begins_at,
+        ends_at=metadata.ends_at or order.ends_at,
+    )
+
+
+def _agree(step: OrderStep, output: OrderOutput, name: str, found: Mapping[str, str | int]) -> None:
+    for dimension, value in found.items():
+        planned = output.data_id.get(dimension, value)
+        if planned != value:
+            raise _refused(step, output, name, f"its header says {dimension}={value}, the plan {dimension}={planned}")
+
+
+def _refused(step: OrderStep, output: OrderOutput, name: str, why: str) -> JobFailed:
+    return JobFailed(
+        f"step {step.name!r} made {output.role} ({output.type}) {name}: {why}", fate=Fate.BAD_OUTPUT, step=step.name
+    )

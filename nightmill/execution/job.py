@@ -1,0 +1,305 @@
+"""One attempt at a job on one machine: from an empty scratch to outputs that wait to be published.
+
+The job obeys its order and asks nobody: no database, no catalogue.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import signal
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Final
+
+from nightmill.errors import JobFailed, StoredFileMissing, StoreError, StoreFull
+from nightmill.execution.gate import check_outputs
+from nightmill.execution.journal import JournalWriter
+from nightmill.execution.owner import this_process
+from nightmill.execution.process import Ended, run_process
+from nightmill.execution.scratch import Scratch, token
+from nightmill.execution.software import stack_of
+from nightmill.model.fate import Fate
+from nightmill.model.journal import (
+    AttemptEntry,
+    Checked,
+    Entry,
+    JobReport,
+    MadeFile,
+    SoftwareSeen,
+    Staged,
+    Started,
+    StepBegan,
+    StepEnded,
+    fold,
+)
+from nightmill.model.order import AttemptKey, JobOrder, OrderInput, OrderStep
+from nightmill.model.ports import Stager
+
+Clock = Callable[[], datetime]
+
+EVIDENCE_LINES: Final = 5
+EVIDENCE_BYTES: Final = 4000
+_INHERITED: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+
+
+def utc_now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
+
+
+@dataclass
+class Prepared:
+    """An attempt that ran and whose files wait, uploaded and not yet visible, for their names."""
+
+    order: JobOrder
+    token: str
+    failure: JobFailed | None
+    files: list[MadeFile]
+    """What is to be published: every kept output and the log; the log alone after a failure."""
+    scratch: Scratch | None
+
+
+@dataclass
+class JobContext:
+    """What the jobs of one process share."""
+
+    stagers: Mapping[str, Stager]
+    scratch: Path
+    """Folder for the scratches, on a local disk."""
+    journal: JournalWriter
+    keep_scratch: bool = False
+    now: Clock = utc_now
+    _told: dict[AttemptKey, list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    _stacks: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+    def tell(self, entry: AttemptEntry) -> None:
+        """Append an entry to the journal."""
+        self.journal.append(entry)
+        self._told[entry.attempt].append(entry)
+
+    def report(self, attempt: AttemptKey) -> JobReport:
+        """Fold what was told of an attempt, and forget it."""
+        return fold(self._told.pop(attempt))[attempt]
+
+    def stack(self, argv: tuple[str, ...], step: OrderStep) -> str:
+        """Return the digest of a step's software, which the journal is told once."""
+        key = (argv[0], *(f"{name}={command}" for name, command in step.software.items()))
+        if key not in self._stacks:
+            packages = stack_of(argv, step.software)
+            self._stacks[key] = digest = sha256(repr(sorted(packages.items())).encode()).hexdigest()
+            self.journal.append(SoftwareSeen(sha256=digest, packages=packages))
+        return self._stacks[key]
+
+
+def prepare(order: JobOrder, context: JobContext) -> Prepared:
+    """Run an attempt up to the point where nothing but its publication is missing.
+
+    A failure is part of what is returned; only errors of nightmill itself are raised.
+    """
+    failure: JobFailed | None = None
+    scratch: Scratch | None = None
+    files: list[MadeFile] = []
+    try:
+        scratch = Scratch(context.scratch, order)
+    except OSError as error:
+        failure = _scratch_failed(error)
+    context.tell(Started(attempt=order.attempt, at=context.now(), order=order, host=this_process().host))
+    if scratch is not None:
+        try:
+            files = _run(order, scratch, context)
+        except JobFailed as error:
+            failure = error
+        except OSError as error:
+            failure = _scratch_failed(error)
+        files += _log_of(order, scratch)
+    prepared = Prepared(order, token(order.attempt), failure, files, scratch)
+    _upload(prepared, context)
+    return prepared
+
+
+def _run(order: JobOrder, scratch: Scratch, context: JobContext) -> list[MadeFile]:
+    """Stage in and run every step; return the outputs that are to be kept."""
+    _stage_in(order, scratch, context)
+    made = [file for step in order.steps for file in _run_step(order, step, scratch, context)]
+    return [file for file in made if file.store]
+
+
+def _stage_in(order: JobOrder, scratch: Scratch, context: JobContext) -> None:
+    (scratch.path / "order.json").write_text(order.model_dump_json())
+    total = 0
+    for file in order.inputs:
+        total += _stage_file(file, scratch, context.stagers[file.store], order.stores[file.store].verify == "checksum")
+    context.tell(Staged(attempt=order.attempt, at=context.now(), files=len(order.inputs), size_bytes=total))
+
+
+def _stage_file(file: OrderInput, scratch: Scratch, stager: Stager, verify: bool) -> int:
+    target = scratch.inputs / file.name
+    what = f"input {file.role} ({file.type}) {file.name}"
+    try:
+        size = stager.fetch(file.path, target)
+    except StoredFileMissing as error:
+        raise JobFailed(f"{what} is gone: {error}", fate=Fate.INPUT_MISSING) from error
+    except StoreError as error:
+        raise JobFailed(f"{what} cannot be staged: {error}", fate=Fate.STORE_ERROR) from error
+    if size != file.size_bytes:
+        raise JobFailed(
+            f"{what} has {size} bytes in store {file.store!r}, the catalogue says {file.size_bytes}",
+            fate=Fate.INPUT_CORRUPT,
+            remedy="bring back a good copy of the file",
+        )
+    if verify:
+        with target.open("rb") as staged:
+            digest = file_digest(staged, "sha256").hexdigest()
+        if digest != file.sha256:
+            raise JobFailed(
+                f"{what} has checksum {digest} in store {file.store!r}, the catalogue says {file.sha256}",
+                fate=Fate.INPUT_CORRUPT,
+                remedy="bring back a good copy of the file",
+            )
+    return size
+
+
+def _run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobContext) -> list[MadeFile]:
+    argv = tuple(item.replace("{python}", sys.executable) for item in step.argv)
+    stack = context.stack(argv, step)
+    log = os.open(scratch.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(log, f"== {step.name}: {shlex.join(argv)}\n".encode())
+        start = os.lseek(log, 0, os.SEEK_END)
+
+        def began(pid: int) -> None:
+            context.tell(
+                StepBegan(attempt=order.attempt, at=context.now(), step=step.name, argv=argv, pid=pid, software=stack)
+            )
+
+        try:
+            ended = run_process(
+                argv,
+                directory=scratch.work,
+                environment=_environment(step, scratch),
+                output=log,
+                wall_seconds=step.wall_seconds,
+                began=began,
+            )
+        except OSError as error:
+            raise JobFailed(
+                f"step {step.name!r} cannot be started: {argv[0]!r}: {error.strerror}",
+                fate=Fate.STEP_NOT_STARTED,
+                step=step.name,
+                remedy="is the program installed on this host, and on its PATH?",
+            ) from error
+    finally:
+        os.close(log)
+    context.tell(
+        StepEnded(
+            attempt=order.attempt,
+            at=context.now(),
+            step=step.name,
+            exit_code=ended.exit_code,
+            signal=ended.signal,
+            cost=ended.cost,
+        )
+    )
+    _must_have_succeeded(step, ended, scratch.log, start)
+    made = check_outputs(order, step, scratch)
+    context.tell(Checked(attempt=order.attempt, at=context.now(), step=step.name, files=tuple(made)))
+    scratch.set_aside(step.name)
+    return made
+
+
+def _environment(step: OrderStep, scratch: Scratch) -> dict[str, str]:
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    places = {"HOME": str(scratch.tmp), "TMPDIR": str(scratch.tmp), "TZ": "UTC"}
+    return inherited | places | dict(step.environment)
+
+
+def _must_have_succeeded(step: OrderStep, ended: Ended, log: Path, start: int) -> None:
+    if ended.exit_code == 0 and not ended.timed_out:
+        return
+    if ended.timed_out:
+        fate, what = Fate.WALL_LIMIT, f"ran longer than its {step.wall_seconds:g} s and was ended"
+    elif ended.signal is not None:
+        fate, what = Fate.STEP_KILLED, f"was ended by {signal.Signals(ended.signal).name}"
+    else:
+        fate, what = Fate.STEP_FAILED, f"exited with code {ended.exit_code}"
+    tail = _tail(log, start)
+    raise JobFailed(f"step {step.name!r} {what}{': ' + tail if tail else ''}", fate=fate, step=step.name)
+
+
+def _tail(log: Path, start: int) -> str:
+    """Return the last lines that a step wrote."""
+    with log.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(start, size - EVIDENCE_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    return "\n".join([line for line in lines if line.strip()][-EVIDENCE_LINES:])
+
+
+def _log_of(order: JobOrder, scratch: Scratch) -> list[MadeFile]:
+    if not scratch.log.exists():
+        return []
+    with scratch.log.open("rb") as file:
+        digest = file_digest(file, "sha256").hexdigest()
+        size = os.fstat(file.fileno()).st_size
+    log = MadeFile(
+        name=order.log_name,
+        role="log",
+        type="log",
+        step="",
+        size_bytes=size,
+        sha256=digest,
+        store=order.log_store,
+        path=f"{order.log_directory}/{order.log_name}" if order.log_directory else order.log_name,
+        data_id=order.data_id,
+        begins_at=order.begins_at,
+        ends_at=order.ends_at,
+    )
+    return [log]
+
+
+def _upload(prepared: Prepared, context: JobContext) -> None:
+    """Upload what is to be published; where that fails, the attempt fails and at least its log is tried."""
+    try:
+        for file in prepared.files:
+            _upload_one(prepared, file, context)
+    except StoreError as error:
+        discard(prepared, context)
+        fate = Fate.NO_SPACE if isinstance(error, StoreFull) else Fate.STORE_ERROR
+        prepared.failure = prepared.failure or JobFailed(str(error), fate=fate)
+        prepared.files = [file for file in prepared.files if file.role == "log" and not file.step]
+        try:
+            for file in prepared.files:
+                _upload_one(prepared, file, context)
+        except StoreError:
+            discard(prepared, context)
+            prepared.files = []
+
+
+def _upload_one(prepared: Prepared, file: MadeFile, context: JobContext) -> None:
+    assert prepared.scratch is not None
+    source = prepared.scratch.outputs / file.name if file.step else prepared.scratch.log
+    context.stagers[file.store].upload(source, file.path, attempt=prepared.token)
+
+
+def discard(prepared: Prepared, context: JobContext) -> None:
+    """Remove the uploads of an attempt that were not revealed."""
+    for file in prepared.files:
+        with suppress(StoreError):
+            context.stagers[file.store].discard(file.path, attempt=prepared.token)
+
+
+def _scratch_failed(error: OSError) -> JobFailed:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return JobFailed(
+        f"the scratch cannot be used: {error.filename or 'write'}: {error.strerror}",
+        fate=Fate.NO_SPACE if full else Fate.STORE_ERROR,
+        remedy="make room, then rerun" if full else "mend the scratch disk, then rerun",
+    )

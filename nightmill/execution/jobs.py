@@ -1,0 +1,44 @@
+"""Many jobs, one after another, with their publications grouped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from nightmill.execution.job import JobContext, Prepared, prepare
+from nightmill.execution.publish import publish
+from nightmill.model.journal import JobReport
+from nightmill.model.order import JobOrder
+
+GROUP_JOBS: Final = 32
+GROUP_SECONDS: Final = 0.25
+"""A group is published when it has so many jobs, or when its first job has waited so long."""
+
+
+def run_jobs(orders: Iterable[JobOrder], context: JobContext) -> Iterator[JobReport]:
+    """Carry out orders one after another.
+
+    Trivial jobs are published in groups, which share one durable write of the journal; a job that ran for longer than
+    the group's time is published at once.
+
+    Yields
+    ------
+    JobReport
+        One an order, in their order, once the attempt has ended: published or failed. A failed job is a report.
+    """
+    group: list[Prepared] = []
+    begun = time.monotonic()
+    for order in orders:
+        group.append(prepare(order, context))
+        if len(group) >= GROUP_JOBS or time.monotonic() - begun >= GROUP_SECONDS:
+            yield from _finish(group, context)
+            group, begun = [], time.monotonic()
+    yield from _finish(group, context)
+
+
+def _finish(group: list[Prepared], context: JobContext) -> Iterator[JobReport]:
+    if group:
+        publish(group, context)
+        for prepared in group:
+            yield context.report(prepared.order.attempt)

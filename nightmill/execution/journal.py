@@ -1,0 +1,147 @@
+"""Journal files: written by one process, read by anyone at any time."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self, TypeVar
+
+from pydantic import ValidationError
+
+from nightmill.errors import NightmillError
+from nightmill.execution.owner import this_process
+from nightmill.model.journal import ENTRY, Entry, JournalHeader
+
+
+Parsed = TypeVar("Parsed")
+
+
+class JournalBroken(NightmillError):
+    """A journal file holds something that is no entry, before its last line."""
+
+
+class JournalWriter:
+    """Appends entries to a new journal file in a spool.
+
+    Safe for use by several threads. An entry is in the file when :meth:`append` returns, and on the disk when a later
+    :meth:`sync` has returned.
+
+    Parameters
+    ----------
+    spool
+        Folder that outlives the process: shared storage, never scratch.
+    listener
+        Called with each entry after it was appended.
+    """
+
+    def __init__(self, spool: Path, *, listener: Callable[[Entry], None] | None = None) -> None:
+        self._listener = listener
+        self._lock = threading.Lock()
+        self._unsynced = False
+        owner = this_process()
+        now = datetime.now(UTC)
+        spool.mkdir(parents=True, exist_ok=True)
+        self.path = spool / f"{now:%Y%m%dT%H%M%S%f}-{owner.host}-{owner.pid}.jsonl"
+        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+        self._write(JournalHeader(owner=owner, begun_at=now).model_dump_json())
+        self.sync()
+        _sync_folder(spool)
+
+    def append(self, entry: Entry) -> None:
+        """Append one entry."""
+        line = entry.model_dump_json()
+        with self._lock:
+            self._write(line)
+        if self._listener is not None:
+            self._listener(entry)
+
+    def sync(self) -> None:
+        """Make everything that was appended durable."""
+        with self._lock:
+            if self._unsynced:
+                os.fsync(self._descriptor)
+                self._unsynced = False
+
+    def close(self) -> None:
+        """Make everything durable and close the file."""
+        self.sync()
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _write(self, line: str) -> None:
+        data = (line + "\n").encode()
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+        self._unsynced = True
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What a journal file says so far."""
+
+    path: Path
+    header: JournalHeader | None
+    """None where the writer died before its first line was whole."""
+    entries: tuple[Entry, ...]
+
+
+def read_journal(path: Path) -> Journal:
+    """Read a journal file, which may still grow or may end in half a line.
+
+    Raises
+    ------
+    JournalBroken
+        Where a line before the last is no entry.
+    """
+    whole, _, _torn = path.read_bytes().rpartition(b"\n")
+    lines = whole.split(b"\n") if whole else []
+    if not lines:
+        return Journal(path, None, ())
+    header = _parse(JournalHeader.model_validate_json, path, 1, lines[0])
+    entries = [_parse(ENTRY.validate_json, path, number, line) for number, line in enumerate(lines[1:], start=2)]
+    return Journal(path, header, tuple(entries))
+
+
+def _parse(parse: Callable[[bytes], Parsed], path: Path, number: int, line: bytes) -> Parsed:
+    try:
+        return parse(line)
+    except ValidationError as error:
+        raise JournalBroken(
+            f"{path}:{number}: this is no journal entry: {error.errors()[0]['msg']}",
+            remedy="set the file aside and tell the developers; the jobs that it names can be rerun",
+        ) from error
+
+
+def append_entries(path: Path, entries: list[Entry]) -> None:
+    """Append entries, durably, to a journal whose writer is dead; a torn last line is cut off first."""
+    with path.open("r+b") as file:
+        data = file.read()
+        file.truncate(data.rfind(b"\n") + 1)
+        file.seek(0, os.SEEK_END)
+        for entry in entries:
+            file.write(entry.model_dump_json().encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def journals(spool: Path) -> Iterator[Path]:
+    """Yield the journal files of a spool, oldest first."""
+    if spool.is_dir():
+        yield from sorted(spool.glob("*.jsonl"))
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,89 @@
+"""Publication: the moment at which what an attempt made becomes visible, all of it or none.
+
+The intent is durable before the first name appears. Whoever finds an intent without its end can tell from it what
+belongs to the attempt, and finish or undo: bytes that match the intent are the attempt's own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from nightmill.errors import JobFailed, NameCollision, StoreError, StoreFull
+from nightmill.execution.job import JobContext, Prepared, discard
+from nightmill.model.fate import AttemptState, Fate
+from nightmill.model.journal import Done, MadeFile, Publishing
+from nightmill.model.ports import Stager
+
+
+def publish(group: Sequence[Prepared], context: JobContext) -> None:
+    """Give the files of several attempts their names, with one durable intent for all of them."""
+    for prepared in group:
+        if prepared.files:
+            context.tell(
+                Publishing(
+                    attempt=prepared.order.attempt,
+                    at=context.now(),
+                    files=tuple(prepared.files),
+                    fate=_fate(prepared.failure),
+                    step=prepared.failure.step if prepared.failure else "",
+                    evidence=str(prepared.failure or ""),
+                )
+            )
+    context.journal.sync()
+    for prepared in group:
+        _reveal(prepared, context)
+    settle([file for prepared in group for file in prepared.files], context.stagers)
+    for prepared in group:
+        failure = prepared.failure
+        context.tell(
+            Done(
+                attempt=prepared.order.attempt,
+                at=context.now(),
+                state=AttemptState.PUBLISHED if failure is None else AttemptState.FAILED,
+                fate=_fate(failure),
+                step=failure.step if failure else "",
+                evidence=str(failure or ""),
+                published=tuple(file.name for file in prepared.files),
+            )
+        )
+        if prepared.scratch is not None and not context.keep_scratch:
+            prepared.scratch.remove()
+
+
+def settle(files: Iterable[MadeFile], stagers: Mapping[str, Stager]) -> None:
+    """Make the names of published files durable."""
+    paths = defaultdict(list)
+    for file in files:
+        paths[file.store].append(file.path)
+    for store, named in paths.items():
+        stagers[store].settle(named)
+
+
+def _fate(failure: JobFailed | None) -> Fate:
+    return Fate.PUBLISHED if failure is None else Fate(failure.fate)
+
+
+def _reveal(prepared: Prepared, context: JobContext) -> None:
+    """Reveal every file of an attempt; where one cannot be, take back the others and keep at most the log."""
+    revealed: list[MadeFile] = []
+    try:
+        for file in prepared.files:
+            context.stagers[file.store].reveal(file.path, attempt=prepared.token)
+            revealed.append(file)
+    except StoreError as error:
+        for file in revealed:
+            context.stagers[file.store].remove(file.path)
+        discard(prepared, context)
+        prepared.failure = prepared.failure or JobFailed(str(error), fate=_fate_of(error))
+        prepared.files = []
+
+
+def _fate_of(error: StoreError) -> Fate:
+    match error:
+        case NameCollision():
+            return Fate.NAME_COLLISION
+        case StoreFull():
+            return Fate.NO_SPACE
+        case _:
+            return Fate.STORE_ERROR
