@@ -94,8 +94,9 @@ class JobContext:
         key = (argv[0], *(f"{name}={command}" for name, command in step.software.items()))
         if key not in self._stacks:
             packages = stack_of(argv, step.software)
-            self._stacks[key] = digest = sha256(repr(sorted(packages.items())).encode()).hexdigest()
+            digest = sha256(repr(sorted(packages.items())).encode()).hexdigest()
             self.journal.append(SoftwareSeen(sha256=digest, packages=packages))
+            self._stacks[key] = digest
         return self._stacks[key]
 
 
@@ -135,7 +136,7 @@ def _run(order: JobOrder, scratch: Scratch, context: JobContext) -> list[MadeFil
 def _stage_in(order: JobOrder, scratch: Scratch, context: JobContext) -> None:
     (scratch.path / "order.json").write_text(order.model_dump_json())
     total = 0
-    for file in order.inputs:
+    for file in {file.name: file for file in order.inputs}.values():
         total += _stage_file(file, scratch, context.stagers[file.store], order.stores[file.store].verify == "checksum")
     context.tell(Staged(attempt=order.attempt, at=context.now(), files=len(order.inputs), size_bytes=total))
 

@@ -16,7 +16,6 @@ from nightmill.errors import NightmillError
 from nightmill.execution.owner import this_process
 from nightmill.model.journal import ENTRY, Entry, JournalHeader
 
-
 Parsed = TypeVar("Parsed")
 
 

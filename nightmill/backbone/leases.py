@@ -1,0 +1,52 @@
+"""Leases: which process may carry out the attempts that it issued.
+
+One row a process. A lease needs no renewal: its owner is alive or dead, which the owner's host can tell at once.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from nightmill.backbone.schema import AttemptRow, JobRow, LeaseRow
+from nightmill.model.fate import AttemptState
+from nightmill.model.journal import Owner
+
+
+def take(session: Session, owner: Owner, *, flow_run_id: str | None, now: datetime) -> int:
+    """Give a process a lease of its own and return the lease's ID."""
+    row = LeaseRow(
+        host=owner.host,
+        boot_id=owner.boot_id,
+        pid=owner.pid,
+        started_at=owner.started_at,
+        flow_run_id=flow_run_id,
+        taken_at=now,
+    )
+    session.add(row)
+    session.flush()
+    return row.id
+
+
+def release(session: Session, lease_id: int, *, now: datetime) -> None:
+    """End a lease; nothing can be issued under it any more."""
+    session.execute(update(LeaseRow).where(LeaseRow.id == lease_id).values(released_at=now))
+
+
+def holders(session: Session, *, campaign_id: int | None = None) -> dict[int, Owner]:
+    """Return the owner of each lease under which an attempt is open, by the lease's ID."""
+    open_states = [state.value for state in AttemptState if not state.ended]
+    query = (
+        select(LeaseRow)
+        .distinct()
+        .join(AttemptRow, AttemptRow.lease_id == LeaseRow.id)
+        .where(AttemptRow.state.in_(open_states))
+    )
+    if campaign_id is not None:
+        query = query.join(JobRow, JobRow.id == AttemptRow.job_id).where(JobRow.campaign_id == campaign_id)
+    return {
+        row.id: Owner(host=row.host, boot_id=row.boot_id, pid=row.pid, started_at=row.started_at)
+        for row in session.scalars(query)
+    }
