@@ -7,7 +7,8 @@
     │   ├── ExpressionError       a ``where`` expression is wrong (column of the text)
     │   ├── PlanRefused           a plan has problems; all of them are listed
     │   ├── UnknownName           a campaign, job, file or store that does not exist (with a guess)
-    │   └── BadName               a file name cannot be made, or is not fit to be one
+    │   ├── BadName               a file name cannot be made, or is not fit to be one
+    │   └── NameTaken             names that are to be registered stand in the catalogue already
     ├── FileRefused           one file cannot be taken in; the others go on
     │   ├── BadFile               its bytes are not whole, or not of the format
     │   └── BadMetadata           its header lacks a key, or holds a value that cannot be used
@@ -141,6 +142,28 @@ class UnknownName(RequestRefused):
 
 class BadName(RequestRefused):
     """A file name cannot be made from its template, or is not fit to be a name."""
+
+
+class NameTaken(RequestRefused):
+    """Names that are to be registered stand in the catalogue already; nothing was registered.
+
+    Parameters
+    ----------
+    same
+        The names that are there with the same bytes.
+    other
+        Those that are there with other bytes, or were given twice.
+    """
+
+    def __init__(self, *, same: Sequence[str], other: Sequence[str]) -> None:
+        self.same = tuple(same)
+        self.other = tuple(other)
+        lines = [f"  - {name}: registered already, with the same bytes" for name in same]
+        lines += [f"  - {name}: registered already, with other bytes" for name in other]
+        count = len(lines)
+        super().__init__(
+            f"{count} name{'s are' if count != 1 else ' is'} taken, and names are unique for ever\n" + "\n".join(lines)
+        )
 
 
 class FileRefused(NightmillError):
