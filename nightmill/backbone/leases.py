@@ -5,13 +5,14 @@ One row a process. A lease needs no renewal: its owner is alive or dead, which t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.schema import AttemptRow, JobRow, LeaseRow
-from nightmill.model.fate import AttemptState
+from nightmill.model.fate import AttemptState, Fate, JobState
 from nightmill.model.journal import Owner
 
 
@@ -35,7 +36,7 @@ def release(session: Session, lease_id: int, *, now: datetime) -> None:
     session.execute(update(LeaseRow).where(LeaseRow.id == lease_id).values(released_at=now))
 
 
-def holders(session: Session, *, campaign_id: int | None = None) -> dict[int, Owner]:
+def holders(session: Session, *, slice_id: int | None = None) -> dict[int, Owner]:
     """Return the owner of each lease under which an attempt is open, by the lease's ID."""
     open_states = [state.value for state in AttemptState if not state.ended]
     query = (
@@ -44,9 +45,30 @@ def holders(session: Session, *, campaign_id: int | None = None) -> dict[int, Ow
         .join(AttemptRow, AttemptRow.lease_id == LeaseRow.id)
         .where(AttemptRow.state.in_(open_states))
     )
-    if campaign_id is not None:
-        query = query.join(JobRow, JobRow.id == AttemptRow.job_id).where(JobRow.campaign_id == campaign_id)
+    if slice_id is not None:
+        query = query.join(JobRow, JobRow.id == AttemptRow.job_id).where(JobRow.slice_id == slice_id)
     return {
         row.id: Owner(host=row.host, boot_id=row.boot_id, pid=row.pid, started_at=row.started_at)
         for row in session.scalars(query)
     }
+
+
+def give_up(session: Session, lease_ids: Sequence[int], *, now: datetime) -> int:
+    """End the open attempts of dead leases as lost, and their jobs as failed; return how many attempts."""
+    open_states = [state.value for state in AttemptState if not state.ended]
+    query = (
+        select(AttemptRow.id, AttemptRow.job_id)
+        .where(AttemptRow.lease_id.in_(lease_ids), AttemptRow.state.in_(open_states))
+        .with_for_update()
+    )
+    lost = session.execute(query).all()
+    if lost:
+        evidence = "its process died before the attempt began to tell anything"
+        end = {"state": AttemptState.LOST.value, "fate": Fate.LOST.value, "ended_at": now, "evidence": evidence}
+        session.execute(update(AttemptRow), [{"id": attempt_id, **end} for attempt_id, _ in lost])
+        session.execute(
+            update(JobRow)
+            .where(JobRow.id.in_([job_id for _, job_id in lost]), JobRow.state == JobState.ACTIVE.value)
+            .values(state=JobState.FAILED.value)
+        )
+    return len(lost)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -120,7 +120,7 @@ def _parse(parse: Callable[[bytes], Parsed], path: Path, number: int, line: byte
         ) from error
 
 
-def append_entries(path: Path, entries: list[Entry]) -> None:
+def append_entries(path: Path, entries: Sequence[Entry]) -> None:
     """Append entries, durably, to a journal whose writer is dead; a torn last line is cut off first."""
     with path.open("r+b") as file:
         data = file.read()

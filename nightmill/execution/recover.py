@@ -13,7 +13,7 @@ from nightmill.execution.owner import is_alive
 from nightmill.execution.publish import settle
 from nightmill.execution.scratch import Scratch, token
 from nightmill.model.fate import AttemptState, Fate
-from nightmill.model.journal import Done, Entry, JobReport, MadeFile, fold
+from nightmill.model.journal import Done, JobReport, MadeFile, fold
 from nightmill.model.ports import Stager
 
 
@@ -24,7 +24,7 @@ def writer_is_dead(journal: Journal) -> bool:
 
 def finish_dead(
     journal: Journal, stagers: Mapping[str, Stager], *, scratch: Path | None = None, now: Clock = utc_now
-) -> list[Entry]:
+) -> list[Done]:
     """End every attempt that a dead writer left open, and append the ends to its journal.
 
     An attempt that had declared its intent is adopted where each file of the intent stands under its name, or waits
@@ -42,7 +42,7 @@ def finish_dead(
         Where a store cannot be read; nothing was appended, and the same call may succeed later.
     """
     open_reports = [report for report in fold(journal.entries).values() if not report.state.ended]
-    ends: list[Entry] = [_finish(report, stagers, now) for report in open_reports]
+    ends = [_finish(report, stagers, now) for report in open_reports]
     if ends:
         append_entries(journal.path, ends)
     if scratch is not None:

@@ -2,7 +2,8 @@
 
 What exists is in ``file``, where it is in ``replica``, what it is for in ``calibration``; what was to be done in
 ``campaign``, ``plan`` and ``job``; what was done in ``attempt``, ``execution`` and the two relations ``input_use``
-(used) and ``generation`` (was_generated_by). Rows of files appear in the transaction that makes them whole and never before.
+(used) and ``generation`` (was_generated_by). Rows of files appear in the transaction that makes them whole and never
+before.
 """
 
 from __future__ import annotations

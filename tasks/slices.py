@@ -1,0 +1,216 @@
+"""One slice of a campaign in the hands of one process: issue, carry out, record."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from getpass import getuser
+from typing import Final, Self
+
+from nightmill.backbone import leases
+from nightmill.backbone.campaigns import SliceJobs, find_slice, slice_jobs
+from nightmill.errors import DatabaseAway
+from nightmill.execution.job import JobContext, utc_now
+from nightmill.execution.journal import JournalWriter, read_journal
+from nightmill.execution.owner import is_alive, this_process
+from nightmill.model.campaign import Campaign
+from nightmill.model.fate import AttemptState
+from nightmill.model.journal import Done, Entry, JobReport, SoftwareSeen, StepBegan, fold
+from nightmill.model.order import AttemptKey, JobOrder
+from nightmill.planning.issue import issue
+from provenance.record import record
+from tasks.site import Site
+from tasks.spool import drain, set_aside
+
+FOLLOW_SECONDS: Final = 1.0
+"""How often the rows of running executions are brought up to date."""
+TASK_SECONDS: Final = 5.0
+"""How long a chunk of short jobs should take: long beside the cost of a task run, short beside a person's patience."""
+MOST_JOBS_PER_TASK: Final = 100
+
+
+@dataclass(frozen=True)
+class FailedJob:
+    """A job of a slice that is not done, and why."""
+
+    name: str
+    step: str
+    fate: str
+    evidence: str
+
+    def __str__(self) -> str:
+        first = self.evidence.splitlines()[0] if self.evidence else ""
+        return f"{self.name}: {self.step + ': ' if self.step else ''}{self.fate}{': ' + first if first else ''}"
+
+
+class SliceWork:
+    """A slice in the hands of this process; use it as a context.
+
+    Entering drains the spool, so that attempts of dead processes are ended before anything is issued again, and takes a
+    lease. A job that another living process carries out is never issued.
+
+    Parameters
+    ----------
+    site
+        The opened site.
+    campaign, stage, number
+        Which slice.
+    flow_run_id
+        The Prefect flow run on whose behalf this happens.
+    """
+
+    def __init__(self, site: Site, campaign: str, stage: str, number: int, *, flow_run_id: str | None = None) -> None:
+        self.site = site
+        self.flow_run_id = flow_run_id
+        with site.database.reading() as session:
+            row = find_slice(session, campaign, stage, number)
+        self.slice_id = row.slice_id
+        self.campaign: Campaign = row.campaign
+        self.stage = self.campaign.pipeline.stage(stage)
+        self._tries: Counter[str] = Counter()
+        self._settled: set[str] = set()
+        self._waiting: list[JobReport] = []
+        self._seconds_a_job = 0.0
+
+    def __enter__(self) -> Self:
+        drain(self.site)
+        self._lease = self.site.database.write(
+            lambda session: leases.take(session, this_process(), flow_run_id=self.flow_run_id, now=utc_now())
+        )
+        self._follower = _Follower(self.site)
+        self._journal = JournalWriter(self.site.config.spool, listener=self._follower.hear)
+        self.context = JobContext(self.site.stagers, self.site.config.scratch, self._journal)
+        self._follower.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._follower.stop()
+        self._journal.close()
+        self._flush()
+        if not self._waiting and _has_ended(read_journal(self._journal.path).entries):
+            set_aside(self._journal.path)
+        self.site.database.write(lambda session: leases.release(session, self._lease, now=utc_now()))
+
+    @property
+    def threads(self) -> int:
+        """How many jobs of the slice run at a time."""
+        return self.campaign.execution.threads or os.cpu_count() or 1
+
+    @property
+    def jobs_per_task(self) -> int:
+        """How many jobs the next task run should hold: as the campaign says, or from the run times measured so far."""
+        fixed = self.campaign.execution.jobs_per_task
+        if fixed or not self._seconds_a_job:
+            return fixed or 1
+        return max(1, min(MOST_JOBS_PER_TASK, int(TASK_SECONDS / self._seconds_a_job)))
+
+    def issue(self, limit: int) -> list[JobOrder]:
+        """Issue an attempt of each of the next jobs that are not done, and return their orders.
+
+        Within this call's process a job is tried again only as often as its stage allows, and where its fate says that
+        this may help.
+        """
+        orders = self.site.database.write(
+            lambda session: issue(
+                session,
+                slice_id=self.slice_id,
+                lease_id=self._lease,
+                now=utc_now(),
+                limit=limit,
+                skip=self._settled,
+            )
+        )
+        self._tries.update(order.attempt.unit for order in orders)
+        return orders
+
+    def record(self, reports: Sequence[JobReport]) -> None:
+        """Record reports of attempts that ended; where the database is away they wait, and are recorded later."""
+        for report in reports:
+            unit = report.attempt.unit
+            helps = report.fate is not None and report.fate.retry_may_help
+            if report.state is AttemptState.PUBLISHED or not helps or self._tries[unit] > self.stage.retries:
+                self._settled.add(unit)
+            seconds = (report.ended_at - report.began_at).total_seconds() if report.ended_at else 0.0
+            self._seconds_a_job = 0.8 * self._seconds_a_job + 0.2 * seconds if self._seconds_a_job else seconds
+        self._waiting += reports
+        try:
+            self._flush()
+        except DatabaseAway:
+            return  # they are in the journal, and the next flush or drain records them
+
+    def jobs(self) -> SliceJobs:
+        """Return how the jobs of the slice stand, with the failures."""
+        with self.site.database.reading() as session:
+            return slice_jobs(session, self.slice_id)
+
+    def others_active(self) -> bool:
+        """Whether another process carries out jobs of the slice; attempts of dead ones are ended first."""
+        with self.site.database.reading() as session:
+            holders = leases.holders(session, slice_id=self.slice_id)
+        others = [owner for lease, owner in holders.items() if lease != self._lease]
+        if any(is_alive(owner) is False for owner in others):
+            drain(self.site)
+        return any(is_alive(owner) is not False for owner in others)
+
+    def _flush(self) -> None:
+        waiting = self._waiting
+        if waiting:
+            told = self._follower.stacks
+            self.site.database.write(lambda session: record(session, waiting, told, who=getuser(), now=utc_now()))
+            self._waiting = []
+
+
+def _has_ended(entries: Sequence[Entry]) -> bool:
+    return all(report.state.ended for report in fold(entries).values())
+
+
+class _Follower:
+    """Hears the entries of a journal and keeps the rows of running executions up to date."""
+
+    def __init__(self, site: Site) -> None:
+        self.stacks: dict[str, dict[str, str]] = {}
+        self._site = site
+        self._entries: defaultdict[AttemptKey, list[Entry]] = defaultdict(list)
+        self._news: set[AttemptKey] = set()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="nightmill-follower", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def hear(self, entry: Entry) -> None:
+        with self._lock:
+            match entry:
+                case SoftwareSeen():
+                    self.stacks |= {entry.sha256: dict(entry.packages)}
+                case Done():
+                    self._entries.pop(entry.attempt, None)
+                    self._news.discard(entry.attempt)
+                case _:
+                    self._entries[entry.attempt].append(entry)
+                    if isinstance(entry, StepBegan):
+                        self._news.add(entry.attempt)
+
+    def _follow(self) -> None:
+        while not self._stop.wait(FOLLOW_SECONDS):
+            with self._lock:
+                entries = [entry for attempt in self._news for entry in self._entries[attempt]]
+                self._news.clear()
+            if entries:
+                self._tell(list(fold(entries).values()))
+
+    def _tell(self, reports: list[JobReport]) -> None:
+        try:
+            self._site.database.write(
+                lambda session: record(session, reports, self.stacks, who=getuser(), now=utc_now())
+            )
+        except DatabaseAway:
+            return  # only how far they are is late; their ends are recorded by the slice, or by a drain

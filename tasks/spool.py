@@ -1,0 +1,113 @@
+"""Draining the spool: what dead processes left is ended from its own evidence, and everything told is recorded.
+
+Every submit, rerun, retry and slice begins with it, and ``nightmill record`` does nothing else.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from getpass import getuser
+from pathlib import Path
+from typing import Final
+
+from nightmill.backbone import leases
+from nightmill.execution.job import utc_now
+from nightmill.execution.journal import Journal, journals, read_journal
+from nightmill.execution.owner import is_alive
+from nightmill.execution.recover import finish_dead, writer_is_dead
+from nightmill.model.journal import Entry, fold, stacks
+from nightmill.model.order import AttemptKey
+from provenance.record import Recorded, record
+from tasks.site import Site
+
+RECORDED: Final = "recorded"
+"""Folder of the spool for the journals of dead processes whose every entry is recorded."""
+
+
+@dataclass
+class Drained:
+    """What a drain found and did."""
+
+    journals: int = 0
+    recorded: Recorded = field(default_factory=Recorded)
+    adopted: list[AttemptKey] = field(default_factory=list)
+    """Attempts whose process died while publishing, and whose files were all found in place."""
+    lost: int = 0
+    """Attempts that ended with their process."""
+
+
+def drain(site: Site, *, spool: Path | None = None) -> Drained:
+    """Record every journal of a spool, and end the attempts of dead processes.
+
+    Parameters
+    ----------
+    site
+        Whose database and stores.
+    spool
+        By default the site's; another one for journals that came from elsewhere.
+
+    Raises
+    ------
+    DatabaseAway
+        Where the database cannot be used: the journals stay, and nothing is lost.
+    JournalBroken
+        Where a journal is damaged before its last line.
+    """
+    folder = spool or site.config.spool
+    drained = Drained()
+    with _one_at_a_time(folder):
+        for path in journals(folder):
+            _drain_journal(site, read_journal(path), drained)
+        drained.lost += end_abandoned(site, now=utc_now())
+    return drained
+
+
+def _drain_journal(site: Site, journal: Journal, drained: Drained) -> None:
+    dead = writer_is_dead(journal)
+    entries: list[Entry] = list(journal.entries)
+    if dead:
+        ends = finish_dead(journal, site.stagers, scratch=site.config.scratch)
+        entries += ends
+        drained.adopted += [end.attempt for end in ends if end.adopted]
+        drained.lost += sum(not end.adopted for end in ends)
+    drained.journals += 1
+    reports = list(fold(entries).values())
+    told = site.database.write(lambda session: record(session, reports, stacks(entries), who=getuser(), now=utc_now()))
+    drained.recorded.add(told)
+    if dead and not told.unknown:
+        set_aside(journal.path)
+
+
+def set_aside(path: Path) -> None:
+    """Move a journal that is recorded to its end out of the way of the next drain."""
+    target = path.parent / RECORDED
+    target.mkdir(exist_ok=True)
+    path.rename(target / path.name)
+
+
+def end_abandoned(site: Site, *, now: datetime) -> int:
+    """End the attempts that a dead process had issued and never begun; return how many.
+
+    Call it after the journals were recorded: what they tell comes first.
+    """
+    with site.database.reading() as session:
+        dead = [number for number, owner in leases.holders(session).items() if is_alive(owner) is False]
+    if not dead:
+        return 0
+    return site.database.write(lambda session: leases.give_up(session, dead, now=now))
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / ".drain.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
