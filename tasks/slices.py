@@ -6,12 +6,11 @@ import os
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from getpass import getuser
 from typing import Final, Self
 
 from nightmill.backbone import leases
-from nightmill.backbone.campaigns import SliceJobs, find_slice, slice_jobs
+from nightmill.backbone.slices import SliceJobs, find_slice, slice_jobs
 from nightmill.errors import DatabaseAway
 from nightmill.execution.job import JobContext, utc_now
 from nightmill.execution.journal import JournalWriter, read_journal
@@ -30,20 +29,6 @@ FOLLOW_SECONDS: Final = 1.0
 TASK_SECONDS: Final = 5.0
 """How long a chunk of short jobs should take: long beside the cost of a task run, short beside a person's patience."""
 MOST_JOBS_PER_TASK: Final = 100
-
-
-@dataclass(frozen=True)
-class FailedJob:
-    """A job of a slice that is not done, and why."""
-
-    name: str
-    step: str
-    fate: str
-    evidence: str
-
-    def __str__(self) -> str:
-        first = self.evidence.splitlines()[0] if self.evidence else ""
-        return f"{self.name}: {self.step + ': ' if self.step else ''}{self.fate}{': ' + first if first else ''}"
 
 
 class SliceWork:
