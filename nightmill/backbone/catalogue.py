@@ -176,6 +176,28 @@ def names_taken(session: Session, names: Iterable[str]) -> set[str]:
     return {name for chunk in _chunks(names) for name in session.scalars(query.where(FileRow.name.in_(chunk)))}
 
 
+def files_named(session: Session, names: Iterable[str]) -> dict[str, FileRow]:
+    """Return files by their names; of one that stands in several compressions, the first registered.
+
+    Raises
+    ------
+    UnknownName
+        Where the catalogue has no file of a name; with a guess.
+    """
+    wanted = list(dict.fromkeys(names))
+    rows: dict[str, FileRow] = {}
+    for chunk in _chunks(wanted):
+        for row in session.scalars(select(FileRow).where(FileRow.name.in_(chunk)).order_by(FileRow.id)):
+            rows.setdefault(row.name, row)
+    for name in wanted:
+        if name not in rows:
+            near = select(FileRow.name).where(FileRow.name.startswith(name[:4], autoescape=True)).limit(CHUNK)
+            raise UnknownName(
+                "file", name, list(session.scalars(near)), remedy="see what there is with 'nightmill find'"
+            )
+    return {name: rows[name] for name in wanted}
+
+
 def store_ids(session: Session, stores: Mapping[str, Store]) -> dict[str, int]:
     """Return the IDs of stores by their names; those that are not in the catalogue yet are inserted.
 

@@ -1,0 +1,42 @@
+"""Who did what, when, and why: a row for each act of an operator, in the transaction of the act."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from nightmill.backbone.schema import AuditRow
+
+
+def record_act(
+    session: Session,
+    *,
+    who: str,
+    verb: str,
+    subject: str,
+    now: datetime,
+    why: str = "",
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Write an act down.
+
+    Parameters
+    ----------
+    who
+        The operator.
+    verb
+        The command, as it is typed: ``calib certify``.
+    subject
+        What it was done to: a campaign, a set, a file.
+    now
+        When, with its zone.
+    why
+        In the operator's words.
+    detail
+        Whatever more is worth keeping; JSON.
+    """
+    session.add(AuditRow(at=now, who=who, verb=verb, subject=subject, why=why, detail=dict(detail) if detail else {}))
+    session.flush()

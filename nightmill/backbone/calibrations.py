@@ -1,0 +1,206 @@
+"""Files in the role of calibrations: in a named set, valid for a range of time, trusted to a degree.
+
+The role is apart from the file's own times and is never changed: each act appends a row, and the latest row of a file
+in a set is what holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, func, insert, select
+from sqlalchemy.orm import Session
+
+from nightmill.backbone.catalogue import FoundFile, files_named, found_columns, found_file, selectable
+from nightmill.backbone.schema import AttemptRow, CalibrationRow, FileRow
+from nightmill.errors import RequestRefused, UnknownName
+from nightmill.model.fate import Maturity
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationFile:
+    """A file with the role that it holds in a set."""
+
+    id: int
+    file: FoundFile
+    set_name: str
+    valid_from: datetime
+    valid_until: datetime
+    maturity: Maturity
+    at: datetime
+    who: str
+    why: str
+
+
+def add(
+    session: Session,
+    file_names: Sequence[str],
+    set_name: str,
+    *,
+    valid_from: datetime,
+    valid_until: datetime,
+    maturity: Maturity = Maturity.DRAFT,
+    who: str,
+    why: str,
+    now: datetime,
+) -> None:
+    """Make files calibrations of a set; those that are in it already get the new range and maturity.
+
+    Raises
+    ------
+    RequestRefused
+        Where the range ends before it begins.
+    UnknownName
+        Where the catalogue has no such file.
+    """
+    if valid_until < valid_from:
+        raise RequestRefused(
+            f"the validity range ends at {valid_until.isoformat()}, before it begins at {valid_from.isoformat()}",
+            remedy="give the earlier time first",
+        )
+    roles = {
+        file.id: {"valid_from": valid_from, "valid_until": valid_until}
+        for file in files_named(session, file_names).values()
+    }
+    _append(session, roles, set_name, maturity, who, why, now)
+
+
+def certify(
+    session: Session, file_names: Sequence[str], set_name: str, *, who: str, why: str, now: datetime
+) -> list[str]:
+    """Say that calibrations of a set can be trusted.
+
+    Returns
+    -------
+    list of str
+        The files whose maturity changed; those that were certified already are left as they are.
+
+    Raises
+    ------
+    UnknownName
+        Where a file is not in the set.
+    """
+    return _change(session, file_names, set_name, Maturity.CERTIFIED, who, why, now)
+
+
+def withdraw(
+    session: Session, file_names: Sequence[str], set_name: str, *, who: str, why: str, now: datetime
+) -> list[str]:
+    """Take calibrations out of use; what was made with them keeps them in its provenance.
+
+    Returns
+    -------
+    list of str
+        The files whose maturity changed.
+
+    Raises
+    ------
+    UnknownName
+        Where a file is not in the set.
+    """
+    return _change(session, file_names, set_name, Maturity.WITHDRAWN, who, why, now)
+
+
+def current(session: Session, set_names: Sequence[str] = (), type: str = "") -> list[CalibrationFile]:
+    """Return the roles that hold now, by one query; withdrawn ones too.
+
+    Only files that a plan may take: with a copy that is present, and not of superseded attempts.
+
+    Parameters
+    ----------
+    set_names
+        The sets; none given means every one.
+    type
+        The file type; empty for every one.
+    """
+    query = (
+        found_columns()
+        .add_columns(
+            CalibrationRow.id,
+            CalibrationRow.set_name,
+            CalibrationRow.valid_from,
+            CalibrationRow.valid_until,
+            CalibrationRow.maturity,
+            CalibrationRow.at,
+            CalibrationRow.who,
+            CalibrationRow.why,
+        )
+        .join(CalibrationRow, CalibrationRow.file_id == FileRow.id)
+        .outerjoin(AttemptRow, FileRow.attempt_id == AttemptRow.id)
+        .where(selectable(), CalibrationRow.id.in_(_latest(set_names)))
+    )
+    if type:
+        query = query.where(FileRow.type == type)
+    held: dict[int, CalibrationFile] = {}
+    for row in session.execute(query):
+        id_, set_name, valid_from, valid_until, maturity, at, who, why = row[-8:]
+        if id_ not in held:
+            held[id_] = CalibrationFile(
+                id_, found_file(row[:-8]), set_name, valid_from, valid_until, Maturity(maturity), at, who, why
+            )
+    return [held[id_] for id_ in sorted(held)]
+
+
+def history(session: Session, file_id: int) -> list[CalibrationRow]:
+    """Return every role that a file was ever given, the first one first."""
+    return list(
+        session.scalars(select(CalibrationRow).where(CalibrationRow.file_id == file_id).order_by(CalibrationRow.id))
+    )
+
+
+def _latest(set_names: Sequence[str]) -> Select[Any]:
+    query = select(func.max(CalibrationRow.id)).group_by(CalibrationRow.file_id, CalibrationRow.set_name)
+    return query.where(CalibrationRow.set_name.in_(set_names)) if set_names else query
+
+
+def _change(
+    session: Session, file_names: Sequence[str], set_name: str, maturity: Maturity, who: str, why: str, now: datetime
+) -> list[str]:
+    held = {
+        name: role
+        for name, role in session.execute(
+            select(FileRow.name, CalibrationRow)
+            .join(FileRow, CalibrationRow.file_id == FileRow.id)
+            .where(CalibrationRow.id.in_(_latest([set_name])))
+        )
+    }
+    for name in file_names:
+        if name not in held:
+            raise UnknownName(
+                f"calibration in set {set_name!r}", name, list(held), remedy="add it first with 'nightmill calib add'"
+            )
+    changed = [name for name in dict.fromkeys(file_names) if held[name].maturity != maturity]
+    roles = {
+        held[name].file_id: {"valid_from": held[name].valid_from, "valid_until": held[name].valid_until}
+        for name in changed
+    }
+    _append(session, roles, set_name, maturity, who, why, now)
+    return changed
+
+
+def _append(
+    session: Session,
+    roles: dict[int, dict[str, datetime]],
+    set_name: str,
+    maturity: Maturity,
+    who: str,
+    why: str,
+    now: datetime,
+) -> None:
+    rows = [
+        {
+            "file_id": file_id,
+            "set_name": set_name,
+            **validity,
+            "maturity": maturity.value,
+            "at": now,
+            "who": who,
+            "why": why,
+        }
+        for file_id, validity in roles.items()
+    ]
+    if rows:
+        session.execute(insert(CalibrationRow), rows)
