@@ -1,0 +1,256 @@
+"""The structure of FITS files: HDU after HDU by the sizes that the headers give, read once from front to back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import BinaryIO, Final, NamedTuple, NoReturn, Protocol
+
+from nightmill.errors import BadFile
+from nightmill.files.cards import Header
+from nightmill.files.reading import StrPath, opened
+from nightmill.model.file_type import Checks
+
+BLOCK_BYTES: Final = 2880
+MAX_HEADER_BLOCKS: Final = 4096
+"""A header of more cards than these hold (147,456) is none: its END is missing and data is taken for cards."""
+
+_CHUNK_BYTES: Final = 1 << 20
+_ONES: Final = 0xFFFFFFFF
+_BITPIX: Final = frozenset({8, 16, 32, 64, -32, -64})
+_NO_CHECKS: Final = Checks(checksum="ignored")
+
+
+class Digest(Protocol):
+    """Takes in bytes, as the objects of :mod:`hashlib` do."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take in the bytes that follow."""
+        ...
+
+
+class FitsFile(NamedTuple):
+    """What there is to know of a FITS file before its data."""
+
+    headers: tuple[Header, ...]
+    size_bytes: int
+
+
+def check_fits(path: StrPath, checks: Checks) -> None:
+    """Check that a FITS file is whole.
+
+    Raises
+    ------
+    BadFile
+        With one of these reasons: ``missing``, ``unreadable``, ``empty``, ``too_small``, ``not_fits``, ``truncated``,
+        ``bad_header`` (sizes that cannot be), ``trailing_bytes``, ``bad_checksum``, ``too_few_hdus``.
+    """
+    read_headers(path, checks)
+
+
+def read_headers(path: StrPath, checks: Checks | None = None, digest: Digest | None = None) -> FitsFile:
+    """Read the headers of a FITS file and check its structure, in one pass.
+
+    The data is passed over, unless a checksum in the header is to be verified or a digest wants all bytes.
+
+    Parameters
+    ----------
+    checks
+        What else the file must be; without them, its structure alone is checked.
+    digest
+        Is given every byte of the file, in order.
+
+    Raises
+    ------
+    BadFile
+        As :func:`check_fits` says.
+    """
+    wanted = checks or _NO_CHECKS
+    with opened(path) as (file, size_bytes):
+        check_size(path, size_bytes, wanted)
+        headers = tuple(_Walk(path, file, size_bytes, wanted, digest).headers())
+    if len(headers) < wanted.min_hdus:
+        raise BadFile(
+            f"{path} has {len(headers)} of at least {wanted.min_hdus} HDUs",
+            reason="too_few_hdus",
+            remedy="it may be cut off between two of them, or be of another type",
+        )
+    return FitsFile(headers, size_bytes)
+
+
+def check_size(path: StrPath, size_bytes: int, checks: Checks) -> None:
+    """Check the size of a file of any format.
+
+    Raises
+    ------
+    BadFile
+        Where it is ``empty`` or ``too_small``.
+    """
+    if size_bytes < checks.min_bytes:
+        if size_bytes == 0:
+            raise BadFile(f"{path} is empty", reason="empty")
+        raise BadFile(f"{path} has {size_bytes} of at least {checks.min_bytes} bytes", reason="too_small")
+
+
+class _Walk:
+    def __init__(self, path: StrPath, file: BinaryIO, size_bytes: int, checks: Checks, digest: Digest | None) -> None:
+        self.path = path
+        self.file = file
+        self.size_bytes = size_bytes
+        self.checks = checks
+        self.digest = digest
+        self.position = 0
+
+    def headers(self) -> Iterator[Header]:
+        number = 0
+        while (header := self.header(number)) is not None:
+            self.data(header)
+            yield header
+            number += 1
+
+    def header(self, number: int) -> Header | None:
+        """Read the next header; None at the end of the file."""
+        block = self.take(BLOCK_BYTES)
+        if number and not block.startswith(b"XTENSION"):
+            self.end(number, block)
+            return None
+        if not number and not block.startswith(b"SIMPLE  ="):
+            self.not_fits(block)
+        blocks = [block]
+        while not _ends(block):
+            if len(block) < BLOCK_BYTES:
+                self.truncated(f"ends inside the header of HDU {number}")
+            if len(blocks) == MAX_HEADER_BLOCKS:
+                self.refuse(f"the header of HDU {number} has no END card", "bad_header")
+            block = self.take(BLOCK_BYTES)
+            blocks.append(block)
+        if len(block) < BLOCK_BYTES:
+            self.truncated(f"ends inside the header of HDU {number}")
+        return Header(number, b"".join(blocks))
+
+    def end(self, number: int, block: bytes) -> None:
+        """Accept what follows the last HDU: nothing, or the blank or zero filling of old tapes."""
+        if block and len(block) < 8 and b"XTENSION".startswith(block):
+            self.truncated(f"ends inside the header of HDU {number}")
+        while block:
+            if block.strip(b"\0 "):
+                self.refuse(f"has bytes after HDU {number - 1} that are no HDU", "trailing_bytes")
+            block = self.take(_CHUNK_BYTES)
+
+    def data(self, header: Header) -> None:
+        """Pass over the data of an HDU, and verify its checksums where that is wanted."""
+        try:
+            size = data_bytes(header)
+            datasum, checksum = header.get("DATASUM"), header.get("CHECKSUM")
+        except ValueError as error:
+            self.refuse(f"the header of HDU {header.number} is wrong: {error}", "bad_header")
+        padded = -(-size // BLOCK_BYTES) * BLOCK_BYTES
+        if self.position + padded > self.size_bytes:
+            there = self.size_bytes - self.position
+            self.truncated(f"has {there:,} of the {padded:,} bytes that the data of HDU {header.number} takes")
+        policy = self.checks.checksum
+        verify = policy != "ignored" and not (_blank(datasum) and _blank(checksum))
+        if policy == "required" and (_blank(datasum) or _blank(checksum)):
+            self.refuse(f"HDU {header.number} has no CHECKSUM and DATASUM, which its type requires", "bad_checksum")
+        total = self.skip(padded, verify)
+        if not verify:
+            return
+        if not _blank(datasum) and str(datasum).strip() != str(total):
+            self.refuse(f"the data of HDU {header.number} does not agree with its DATASUM", "bad_checksum")
+        if not _blank(checksum) and _sum32(header.raw, total) != _ONES:
+            self.refuse(f"HDU {header.number} does not agree with its CHECKSUM", "bad_checksum")
+
+    def take(self, count: int) -> bytes:
+        data = self.file.read(count)
+        self.position += len(data)
+        if self.digest is not None:
+            self.digest.update(data)
+        return data
+
+    def skip(self, count: int, verify: bool) -> int:
+        """Pass over bytes that are there; return their checksum where that is wanted."""
+        if not verify and self.digest is None:
+            self.file.seek(count, 1)
+            self.position += count
+            return 0
+        total = 0
+        end = self.position + count
+        while self.position < end:
+            data = self.take(min(_CHUNK_BYTES, end - self.position))
+            if not data:
+                self.truncated("became shorter while it was read")
+            if verify:
+                total = _sum32(data, total)
+        return total
+
+    def not_fits(self, block: bytes) -> NoReturn:
+        if b"SIMPLE  =".startswith(block):
+            self.truncated("ends inside the first card")
+        packed = block.startswith(b"\x1f\x8b")
+        raise BadFile(
+            f"{self.path} is no FITS file: it begins with {block[:10]!r}",
+            reason="not_fits",
+            remedy="it is compressed with gzip; decompress it first" if packed else "",
+        )
+
+    def truncated(self, how: str) -> NoReturn:
+        raise BadFile(f"{self.path} is cut off: it {how}", reason="truncated", remedy="transfer it again")
+
+    def refuse(self, what: str, reason: str) -> NoReturn:
+        raise BadFile(f"{self.path}: {what}", reason=reason)
+
+
+def data_bytes(header: Header) -> int:
+    """Return how many bytes of data follow a header, without the filling of the last block.
+
+    Raises
+    ------
+    ValueError
+        Where a keyword that gives the size is missing, or has a value that cannot be.
+    """
+    if header.number == 0 and header.get("SIMPLE") is not True:
+        raise ValueError("SIMPLE is not T")
+    bitpix = _integer(header, "BITPIX")
+    if bitpix not in _BITPIX:
+        raise ValueError(f"BITPIX is {bitpix}")
+    shape = [_integer(header, f"NAXIS{axis}") for axis in range(1, _integer(header, "NAXIS", most=999) + 1)]
+    if not shape:
+        return 0
+    groups = header.number == 0 and shape[0] == 0 and header.get("GROUPS") is True
+    elements = prod(shape[1:] if groups else shape)
+    if groups or header.number:
+        elements = _integer(header, "GCOUNT", 1) * (_integer(header, "PCOUNT", 0) + elements)
+    return abs(bitpix) // 8 * elements
+
+
+def _integer(header: Header, keyword: str, default: int | None = None, *, most: int = 1 << 62) -> int:
+    value = header.get(keyword)
+    if value is None:
+        value = default
+    if type(value) is not int:
+        raise ValueError(f"{keyword} is {'missing' if value is None else repr(value)}")
+    if keyword != "BITPIX" and not 0 <= value <= most:
+        raise ValueError(f"{keyword} is {value}")
+    return value
+
+
+def _ends(block: bytes) -> bool:
+    """Say whether a header's block holds the END card: the word can stand at the start of a card alone."""
+    at = block.find(b"END     ")
+    while at > 0 and at % 80:
+        at = block.find(b"END     ", at + 1)
+    return at >= 0
+
+
+def _blank(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _sum32(data: bytes, total: int) -> int:
+    """Add bytes to a FITS checksum: the ones' complement sum of big-endian 32-bit words."""
+    from numpy import frombuffer, uint64  # the rest of the module does without it
+
+    total += int(frombuffer(data, ">u4").sum(dtype=uint64))
+    while total > _ONES:
+        total = (total & _ONES) + (total >> 32)
+    return total

@@ -1,0 +1,64 @@
+"""The gate: a file that is taken in, or that a step made, must be whole and say what its type requires."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+from nightmill.files.checksum import fingerprint
+from nightmill.files.fits import check_size, read_headers
+from nightmill.files.headers import Metadata, metadata_of
+from nightmill.files.reading import StrPath, opened
+from nightmill.model.file_type import FileType
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A file that passed the gate.
+
+    Parameters
+    ----------
+    sha256
+        Hexadecimal digits.
+    """
+
+    metadata: Metadata
+    size_bytes: int
+    sha256: str
+
+
+def check_file(path: StrPath, file_type: FileType) -> Metadata:
+    """Check a file against its type: size, structure, checksums, required metadata.
+
+    Returns
+    -------
+    Metadata
+        What the type wants of the file.
+
+    Raises
+    ------
+    BadFile, BadMetadata
+        With the reasons of :func:`nightmill.files.fits.check_fits` and :func:`nightmill.files.headers.read_metadata`.
+    """
+    if file_type.format == "fits":
+        return metadata_of(read_headers(path, file_type.checks).headers, file_type, path)
+    with opened(path) as (_, size_bytes):
+        check_size(path, size_bytes, file_type.checks)
+    return metadata_of((), file_type, path)
+
+
+def inspect_file(path: StrPath, file_type: FileType) -> Inspection:
+    """Check a file as :func:`check_file` does, and take its size and SHA-256, reading it once.
+
+    Raises
+    ------
+    BadFile, BadMetadata
+        As :func:`check_file`.
+    """
+    if file_type.format == "fits":
+        digest = sha256()
+        headers, size_bytes = read_headers(path, file_type.checks, digest)
+        return Inspection(metadata_of(headers, file_type, path), size_bytes, digest.hexdigest())
+    size_bytes, hexdigest = fingerprint(path)
+    check_size(path, size_bytes, file_type.checks)
+    return Inspection(metadata_of((), file_type, path), size_bytes, hexdigest)

@@ -1,0 +1,328 @@
+"""What a file says of itself: header cards become dimensions, times and metadata, as its file type asks.
+
+Nothing but the file is needed: no repository, no configuration, no database.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from math import isfinite, isnan
+from typing import Final
+
+from nightmill.errors import BadMetadata
+from nightmill.files.cards import CardValue, Header
+from nightmill.files.computed import Value, parse_call
+from nightmill.files.fits import read_headers
+from nightmill.files.naming import is_fit
+from nightmill.files.reading import StrPath
+from nightmill.files.times import clock_keywords, has_clock, parse_days, parse_time
+from nightmill.model.dimensions import DIMENSIONS, TIMES, DataId
+from nightmill.model.file_type import FileType, MetadataKey
+from nightmill.model.journal import MetadataValue
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_INT64: Final = range(-(1 << 63), 1 << 63)
+_BOOLS: Final = {"T": True, "TRUE": True, "YES": True, "1": True, "F": False, "FALSE": False, "NO": False, "0": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a file says of itself, under the names that the catalogue gives it.
+
+    Parameters
+    ----------
+    data_id
+        The dimensions that it has.
+    begins_at, ends_at
+        UTC, or None.
+    values
+        Everything else; times in here are ISO 8601 texts, UTC, to the microsecond.
+    """
+
+    data_id: DataId = field(default_factory=dict)
+    begins_at: datetime | None = None
+    ends_at: datetime | None = None
+    values: Mapping[str, MetadataValue] = field(default_factory=dict)
+
+
+def read_metadata(path: StrPath, file_type: FileType | None = None) -> Metadata:
+    """Read the metadata of a file.
+
+    Parameters
+    ----------
+    file_type
+        What is wanted of it. Without one, the file is FITS, and every card of every header that has a value is given
+        under its keyword, those of extensions as ``1.EXTNAME``.
+
+    Raises
+    ------
+    BadFile
+        Where it is not whole; the reasons are those of :func:`nightmill.files.fits.check_fits`.
+    BadMetadata
+        Where a required key is missing (``missing_keyword``), a value cannot be what its key wants (``bad_value``), or
+        is not fit to tell files apart (``unfit_value``).
+    """
+    if file_type is None:
+        return Metadata(values=_all_cards(read_headers(path).headers))
+    return metadata_of(read_headers(path).headers if file_type.format == "fits" else (), file_type, path)
+
+
+def metadata_of(headers: Sequence[Header], file_type: FileType, path: StrPath) -> Metadata:
+    """Take what a file type wants from the headers of a file.
+
+    Parameters
+    ----------
+    headers
+        Of all HDUs; none for a file that is not FITS.
+    path
+        For messages.
+
+    Raises
+    ------
+    BadMetadata
+        As :func:`read_metadata` says.
+    """
+    found = _Reader(headers, file_type, path).read()
+    data_id: dict[str, str | int] = {}
+    values: dict[str, MetadataValue] = {}
+    times: dict[str, datetime] = {}
+    for name, value in found.items():
+        if name in DIMENSIONS and isinstance(value, str | int):
+            data_id[name] = value
+        elif not isinstance(value, datetime):
+            values[name] = value
+        elif name in TIMES:
+            times[name] = value
+        else:
+            values[name] = value.isoformat(timespec="microseconds")
+    return Metadata(data_id, times.get("begins_at"), times.get("ends_at"), values)
+
+
+class _Reader:
+    def __init__(self, headers: Sequence[Header], file_type: FileType, path: StrPath) -> None:
+        self.headers = headers
+        self.file_type = file_type
+        self.path = path
+
+    def read(self) -> dict[str, Value]:
+        wanted = self.file_type.metadata
+        found: dict[str, Value] = {}
+        computed: list[str] = []
+        for name, key in wanted.items():
+            if key.compute:
+                computed.append(name)
+                continue
+            value = self.look_up(name, key)
+            if value is None:
+                value = key.constant
+            if value is not None:
+                found[name] = value
+        for name in computing_order(wanted) if computed else ():
+            try:
+                value = parse_call(wanted[name].compute)(found)
+            except ValueError as error:
+                raise self.refuse(name, str(error), "bad_value") from error
+            if value is not None:
+                found[name] = value
+        missing = [name for name, key in wanted.items() if key.required and name not in found]
+        if missing:
+            raise self.lacks(missing)
+        for name, value in found.items():
+            if isinstance(value, str):
+                self.check_text(name, value)
+        return found
+
+    def look_up(self, name: str, key: MetadataKey) -> Value | None:
+        """Return the first value that is present and not empty, converted; None where there is none."""
+        for keyword in key.keywords:
+            for header in self.places(key.hdu):
+                try:
+                    raw = header.get(keyword)
+                    if raw is None or (isinstance(raw, str) and not raw.strip()):
+                        continue
+                    value = self.convert(raw, keyword, key, header)
+                except ValueError as error:
+                    raise self.refuse(name, f"{keyword} of HDU {header.number}: {error}", "bad_value") from error
+                if value is not None:
+                    return value
+        return None
+
+    def places(self, hdu: int | str) -> Sequence[Header]:
+        """Return the headers to look in: that of an HDU, then the primary one."""
+        primary = self.headers[:1]
+        if hdu == 0:
+            return primary
+        if isinstance(hdu, int):
+            return (*self.headers[hdu : hdu + 1], *primary)
+        own = [header for header in self.headers if header.name == hdu.upper()][:1]
+        return (*own, *primary)
+
+    def convert(self, raw: CardValue, keyword: str, key: MetadataKey, header: Header) -> Value | None:
+        if key.type == "time":
+            return self.time(raw, keyword, key, header)
+        if key.values:
+            raw = key.values.get(_as_text(raw), raw)
+        value = _CONVERTERS[key.type](raw)
+        if key.keyword_unit and isinstance(value, int | float):
+            value = _CONVERTERS[key.type](unit_converter(key.keyword_unit, key.unit)(value))
+        if isinstance(value, float) and not isfinite(value):
+            if isnan(value):
+                return None
+            raise ValueError("it is infinite")
+        return value
+
+    def time(self, raw: CardValue, keyword: str, key: MetadataKey, header: Header) -> datetime:
+        timesys = self.text_of(("TIMESYS",), header) or "UTC"
+        if isinstance(raw, str) and not _is_number(raw):
+            clock = "" if has_clock(raw) else self.text_of(clock_keywords(keyword), header)
+            return parse_time(raw, clock, timesys)
+        if "JD" not in keyword.upper() and key.unit.upper() not in ("MJD", "JD"):
+            raise ValueError(f"{raw!r} is no time")
+        return parse_days(float(raw), key.unit or keyword, timesys)
+
+    def text_of(self, keywords: Sequence[str], header: Header) -> str:
+        """Return the first text that a header, or the primary one, has under some keywords."""
+        for keyword in keywords:
+            for each in (header, self.headers[0]):
+                value = each.get(keyword)
+                if isinstance(value, str) and value.strip():
+                    return value.strip()
+        return ""
+
+    def check_text(self, name: str, value: str) -> None:
+        """Refuse texts that could do harm: control characters anywhere, all but identifiers in dimensions."""
+        if name in DIMENSIONS:
+            if not is_fit(value):
+                shown = value if len(value) <= 60 else f"{value[:60]}... ({len(value)} characters)"
+                raise self.refuse(
+                    name,
+                    f"{shown!r} cannot tell files apart: names are made of it, and take letters, digits and . _ + -",
+                    "unfit_value",
+                    f"say what it means here under 'values' of {name} in file type {self.file_type.name!r}",
+                )
+        elif _CONTROL.search(value):
+            raise self.refuse(name, f"{value[:60]!r} holds control characters", "unfit_value")
+
+    def lacks(self, names: Sequence[str]) -> BadMetadata:
+        parts = [
+            f"{name} ({' or '.join(key.keywords) or key.compute})"
+            for name, key in self.file_type.metadata.items()
+            if name in names
+        ]
+        return BadMetadata(
+            f"{self.path} has no value for {', '.join(parts)}, which file type {self.file_type.name!r} requires",
+            reason="missing_keyword",
+        )
+
+    def refuse(self, name: str, why: str, reason: str, remedy: str = "") -> BadMetadata:
+        return BadMetadata(f"{self.path}: {name}: {why}", reason=reason, remedy=remedy)
+
+
+def computing_order(metadata: Mapping[str, MetadataKey]) -> tuple[str, ...]:
+    """Return the computed keys of a file type, each after those that it needs.
+
+    Raises
+    ------
+    ConfigError
+        Where an expression cannot be parsed.
+    ValueError
+        Where keys need each other in a circle; its arguments are their names.
+    """
+    return _order(tuple([(name, key.compute) for name, key in metadata.items() if key.compute]))
+
+
+@lru_cache(maxsize=1024)
+def _order(computed: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    pending = {name: parse_call(text).keys for name, text in computed}
+    order: list[str] = []
+    while pending:
+        ready = [name for name, needs in pending.items() if not any(need in pending for need in needs)]
+        if not ready:
+            raise ValueError(*pending)
+        order += ready
+        for name in ready:
+            del pending[name]
+    return tuple(order)
+
+
+@lru_cache(maxsize=256)
+def unit_converter(given: str, wanted: str) -> Callable[[float], float]:
+    """Return the function that turns numbers of one unit to another; temperatures with their zero points.
+
+    Raises
+    ------
+    ValueError
+        Where a unit is not known (to astropy), or the two do not measure the same.
+    """
+    from astropy import units  # 0.3 s to import, and most types need none
+
+    try:
+        convert = units.Unit(given).get_converter(units.Unit(wanted), equivalencies=units.temperature())
+    except units.UnitConversionError as error:
+        raise ValueError(f"{given!r} cannot become {wanted!r}: {error}") from error
+    return lambda value: float(convert(value))
+
+
+def _all_cards(headers: Sequence[Header]) -> dict[str, MetadataValue]:
+    return {
+        f"{header.number}.{keyword}" if header.number else keyword: value
+        for header in headers
+        for keyword, value in header.items()
+    }
+
+
+def _as_text(raw: CardValue) -> str:
+    if isinstance(raw, bool):
+        return "T" if raw else "F"
+    return str(raw).strip()
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _int(raw: CardValue) -> int:
+    if isinstance(raw, bool):
+        raise ValueError(f"{_as_text(raw)} is no whole number")
+    try:
+        value = raw if isinstance(raw, int) else int(raw) if isinstance(raw, str) and "." not in raw else float(raw)
+        if value != int(value):
+            raise ValueError
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{raw!r} is no whole number") from error
+    if int(value) not in _INT64:
+        raise ValueError(f"{raw!r} is too large")
+    return int(value)
+
+
+def _float(raw: CardValue) -> float:
+    if isinstance(raw, bool):
+        raise ValueError(f"{_as_text(raw)} is no number")
+    try:
+        return float(raw)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{raw!r} is no number") from error
+
+
+def _bool(raw: CardValue) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    value = _BOOLS.get(_as_text(raw).upper())
+    if value is None:
+        raise ValueError(f"{raw!r} is neither true nor false")
+    return value
+
+
+_CONVERTERS: Final[Mapping[str, Callable[[CardValue], str | int | float | bool]]] = {
+    "str": _as_text,
+    "int": _int,
+    "float": _float,
+    "bool": _bool,
+}

@@ -1,0 +1,135 @@
+"""Names of files: made from templates, and fit to be names wherever they go.
+
+A value from a header is data, not a path: only ``A-Z a-z 0-9 . _ + -`` may stand in a name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from string import Formatter
+from typing import Final
+
+from nightmill.errors import BadName
+
+MAX_NAME_BYTES: Final = 200
+MAX_VALUE_LENGTH: Final = 64
+"""Of one text that tells files apart: longer ones are no identifiers."""
+
+_FIT: Final = re.compile(r"[A-Za-z0-9._+-]+")
+_REMEDY: Final = "use letters, digits and . _ + - alone"
+
+
+def is_fit(value: str) -> bool:
+    """Say whether a text may become part of a name."""
+    return len(value) <= MAX_VALUE_LENGTH and ".." not in value and _FIT.fullmatch(value) is not None
+
+
+def check_name(name: str) -> None:
+    """Check that a name is fit: no separators, no ``..``, nothing hidden, not too long.
+
+    Raises
+    ------
+    BadName
+        Where it is not; says why.
+    """
+    # All of it is ASCII once the pattern holds, so that characters are bytes.
+    if _FIT.fullmatch(name) and ".." not in name and name[0] not in ".-" and len(name) <= MAX_NAME_BYTES:
+        return
+    if not name:
+        raise BadName("a file name is empty")
+    if len(name.encode(errors="replace")) > MAX_NAME_BYTES:
+        raise BadName(f"file name {name[:40]!r}... has more than {MAX_NAME_BYTES} bytes", remedy="shorten the template")
+    if name[0] in ".-":
+        raise BadName(f"file name {name!r} begins with {name[0]!r}", remedy="begin it with a letter or digit")
+    what = "'..'" if ".." in name else repr(re.sub(_FIT, "", name)[0])
+    raise BadName(f"file name {name!r} contains {what}", remedy=_REMEDY)
+
+
+class Template:
+    """A template of names, as ``{instrument}_{exposure:08d}_c{campaign:04d}a{attempt:02d}.fits``.
+
+    Parameters
+    ----------
+    text
+        Literal text and fields, each a plain name with or without a format, as Python's ``str.format`` has them.
+
+    Raises
+    ------
+    BadName
+        Where it cannot be parsed, or its literal text is not fit for a name.
+    """
+
+    __slots__ = ("fields", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        try:
+            parts = list(Formatter().parse(text))
+        except ValueError as error:
+            raise self._bad(str(error)) from error
+        fields: list[str] = []
+        for literal, field, spec, conversion in parts:
+            if literal and (_FIT.fullmatch(literal) is None or ".." in literal):
+                raise BadName(f"template {text!r} has {literal!r}, which is not fit for a file name", remedy=_REMEDY)
+            if field is None:
+                continue
+            if not field.isidentifier() or conversion or "{" in (spec or ""):
+                raise self._bad(f"the field {field!r} is not a plain name")
+            fields.append(field)
+        self.fields: tuple[str, ...] = tuple(dict.fromkeys(fields))
+        """The names of its fields, each once, in their order."""
+
+    def __repr__(self) -> str:
+        return f"Template({self.text!r})"
+
+    def render(self, values: Mapping[str, object]) -> str:
+        """Make a name.
+
+        Parameters
+        ----------
+        values
+            At least the fields of the template: texts and integers. Texts are data: what is not fit for a name is
+            refused, never changed.
+
+        Returns
+        -------
+        str
+            A name that :func:`check_name` accepts.
+
+        Raises
+        ------
+        BadName
+            Where a field has no value, or the value or the name is not fit.
+        """
+        try:
+            for field in self.fields:
+                value = values[field]
+                if value is None or value == "":
+                    raise BadName(f"template {self.text!r} cannot be filled: {field} has no value")
+            name = self.text.format_map(values)
+        except KeyError as error:
+            known = ", ".join(sorted(values)) or "none"
+            raise BadName(
+                f"template {self.text!r} needs {error.args[0]!r}, and there is none", remedy=f"it may use: {known}"
+            ) from error
+        except (ValueError, TypeError) as error:
+            raise BadName(f"template {self.text!r} cannot be filled: {error}", remedy="mend its formats") from error
+        try:
+            check_name(name)
+        except BadName as error:
+            raise self._culprit(values) or error from None
+        return name
+
+    def _culprit(self, values: Mapping[str, object]) -> BadName | None:
+        """Find the value that makes a name unfit, for a better message."""
+        for field in self.fields:
+            value = str(values[field])
+            if len(value) > MAX_VALUE_LENGTH:
+                return BadName(f"{field} is {value[:40]!r}..., of {len(value)} characters", remedy="shorten it")
+            if not is_fit(value):
+                return BadName(f"{field} is {value!r}, which is not fit for a file name", remedy=_REMEDY)
+        return None
+
+    def _bad(self, why: str) -> BadName:
+        return BadName(f"template {self.text!r} cannot be read: {why}", remedy="write fields as {exposure:08d}")

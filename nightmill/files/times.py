@@ -1,0 +1,125 @@
+"""Times as headers write them, turned to UTC."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from nightmill.errors import guess
+
+CLOCK_KEYWORDS: Final = ("TIME-OBS", "UT", "UTSTART", "UTC-OBS")
+"""Where to look for the time of day if the keyword of the date has none; first ``TIME-x`` for ``DATE-x``."""
+
+_DATE: Final = re.compile(
+    r"(?:(?P<year>\d{4})(?P<sep>[-/])(?P<month>\d{1,2})(?P=sep)(?P<day>\d{1,2})"
+    r"|(?P<day2>\d{1,2})/(?P<month2>\d{1,2})/(?P<year2>\d{4}|\d{2}))"
+    r"(?:[T ] *(?P<clock>\S.*))?"
+)
+_CLOCK: Final = re.compile(
+    r"(?P<hour>\d{1,2}):(?P<minute>\d{1,2})(?::(?P<second>\d{1,2}(?:\.\d*)?))? ?"
+    r"(?P<zone>Z|UTC?|(?P<sign>[+-])(?P<zone_hour>\d\d):?(?P<zone_minute>\d\d))?"
+)
+_SHOWN: Final = "YYYY-MM-DDThh:mm:ss, DD/MM/YYYY, DD/MM/YY (of the 20th century) or a Modified Julian Date"
+_MJD_0: Final = datetime(1858, 11, 17, tzinfo=UTC)
+_JD_OF_MJD_0: Final = 2_400_000.5
+
+_UTC_NAMES: Final = frozenset({"UTC", "UT", "GMT", "UTC(NIST)", "UTC(USNO)"})
+_SCALES: Final = {"IAT": "tai", "TDT": "tt", "ET": "tt"} | {
+    name.upper(): name for name in ("tai", "tt", "tdb", "tcg", "tcb")
+}
+_GPS_BEHIND_TAI: Final = timedelta(seconds=19)
+
+
+def clock_keywords(keyword: str) -> tuple[str, ...]:
+    """Return the keywords that may hold the time of day that belongs to the date of a keyword, best first."""
+    date = keyword.upper()
+    own = ("TIME-" + date.removeprefix("DATE-"),) if date.startswith("DATE-") else ()
+    return own + CLOCK_KEYWORDS
+
+
+def has_clock(text: str) -> bool:
+    """Say whether a date comes with a time of day."""
+    return ":" in text
+
+
+def parse_time(text: str, clock: str = "", timesys: str = "UTC") -> datetime:
+    """Turn a date, or date and time, to UTC.
+
+    Parameters
+    ----------
+    text
+        As ``2026-01-10T03:04:05.678``, with a blank for the T, ``10/01/2026``, or ``19/05/94``, which is 1994 as the
+        first FITS standard had it; a zone (``Z``, ``+01:00``) counts, none is UTC. A date alone is its midnight.
+    clock
+        The time of day, where the text has none. One that is a date and a time itself stands for both.
+    timesys
+        The time scale of both: TIMESYS of the header.
+
+    Returns
+    -------
+    datetime
+        UTC, to the microsecond.
+
+    Raises
+    ------
+    ValueError
+        Where it cannot be read; the message says what can.
+    """
+    date = _DATE.fullmatch(text.strip())
+    if date is None:
+        raise ValueError(f"it is no time that can be read: {_SHOWN}")
+    if date["year"]:
+        year, month, day = int(date["year"]), int(date["month"]), int(date["day"])
+    else:
+        year, month, day = int(date["year2"]), int(date["month2"]), int(date["day2"])
+        year += 1900 if len(date["year2"]) == 2 else 0
+    moment = datetime(year, month, day, tzinfo=UTC)
+    clock = (date["clock"] or clock).strip()
+    if not clock:
+        return _from_scale(moment, timesys)
+    own = _DATE.fullmatch(clock)
+    if own is not None and own["clock"]:
+        return parse_time(clock, timesys=timesys)
+    of_day = _CLOCK.fullmatch(clock)
+    if of_day is None:
+        raise ValueError(f"its time of day {clock!r} cannot be read: hh:mm:ss")
+    second = float(of_day["second"] or 0)
+    if second >= 61:
+        raise ValueError(f"its time of day {clock!r} has {second:g} seconds")
+    # A leap second becomes the first second of the next minute, as datetime knows none.
+    moment = moment.replace(hour=int(of_day["hour"]), minute=int(of_day["minute"])) + timedelta(seconds=second)
+    if of_day["sign"]:
+        ahead = timedelta(hours=int(of_day["zone_hour"]), minutes=int(of_day["zone_minute"]))
+        moment -= ahead if of_day["sign"] == "+" else -ahead
+    return _from_scale(moment, timesys)
+
+
+def parse_days(days: float, keyword: str, timesys: str = "UTC") -> datetime:
+    """Turn a Modified Julian Date, or a Julian Date where the keyword begins with JD, to UTC.
+
+    Raises
+    ------
+    ValueError
+        Where the number is no such date.
+    """
+    since = days - _JD_OF_MJD_0 if keyword.upper().startswith("JD") else days
+    try:
+        moment = _MJD_0 + timedelta(days=since)
+    except (OverflowError, ValueError) as error:
+        raise ValueError("it is no (Modified) Julian Date") from error
+    return _from_scale(moment, timesys)
+
+
+def _from_scale(moment: datetime, timesys: str) -> datetime:
+    name = timesys.strip().upper() or "UTC"
+    if name in _UTC_NAMES:
+        return moment
+    if name == "GPS":
+        moment, name = moment + _GPS_BEHIND_TAI, "TAI"
+    if name not in _SCALES:
+        known = ["UTC", "GPS", *_SCALES]
+        raise ValueError(f"TIMESYS is {timesys!r}, no time scale that is known here{guess(name, known)}")
+    from astropy.time import Time  # half a second to import, and hardly a camera needs it
+
+    return Time(moment.replace(tzinfo=None), scale=_SCALES[name]).utc.to_datetime(UTC)  # type: ignore[no-any-return]
