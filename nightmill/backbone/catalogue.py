@@ -68,6 +68,7 @@ class FoundFile:
     ends_at: datetime | None
     attributes: Mapping[str, Any]
     store: str
+    """Empty where no copy is present."""
     path: str
 
 
@@ -261,6 +262,7 @@ def select_files(
     campaigns: Sequence[str] = (),
     stage: str = "",
     watermark: int | None = None,
+    stored: bool = True,
 ) -> list[FoundFile]:
     """Return the files that a plan may take, each with a copy that is present, by one query.
 
@@ -278,13 +280,15 @@ def select_files(
         Only what this stage of the campaigns made.
     watermark
         The highest file ID that may be seen.
+    stored
+        False to get those without a copy too.
 
     Returns
     -------
     list of FoundFile
         In the order of their IDs; a file with several copies comes with the first of them.
     """
-    query = found_columns().where(FileRow.type == type)
+    query = found_columns(stored=stored).where(FileRow.type == type)
     if campaigns:
         query = (
             query.join(AttemptRow, FileRow.attempt_id == AttemptRow.id)
@@ -304,8 +308,12 @@ def select_files(
     return found_files(session, query)
 
 
-def found_columns() -> Select[Any]:
-    """Select the columns of :class:`FoundFile`; add conditions and hand it to :func:`found_files`."""
+def found_columns(*, stored: bool = True) -> Select[Any]:
+    """Select the columns of :class:`FoundFile`; add conditions and hand it to :func:`found_files`.
+
+    Only files with a copy that is present, but for ``stored=False``.
+    """
+    present = (ReplicaRow.file_id == FileRow.id) & (ReplicaRow.state == "present")
     return (
         select(
             FileRow.id,
@@ -320,9 +328,8 @@ def found_columns() -> Select[Any]:
             ReplicaRow.path,
             *(getattr(FileRow, name) for name in DIMENSIONS),
         )
-        .join(ReplicaRow, ReplicaRow.file_id == FileRow.id)
-        .join(StoreRow, ReplicaRow.store_id == StoreRow.id)
-        .where(ReplicaRow.state == "present")
+        .join(ReplicaRow, present, isouter=not stored)
+        .join(StoreRow, ReplicaRow.store_id == StoreRow.id, isouter=not stored)
         .order_by(FileRow.id, ReplicaRow.id)
     )
 
@@ -341,7 +348,9 @@ def found_file(row: Sequence[Any]) -> FoundFile:
     id_, name, type_, size_bytes, sha256, begins_at, ends_at, attributes, store, path, *dimensions = row
     values = zip(DIMENSIONS, dimensions, strict=False)
     data_id = {dimension: value for dimension, value in values if value is not None}
-    return FoundFile(id_, name, type_, size_bytes, sha256, data_id, begins_at, ends_at, attributes, store, path)
+    return FoundFile(
+        id_, name, type_, size_bytes, sha256, data_id, begins_at, ends_at, attributes, store or "", path or ""
+    )
 
 
 def replicas(session: Session, file_ids: Iterable[int]) -> dict[int, list[Replica]]:
