@@ -1,0 +1,154 @@
+"""Which files fill a role for each unit, why these, and what is wrong where none or too many do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from nightmill.backbone.catalogue import FoundFile
+from nightmill.errors import guess
+from nightmill.model.dimensions import DIMENSIONS
+from nightmill.model.pipeline import Input, Stage
+from nightmill.planning.lookups import EPOCHS, Found, Index, Shelf, look_up
+from nightmill.planning.problems import Problems
+from nightmill.planning.selection import Group
+from nightmill.planning.units import Unit
+
+
+class Choice(NamedTuple):
+    """The files that fill a role for a unit, and the place of the rule that chose them."""
+
+    files: tuple[FoundFile, ...]
+    rule: int
+
+
+class Rules:
+    """The rules of a stage's choices, each text once."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {}
+
+    def place(self, text: str) -> int:
+        """Return the place of a rule's text, a new one where it is new."""
+        return self._places.setdefault(text, len(self._places))
+
+    def texts(self) -> tuple[str, ...]:
+        """Return every rule in the order of the places."""
+        return tuple(self._places)
+
+
+def unit_role(stage: Stage) -> str:
+    """Return the input whose files make the units of a stage; empty where none can."""
+    return stage.units_from or next((role for role, declared in stage.inputs.items() if declared.lookup is None), "")
+
+
+class Chooser:
+    """Chooses the files of one input for unit after unit.
+
+    Parameters
+    ----------
+    stage, role
+        Which input.
+    groups
+        Its candidates, by the places that are searched in their order.
+    rules
+        Where the words of its choices are kept.
+    problems
+        Where a role that cannot be filled is told.
+    """
+
+    def __init__(self, stage: Stage, role: str, groups: Sequence[Group], rules: Rules, problems: Problems) -> None:
+        self.role = role
+        self.declared: Input = stage.inputs[role]
+        self.makes_units = role == unit_role(stage)
+        self.topic = f"stage {stage.name!r}, input {role!r}"
+        self.rules = rules
+        self.problems = problems
+        lookup = self.declared.lookup
+        wanted = set(lookup.files) if lookup is not None and lookup.strategy == "list" else None
+        of_calibration = lookup is not None or bool(self.declared.source.calibrations)
+        default = [each for each in DIMENSIONS if each not in EPOCHS] if of_calibration else list(stage.per)
+        self.places = [group.place for group in groups]
+        self.searched = [
+            Index(
+                (each for each in group.candidates if wanted is None or each.file.name in wanted),
+                self.declared.match,
+                default,
+            )
+            for group in groups
+        ]
+        self.drafts = [Index(group.drafts, self.declared.match, default) for group in groups if group.drafts]
+        self.empty = not any(group.candidates or group.drafts for group in groups)
+        self._refuse_unknown(wanted or set(), groups)
+
+    def choose(self, unit: Unit) -> Choice | None:
+        """Return what fills the role for a unit; None where that was a problem."""
+        if self.makes_units:
+            return self._counted(unit, Found(unit.files, f"{self.places[0]}; its files make the units"))
+        near = ""
+        for place, index in zip(self.places, self.searched, strict=True):
+            found = self._find(index.matching(unit), unit, place, index)
+            if found.files:
+                return self._counted(unit, found)
+            near = near or found.near
+        return self._counted(unit, Found((), "none found", near))
+
+    def _find(self, shelf: Shelf, unit: Unit, place: str, index: Index) -> Found:
+        lookup = self.declared.lookup
+        if lookup is None:
+            same = f", same {' and '.join(dimensions)}" if (dimensions := index.dimensions(unit)) else ""
+            return Found(shelf.files, place + same)
+        found = look_up(lookup, shelf, unit)
+        words = {"nearest": "nearest", "valid": "valid", "list": "listed"}[lookup.strategy]
+        return Found(found.files, f"{words} {place}: {found.rule}", found.near)
+
+    def _counted(self, unit: Unit, found: Found) -> Choice | None:
+        count, least, most = len(found.files), self.declared.min, self.declared.max
+        if count < least:
+            self._refuse_few(unit, count, found.near)
+            return None
+        if most is not None and count > most:
+            names = ", ".join(file.name for file in found.files[:3]) + (", ..." if count > 3 else "")
+            reason = (
+                f"{count} {self.declared.type} fit where at most {most} may be; choose by 'match', 'where' or 'lookup',"
+                " or raise 'max'"
+            )
+            self.problems.add(self.topic, reason, unit.name, detail=names)
+            return None
+        lost = [file.name for file in found.files if not file.store]
+        for name in lost:
+            reason = f"a {self.declared.type} is chosen that is known and in no store"
+            self.problems.add(self.topic, reason, name, noun="file")
+        return None if lost else Choice(found.files, self.rules.place(found.rule))
+
+    def _refuse_few(self, unit: Unit, count: int, near: str) -> None:
+        kind, places = self.declared.type, " or ".join(dict.fromkeys(self.places))
+        if self.empty:
+            self.problems.add(self.topic, f"no {kind} at all ({places})", unit.name)
+        elif self.declared.lookup is None and not self.declared.source.calibrations:
+            found = f"{count} found" if count else "none found"
+            reason = f"at least {self.declared.min} {kind} needed, {found} ({places})"
+            self.problems.add(self.topic, reason, unit.name)
+        else:
+            self.problems.add(self.topic, self._no_calibration(unit, places), unit.name, detail=self._near(unit, near))
+
+    def _no_calibration(self, unit: Unit, places: str) -> str:
+        dimensions = dict.fromkeys(each for index in (*self.searched, *self.drafts) for each in index.dimensions(unit))
+        of = ",".join(f"{each}={unit.data_id.get(each, 'none')}" for each in dimensions)
+        lookup = self.declared.lookup
+        within = f" within {lookup.max_days:g} d" if lookup is not None and lookup.max_days is not None else ""
+        certified = "certified " if self.declared.source.calibrations else ""
+        listed = " among the listed files" if lookup is not None and lookup.strategy == "list" else ""
+        return f"no {certified}{self.declared.type} {places}{listed}{f' for {of}' if of else ''}{within}"
+
+    def _refuse_unknown(self, listed: Collection[str], groups: Sequence[Group]) -> None:
+        known = {candidate.file.name for group in groups for candidate in group.candidates}
+        for name in sorted(set(listed) - known):
+            reason = f"a listed file is no {self.declared.type} {' or '.join(self.places)}"
+            self.problems.add(self.topic, reason, f"{name}{guess(name, sorted(known))}", noun="file")
+
+    def _near(self, unit: Unit, near: str) -> str:
+        drafts = [file.name for index in self.drafts for file in index.matching(unit).files]
+        if not near and drafts:
+            return f"{drafts[0]} is a draft: 'nightmill calib certify' makes it fit for use"
+        return near

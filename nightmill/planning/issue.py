@@ -1,0 +1,161 @@
+"""Issue: the next attempts of a slice's jobs, as orders; every one of them a row before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Final
+
+from sqlalchemy import Row, Text, cast, insert, select, update
+from sqlalchemy.orm import Session
+
+from nightmill.backbone.catalogue import FoundFile, found_columns, found_files, replicas
+from nightmill.backbone.schema import AttemptRow, FileRow, JobRow, PlannedInputRow, PlanRow
+from nightmill.errors import RequestRefused
+from nightmill.model.fate import AttemptState, JobState
+from nightmill.model.order import JobOrder
+from nightmill.planning.common import JobDetail, StageCommon
+from nightmill.planning.orders import order_sha256, render
+
+CHUNK: Final = 5_000
+ISSUABLE: Final = (JobState.PLANNED, JobState.READY, JobState.FAILED)
+"""A job that is active, done, held or cancelled is never issued."""
+
+
+def issue(
+    session: Session,
+    *,
+    slice_id: int,
+    lease_id: int | None,
+    now: datetime,
+    limit: int,
+    skip: Collection[str] = (),
+) -> list[JobOrder]:
+    """Issue an attempt of each of the next jobs of a slice that are not done.
+
+    Each gets the next number of its job, and the inputs that were sealed with it: a retry reads what the first try
+    read. Two callers never issue the same job. A handful of statements, whatever the limit.
+
+    Parameters
+    ----------
+    session
+        A writing one.
+    slice_id
+        Whose jobs.
+    lease_id
+        The lease of the process that will carry them out.
+    now
+        When.
+    limit
+        At most so many.
+    skip
+        Units to leave alone.
+
+    Returns
+    -------
+    list of JobOrder
+        Jobs that were never tried first, then in the order of the plan.
+    """
+    query = (
+        select(JobRow.id, JobRow.plan_id, JobRow.unit, JobRow.attempts, JobRow.detail)
+        .where(JobRow.slice_id == slice_id, JobRow.state.in_(ISSUABLE))
+        .order_by(JobRow.attempts, JobRow.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    if skip:
+        query = query.where(JobRow.unit.not_in(skip))
+    jobs = [(row, JobDetail.model_validate(row.detail)) for row in session.execute(query)]
+    if not jobs:
+        return []
+    plans = _plans(session, {row.plan_id for row, _ in jobs})
+    file_ids = {id_ for _, detail in jobs for _rule, ids in detail.inputs.values() for id_ in ids}
+    files = _files(session, file_ids)
+    orders = []
+    for row, detail in jobs:
+        digest, common = plans[row.plan_id]
+        orders.append(render(common, row.unit, detail, files, row.attempts + 1, plan_sha256=digest))
+    attempt_ids = _add_attempts(session, [row for row, _ in jobs], orders, lease_id, now)
+    planned = [
+        planned_input
+        for attempt_id, (row, detail) in zip(attempt_ids, jobs, strict=True)
+        for planned_input in _planned_inputs(attempt_id, plans[row.plan_id][1], detail)
+    ]
+    if planned:
+        session.execute(insert(PlannedInputRow), planned)
+    return orders
+
+
+def _plans(session: Session, ids: Iterable[int]) -> dict[int, tuple[str, StageCommon]]:
+    query = select(PlanRow.id, PlanRow.sha256, cast(PlanRow.common, Text)).where(PlanRow.id.in_(ids))
+    return {id_: (digest, _read_common(text)) for id_, digest, text in session.execute(query)}
+
+
+@lru_cache(maxsize=8)
+def _read_common(text: str) -> StageCommon:
+    return StageCommon.model_validate_json(text)
+
+
+def _files(session: Session, ids: Collection[int]) -> dict[int, FoundFile]:
+    """Return files, each with a copy: one that is present, else one that was, for the job to find out and to tell."""
+    wanted = sorted(ids)
+    found = [
+        file
+        for start in range(0, len(wanted), CHUNK)
+        for file in found_files(
+            session, found_columns(stored=False).where(FileRow.id.in_(wanted[start : start + CHUNK]))
+        )
+    ]
+    files = {file.id: file for file in found}
+    lost = [file for file in found if not file.store]
+    copies = replicas(session, [file.id for file in lost]) if lost else {}
+    for file in lost:
+        if file.id not in copies:
+            raise RequestRefused(
+                f"{file.name} is an input of a job that is to be issued, and no store has it or had it",
+                remedy="register a copy of it, then rerun",
+            )
+        files[file.id] = replace(file, store=copies[file.id][0].store, path=copies[file.id][0].path)
+    return files
+
+
+def _add_attempts(
+    session: Session, jobs: list[Row[Any]], orders: list[JobOrder], lease_id: int | None, now: datetime
+) -> list[int]:
+    rows = [
+        {
+            "job_id": job.id,
+            "plan_id": job.plan_id,
+            "lease_id": lease_id,
+            "number": order.attempt.number,
+            "state": AttemptState.ISSUED.value,
+            "order_sha256": order_sha256(order),
+            "issued_at": now,
+        }
+        for job, order in zip(jobs, orders, strict=True)
+    ]
+    ids = list(session.scalars(insert(AttemptRow).returning(AttemptRow.id, sort_by_parameter_order=True), rows))
+    session.execute(
+        update(JobRow)
+        .where(JobRow.id.in_([job.id for job in jobs]))
+        .values(state=JobState.ACTIVE.value, attempts=JobRow.attempts + 1),
+        execution_options={"synchronize_session": False},
+    )
+    return ids
+
+
+def _planned_inputs(attempt_id: int, common: StageCommon, detail: JobDetail) -> Iterator[dict[str, object]]:
+    for step in common.stage.steps:
+        for role in step.inputs:
+            rule, ids = detail.inputs.get(role, (0, ()))
+            for file_id in ids:
+                yield {
+                    "attempt_id": attempt_id,
+                    "step": step.name,
+                    "role": role,
+                    "file_id": file_id,
+                    "rule": common.rules[rule],
+                    "origin": common.origins[role],
+                }

@@ -1,0 +1,306 @@
+"""Plans: every job of a campaign with the files it will read and the names of those it will make.
+
+A plan is made in memory from a handful of queries a stage. Stages that depend on others of the campaign are projected
+from what those are planned to make, and planned again, from what they did make, when their turn comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from nightmill.backbone.catalogue import FoundFile, names_taken
+from nightmill.backbone.schema import CampaignRow, FileRow, JobRow
+from nightmill.config.site import SiteConfig
+from nightmill.errors import ExpressionError, PlanRefused
+from nightmill.model.campaign import Campaign
+from nightmill.model.dimensions import DataId
+from nightmill.model.pipeline import Input, Stage
+from nightmill.planning.common import StageCommon
+from nightmill.planning.inputs import Choice, Chooser, Rules, unit_role
+from nightmill.planning.orders import INTERMEDIATE
+from nightmill.planning.outputs import Names, output_names
+from nightmill.planning.preflight import check_stage, log_store, stages_in_order
+from nightmill.planning.problems import Problems
+from nightmill.planning.selection import Group, Selector
+from nightmill.planning.units import make_units
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedJob:
+    """One unit of a stage with the files that it will read.
+
+    Parameters
+    ----------
+    unit
+        Its name.
+    data_id
+        Its dimensions, those on which all its unit-making files agree included.
+    begins_at, ends_at
+        The span of those files, UTC.
+    inputs
+        What fills each role, in the order of the stage's inputs.
+    """
+
+    unit: str
+    data_id: DataId
+    begins_at: datetime | None
+    ends_at: datetime | None
+    inputs: tuple[Choice, ...]
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """The plan of one stage.
+
+    Parameters
+    ----------
+    common
+        What all its jobs share.
+    position
+        Of the stage in its pipeline, from 0.
+    jobs
+        By the order of their units; of a plan with problems, those jobs that have none.
+    problems
+        What is wrong, one sentence each; a plan that has any cannot be sealed.
+    waiting
+        What units lack that a stage before this one did not make (yet), one sentence each. They are left out and join
+        a later plan.
+    projected
+        Whether files that do not exist yet stand in for inputs.
+    watermark
+        The highest file ID that could be seen.
+    """
+
+    common: StageCommon
+    position: int
+    jobs: tuple[PlannedJob, ...]
+    problems: tuple[str, ...]
+    waiting: tuple[str, ...]
+    projected: bool
+    watermark: int
+
+    @property
+    def stage(self) -> Stage:
+        """The stage."""
+        return self.common.stage
+
+
+@dataclass(frozen=True)
+class CampaignPlan:
+    """The plan of a campaign: its stages in the order in which they can run."""
+
+    campaign: Campaign
+    number: int
+    stages: tuple[StagePlan, ...]
+    problems: tuple[str, ...]
+    """Of all stages, one sentence each."""
+
+    def require(self) -> None:
+        """Make sure that there are no problems.
+
+        Raises
+        ------
+        PlanRefused
+            Where there are; it lists all of them.
+        """
+        if self.problems:
+            raise PlanRefused(self.campaign.name, self.problems)
+
+
+def plan_campaign(session: Session, campaign: Campaign, site: SiteConfig, number: int) -> CampaignPlan:
+    """Plan every stage of a campaign, those that depend on others projected.
+
+    Writes nothing. Problems are part of what is returned: all of them.
+
+    Parameters
+    ----------
+    session
+        To read the catalogue with.
+    campaign
+        What to plan.
+    site
+        Whose file types and stores it uses.
+    number
+        Of the campaign, as it will stand in names.
+    """
+    planner = _Planner(session, campaign, site, number)
+    stages = []
+    ordered, circle = stages_in_order(campaign.pipeline)
+    for stage in ordered:
+        stages.append(planner.plan(stage))
+        planner.project(stages[-1])
+    problems = [problem for plan in stages for problem in plan.problems]
+    problems += _problems_of_circle(circle, campaign, site)
+    return CampaignPlan(campaign, number, tuple(stages), tuple(problems))
+
+
+def plan_stage(session: Session, campaign: Campaign, stage: str, site: SiteConfig, number: int) -> StagePlan:
+    """Plan one stage from what exists: what the stages before it published, and the catalogue.
+
+    Parameters are those of :func:`plan_campaign`. A unit that lacks what a stage before may still make is no problem:
+    it waits.
+    """
+    return _Planner(session, campaign, site, number).plan(campaign.pipeline.stage(stage))
+
+
+class _Planner:
+    """Plans stage after stage of one campaign."""
+
+    def __init__(self, session: Session, campaign: Campaign, site: SiteConfig, number: int) -> None:
+        self.session = session
+        self.campaign = campaign
+        self.site = site
+        self.number = number
+        self.names = Names()
+        self.projected: dict[str, dict[str, list[FoundFile]]] = {}
+        self.watermark = session.scalar(select(func.max(FileRow.id))) or 0
+        self.selector = Selector(session, campaign, site.file_types, self.watermark, self.projected)
+
+    def plan(self, stage: Stage) -> StagePlan:
+        """Plan one stage, from projected files where a stage that it takes from was planned before it."""
+        problems, waiting, rules = Problems(), Problems(), Rules()
+        common = self._common(stage)
+        check_stage(stage, self.campaign, self.site, problems)
+        jobs: list[PlannedJob] = []
+        if not problems:
+            groups = self._groups(stage, problems)
+            jobs = self._jobs(stage, groups, rules, problems, waiting) if groups else []
+            self._claim_names(common, jobs, problems)
+            _require_times(stage, jobs, problems)
+        return StagePlan(
+            common=common.model_copy(update={"rules": rules.texts()}),
+            position=[each.name for each in self.campaign.pipeline.stages].index(stage.name),
+            jobs=tuple(jobs),
+            problems=tuple(problems.sentences()),
+            waiting=tuple(waiting.sentences()),
+            projected=any(declared.source.stage in self.projected for declared in stage.inputs.values()),
+            watermark=self.watermark,
+        )
+
+    def project(self, plan: StagePlan) -> None:
+        """Let the files that a stage is planned to make stand in for those that it will make."""
+        made: dict[str, list[FoundFile]] = {}
+        for file in _files_of(plan):
+            made.setdefault(file.type, []).append(file)
+        self.projected[plan.stage.name] = made
+
+    def _common(self, stage: Stage) -> StageCommon:
+        pipeline = self.campaign.pipeline
+        types = {output.type for step in stage.steps for output in step.outputs.values()}
+        return StageCommon(
+            campaign=self.campaign.name,
+            number=self.number,
+            pipeline=pipeline.name,
+            pipeline_version=pipeline.version,
+            pipeline_dir=pipeline.directory,
+            parameters=self.campaign.parameters,
+            stage=stage,
+            stores=self.site.stores,
+            file_types={name: self.site.file_types[name] for name in sorted(types) if name in self.site.file_types},
+            log_store=log_store(self.site.stores),
+            origins={role: origin_of(self.campaign, stage.name, role) for role in stage.inputs},
+        )
+
+    def _groups(self, stage: Stage, problems: Problems) -> dict[str, list[Group]]:
+        """Select the candidates of every input; nothing where an expression is wrong."""
+        groups = {}
+        for role, declared in stage.inputs.items():
+            extra = stage.where if role == unit_role(stage) else ""
+            try:
+                groups[role] = self.selector.select(declared, extra)
+            except ExpressionError as error:
+                problems.add(f"stage {stage.name!r}, input {role!r}", str(error))
+        return groups if not problems else {}
+
+    def _jobs(
+        self, stage: Stage, groups: Mapping[str, list[Group]], rules: Rules, problems: Problems, waiting: Problems
+    ) -> list[PlannedJob]:
+        making = unit_role(stage)
+        files = [candidate.file for group in groups[making] for candidate in group.candidates]
+        topic = f"stage {stage.name!r}, input {making!r}"
+        if not files and not self._explained(stage.inputs[making].source.stage):
+            problems.add(topic, f"no {stage.inputs[making].type} {groups[making][0].place}: there is nothing to do")
+        units = make_units(stage.per, files, problems, topic=topic)
+        choosers = [
+            Chooser(stage, role, groups[role], rules, waiting if self._may_come(declared) else problems)
+            for role, declared in stage.inputs.items()
+        ]
+        jobs = []
+        for unit in units:
+            chosen = [chooser.choose(unit) for chooser in choosers]
+            inputs = tuple([choice for choice in chosen if choice is not None])
+            if len(inputs) == len(chosen):
+                jobs.append(PlannedJob(unit.name, unit.data_id, unit.begins_at, unit.ends_at, inputs))
+        return jobs
+
+    def _explained(self, upstream: str) -> bool:
+        """Say whether a projected stage makes nothing because of problems of its own, which are told already."""
+        return upstream in self.projected and not any(self.projected[upstream].values())
+
+    def _may_come(self, declared: Input) -> bool:
+        """Say whether what lacks may come of a stage that has run, or still runs."""
+        return bool(declared.source.stage) and declared.source.stage not in self.projected
+
+    def _claim_names(self, common: StageCommon, jobs: Sequence[PlannedJob], problems: Problems) -> None:
+        for job in jobs:
+            self.names.claim(common, job.unit, job.data_id, problems)
+        sealed = set(
+            self.session.scalars(
+                select(JobRow.unit)
+                .join(CampaignRow, CampaignRow.id == JobRow.campaign_id)
+                .where(CampaignRow.name == self.campaign.name, JobRow.stage == common.stage.name)
+            )
+        )
+        self.names.refuse(names_taken(self.session, self.names.of(common.stage, sealed)), problems)
+
+
+def _problems_of_circle(stages: Sequence[Stage], campaign: Campaign, site: SiteConfig) -> list[str]:
+    problems = Problems()
+    if stages:
+        names = ", ".join(repr(stage.name) for stage in stages)
+        problems.add("pipeline", f"stages {names} wait for each other: each takes its inputs from another of them")
+    for stage in stages:
+        check_stage(stage, campaign, site, problems)
+    return problems.sentences()
+
+
+def _files_of(plan: StagePlan) -> Iterator[FoundFile]:
+    """Yield the files that a plan's jobs will make and that later stages can read; their IDs are negative."""
+    number = 0
+    for step in plan.stage.steps:
+        for role, output in step.outputs.items():
+            for job in plan.jobs if output.to != INTERMEDIATE else ():
+                names = output_names(plan.common, job.data_id, 1, step.name, role)
+                for name in names[: max(output.min, 1)]:
+                    number -= 1
+                    yield FoundFile(
+                        number, name, output.type, 0, "", job.data_id, job.begins_at, job.ends_at, {}, output.to, ""
+                    )
+
+
+def _require_times(stage: Stage, jobs: Iterable[PlannedJob], problems: Problems) -> None:
+    """Report units whose files tell no times where an output needs a validity range."""
+    made = [role for step in stage.steps for role, output in step.outputs.items() if output.calibration is not None]
+    for job in jobs if made else ():
+        if job.begins_at is None or job.ends_at is None:
+            reason = (
+                f"output {made[0]!r} becomes a calibration, and the unit's files have no times to tell its validity"
+            )
+            problems.add(f"stage {stage.name!r}", reason, job.unit)
+
+
+LAYERS: Final = ("pipeline", "campaign", "command line")
+"""The configuration layers; each goes over those before it."""
+
+
+def origin_of(campaign: Campaign, stage: str, role: str) -> str:
+    """Return the configuration layer that decided last about an input, as ``campaign (night1.yaml:12)``."""
+    prefix = f"pipeline.stages.{stage}.inputs.{role}"
+    layers = [layer for key, layer in campaign.origins.items() if key == prefix or key.startswith(prefix + ".")]
+    return str(max(layers, key=lambda layer: LAYERS.index(layer.name))) if layers else "pipeline"
