@@ -1,0 +1,1 @@
+"""What is deployed into a Prefect server, and the settings that it runs with: data, no code."""

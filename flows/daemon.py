@@ -1,0 +1,167 @@
+"""A background process that outlives the command that started it, and the file that remembers it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import psutil
+
+from nightmill.execution.owner import boot_id, is_alive
+from nightmill.model.base import Frozen
+from nightmill.model.journal import Owner
+
+
+class DaemonState(StrEnum):
+    """Whether a daemon runs."""
+
+    RUNNING = "running"
+    """Its process is alive, or belongs to another host, from where nothing else is known."""
+    STOPPED = "stopped"
+    """It was never started, or was stopped on request."""
+    DIED = "died"
+    """It was started, nobody stopped it, and its process is gone."""
+
+
+class DaemonRecord(Frozen):
+    """What is remembered of a daemon between commands."""
+
+    owner: Owner
+    """Its process: not the PID alone, which may have been given to another since."""
+    stopped: bool = False
+    """Whether it was stopped on request."""
+    details: Mapping[str, str]
+    """What it tells its clients."""
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """One named background process of one folder.
+
+    Keeps ``NAME.json`` (its record, readable by its owner alone) and ``NAME.log`` there.
+    """
+
+    folder: Path
+    name: str
+
+    @property
+    def log(self) -> Path:
+        """Where its stdout and stderr go."""
+        return self.folder / f"{self.name}.log"
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / f"{self.name}.json"
+
+    def record(self) -> DaemonRecord | None:
+        """Return what is remembered, or None where it was never started."""
+        try:
+            return DaemonRecord.model_validate_json(self._file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+
+    def state(self) -> DaemonState:
+        """Tell whether it runs."""
+        record = self.record()
+        if record is None or record.stopped:
+            return DaemonState.STOPPED
+        return DaemonState.DIED if is_alive(record.owner) is False else DaemonState.RUNNING
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep two commands from starting or stopping it at the same time."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / f"{self.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def spawn(self, argv: Sequence[str], environment: Mapping[str, str], details: Mapping[str, str]) -> Owner:
+        """Start the process in a session of its own, with default signals, in the daemon's folder.
+
+        A process started from a shell with ``&`` ignores SIGINT, and so would its children: hence the defaults.
+
+        Returns
+        -------
+        Owner
+            The process, remembered together with ``details``.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        pid = os.posix_spawn(
+            "/bin/sh",
+            ["sh", "-c", 'cd "$0" && exec "$@"', str(self.folder), *argv],
+            dict(environment),
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(self.log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+            setsigmask=[],
+            setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE],
+        )
+        owner = owner_of(pid)
+        self._write(DaemonRecord(owner=owner, details=dict(details)))
+        return owner
+
+    def stop(self, grace_seconds: float) -> bool:
+        """End the process: SIGTERM, and after ``grace_seconds`` SIGKILL to its whole process group.
+
+        Returns
+        -------
+        bool
+            Whether there was a process to stop on this host. What is remembered of it says "stopped" either way.
+        """
+        record = self.record()
+        if record is None:
+            return False
+        alive = is_alive(record.owner) is True
+        if alive:
+            process = psutil.Process(record.owner.pid)
+            process.terminate()
+            try:
+                process.wait(grace_seconds)
+            except psutil.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self._write(record.model_copy(update={"stopped": True}))
+        return alive
+
+    def log_tail(self, lines: int = 20) -> str:
+        """Return the last lines of its log, indented, for a message."""
+        try:
+            text = self.log.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return "    (no log)"
+        return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])
+
+    def _write(self, record: DaemonRecord) -> None:
+        temporary = self._file.with_suffix(".tmp")
+        temporary.touch(mode=0o600)
+        temporary.write_text(record.model_dump_json(), encoding="utf-8")
+        temporary.replace(self._file)
+
+
+def owner_of(pid: int) -> Owner:
+    """Name a process of this host so that a later one with its number cannot be taken for it."""
+    return Owner(
+        host=socket.gethostname(),
+        boot_id=boot_id(),
+        pid=pid,
+        started_at=psutil.Process(pid).create_time(),
+    )
+
+
+def clean_environment(updates: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment without the user's own Prefect settings, plus ``updates``.
+
+    A site's own settings are all that its server and its runner go by.
+    """
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    return {**inherited, "PYTHONUNBUFFERED": "1", **updates}

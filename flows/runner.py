@@ -1,0 +1,358 @@
+"""The warm runner: starts the flow runs of a site's work pool in forked children of a process that has imported it all.
+
+A worker of Prefect starts an interpreter for each flow run, which takes 5 s until the flow's first line; a fork takes
+0.01 s. To Prefect the runner is a worker of the pool like any other, and others may serve the same pool.
+
+The process has one thread, so that it can fork safely, and waits for signals (a child's end among them) between polls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import psutil
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.engine import handle_engine_signals
+from prefect.exceptions import ObjectNotFound
+from prefect.flow_engine import load_flow_and_flow_run, run_flow
+from prefect.logging import get_logger
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.states import Cancelled, Crashed, Pending, Scheduled
+
+from flows.daemon import owner_of
+from nightmill.execution.owner import is_alive, this_process
+from nightmill.model.base import Frozen
+from nightmill.model.journal import Owner
+
+WORKER_HEARTBEAT_SECONDS = 15.0
+CANCEL_POLL_SECONDS = 1.0
+TERMINATE_GRACE_SECONDS = 20.0
+_AWAITED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+
+
+@dataclass(frozen=True)
+class RunnerOptions:
+    """What a runner serves.
+
+    Parameters
+    ----------
+    name
+        As which worker it shows in the UI.
+    pool
+        The work pool.
+    limits
+        Flow runs at a time, for each work queue that it serves. Queues never wait for each other: a campaign waits for
+        its slices, which would never start if campaigns took their places.
+    folder
+        Where it remembers its children, for the runner that comes after it.
+    poll_seconds
+        How often it looks for work.
+    """
+
+    name: str
+    pool: str
+    limits: Mapping[str, int]
+    folder: Path
+    poll_seconds: float = 0.5
+
+
+class ChildRecord(Frozen):
+    """A flow run that was claimed, in a file of its own until its end is reported."""
+
+    flow_run_id: UUID
+    flow_run_name: str
+    queue: str
+    process: Owner | None = None
+    """The process that carries it out; None from the claim to the fork."""
+
+
+@dataclass
+class Child:
+    """A flow run of this runner, or of one before it."""
+
+    record: ChildRecord
+    mine: bool = False
+    """Whether the process is a child of this process, so that its exit code can be known."""
+    exit_code: int | None = None
+    """Negative for a signal; None while it runs, and for a process whose exit code nobody can know."""
+    ended: bool = False
+    cancelled: bool = False
+    kill_at: float | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its PID, 0 where it was never forked."""
+        return self.record.process.pid if self.record.process else 0
+
+
+@dataclass
+class Runner:
+    """Claims scheduled flow runs, starts them, and reports those that end without telling."""
+
+    options: RunnerOptions
+    client: SyncPrefectClient
+    children: dict[UUID, Child] = field(default_factory=dict)
+    stopping: bool = False
+    _server_away: bool = False
+    _next_heartbeat: float = 0.0
+    _next_cancel_poll: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.logger = get_logger("nightmill.runner")
+
+    def run(self) -> UUID | None:
+        """Serve until SIGTERM or SIGINT (children are ended) or SIGHUP (children go on by themselves).
+
+        Returns once for each flow run and once more, as fork does: in a child with the flow run to carry out, in the
+        parent at the end with None.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+        self._adopt()
+        self.logger.info("Serving work pool '%s': %s", self.options.pool, dict(self.options.limits))
+        while not self._done():
+            self._reap()
+            for claimed in self._serve():
+                if self._fork(claimed):
+                    return claimed.record.flow_run_id
+            received = signal.sigtimedwait(_AWAITED, self.options.poll_seconds)
+            if received is None or received.si_signo == signal.SIGCHLD:
+                continue
+            if received.si_signo == signal.SIGHUP:
+                self.logger.info("Leaving %d flow runs to themselves", len(self.children))
+                return None
+            self._stop_children()
+        return None
+
+    def _done(self) -> bool:
+        """Whether a runner that was told to stop has reported all ends, or has nobody to report them to."""
+        told_all = not self.children or (self._server_away and all(child.ended for child in self.children.values()))
+        return self.stopping and told_all
+
+    # ------------------------------------------------------------------------------------------ processes
+
+    def _fork(self, child: Child) -> bool:
+        """Make a process for a claimed flow run; return whether this is that process."""
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
+            # written here, not by the parent, so that no kill can leave a process that nobody knows of
+            self._remember(child.record.model_copy(update={"process": this_process()}))
+            return True
+        child.record = child.record.model_copy(update={"process": owner_of(pid)})
+        child.mine = True
+        self.logger.info("Flow run '%s' started as process %d", child.record.flow_run_name, pid)
+        return False
+
+    def _adopt(self) -> None:
+        """Take over the children of the runner before this one."""
+        for file in sorted(self._folder.glob("*.json")):
+            record = ChildRecord.model_validate_json(file.read_text(encoding="utf-8"))
+            self.children[record.flow_run_id] = Child(record)
+            self.logger.info("Found flow run '%s' of a runner before", record.flow_run_name)
+
+    def _reap(self) -> None:
+        """See which children have ended, and kill those that were asked to end and did not."""
+        for child in self.children.values():
+            if child.ended:
+                continue
+            if child.mine:
+                pid, status = os.waitpid(child.pid, os.WNOHANG)
+                child.ended = pid != 0
+                if child.ended:
+                    child.exit_code = os.waitstatus_to_exitcode(status)
+                    with suppress(ProcessLookupError):  # what it started and left behind
+                        os.killpg(child.pid, signal.SIGKILL)
+            else:
+                child.ended = child.record.process is None or is_alive(child.record.process) is False
+            if not child.ended and child.kill_at is not None and time.monotonic() >= child.kill_at:
+                _kill_tree(child.pid)
+
+    def _stop_children(self) -> None:
+        self.stopping = True
+        self.logger.info("Stopping; %d flow runs are told to end", len(self.children))
+        for child in self.children.values():
+            self._terminate(child)
+
+    def _terminate(self, child: Child) -> None:
+        if child.ended or child.kill_at is not None:
+            return
+        child.kill_at = time.monotonic() + TERMINATE_GRACE_SECONDS
+        with suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGTERM)
+
+    # -------------------------------------------------------------------------------------------- records
+
+    @property
+    def _folder(self) -> Path:
+        return self.options.folder / "runs"
+
+    def _remember(self, record: ChildRecord) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        file = self._folder / f"{record.flow_run_id}.json"
+        temporary = file.with_suffix(".tmp")
+        temporary.write_text(record.model_dump_json(), encoding="utf-8")
+        temporary.replace(file)
+
+    def _forget(self, flow_run_id: UUID) -> None:
+        del self.children[flow_run_id]
+        (self._folder / f"{flow_run_id}.json").unlink(missing_ok=True)
+
+    # --------------------------------------------------------------------------------------------- server
+
+    def _serve(self) -> list[Child]:
+        """Talk to the server once; return the flow runs that were claimed, to be forked.
+
+        A server that is away changes nothing: children go on, and ends are reported when it is back.
+        """
+        claimed: list[Child] = []
+        try:
+            self._report_ends()
+            self._heartbeat()
+            self._follow_cancellations()
+            claimed.extend(self._claim())
+        except httpx.HTTPError as error:
+            if not self._server_away:
+                self.logger.warning("The Prefect server is away (%s); flow runs that started go on", error)
+            self._server_away = True
+        else:
+            if self._server_away:
+                self.logger.info("The Prefect server is back")
+            self._server_away = False
+        return claimed
+
+    def _claim(self) -> Iterator[Child]:
+        free = dict(self.options.limits)
+        for child in self.children.values():
+            free[child.record.queue] = free.get(child.record.queue, 0) - 1
+        queues = [queue for queue in self.options.limits if free[queue] > 0]
+        if self.stopping or not queues:
+            return
+        responses = self.client.get_scheduled_flow_runs_for_work_pool(
+            self.options.pool, work_queue_names=queues, scheduled_before=datetime.now(UTC)
+        )
+        for flow_run in [response.flow_run for response in responses]:
+            queue = flow_run.work_queue_name or ""
+            if flow_run.id in self.children or free.get(queue, 0) <= 0:
+                continue
+            child = Child(ChildRecord(flow_run_id=flow_run.id, flow_run_name=flow_run.name, queue=queue))
+            self._remember(child.record)
+            self.children[flow_run.id] = child  # and if the next call fails, its claim is given back later
+            if self.client.set_flow_run_state(flow_run.id, Pending()).status is SetStateStatus.ACCEPT:
+                free[queue] -= 1
+                yield child
+            else:
+                self._forget(flow_run.id)
+
+    def _heartbeat(self) -> None:
+        if time.monotonic() >= self._next_heartbeat:
+            self.client.send_worker_heartbeat(self.options.pool, self.options.name, WORKER_HEARTBEAT_SECONDS)
+            self._next_heartbeat = time.monotonic() + WORKER_HEARTBEAT_SECONDS
+
+    def _follow_cancellations(self) -> None:
+        running = [child.record.flow_run_id for child in self.children.values() if not child.ended]
+        if not running or time.monotonic() < self._next_cancel_poll:
+            return
+        self._next_cancel_poll = time.monotonic() + CANCEL_POLL_SECONDS
+        for flow_run in self.client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                id=FlowRunFilterId(any_=running),
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLING])),
+            )
+        ):
+            self.children[flow_run.id].cancelled = True
+            self._terminate(self.children[flow_run.id])
+
+    def _report_ends(self) -> None:
+        for child in [child for child in self.children.values() if child.ended]:
+            flow_run_id = child.record.flow_run_id
+            with suppress(ObjectNotFound):  # it was deleted
+                state = state_after(child, self.client.read_flow_run(flow_run_id).state)
+                if state is not None:
+                    self.client.set_flow_run_state(flow_run_id, state, force=True)
+                    self.logger.info("Flow run '%s': %s", child.record.flow_run_name, state)
+            self._forget(flow_run_id)
+
+
+def state_after(child: Child, state: State[object] | None) -> State[object] | None:
+    """Return what to make of the state of a flow run whose process has ended; None to leave it.
+
+    The engine inside the process tells of every orderly end itself, crashes by SIGTERM included. What is left are
+    processes that could not, and cancellations, which the engine takes for crashes.
+    """
+    if state is None:
+        return None
+    if child.cancelled or state.type is StateType.CANCELLING:
+        return None if state.type in (StateType.CANCELLED, StateType.COMPLETED) else Cancelled(message="on request")
+    if state.type not in (StateType.PENDING, StateType.RUNNING):
+        return None
+    if child.record.process is None:  # claimed, never forked
+        return Scheduled() if state.type is StateType.PENDING else None
+    if child.mine and child.exit_code == 0:
+        return None  # the engine gave way to another process that carries it out
+    return Crashed(message=f"process {child.pid} on {child.record.process.host} {_how(child.exit_code)}")
+
+
+def _how(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "ended while its runner was away"
+    if exit_code < 0:
+        return f"was killed by signal {-exit_code} ({signal.strsignal(-exit_code)})"
+    return f"ended with exit code {exit_code} before its flow run had a final state"
+
+
+def _kill_tree(pid: int) -> None:
+    with suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(pid)
+        for process in [parent, *parent.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def execute(flow_run_id: UUID) -> None:
+    """Carry out a flow run in this process with Prefect's own engine, and exit as its engine command does.
+
+    Heartbeats of the engine are off: they would hold up the end of each flow run for a second, and the runner sees
+    its children end without them.
+    """
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), handle_engine_signals(flow_run_id):
+        flow_run, flow = load_flow_and_flow_run(flow_run_id)
+        result: object = run_flow(flow, flow_run=flow_run)
+        if inspect.iscoroutine(result):
+            asyncio.run(result)
+
+
+def serve(options: RunnerOptions) -> None:
+    """Run the runner in this process, which has imported what flow runs need, has one thread, and does nothing else.
+
+    Its environment is that of :func:`flows.server.api_environment`.
+    """
+    gc.collect()
+    gc.freeze()  # what was imported is never collected, so that children share its memory
+    with (
+        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),  # it polls anyway, and must not sleep over its children
+        get_client(sync_client=True) as client,
+    ):
+        flow_run_id = Runner(options, client).run()
+    if flow_run_id is not None:
+        execute(flow_run_id)

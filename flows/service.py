@@ -1,0 +1,164 @@
+"""What conducts a site: its Prefect server and its warm runner, started, stopped and looked at together.
+
+Nothing here imports Prefect, so that asking takes no time; the runner's process (``python -m flows.service``) does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows import server
+from flows.daemon import Daemon, DaemonState, clean_environment
+from flows.server import ServerOptions, ServerStatus
+from nightmill.errors import ServerAway
+from nightmill.execution.owner import is_alive
+
+RUNNER_START_SECONDS = 120.0
+RUNNER_STOP_SECONDS = 40.0
+"""Longer than the runner gives its flow runs to end."""
+RUNNER_READY = b"Serving work pool"
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """How a site's conductor is.
+
+    Parameters
+    ----------
+    runner
+        Whether the warm runner's process lives.
+    flow_runs
+        How many flow runs it carries out.
+    """
+
+    server: ServerStatus
+    runner: DaemonState
+    runner_pid: int
+    flow_runs: int
+
+    @property
+    def healthy(self) -> bool:
+        """Whether flow runs that are submitted will be carried out."""
+        return self.server.healthy and self.runner is DaemonState.RUNNING
+
+
+def folder_of(site: Path) -> Path:
+    """Return where the server and the runner of a site keep what they need."""
+    return site / ".nightmill" / "server"
+
+
+def start(site: Path, options: ServerOptions, *, slices: int, deployments: Path | None = None) -> ServiceStatus:
+    """Start what does not run yet, deploy, and wait until flow runs would be carried out.
+
+    Parameters
+    ----------
+    site
+        The site's folder.
+    options
+        How its server is to be.
+    slices
+        Slices at a time.
+    deployments
+        Another prefect.yaml than the installed one.
+
+    Raises
+    ------
+    RequestRefused, ServerAway
+        As :func:`flows.server.start`; and where the runner does not come up, with the end of its log.
+    """
+    folder = folder_of(site)
+    started = server.start(folder, options)
+    runner = _runner(folder)
+    with runner.locked():
+        record = runner.record()
+        if runner.state() is DaemonState.RUNNING and record and record.details["api_url"] != started.api_url:
+            runner.stop(RUNNER_STOP_SECONDS)
+        if runner.state() is not DaemonState.RUNNING:
+            argv = [sys.executable, "-m", "flows.service", str(site), "--slices", str(slices)]
+            argv += ["--deployments", str(deployments)] if deployments else []
+            environment = {**server.api_environment(folder), "NIGHTMILL_SITE": str(site)}
+            written = runner.log.stat().st_size if runner.log.exists() else 0
+            runner.spawn(argv, clean_environment(environment), {"api_url": started.api_url})
+            _wait_until_ready(runner, written)
+    return status(site)
+
+
+def stop(site: Path) -> ServiceStatus:
+    """Stop the runner, which ends its flow runs, then the server; return how they were before."""
+    before = status(site)
+    runner = _runner(folder_of(site))
+    with runner.locked():
+        runner.stop(RUNNER_STOP_SECONDS)
+    server.stop(folder_of(site))
+    return before
+
+
+def status(site: Path) -> ServiceStatus:
+    """Tell how the server and the runner are, within a few seconds."""
+    folder = folder_of(site)
+    runner = _runner(folder)
+    state, record = runner.state(), runner.record()
+    return ServiceStatus(
+        server=server.status(folder),
+        runner=state,
+        runner_pid=record.owner.pid if record and state is DaemonState.RUNNING else 0,
+        flow_runs=len(list((folder / "runs").glob("*.json"))),
+    )
+
+
+def _runner(folder: Path) -> Daemon:
+    return Daemon(folder, "runner")
+
+
+def _wait_until_ready(runner: Daemon, written: int) -> None:
+    """Wait until the runner says so in its log, of which ``written`` bytes are of runners before it."""
+    record = runner.record()
+    assert record is not None  # it was spawned
+    deadline = time.monotonic() + RUNNER_START_SECONDS
+    while RUNNER_READY not in runner.log.read_bytes()[written:]:
+        if is_alive(record.owner) is False:
+            raise ServerAway(f"the runner ended while it started; the end of {runner.log}:\n{runner.log_tail()}")
+        if time.monotonic() > deadline:
+            raise ServerAway(
+                f"the runner (pid {record.owner.pid}) was not ready within {RUNNER_START_SECONDS:.0f} s; "
+                f"the end of {runner.log}:\n{runner.log_tail()}",
+                remedy="wait and ask with `nightmill server status`, or stop it with `nightmill server stop`",
+            )
+        time.sleep(0.05)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Deploy into the site's server and serve its work pool, in the environment that the server's module gives."""
+    parser = argparse.ArgumentParser(prog="python -m flows.service", description=main.__doc__)
+    parser.add_argument("site", type=Path, help="the site's folder")
+    parser.add_argument("--slices", type=int, required=True, help="slices at a time")
+    parser.add_argument("--deployments", type=Path, help="another prefect.yaml than the installed one")
+    given = parser.parse_args(arguments)
+
+    from prefect.client.orchestration import get_client
+
+    from flows import deploy, runner
+
+    declared = deploy.load_deployments(given.deployments)
+    limits = {**declared.definitions.work_queues, "slices": given.slices}
+    with get_client(sync_client=True) as client:
+        deploy.deploy(client, declared, site=given.site, limits=limits)
+    [pool] = declared.pools
+    runner.serve(
+        runner.RunnerOptions(
+            name=f"{given.site.name} on {socket.gethostname()}",
+            pool=pool,
+            limits=limits,
+            folder=folder_of(given.site),
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
