@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from hashlib import file_digest
+from hashlib import file_digest, sha256
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -23,7 +24,8 @@ class LocalStager:
     """Moves bytes between a folder and local paths; see :class:`nightmill.model.ports.Stager` for what it promises.
 
     Copies are reflinks where the file system has them. A file appears under its name by an exclusive hard link from its
-    temporary name beside it, so nobody ever sees half of one.
+    temporary name beside it, so nobody ever sees half of one. The store's own folder is never made here: where it is
+    missing, a disk is probably not mounted.
     """
 
     def __init__(self, store: Store) -> None:
@@ -33,24 +35,23 @@ class LocalStager:
 
     def fetch(self, path: str, target: Path) -> int:
         """Copy a stored file to a local path that does not exist yet."""
-        with self._named("read", path), self._path(path).open("rb") as source:
+        with self._named("read", path):
+            source = self._path(path).open("rb")
+        with source:
             return _copy(source.fileno(), target)
 
     def upload(self, source: Path, path: str, *, attempt: str) -> None:
         """Bring a local file in under a temporary name, durable, not yet visible."""
         temporary = self._temporary(path, attempt)
-        with self._named("write", path):
-            temporary.unlink(missing_ok=True)
+        with source.open("rb") as file, self._named("write", path):
+            if os.path.lexists(self._path(path)):
+                raise self._collision(path)
             try:
-                with source.open("rb") as file:
-                    _copy(file.fileno(), temporary, durable=True)
-            except FileNotFoundError:
-                temporary.parent.mkdir(parents=True, exist_ok=True)
-                with source.open("rb") as file:
-                    _copy(file.fileno(), temporary, durable=True)
-            except OSError:
                 temporary.unlink(missing_ok=True)
-                raise
+                _copy(file.fileno(), temporary, durable=True)
+            except FileNotFoundError:
+                self._make_folder(temporary.parent)
+                _copy(file.fileno(), temporary, durable=True)
 
     def reveal(self, path: str, *, attempt: str) -> None:
         """Give an uploaded file its name: exclusive and atomic."""
@@ -59,25 +60,18 @@ class LocalStager:
             try:
                 os.link(temporary, self._path(path))
             except FileExistsError:
-                raise NameCollision(
-                    f"store {self.store.name!r} already holds {path!r}; it was not overwritten",
-                    remedy="see what it is with 'nightmill show', and change the file type's template",
-                ) from None
+                raise self._collision(path) from None
             temporary.unlink()
 
     def settle(self, paths: Iterable[str]) -> None:
         """Make the names of revealed files durable."""
-        for folder in {self._path(path).parent for path in paths}:
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        for folder, path in {self._path(path).parent: path for path in paths}.items():
+            with self._named("settle", path):
+                _sync_folder(folder)
 
     def discard(self, path: str, *, attempt: str) -> None:
         """Remove an upload that was not revealed."""
-        with self._named("clean up", path):
-            self._temporary(path, attempt).unlink(missing_ok=True)
+        self._unlink("clean up", path, self._temporary(path, attempt))
 
     def uploaded(self, path: str, *, attempt: str) -> tuple[int, str] | None:
         """Return size in bytes and SHA-256 of an upload that was not revealed, or None."""
@@ -91,9 +85,10 @@ class LocalStager:
         """Return the size in bytes of a stored file, or None where there is none."""
         try:
             with self._named("look at", path):
-                return self._path(path).stat().st_size
+                facts = self._path(path).stat()
         except StoredFileMissing:
             return None
+        return facts.st_size if stat.S_ISREG(facts.st_mode) else None
 
     def sha256(self, path: str) -> str:
         """Read a stored file and return its SHA-256 as hexadecimal digits."""
@@ -102,34 +97,56 @@ class LocalStager:
 
     def remove(self, path: str) -> None:
         """Remove a stored file; none there is no error."""
-        with self._named("remove", path):
-            self._path(path).unlink(missing_ok=True)
+        self._unlink("remove", path, self._path(path))
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Yield path and size in bytes of every stored file below a prefix."""
-        for folder, folders, names in os.walk(self._path(prefix) if prefix else self.root):
+        for folder, folders, names in os.walk(self._path(prefix) if prefix else self.root, onerror=_unless_missing):
             folders.sort()
             for name in sorted(names):
-                if not (name.startswith(".") and name.endswith(".part")):
-                    file = Path(folder, name)
-                    with suppress(FileNotFoundError):
-                        yield file.relative_to(self.root).as_posix(), file.stat().st_size
+                path = Path(folder, name).relative_to(self.root).as_posix()
+                if not _is_temporary(name) and (size := self.size(path)) is not None:
+                    yield path, size
 
     def _path(self, path: str) -> Path:
-        if path.startswith("/") or ".." in path.split("/") or not path:
+        parts = path.split("/")
+        if "\0" in path or any(part in ("", ".", "..") for part in parts) or _is_temporary(parts[-1]):
             raise StoreError(f"{path!r} is no path inside of store {self.store.name!r}")
         return self.root / path
 
     def _temporary(self, path: str, attempt: str) -> Path:
+        """Return the temporary name, which is short enough however long the file's own name is."""
         full = self._path(path)
-        return full.with_name(f".{full.name}.{attempt}.part")
+        return full.with_name(f".{attempt}.{sha256(os.fsencode(full.name)).hexdigest()[:16]}.part")
+
+    def _unlink(self, doing: str, path: str, target: Path) -> None:
+        with suppress(StoredFileMissing), self._named(doing, path):
+            target.unlink()
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder below the store's, durable with every one above it that was missing."""
+        if folder == self.root:
+            raise StoreError(
+                f"the folder {self.root} of store {self.store.name!r} does not exist",
+                remedy="is its disk mounted? 'nightmill init' makes the folders of new stores",
+            )
+        if not folder.parent.is_dir():
+            self._make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+    def _collision(self, path: str) -> NameCollision:
+        return NameCollision(
+            f"store {self.store.name!r} already holds {path!r}; it was not overwritten",
+            remedy="see what it is with 'nightmill show', and change the file type's template",
+        )
 
     @contextmanager
     def _named(self, doing: str, path: str) -> Iterator[None]:
         where = f"{path!r} in store {self.store.name!r} ({self.root})"
         try:
             yield
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise StoredFileMissing(
                 f"cannot {doing} {where}: it is not there", remedy="see where its copies are with 'nightmill show'"
             ) from error
@@ -139,14 +156,37 @@ class LocalStager:
             raise StoreError(f"cannot {doing} {where}: {error.strerror}") from error
 
 
+def _is_temporary(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".part")
+
+
+def _unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise StoreError(f"cannot list {error.filename}: {error.strerror}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _copy(source: int, target: Path, *, durable: bool = False) -> int:
-    """Copy an open file to a new one, by reflink where possible; return the bytes."""
+    """Copy an open file to a new one, by reflink where possible, and return the bytes.
+
+    Where it fails nothing is left behind, and the error names the target.
+    """
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
     try:
         _clone_or_copy(source, descriptor)
         if durable:
             os.fsync(descriptor)
         return os.fstat(descriptor).st_size
+    except OSError as error:
+        target.unlink()
+        raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
         os.close(descriptor)
 

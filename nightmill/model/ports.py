@@ -13,7 +13,9 @@ from nightmill.model.order import JobOrder
 class Stager(Protocol):
     """Moves bytes between one store and local folders.
 
-    Paths are relative to the store's URL, with ``/`` between their parts. No method ever overwrites a stored file.
+    Paths are relative to the store's URL, with ``/`` between their parts. No method ever overwrites a stored file. Every
+    method raises StoreError for a path that leads out of the store, and where the store cannot be used. Several threads
+    may use one stager. ``stagers/conformance.py`` has a test for each promise made here.
     """
 
     def fetch(self, path: str, target: Path) -> int:
@@ -30,18 +32,25 @@ class Stager(Protocol):
         ------
         StoredFileMissing
             Where the store has no such file.
+        OSError
+            Where the local path cannot be written; the error names it, and nothing is left there.
         """
         ...
 
     def upload(self, source: Path, path: str, *, attempt: str) -> None:
         """Bring a local file into the store under a temporary name beside ``path``, durable, not yet visible.
 
-        ``attempt`` makes the temporary name its own, so that a later process can find it.
+        ``attempt`` makes the temporary name its own, so that a later process can find it. An earlier upload of the same
+        attempt is replaced.
 
         Raises
         ------
+        NameCollision
+            Where ``path`` exists already: told before an intent to publish is declared; :meth:`reveal` has the last word.
         StoreFull
             Where there is no room; nothing is left behind.
+        OSError
+            Where the local file cannot be read.
         """
         ...
 

@@ -1,0 +1,342 @@
+"""What every stager must do, as tests that a plug-in runs on its own kind of store.
+
+A plug-in subclasses :class:`StagerConformance` in its tests and says how its store is opened::
+
+    from stagers.conformance import StagerConformance
+
+    class TestTapeStager(StagerConformance):
+        @pytest.fixture
+        def opener(self, tape_robot):
+            return lambda: TapeStager(Store(name="tape", url=tape_robot.url))
+
+Each test shows one promise of :class:`nightmill.model.ports.Stager`. Needs pytest.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from nightmill.errors import NameCollision, StoredFileMissing, StoreError
+from nightmill.model.ports import Stager
+
+Opener = Callable[[], Stager]
+
+PATH = "night1/science/frame.fits"
+WHOLE = bytes(range(256)) * 32_768
+"""8 MiB: enough for a half of it to be seen, if halves were to be seen."""
+ESCAPES = (
+    "",
+    "/etc/passwd",
+    "..",
+    "../outside.fits",
+    "night1/../../outside.fits",
+    "night1/..",
+    "night1//frame.fits",
+    "./frame.fits",
+    "night1/frame\0.fits",
+)
+
+
+def publish(stager: Stager, source: Path, path: str, *, attempt: str = "a01") -> None:
+    """Bring a local file into a store, all the way to its durable name."""
+    stager.upload(source, path, attempt=attempt)
+    stager.reveal(path, attempt=attempt)
+    stager.settle([path])
+
+
+class StagerConformance:
+    """The promises of a stager. Override :meth:`opener`."""
+
+    @pytest.fixture
+    def opener(self) -> Opener:
+        """Give a function that opens the same, at first empty store at each call."""
+        raise NotImplementedError(f"{type(self).__name__} must override the fixture 'opener'")
+
+    @pytest.fixture
+    def stager(self, opener: Opener) -> Stager:
+        """Give a stager of the empty store."""
+        return opener()
+
+    @pytest.fixture
+    def frame(self, tmp_path: Path) -> Path:
+        """Give a local file."""
+        return _local(tmp_path, "frame", b"SIMPLE  =                    T")
+
+    # ------------------------------------------------------------------------------------- in and out
+
+    @pytest.mark.parametrize("content", [b"", b"x", WHOLE], ids=["empty", "one byte", "8 MiB"])
+    def test_what_goes_in_comes_out(self, stager: Stager, tmp_path: Path, content: bytes) -> None:
+        """A published file has its size and checksum, and fetch brings its very bytes."""
+        publish(stager, _local(tmp_path, "in", content), PATH)
+        assert stager.size(PATH) == len(content)
+        assert stager.sha256(PATH) == sha256(content).hexdigest()
+        assert stager.fetch(PATH, tmp_path / "out") == len(content)
+        assert (tmp_path / "out").read_bytes() == content
+
+    @pytest.mark.parametrize("name", ["DECam_00012_03.fits", "a+b=c-d.x_y", "." + "x" * 20, "n" * 195 + ".fits"])
+    def test_every_fit_name_can_be_stored(self, stager: Stager, frame: Path, name: str) -> None:
+        """Names of up to 200 of the characters that a catalogue allows."""
+        publish(stager, frame, f"night1/{name}", attempt="science-exposure=12345678-detector=62-a01-0123456789")
+        assert list(stager.list("night1")) == [(f"night1/{name}", frame.stat().st_size)]
+
+    def test_a_fetched_copy_is_no_way_into_the_store(self, stager: Stager, frame: Path, tmp_path: Path) -> None:
+        """Whatever happens to a copy does not reach the stored file."""
+        publish(stager, frame, PATH)
+        copy = tmp_path / "copy"
+        stager.fetch(PATH, copy)
+        copy.chmod(0o600)
+        copy.write_bytes(b"scribble")
+        assert stager.sha256(PATH) == sha256(frame.read_bytes()).hexdigest()
+
+    def test_the_source_may_change_after_its_upload(self, stager: Stager, frame: Path) -> None:
+        """What was uploaded does not follow the local file that it came from."""
+        before = frame.read_bytes()
+        publish(stager, frame, PATH)
+        frame.write_bytes(b"scribble")
+        assert stager.sha256(PATH) == sha256(before).hexdigest()
+
+    def test_fetch_never_overwrites(self, stager: Stager, frame: Path, tmp_path: Path) -> None:
+        """A local file that stands in the way is an error that names it, and is left as it is."""
+        publish(stager, frame, PATH)
+        mine = _local(tmp_path, "mine", b"mine")
+        with pytest.raises(FileExistsError, match="mine"):
+            stager.fetch(PATH, mine)
+        assert mine.read_bytes() == b"mine"
+
+    def test_fetch_into_no_folder_names_the_local_path(self, stager: Stager, frame: Path, tmp_path: Path) -> None:
+        """A local problem is an OSError and not the store's."""
+        publish(stager, frame, PATH)
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            stager.fetch(PATH, tmp_path / "nowhere" / "copy")
+
+    def test_upload_of_no_file_names_the_local_path(self, stager: Stager, tmp_path: Path) -> None:
+        """A local file that is not there is an OSError, and nothing comes into the store."""
+        with pytest.raises(FileNotFoundError, match="not-made"):
+            stager.upload(tmp_path / "not-made", PATH, attempt="a01")
+        assert stager.uploaded(PATH, attempt="a01") is None
+
+    def test_what_is_not_there_is_missing(self, stager: Stager, tmp_path: Path) -> None:
+        """Size is None; reading is an error that names the path; nothing is left locally."""
+        assert stager.size(PATH) is None
+        with pytest.raises(StoredFileMissing, match=PATH):
+            stager.sha256(PATH)
+        with pytest.raises(StoredFileMissing, match=PATH):
+            stager.fetch(PATH, tmp_path / "copy")
+        assert not (tmp_path / "copy").exists()
+
+    def test_a_folder_is_no_file(self, stager: Stager, frame: Path) -> None:
+        """The folder of a stored file has no size, and a file is no folder."""
+        publish(stager, frame, PATH)
+        assert stager.size("night1/science") is None
+        assert stager.size(PATH + "/below") is None
+
+    # -------------------------------------------------------------------------------------- visibility
+
+    def test_an_upload_is_not_visible(self, stager: Stager, frame: Path, tmp_path: Path) -> None:
+        """Before reveal nobody finds the file under its name, nor in a listing."""
+        stager.upload(frame, PATH, attempt="a01")
+        assert stager.size(PATH) is None
+        assert list(stager.list()) == []
+        with pytest.raises(StoredFileMissing):
+            stager.fetch(PATH, tmp_path / "copy")
+
+    def test_a_later_process_finds_an_upload(self, opener: Opener, frame: Path) -> None:
+        """It has the size and the checksum of what was uploaded, and can be revealed by another process."""
+        opener().upload(frame, PATH, attempt="a01")
+        content = frame.read_bytes()
+        assert opener().uploaded(PATH, attempt="a01") == (len(content), sha256(content).hexdigest())
+        opener().reveal(PATH, attempt="a01")
+        assert opener().size(PATH) == len(content)
+
+    def test_a_reveal_uses_the_upload_up(self, stager: Stager, frame: Path) -> None:
+        """Afterwards there is one file and no upload."""
+        publish(stager, frame, PATH)
+        assert stager.uploaded(PATH, attempt="a01") is None
+        assert list(stager.list()) == [(PATH, frame.stat().st_size)]
+        with pytest.raises((StoredFileMissing, NameCollision), match=PATH):
+            stager.reveal(PATH, attempt="a01")
+
+    def test_no_reader_ever_sees_a_half(self, opener: Opener, tmp_path: Path) -> None:
+        """Readers that look all the time see nothing, or the whole file."""
+        source = _local(tmp_path, "whole", WHOLE)
+        paths = [f"night1/whole{number}" for number in range(6)]
+        over = threading.Event()
+
+        def look(reader: int) -> int:
+            stager, seen = opener(), 0
+            while not over.is_set():
+                for path, size in stager.list():
+                    assert size == len(WHOLE), path
+                for path in paths:
+                    if (size_now := stager.size(path)) is not None:
+                        seen += 1
+                        assert size_now == len(WHOLE)
+                        copy = tmp_path / f"copy{reader}-{seen}"
+                        assert stager.fetch(path, copy) == len(WHOLE)
+                        assert copy.read_bytes() == WHOLE
+                        copy.unlink()
+            return seen
+
+        with ThreadPoolExecutor(2) as pool:
+            readers = [pool.submit(look, reader) for reader in range(2)]
+            try:
+                for path in paths:
+                    publish(opener(), source, path)
+            finally:
+                over.set()
+            for reader in readers:
+                reader.result()
+        assert sorted(opener().list()) == [(path, len(WHOLE)) for path in paths]
+
+    # ------------------------------------------------------------------------------------- exclusivity
+
+    def test_a_name_is_given_once(self, stager: Stager, frame: Path, tmp_path: Path) -> None:
+        """A second file under the name is refused, and the first keeps its bytes."""
+        other = _local(tmp_path, "other", b"other bytes")
+        stager.upload(frame, PATH, attempt="a01")
+        stager.upload(other, PATH, attempt="a02")
+        stager.reveal(PATH, attempt="a01")
+        with pytest.raises(NameCollision, match=PATH):
+            stager.reveal(PATH, attempt="a02")
+        assert stager.sha256(PATH) == sha256(frame.read_bytes()).hexdigest()
+        stager.discard(PATH, attempt="a02")
+        assert stager.uploaded(PATH, attempt="a02") is None
+
+    def test_an_upload_to_a_taken_name_is_refused_at_once(self, stager: Stager, frame: Path) -> None:
+        """Even with the same bytes: they are another's."""
+        publish(stager, frame, PATH)
+        with pytest.raises(NameCollision, match=PATH):
+            stager.upload(frame, PATH, attempt="a02")
+        assert stager.uploaded(PATH, attempt="a02") is None
+
+    def test_of_many_that_reveal_at_once_one_wins(self, opener: Opener, tmp_path: Path) -> None:
+        """The file is the winner's, whole; each other is told of the collision."""
+        attempts = [f"a{number:02d}" for number in range(8)]
+        for attempt in attempts:
+            opener().upload(_local(tmp_path, attempt, attempt.encode()), PATH, attempt=attempt)
+        start = threading.Barrier(len(attempts))
+
+        def reveal(attempt: str) -> bool:
+            stager = opener()
+            start.wait()
+            try:
+                stager.reveal(PATH, attempt=attempt)
+            except NameCollision:
+                return False
+            return True
+
+        with ThreadPoolExecutor(len(attempts)) as pool:
+            won = [attempt for attempt, first in zip(attempts, pool.map(reveal, attempts), strict=True) if first]
+        assert len(won) == 1
+        assert opener().sha256(PATH) == sha256(won[0].encode()).hexdigest()
+
+    # ---------------------------------------------------------------------------------------- cleaning
+
+    def test_uploads_of_attempts_are_apart(self, stager: Stager, frame: Path, tmp_path: Path) -> None:
+        """One attempt's upload is not the other's, and discarding one leaves the other."""
+        other = _local(tmp_path, "other", b"other bytes")
+        stager.upload(frame, PATH, attempt="a01")
+        stager.upload(other, PATH, attempt="a02")
+        stager.discard(PATH, attempt="a01")
+        assert stager.uploaded(PATH, attempt="a01") is None
+        assert stager.uploaded(PATH, attempt="a02") == (11, sha256(b"other bytes").hexdigest())
+
+    def test_uploads_to_different_names_are_apart(self, stager: Stager, frame: Path, tmp_path: Path) -> None:
+        """However long the names are, and however late they differ."""
+        other = _local(tmp_path, "other", b"other bytes")
+        stager.upload(frame, "n" * 194 + "1.fits", attempt="a01")
+        stager.upload(other, "n" * 194 + "2.fits", attempt="a01")
+        assert stager.uploaded("n" * 194 + "1.fits", attempt="a01") != stager.uploaded(
+            "n" * 194 + "2.fits", attempt="a01"
+        )
+
+    def test_an_upload_may_be_done_again(self, stager: Stager, frame: Path, tmp_path: Path) -> None:
+        """The later upload of an attempt is the one that counts."""
+        stager.upload(_local(tmp_path, "first", b"first"), PATH, attempt="a01")
+        publish(stager, frame, PATH)
+        assert stager.sha256(PATH) == sha256(frame.read_bytes()).hexdigest()
+
+    def test_discard_leaves_the_file(self, stager: Stager, frame: Path) -> None:
+        """It takes uploads only, and finds nothing to do without complaint."""
+        stager.discard(PATH, attempt="a01")
+        publish(stager, frame, PATH)
+        stager.discard(PATH, attempt="a01")
+        assert stager.size(PATH) == frame.stat().st_size
+
+    def test_a_reveal_without_an_upload_is_an_error(self, stager: Stager, frame: Path) -> None:
+        """And makes nothing visible; the upload of another attempt does not help."""
+        stager.upload(frame, PATH, attempt="a02")
+        with pytest.raises(StoredFileMissing, match=PATH):
+            stager.reveal(PATH, attempt="a01")
+        assert stager.size(PATH) is None
+
+    def test_removed_is_gone_and_the_name_free(self, stager: Stager, frame: Path) -> None:
+        """Removing twice is no error."""
+        publish(stager, frame, PATH)
+        stager.remove(PATH)
+        stager.remove(PATH)
+        assert stager.size(PATH) is None
+        publish(stager, frame, PATH, attempt="a02")
+
+    # ---------------------------------------------------------------------------------- lists and paths
+
+    def test_a_list_has_every_file_below_its_prefix(self, stager: Stager, frame: Path) -> None:
+        """With its size; a prefix is a folder, and one that is not there has no files."""
+        size = frame.stat().st_size
+        for path in ("a/1", "a/b/2", "ab/3"):
+            publish(stager, frame, path)
+        stager.upload(frame, "a/4", attempt="a01")
+        assert sorted(stager.list()) == [("a/1", size), ("a/b/2", size), ("ab/3", size)]
+        assert sorted(stager.list("a")) == [("a/1", size), ("a/b/2", size)]
+        assert list(stager.list("c")) == []
+
+    def test_settle_takes_files_of_many_folders(self, stager: Stager, frame: Path) -> None:
+        """And any iterable of them, an empty one too."""
+        paths = ["a/1", "a/2", "b/c/3", "4"]
+        for path in paths:
+            stager.upload(frame, path, attempt="a01")
+            stager.reveal(path, attempt="a01")
+        stager.settle(path for path in paths)
+        stager.settle([])
+        assert sorted(path for path, _size in stager.list()) == sorted(paths)
+
+    @pytest.mark.parametrize("path", ESCAPES)
+    def test_a_path_cannot_leave_the_store(self, stager: Stager, frame: Path, tmp_path: Path, path: str) -> None:
+        """Every method refuses it by name, and reads and writes nothing."""
+        refused = "is no path inside of store"
+        copy = tmp_path / "copy"
+        with pytest.raises(StoreError, match=refused):
+            stager.fetch(path, copy)
+        with pytest.raises(StoreError, match=refused):
+            stager.upload(frame, path, attempt="a01")
+        with pytest.raises(StoreError, match=refused):
+            stager.reveal(path, attempt="a01")
+        with pytest.raises(StoreError, match=refused):
+            stager.settle([path])
+        with pytest.raises(StoreError, match=refused):
+            stager.discard(path, attempt="a01")
+        with pytest.raises(StoreError, match=refused):
+            stager.uploaded(path, attempt="a01")
+        with pytest.raises(StoreError, match=refused):
+            stager.size(path)
+        with pytest.raises(StoreError, match=refused):
+            stager.sha256(path)
+        with pytest.raises(StoreError, match=refused):
+            stager.remove(path)
+        if path:
+            with pytest.raises(StoreError, match=refused):
+                list(stager.list(path))
+        assert not copy.exists()
+        assert list(stager.list()) == []
+
+
+def _local(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
