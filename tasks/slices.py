@@ -51,9 +51,8 @@ class SliceWork:
         self.site = site
         self.flow_run_id = flow_run_id
         with site.database.reading() as session:
-            row = find_slice(session, campaign, stage, number)
-        self.slice_id = row.slice_id
-        self.campaign: Campaign = row.campaign
+            self.slice = find_slice(session, campaign, stage, number)
+        self.campaign: Campaign = self.slice.campaign
         self.stage = self.campaign.pipeline.stage(stage)
         self._tries: Counter[str] = Counter()
         self._settled: set[str] = set()
@@ -101,7 +100,7 @@ class SliceWork:
         orders = self.site.database.write(
             lambda session: issue(
                 session,
-                slice_id=self.slice_id,
+                slice_id=self.slice.slice_id,
                 lease_id=self._lease,
                 now=utc_now(),
                 limit=limit,
@@ -129,12 +128,12 @@ class SliceWork:
     def jobs(self) -> SliceJobs:
         """Return how the jobs of the slice stand, with the failures."""
         with self.site.database.reading() as session:
-            return slice_jobs(session, self.slice_id)
+            return slice_jobs(session, self.slice)
 
     def others_active(self) -> bool:
         """Whether another process carries out jobs of the slice; attempts of dead ones are ended first."""
         with self.site.database.reading() as session:
-            holders = leases.holders(session, slice_id=self.slice_id)
+            holders = leases.holders(session, slice_id=self.slice.slice_id)
         others = [owner for lease, owner in holders.items() if lease != self._lease]
         if any(is_alive(owner) is False for owner in others):
             drain(self.site)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow, PlanRow, SliceRow
+from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlanRow, SliceRow
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.base import canonical_json
 from nightmill.model.campaign import Campaign
@@ -76,6 +76,11 @@ class JobLine:
     def name(self) -> str:
         """The job's name inside its campaign."""
         return f"{self.stage}/{self.unit}"
+
+    def __str__(self) -> str:
+        """Say in one line how the job stands, as ``science/exposure=12: detect: step_failed: exited with code 3``."""
+        first = self.evidence.partition("\n")[0]
+        return ": ".join(part for part in (self.name, self.step, self.fate, first) if part)
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,28 @@ def campaign_named(session: Session, name: str) -> CampaignRow:
     return row
 
 
+def exists(session: Session, name: str) -> bool:
+    """Whether a campaign of the name is on record."""
+    return session.scalar(select(CampaignRow.id).where(CampaignRow.name == name)) is not None
+
+
+def has_news(session: Session, campaign_id: int, stage: str, *, upstream: Collection[str]) -> bool:
+    """Whether a stage was never planned, or the stages before it published after it was planned last."""
+    planned = session.scalar(
+        select(func.max(PlanRow.watermark)).where(PlanRow.campaign_id == campaign_id, PlanRow.stage == stage)
+    )
+    if planned is None:
+        return True
+    published = (
+        select(FileRow.id)
+        .join(AttemptRow, AttemptRow.id == FileRow.attempt_id)
+        .join(JobRow, JobRow.id == AttemptRow.job_id)
+        .where(JobRow.campaign_id == campaign_id, JobRow.stage.in_(upstream), FileRow.id > planned)
+        .limit(1)
+    )
+    return session.scalar(published) is not None
+
+
 def number_of(session: Session, name: str) -> int:
     """Return the number that stands in the names of a campaign's files: its own, else the one that it would get."""
     own = session.scalar(select(CampaignRow.id).where(CampaignRow.name == name))
@@ -194,6 +221,7 @@ def jobs(
     campaign_id: int,
     *,
     stage: str = "",
+    slice_id: int | None = None,
     states: Collection[JobState] = (),
     limit: int | None = None,
 ) -> Iterator[JobLine]:
@@ -201,8 +229,8 @@ def jobs(
 
     Parameters
     ----------
-    stage
-        Of this stage alone.
+    stage, slice_id
+        Of this stage, or of this slice, alone.
     states
         Only those in one of these states; none given means every one.
     """
@@ -227,6 +255,8 @@ def jobs(
     )
     if stage:
         query = query.where(JobRow.stage == stage)
+    if slice_id is not None:
+        query = query.where(JobRow.slice_id == slice_id)
     if states:
         query = query.where(JobRow.state.in_(states))
     for id_, stage_, unit, state, stale, attempts, *last in session.execute(query):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow, SliceRow
+from nightmill.backbone.campaigns import JobLine, jobs
+from nightmill.backbone.schema import CampaignRow, JobRow, SliceRow
 from nightmill.errors import UnknownName
 from nightmill.model.campaign import Campaign
 from nightmill.model.fate import JobState
@@ -19,22 +20,8 @@ class Slice:
     """A slice and the campaign that it belongs to."""
 
     slice_id: int
+    campaign_id: int
     campaign: Campaign
-
-
-@dataclass(frozen=True)
-class FailedJob:
-    """A job that failed, and why."""
-
-    name: str
-    """``stage/unit``."""
-    step: str
-    fate: str
-    evidence: str
-
-    def __str__(self) -> str:
-        first = self.evidence.partition("\n")[0]
-        return ": ".join(part for part in (self.name, self.step, self.fate, first) if part)
 
 
 @dataclass(frozen=True)
@@ -42,7 +29,7 @@ class SliceJobs:
     """How the jobs of a slice stand."""
 
     counts: Mapping[JobState, int]
-    failed: tuple[FailedJob, ...]
+    failed: tuple[JobLine, ...]
 
     @property
     def total(self) -> int:
@@ -64,30 +51,19 @@ def find_slice(session: Session, campaign: str, stage: str, number: int) -> Slic
         Where there is none.
     """
     row = session.execute(
-        select(SliceRow.id, CampaignRow.definition)
+        select(SliceRow.id, SliceRow.campaign_id, CampaignRow.definition)
         .join(CampaignRow, CampaignRow.id == SliceRow.campaign_id)
         .where(CampaignRow.name == campaign, SliceRow.stage == stage, SliceRow.number == number)
     ).one_or_none()
     if row is None:
         raise UnknownName("slice", f"{campaign}/{stage}/{number}", remedy="see 'nightmill status' for the campaigns")
-    return Slice(row.id, Campaign.model_validate(row.definition))
+    return Slice(row.id, row.campaign_id, Campaign.model_validate(row.definition))
 
 
-def slice_jobs(session: Session, slice_id: int) -> SliceJobs:
-    """Return how the jobs of a slice stand, with those that failed in the order of their units."""
+def slice_jobs(session: Session, found: Slice) -> SliceJobs:
+    """Return how the jobs of a slice stand, with those that failed in the order of the plan."""
     counts = session.execute(
-        select(JobRow.state, func.count()).where(JobRow.slice_id == slice_id).group_by(JobRow.state)
+        select(JobRow.state, func.count()).where(JobRow.slice_id == found.slice_id).group_by(JobRow.state)
     )
-    failed = session.execute(
-        select(JobRow.stage, JobRow.unit, AttemptRow.failed_step, AttemptRow.fate, AttemptRow.evidence)
-        .join(AttemptRow, (AttemptRow.job_id == JobRow.id) & (AttemptRow.number == JobRow.attempts))
-        .where(JobRow.slice_id == slice_id, JobRow.state == JobState.FAILED.value)
-        .order_by(JobRow.id)
-    )
-    return SliceJobs(
-        {JobState(state): count for state, count in counts},
-        tuple(
-            FailedJob(f"{stage}/{unit}", step or "", fate or "", evidence or "")
-            for stage, unit, step, fate, evidence in failed
-        ),
-    )
+    failed = jobs(session, found.campaign_id, slice_id=found.slice_id, states=[JobState.FAILED])
+    return SliceJobs({JobState(state): count for state, count in counts}, tuple(failed))

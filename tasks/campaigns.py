@@ -1,0 +1,156 @@
+"""A campaign as a whole: submitting it, sealing its stages as their turn comes, and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import Final
+
+from sqlalchemy.orm import Session
+
+from nightmill.backbone import campaigns
+from nightmill.backbone.audit import record_act
+from nightmill.backbone.campaigns import StageProgress
+from nightmill.backbone.catalogue import store_ids
+from nightmill.execution.job import utc_now
+from nightmill.model.campaign import Campaign
+from nightmill.model.fate import JobState
+from nightmill.model.pipeline import Stage
+from nightmill.planning.plan import CampaignPlan, plan_campaign, plan_stage
+from nightmill.planning.seal import seal
+from tasks.site import Site
+from tasks.spool import drain
+
+_OPEN: Final = (JobState.PLANNED, JobState.READY, JobState.ACTIVE, JobState.HELD)
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A campaign that stands in the backbone."""
+
+    name: str
+    number: int
+    resumed: bool
+    """Whether it stood there before, with the same definition."""
+
+
+class Turn(StrEnum):
+    """Whether it is a stage's turn."""
+
+    READY = "ready"
+    """Its jobs are sealed and can be carried out."""
+    WAITING = "waiting"
+    """Jobs of a stage before it have not ended."""
+    BLOCKED = "blocked"
+    """Too few jobs of a stage before it are done, and none can become so without a person."""
+
+
+@dataclass(frozen=True)
+class StageTurn:
+    """A stage, and whether it is its turn."""
+
+    turn: Turn
+    slices: tuple[int, ...] = ()
+    """Numbers of its slices."""
+    reason: str = ""
+
+
+def preview(site: Site, campaign: Campaign) -> CampaignPlan:
+    """Plan a campaign as it would be submitted now; writes nothing."""
+    with site.database.reading() as session:
+        return plan_campaign(session, campaign, site.config, campaigns.number_of(session, campaign.name))
+
+
+def submit(site: Site, campaign: Campaign, *, who: str) -> Submitted:
+    """Put a campaign into the backbone, its first stages sealed; the same campaign again is taken up where it stands.
+
+    Raises
+    ------
+    PlanRefused
+        Where it cannot be planned; nothing was written.
+    RequestRefused
+        Where another campaign has its name.
+    """
+    drain(site)
+    number = None
+    while number is None:
+        with site.database.reading() as session:
+            resumed = campaigns.exists(session, campaign.name)
+            plan = (
+                None
+                if resumed
+                else plan_campaign(session, campaign, site.config, campaigns.number_of(session, campaign.name))
+            )
+        if plan is not None:
+            plan.require()
+        number = site.database.write(partial(_write, site=site, campaign=campaign, plan=plan, who=who))
+    return Submitted(campaign.name, number, resumed)
+
+
+def _write(session: Session, *, site: Site, campaign: Campaign, plan: CampaignPlan | None, who: str) -> int | None:
+    """Write a campaign and what of its plan can be sealed; None where the plan's number was taken since."""
+    now = utc_now()
+    if plan is not None and campaigns.number_of(session, campaign.name) != plan.number:
+        return None
+    store_ids(session, site.config.stores)
+    row = campaigns.seal_campaign(session, campaign, who=who, now=now)
+    if plan is not None:
+        for stage in plan.stages:
+            if not stage.projected:
+                seal(session, row, stage, now=now)
+    record_act(session, who=who, verb="submit", subject=campaign.name, detail={"resumed": plan is None}, now=now)
+    return row.id
+
+
+def take_turn(site: Site, name: str, stage: str) -> StageTurn:
+    """Seal a stage if it is its turn, and return its slices.
+
+    A stage that was sealed before is planned again where the stages before it have published since: units that have
+    become possible join it, and jobs that would now get other inputs are marked stale.
+
+    Raises
+    ------
+    PlanRefused
+        Where what was published upstream cannot be planned with.
+    """
+    with site.database.reading() as session:
+        row = campaigns.campaign_named(session, name)
+        campaign = Campaign.model_validate(row.definition)
+        described = campaign.pipeline.stage(stage)
+        held = _held(described, {each.stage: each for each in campaigns.progress(session, row.id)})
+        if held is not None:
+            return held
+        if campaigns.has_news(session, row.id, stage, upstream=upstream(described)):
+            plan = plan_stage(session, campaign, stage, site.config, row.id)
+        else:
+            plan = None
+    left_out: tuple[str, ...] = ()
+    if plan is not None:
+        left_out = site.database.write(lambda session: seal(session, row, plan, now=utc_now())).left_out
+    with site.database.reading() as session:
+        numbers = [each.number for each in campaigns.slices(session, row.id, stage=stage)]
+    return StageTurn(Turn.READY, tuple(numbers), "; ".join(left_out))
+
+
+def upstream(stage: Stage) -> list[str]:
+    """Return the stages that a stage takes inputs from."""
+    return sorted({declared.source.stage for declared in stage.inputs.values() if declared.source.stage})
+
+
+def _held(stage: Stage, progress: Mapping[str, StageProgress]) -> StageTurn | None:
+    """Say why it is not a stage's turn; None where it is."""
+    for name in upstream(stage):
+        before = progress[name]
+        done = before.counts.get(JobState.DONE, 0)
+        if not before.revisions or any(state in before.counts for state in _OPEN):
+            return StageTurn(Turn.WAITING, reason=f"stage {stage.name!r} waits for stage {name!r}")
+        least = {"all": before.total, "any": 1}.get(str(stage.when)) or int(stage.when)
+        if done < least:
+            return StageTurn(
+                Turn.BLOCKED,
+                reason=f"stage {stage.name!r} needs {least} jobs of stage {name!r} (when: {stage.when}),"
+                f" {done} of {before.total} are done",
+            )
+    return None
