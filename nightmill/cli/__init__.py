@@ -1,1 +1,84 @@
-"""The command line: the composition root."""
+"""The command line: the composition root, and the only place that knows a terminal.
+
+Each verb is a module of its own, imported when it is asked for; what a verb needs beyond parsing its arguments is
+imported when it runs. Errors of nightmill become one message on stderr and an exit code: 1 some of it failed, 2 the
+request was refused and nothing was done, 3 a service could not be reached.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Final, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from nightmill.errors import NightmillError, UnknownName
+
+VERBS: Final = (
+    "demo",
+    "init",
+    "server",
+    "ingest",
+    "plan",
+    "submit",
+    "status",
+    "rerun",
+    "find",
+    "show",
+    "why",
+    "lineage",
+    "calib",
+    "run",
+    "record",
+    "sql",
+    "doctor",
+)
+"""Every verb, in the order of the help: a module of this package, which holds a function of that name or (for verbs
+with verbs of their own) a Typer ``app``."""
+
+
+class _Verbs(TyperGroup):
+    """Gives a verb's command when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [verb for verb in VERBS if find_spec(f"{__name__}.{verb}")]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.list_commands(ctx):
+            raise UnknownName("command", cmd_name, VERBS, remedy="see 'nightmill --help'")
+        module = import_module(f"{__name__}.{cmd_name}")
+        if hasattr(module, "app"):
+            return typer.main.get_command(module.app)
+        verb = typer.Typer(add_completion=False)
+        verb.command(cmd_name)(getattr(module, cmd_name))
+        return typer.main.get_command(verb)
+
+
+app = typer.Typer(cls=_Verbs, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def nightmill() -> None:
+    """Process campaigns over astronomical files: plan, submit, watch, rerun, and ask where everything came from."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit.
+
+    Parameters
+    ----------
+    arguments
+        By default those that the process was started with.
+    """
+    try:
+        app(arguments, prog_name="nightmill")
+    except NightmillError as error:
+        from nightmill.cli._output import print_error
+
+        print_error(error)
+        sys.exit(error.exit_code)
+    sys.exit(0)
