@@ -104,6 +104,27 @@ def _write(session: Session, *, site: Site, campaign: Campaign, plan: CampaignPl
     return row.id
 
 
+def rerun(site: Site, name: str, *, who: str, why: str) -> int | None:
+    """Make ready what a campaign needs to go on, and leave a record of the act.
+
+    Returns
+    -------
+    int or None
+        How many of its jobs are not done; None where a stage is not planned yet, so that nobody can tell.
+    """
+    drain(site)
+
+    def work(session: Session) -> int | None:
+        row = campaigns.campaign_named(session, name)
+        stages = campaigns.progress(session, row.id)
+        record_act(session, who=who, verb="rerun", subject=name, why=why, now=utc_now())
+        if not all(stage.revisions for stage in stages):
+            return None
+        return sum(stage.total - stage.counts.get(JobState.DONE, 0) for stage in stages)
+
+    return site.database.write(work)
+
+
 def take_turn(site: Site, name: str, stage: str) -> StageTurn:
     """Seal a stage if it is its turn, and return its slices.
 

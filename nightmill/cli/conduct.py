@@ -1,0 +1,61 @@
+"""What submit and rerun have in common: say what began, and stay with it when asked."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+from rich.console import Console
+
+from flows.client import CampaignRun
+from nightmill.backbone.campaigns import campaign_named, jobs, progress
+from nightmill.cli.watch import summary, watch
+from nightmill.model.fate import JobState
+from tasks.site import Site
+
+MOST_FAILURES = 20
+
+
+def follow(site: Site, name: str, run: CampaignRun, *, begun: str, stay: bool, as_json: bool) -> None:
+    """Say that a campaign was handed to Prefect; with ``stay``, watch it to its end.
+
+    Raises
+    ------
+    typer.Exit
+        With code 1 where it was watched and some of its jobs are not done.
+    """
+    console = Console(stderr=as_json)
+    if not as_json:
+        console.print(f"campaign [bold]{name}[/bold] {begun}: {run.ui_url}", highlight=False, soft_wrap=True)
+    if not stay:
+        if as_json:
+            typer.echo(json.dumps({"campaign": name, "flow_run_id": run.flow_run_id, "ui_url": run.ui_url}))
+        else:
+            console.print(f"see how far it is with: nightmill status {name}", highlight=False)
+        return
+    state = watch(site, name, run, console)
+    with site.database.reading() as session:
+        campaign_id = campaign_named(session, name).id
+        stages = progress(session, campaign_id)
+        failed = list(jobs(session, campaign_id, states=[JobState.FAILED]))
+    if as_json:
+        told = {
+            "campaign": name,
+            "flow_run_id": run.flow_run_id,
+            "ui_url": run.ui_url,
+            "state": state.type,
+            "stages": {stage.stage: dict(stage.counts) for stage in stages},
+            "failed": [str(job) for job in failed],
+        }
+        typer.echo(json.dumps(told))
+    else:
+        for stage in stages:
+            console.print(summary(stage), highlight=False)
+        for job in failed[:MOST_FAILURES]:
+            console.print(f"[red]failed[/red] {job}", highlight=False, soft_wrap=True)
+        if len(failed) > MOST_FAILURES:
+            console.print(f"... and {len(failed) - MOST_FAILURES} more: nightmill status {name}", highlight=False)
+    if state.type != "COMPLETED":
+        if not failed:
+            typer.echo(f"the campaign's flow run ended {state.name}: {state.message}", err=True)
+        raise typer.Exit(1)

@@ -1,0 +1,42 @@
+"""``nightmill rerun``: run again what is not published."""
+
+from __future__ import annotations
+
+from getpass import getuser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.client import require_server, start_campaign
+from nightmill.cli.conduct import follow
+from tasks.campaigns import rerun as rerun_campaign
+from tasks.site import open_site
+
+
+def rerun(
+    campaign: Annotated[str, typer.Argument(help="Name of the campaign.")],
+    why: Annotated[str, typer.Option(help="Why; kept with the act.")] = "",
+    watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended, and show how far it is.")] = False,
+    site: Annotated[Path | None, typer.Option(help="Folder of the site.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the campaign and its flow run as JSON.")] = False,
+) -> None:
+    """Run again the jobs of a campaign that are not published, with the inputs that were sealed with them.
+
+    The same as Retry in the Prefect UI, and as submitting the campaign again.
+    """
+    with open_site(site) as opened:
+        require_server(opened.config.directory)
+        left = rerun_campaign(opened, campaign, who=getuser(), why=why)
+        if left == 0 and not as_json:
+            typer.echo(f"campaign {campaign}: every job is done, nothing to run again")
+            return
+        run = start_campaign(opened.config.directory, campaign)
+        follow(
+            opened,
+            campaign,
+            run,
+            begun="goes on" if left is None else f"goes on with {left} jobs",
+            stay=watch,
+            as_json=as_json,
+        )

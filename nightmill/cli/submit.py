@@ -1,0 +1,37 @@
+"""``nightmill submit``: put a campaign into the backbone and have it conducted."""
+
+from __future__ import annotations
+
+from getpass import getuser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.client import require_server, start_campaign
+from nightmill.cli.conduct import follow
+from nightmill.config.campaign import load_campaign
+from tasks.campaigns import submit as submit_campaign
+from tasks.site import open_site
+
+
+def submit(
+    campaign: Annotated[Path, typer.Argument(help="The campaign's YAML file.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may be given again.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended, and show how far it is.")] = False,
+    site: Annotated[Path | None, typer.Option(help="Folder of the site.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the campaign and its flow run as JSON.")] = False,
+) -> None:
+    """Submit a campaign: plan it, seal its first stages, and hand it to Prefect.
+
+    The same campaign submitted again is taken up where it stands: what is published is not run again.
+    """
+    described = load_campaign(campaign, settings or ())
+    with open_site(site) as opened:
+        require_server(opened.config.directory)
+        submitted = submit_campaign(opened, described, who=getuser())
+        run = start_campaign(opened.config.directory, submitted.name)
+        begun = "taken up where it stood" if submitted.resumed else "submitted"
+        follow(opened, submitted.name, run, begun=begun, stay=watch, as_json=as_json)

@@ -1,0 +1,85 @@
+"""Watching a campaign until its flow run has ended."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from flows.client import CampaignRun, RunState, run_state
+from nightmill.backbone.campaigns import StageProgress, campaign_named, progress
+from nightmill.errors import ServerAway
+from nightmill.model.fate import JobState
+from tasks.site import Site
+
+POLL_SECONDS: Final = 0.5
+AWAY_SECONDS: Final = 120.0
+"""How long the server may be away before watching ends; the campaign itself goes on."""
+
+
+def watch(site: Site, name: str, run: CampaignRun, console: Console) -> RunState:
+    """Show how far each stage is until the campaign's flow run has ended, and return its last state.
+
+    On a terminal as bars; elsewhere a line for each change.
+
+    Raises
+    ------
+    ServerAway
+        Where the Prefect server did not answer for two minutes.
+    """
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    with bars:
+        lines: dict[str, str] = {}
+        tasks: dict[str, TaskID] = {}
+        last_answer = time.monotonic()
+        while True:
+            try:
+                state = run_state(site.config.directory, run.flow_run_id)
+                last_answer = time.monotonic()
+            except ServerAway:
+                if time.monotonic() - last_answer > AWAY_SECONDS:
+                    raise
+                state = None
+            for stage in _stages(site, name):
+                if stage.stage not in tasks:
+                    tasks[stage.stage] = bars.add_task(stage.stage, total=None, note="")
+                bars.update(
+                    tasks[stage.stage],
+                    total=stage.total or None,
+                    completed=stage.counts.get(JobState.DONE, 0),
+                    note=_note(stage),
+                )
+                if not console.is_terminal and lines.get(stage.stage) != (line := summary(stage)):
+                    lines[stage.stage] = line
+                    console.print(line, highlight=False)
+            if state is not None and state.ended:
+                return state
+            time.sleep(POLL_SECONDS)
+
+
+def summary(stage: StageProgress) -> str:
+    """Say how the jobs of a stage stand, as ``science: 40 of 48 done, 1 failed, 7 active``."""
+    done = f"{stage.stage}: {stage.counts.get(JobState.DONE, 0)} of {stage.total} done"
+    return f"{done}, {_note(stage)}" if _note(stage) else done
+
+
+def _stages(site: Site, name: str) -> list[StageProgress]:
+    with site.database.reading() as session:
+        return progress(session, campaign_named(session, name).id)
+
+
+def _note(stage: StageProgress) -> str:
+    if not stage.revisions:
+        return "not planned yet"
+    counts = [f"{count} {state}" for state, count in stage.counts.items() if state is not JobState.DONE]
+    return ", ".join(counts + ([f"{stage.stale} stale"] if stage.stale else []))
