@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import typer
 from rich.console import Console
 
 from flows.client import CampaignRun
 from nightmill.backbone.campaigns import campaign_named, jobs, progress
+from nightmill.cli._output import print_json
 from nightmill.cli.watch import summary, watch
 from nightmill.model.fate import JobState
 from tasks.site import Site
@@ -29,7 +28,7 @@ def follow(site: Site, name: str, run: CampaignRun, *, begun: str, stay: bool, a
         console.print(f"campaign [bold]{name}[/bold] {begun}: {run.ui_url}", highlight=False, soft_wrap=True)
     if not stay:
         if as_json:
-            typer.echo(json.dumps({"campaign": name, "flow_run_id": run.flow_run_id, "ui_url": run.ui_url}))
+            print_json({"campaign": name, "flow_run_id": run.flow_run_id, "ui_url": run.ui_url})
         else:
             console.print(f"see how far it is with: nightmill status {name}", highlight=False)
         return
@@ -47,7 +46,7 @@ def follow(site: Site, name: str, run: CampaignRun, *, begun: str, stay: bool, a
             "stages": {stage.stage: dict(stage.counts) for stage in stages},
             "failed": [str(job) for job in failed],
         }
-        typer.echo(json.dumps(told))
+        print_json(told)
     else:
         for stage in stages:
             console.print(summary(stage), highlight=False)

@@ -17,8 +17,7 @@ def record(
 
     Doing it twice changes nothing. Submit, rerun and every slice begin with it by themselves.
     """
-    import json
-
+    from nightmill.cli._output import print_json
     from tasks.site import open_site
     from tasks.spool import drain
 
@@ -36,7 +35,7 @@ def record(
         "unknown": [str(attempt) for attempt in told.unknown],
     }
     if as_json:
-        typer.echo(json.dumps(counts))
+        print_json(counts)
         return
     typer.echo(", ".join(f"{count} {name}" for name, count in counts.items() if name != "unknown"))
     for attempt in told.unknown:
