@@ -97,9 +97,10 @@ class Index:
         self.match = tuple(match) if match is not None else None
         self._patterns: dict[tuple[str, ...], list[Candidate]] = {}
         self._shelves: dict[tuple[tuple[str, ...], tuple[str, ...]], Mapping[tuple[str | int, ...], Shelf]] = {}
+        wanted = tuple(default) if self.match is None else self.match
         for candidate in candidates:
             data_id = candidate.file.data_id
-            pattern = tuple([dimension for dimension in (self.match or default) if dimension in data_id])
+            pattern = tuple([dimension for dimension in wanted if dimension in data_id])
             if self.match is None or pattern == self.match:
                 self._patterns.setdefault(pattern, []).append(candidate)
 

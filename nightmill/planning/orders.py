@@ -11,13 +11,12 @@ from hashlib import sha256
 from typing import Final
 
 from nightmill.backbone.catalogue import FoundFile
+from nightmill.config.rules import NOWHERE
 from nightmill.model.order import AttemptKey, JobOrder, OrderInput, OrderOutput, OrderStep
-from nightmill.model.pipeline import Input, Output, Parameter, Step
+from nightmill.model.pipeline import Output, Parameter, Step
 from nightmill.planning.common import JobDetail, StageCommon
 from nightmill.planning.outputs import log_name, output_names
 
-INTERMEDIATE: Final = "none"
-"""The destination of files that are known and not kept."""
 JOBS_PER_FOLDER: Final = 1000
 
 _PLACEHOLDER: Final = re.compile(r"\{(inputs|outputs|parameters|unit)\.([A-Za-z0-9_-]+)\}|\{(pipeline_dir)\}")
@@ -137,7 +136,7 @@ class _Renderer:
         return rendered
 
     def output(self, step: Step, role: str, output: Output) -> OrderOutput:
-        kept = output.to != INTERMEDIATE
+        kept = output.to != NOWHERE
         valid_from, valid_until = self.validity(output)
         return OrderOutput(
             role=role,
@@ -222,21 +221,11 @@ class _Renderer:
 
     def may_be_several(self, role: str, own: Mapping[str, tuple[str, ...]]) -> bool:
         declared = self.stage.inputs.get(role)
-        return several(declared) if declared is not None else len(own.get(role) or self.made[role]) > 1
-
-
-def several(declared: Input) -> bool:
-    """Say whether a role may be filled by more than one file."""
-    return declared.max is None or declared.max > 1
+        if declared is None:
+            return len(own.get(role) or self.made[role]) > 1
+        return declared.max is None or declared.max > 1
 
 
 def as_text(value: Parameter | None) -> str:
     """Write a value as an item of a command line: booleans as in YAML."""
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def placeholders(text: str) -> Iterator[tuple[str, str]]:
-    """Yield kind and name of each placeholder of a template of a step that has a name, as ``("inputs", "bias")``."""
-    for match in _PLACEHOLDER.finditer(text):
-        if match[1]:
-            yield match[1], match[2]

@@ -16,16 +16,16 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue import FoundFile, names_taken
 from nightmill.backbone.schema import CampaignRow, FileRow, JobRow
+from nightmill.config.rules import NOWHERE
 from nightmill.config.site import SiteConfig
-from nightmill.errors import ExpressionError, PlanRefused
+from nightmill.errors import PlanRefused, RequestRefused
 from nightmill.model.campaign import Campaign
 from nightmill.model.dimensions import DataId
-from nightmill.model.pipeline import Input, Stage
+from nightmill.model.pipeline import Input, Source, Stage
 from nightmill.planning.common import StageCommon
 from nightmill.planning.inputs import Choice, Chooser, Rules, unit_role
-from nightmill.planning.orders import INTERMEDIATE
 from nightmill.planning.outputs import Names, output_names
-from nightmill.planning.preflight import check_stage, log_store, stages_in_order
+from nightmill.planning.preflight import check_stage, log_store
 from nightmill.planning.problems import Problems
 from nightmill.planning.selection import Group, Selector
 from nightmill.planning.units import make_units
@@ -131,12 +131,10 @@ def plan_campaign(session: Session, campaign: Campaign, site: SiteConfig, number
     """
     planner = _Planner(session, campaign, site, number)
     stages = []
-    ordered, circle = stages_in_order(campaign.pipeline)
-    for stage in ordered:
+    for stage in campaign.pipeline.stages:
         stages.append(planner.plan(stage))
         planner.project(stages[-1])
-    problems = [problem for plan in stages for problem in plan.problems]
-    problems += _problems_of_circle(circle, campaign, site)
+    problems = dict.fromkeys(problem for plan in stages for problem in plan.problems)
     return CampaignPlan(campaign, number, tuple(stages), tuple(problems))
 
 
@@ -166,7 +164,7 @@ class _Planner:
         """Plan one stage, from projected files where a stage that it takes from was planned before it."""
         problems, waiting, rules = Problems(), Problems(), Rules()
         common = self._common(stage)
-        check_stage(stage, self.campaign, self.site, problems)
+        check_stage(stage, self.campaign.pipeline, self.site, problems)
         jobs: list[PlannedJob] = []
         if not problems:
             groups = self._groups(stage, problems)
@@ -208,13 +206,13 @@ class _Planner:
         )
 
     def _groups(self, stage: Stage, problems: Problems) -> dict[str, list[Group]]:
-        """Select the candidates of every input; nothing where an expression is wrong."""
+        """Select the candidates of every input; nothing where an expression or a source is wrong."""
         groups = {}
         for role, declared in stage.inputs.items():
             extra = stage.where if role == unit_role(stage) else ""
             try:
                 groups[role] = self.selector.select(declared, extra)
-            except ExpressionError as error:
+            except RequestRefused as error:
                 problems.add(f"stage {stage.name!r}, input {role!r}", str(error))
         return groups if not problems else {}
 
@@ -260,22 +258,12 @@ class _Planner:
         self.names.refuse(names_taken(self.session, self.names.of(common.stage, sealed)), problems)
 
 
-def _problems_of_circle(stages: Sequence[Stage], campaign: Campaign, site: SiteConfig) -> list[str]:
-    problems = Problems()
-    if stages:
-        names = ", ".join(repr(stage.name) for stage in stages)
-        problems.add("pipeline", f"stages {names} wait for each other: each takes its inputs from another of them")
-    for stage in stages:
-        check_stage(stage, campaign, site, problems)
-    return problems.sentences()
-
-
 def _files_of(plan: StagePlan) -> Iterator[FoundFile]:
     """Yield the files that a plan's jobs will make and that later stages can read; their IDs are negative."""
     number = 0
     for step in plan.stage.steps:
         for role, output in step.outputs.items():
-            for job in plan.jobs if output.to != INTERMEDIATE else ():
+            for job in plan.jobs if output.to != NOWHERE else ():
                 names = output_names(plan.common, job.data_id, 1, step.name, role)
                 for name in names[: max(output.min, 1)]:
                     number -= 1
@@ -302,5 +290,11 @@ LAYERS: Final = ("pipeline", "campaign", "command line")
 def origin_of(campaign: Campaign, stage: str, role: str) -> str:
     """Return the configuration layer that decided last about an input, as ``campaign (night1.yaml:12)``."""
     prefix = f"pipeline.stages.{stage}.inputs.{role}"
-    layers = [layer for key, layer in campaign.origins.items() if key == prefix or key.startswith(prefix + ".")]
-    return str(max(layers, key=lambda layer: LAYERS.index(layer.name))) if layers else "pipeline"
+    declared = campaign.pipeline.stage(stage).inputs[role]
+    of_raw = declared.source == Source() and declared.lookup is None
+    deciding = [
+        layer
+        for key, layer in campaign.origins.items()
+        if key == prefix or key.startswith(f"{prefix}.") or (of_raw and key == "where")
+    ]
+    return str(max(deciding, key=lambda layer: LAYERS.index(layer.name))) if deciding else LAYERS[0]

@@ -6,19 +6,27 @@ to make stand in. Nothing is ever taken from "the latest" of anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.calibrations import CalibrationFile, current
-from nightmill.backbone.catalogue import FoundFile, select_files
-from nightmill.backbone.expressions import Expression, evaluate, parse
+from nightmill.backbone.calibrations import current
+from nightmill.backbone.campaigns import campaign_named
+from nightmill.backbone.catalogue import FoundFile, found_columns, found_files, select_files, selectable
+from nightmill.backbone.expressions import Expression, evaluate, parse, to_sql
+from nightmill.backbone.schema import AttemptRow, CalibrationRow, FileRow
+from nightmill.errors import ExpressionError, UnknownName
 from nightmill.model.campaign import Campaign
 from nightmill.model.fate import Maturity
 from nightmill.model.file_type import FileType
 from nightmill.model.pipeline import Input
 from nightmill.planning.lookups import Candidate
+
+UNKNOWN_YET: Final = ("origin", "registered_at")
+"""What an expression cannot ask where files are looked at in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,63 +86,91 @@ class Selector:
         ------
         ExpressionError
             Where an expression is wrong.
+        UnknownName
+            Where there is no such campaign or calibration set.
         """
-        source = declared.source
-        texts = [declared.where, extra_where]
+        source, lookup = declared.source, declared.lookup
+        texts = [text for text in (declared.where, extra_where) if text]
         if source.calibrations:
-            return list(self._calibrations(declared, self._parse(texts)))
-        if source.stage:
-            place = f"made by stage {source.stage}"
-            where = self._parse(texts)
-            files = self._of_stage(declared.type, source.stage, where)
+            return list(self._calibrations(declared, texts))
+        if lookup is not None and lookup.strategy == "list":
+            place, files = "of the catalogue", self._listed(declared.type, lookup.files, texts)
+        elif source.stage:
+            place, files = f"made by stage {source.stage}", self._of_stage(declared.type, source.stage, texts)
         elif source.campaigns:
+            for name in source.campaigns:
+                campaign_named(self.session, name)
             place = f"results of campaign {' or '.join(source.campaigns)}"
-            where = self._parse(texts)
-            files = self._catalogued(declared.type, where, campaigns=source.campaigns)
+            files = self._catalogued(declared.type, texts, campaigns=source.campaigns)
         else:
-            place = "raw or manual"
-            texts = [self.campaign.where, *texts]
-            where = self._parse(texts)
-            files = self._catalogued(declared.type, where)
+            texts = [text for text in (self.campaign.where, *texts) if text]
+            place, files = "raw or manual", self._catalogued(declared.type, texts)
         return [Group(place + _conditions(texts), tuple([Candidate(file) for file in files]))]
 
-    def _of_stage(self, type_: str, stage: str, where: Sequence[Expression]) -> Iterable[FoundFile]:
+    def _of_stage(self, type_: str, stage: str, texts: Sequence[str]) -> Iterable[FoundFile]:
         made = self.projected.get(stage)
         if made is None:
-            return self._catalogued(type_, where, campaigns=[self.campaign.name], stage=stage)
+            return self._catalogued(type_, texts, campaigns=[self.campaign.name], stage=stage)
+        where = self._parse(texts, unknown=UNKNOWN_YET)
         return [file for file in made.get(type_, ()) if fulfils(file, where)]
 
     def _catalogued(
-        self, type_: str, where: Sequence[Expression], *, campaigns: Sequence[str] = (), stage: str = ""
+        self, type_: str, texts: Sequence[str], *, campaigns: Sequence[str] = (), stage: str = ""
     ) -> list[FoundFile]:
         return select_files(
             self.session,
             type=type_,
-            where=where,
+            where=self._parse(texts),
             campaigns=campaigns,
             stage=stage,
             watermark=self.watermark,
             stored=False,
         )
 
-    def _calibrations(self, declared: Input, where: Sequence[Expression]) -> Iterator[Group]:
+    def _listed(self, type_: str, names: Sequence[str], texts: Sequence[str]) -> list[FoundFile]:
+        query = (
+            found_columns(stored=False)
+            .outerjoin(AttemptRow, FileRow.attempt_id == AttemptRow.id)
+            .where(selectable(), FileRow.type == type_, FileRow.name.in_(names), FileRow.id <= self.watermark)
+        )
+        for expression in self._parse(texts):
+            query = query.where(to_sql(expression))
+        return found_files(self.session, query)
+
+    def _calibrations(self, declared: Input, texts: Sequence[str]) -> Iterator[Group]:
         sets = declared.source.calibrations
-        found = [
-            each
-            for each in current(self.session, sets, declared.type)
-            if each.maturity is not Maturity.WITHDRAWN and fulfils(each.file, where)
-        ]
+        where = self._parse(texts, unknown=UNKNOWN_YET)
+        found = current(self.session, sets, declared.type)
+        self._require_sets(sets)
         for name in sets:
-            of_set = [each for each in found if each.set_name == name]
+            by_maturity: dict[Maturity, list[Candidate]] = {maturity: [] for maturity in Maturity}
+            for each in found:
+                if each.set_name == name and fulfils(each.file, where):
+                    by_maturity[each.maturity].append(Candidate(each.file, each.valid_from, each.valid_until, each.id))
             yield Group(
-                f"in set {name}{_conditions([declared.where])}",
-                tuple([_candidate(each) for each in of_set if each.maturity is Maturity.CERTIFIED]),
-                tuple([_candidate(each) for each in of_set if each.maturity is Maturity.DRAFT]),
+                f"in set {name}{_conditions(texts)}",
+                tuple(by_maturity[Maturity.CERTIFIED]),
+                tuple(by_maturity[Maturity.DRAFT]),
             )
 
-    def _parse(self, texts: Iterable[str]) -> list[Expression]:
+    def _require_sets(self, names: Iterable[str]) -> None:
+        known = list(self.session.scalars(select(CalibrationRow.set_name).distinct()))
+        for name in names:
+            if name not in known:
+                raise UnknownName("calibration set", name, known, remedy="see 'nightmill calib list' for the sets")
+
+    def _parse(self, texts: Iterable[str], *, unknown: Collection[str] = ()) -> list[Expression]:
+        """Parse expressions; refuse what of a file cannot be known where it is asked."""
         keys = {key for file_type in self.file_types.values() for key in file_type.metadata}
-        return [parse(text, metadata_keys=keys) for text in texts if text]
+        expressions = [parse(text, metadata_keys=keys) for text in texts]
+        for expression in expressions:
+            for name in expression.names & set(unknown):
+                raise ExpressionError(
+                    f"{name} cannot be asked of calibrations, nor of files that are yet to be made",
+                    text=expression.text,
+                    remedy="ask for dimensions, times, name or size",
+                )
+        return expressions
 
 
 def fulfils(file: FoundFile, where: Iterable[Expression]) -> bool:
@@ -151,10 +187,5 @@ def fulfils(file: FoundFile, where: Iterable[Expression]) -> bool:
     return all(evaluate(expression, record) for expression in where)
 
 
-def _candidate(calibration: CalibrationFile) -> Candidate:
-    return Candidate(calibration.file, calibration.valid_from, calibration.valid_until, calibration.id)
-
-
-def _conditions(texts: Iterable[str]) -> str:
-    given = [text for text in texts if text]
-    return f", where {' and '.join(given)}" if given else ""
+def _conditions(texts: Sequence[str]) -> str:
+    return f", where {' and '.join(texts)}" if texts else ""

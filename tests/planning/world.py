@@ -1,0 +1,291 @@
+"""A small observatory for the tests of planning: a camera of detectors, its file types, and a database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from nightmill.backbone import calibrations, catalogue
+from nightmill.backbone.campaigns import seal_campaign
+from nightmill.backbone.catalogue import FoundFile, NewFile
+from nightmill.backbone.database import Database
+from nightmill.backbone.schema import AttemptRow, JobRow, SliceRow
+from nightmill.config.site import ServerConfig, SiteConfig
+from nightmill.model.campaign import Campaign
+from nightmill.model.fate import AttemptState, JobState, Maturity, Origin
+from nightmill.model.file_type import FileType
+from nightmill.model.order import JobOrder
+from nightmill.model.store import Store
+from nightmill.planning.issue import issue
+from nightmill.planning.plan import CampaignPlan, StagePlan, plan_campaign, plan_stage
+from nightmill.planning.seal import Sealed, seal
+
+NIGHT: Final = datetime(2026, 1, 10, 20, tzinfo=UTC)
+WHO: Final = "observer"
+
+_FITS = {
+    "master_bias": "{instrument}_{detector:02d}_bias_c{campaign:04d}a{attempt:02d}.fits",
+    "master_flat": "{instrument}_{detector:02d}_{band}_flat_c{campaign:04d}a{attempt:02d}.fits",
+    "image": "{instrument}_{exposure:06d}_{detector:02d}_{role}_c{campaign:04d}a{attempt:02d}.fits",
+    "catalog": "{instrument}_{exposure:06d}_{detector:02d}_cat_c{campaign:04d}a{attempt:02d}.fits",
+    "cutout": "{instrument}_{exposure:06d}_{detector:02d}_cut{n:03d}_c{campaign:04d}a{attempt:02d}.fits",
+}
+
+BIAS: Final[Mapping[str, Any]] = {
+    "name": "bias",
+    "per": ["instrument", "detector"],
+    "inputs": {"frames": {"type": "raw_bias", "min": 2, "max": None}},
+    "steps": [
+        {
+            "name": "combine",
+            "argv": ["{python}", "{pipeline_dir}/bias.py", "--output", "{outputs.master}", "{inputs.frames}"],
+            "inputs": ["frames"],
+            "outputs": {
+                "master": {
+                    "type": "master_bias",
+                    "calibration": {"set": "ccd", "valid_days_before": 1, "valid_days_after": 30},
+                }
+            },
+        }
+    ],
+}
+SCIENCE: Final[Mapping[str, Any]] = {
+    "name": "science",
+    "per": ["exposure", "detector"],
+    "inputs": {
+        "raw": {"type": "raw_science"},
+        "bias": {
+            "type": "master_bias",
+            "source": {"calibrations": ["ccd"]},
+            "lookup": {"strategy": "nearest", "max_days": 30},
+        },
+    },
+    "steps": [
+        {
+            "name": "reduce",
+            "argv": ["{python}", "reduce.py", "--bias={inputs.bias}", "{inputs.raw}", "{outputs.image}"],
+            "inputs": ["raw", "bias"],
+            "outputs": {"image": {"type": "image"}},
+        },
+        {
+            "name": "detect",
+            "argv": ["{python}", "detect.py", "{inputs.image}", "{outputs.catalog}"],
+            "inputs": ["image"],
+            "outputs": {"catalog": {"type": "catalog"}},
+        },
+    ],
+}
+
+
+def file_types(**templates: str) -> dict[str, FileType]:
+    """Give the camera's file types, some of them with other templates."""
+    raw = {name: FileType(name=name, format="fits") for name in ("raw_bias", "raw_flat", "raw_science")}
+    made = {name: FileType(name=name, template=template) for name, template in {**_FITS, **templates}.items()}
+    return raw | made
+
+
+def make_campaign(*stages: Mapping[str, Any], name: str = "night1", **changes: Any) -> Campaign:
+    """Make a campaign of stages as a pipeline's YAML has them."""
+    pipeline = {"name": "ccd", "version": "1.0", "stages": list(stages), "directory": "/pipelines/ccd"}
+    return Campaign.model_validate({"name": name, "pipeline": pipeline, **changes})
+
+
+def found(
+    number: int,
+    *,
+    name: str = "",
+    at: datetime | None = NIGHT,
+    type: str = "raw_science",
+    store: str = "backbone",
+    seconds: float = 0.0,
+    **data_id: str | int,
+) -> FoundFile:
+    """Give a file as the catalogue would."""
+    name = name or f"f{number}.fits"
+    ends_at = None if at is None else at + timedelta(seconds=seconds)
+    return FoundFile(number, name, type, 100, f"{number:064d}", data_id, at, ends_at, {}, store, f"raw/{name}")
+
+
+@dataclass
+class World:
+    """A site with a database, and short ways to fill it and to plan with it."""
+
+    database: Database
+    directory: Path
+    types: dict[str, FileType] = field(default_factory=file_types)
+
+    @property
+    def site(self) -> SiteConfig:
+        """The configuration of the site."""
+        stores = {
+            "backbone": Store(name="backbone", url=f"file://{self.directory}/backbone"),
+            "quicklook": Store(name="quicklook", url=f"file://{self.directory}/areas", catalogued=False),
+        }
+        return SiteConfig(
+            name="test",
+            directory=self.directory,
+            database_url=self.database.url,
+            scratch=self.directory / "scratch",
+            spool=self.directory / "spool",
+            stores=stores,
+            file_types=self.types,
+            server=ServerConfig(),
+        )
+
+    def register(self, files: Sequence[NewFile]) -> None:
+        """Register files."""
+
+        def work(session: Session) -> None:
+            catalogue.store_ids(session, self.site.stores)
+            catalogue.register(session, files, who=WHO, now=NIGHT)
+
+        self.database.write(work)
+
+    def add_raw(
+        self,
+        type: str,
+        exposures: Iterable[int],
+        detectors: Iterable[int] = (1, 2),
+        *,
+        night: datetime = NIGHT,
+        stored: bool = True,
+        **data_id: str | int,
+    ) -> None:
+        """Register raw files of exposures, a minute apart, with a file a detector."""
+        detectors = list(detectors)
+        self.register(
+            [
+                NewFile(
+                    name := f"{type}_{exposure:06d}_{detector:02d}.fits",
+                    type,
+                    Origin.RAW,
+                    100,
+                    "0" * 64,
+                    {
+                        "instrument": "nmcam",
+                        "night": int(f"{night:%Y%m%d}"),
+                        "exposure": exposure,
+                        "detector": detector,
+                        **data_id,
+                    },
+                    night + timedelta(minutes=exposure),
+                    night + timedelta(minutes=exposure + 1),
+                    store="backbone" if stored else None,
+                    path=f"raw/{name}" if stored else None,
+                )
+                for exposure in exposures
+                for detector in detectors
+            ]
+        )
+
+    def add_calibration(
+        self,
+        name: str,
+        *,
+        detector: int,
+        set_name: str = "ccd",
+        at: datetime = NIGHT,
+        days: float = 30,
+        maturity: Maturity = Maturity.CERTIFIED,
+        type: str = "master_bias",
+        **data_id: str | int,
+    ) -> None:
+        """Register a manual file as a calibration of a set, valid for some days before and after its time."""
+        data_id = {"instrument": "nmcam", "detector": detector, **data_id}
+        file = NewFile(name, type, Origin.MANUAL, 100, "1" * 64, data_id, at, at, provenance="made by hand")
+        self.register([replace_store(file)])
+        self.database.write(
+            lambda session: calibrations.add(
+                session,
+                [name],
+                set_name,
+                valid_from=at - timedelta(days=days),
+                valid_until=at + timedelta(days=days),
+                maturity=maturity,
+                who=WHO,
+                why="",
+                now=NIGHT,
+            )
+        )
+
+    def plan(self, campaign: Campaign, number: int = 1) -> CampaignPlan:
+        """Plan a campaign."""
+        with self.database.reading() as session:
+            return plan_campaign(session, campaign, self.site, number)
+
+    def plan_stage(self, campaign: Campaign, stage: str, number: int = 1) -> StagePlan:
+        """Plan a stage from what is there."""
+        with self.database.reading() as session:
+            return plan_stage(session, campaign, stage, self.site, number)
+
+    def seal(self, campaign: Campaign, stage: str) -> Sealed:
+        """Submit a campaign, plan a stage of it and seal the plan."""
+        number = self.database.write(lambda session: seal_campaign(session, campaign, who=WHO, now=NIGHT).id)
+        plan = self.plan_stage(campaign, stage, number)
+
+        def work(session: Session) -> Sealed:
+            row = seal_campaign(session, campaign, who=WHO, now=NIGHT)
+            return seal(session, row, plan, now=NIGHT)
+
+        return self.database.write(work)
+
+    def issue(
+        self, stage: str, *, limit: int = 1000, skip: Sequence[str] = (), slice_number: int = 0
+    ) -> list[JobOrder]:
+        """Issue attempts of a slice of the stage."""
+
+        def work(session: Session) -> list[JobOrder]:
+            of_stage = (SliceRow.stage == stage, SliceRow.number == slice_number)
+            slice_id = session.scalars(select(SliceRow.id).where(*of_stage)).one()
+            return issue(session, slice_id=slice_id, lease_id=None, now=NIGHT, limit=limit, skip=skip)
+
+        return self.database.write(work)
+
+    def end(self, order: JobOrder, *, published: bool = True) -> None:
+        """End an attempt as a record of its report would: its kept outputs become files of the catalogue, or it failed."""
+
+        def work(session: Session) -> None:
+            job = session.scalars(
+                select(JobRow).where(JobRow.stage == order.attempt.stage, JobRow.unit == order.attempt.unit)
+            ).one()
+            job.state = (JobState.DONE if published else JobState.FAILED).value
+            state = AttemptState.PUBLISHED if published else AttemptState.FAILED
+            attempt = session.scalars(
+                update(AttemptRow)
+                .where(AttemptRow.job_id == job.id, AttemptRow.number == order.attempt.number)
+                .values(state=state.value, result=published, fate="published" if published else "step_failed")
+                .returning(AttemptRow.id)
+            ).one()
+            files = [
+                NewFile(
+                    name,
+                    output.type,
+                    Origin.BATCH,
+                    100,
+                    "2" * 64,
+                    output.data_id,
+                    order.begins_at,
+                    order.ends_at,
+                    store=output.store,
+                    path=f"{output.directory}/{name}",
+                )
+                for step in order.steps
+                for output in step.outputs
+                for name in output.names
+            ]
+            if published:
+                made_by = [attempt] * len(files)
+                catalogue.register(session, files, who=WHO, now=NIGHT, attempt_ids=made_by)
+
+        self.database.write(work)
+
+
+def replace_store(file: NewFile) -> NewFile:
+    """Give a file its copy in the backbone."""
+    return replace(file, store="backbone", path=f"manual/{file.type}/{file.name}")
