@@ -8,11 +8,6 @@ from typing import Annotated
 
 import typer
 
-from flows.client import require_server, start_campaign
-from nightmill.cli.conduct import follow
-from tasks.campaigns import rerun as rerun_campaign
-from tasks.site import open_site
-
 
 def rerun(
     campaign: Annotated[str, typer.Argument(help="Name of the campaign.")],
@@ -25,6 +20,11 @@ def rerun(
 
     The same as Retry in the Prefect UI, and as submitting the campaign again.
     """
+    from flows.client import require_server, start_campaign
+    from nightmill.cli._conduct import follow
+    from tasks.campaigns import rerun as rerun_campaign
+    from tasks.site import open_site
+
     with open_site(site) as opened:
         require_server(opened.config.directory)
         left = rerun_campaign(opened, campaign, who=getuser(), why=why)

@@ -8,12 +8,6 @@ from typing import Annotated
 
 import typer
 
-from flows.client import require_server, start_campaign
-from nightmill.cli.conduct import follow
-from nightmill.config.campaign import load_campaign
-from tasks.campaigns import submit as submit_campaign
-from tasks.site import open_site
-
 
 def submit(
     campaign: Annotated[Path, typer.Argument(help="The campaign's YAML file.")],
@@ -28,6 +22,12 @@ def submit(
 
     The same campaign submitted again is taken up where it stands: what is published is not run again.
     """
+    from flows.client import require_server, start_campaign
+    from nightmill.cli._conduct import follow
+    from nightmill.config.campaign import load_campaign
+    from tasks.campaigns import submit as submit_campaign
+    from tasks.site import open_site
+
     described = load_campaign(campaign, settings or ())
     with open_site(site) as opened:
         require_server(opened.config.directory)

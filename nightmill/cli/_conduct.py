@@ -8,7 +8,7 @@ from rich.console import Console
 from flows.client import CampaignRun
 from nightmill.backbone.campaigns import campaign_named, jobs, progress
 from nightmill.cli._output import print_json
-from nightmill.cli.watch import summary, watch
+from nightmill.cli._watch import summary, watch
 from nightmill.model.fate import JobState
 from tasks.site import Site
 
