@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from nightmill.execution.owner import boot_id, is_alive
+from nightmill.execution.owner import is_alive, owner_of
 from nightmill.model.base import Frozen
 from nightmill.model.journal import Owner
 
@@ -146,16 +145,6 @@ class Daemon:
         temporary.touch(mode=0o600)
         temporary.write_text(record.model_dump_json(), encoding="utf-8")
         temporary.replace(self._file)
-
-
-def owner_of(pid: int) -> Owner:
-    """Name a process of this host so that a later one with its number cannot be taken for it."""
-    return Owner(
-        host=socket.gethostname(),
-        boot_id=boot_id(),
-        pid=pid,
-        started_at=psutil.Process(pid).create_time(),
-    )
 
 
 def clean_environment(updates: Mapping[str, str]) -> dict[str, str]:

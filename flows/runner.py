@@ -39,8 +39,7 @@ from prefect.logging import get_logger
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Cancelled, Crashed, Pending, Scheduled
 
-from flows.daemon import owner_of
-from nightmill.execution.owner import is_alive, this_process
+from nightmill.execution.owner import is_alive, owner_of, this_process
 from nightmill.model.base import Frozen
 from nightmill.model.journal import Owner
 

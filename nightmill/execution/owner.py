@@ -7,8 +7,7 @@ import socket
 from functools import cache
 from pathlib import Path
 
-import psutil
-
+from nightmill.execution.proc import started_at
 from nightmill.model.journal import Owner
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -16,12 +15,17 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 def this_process() -> Owner:
     """Name this process so that a later one with its number cannot be taken for it."""
-    return _owner(os.getpid())
+    return _own(os.getpid())
 
 
 @cache
-def _owner(pid: int) -> Owner:
-    return Owner(host=socket.gethostname(), boot_id=boot_id(), pid=pid, started_at=psutil.Process(pid).create_time())
+def _own(pid: int) -> Owner:
+    return owner_of(pid)
+
+
+def owner_of(pid: int) -> Owner:
+    """Name a process of this host so that a later one with its number cannot be taken for it."""
+    return Owner(host=socket.gethostname(), boot_id=boot_id(), pid=pid, started_at=started_at(pid) or 0.0)
 
 
 def boot_id() -> str:
@@ -39,10 +43,4 @@ def is_alive(owner: Owner) -> bool | None:
     """
     if owner.host != socket.gethostname():
         return None
-    if owner.boot_id != boot_id():
-        return False
-    try:
-        process = psutil.Process(owner.pid)
-        return abs(process.create_time() - owner.started_at) < 0.1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    return owner.boot_id == boot_id() and started_at(owner.pid) == owner.started_at

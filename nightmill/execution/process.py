@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import psutil
-
+from nightmill.execution.proc import bytes_moved, children, rss_bytes, started_at
 from nightmill.model.journal import Cost
 
-FIRST_SAMPLE_SECONDS: Final = 0.1
+FIRST_SAMPLE_SECONDS: Final = 0.01
 SAMPLE_SECONDS: Final = 1.0
-"""The process tree is sampled after the first interval and then ever less often, up to this one."""
+"""The process tree is sampled at once, after the first interval, and then ever less often, up to this one."""
 GRACE_SECONDS: Final = 5.0
 """Between SIGTERM and SIGKILL, for a step that ran too long."""
 
@@ -42,7 +43,9 @@ def run_process(
     wall_seconds: float,
     began: Callable[[int], None],
 ) -> Ended:
-    """Run a command to its end.
+    """Run a command to its end, and end whatever it started and left running.
+
+    Its processes are those of its process group, and descendants that left the group and were seen by a sample.
 
     Parameters
     ----------
@@ -55,13 +58,13 @@ def run_process(
     output
         File descriptor for its stdout and stderr.
     wall_seconds
-        When it is ended: first SIGTERM, then SIGKILL, for the whole process group.
+        When it is ended: first SIGTERM for its process group, then SIGKILL for all its processes.
     began
         Called with the process ID as soon as it runs.
 
     Raises
     ------
-    OSError
+    OSError, ValueError
         Where the program cannot be executed.
     """
     start = time.monotonic()
@@ -74,23 +77,21 @@ def run_process(
         stderr=output,
         start_new_session=True,
     )
+    tree = _Tree(process.pid)
     try:
         began(process.pid)
-        peak, timed_out = _watch(process.pid, start, wall_seconds)
-        read_bytes, written_bytes = _bytes_moved(process.pid)
-    except BaseException:
-        _signal_group(process.pid, signal.SIGKILL)
-        process.wait()
-        raise
-    _pid, status, usage = os.wait4(process.pid, 0)
-    process.returncode = code = os.waitstatus_to_exitcode(status)
-    wall = time.monotonic() - start
-    _signal_group(process.pid, signal.SIGKILL)
+        timed_out = _watch(tree, start, wall_seconds)
+        read_bytes, written_bytes = bytes_moved(process.pid)
+    finally:  # until it is reaped, its number and that of its group are nobody else's
+        tree.kill()
+        _pid, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    code = process.returncode
     cost = Cost(
-        wall_seconds=wall,
+        wall_seconds=time.monotonic() - start,
         user_seconds=usage.ru_utime,
         system_seconds=usage.ru_stime,
-        max_rss_bytes=max(peak, usage.ru_maxrss * 1024),
+        max_rss_bytes=max(tree.peak_bytes, _largest_bytes(usage)),
         read_bytes=read_bytes,
         written_bytes=written_bytes,
     )
@@ -102,53 +103,70 @@ def run_process(
     )
 
 
-def _watch(pid: int, start: float, wall_seconds: float) -> tuple[int, bool]:
-    """Wait until the process has ended (not yet reaped); return the peak of the tree's RSS and whether it timed out."""
-    peak = 0
+def _watch(tree: _Tree, start: float, wall_seconds: float) -> bool:
+    """Wait until the process has ended (not yet reaped), and say whether it had to be."""
     deadline = start + wall_seconds
     timed_out = False
     interval = FIRST_SAMPLE_SECONDS
-    descriptor = os.pidfd_open(pid)
+    descriptor = os.pidfd_open(tree.pid)
     try:
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        while not poll.poll(max(0.0, min(interval, deadline - time.monotonic())) * 1000):
-            peak = max(peak, _tree_rss(pid))
+        ended = select.poll()
+        ended.register(descriptor, select.POLLIN)
+        tree.sample()
+        while not ended.poll(max(0.0, min(interval, deadline - time.monotonic())) * 1000):
+            tree.sample()
             interval = min(interval * 1.5, SAMPLE_SECONDS)
             if time.monotonic() >= deadline:
-                _signal_group(pid, signal.SIGKILL if timed_out else signal.SIGTERM)
+                if timed_out:
+                    tree.kill()
+                else:
+                    tree.signal_group(signal.SIGTERM)
                 deadline = time.monotonic() + GRACE_SECONDS
                 timed_out = True
     finally:
         os.close(descriptor)
-    return peak, timed_out
+    return timed_out
 
 
-def _tree_rss(pid: int) -> int:
-    total = 0
-    try:
-        root = psutil.Process(pid)
-        for process in [root, *root.children(recursive=True)]:
-            try:
-                total += process.memory_info().rss
-            except psutil.NoSuchProcess:
-                continue
-    except psutil.NoSuchProcess:
-        pass
-    return total
+class _Tree:
+    """A process that leads a group of its own, and its descendants as far as they were seen."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.peak_bytes = 0
+        self._seen: dict[int, float] = {}
+
+    def sample(self) -> None:
+        """Look at every process of the tree: what it holds in memory now."""
+        total = 0
+        waiting = {self.pid, *self._seen}
+        known: set[int] = set()
+        while waiting:
+            pid = waiting.pop()
+            known.add(pid)
+            if (started := started_at(pid)) is not None and self._seen.setdefault(pid, started) == started:
+                total += rss_bytes(pid)
+                waiting.update(set(children(pid)) - known)
+        self.peak_bytes = max(self.peak_bytes, total)
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Send a signal to the processes of the group."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def kill(self) -> None:
+        """End every process of the group, and every one that was seen."""
+        self.signal_group(signal.SIGKILL)
+        for pid, started in self._seen.items():
+            if started_at(pid) == started:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
 
 
-def _bytes_moved(pid: int) -> tuple[int, int]:
-    """Bytes that an ended, not yet reaped process and its reaped children read and wrote, by any means."""
-    try:
-        counters = psutil.Process(pid).io_counters()
-    except (psutil.Error, OSError):  # the kernel keeps no account of it
-        return 0, 0
-    return counters.read_chars, counters.write_chars
+def _largest_bytes(usage: resource.struct_rusage) -> int:
+    """Return the peak of the largest single process, or 0 where the kernel's figure may be this process's own.
 
-
-def _signal_group(pid: int, number: signal.Signals) -> None:
-    try:
-        os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return
+    A child begins with the peak of the process that spawned it, so only what lies above that is the child's.
+    """
+    inherited = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage.ru_maxrss * 1024 if usage.ru_maxrss > inherited else 0

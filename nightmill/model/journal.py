@@ -29,7 +29,7 @@ class Owner(Frozen):
     boot_id: str
     pid: int
     started_at: float
-    """When the process started: seconds since the epoch, as the kernel gives it."""
+    """When the process started: seconds after the boot, which no setting of the clock changes."""
 
 
 class JournalHeader(Frozen):
@@ -69,7 +69,8 @@ class Cost(Frozen):
     user_seconds: float
     system_seconds: float
     max_rss_bytes: int
-    """Peak of the tree: the larger of the sampled sum and the largest single process that the kernel reports."""
+    """Peak of the tree: the sampled sum, or what the kernel tells of its largest process where that is more (it tells
+    nothing of one that stays below nightmill's own size)."""
     read_bytes: int
     written_bytes: int
 
