@@ -11,10 +11,23 @@ from string import Formatter
 from typing import Final
 
 from nightmill.errors import BadName
+from nightmill.model.dimensions import DIMENSIONS
 
 MAX_NAME_BYTES: Final = 200
 MAX_VALUE_LENGTH: Final = 64
 """Of one text that tells files apart: longer ones are no identifiers."""
+
+NAME_FIELDS: Final[Mapping[str, type[str] | type[int]]] = {
+    **DIMENSIONS,
+    "campaign": int,
+    "attempt": int,
+    "stage": str,
+    "step": str,
+    "role": str,
+    "file_type": str,
+    "n": int,
+}
+"""What the template of a file type may hold, with the type of the values."""
 
 _FIT: Final = re.compile(r"[A-Za-z0-9._+-]+")
 _REMEDY: Final = "use letters, digits and . _ + - alone"

@@ -18,7 +18,7 @@ BUFFER_BYTES: Final = 1 << 16
 
 
 @contextmanager
-def opened(path: StrPath) -> Iterator[tuple[BufferedReader, int]]:
+def opened(path: StrPath) -> Iterator[tuple[BufferedReader[FileIO], int]]:
     """Open a regular file for reading; give it with its size in bytes.
 
     Raises

@@ -1,0 +1,172 @@
+"""File type documents: kinds of files, how they are named, read and checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from nightmill.config.build import build, named, raise_all
+from nightmill.config.document import Document, Key, Plain, dotted, load_document
+from nightmill.config.rules import Problem, check_fit
+from nightmill.errors import BadName, ConfigError, guess
+from nightmill.files.computed import Kind, check_call, parse_call
+from nightmill.files.headers import computing_order, unit_converter
+from nightmill.files.naming import NAME_FIELDS, Template
+from nightmill.model.base import Frozen
+from nightmill.model.dimensions import DIMENSIONS, TIMES
+from nightmill.model.file_type import FileType, MetadataKey
+
+_KEYWORD: Final = re.compile(r"[A-Za-z0-9_-]{1,8}|[!-~]+( [!-~]+)*")
+_COLUMNS: Final = ("name", "type", "origin", "size_bytes", "registered_at", "metadata")
+"""What expressions over files know already; metadata of these names could not be asked for."""
+
+
+class _FileTypes(Frozen):
+    file_types: Mapping[str, Any]
+
+
+def load_file_types(paths: Sequence[Path]) -> dict[str, FileType]:
+    """Load file types from documents and check each in itself.
+
+    Returns
+    -------
+    dict of str to FileType
+        By name, in the order of the documents.
+
+    Raises
+    ------
+    ConfigErrors
+        Everything that is wrong in all of the documents.
+    """
+    types: dict[str, FileType] = {}
+    places: dict[str, str] = {}
+    errors: list[ConfigError] = []
+    for path in paths:
+        try:
+            document = load_document(path)
+            bodies = build(_FileTypes, document.data, document.where).file_types
+        except ConfigError as error:
+            errors.append(error)
+            continue
+        for name, body in bodies.items():
+            key: Key = ("file_types", name)
+            try:
+                types[name] = _file_type(name, body, document)
+            except ConfigError as error:
+                errors.append(error)
+            if name in places:
+                errors.append(
+                    ConfigError(
+                        f"file type {name!r} is defined twice (first {places[name]})", where=document.where(key)
+                    )
+                )
+            places.setdefault(name, document.where(key))
+    raise_all(errors)
+    return types
+
+
+def _file_type(name: str, body: Plain, document: Document) -> FileType:
+    key: Key = ("file_types", name)
+    file_type = build(FileType, named(name, body, key, document.where), document.where, written=body, prefix=key)
+    raise_all(
+        [
+            ConfigError(f"{dotted(key)}: {text}", where=document.where((*key, *rest)))
+            for rest, text in check_file_type(file_type)
+        ]
+    )
+    return file_type
+
+
+def check_file_type(file_type: FileType) -> Iterator[Problem]:
+    """Yield everything that is wrong with a file type in itself, with the key where it is."""
+    yield from (((), text) for text in check_fit("file type name", file_type.name))
+    yield from ((("template",), text) for text in _check_template(file_type.template))
+    if file_type.checks.min_bytes < 0 or file_type.checks.min_hdus < 0:
+        yield ("checks",), "min_bytes and min_hdus should be 0 or more"
+    kinds = {name: _kind(key) for name, key in file_type.metadata.items()}
+    for name, key in file_type.metadata.items():
+        yield from ((("metadata", name), text) for text in _check_key(name, key, file_type, kinds))
+    try:
+        computing_order(file_type.metadata)
+    except ConfigError:
+        pass  # told with its key above
+    except ValueError as error:
+        yield ("metadata",), f"{' and '.join(error.args)} are computed from each other"
+
+
+def _check_template(text: str) -> Iterator[str]:
+    if not text:
+        return
+    try:
+        template = Template(text)
+    except BadName as error:
+        yield str(error)
+        return
+    unknown = [field for field in template.fields if field not in NAME_FIELDS]
+    for field in unknown:
+        near = guess(field, list(NAME_FIELDS)) or f" (known are {', '.join(NAME_FIELDS)})"
+        yield f"template {text!r} has the field {{{field}}}, which is not known{near}"
+    for field in ("campaign", "attempt"):
+        if field not in template.fields:
+            yield f"template {text!r} lacks {{{field}}}: it cannot tell the {field}s of a unit apart"
+    if not unknown:
+        try:
+            template.render({name: kind(1) for name, kind in NAME_FIELDS.items()})
+        except BadName as error:
+            yield str(error)
+
+
+def _kind(key: MetadataKey) -> Kind:
+    """Return the kind of a key's values."""
+    if not key.compute:
+        return key.type
+    try:
+        return parse_call(key.compute).function.gives
+    except ConfigError:
+        return "str"
+
+
+def _check_key(name: str, key: MetadataKey, file_type: FileType, kinds: Mapping[str, Kind]) -> Iterator[str]:
+    kind = kinds[name]
+    if not name.isidentifier() or name in _COLUMNS:
+        yield f"metadata cannot be called {name!r}{', as every file has a ' + name if name in _COLUMNS else ''}"
+    if not key.keywords and not key.compute and key.constant is None:
+        yield f"{name} has neither keywords, constant nor compute: nothing gives it a value"
+    if key.keywords and file_type.format != "fits":
+        yield f"{name} has keywords, and files of format {file_type.format!r} have no header; say format: fits"
+    for keyword in key.keywords:
+        if not _KEYWORD.fullmatch(keyword):
+            yield f"{name}: {keyword!r} is no keyword of FITS"
+    if key.compute:
+        yield from _check_compute(name, key, kinds)
+    elif name in DIMENSIONS and kind != (wanted := DIMENSIONS[name].__name__):
+        yield f"{name} is a dimension of type {wanted}; say type: {wanted}"
+    elif name in TIMES and kind != "time":
+        yield f"{name} is a time; say type: time"
+    if key.keyword_unit and not key.unit:
+        yield f"{name} has a keyword_unit and no unit to turn it to"
+    if key.keyword_unit and kind not in ("int", "float"):
+        yield f"{name} has units, and is no number but of type {kind}"
+    if key.keyword_unit and key.unit:
+        try:
+            unit_converter(key.keyword_unit, key.unit)
+        except ValueError as error:
+            yield f"{name}: {error}"
+    if key.constant is not None and type(key.constant).__name__ != kind:
+        yield f"{name} has the constant {key.constant!r}, which is not of type {kind}"
+
+
+def _check_compute(name: str, key: MetadataKey, kinds: Mapping[str, Kind]) -> Iterator[str]:
+    if key.keywords or key.constant is not None:
+        yield f"{name} is computed, and takes no keywords or constant besides"
+    try:
+        call = parse_call(key.compute)
+        check_call(call, kinds)
+    except ConfigError as error:
+        yield f"{name}: {error}"
+        return
+    wanted = DIMENSIONS[name].__name__ if name in DIMENSIONS else "time" if name in TIMES else call.function.gives
+    if call.function.gives != wanted:
+        yield f"{name} is of type {wanted}, and {key.compute} gives a {call.function.gives}"

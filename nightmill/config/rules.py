@@ -1,0 +1,224 @@
+"""What a pipeline must be in itself: everything that can be said of it without a site, files or a database."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from nightmill.config.document import Key
+from nightmill.errors import guess
+from nightmill.files.naming import is_fit
+from nightmill.model.dimensions import DIMENSIONS
+from nightmill.model.pipeline import Input, Output, Pipeline, Stage, Step
+
+Problem = tuple[Key, str]
+"""The way to a key as people write it, and what is wrong there."""
+
+_ROLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_]+)(?:\.([^{}]*))?\}")
+_WITH_NAME: Final = ("inputs", "outputs", "parameters", "unit")
+_ALONE: Final = ("python", "pipeline_dir")
+_CALL: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+NOWHERE: Final = "none"
+"""The destination of files that are known and not kept."""
+
+
+def check_pipeline(pipeline: Pipeline) -> Iterator[Problem]:
+    """Yield everything that is wrong with a pipeline in itself, with the key where it is."""
+    yield from _check_name("pipeline", pipeline.name, ("pipeline",))
+    if not pipeline.stages:
+        yield ("stages",), "a pipeline needs at least one stage"
+    for name in pipeline.parameters:
+        if not _ROLE.fullmatch(name):
+            yield ("parameters", name), f"parameter name {name!r} should have letters, digits, _ and - alone"
+    for number, stage in enumerate(pipeline.stages):
+        key = ("stages", stage.name)
+        yield from _check_name("stage", stage.name, key)
+        for rest, text in _check_stage(stage, pipeline, number):
+            yield (*key, *rest), text
+
+
+def check_fit(kind: str, name: str) -> Iterator[str]:
+    """Yield what is wrong with a name that people give and that names of files and folders are made of."""
+    if not is_fit(name) or name[0] in ".-":
+        yield f"{kind} {name!r} should have letters, digits and . _ + - alone, and begin with a letter or digit"
+
+
+def _check_name(kind: str, name: str, key: Key) -> Iterator[Problem]:
+    yield from ((key, text) for text in check_fit(f"{kind} name", name))
+
+
+def _check_stage(stage: Stage, pipeline: Pipeline, number: int) -> Iterator[Problem]:
+    yield from _check_dimensions(stage.per, ("per",))
+    for name, role in stage.inputs.items():
+        key = ("inputs", name)
+        if not _ROLE.fullmatch(name):
+            yield key, f"role {name!r} should have letters, digits, _ and - alone"
+        for rest, text in _check_input(role, pipeline.stages, number):
+            yield (*key, *rest), text
+    makers = [name for name, role in stage.inputs.items() if role.lookup is None]
+    if stage.units_from and stage.units_from not in stage.inputs:
+        near = guess(stage.units_from, list(stage.inputs))
+        yield ("units_from",), f"units_from names {stage.units_from!r}, which is no input of the stage{near}"
+    elif not makers and not stage.units_from:
+        yield ("inputs",), "no input without a lookup: nothing makes the units of the stage"
+    if isinstance(stage.when, int) and stage.when < 1:
+        yield ("when",), f"when is {stage.when} and should be all, any or a number of jobs"
+    if stage.retries < 0:
+        yield ("retries",), f"retries is {stage.retries} and should be 0 or more"
+    if stage.resources.cores < 1:
+        yield ("resources", "cores"), f"cores is {stage.resources.cores} and should be 1 or more"
+    yield from _check_steps(stage, pipeline)
+
+
+def _check_dimensions(names: Sequence[str], key: Key) -> Iterator[Problem]:
+    for name in names:
+        if name not in DIMENSIONS:
+            near = guess(name, list(DIMENSIONS)) or f" (they are {', '.join(DIMENSIONS)})"
+            yield key, f"{name!r} is no dimension{near}"
+    if len(set(names)) < len(names):
+        yield key, f"{', '.join(names)}: a dimension is named twice"
+
+
+def _check_input(role: Input, stages: Sequence[Stage], number: int) -> Iterator[Problem]:
+    source, lookup = role.source, role.lookup
+    if role.min < 0 or (role.max is not None and role.max < max(role.min, 1)):
+        yield ("max",), f"min is {role.min} and max is {role.max}: no number of files is both"
+    yield from _check_dimensions(role.match or (), ("match",))
+    given = [name for name in ("stage", "campaigns", "calibrations") if getattr(source, name)]
+    if len(given) > 1:
+        yield ("source",), f"source has {' and '.join(given)}, and takes one of them"
+    if source.stage:
+        yield from _check_source_stage(role, stages, number)
+    if lookup is None:
+        if source.calibrations:
+            yield ("source",), "calibrations are chosen by a lookup; add lookup: {strategy: nearest} or valid"
+        return
+    if lookup.strategy == "list":
+        if not lookup.files:
+            yield ("lookup",), "lookup strategy list needs files: the names to choose from"
+        if source.stage or source.campaigns:
+            yield ("lookup",), "lookup strategy list chooses from its files; take out the source"
+    elif not source.calibrations:
+        yield ("lookup",), f"lookup strategy {lookup.strategy} needs source: {{calibrations: [SET]}}"
+    if lookup.files and lookup.strategy != "list":
+        yield ("lookup", "files"), f"files are for lookup strategy list, and this is {lookup.strategy}"
+    if lookup.max_days is not None and lookup.max_days <= 0:
+        yield ("lookup", "max_days"), f"max_days is {lookup.max_days:g} and should be more than 0"
+
+
+def _check_source_stage(role: Input, stages: Sequence[Stage], number: int) -> Iterator[Problem]:
+    wanted, own = role.source.stage, stages[number].name
+    key = ("source", "stage")
+    names = [stage.name for stage in stages]
+    before = names[:number]
+    if wanted not in names:
+        yield key, f"there is no stage {wanted!r}{guess(wanted, before)}"
+    elif wanted == own:
+        yield key, f"stage {own!r} cannot take files from itself; take them from a stage before it"
+    elif wanted not in before:
+        yield key, f"stage {wanted!r} comes after {own!r}; take files from a stage before this one, or move it up"
+    else:
+        outputs = [output for step in stages[names.index(wanted)].steps for output in step.outputs.values()]
+        kept = sorted({output.type for output in outputs if output.to != NOWHERE})
+        if role.type not in kept:
+            makes = f"it makes {', '.join(kept)}" if kept else "it keeps nothing"
+            yield key, f"stage {wanted!r} keeps no files of type {role.type!r}{guess(role.type, kept) or f' ({makes})'}"
+
+
+def _check_steps(stage: Stage, pipeline: Pipeline) -> Iterator[Problem]:
+    if not stage.steps:
+        yield ("steps",), "a stage needs at least one step"
+    made: dict[str, str] = {}
+    for step in stage.steps:
+        key = ("steps", step.name)
+        yield from _check_name("step", step.name, key)
+        for rest, text in _check_step(step, stage, pipeline, made):
+            yield (*key, *rest), text
+        made |= dict.fromkeys(step.outputs, step.name)
+
+
+def _check_step(step: Step, stage: Stage, pipeline: Pipeline, made: dict[str, str]) -> Iterator[Problem]:
+    if bool(step.argv) == bool(step.call):
+        both = "both argv and call" if step.argv else "neither argv nor call"
+        yield (), f"step {step.name!r} has {both}, and takes one of them"
+    if step.call and not _CALL.fullmatch(step.call):
+        yield ("call",), f"call {step.call!r} should be package.module:function"
+    if step.arguments and not step.call:
+        yield ("arguments",), "arguments are for a call; write them into argv"
+    known = [*stage.inputs, *made]
+    for role in step.inputs:
+        if role not in known:
+            where = "an input of the stage or an output of an earlier step"
+            yield ("inputs",), f"{role!r} is not {where}{guess(role, known)}"
+    for role, output in step.outputs.items():
+        for rest, text in _check_output(role, output, stage, made):
+            yield ("outputs", role, *rest), text
+    if not 0 < step.wall_seconds < float("inf"):
+        yield ("wall_seconds",), f"wall_seconds is {step.wall_seconds:g} and should be more than 0"
+    for program, argv in step.software.items():
+        if not argv:
+            yield ("software", program), f"software {program!r} needs the argv that prints its version"
+    several = {name for name, role in stage.inputs.items() if role.max is None or role.max > 1}
+    several |= {name for each in stage.steps for name, output in each.outputs.items() if output.max > 1}
+    for item in step.argv:
+        for text in _check_placeholders(item, step, stage, pipeline, several):
+            yield ("argv",), text
+    for name, item in step.arguments.items():
+        for text in _check_placeholders(item, step, stage, pipeline, several):
+            yield ("arguments", name), text
+
+
+def _check_output(role: str, output: Output, stage: Stage, made: dict[str, str]) -> Iterator[Problem]:
+    if not _ROLE.fullmatch(role):
+        yield (), f"role {role!r} should have letters, digits, _ and - alone"
+    if role in stage.inputs:
+        yield (), f"role {role!r} is an input of the stage already"
+    if role in made:
+        yield (), f"role {role!r} is an output of step {made[role]!r} already"
+    if output.min < 0 or output.max < max(output.min, 1):
+        yield ("max",), f"min is {output.min} and max is {output.max}: no number of files is both"
+    if output.max > 1 and not output.produces:
+        yield ("max",), f"max is {output.max}: an output of several files needs produces: a pattern of their names"
+    if "/" in output.produces:
+        yield ("produces",), f"produces {output.produces!r} should be a pattern of names, without folders"
+    calibration = output.calibration
+    if calibration is None:
+        return
+    if output.to == NOWHERE:
+        yield ("calibration",), "a file that is not kept (to: none) cannot be a calibration"
+    if calibration.valid_days_before < 0 or calibration.valid_days_after < 0:
+        yield ("calibration",), "valid_days_before and valid_days_after should be 0 or more"
+
+
+def _check_placeholders(
+    item: str, step: Step, stage: Stage, pipeline: Pipeline, several: Iterable[str]
+) -> Iterator[str]:
+    """Yield what is wrong with the placeholders of one item; braces that look like nothing known are text."""
+    names = {
+        "inputs": (list(step.inputs), "an input of the step"),
+        "outputs": (list(step.outputs), "an output of the step"),
+        "parameters": (list(pipeline.parameters), "a parameter of the pipeline"),
+        "unit": (list(stage.per), "a dimension of the stage's units (per)"),
+    }
+    for match in _PLACEHOLDER.finditer(item):
+        kind, name = match.groups()
+        if name is None:
+            near = guess(kind, _ALONE)
+            if kind not in _ALONE and near:
+                yield f"{match[0]} is unknown{near}"
+            elif kind in _WITH_NAME:
+                yield f"{match[0]} needs a name, as {{{kind}.NAME}}"
+            continue
+        if kind not in names:
+            near = guess(kind, _WITH_NAME)
+            if near:
+                yield f"{match[0]} is unknown{near}"
+            continue
+        known, what = names[kind]
+        if name not in known:
+            hint = "; declare it under the step's inputs" if kind == "inputs" and name in stage.inputs else ""
+            yield f"{match[0]}: {name!r} is not {what}{hint or guess(name, known)}"
+        elif kind in ("inputs", "outputs") and name in several and match[0] != item:
+            yield f"{item!r}: {name!r} may be several files; give {match[0]} an item of its own"

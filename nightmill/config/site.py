@@ -1,0 +1,257 @@
+"""The site: where everything is, as ``nightmill.yaml`` says."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from nightmill.config.build import build, named, raise_all
+from nightmill.config.document import Document, Key, Plain, dotted, load_document
+from nightmill.config.file_types import load_file_types
+from nightmill.config.rules import NOWHERE, check_fit
+from nightmill.errors import ConfigError, ConfigErrors
+from nightmill.model.base import Frozen
+from nightmill.model.file_type import FileType
+from nightmill.model.store import Store
+
+SITE_FILE: Final = "nightmill.yaml"
+SITE_VARIABLE: Final = "NIGHTMILL_SITE"
+BACKBONE: Final = "backbone"
+
+_VARIABLE: Final = re.compile(r"\$(?:\$|\{([^}]*)\})")
+
+
+class ServerConfig(Frozen):
+    """The Prefect server of a site."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=0, ge=0, le=65535)
+    """0 for a free one, chosen when the server starts."""
+    database: str = Field(default="", repr=False)
+    """URL of its own database; empty for an SQLite file in the site's folder."""
+    auth: str = Field(default="", repr=False)
+    """``user:password`` that its API asks for; empty for none."""
+    slices: int = Field(default=2, ge=1)
+    """Slices that are worked on at a time."""
+
+
+@dataclass(frozen=True)
+class SiteConfig:
+    """A site.
+
+    Parameters
+    ----------
+    directory
+        The folder of its nightmill.yaml, absolute, as are all paths in here.
+    database_url
+        Of the catalogue, for SQLAlchemy.
+    stores
+        By name, working areas included (these are not catalogued); their URLs have a scheme.
+    """
+
+    name: str
+    directory: Path
+    database_url: str
+    scratch: Path
+    spool: Path
+    stores: Mapping[str, Store]
+    file_types: Mapping[str, FileType]
+    server: ServerConfig
+
+    def __repr__(self) -> str:
+        return f"SiteConfig({self.name!r}, {str(self.directory)!r})"
+
+
+class _SiteFile(Frozen):
+    """nightmill.yaml as it is written."""
+
+    site: str
+    database: str = "sqlite:///nightmill.db"
+    scratch: str = "scratch"
+    spool: str = "spool"
+    file_types: tuple[str, ...]
+    stores: Mapping[str, Any]
+    working_areas: Mapping[str, Any] = Field(default_factory=dict)
+    server: ServerConfig = ServerConfig()
+
+
+def find_site(directory: Path | None = None) -> Path:
+    """Find the folder of a site.
+
+    Parameters
+    ----------
+    directory
+        The folder itself; by default that which the variable ``NIGHTMILL_SITE`` names, else the nearest one with a
+        nightmill.yaml, from the working directory upwards.
+
+    Raises
+    ------
+    ConfigError
+        Where there is none.
+    """
+    named_by = "--site"
+    if directory is None and os.environ.get(SITE_VARIABLE):
+        directory, named_by = Path(os.environ[SITE_VARIABLE]), SITE_VARIABLE
+    if directory is not None:
+        found = directory.expanduser().resolve()
+        if not (found / SITE_FILE).is_file():
+            raise ConfigError(
+                f"{found} is no site: it has no {SITE_FILE}",
+                where=named_by,
+                remedy=f"make one: nightmill init {directory}",
+            )
+        return found
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / SITE_FILE).is_file():
+            return folder
+    raise ConfigError(
+        f"no site: neither {here} nor a folder above it has a {SITE_FILE}",
+        remedy=f"make one with nightmill init DIR, or name one with --site DIR or {SITE_VARIABLE}",
+    )
+
+
+def load_site(directory: Path | None = None) -> SiteConfig:
+    """Load the configuration of a site.
+
+    Parameters
+    ----------
+    directory
+        As :func:`find_site` takes it.
+
+    Raises
+    ------
+    ConfigErrors
+        Everything that is wrong with its nightmill.yaml, then with its file types, each with file, line and key.
+    ConfigError
+        Where there is no site, or its nightmill.yaml cannot be read at all.
+    """
+    folder = find_site(directory)
+    document = load_document(folder / SITE_FILE)
+    errors: list[ConfigError] = []
+    data = _with_variables(document.data, (), document, errors)
+    try:
+        file = build(_SiteFile, data, document.where)
+    except ConfigErrors as error:
+        raise ConfigErrors([*errors, *error.errors]) from error
+    errors += [ConfigError(text, where=document.where(("site",))) for text in check_fit("site name", file.site)]
+    stores = _stores(file, folder, document, errors)
+    paths = _file_type_paths(file, folder, document, errors)
+    database_url = _database_url(file.database, folder, document, errors)
+    raise_all(errors)
+    return SiteConfig(
+        name=file.site,
+        directory=folder,
+        database_url=database_url,
+        scratch=folder / Path(file.scratch).expanduser(),
+        spool=folder / Path(file.spool).expanduser(),
+        stores=stores,
+        file_types=load_file_types(paths),
+        server=file.server,
+    )
+
+
+def _with_variables(value: Plain, key: Key, document: Document, errors: list[ConfigError]) -> Plain:
+    """Put in the values of ``${VARIABLES}``; ``$$`` stands for a dollar sign."""
+    if isinstance(value, dict):
+        return {name: _with_variables(each, (*key, name), document, errors) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_with_variables(each, (*key, number), document, errors) for number, each in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def filled(match: re.Match[str]) -> str:
+        name = match[1]
+        if name is None:
+            return "$"
+        if name not in os.environ:
+            errors.append(
+                ConfigError(
+                    f"{dotted(key)} needs the environment variable {name!r}, which is not set",
+                    where=document.where(key),
+                    remedy=f"export {name}=...; a dollar sign itself is written $$",
+                )
+            )
+        return os.environ.get(name, "")
+
+    return _VARIABLE.sub(filled, value)
+
+
+def _stores(file: _SiteFile, folder: Path, document: Document, errors: list[ConfigError]) -> dict[str, Store]:
+    stores: dict[str, Store] = {}
+    for kind, bodies in (("stores", file.stores), ("working_areas", file.working_areas)):
+        for name, body in bodies.items():
+            key: Key = (kind, name)
+            try:
+                store = build(Store, named(name, body, key, document.where), document.where, written=body, prefix=key)
+            except ConfigError as error:
+                errors.append(error)
+                continue
+            if "catalogued" in body:
+                remedy = "stores are, working_areas are not"
+                errors.append(
+                    ConfigError(f"unknown key {dotted((*key, 'catalogued'))}", where=document.where(key), remedy=remedy)
+                )
+            for text in check_fit("store name", name):
+                errors.append(ConfigError(text, where=document.where(key)))
+            if name in stores or name == NOWHERE:
+                why = "stands for no store" if name == NOWHERE else "is a store already"
+                errors.append(ConfigError(f"{dotted(key)}: {name!r} {why}", where=document.where(key)))
+            update = {"url": _store_url(store.url, folder), "catalogued": kind == "stores"}
+            stores[name] = store.model_copy(update=update)
+    if BACKBONE not in file.stores:
+        errors.append(
+            ConfigError(
+                f"stores has no {BACKBONE!r}, the store that outputs go to by default",
+                where=document.where(("stores",)),
+            )
+        )
+    return stores
+
+
+def _store_url(url: str, folder: Path) -> str:
+    return url if urlsplit(url).scheme else (folder / Path(url).expanduser()).as_uri()
+
+
+def _file_type_paths(file: _SiteFile, folder: Path, document: Document, errors: list[ConfigError]) -> list[Path]:
+    paths: list[Path] = []
+    for number, pattern in enumerate(file.file_types):
+        base = folder / Path(pattern).expanduser()
+        found = sorted(base.parent.glob(base.name)) if "*" in base.name else [base]
+        if not found:
+            key: Key = ("file_types", number)
+            errors.append(ConfigError(f"{dotted(key)}: no file is like {pattern!r}", where=document.where(key)))
+        paths += found
+    return list(dict.fromkeys(paths))
+
+
+def _database_url(url: str, folder: Path, document: Document, errors: list[ConfigError]) -> str:
+    """Make the path of an SQLite file absolute; refuse what is no URL of a database that is supported."""
+    scheme, separator, rest = url.partition("://")
+    kind = scheme.partition("+")[0]
+    if not separator or kind not in ("sqlite", "postgresql"):
+        errors.append(
+            ConfigError(
+                f"database is {url.partition('@')[2] or url!r}, no database of a kind that is supported",
+                where=document.where(("database",)),
+                remedy="write sqlite:///nightmill.db or postgresql+psycopg://user@host/name",
+            )
+        )
+    if kind != "sqlite":
+        return url
+    if not rest.startswith("/") or len(rest) < 2 or rest == "/:memory:":
+        errors.append(
+            ConfigError(
+                "database should name an SQLite file",
+                where=document.where(("database",)),
+                remedy="write sqlite:///nightmill.db, with three slashes",
+            )
+        )
+    return f"{scheme}:///{folder / rest[1:]}"
