@@ -50,18 +50,8 @@ class Page:
     @cached_property
     def fences(self) -> tuple[Fence, ...]:
         """Its fenced blocks, in their order."""
-        found, lines, begun = [], [], None
-        for number, line in enumerate(self.text.splitlines(), start=1):
-            if begun is None:
-                if line.startswith("```"):
-                    begun, lines = (line[3:].strip(), number), []
-            elif line.startswith("```"):
-                found.append(Fence(begun[0], "\n".join(lines) + "\n", begun[1]))
-                begun = None
-            else:
-                lines.append(line)
-        assert begun is None, f"{self.name}:{begun and begun[1]}: the block does not end"
-        return tuple(found)
+        blocks = re.finditer(r"(?ms)^```([^\n]*)\n(.*?)^```$", self.text)
+        return tuple(Fence(block[1].strip(), block[2], self.text.count("\n", 0, block.start()) + 1) for block in blocks)
 
     @cached_property
     def prose(self) -> str:
