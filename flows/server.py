@@ -18,34 +18,13 @@ from pathlib import Path
 import psutil
 
 from flows.daemon import Daemon, DaemonState, clean_environment
+from nightmill.config.site import ServerConfig
 from nightmill.errors import RequestRefused, ServerAway
 from nightmill.execution.owner import is_alive
 from nightmill.model.journal import Owner
 
 HEALTH_TIMEOUT_SECONDS = 5.0
 STOP_GRACE_SECONDS = 20.0
-
-
-@dataclass(frozen=True)
-class ServerOptions:
-    """How a site wants its server.
-
-    Parameters
-    ----------
-    host
-        Where to listen; anything but loopback needs ``auth``.
-    port
-        0 for a free one, which is kept from start to start as long as it stays free.
-    database
-        SQLAlchemy URL; empty for SQLite in the server's folder. PostgreSQL for shared use.
-    auth
-        ``user:password``, one for all clients; empty for none.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 0
-    database: str = ""
-    auth: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,14 +52,14 @@ def daemon(folder: Path) -> Daemon:
     return Daemon(folder, "server")
 
 
-def start(folder: Path, options: ServerOptions, *, timeout_seconds: float = 180.0) -> ServerStatus:
+def start(folder: Path, config: ServerConfig, *, timeout_seconds: float = 180.0) -> ServerStatus:
     """Start the server unless it runs already, and wait until it answers.
 
     Parameters
     ----------
     folder
         Where it keeps its record, log, database and ``PREFECT_HOME``; nothing outside is touched.
-    options
+    config
         Ignored where it runs already.
     timeout_seconds
         How long the first answer may take; an empty database is migrated first (5 to 50 s).
@@ -100,7 +79,7 @@ def start(folder: Path, options: ServerOptions, *, timeout_seconds: float = 180.
     server = daemon(folder)
     with server.locked():
         if server.state() is not DaemonState.RUNNING:
-            _spawn(server, options)
+            _spawn(server, config)
         _wait_until_healthy(server, timeout_seconds)
     return status(folder)
 
@@ -169,30 +148,30 @@ def database_url(folder: Path, configured: str) -> str:
     return f"{drivers.get(scheme.partition('+')[0], scheme)}://{rest}"
 
 
-def _spawn(server: Daemon, options: ServerOptions) -> None:
-    if not options.auth and not _is_loopback(options.host):
+def _spawn(server: Daemon, config: ServerConfig) -> None:
+    if not config.auth and not _is_loopback(config.host):
         raise RequestRefused(
-            f"a Prefect server on {options.host} without a password lets everybody there run commands as you",
+            f"a Prefect server on {config.host} without a password lets everybody there run commands as you",
             remedy="set server.auth to user:password, or server.host to 127.0.0.1",
         )
     previous = server.record()
-    port = _choose_port(options, int(previous.details["port"]) if previous else 0)
-    host = f"[{options.host}]" if ":" in options.host else options.host
+    port = _choose_port(config, int(previous.details["port"]) if previous else 0)
+    host = f"[{config.host}]" if ":" in config.host else config.host
     url = f"http://{host}:{port}"
     folder = server.folder
     environment = clean_environment(
         {
             **shipped_settings("server"),
             "PREFECT_HOME": str(folder / "home"),
-            "PREFECT_API_DATABASE_CONNECTION_URL": database_url(folder, options.database),
+            "PREFECT_API_DATABASE_CONNECTION_URL": database_url(folder, config.database),
             "PREFECT_UI_STATIC_DIRECTORY": str(folder / "ui"),
-            **({"PREFECT_SERVER_API_AUTH_STRING": options.auth} if options.auth else {}),
+            **({"PREFECT_SERVER_API_AUTH_STRING": config.auth} if config.auth else {}),
         }
     )
     server.spawn(
-        [sys.executable, "-m", "prefect", "server", "start", "--host", options.host, "--port", str(port)],
+        [sys.executable, "-m", "prefect", "server", "start", "--host", config.host, "--port", str(port)],
         environment,
-        {"port": str(port), "api_url": f"{url}/api", "ui_url": url, "auth": options.auth},
+        {"port": str(port), "api_url": f"{url}/api", "ui_url": url, "auth": config.auth},
     )
 
 
@@ -203,17 +182,17 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _choose_port(options: ServerOptions, previous: int) -> int:
-    if options.port:
-        if not _is_free(options.host, options.port):
+def _choose_port(config: ServerConfig, previous: int) -> int:
+    if config.port:
+        if not _is_free(config.host, config.port):
             raise RequestRefused(
-                f"port {options.port} on {options.host} is taken by another program",
+                f"port {config.port} on {config.host} is taken by another program",
                 remedy="stop that program, or set server.port to another port, or to 0 for a free one",
             )
-        return options.port
-    if previous and _is_free(options.host, previous):
+        return config.port
+    if previous and _is_free(config.host, previous):
         return previous
-    with socket.create_server((options.host, 0), family=_family(options.host)) as free:
+    with socket.create_server((config.host, 0), family=_family(config.host)) as free:
         return int(free.getsockname()[1])
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from flows import server
 from flows.daemon import Daemon, DaemonState, clean_environment
-from flows.server import ServerOptions, ServerStatus
+from flows.server import ServerStatus
+from nightmill.config.site import ServerConfig
 from nightmill.errors import ServerAway
 from nightmill.execution.owner import is_alive
 
@@ -53,17 +54,15 @@ def folder_of(site: Path) -> Path:
     return site / ".nightmill" / "server"
 
 
-def start(site: Path, options: ServerOptions, *, slices: int, deployments: Path | None = None) -> ServiceStatus:
+def start(site: Path, config: ServerConfig, *, deployments: Path | None = None) -> ServiceStatus:
     """Start what does not run yet, deploy, and wait until flow runs would be carried out.
 
     Parameters
     ----------
     site
         The site's folder.
-    options
-        How its server is to be.
-    slices
-        Slices at a time.
+    config
+        How its server is to be, and how many slices at a time.
     deployments
         Another prefect.yaml than the installed one.
 
@@ -73,14 +72,14 @@ def start(site: Path, options: ServerOptions, *, slices: int, deployments: Path 
         As :func:`flows.server.start`; and where the runner does not come up, with the end of its log.
     """
     folder = folder_of(site)
-    started = server.start(folder, options)
+    started = server.start(folder, config)
     runner = _runner(folder)
     with runner.locked():
         record = runner.record()
         if runner.state() is DaemonState.RUNNING and record and record.details["api_url"] != started.api_url:
             runner.stop(RUNNER_STOP_SECONDS)
         if runner.state() is not DaemonState.RUNNING:
-            argv = [sys.executable, "-m", "flows.service", str(site), "--slices", str(slices)]
+            argv = [sys.executable, "-m", "flows.service", str(site), "--slices", str(config.slices)]
             argv += ["--deployments", str(deployments)] if deployments else []
             environment = {**server.api_environment(folder), "NIGHTMILL_SITE": str(site)}
             written = runner.log.stat().st_size if runner.log.exists() else 0

@@ -15,7 +15,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 
 from flows import service
-from flows.server import ServerOptions
+from nightmill.config.site import ServerConfig
 
 T = TypeVar("T")
 REPOSITORY = Path(__file__).parents[2]
@@ -28,11 +28,10 @@ class Conductor:
 
     site: Path
     client: SyncPrefectClient
-    slices: int = 2
     submitted: list[UUID] = field(default_factory=list)
 
     def start(self) -> service.ServiceStatus:
-        return service.start(self.site, ServerOptions(), slices=self.slices, deployments=DEPLOYMENTS)
+        return service.start(self.site, ServerConfig(), deployments=DEPLOYMENTS)
 
     def submit(self, name: str, **parameters: object) -> UUID:
         deployment = self.client.read_deployment_by_name(name)
@@ -70,7 +69,7 @@ def conductor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Conductor]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
         try:
-            started = service.start(site, ServerOptions(), slices=2, deployments=DEPLOYMENTS)
+            started = service.start(site, ServerConfig(), deployments=DEPLOYMENTS)
             with SyncPrefectClient(started.server.api_url) as client:
                 yield Conductor(site, client)
         finally:

@@ -14,8 +14,8 @@ import pytest
 
 from flows import server
 from flows.daemon import DaemonState
-from flows.server import ServerOptions
 from flows.service import folder_of
+from nightmill.config.site import ServerConfig
 from nightmill.errors import RequestRefused, ServerAway
 from tests.flows.conftest import Conductor
 
@@ -40,7 +40,7 @@ def test_answers_and_is_not_started_twice(conductor: Conductor) -> None:
     folder = folder_of(conductor.site)
     first = server.status(folder)
     assert (first.state, first.healthy) == (DaemonState.RUNNING, True)
-    assert server.start(folder, ServerOptions()) == first
+    assert server.start(folder, ServerConfig()) == first
     assert first.api_url.startswith("http://127.0.0.1:")
 
 
@@ -55,7 +55,7 @@ def test_keeps_to_its_folder(conductor: Conductor) -> None:
 
 
 def test_password_restart_and_a_new_port_where_the_old_one_is_taken(folder: Path) -> None:
-    options = ServerOptions(auth="operator:secret")
+    options = ServerConfig(auth="operator:secret")
     try:
         first = server.start(folder, options)
         assert server.api_environment(folder)["PREFECT_API_AUTH_STRING"] == "operator:secret"
@@ -80,7 +80,7 @@ def test_one_that_died_is_started_again(folder: Path) -> None:
         ghost = daemon.spawn(["true"], {}, {"port": "1", "api_url": "http://127.0.0.1:1/api", "ui_url": "", "auth": ""})
         while daemon.state() is not DaemonState.DIED:
             pass
-        started = server.start(folder, ServerOptions())
+        started = server.start(folder, ServerConfig())
         assert started.healthy
         assert started.pid != ghost.pid
     finally:
@@ -89,7 +89,7 @@ def test_one_that_died_is_started_again(folder: Path) -> None:
 
 def test_a_server_that_ends_while_it_starts_shows_its_log(tmp_path: Path) -> None:
     with pytest.raises(ServerAway, match=r"ended while it started; the end of .*server\.log:\n(.*\n)+.*nonsense"):
-        server.start(tmp_path, ServerOptions(database="nonsense://nowhere"))
+        server.start(tmp_path, ServerConfig(database="nonsense://nowhere"))
     assert server.status(tmp_path).state is DaemonState.DIED
 
 
@@ -98,7 +98,7 @@ def test_a_server_that_does_not_answer_in_time_says_what_to_do(tmp_path: Path) -
         with pytest.raises(
             ServerAway, match=r"did not answer at http://127.* within 0 s(.*\n)+.*nightmill server stop"
         ):
-            server.start(tmp_path, ServerOptions(), timeout_seconds=0.1)
+            server.start(tmp_path, ServerConfig(), timeout_seconds=0.1)
     finally:
         server.stop(tmp_path)
 
@@ -107,12 +107,12 @@ def test_a_port_that_is_taken_is_refused_by_name(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(RequestRefused, match=rf"port {port} on 127\.0\.0\.1 is taken .*server\.port"):
-            server.start(tmp_path, ServerOptions(port=port))
+            server.start(tmp_path, ServerConfig(port=port))
 
 
 def test_others_reach_no_server_without_a_password(tmp_path: Path) -> None:
     with pytest.raises(RequestRefused, match=r"0\.0\.0\.0 without a password .*server\.auth"):
-        server.start(tmp_path, ServerOptions(host="0.0.0.0"))
+        server.start(tmp_path, ServerConfig(host="0.0.0.0"))
 
 
 def test_a_server_that_was_never_started_has_no_address(tmp_path: Path) -> None:

@@ -1,0 +1,185 @@
+"""The few requests to a Prefect server that commands and flows have in common, over its REST interface.
+
+Not Prefect's own client, because importing that takes seconds, and `nightmill submit` should not.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from flows import server
+from flows.service import folder_of
+from nightmill.errors import ServerAway
+
+ENDED = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+PATIENCE_SECONDS = 120.0
+"""Longer than a restart of the server takes."""
+_PAGE = 100
+
+
+@dataclass(frozen=True)
+class RunState:
+    """The state of a flow run.
+
+    Parameters
+    ----------
+    type
+        ``SCHEDULED``, ``PENDING``, ``RUNNING``, ``CANCELLING``, ``PAUSED``, or one of :data:`ENDED`.
+    name
+        As the UI shows it: ``Late``, ``AwaitingRetry``...
+    at
+        Since when.
+    """
+
+    type: str
+    name: str = ""
+    message: str = ""
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self.type in ENDED
+
+
+@dataclass(frozen=True)
+class FlowRun:
+    """A flow run, as far as nightmill needs to know it."""
+
+    id: str
+    name: str
+    state: RunState
+    parameters: Mapping[str, Any]
+
+
+@dataclass
+class PrefectApi:
+    """A connection to a Prefect server; use it as a context.
+
+    Parameters
+    ----------
+    url
+        Of its API.
+    auth
+        ``user:password``, or empty.
+    patience_seconds
+        How long a request waits for a server that is away.
+    """
+
+    url: str
+    auth: str = ""
+    patience_seconds: float = 0.0
+
+    @classmethod
+    def of_site(cls, site: Path) -> Self:
+        """Connect to the server of a site.
+
+        Raises
+        ------
+        ServerAway
+            Where none was started.
+        """
+        environment = server.api_environment(folder_of(site))
+        return cls(environment["PREFECT_API_URL"], environment.get("PREFECT_API_AUTH_STRING", ""))
+
+    @classmethod
+    def of_flow(cls) -> Self:
+        """Connect a flow run's process to the server that it reports to, patiently: a flow outlives a restart of it."""
+        auth = os.environ.get("PREFECT_API_AUTH_STRING", "")
+        return cls(os.environ["PREFECT_API_URL"], auth, PATIENCE_SECONDS)
+
+    def __enter__(self) -> Self:
+        user, _, password = self.auth.partition(":")
+        self._http = httpx.Client(
+            base_url=self.url, auth=httpx.BasicAuth(user, password) if self.auth else None, timeout=30.0
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def run_of(self, deployment: str, *, name: str, key: str, parameters: Mapping[str, Any]) -> FlowRun:
+        """Return the flow run of a deployment that has this idempotency key; where none has, schedule one."""
+        found = self._request("GET", f"/deployments/name/{deployment}")
+        body = {"name": name, "idempotency_key": key, "parameters": dict(parameters), "state": _scheduled("")}
+        return _flow_run(self._request("POST", f"/deployments/{found['id']}/create_flow_run", body))
+
+    def read(self, run_id: str) -> FlowRun | None:
+        """Return a flow run, or None where there is none (any more)."""
+        return next(iter(self.read_many([run_id])), None)
+
+    def read_many(self, run_ids: Sequence[str]) -> list[FlowRun]:
+        """Return the flow runs of these IDs that exist."""
+        found: list[FlowRun] = []
+        for start in range(0, len(run_ids), _PAGE):
+            any_ = list(run_ids[start : start + _PAGE])
+            found += map(_flow_run, self._request("POST", "/flow_runs/filter", {"flow_runs": {"id": {"any_": any_}}}))
+        return found
+
+    def runs_in(self, states: Sequence[str], deployments: Sequence[str]) -> list[FlowRun]:
+        """Return the flow runs of some deployments (by their names) that are in a state of one of these types."""
+        body = {
+            "flow_runs": {"state": {"type": {"any_": list(states)}}},
+            "deployments": {"name": {"any_": list(deployments)}},
+            "limit": _PAGE,
+            "offset": 0,
+        }
+        found: list[FlowRun] = []
+        while page := self._request("POST", "/flow_runs/filter", body):
+            found += map(_flow_run, page)
+            body["offset"] = len(found)
+        return found
+
+    def schedule(self, run_id: str, message: str) -> None:
+        """Have a flow run carried out again, in place."""
+        self.set_state(run_id, _scheduled(message))
+
+    def set_state(self, run_id: str, state: Mapping[str, Any]) -> None:
+        """Give a flow run a state, whatever state it has."""
+        self._request("POST", f"/flow_runs/{run_id}/set_state", {"state": dict(state), "force": True})
+
+    def pool_is_served(self, pool: str) -> bool:
+        """Whether a worker of a work pool was heard of lately."""
+        return bool(self._request("GET", f"/work_pools/{pool}")["status"] == "READY")
+
+    def _request(self, method: str, path: str, body: object = None) -> Any:
+        deadline = time.monotonic() + self.patience_seconds
+        while True:
+            try:
+                response = self._http.request(method, path, json=body)
+                response.raise_for_status()
+            except httpx.HTTPError as error:
+                temporary = not isinstance(error, httpx.HTTPStatusError) or error.response.status_code >= 500
+                if not temporary or time.monotonic() > deadline:
+                    raise ServerAway(
+                        f"the Prefect server at {self.url} did not do {method} {path}: {error}",
+                        remedy="look at it with `nightmill server status`, start it with `nightmill server start`",
+                    ) from error
+                time.sleep(1.0)
+            else:
+                return response.json()
+
+
+def _scheduled(message: str) -> dict[str, Any]:
+    now = datetime.now(UTC).isoformat()
+    return {"type": "SCHEDULED", "message": message, "state_details": {"scheduled_time": now}}
+
+
+def _flow_run(given: Mapping[str, Any]) -> FlowRun:
+    state = given["state"] or {"type": "SCHEDULED", "name": "", "message": "", "timestamp": given["created"]}
+    return FlowRun(
+        id=given["id"],
+        name=given["name"],
+        state=RunState(
+            state["type"], state["name"], state["message"] or "", datetime.fromisoformat(state["timestamp"])
+        ),
+        parameters=given["parameters"],
+    )

@@ -1,0 +1,48 @@
+"""Which flow run conducts what, and which process carries out a flow run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import distinct, select, update
+from sqlalchemy.orm import Session
+
+from nightmill.backbone.schema import CampaignRow, JobRow, LeaseRow, SliceRow
+from nightmill.model.fate import JobState
+from nightmill.model.journal import Owner
+
+_CHUNK = 500
+_OPEN = [state.value for state in JobState if state not in (JobState.DONE, JobState.CANCELLED)]
+
+
+def conducts_campaign(session: Session, campaign_id: int, flow_run_id: str) -> None:
+    """Put on record which flow run conducts a campaign."""
+    session.execute(update(CampaignRow).where(CampaignRow.id == campaign_id).values(flow_run_id=flow_run_id))
+
+
+def conducts_slice(session: Session, slice_id: int, flow_run_id: str) -> None:
+    """Put on record which flow run conducts a slice."""
+    session.execute(update(SliceRow).where(SliceRow.id == slice_id).values(flow_run_id=flow_run_id))
+
+
+def owners(session: Session, flow_run_ids: Sequence[str]) -> dict[str, Owner]:
+    """Return the process that took a flow run in hand last, for each flow run that one did."""
+    found: dict[str, Owner] = {}
+    for start in range(0, len(flow_run_ids), _CHUNK):
+        query = (
+            select(LeaseRow).where(LeaseRow.flow_run_id.in_(flow_run_ids[start : start + _CHUNK])).order_by(LeaseRow.id)
+        )
+        for row in session.scalars(query):
+            if row.flow_run_id:
+                found[row.flow_run_id] = Owner(
+                    host=row.host, boot_id=row.boot_id, pid=row.pid, started_at=row.started_at
+                )
+    return found
+
+
+def unfinished_campaigns(session: Session) -> list[str]:
+    """Return the campaigns that have jobs which are neither done nor cancelled, by name, in the order of submission."""
+    unfinished = select(distinct(JobRow.campaign_id)).where(JobRow.state.in_(_OPEN))
+    return list(
+        session.scalars(select(CampaignRow.name).where(CampaignRow.id.in_(unfinished)).order_by(CampaignRow.id))
+    )

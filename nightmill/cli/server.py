@@ -1,0 +1,73 @@
+"""``nightmill server``: the conductor of a site."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nightmill.cli._output import print_facts, print_json
+
+if TYPE_CHECKING:
+    from flows.service import ServiceStatus
+
+app = typer.Typer(help="The conductor of a site: its Prefect server, and the runner that carries out flow runs.")
+
+Site = Annotated[Path | None, typer.Option(help="Folder of the site.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print how they are as JSON.")]
+
+
+@app.command()
+def start(site: Site = None, as_json: AsJson = False) -> None:
+    """Start what does not run yet: the Prefect server, then the runner."""
+    from flows.service import start as start_service
+    from nightmill.config.site import load_site
+
+    config = load_site(site)
+    _tell(start_service(config.directory, config.server), as_json=as_json)
+
+
+@app.command()
+def stop(site: Site = None, as_json: AsJson = False) -> None:
+    """Stop the runner, which ends its flow runs, and the server; submit again to go on."""
+    from flows.service import status as service_status
+    from flows.service import stop as stop_service
+    from nightmill.config.site import load_site
+
+    directory = load_site(site).directory
+    stop_service(directory)
+    _tell(service_status(directory), as_json=as_json)
+
+
+@app.command()
+def status(site: Site = None, as_json: AsJson = False) -> None:
+    """Tell how they are; exit code 3 where flow runs would not be carried out."""
+    from flows.service import status as service_status
+    from nightmill.config.site import load_site
+    from nightmill.errors import ServerAway
+
+    told = service_status(load_site(site).directory)
+    _tell(told, as_json=as_json)
+    if not told.healthy:
+        raise typer.Exit(ServerAway.exit_code)
+
+
+def _tell(status: ServiceStatus, *, as_json: bool) -> None:
+    if as_json:
+        print_json({**asdict(status), "healthy": status.healthy})
+        return
+    server = f"{status.server.state} and answers" if status.server.healthy else str(status.server.state)
+    print_facts(
+        [
+            (
+                "server",
+                f"{status.server.state}{answers}" + (f" (pid {status.server.pid})" if status.server.pid else ""),
+            ),
+            ("runner", status.runner + (f" (pid {status.runner_pid})" if status.runner_pid else "")),
+            ("flow runs", status.flow_runs or None),
+            ("UI", status.server.ui_url),
+            ("log", status.server.log),
+        ]
+    )

@@ -1,0 +1,53 @@
+"""The default engine: threads of this process, each of which waits for the processes of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
+from dataclasses import dataclass
+from itertools import islice
+
+from nightmill.model.journal import JobReport
+from nightmill.model.order import JobOrder
+
+Chunk = Sequence[JobOrder]
+
+
+@dataclass(frozen=True)
+class ThreadsEngine:
+    """Carries out orders in chunks, one chunk a thread.
+
+    Orders are taken from their source only when a thread is free, so that it may be endless, and issue as it goes.
+
+    Parameters
+    ----------
+    carry_out
+        Carries out one chunk, in the context variables of the caller of :meth:`run`; called from several threads at a
+        time.
+    threads
+        Chunks at a time.
+    chunk_size
+        Asked before each chunk how many jobs it shall have.
+    """
+
+    carry_out: Callable[[Chunk], Sequence[JobReport]]
+    threads: int = 1
+    chunk_size: Callable[[], int] = lambda: 1
+
+    def run(self, orders: Iterable[JobOrder]) -> Iterator[JobReport]:
+        """Carry out the orders and yield a report of each as its chunk ends.
+
+        Where a chunk raises, or the caller is interrupted, no further chunk begins; those that run are waited for.
+        """
+        source = iter(orders)
+        running: set[Future[Sequence[JobReport]]] = set()
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="nightmill-job") as pool:
+            while True:
+                while len(running) < self.threads and (chunk := list(islice(source, self.chunk_size()))):
+                    running.add(pool.submit(copy_context().run, self.carry_out, chunk))
+                if not running:
+                    return
+                ended, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    yield from future.result()

@@ -1,0 +1,95 @@
+"""Task runs: a job, or a chunk of short jobs, as a person sees it in the UI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.states import Completed, Failed
+
+from nightmill.model.fate import AttemptState
+from nightmill.model.journal import JobReport
+from nightmill.model.order import JobOrder
+
+MESSAGE_CHARACTERS = 500
+"""The UI shows the message of a state in one line."""
+
+Body = Callable[[], Sequence[JobReport]]
+
+
+@task(name="job", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+def job(name: str, body: Body) -> State[None]:
+    """Carry out one job; its run ends Failed with the step, the fate and the evidence where nothing was published."""
+    [report] = body()
+    return _end(report)
+
+
+@task(name="jobs", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+def jobs(name: str, body: Body) -> State[None]:
+    """Carry out a chunk of short jobs; those that fail get a run of their own, see :func:`failed_job`."""
+    reports = body()
+    published = sum(report.state is AttemptState.PUBLISHED for report in reports)
+    return Completed(message=f"{published} of {len(reports)} jobs published")
+
+
+@task(name="job", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+def failed_job(name: str, report: JobReport) -> State[None]:
+    """Say how a job of a chunk failed."""
+    return _end(report)
+
+
+def carry_out(orders: Sequence[JobOrder], run: Callable[[Sequence[JobOrder]], Sequence[JobReport]]) -> list[JobReport]:
+    """Carry out orders as one task run, plus one for each job that failed among several.
+
+    Parameters
+    ----------
+    orders
+        One job, or a chunk of short ones.
+    run
+        Carries them out and records them.
+
+    Raises
+    ------
+    Exception
+        What ``run`` raised: a failed job is a report, so this is a failure of nightmill or of a service.
+    """
+    reports: list[JobReport] = []
+
+    def body() -> Sequence[JobReport]:
+        reports.extend(run(orders))
+        return reports
+
+    if len(orders) == 1:
+        state = job(run_name(orders), body, return_state=True)
+    else:
+        state = jobs(run_name(orders), body, return_state=True)
+        for report in reports:
+            if report.state is not AttemptState.PUBLISHED:
+                failed_job(report.attempt.job, report, return_state=True)
+    if not reports:
+        state.result(raise_on_failure=True)
+    return reports
+
+
+def run_name(orders: Sequence[JobOrder]) -> str:
+    """Return what a task run of these orders is called: the job's name, or the first and the last of several."""
+    first, last = orders[0].attempt, orders[-1].attempt
+    if len(orders) == 1:
+        return first.job if first.number == 1 else f"{first.job} (attempt {first.number})"
+    return f"{len(orders)} jobs: {first.job} to {last.unit}"
+
+
+def why(report: JobReport) -> str:
+    """Say in one line how an attempt failed: step, fate, and the first line of the evidence."""
+    first = report.evidence.partition("\n")[0]
+    return ": ".join(part for part in (report.failed_step, str(report.fate or ""), first) if part)
+
+
+def _end(report: JobReport) -> State[None]:
+    if report.state is AttemptState.PUBLISHED:
+        return Completed()
+    get_run_logger().error("%s: %s\n%s", report.attempt, why(report), report.evidence)
+    return Failed(message=why(report)[:MESSAGE_CHARACTERS])
