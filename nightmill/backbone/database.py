@@ -80,7 +80,6 @@ class Database:
         """
         with _translated(self.url), Session(self.engine, expire_on_commit=False) as session:
             yield session
-            session.rollback()
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
