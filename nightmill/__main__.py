@@ -1,0 +1,5 @@
+"""``python -m nightmill`` is the command ``nightmill``."""
+
+from nightmill.cli import main
+
+main()
