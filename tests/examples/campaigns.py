@@ -1,0 +1,83 @@
+"""Sites for the examples, and campaigns conducted in this process: every layer but Prefect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nightmill.backbone import campaigns
+from nightmill.backbone.campaigns import JobLine
+from nightmill.backbone.database import Database
+from nightmill.config.campaign import load_campaign
+from nightmill.config.site import load_site
+from nightmill.execution.jobs import run_jobs
+from nightmill.model.fate import Origin
+from nightmill.model.journal import JobReport
+from tasks.campaigns import StageTurn, Turn, rerun, submit, take_turn
+from tasks.engines.threads import Chunk, ThreadsEngine
+from tasks.ingest import ingest
+from tasks.site import Site, open_site
+from tasks.slices import SliceWork
+
+SITE = """\
+site: test
+file_types: ["{types}"]
+stores:
+  backbone: {{url: stores/backbone}}
+"""
+
+
+def make_site(directory: Path, file_types: Path) -> Site:
+    """Make a site on SQLite with the file types of an example."""
+    for folder in ("stores/backbone", "spool", "scratch"):
+        (directory / folder).mkdir(parents=True)
+    (directory / "nightmill.yaml").write_text(SITE.format(types=file_types))
+    Database(load_site(directory).database_url).create()
+    return open_site(directory)
+
+
+def take_in(site: Site, paths: list[Path], file_type: str) -> None:
+    """Ingest raw files, none of which may be refused."""
+    result = ingest(site, paths, type=file_type, origin=Origin.RAW, who="tester")
+    assert [refused.message for refused in result.refused] == []
+    assert len(result.registered) == len(paths)
+
+
+def run_campaign(site: Site, path: Path) -> dict[str, StageTurn]:
+    """Submit a campaign and carry out each stage whose turn it is."""
+    campaign = load_campaign(path)
+    submit(site, campaign, who="tester")
+    return conduct(site, campaign.name)
+
+
+def run_again(site: Site, name: str) -> dict[str, StageTurn]:
+    """Rerun what is not published."""
+    rerun(site, name, who="tester", why="mended")
+    return conduct(site, name)
+
+
+def conduct(site: Site, name: str) -> dict[str, StageTurn]:
+    """Carry out each stage of a campaign whose turn it is."""
+    with site.database.reading() as session:
+        stages = [stage.stage for stage in campaigns.progress(session, campaigns.campaign_named(session, name).id)]
+    turns = {}
+    for stage in stages:
+        turns[stage] = turn = take_turn(site, name, stage)
+        for number in turn.slices if turn.turn is Turn.READY else ():
+            with SliceWork(site, name, stage, number) as work:
+                _carry_out(work)
+    return turns
+
+
+def _carry_out(work: SliceWork) -> None:
+    def carry_out(chunk: Chunk) -> list[JobReport]:
+        return list(run_jobs(chunk, work.context))
+
+    while orders := work.issue(1000):
+        for report in ThreadsEngine(carry_out, threads=2).run(orders):
+            work.record([report])
+
+
+def job_lines(site: Site, name: str) -> list[JobLine]:
+    """Give every job of a campaign."""
+    with site.database.reading() as session:
+        return list(campaigns.jobs(session, campaigns.campaign_named(session, name).id))
