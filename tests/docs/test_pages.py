@@ -1,0 +1,70 @@
+"""What the tutorial and the how-to guides show is what happens when it is typed.
+
+The guides begin where the second tutorial ends, in its site and with its server, before it is stopped; a guide that
+begins elsewhere says so in a comment, ``<!-- begins: empty -->``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import DOCS, Page, pages
+from tests.docs.shell import Shell
+from tests.support.postgres import PostgresServer
+
+TUTORIAL = Page(DOCS / "tutorial" / "2-your-own-pipeline.md")
+END = "## Stop the site"
+GUIDES = [page for page in pages(DOCS / "how-to") if any(fence.info == "console" for fence in page.fences)]
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def stop_servers(shell: Shell) -> None:
+    """Leave no server running, whatever happened."""
+    for site in shell.home.rglob("nightmill.yaml"):
+        if (site.parent / ".nightmill").exists():
+            shell.run(f"nightmill server stop --site {site.parent}")
+
+
+@pytest.fixture(scope="session")
+def after_tutorial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """Give a shell in the site of the second tutorial, which was followed up to its last section."""
+    shell = Shell(tmp_path_factory.mktemp("tutorial"))
+    try:
+        shell.follow(TUTORIAL, until=END)
+        yield shell
+    finally:
+        stop_servers(shell)
+
+
+@pytest.fixture
+def empty(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shell]:
+    """Give a shell in an empty folder; where PostgreSQL is wanted, with the URL of a database in a variable."""
+    shell = Shell(tmp_path)
+    yield shell
+    stop_servers(shell)
+
+
+def beginning(page: Page) -> str:
+    match = re.search(r"<!-- begins: (\w+) -->", page.text)
+    return match[1] if match else "after_tutorial"
+
+
+def test_second_tutorial(after_tutorial: Shell) -> None:
+    site = after_tutorial.folder
+    after_tutorial.follow(TUTORIAL, after=END)
+    assert [path.name for path in (site / "stores/backbone").rglob("*_stack_*.fits")] == [
+        "tinycam_1_stack_c0001a01.fits",
+        "tinycam_2_stack_c0001a01.fits",
+    ]
+    after_tutorial.run("nightmill server start")  # for the guides
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.path.stem))
+def test_guide(page: Page, request: pytest.FixtureRequest) -> None:
+    shell: Shell = request.getfixturevalue(beginning(page))
+    shell.follow(page)
