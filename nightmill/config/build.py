@@ -15,6 +15,15 @@ from nightmill.errors import ConfigError, ConfigErrors, guess
 Model = TypeVar("Model", bound=BaseModel)
 
 _SHOWN_LENGTH: Final = 60
+_PLAIN_WORDS: Final = {
+    "a valid string": "a text",
+    "a valid boolean": "true or false",
+    "a valid number": "a number",
+    "a valid integer": "a whole number",
+    "a valid dictionary": "a mapping",
+    "a valid mapping": "a mapping",
+    "a valid tuple": "a list",
+}
 
 
 def build(
@@ -128,17 +137,10 @@ def _unknown(key: Key, known: Sequence[str], where: Finder) -> ConfigError:
 
 
 def _wanted(detail: Any) -> str:
+    """Say in plain words what pydantic wanted."""
     text = str(detail["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
-    plain = {
-        "a valid string": "a text",
-        "a valid boolean": "true or false",
-        "a valid number": "a number",
-        "a valid integer": "a whole number",
-        "a valid dictionary": "a mapping",
-    }
-    plain |= {"a valid tuple": "a list", "a valid mapping": "a mapping"}
-    text = re.sub(r"^a valid (dictionary|mapping) or .*", "a mapping", text)
-    return plain.get(text, re.sub(r", (unable to parse|got a number).*", "", text))
+    text = re.sub(r", (unable to parse|got a number).*| or instance of .*| or an instance of .*", "", text)
+    return _PLAIN_WORDS.get(text, text)
 
 
 def shown(value: Plain) -> str:

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import contextlib
+import string
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from nightmill.errors import BadName
+from nightmill.files.naming import MAX_NAME_BYTES, Template, check_name, is_fit
+
+SCIENCE = Template("{instrument}_{exposure:08d}_{detector:02d}_{band}_c{campaign:04d}a{attempt:02d}.fits")
+VALUES = {"instrument": "DECam", "exposure": 12, "detector": 3, "band": "g", "campaign": 7, "attempt": 1}
+
+
+def test_the_template_that_the_framework_is_given_makes_the_name() -> None:
+    assert SCIENCE.render(VALUES) == "DECam_00000012_03_g_c0007a01.fits"
+    assert SCIENCE.fields == ("instrument", "exposure", "detector", "band", "campaign", "attempt")
+
+
+@given(st.text(), st.integers(), st.text())
+def test_no_value_makes_a_name_that_leaves_its_folder(instrument: str, exposure: int, band: str) -> None:
+    values = {**VALUES, "instrument": instrument, "exposure": exposure, "band": band}
+    with contextlib.suppress(BadName):
+        name = SCIENCE.render(values)
+        assert instrument and band
+        assert set(name) <= set(string.ascii_letters + string.digits + "._+-")
+        assert ".." not in name
+        assert name[0] not in ".-"
+        assert len(name.encode()) <= MAX_NAME_BYTES
+
+
+@given(st.text(alphabet=st.sampled_from("a./\\-_ \n\0é{}:"), max_size=30), st.text(max_size=5))
+def test_no_template_makes_a_name_that_leaves_its_folder(text: str, value: str) -> None:
+    with contextlib.suppress(BadName):
+        name = Template(text).render({"a": value, "_": 1})
+        check_name(name)
+        assert "/" not in name and "\0" not in name and ".." not in name
+
+
+@given(st.text(alphabet=string.ascii_letters + string.digits + "_+-", min_size=1, max_size=64), st.integers(0, 10**8))
+def test_fit_values_stand_in_the_name_unchanged(instrument: str, exposure: int) -> None:
+    assume(instrument[0] != "-")
+    assert SCIENCE.render({**VALUES, "instrument": instrument, "exposure": exposure}).startswith(
+        f"{instrument}_{exposure:08d}_"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"instrument": "../etc"}, "instrument is '../etc', which is not fit for a file name; use letters, digits"),
+        ({"instrument": "a/b"}, "instrument is 'a/b', which is not fit"),
+        ({"instrument": "DE\nCam"}, r"instrument is 'DE\nCam', which is not fit"),
+        ({"instrument": "x" * 300}, f"instrument is '{'x' * 40}'..., of 300 characters; shorten it"),
+        ({"instrument": ""}, "instrument has no value"),
+        ({"instrument": None}, "instrument has no value"),
+        ({"instrument": ".hidden"}, "begins with '.'"),
+        ({"exposure": "12"}, "Unknown format code 'd'"),
+    ],
+)
+def test_unfit_value_is_named(changed: dict[str, object], message: str) -> None:
+    with pytest.raises(BadName) as caught:
+        SCIENCE.render({**VALUES, **changed})
+    assert message in str(caught.value)
+
+
+def test_missing_value_is_named_with_what_there_is() -> None:
+    with pytest.raises(BadName, match="needs 'exposure', and there is none; it may use: campaign, instrument"):
+        SCIENCE.render({"instrument": "x", "campaign": 1})
+
+
+def test_values_that_are_fit_alone_may_be_too_long_together() -> None:
+    with pytest.raises(BadName, match="has more than 200 bytes; shorten the template"):
+        Template("{a}{b}{c}{d}").render(dict.fromkeys("abcd", "x" * 60))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{a", "cannot be read: expected '}' before end of string"),
+        ("a}", "cannot be read: Single '}' encountered"),
+        ("{}", "the field '' is not a plain name"),
+        ("{0}", "the field '0' is not a plain name"),
+        ("{a.__class__}", "the field 'a.__class__' is not a plain name"),
+        ("{a[0]}", "is not a plain name"),
+        ("{a!r}", "is not a plain name"),
+        ("{a:{b}}", "is not a plain name"),
+        ("raw/{a}", "has 'raw/', which is not fit for a file name"),
+        ("{a}..{b}", "has '..', which is not fit"),
+        ("{{a}}", "has '{', which is not fit"),
+    ],
+)
+def test_bad_template(text: str, message: str) -> None:
+    with pytest.raises(BadName) as caught:
+        Template(text)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "is empty"),
+        ("a/b", "contains '/'"),
+        ("a..b", "contains '..'"),
+        ("-rf", "begins with '-'"),
+        ("a b", "contains ' '"),
+        ("é", "contains 'é'"),
+        ("x" * 201, "more than 200 bytes"),
+    ],
+)
+def test_unfit_name(name: str, message: str) -> None:
+    with pytest.raises(BadName) as caught:
+        check_name(name)
+    assert message in str(caught.value)
+
+
+def test_what_is_fit_to_tell_files_apart() -> None:
+    assert is_fit("GMOS-S")
+    assert not any(is_fit(text) for text in ("", "a b", "a/b", "..", "x" * 65, "a\n"))
