@@ -106,10 +106,31 @@ class PrefectApi:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def run_of(self, deployment: str, *, name: str, key: str, parameters: Mapping[str, Any]) -> FlowRun:
-        """Return the flow run of a deployment that has this idempotency key; where none has, schedule one."""
+    def run_of(
+        self, deployment: str, *, name: str, key: str, parameters: Mapping[str, Any], parent: str = ""
+    ) -> FlowRun:
+        """Return the flow run of a deployment that has this idempotency key; where none has, schedule one.
+
+        Parameters
+        ----------
+        deployment
+            As ``flow/deployment``.
+        name
+            Of the flow run, where it is made.
+        parent
+            The flow run below which the UI shows it.
+        """
         found = self._request("GET", f"/deployments/name/{deployment}")
         body = {"name": name, "idempotency_key": key, "parameters": dict(parameters), "state": _scheduled("")}
+        if parent:
+            stands_for_it = {
+                "name": name,
+                "flow_run_id": parent,
+                "task_key": deployment,
+                "dynamic_key": key,
+                "state": {"type": "PENDING"},
+            }
+            body["parent_task_run_id"] = self._request("POST", "/task_runs/", stands_for_it)["id"]
         return _flow_run(self._request("POST", f"/deployments/{found['id']}/create_flow_run", body))
 
     def read(self, run_id: str) -> FlowRun | None:

@@ -41,7 +41,11 @@ def failed_job(name: str, report: JobReport) -> State[None]:
     return _end(report)
 
 
-def carry_out(orders: Sequence[JobOrder], run: Callable[[Sequence[JobOrder]], Sequence[JobReport]]) -> list[JobReport]:
+def carry_out(
+    orders: Sequence[JobOrder],
+    run: Callable[[Sequence[JobOrder]], Sequence[JobReport]],
+    enter: Callable[[int], None],
+) -> list[JobReport]:
     """Carry out orders as one task run, plus one for each job that failed among several.
 
     Parameters
@@ -50,6 +54,8 @@ def carry_out(orders: Sequence[JobOrder], run: Callable[[Sequence[JobOrder]], Se
         One job, or a chunk of short ones.
     run
         Carries them out and records them.
+    enter
+        Called with a number of task runs before they begin; may wait.
 
     Raises
     ------
@@ -62,13 +68,15 @@ def carry_out(orders: Sequence[JobOrder], run: Callable[[Sequence[JobOrder]], Se
         reports.extend(run(orders))
         return reports
 
+    enter(1)
     if len(orders) == 1:
         state = job(run_name(orders), body, return_state=True)
     else:
         state = jobs(run_name(orders), body, return_state=True)
-        for report in reports:
-            if report.state is not AttemptState.PUBLISHED:
-                failed_job(report.attempt.job, report, return_state=True)
+        failed = [report for report in reports if report.state is not AttemptState.PUBLISHED]
+        enter(len(failed))
+        for report in failed:
+            failed_job(report.attempt.job, report, return_state=True)
     if not reports:
         state.result(raise_on_failure=True)
     return reports

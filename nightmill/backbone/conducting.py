@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import distinct, select, update
 from sqlalchemy.orm import Session
@@ -15,6 +17,14 @@ _CHUNK = 500
 _OPEN = [state.value for state in JobState if state not in (JobState.DONE, JobState.CANCELLED)]
 
 
+@dataclass(frozen=True)
+class Holder:
+    """A process that has a flow run in hand, and since when."""
+
+    owner: Owner
+    since: datetime
+
+
 def conducts_campaign(session: Session, campaign_id: int, flow_run_id: str) -> None:
     """Put on record which flow run conducts a campaign."""
     session.execute(update(CampaignRow).where(CampaignRow.id == campaign_id).values(flow_run_id=flow_run_id))
@@ -25,18 +35,14 @@ def conducts_slice(session: Session, slice_id: int, flow_run_id: str) -> None:
     session.execute(update(SliceRow).where(SliceRow.id == slice_id).values(flow_run_id=flow_run_id))
 
 
-def owners(session: Session, flow_run_ids: Sequence[str]) -> dict[str, Owner]:
+def holders(session: Session, flow_run_ids: Sequence[str]) -> dict[str, Holder]:
     """Return the process that took a flow run in hand last, for each flow run that one did."""
-    found: dict[str, Owner] = {}
+    found: dict[str, Holder] = {}
     for start in range(0, len(flow_run_ids), _CHUNK):
-        query = (
-            select(LeaseRow).where(LeaseRow.flow_run_id.in_(flow_run_ids[start : start + _CHUNK])).order_by(LeaseRow.id)
-        )
-        for row in session.scalars(query):
-            if row.flow_run_id:
-                found[row.flow_run_id] = Owner(
-                    host=row.host, boot_id=row.boot_id, pid=row.pid, started_at=row.started_at
-                )
+        wanted = flow_run_ids[start : start + _CHUNK]
+        for row in session.scalars(select(LeaseRow).where(LeaseRow.flow_run_id.in_(wanted)).order_by(LeaseRow.id)):
+            owner = Owner(host=row.host, boot_id=row.boot_id, pid=row.pid, started_at=row.started_at)
+            found[row.flow_run_id or ""] = Holder(owner, row.taken_at)
     return found
 
 

@@ -61,10 +61,7 @@ def _tell(status: ServiceStatus, *, as_json: bool) -> None:
     server = f"{status.server.state} and answers" if status.server.healthy else str(status.server.state)
     print_facts(
         [
-            (
-                "server",
-                f"{status.server.state}{answers}" + (f" (pid {status.server.pid})" if status.server.pid else ""),
-            ),
+            ("server", server + (f" (pid {status.server.pid})" if status.server.pid else "")),
             ("runner", status.runner + (f" (pid {status.runner_pid})" if status.runner_pid else "")),
             ("flow runs", status.flow_runs or None),
             ("UI", status.server.ui_url),

@@ -29,11 +29,14 @@ class ThreadsEngine:
         Chunks at a time.
     chunk_size
         Asked before each chunk how many jobs it shall have.
+    interrupt
+        Called where a chunk raised, or the caller of :meth:`run` was interrupted: makes the chunks that run end soon.
     """
 
     carry_out: Callable[[Chunk], Sequence[JobReport]]
     threads: int = 1
     chunk_size: Callable[[], int] = lambda: 1
+    interrupt: Callable[[], None] = lambda: None
 
     def run(self, orders: Iterable[JobOrder]) -> Iterator[JobReport]:
         """Carry out the orders and yield a report of each as its chunk ends.
@@ -43,11 +46,15 @@ class ThreadsEngine:
         source = iter(orders)
         running: set[Future[Sequence[JobReport]]] = set()
         with ThreadPoolExecutor(self.threads, thread_name_prefix="nightmill-job") as pool:
-            while True:
-                while len(running) < self.threads and (chunk := list(islice(source, self.chunk_size()))):
-                    running.add(pool.submit(copy_context().run, self.carry_out, chunk))
-                if not running:
-                    return
-                ended, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    yield from future.result()
+            try:
+                while True:
+                    while len(running) < self.threads and (chunk := list(islice(source, self.chunk_size()))):
+                        running.add(pool.submit(copy_context().run, self.carry_out, chunk))
+                    if not running:
+                        return
+                    ended, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in ended:
+                        yield from future.result()
+            except BaseException:
+                self.interrupt()
+                raise

@@ -1,0 +1,107 @@
+"""What the UI shows beside the states: how far a slice is, its jobs, and a campaign's stages."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from typing import Self
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from nightmill.backbone.campaigns import StageProgress, jobs
+from nightmill.backbone.slices import Slice
+from nightmill.model.fate import AttemptState, JobState
+from nightmill.model.journal import JobReport
+from tasks.site import Site
+
+UPDATE_SECONDS = 2.0
+EVIDENCE_CHARACTERS = 500
+
+
+def key(*parts: object) -> str:
+    """Make a key that Prefect takes: lower-case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(map(str, parts)).lower()).strip("-")
+
+
+class SliceProgress:
+    """A progress bar of a slice; use it as a context, and tell it of each report."""
+
+    def __init__(self, done: int, total: int) -> None:
+        self._done, self._total = done, total
+        self._failed = 0
+        self._next = 0.0
+
+    def __enter__(self) -> Self:
+        created = create_progress_artifact(progress=self._percent, description=self._description)
+        self._artifact = created if isinstance(created, UUID) else None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._update()
+
+    def ended(self, report: JobReport) -> None:
+        """Count a job that ended."""
+        if report.state is AttemptState.PUBLISHED:
+            self._done += 1
+        else:
+            self._failed += 1
+        if time.monotonic() >= self._next:
+            self._update()
+            self._next = time.monotonic() + UPDATE_SECONDS
+
+    @property
+    def _percent(self) -> float:
+        return 100.0 * self._done / self._total if self._total else 100.0
+
+    @property
+    def _description(self) -> str:
+        return f"{self._done} of {self._total} jobs done, {self._failed} attempts failed"
+
+    def _update(self) -> None:
+        if self._artifact is not None:
+            update_progress_artifact(self._artifact, progress=self._percent, description=self._description)
+
+
+def tell_slice(site: Site, which: Slice, number: int, stage: str) -> None:
+    """Show the jobs of a slice as a table, those that are not done first."""
+    with site.database.reading() as session:
+        lines = sorted(
+            jobs(session, which.campaign_id, slice_id=which.slice_id), key=lambda line: line.state is JobState.DONE
+        )
+    create_table_artifact(
+        table=[
+            {
+                "unit": line.unit,
+                "state": str(line.state),
+                "attempts": line.attempts,
+                "step": line.step,
+                "fate": line.fate,
+                "evidence": line.evidence[:EVIDENCE_CHARACTERS],
+            }
+            for line in lines
+        ],
+        key=key("jobs", which.campaign.name, stage, number),
+        description=f"Jobs of {which.campaign.name}, stage {stage}, slice {number}",
+    )
+
+
+def tell_campaign(name: str, stages: Sequence[StageProgress], problems: Sequence[str]) -> None:
+    """Show how the stages of a campaign stand."""
+    rows = [
+        f"| {stage.stage} | {stage.total} | {stage.counts.get(JobState.DONE, 0)} "
+        f"| {stage.counts.get(JobState.FAILED, 0)} | {stage.stale} |"
+        for stage in stages
+    ]
+    table = ["| stage | jobs | done | failed | stale |", "| --- | ---: | ---: | ---: | ---: |", *rows]
+    create_markdown_artifact(
+        markdown="\n".join([f"## Campaign {name}", "", *table, "", *(f"- {problem}" for problem in problems)]),
+        key=key("campaign", name),
+        description=f"Stages of campaign {name}",
+    )

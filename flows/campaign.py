@@ -1,0 +1,177 @@
+"""The flow of a campaign: each stage in its turn, a slice run for each slice that has work left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run as this_flow_run
+from prefect.states import Completed, Failed
+from sqlalchemy.orm import Session
+
+from flows import artifacts
+from flows.api import PrefectApi
+from flows.reconciliation import reconcile_campaign
+from nightmill.backbone import campaigns, leases
+from nightmill.backbone.campaigns import StageProgress
+from nightmill.backbone.conducting import conducts_campaign
+from nightmill.errors import PlanRefused
+from nightmill.execution.job import utc_now
+from nightmill.execution.owner import this_process
+from nightmill.model.fate import JobState
+from tasks.campaigns import StageTurn, Turn, take_turn
+from tasks.site import Site, open_site
+from tasks.spool import drain
+
+POLL_SECONDS = 0.5
+RECONCILE_SECONDS = 30.0
+"""How often slices are looked after whose process may have died without a word."""
+
+
+@flow(name="campaign", flow_run_name="{campaign}", persist_result=False, validate_parameters=False)
+def campaign(campaign: str, site: str) -> State[None]:
+    """Carry out what is not done of a campaign.
+
+    Ends Failed where some job is not done, or some stage cannot be carried out. Carried out again, it takes up what is
+    not published.
+    """
+    flow_run_id = str(this_flow_run.get_id())
+    with PrefectApi.of_flow() as api, open_site(Path(site)) as opened:
+        conductor = Conductor(opened, api, campaign, flow_run_id)
+        with conductor.in_hand():
+            conductor.conduct()
+        stages = conductor.stages()
+        artifacts.tell_campaign(campaign, stages, conductor.problems)
+    return outcome(stages, conductor.problems)
+
+
+def outcome(stages: Sequence[StageProgress], problems: Sequence[str]) -> State[None]:
+    """Return the state that a campaign ends with: Completed where every stage was planned and every job is done."""
+    total = sum(stage.total for stage in stages)
+    left = total - sum(stage.counts.get(JobState.DONE, 0) for stage in stages)
+    told = "; ".join([f"{left} of {total} jobs not done" if left else f"{total} jobs done", *problems])
+    if left == 0 and all(stage.revisions for stage in stages):
+        return Completed(message=told)
+    return Failed(message=told)
+
+
+@dataclass
+class Conductor:
+    """One campaign in the hands of one flow run."""
+
+    site: Site
+    api: PrefectApi
+    name: str
+    flow_run_id: str
+    problems: list[str] = field(default_factory=list)
+    """Why stages, or units of them, were not carried out."""
+    _running: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        with self.site.database.reading() as session:
+            self.campaign_id = campaigns.campaign_named(session, self.name).id
+
+    @contextmanager
+    def in_hand(self) -> Iterator[None]:
+        """Put on record that this process conducts the campaign, for as long as it does."""
+        owner = this_process()
+
+        def take(session: Session) -> int:
+            conducts_campaign(session, self.campaign_id, self.flow_run_id)
+            return leases.take(session, owner, flow_run_id=self.flow_run_id, now=utc_now())
+
+        lease = self.site.database.write(take)
+        try:
+            yield
+        finally:
+            self.site.database.write(lambda session: leases.release(session, lease, now=utc_now()))
+
+    def stages(self) -> list[StageProgress]:
+        """Return how the stages stand."""
+        with self.site.database.reading() as session:
+            return campaigns.progress(session, self.campaign_id)
+
+    def conduct(self) -> None:
+        """Carry out every stage whose turn comes, and those again that a rerun makes ready meanwhile."""
+        self._reconcile()
+        while True:
+            self.problems.clear()
+            lost = self._conduct_stages()
+            if lost or not any(JobState.READY in stage.counts for stage in self.stages()):
+                return
+
+    def _conduct_stages(self) -> bool:
+        """Carry out the stages; return whether a slice run ended without telling how its jobs ended."""
+        todo = [stage.stage for stage in self.stages()]
+        lost = False
+        while todo or self._running:
+            waits = []
+            for stage in list(todo):
+                turn = self._take_turn(stage)
+                if turn.turn is Turn.WAITING:
+                    waits.append(turn.reason)
+                    continue
+                todo.remove(stage)
+                self.problems += [turn.reason] if turn.reason else []
+                if turn.turn is Turn.READY:
+                    self._start_slices(stage)
+            if not self._running:
+                self.problems += waits
+                return lost
+            lost |= self._wait_for_some()
+        return lost
+
+    def _take_turn(self, stage: str) -> StageTurn:
+        try:
+            return take_turn(self.site, self.name, stage)
+        except PlanRefused as refused:
+            get_run_logger().error("%s", refused)
+            return StageTurn(Turn.BLOCKED, reason=f"stage {stage!r} cannot be planned: {refused.problems[0]}")
+
+    def _start_slices(self, stage: str) -> None:
+        """Have the slices of a stage carried out that have work left: each by its one flow run, in place."""
+        with self.site.database.reading() as session:
+            slices = campaigns.slices(session, self.campaign_id, stage=stage)
+        directory = str(self.site.config.directory)
+        for each in slices:
+            if each.done == each.jobs:
+                continue
+            run = self.api.run_of(
+                "slice/slice",
+                name=f"{self.name} {stage} #{each.number}",
+                key=f"{directory}:{self.name}:{stage}:{each.number}",
+                parameters={"campaign": self.name, "stage": stage, "number": each.number, "site": directory},
+                parent=self.flow_run_id,
+            )
+            if run.state.ended:
+                self.api.schedule(run.id, "carried out again by its campaign")
+            self._running.add(run.id)
+        get_run_logger().info("Stage %s: %d slices have work left", stage, len(self._running))
+
+    def _wait_for_some(self) -> bool:
+        """Wait until a slice run has ended, at least; return whether any has crashed or is gone."""
+        reconcile_at = time.monotonic() + RECONCILE_SECONDS
+        while True:
+            runs = {run.id: run.state for run in self.api.read_many(sorted(self._running))}
+            under_way = {run_id for run_id, state in runs.items() if not state.ended}
+            ended = self._running - under_way
+            if ended:
+                self._running = under_way
+                lost = any(run_id not in runs or runs[run_id].type == "CRASHED" for run_id in ended)
+                if lost:
+                    self._reconcile()
+                return lost
+            if time.monotonic() > reconcile_at:
+                self._reconcile()
+                reconcile_at = time.monotonic() + RECONCILE_SECONDS
+            time.sleep(POLL_SECONDS)
+
+    def _reconcile(self) -> None:
+        drain(self.site)
+        reconcile_campaign(self.site, self.api, self.name)

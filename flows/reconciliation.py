@@ -1,0 +1,107 @@
+"""Makes the states of Prefect agree with the backbone, which is the truth.
+
+Runs on a schedule, when a slice ends, and at every submit, rerun and status.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flows.agreement import Evidence, agreed
+from flows.api import FlowRun, PrefectApi
+from nightmill.backbone import campaigns
+from nightmill.backbone.conducting import Holder, holders, unfinished_campaigns
+from nightmill.errors import UnknownName
+from nightmill.execution.owner import is_alive
+from nightmill.model.fate import JobState
+from tasks.campaigns import Turn, take_turn
+from tasks.site import Site, open_site
+from tasks.spool import drain
+
+UNSETTLED = ("PENDING", "RUNNING", "CANCELLING", "FAILED", "CRASHED")
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A flow run that got another state."""
+
+    flow_run_id: str
+    name: str
+    before: str
+    after: str
+    message: str
+
+
+def reconcile_site(site: Site, api: PrefectApi) -> list[Correction]:
+    """Drain the spool, and correct the states of all flow runs of campaigns that are not finished on both sides."""
+    drain(site)
+    with site.database.reading() as session:
+        names = unfinished_campaigns(session)
+    names += [str(run.parameters.get("campaign")) for run in api.runs_in(UNSETTLED, ["campaign", "slice"])]
+    corrections: list[Correction] = []
+    for name in dict.fromkeys(names):
+        try:
+            corrections += reconcile_campaign(site, api, name)
+        except UnknownName:
+            continue  # of another site on the same server, or of a database before this one
+    return corrections
+
+
+def reconcile_campaign(site: Site, api: PrefectApi, name: str) -> list[Correction]:
+    """Correct the states of the flow runs of a campaign and of its slices; return the corrections."""
+    with site.database.reading() as session:
+        row = campaigns.campaign_named(session, name)
+        slices = campaigns.slices(session, row.id)
+        stages = campaigns.progress(session, row.id)
+        ids = [flow_run_id for flow_run_id in [row.flow_run_id, *(each.flow_run_id for each in slices)] if flow_run_id]
+        held = holders(session, ids)
+    evidence = {
+        each.flow_run_id: _evidence(each.jobs, each.done, each.done == each.jobs, held.get(each.flow_run_id))
+        for each in slices
+        if each.flow_run_id
+    }
+    if row.flow_run_id:
+        total = sum(stage.total for stage in stages)
+        done = sum(stage.counts.get(JobState.DONE, 0) for stage in stages)
+        complete = done == total and all(stage.revisions for stage in stages)
+        evidence[row.flow_run_id] = _evidence(total, done, complete, held.get(row.flow_run_id))
+    return [
+        correction
+        for run in api.read_many(list(evidence))
+        if (correction := _correct(api, run, evidence[run.id])) is not None
+    ]
+
+
+def after_slice(directory: Path, name: str) -> None:
+    """Let a campaign go on whose flow run had ended before one of its slices was carried out again.
+
+    Where nothing is left to do, its flow run is Completed; where a stage has become possible, it is carried out again.
+    A campaign that was cancelled stays so.
+    """
+    with PrefectApi.of_flow() as api, open_site(directory) as site:
+        reconcile_campaign(site, api, name)
+        with site.database.reading() as session:
+            row = campaigns.campaign_named(session, name)
+            waiting = [stage.stage for stage in campaigns.progress(session, row.id) if not stage.revisions]
+        run = api.read(row.flow_run_id) if row.flow_run_id else None
+        if run is None or run.state.type not in ("FAILED", "CRASHED"):
+            return
+        if any(take_turn(site, name, stage).turn is Turn.READY for stage in waiting):
+            api.schedule(run.id, "stages have become possible")
+
+
+def _correct(api: PrefectApi, run: FlowRun, evidence: Evidence) -> Correction | None:
+    state = agreed(run.state, evidence, datetime.now(UTC))
+    if state is None:
+        return None
+    api.set_state(run.id, state)
+    return Correction(run.id, run.name, run.state.type, state["type"], state["message"])
+
+
+def _evidence(jobs: int, done: int, complete: bool, holder: Holder | None) -> Evidence:
+    if holder is None:
+        return Evidence(jobs, done, complete)
+    owner = holder.owner
+    return Evidence(jobs, done, complete, f"{owner.pid} on {owner.host}", is_alive(owner), holder.since)

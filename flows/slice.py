@@ -1,0 +1,133 @@
+"""The flow of a slice: up to a thousand jobs of one stage, those that are not done."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import takewhile
+from pathlib import Path
+from uuid import UUID
+
+import psutil
+from prefect import flow, get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.flows import Flow
+from prefect.runtime import flow_run as this_flow_run
+from prefect.states import Completed, Failed
+
+from flows import artifacts
+from flows.reconciliation import after_slice
+from nightmill.backbone.conducting import conducts_slice
+from nightmill.backbone.slices import SliceJobs
+from nightmill.execution.jobs import run_jobs
+from nightmill.model.journal import JobReport
+from nightmill.model.order import JobOrder
+from tasks.engines.threads import ThreadsEngine
+from tasks.jobs import carry_out
+from tasks.recording import RecordingGate
+from tasks.site import open_site
+from tasks.slices import SliceWork
+
+OTHERS_POLL_SECONDS = 1.0
+STEP_GRACE_SECONDS = 3.0
+"""Between SIGTERM and SIGKILL for the steps of a flow run that is told to end."""
+
+
+@flow(name="slice", flow_run_name="{campaign} {stage} #{number}", persist_result=False, validate_parameters=False)
+def slice_(campaign: str, stage: str, number: int, site: str) -> State[None]:
+    """Carry out the jobs of a slice that are not done, a task run for each job or for each chunk of short ones.
+
+    Ends Failed where some job is not done afterwards. Carried out again, it takes up what is not published.
+    """
+    flow_run_id = UUID(this_flow_run.get_id())
+    with open_site(Path(site)) as opened, get_client(sync_client=True) as client:
+        with SliceWork(opened, campaign, stage, number, flow_run_id=str(flow_run_id)) as work:
+            opened.database.write(lambda session: conducts_slice(session, work.slice.slice_id, str(flow_run_id)))
+            gate = RecordingGate(client, flow_run_id)
+            _conduct(work, gate)
+        jobs = work.jobs()
+        artifacts.tell_slice(opened, work.slice, number, stage)
+        gate.drain()
+    return outcome(jobs)
+
+
+def outcome(jobs: SliceJobs) -> State[None]:
+    """Return the state that a slice ends with: Completed where every job is done."""
+    if jobs.done == jobs.total:
+        return Completed(message=f"{jobs.total} jobs done")
+    first = f": {jobs.failed[0]}" if jobs.failed else ""
+    more = f" (and {len(jobs.failed) - 1} more)" if len(jobs.failed) > 1 else ""
+    return Failed(message=f"{jobs.total - jobs.done} of {jobs.total} jobs not done{first}{more}")
+
+
+def _conduct(work: SliceWork, gate: RecordingGate) -> None:
+    """Carry out and record jobs until none can be issued and nobody else carries out any of them."""
+    stopped = threading.Event()
+    recording = threading.Lock()
+
+    def run(orders: Sequence[JobOrder]) -> list[JobReport]:
+        reports = list(run_jobs(takewhile(lambda _: not stopped.is_set(), orders), work.context))
+        with recording:
+            work.record(reports)
+        return reports
+
+    def interrupt() -> None:
+        stopped.set()
+        end_steps()
+
+    engine = ThreadsEngine(
+        carry_out=lambda orders: carry_out(orders, run, gate.enter),
+        threads=work.threads,
+        chunk_size=lambda: work.jobs_per_task,
+        interrupt=interrupt,
+    )
+    before = work.jobs()
+    with artifacts.SliceProgress(before.done, before.total) as progress:
+        while True:
+            reports = 0
+            for report in engine.run(_issued(work, recording)):
+                reports += 1
+                progress.ended(report)
+            if not reports:
+                if not work.others_active():
+                    return
+                time.sleep(OTHERS_POLL_SECONDS)
+
+
+def _issued(work: SliceWork, recording: threading.Lock) -> Iterator[JobOrder]:
+    """Issue the jobs of a slice as they are asked for, a round of the engine at a time."""
+    while True:
+        with recording:
+            orders = work.issue(work.threads * work.jobs_per_task)
+        if not orders:
+            return
+        yield from orders
+
+
+def end_steps() -> None:
+    """End every process that this one has started, without reaping any: the threads that started them do that."""
+    steps = psutil.Process().children(recursive=True)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for step in steps:
+            with suppress(ProcessLookupError):
+                os.kill(step.pid, number)
+        deadline = time.monotonic() + STEP_GRACE_SECONDS
+        while any(map(_runs, steps)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@slice_.on_completion
+def _completed(flow: Flow[..., State[None]], flow_run: FlowRun, state: State[None]) -> None:
+    """Let the campaign go on where it had ended, as after a retry from the UI."""
+    after_slice(Path(flow_run.parameters["site"]), flow_run.parameters["campaign"])
