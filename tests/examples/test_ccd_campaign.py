@@ -1,20 +1,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from astropy.table import Table
+from sqlalchemy import select, text
 
 from examples.ccd.check import compare
 from examples.ccd.damage import flip_bit
+from nightmill.backbone.campaigns import JobLine
+from nightmill.backbone.schema import FileRow
 from nightmill.model.fate import JobState
-from tasks.campaigns import Turn
+from tasks.campaigns import StageTurn, Turn
 from tasks.site import Site
 from tests.examples.campaigns import job_lines, make_site, run_again, run_campaign, take_in
 from tests.examples.programs import EXAMPLES, Night
 
 CCD = EXAMPLES / "ccd"
+ANCESTORS = """
+    WITH RECURSIVE ancestor(id) AS (
+        SELECT id FROM file WHERE name = :name
+        UNION
+        SELECT input_use.file_id FROM ancestor
+        JOIN generation ON generation.file_id = ancestor.id
+        JOIN input_use ON input_use.execution_id = generation.execution_id
+    )
+    SELECT name FROM ancestor JOIN file ON file.id = ancestor.id WHERE name <> :name
+"""
+REPLICAS = """
+    SELECT type, count(replica.id) FROM file LEFT JOIN replica ON replica.file_id = file.id
+    WHERE type IN ('cleaned', 'reduced') GROUP BY file.id
+"""
 
 
 @pytest.fixture(scope="module")
@@ -46,33 +64,78 @@ def test_each_detector_gets_its_masters(site: Site) -> None:
     ]
 
 
-def test_damaged_frame_fails_one_job_and_its_rerun_finds_the_known_stars(site: Site, night: Night) -> None:
+@dataclass(frozen=True)
+class Science:
+    """The science campaign: after a run in which one raw frame was damaged, and after a rerun with the good one."""
+
+    first: dict[str, JobLine]
+    turns: dict[str, StageTurn]
+    last: dict[str, JobLine]
+
+
+@pytest.fixture(scope="module")
+def science(site: Site) -> Science:
     (damaged,) = stored(site, "raw/20260110/nmcam_00000012_02.fits")
     flip_bit(damaged)
     turns = run_campaign(site, CCD / "science-n1.yaml")
-    states = {line.unit: line.state for line in job_lines(site, "science-n1")}
-    assert states == {
-        "exposure=11,detector=1": JobState.DONE,
-        "exposure=11,detector=2": JobState.DONE,
-        "exposure=12,detector=1": JobState.DONE,
-        "exposure=12,detector=2": JobState.FAILED,
-    }
-    (failed,) = [line for line in job_lines(site, "science-n1") if line.state is JobState.FAILED]
-    assert (failed.step, failed.fate) == ("reduce", "step_failed")
-    assert "reduce: nmcam_00000012_02.fits was damaged after it was written" in failed.evidence
-    assert turns["exposure"].turn is Turn.BLOCKED
-
+    first = {line.name: line for line in job_lines(site, "science-n1")}
     flip_bit(damaged)
     run_again(site, "science-n1")
-    lines = {line.unit: line for line in job_lines(site, "science-n1")}
-    assert {line.state for line in lines.values()} == {JobState.DONE}
-    assert lines["exposure=12,detector=2"].attempts == 2
-    assert lines["exposure=12,detector=1"].attempts == 1
-    assert set(lines) >= {"exposure=11", "exposure=12"}
+    return Science(first, turns, {line.name: line for line in job_lines(site, "science-n1")})
 
+
+def test_damaged_frame_fails_its_job_alone_with_the_words_of_the_program(science: Science) -> None:
+    assert {name: line.state for name, line in science.first.items()} == {
+        "detector/exposure=11,detector=1": JobState.DONE,
+        "detector/exposure=11,detector=2": JobState.DONE,
+        "detector/exposure=12,detector=1": JobState.DONE,
+        "detector/exposure=12,detector=2": JobState.FAILED,
+    }
+    failed = science.first["detector/exposure=12,detector=2"]
+    assert (failed.step, failed.fate) == ("reduce", "step_failed")
+    assert "reduce: nmcam_00000012_02.fits was damaged after it was written" in failed.evidence
+    assert science.turns["exposure"].turn is Turn.BLOCKED
+
+
+@pytest.mark.req("B18")
+def test_rerun_tries_only_what_failed_under_the_next_number(site: Site, science: Science) -> None:
+    assert {name: (line.state, line.attempts) for name, line in science.last.items()} == {
+        "detector/exposure=11,detector=1": (JobState.DONE, 1),
+        "detector/exposure=11,detector=2": (JobState.DONE, 1),
+        "detector/exposure=12,detector=1": (JobState.DONE, 1),
+        "detector/exposure=12,detector=2": (JobState.DONE, 2),
+        "exposure/exposure=11": (JobState.DONE, 1),
+        "exposure/exposure=12": (JobState.DONE, 1),
+    }
+    logs = [path.name for path in stored(site, "science-n1/detector/*_12-2_*.log")]
+    assert logs == [f"ccd-science_detector_12-2_c0002a0{attempt}.log" for attempt in (1, 2)]
+    catalogs = [path.name for path in stored(site, "science-n1/detector/*_00000012_02_catalog_*")]
+    assert catalogs == ["nmcam_00000012_02_catalog_c0002a02.fits"]
+
+
+@pytest.mark.usefixtures("science")
+def test_catalogues_agree_with_the_known_stars(site: Site, night: Night) -> None:
     truth = Table.read(night.truth)
     catalogs = stored(site, "science-n1/exposure/*_catalog_*.fits")
     results = [result for catalog in catalogs for result in compare(catalog, truth)]
     assert [(result.exposure, result.detector) for result in results] == [(11, 1), (11, 2), (12, 1), (12, 2)]
     assert [problem for result in results for problem in result.problems()] == []
+
+
+@pytest.mark.req("B36", "B38")
+@pytest.mark.usefixtures("science")
+def test_chain_from_raw_to_catalogue_passes_through_the_frame_that_is_gone(site: Site) -> None:
     assert stored(site, "**/*_cleaned_*") == []
+    with site.database.reading() as session:
+        found = session.execute(text(ANCESTORS), {"name": "nmcam_00000011_catalog_c0002a01.fits"}).all()
+        replicas = {(name, count) for name, count in session.execute(text(REPLICAS))}
+        metadata = session.execute(select(FileRow).where(FileRow.type == "cleaned")).scalars().first()
+    assert {name for (name,) in found} == {
+        *(f"nmcam_00000011_0{detector}_{kind}_c0002a01.fits" for detector in (1, 2) for kind in ("catalog", "cleaned")),
+        *(f"nmcam_00000011_0{detector}.fits" for detector in (1, 2)),
+        *(f"nmcam_0{detector}_{master}_c0001a01.fits" for detector in (1, 2) for master in ("bias", "g_flat")),
+        *(f"nmcam_{exposure:08d}_0{detector}.fits" for detector in (1, 2) for exposure in range(1, 8)),
+    }
+    assert replicas == {("cleaned", 0), ("reduced", 1)}
+    assert metadata is not None
+    assert metadata.attributes["cosmic_ray_pixels"] > 0
