@@ -8,14 +8,12 @@ from typing import Final, NamedTuple
 
 from nightmill.errors import BadName
 from nightmill.files.naming import Template
-from nightmill.model.dimensions import DIMENSIONS, DataId
+from nightmill.model.dimensions import DataId
 from nightmill.model.pipeline import Stage
 from nightmill.planning.common import StageCommon
 from nightmill.planning.problems import Problems
 
 LOG_TYPE: Final = "log"
-FIELDS: Final = (*DIMENSIONS, "campaign", "attempt", "stage", "step", "role", "file_type", "n")
-"""What a file type's template may hold."""
 _LOG: Final = "{pipeline}_{stage}_{unit}_c{campaign:04d}a{attempt:02d}.log"
 
 
@@ -99,9 +97,16 @@ class Names:
     def __init__(self) -> None:
         self._holders: dict[str, _Holder] = {}
 
-    def claim(self, common: StageCommon, unit: str, data_id: DataId, problems: Problems) -> None:
-        """Take every name of a job's first attempt; one that is taken is a problem that tells how to part the two."""
+    def claim(self, common: StageCommon, unit: str, data_id: DataId, problems: Problems) -> bool:
+        """Take every name of a job's first attempt; one that is taken is a problem that tells how to part the two.
+
+        Returns
+        -------
+        bool
+            Whether the job has names, and no other holds them.
+        """
         topic = f"stage {common.stage.name!r}"
+        free = True
         try:
             for claim in claims(common, data_id):
                 holder = _Holder(common.stage, unit, data_id, claim)
@@ -109,8 +114,11 @@ class Names:
                 if other is not holder:
                     text = "" if claim.type == LOG_TYPE else common.file_types[claim.type].template
                     problems.add(topic, _clash(holder, other, text), claim.name, noun="name")
+                    free = False
         except BadName as error:
             problems.add(topic, str(error), unit)
+            free = False
+        return free
 
     def of(self, stage: Stage, sealed: Collection[str]) -> Iterator[str]:
         """Yield the names of a stage's units but for those that are sealed already."""
@@ -118,12 +126,15 @@ class Names:
             if holder.stage is stage and holder.unit not in sealed:
                 yield name
 
-    def refuse(self, taken: Iterable[str], problems: Problems) -> None:
-        """Report names that the catalogue has already."""
+    def refuse(self, taken: Iterable[str], problems: Problems) -> set[str]:
+        """Report names that the catalogue has already, and return the units that wanted them."""
+        units = set()
         for name in sorted(taken):
-            stage, _unit, _data_id, claim = self._holders[name]
+            stage, unit, _data_id, claim = self._holders[name]
             reason = f"the name of output {claim.role!r} ({claim.type}) is taken: the catalogue has a file of that name"
             problems.add(f"stage {stage.name!r}", reason, name, noun="name")
+            units.add(unit)
+        return units
 
 
 def _clash(one: _Holder, other: _Holder, text: str) -> str:

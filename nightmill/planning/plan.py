@@ -6,7 +6,7 @@ from what those are planned to make, and planned again, from what they did make,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -169,8 +169,7 @@ class _Planner:
         if not problems:
             groups = self._groups(stage, problems)
             jobs = self._jobs(stage, groups, rules, problems, waiting) if groups else []
-            self._claim_names(common, jobs, problems)
-            _require_times(stage, jobs, problems)
+            jobs = self._fit(common, jobs, problems)
         return StagePlan(
             common=common.model_copy(update={"rules": rules.texts()}),
             position=[each.name for each in self.campaign.pipeline.stages].index(stage.name),
@@ -245,9 +244,13 @@ class _Planner:
         """Say whether what lacks may come of a stage that has run, or still runs."""
         return bool(declared.source.stage) and declared.source.stage not in self.projected
 
-    def _claim_names(self, common: StageCommon, jobs: Sequence[PlannedJob], problems: Problems) -> None:
-        for job in jobs:
-            self.names.claim(common, job.unit, job.data_id, problems)
+    def _fit(self, common: StageCommon, jobs: Iterable[PlannedJob], problems: Problems) -> list[PlannedJob]:
+        """Return the jobs whose outputs have names of their own and, where they need it, a validity range."""
+        fit = [
+            job
+            for job in jobs
+            if self.names.claim(common, job.unit, job.data_id, problems) and _has_validity(common.stage, job, problems)
+        ]
         sealed = set(
             self.session.scalars(
                 select(JobRow.unit)
@@ -255,7 +258,9 @@ class _Planner:
                 .where(CampaignRow.name == self.campaign.name, JobRow.stage == common.stage.name)
             )
         )
-        self.names.refuse(names_taken(self.session, self.names.of(common.stage, sealed)), problems)
+        taken = names_taken(self.session, self.names.of(common.stage, sealed))
+        refused = self.names.refuse(taken, problems)
+        return [job for job in fit if job.unit not in refused]
 
 
 def _files_of(plan: StagePlan) -> Iterator[FoundFile]:
@@ -272,15 +277,15 @@ def _files_of(plan: StagePlan) -> Iterator[FoundFile]:
                     )
 
 
-def _require_times(stage: Stage, jobs: Iterable[PlannedJob], problems: Problems) -> None:
-    """Report units whose files tell no times where an output needs a validity range."""
+def _has_validity(stage: Stage, job: PlannedJob, problems: Problems) -> bool:
+    """Say whether a job's outputs that become calibrations can be given a validity range; report those that cannot."""
+    if job.begins_at is not None and job.ends_at is not None:
+        return True
     made = [role for step in stage.steps for role, output in step.outputs.items() if output.calibration is not None]
-    for job in jobs if made else ():
-        if job.begins_at is None or job.ends_at is None:
-            reason = (
-                f"output {made[0]!r} becomes a calibration, and the unit's files have no times to tell its validity"
-            )
-            problems.add(f"stage {stage.name!r}", reason, job.unit)
+    for role in made:
+        reason = f"output {role!r} becomes a calibration, and the unit's files tell no times for its validity"
+        problems.add(f"stage {stage.name!r}", reason, job.unit)
+    return not made
 
 
 LAYERS: Final = ("pipeline", "campaign", "command line")

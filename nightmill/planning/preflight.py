@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
 
 from nightmill.config.rules import NOWHERE
-from nightmill.config.site import SiteConfig
-from nightmill.errors import BadName, guess
+from nightmill.config.site import BACKBONE, SiteConfig
+from nightmill.errors import guess
 from nightmill.model.file_type import FileType
 from nightmill.model.pipeline import Input, Output, Pipeline, Stage
 from nightmill.model.store import Store
 from nightmill.planning.inputs import unit_role
-from nightmill.planning.outputs import FIELDS, template
+from nightmill.planning.outputs import template
 from nightmill.planning.problems import Problems
-
-MUST_TELL_APART: Final[Mapping[str, str]] = {"campaign": "two campaigns", "attempt": "two attempts at a job"}
-"""Fields that the template of every output must hold, for a name must be unique for ever."""
-DEFAULT_STORE: Final = "backbone"
 
 
 def log_store(stores: Mapping[str, Store]) -> str:
     """Return the store that keeps logs: the one called backbone, else the first that is no working area."""
     catalogued = [name for name, store in stores.items() if store.catalogued]
-    return DEFAULT_STORE if DEFAULT_STORE in catalogued else next(iter(catalogued), "")
+    return BACKBONE if BACKBONE in catalogued else next(iter(catalogued), "")
 
 
 def check_stage(stage: Stage, pipeline: Pipeline, site: SiteConfig, problems: Problems) -> None:
     """Report every file type, store and template of a stage that the site does not know or that cannot work."""
     topic = f"stage {stage.name!r}"
-    making = stage.inputs[unit_role(stage)]
-    if making.lookup is not None or making.source.calibrations:
-        problems.add(
-            topic, f"input {unit_role(stage)!r} makes its units, and so cannot be a calibration or have a lookup"
-        )
+    making = unit_role(stage)
+    if stage.inputs[making].lookup is not None or stage.inputs[making].source.calibrations:
+        problems.add(topic, f"input {making!r} makes its units, and so cannot be a calibration or have a lookup")
     for role, declared in stage.inputs.items():
         _check_input(f"{topic}, input {role!r}", declared, pipeline, site, problems)
     for step in stage.steps:
@@ -59,10 +52,8 @@ def _check_input(topic: str, declared: Input, pipeline: Pipeline, site: SiteConf
         steps = pipeline.stage(declared.source.stage).steps
         made = [output for step in steps for output in step.outputs.values() if output.type == declared.type]
         if not any(_is_kept(output, site) for output in made):
-            reason = (
-                f"stage {declared.source.stage!r} delivers its {declared.type} to a working area, where no job reads"
-            )
-            problems.add(topic, f"{reason}; send it to a store")
+            where = f"stage {declared.source.stage!r} delivers its {declared.type} to a working area"
+            problems.add(topic, f"{where}, and jobs read from stores alone; send it to a store")
 
 
 def _is_kept(output: Output, site: SiteConfig) -> bool:
@@ -82,22 +73,10 @@ def _check_output(topic: str, output: Output, site: SiteConfig, problems: Proble
 def _check_template(topic: str, output: Output, file_type: FileType, problems: Problems) -> None:
     kind = f"file type {file_type.name!r}"
     if not file_type.template:
+        problems.add(topic, f"{kind} has no template to name outputs with: its files keep the names they come with")
+    elif output.max > 1 and "n" not in template(file_type.template).fields:
         problems.add(
-            topic, f"{kind} has no template to name outputs with: its files keep the names that they come with"
+            topic,
+            f"the template of {kind}, {file_type.template!r}, lacks {{n}}: it cannot tell the up to {output.max} files"
+            " of the output apart",
         )
-        return
-    try:
-        fields = template(file_type.template).fields
-    except BadName as error:
-        problems.add(topic, f"{kind}: {error}")
-        return
-    written = f"the template of {kind}, {file_type.template!r},"
-    for field in fields:
-        if field not in FIELDS:
-            near = guess(field, FIELDS) or f" (it may hold {', '.join(FIELDS)})"
-            problems.add(topic, f"{written} has an unknown field {field!r}{near}")
-    for needed, what in MUST_TELL_APART.items():
-        if needed not in fields:
-            problems.add(topic, f"{written} lacks {{{needed}}}: it cannot tell {what} apart")
-    if output.max > 1 and "n" not in fields:
-        problems.add(topic, f"{written} lacks {{n}}: it cannot tell the up to {output.max} files of the output apart")

@@ -107,7 +107,7 @@ class Selector:
             place, files = "raw or manual", self._catalogued(declared.type, texts)
         return [Group(place + _conditions(texts), tuple([Candidate(file) for file in files]))]
 
-    def _of_stage(self, type_: str, stage: str, texts: Sequence[str]) -> Iterable[FoundFile]:
+    def _of_stage(self, type_: str, stage: str, texts: Sequence[str]) -> list[FoundFile]:
         made = self.projected.get(stage)
         if made is None:
             return self._catalogued(type_, texts, campaigns=[self.campaign.name], stage=stage)

@@ -70,8 +70,8 @@ def make_units(per: Sequence[str], files: Iterable[FoundFile], problems: Problem
 def _unit(per: Sequence[str], files: list[FoundFile]) -> Unit:
     files.sort(key=lambda file: file.name)
     data_id = files[0].data_id if len(files) == 1 else agreed(files)
-    begins = [file.begins_at for file in files if file.begins_at is not None]
-    ends = [file.ends_at for file in files if file.ends_at is not None]
+    begins = [time for file in files if (time := file.begins_at or file.ends_at) is not None]
+    ends = [time for file in files if (time := file.ends_at or file.begins_at) is not None]
     name = unit_name({dimension: data_id[dimension] for dimension in per}, per)
     return Unit(name, data_id, min(begins, default=None), max(ends, default=None), tuple(files))
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -22,7 +23,8 @@ def after(days: float) -> datetime:
 
 
 def bias(number: int, days: float | None, *, name: str = "", **data_id: str | int) -> Candidate:
-    return Candidate(found(number, name=name, at=None if days is None else after(days), **data_id))
+    file = found(number, name=name, at=None if days is None else after(days))
+    return Candidate(replace(file, data_id=data_id))
 
 
 def nearest(candidates: list[Candidate], max_days: float | None = None, at: datetime | None = NIGHT) -> Found:
@@ -155,4 +157,4 @@ def test_the_index_agrees_with_a_search_through_all(
         return all(each in file and each in of and file[each] == of[each] for each in match)
 
     expected = [number for number, each in enumerate(data_ids) if fits(each)]
-    assert match_ids(candidates, unit(**of), match, default) == expected
+    assert match_ids(candidates, Unit("u", of, NIGHT, NIGHT, ()), match, default) == expected

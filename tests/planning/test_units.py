@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from hypothesis import given
@@ -38,6 +39,12 @@ def test_the_span_of_a_unit_is_that_of_its_files() -> None:
     (unit,) = make_units(["detector"], files, Problems(), topic="")
     assert (unit.begins_at, unit.ends_at) == (NIGHT + timedelta(minutes=1), NIGHT + timedelta(minutes=3, seconds=30))
     assert [file.id for file in unit.files] == [1, 2, 3]
+
+
+def test_a_file_that_tells_only_its_beginning_ends_there() -> None:
+    file = replace(found(1, detector=1), ends_at=None)
+    (unit,) = make_units(["detector"], [file], Problems(), topic="")
+    assert (unit.begins_at, unit.ends_at) == (NIGHT, NIGHT)
 
 
 def test_files_without_a_dimension_of_the_unit_are_told() -> None:

@@ -15,7 +15,8 @@ from nightmill.backbone import calibrations, catalogue
 from nightmill.backbone.campaigns import seal_campaign
 from nightmill.backbone.catalogue import FoundFile, NewFile
 from nightmill.backbone.database import Database
-from nightmill.backbone.schema import AttemptRow, JobRow, SliceRow
+from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow
+from nightmill.backbone.slices import find_slice
 from nightmill.config.site import ServerConfig, SiteConfig
 from nightmill.model.campaign import Campaign
 from nightmill.model.fate import AttemptState, JobState, Maturity, Origin
@@ -227,7 +228,10 @@ class World:
     def seal(self, campaign: Campaign, stage: str) -> Sealed:
         """Submit a campaign, plan a stage of it and seal the plan."""
         number = self.database.write(lambda session: seal_campaign(session, campaign, who=WHO, now=NIGHT).id)
-        plan = self.plan_stage(campaign, stage, number)
+        return self.seal_plan(campaign, self.plan_stage(campaign, stage, number))
+
+    def seal_plan(self, campaign: Campaign, plan: StagePlan) -> Sealed:
+        """Seal the plan of a stage of a campaign that was submitted."""
 
         def work(session: Session) -> Sealed:
             row = seal_campaign(session, campaign, who=WHO, now=NIGHT)
@@ -236,23 +240,28 @@ class World:
         return self.database.write(work)
 
     def issue(
-        self, stage: str, *, limit: int = 1000, skip: Sequence[str] = (), slice_number: int = 0
+        self, stage: str, *, campaign: str = "night1", limit: int = 1000, skip: Sequence[str] = (), number: int = 0
     ) -> list[JobOrder]:
-        """Issue attempts of a slice of the stage."""
+        """Issue attempts of a slice of a stage."""
 
         def work(session: Session) -> list[JobOrder]:
-            of_stage = (SliceRow.stage == stage, SliceRow.number == slice_number)
-            slice_id = session.scalars(select(SliceRow.id).where(*of_stage)).one()
+            slice_id = find_slice(session, campaign, stage, number).slice_id
             return issue(session, slice_id=slice_id, lease_id=None, now=NIGHT, limit=limit, skip=skip)
 
         return self.database.write(work)
 
     def end(self, order: JobOrder, *, published: bool = True) -> None:
-        """End an attempt as a record of its report would: its kept outputs become files of the catalogue, or it failed."""
+        """End an attempt as the record of its report would: its outputs become files of the catalogue, or it failed."""
 
         def work(session: Session) -> None:
             job = session.scalars(
-                select(JobRow).where(JobRow.stage == order.attempt.stage, JobRow.unit == order.attempt.unit)
+                select(JobRow)
+                .join(CampaignRow, CampaignRow.id == JobRow.campaign_id)
+                .where(
+                    CampaignRow.name == order.attempt.campaign,
+                    JobRow.stage == order.attempt.stage,
+                    JobRow.unit == order.attempt.unit,
+                )
             ).one()
             job.state = (JobState.DONE if published else JobState.FAILED).value
             state = AttemptState.PUBLISHED if published else AttemptState.FAILED
