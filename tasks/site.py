@@ -1,16 +1,30 @@
-"""An opened site: what it is configured to be, its database, and what moves bytes to and from its stores."""
+"""A site, made once and then opened: its configuration, its database, and what moves bytes to and from its stores."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from pwd import getpwuid
+from typing import Final
+from urllib.parse import unquote, urlsplit
 
+from nightmill.backbone.audit import record_act
+from nightmill.backbone.catalogue import store_ids
 from nightmill.backbone.database import Database
-from nightmill.config.site import SiteConfig, load_site
+from nightmill.config.site import SITE_FILE, SiteConfig, load_site
+from nightmill.config.template import file_types_text, site_text
+from nightmill.errors import RequestRefused
+from nightmill.execution.job import utc_now
 from nightmill.model.ports import Stager
 from stagers import open_stagers
+
+PRIVATE: Final = ".nightmill"
+"""Folder of a site for what nobody edits: the server's files, and secrets."""
+FILE_TYPES_FILE: Final = "file_types.yaml"
 
 
 @dataclass(frozen=True)
@@ -24,6 +38,11 @@ class Site:
     def stagers(self) -> Mapping[str, Stager]:
         """What moves bytes to and from each store and working area, by their names."""
         return open_stagers(self.config.stores)
+
+    @property
+    def reader_file(self) -> Path:
+        """Where the role that ad-hoc SQL is asked as is kept."""
+        return self.config.directory / PRIVATE / "reader.json"
 
     def close(self) -> None:
         """Close the connections to the database."""
@@ -57,3 +76,67 @@ def open_site(directory: Path | None = None) -> Site:
     database = Database(config.database_url)
     database.check_revision()
     return Site(config, database)
+
+
+def make_site(directory: Path, *, database: str = "") -> Site:
+    """Make a site, or complete one: configuration, folders, database with the newest schema.
+
+    What is there is kept, so that this can be done again: after a change of the stores, or with a new release.
+
+    Parameters
+    ----------
+    directory
+        Its folder, made where it is missing.
+    database
+        URL of the catalogue of a new site; by default an SQLite file in its folder.
+
+    Raises
+    ------
+    RequestRefused
+        Where a database is named for a site that has its configuration already.
+    ConfigError
+        Where its configuration is wrong.
+    DatabaseAway
+        Where the database cannot be reached.
+    """
+    directory = directory.expanduser().resolve()
+    file = directory / SITE_FILE
+    if database and file.exists():
+        raise RequestRefused(f"{file} is there already", remedy="change 'database' in it, and leave --database away")
+    directory.mkdir(parents=True, exist_ok=True)
+    if not file.exists():
+        name = re.sub(r"[^A-Za-z0-9_-]+", "-", directory.name).strip("-_") or "site"
+        _write_new(directory / FILE_TYPES_FILE, file_types_text())
+        _write_new(file, site_text(name, **({"database": database} if database else {})))
+    config = load_site(directory)
+    stores = [Path(unquote(urlsplit(store.url).path)) for store in config.stores.values() if _is_local(store.url)]
+    for folder in (config.scratch, config.spool, *stores):
+        folder.mkdir(parents=True, exist_ok=True)
+    (directory / PRIVATE).mkdir(mode=0o700, exist_ok=True)
+    site = Site(config, Database(config.database_url))
+    site.database.create()
+    with site.database.writing() as session:
+        store_ids(session, config.stores)
+        record_act(session, who=current_user(), verb="init", subject=str(directory), now=utc_now())
+    return site
+
+
+def current_user() -> str:
+    """Return the user whose process this is: what the operating system says, and not the environment."""
+    try:
+        return getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def _is_local(url: str) -> bool:
+    return urlsplit(url).scheme in ("", "file")
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Write a file whole or not at all; one that is there is kept."""
+    if path.exists():
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)

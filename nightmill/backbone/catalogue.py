@@ -77,7 +77,7 @@ class Known:
     """What the catalogue says of a name."""
 
     id: int
-    size_bytes: int
+    type: str
     sha256: str
 
 
@@ -163,11 +163,11 @@ def known_files(session: Session, names: Iterable[str]) -> dict[tuple[str, str],
     dict
         Name and compression to what the catalogue says; only of those that are there.
     """
-    query = select(FileRow.name, FileRow.compression, FileRow.id, FileRow.size_bytes, FileRow.sha256)
+    query = select(FileRow.name, FileRow.compression, FileRow.id, FileRow.type, FileRow.sha256)
     return {
-        (name, compression): Known(id_, size_bytes, sha256)
+        (name, compression): Known(id_, type_, sha256)
         for chunk in _chunks(names)
-        for name, compression, id_, size_bytes, sha256 in session.execute(query.where(FileRow.name.in_(chunk)))
+        for name, compression, id_, type_, sha256 in session.execute(query.where(FileRow.name.in_(chunk)))
     }
 
 

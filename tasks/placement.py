@@ -1,0 +1,175 @@
+"""Bringing the bytes of files into a store, each under a name of its own, before any row speaks of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+
+from nightmill.errors import BadFile, FileRefused, NameCollision, RequestRefused, StoredFileMissing
+from nightmill.model.ports import Stager
+from stagers.local import LocalStager
+from tasks.arrivals import Arrival
+
+
+class Mode(StrEnum):
+    """What becomes of the file that is taken in."""
+
+    COPY = "copy"
+    """It stays where it is; the store gets a copy."""
+    LINK = "link"
+    """It stays where it is, and the store gets a hard link: who may write the one changes the other."""
+    MOVE = "move"
+    """It is removed once its copy is registered."""
+    IN_PLACE = "in-place"
+    """It lies in the store already, and is registered there."""
+
+
+class Placement:
+    """Brings files into one store, in one mode.
+
+    Parameters
+    ----------
+    stager
+        That of the store.
+    store
+        Its name.
+
+    Raises
+    ------
+    RequestRefused
+        Where the store is no folder, and the mode needs one.
+    """
+
+    def __init__(self, stager: Stager, store: str, mode: Mode) -> None:
+        self.stager = stager
+        self.store = store
+        self.mode = mode
+        self.root = stager.root.resolve() if isinstance(stager, LocalStager) else None
+        self._real = lru_cache(maxsize=1024)(os.path.realpath)
+        if self.root is None and mode in (Mode.LINK, Mode.IN_PLACE):
+            raise RequestRefused(f"store {store!r} is no local folder", remedy="use --mode copy")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the store is a folder of this machine."""
+        return self.root is not None
+
+    def path_of(self, arrival: Arrival, folder: str, name: str) -> str:
+        """Return the path in the store that a file will have, or has.
+
+        Raises
+        ------
+        FileRefused
+            Where the mode and the place of the file do not go together.
+        """
+        inside = self._inside(arrival.path)
+        if self.mode is Mode.IN_PLACE:
+            if inside is None:
+                raise FileRefused(
+                    f"{arrival.path} does not lie in store {self.store!r} ({self.root})",
+                    reason="not_in_store",
+                    remedy="use --mode copy, link or move",
+                )
+            return inside
+        if inside is not None:
+            raise FileRefused(
+                f"{arrival.path} lies in store {self.store!r} already", reason="in_store", remedy="use --mode in-place"
+            )
+        if self.mode is Mode.LINK and self.root is not None and arrival.device != self.root.stat().st_dev:
+            raise FileRefused(
+                f"{arrival.path} is on another file system than store {self.store!r}, and a hard link cannot join them",
+                reason="other_device",
+                remedy="use --mode copy",
+            )
+        return f"{folder}/{name}"
+
+    def upload(self, arrival: Arrival, path: str) -> None:
+        """Bring a file's bytes into the store, not yet visible; :meth:`sync` must follow.
+
+        Where something stands there already, :meth:`reveal` says what that means.
+
+        Raises
+        ------
+        BadFile
+            Where the file cannot be read, or changed since it was.
+        StoreError
+            Where the store has no room, or cannot be used.
+        """
+        token = _token(arrival)
+        try:
+            if not isinstance(self.stager, LocalStager):
+                self.stager.upload(arrival.path, path, attempt=token)
+            elif self.mode is Mode.LINK:
+                self.stager.link(arrival.path.resolve(), path, attempt=token)
+            else:
+                self.stager.upload(arrival.path, path, attempt=token, durable=False)
+            arrival.refuse_change()
+        except NameCollision:
+            return
+        except BadFile:
+            self.stager.discard(path, attempt=token)
+            raise
+        except OSError as error:
+            raise BadFile(f"{arrival.path} cannot be read: {error.strerror}", reason="unreadable") from error
+
+    def sync(self, paths: Sequence[str]) -> None:
+        """Make what was uploaded durable."""
+        if isinstance(self.stager, LocalStager) and paths:
+            self.stager.sync(paths)
+
+    def reveal(self, arrival: Arrival, path: str) -> bool:
+        """Give an upload its name; adopt bytes that an interrupted ingest brought before.
+
+        Returns
+        -------
+        bool
+            Whether nothing stood there before.
+
+        Raises
+        ------
+        FileRefused
+            Where other bytes stand there.
+        StoreError
+            Where the store cannot be used.
+        """
+        token = _token(arrival)
+        try:
+            self.stager.reveal(path, attempt=token)
+        except (NameCollision, StoredFileMissing):
+            self.stager.discard(path, attempt=token)
+            found = arrival.inspection
+            if self.stager.size(path) == found.size_bytes and self.stager.sha256(path) == found.sha256:
+                return False
+            raise FileRefused(
+                f"{arrival.path}: store {self.store!r} holds other bytes as {path!r}, which no one registered",
+                reason="name_taken",
+                remedy="see what they are; nothing was overwritten",
+            ) from None
+        return True
+
+    def remove_source(self, arrival: Arrival, path: str) -> bool:
+        """Remove a file whose copy is registered and stands in the store; return whether it is gone."""
+        with suppress(StoredFileMissing, OSError, BadFile):
+            if self.stager.size(path) == arrival.inspection.size_bytes:
+                arrival.refuse_change()
+                arrival.path.unlink()
+                return True
+        return False
+
+    def _inside(self, path: Path) -> str | None:
+        """Return the path in the store of a file that lies in it, whatever links lead there."""
+        if self.root is None:
+            return None
+        folder = self._real(str(path.parent))
+        real = os.path.realpath(path) if path.is_symlink() else f"{folder}/{path.name}"
+        prefix = f"{self.root}/"
+        return real.removeprefix(prefix) if real.startswith(prefix) else None
+
+
+def _token(arrival: Arrival) -> str:
+    """Name the temporary file of an upload: the same when it is tried again, so that no litter grows."""
+    return f"ingest-{arrival.inspection.sha256[:16]}"
