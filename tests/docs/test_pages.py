@@ -1,7 +1,8 @@
 """What the tutorial and the how-to guides show is what happens when it is typed.
 
 The guides begin where the second tutorial ends, in its site and with its server, before it is stopped; a guide that
-begins elsewhere says so in a comment, ``<!-- begins: empty -->``.
+begins elsewhere says so in a comment: ``<!-- begins: empty -->`` (an empty folder) or ``<!-- begins: postgresql -->``
+(the same, with the URL of an empty database in ``NIGHTMILL_DATABASE``).
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import pytest
 
 from tests.docs.pages import DOCS, Page, pages
 from tests.docs.shell import Shell
-from tests.support.postgres import PostgresServer
 
 TUTORIAL = Page(DOCS / "tutorial" / "2-your-own-pipeline.md")
 END = "## Stop the site"
@@ -31,7 +31,7 @@ def stop_servers(shell: Shell) -> None:
 
 
 @pytest.fixture(scope="session")
-def after_tutorial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """Give a shell in the site of the second tutorial, which was followed up to its last section."""
     shell = Shell(tmp_path_factory.mktemp("tutorial"))
     try:
@@ -42,9 +42,26 @@ def after_tutorial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 
 
 @pytest.fixture
-def empty(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shell]:
-    """Give a shell in an empty folder; where PostgreSQL is wanted, with the URL of a database in a variable."""
+def after_tutorial(tutorial: Shell) -> Shell:
+    """Give a new shell there, with the server up."""
+    site = tutorial.folder
+    shell = Shell(tutorial.home)
+    shell.run(f"cd {site} && nightmill server start")
+    return shell
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Shell]:
+    """Give a shell in an empty folder."""
     shell = Shell(tmp_path)
+    yield shell
+    stop_servers(shell)
+
+
+@pytest.fixture
+def postgresql(tmp_path: Path, postgres_url: str) -> Iterator[Shell]:
+    """Give a shell in an empty folder, and the URL of an empty database in a variable."""
+    shell = Shell(tmp_path, {"NIGHTMILL_DATABASE": postgres_url})
     yield shell
     stop_servers(shell)
 
@@ -54,14 +71,13 @@ def beginning(page: Page) -> str:
     return match[1] if match else "after_tutorial"
 
 
-def test_second_tutorial(after_tutorial: Shell) -> None:
-    site = after_tutorial.folder
-    after_tutorial.follow(TUTORIAL, after=END)
-    assert [path.name for path in (site / "stores/backbone").rglob("*_stack_*.fits")] == [
+def test_second_tutorial(tutorial: Shell) -> None:
+    site = tutorial.folder
+    tutorial.follow(TUTORIAL, after=END)
+    assert sorted(path.name for path in (site / "stores/backbone").rglob("*_stack_*.fits")) == [
         "tinycam_1_stack_c0001a01.fits",
         "tinycam_2_stack_c0001a01.fits",
     ]
-    after_tutorial.run("nightmill server start")  # for the guides
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.path.stem))
