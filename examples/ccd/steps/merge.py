@@ -10,22 +10,9 @@ from astropy.io import fits
 from astropy.table import Table, vstack
 from astropy.wcs import WCS
 
-OF_ONE_DETECTOR = ("CCDNUM", "BIASFILE", "FLATFILE", "NCOSMIC", "FWHM", "SKY", "SKYNOISE", "CHECKSUM", "DATASUM")
-WCS_KEYWORDS = (
-    "WCSAXES",
-    "CRPIX1",
-    "CRPIX2",
-    "CDELT1",
-    "CDELT2",
-    "CUNIT1",
-    "CUNIT2",
-    "CTYPE1",
-    "CTYPE2",
-    "CRVAL1",
-    "CRVAL2",
-    "LONPOLE",
-    "LATPOLE",
-    "MJDREF",
+OF_THE_EXPOSURE = (
+    *("OBSERVAT", "TELESCOP", "INSTRUME", "EXPNUM", "OBJECT", "DATE-OBS", "TIMESYS", "MJD-OBS"),
+    *("EXPTIME", "FILTER", "RA", "DEC", "AIRMASS", "MAGZERO"),
 )
 
 
@@ -51,10 +38,8 @@ def main() -> None:
         raise ValueError(f"not the detectors of one exposure: exposures {sorted(exposures)}, detectors {detectors}")
     joined = vstack(tables, metadata_conflicts="silent")
     joined.sort(["DETECTOR", "NUMBER"])
-    header = headers[0]
-    for keyword in (*OF_ONE_DETECTOR, *WCS_KEYWORDS):
-        header.remove(keyword, ignore_missing=True)
-    header["NSTARS"] = len(joined)
+    header = fits.Header([headers[0].cards[keyword] for keyword in OF_THE_EXPOSURE])
+    header["NSTARS"] = (len(joined), "stars in the table")
     header["NDET"] = (len(detectors), "detectors joined")
     table = fits.BinTableHDU(joined, name="OBJECTS")
     fits.HDUList([fits.PrimaryHDU(header=header), table]).writeto(options.output, checksum=True)
