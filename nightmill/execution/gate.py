@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator, Mapping
-from hashlib import file_digest
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
 from nightmill.errors import FileRefused, JobFailed
+from nightmill.execution.evidence import readable
 from nightmill.execution.scratch import Scratch
-from nightmill.files.gate import check_file
+from nightmill.files.gate import inspect_file
 from nightmill.model.fate import Fate
 from nightmill.model.journal import MadeFile
-from nightmill.model.order import JobOrder, OrderOutput, OrderStep
+from nightmill.model.order import JobOrder, OrderOutput, OrderStep, stored_path
+
+LISTED_NAMES: Final = 20
+"""How many of the files that are there a message names."""
 
 
 def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch) -> list[MadeFile]:
@@ -31,9 +36,9 @@ def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch) -> list[Ma
     found = [(output, _find(output, scratch.work)) for output in step.outputs]
     missing = [_lack(output, files) for output, files in found if len(files) < _least(output)]
     if missing:
-        there = ", ".join(sorted(path.name for path in scratch.work.iterdir())) or "nothing"
         raise JobFailed(
-            f"step {step.name!r} exited 0 and did not make {'; '.join(missing)} (its folder holds: {there})",
+            f"step {step.name!r} exited 0 and did not make {'; '.join(missing)} (its folder holds"
+            f" {_listing(scratch.work)})",
             fate=Fate.MISSING_OUTPUT,
             step=step.name,
             remedy="look at the log; a step must make each required output, or exit with another code than 0",
@@ -46,6 +51,12 @@ def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch) -> list[Ma
     for path, made in checked:
         scratch.keep(path, made.name)
     return [made for _path, made in checked]
+
+
+def _listing(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir())
+    more = f" and {len(names) - LISTED_NAMES} more" if len(names) > LISTED_NAMES else ""
+    return ", ".join(islice(names, LISTED_NAMES)) + more if names else "nothing"
 
 
 def _least(output: OrderOutput) -> int:
@@ -82,24 +93,22 @@ def _check(order: JobOrder, step: OrderStep, output: OrderOutput, path: Path, na
         facts = path.lstat()
         if not stat.S_ISREG(facts.st_mode) or facts.st_nlink > 1:
             kind = "a symbolic link" if stat.S_ISLNK(facts.st_mode) else "a link to another file or no regular file"
-            raise _refused(step, output, path.name, f"it is {kind}")
-        file_type = order.file_types[output.type]
-        metadata = check_file(path, file_type)
-        with path.open("rb") as file:
-            digest = file_digest(file, "sha256").hexdigest()
+            raise _refused(step, output, f"{path.name} is {kind}")
+        found = inspect_file(path, order.file_types[output.type])
     except FileRefused as error:
-        raise _refused(step, output, path.name, str(error)) from error
-    _agree(step, output, path.name, metadata.data_id)
+        raise _refused(step, output, error.message.replace(f"{path.parent}/", "")) from error
+    metadata = found.metadata
+    _agree(step, output, path, metadata.data_id)
     return MadeFile(
         name=name,
         role=output.role,
         type=output.type,
         step=step.name,
-        size_bytes=facts.st_size,
-        sha256=digest,
+        size_bytes=found.size_bytes,
+        sha256=found.sha256,
         store=output.store,
-        path=f"{output.directory}/{name}" if output.store and output.directory else (name if output.store else ""),
-        produced_name=path.name if path.name != name else "",
+        path=stored_path(output.directory, name) if output.store else "",
+        produced_name=readable(path.name) if path.name != name else "",
         data_id={**metadata.data_id, **output.data_id},
         metadata=metadata.values,
         begins_at=metadata.begins_at or order.begins_at,
@@ -107,14 +116,16 @@ def _check(order: JobOrder, step: OrderStep, output: OrderOutput, path: Path, na
     )
 
 
-def _agree(step: OrderStep, output: OrderOutput, name: str, found: Mapping[str, str | int]) -> None:
+def _agree(step: OrderStep, output: OrderOutput, path: Path, found: Mapping[str, str | int]) -> None:
     for dimension, value in found.items():
         planned = output.data_id.get(dimension, value)
         if planned != value:
-            raise _refused(step, output, name, f"its header says {dimension}={value}, the plan {dimension}={planned}")
+            raise _refused(
+                step, output, f"{path.name}: its header says {dimension}={value}, the plan {dimension}={planned}"
+            )
 
 
-def _refused(step: OrderStep, output: OrderOutput, name: str, why: str) -> JobFailed:
+def _refused(step: OrderStep, output: OrderOutput, why: str) -> JobFailed:
     return JobFailed(
-        f"step {step.name!r} made {output.role} ({output.type}) {name}: {why}", fate=Fate.BAD_OUTPUT, step=step.name
+        f"step {step.name!r} made no good {output.role} ({output.type}): {why}", fate=Fate.BAD_OUTPUT, step=step.name
     )

@@ -11,21 +11,23 @@ import shlex
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from nightmill.errors import JobFailed, StoredFileMissing, StoreError, StoreFull
+from nightmill.errors import BadFile, JobFailed, NameCollision, StoredFileMissing, StoreError, StoreFull
+from nightmill.execution.evidence import last_lines
 from nightmill.execution.gate import check_outputs
 from nightmill.execution.journal import JournalWriter
 from nightmill.execution.owner import this_process
 from nightmill.execution.process import Ended, run_process
 from nightmill.execution.scratch import Scratch, token
 from nightmill.execution.software import stack_of
+from nightmill.files.checksum import fingerprint
 from nightmill.model.fate import Fate
 from nightmill.model.journal import (
     AttemptEntry,
@@ -45,8 +47,6 @@ from nightmill.model.ports import Stager
 
 Clock = Callable[[], datetime]
 
-EVIDENCE_LINES: Final = 5
-EVIDENCE_BYTES: Final = 4000
 _INHERITED: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 
 
@@ -89,6 +89,10 @@ class JobContext:
         """Fold what was told of an attempt, and forget it."""
         return fold(self._told.pop(attempt))[attempt]
 
+    def stager(self, store: str) -> Stager:
+        """Return what moves bytes to and from a store, as :func:`stager_of` does."""
+        return stager_of(store, self.stagers)
+
     def stack(self, argv: tuple[str, ...], step: OrderStep) -> str:
         """Return the digest of a step's software, which the journal is told once."""
         key = (argv[0], *(f"{name}={command}" for name, command in step.software.items()))
@@ -98,6 +102,19 @@ class JobContext:
             self.journal.append(SoftwareSeen(sha256=digest, packages=packages))
             self._stacks[key] = digest
         return self._stacks[key]
+
+
+def stager_of(store: str, stagers: Mapping[str, Stager]) -> Stager:
+    """Return what moves bytes to and from a store that an order names.
+
+    Raises
+    ------
+    StoreError
+        Where the store is not open here.
+    """
+    if store not in stagers:
+        raise StoreError(f"store {store!r} of the order is not open here", remedy="add it to the stores of the site")
+    return stagers[store]
 
 
 def prepare(order: JobOrder, context: JobContext) -> Prepared:
@@ -137,15 +154,15 @@ def _stage_in(order: JobOrder, scratch: Scratch, context: JobContext) -> None:
     (scratch.path / "order.json").write_text(order.model_dump_json())
     total = 0
     for file in {file.name: file for file in order.inputs}.values():
-        total += _stage_file(file, scratch, context.stagers[file.store], order.stores[file.store].verify == "checksum")
+        total += _stage_file(file, scratch, context, order.stores[file.store].verify == "checksum")
     context.tell(Staged(attempt=order.attempt, at=context.now(), files=len(order.inputs), size_bytes=total))
 
 
-def _stage_file(file: OrderInput, scratch: Scratch, stager: Stager, verify: bool) -> int:
+def _stage_file(file: OrderInput, scratch: Scratch, context: JobContext, verify: bool) -> int:
     target = scratch.inputs / file.name
     what = f"input {file.role} ({file.type}) {file.name}"
     try:
-        size = stager.fetch(file.path, target)
+        size = context.stager(file.store).fetch(file.path, target)
     except StoredFileMissing as error:
         raise JobFailed(f"{what} is gone: {error}", fate=Fate.INPUT_MISSING) from error
     except StoreError as error:
@@ -157,8 +174,7 @@ def _stage_file(file: OrderInput, scratch: Scratch, stager: Stager, verify: bool
             remedy="bring back a good copy of the file",
         )
     if verify:
-        with target.open("rb") as staged:
-            digest = file_digest(staged, "sha256").hexdigest()
+        _size, digest = fingerprint(target)
         if digest != file.sha256:
             raise JobFailed(
                 f"{what} has checksum {digest} in store {file.store!r}, the catalogue says {file.sha256}",
@@ -190,9 +206,10 @@ def _run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCo
                 wall_seconds=step.wall_seconds,
                 began=began,
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
             raise JobFailed(
-                f"step {step.name!r} cannot be started: {argv[0]!r}: {error.strerror}",
+                f"step {step.name!r} cannot be started: {argv[0]!r}: {why}",
                 fate=Fate.STEP_NOT_STARTED,
                 step=step.name,
                 remedy="is the program installed on this host, and on its PATH?",
@@ -228,37 +245,33 @@ def _must_have_succeeded(step: OrderStep, ended: Ended, log: Path, start: int) -
     if ended.timed_out:
         fate, what = Fate.WALL_LIMIT, f"ran longer than its {step.wall_seconds:g} s and was ended"
     elif ended.signal is not None:
-        fate, what = Fate.STEP_KILLED, f"was ended by {signal.Signals(ended.signal).name}"
+        fate, what = Fate.STEP_KILLED, f"was ended by {_signal_name(ended.signal)}"
     else:
         fate, what = Fate.STEP_FAILED, f"exited with code {ended.exit_code}"
-    tail = _tail(log, start)
+    tail = last_lines(log, start)
     raise JobFailed(f"step {step.name!r} {what}{': ' + tail if tail else ''}", fate=fate, step=step.name)
 
 
-def _tail(log: Path, start: int) -> str:
-    """Return the last lines that a step wrote."""
-    with log.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(start, size - EVIDENCE_BYTES))
-        lines = file.read().decode(errors="replace").splitlines()
-    return "\n".join([line for line in lines if line.strip()][-EVIDENCE_LINES:])
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of the real-time signals, which have none
+        return f"signal {number}"
 
 
 def _log_of(order: JobOrder, scratch: Scratch) -> list[MadeFile]:
     if not scratch.log.exists():
         return []
-    with scratch.log.open("rb") as file:
-        digest = file_digest(file, "sha256").hexdigest()
-        size = os.fstat(file.fileno()).st_size
+    size_bytes, digest = fingerprint(scratch.log)
     log = MadeFile(
         name=order.log_name,
         role="log",
         type="log",
         step="",
-        size_bytes=size,
+        size_bytes=size_bytes,
         sha256=digest,
         store=order.log_store,
-        path=f"{order.log_directory}/{order.log_name}" if order.log_directory else order.log_name,
+        path=order.log_path,
         data_id=order.data_id,
         begins_at=order.begins_at,
         ends_at=order.ends_at,
@@ -271,30 +284,64 @@ def _upload(prepared: Prepared, context: JobContext) -> None:
     try:
         for file in prepared.files:
             _upload_one(prepared, file, context)
-    except StoreError as error:
-        discard(prepared, context)
-        fate = Fate.NO_SPACE if isinstance(error, StoreFull) else Fate.STORE_ERROR
-        prepared.failure = prepared.failure or JobFailed(str(error), fate=fate)
-        prepared.files = [file for file in prepared.files if file.role == "log" and not file.step]
+    except (JobFailed, StoreError) as error:
+        discard(prepared.files, prepared.token, context)
+        prepared.failure = prepared.failure or store_failed(error)
+        prepared.files = [file for file in prepared.files if not file.step]
         try:
-            for file in prepared.files:
-                _upload_one(prepared, file, context)
-        except StoreError:
-            discard(prepared, context)
+            for log in prepared.files:
+                _upload_one(prepared, log, context)
+        except (JobFailed, StoreError):
+            discard(prepared.files, prepared.token, context)
             prepared.files = []
 
 
 def _upload_one(prepared: Prepared, file: MadeFile, context: JobContext) -> None:
+    """Upload a file, and read it again in its store: what is published is what the gate saw."""
     assert prepared.scratch is not None
     source = prepared.scratch.outputs / file.name if file.step else prepared.scratch.log
-    context.stagers[file.store].upload(source, file.path, attempt=prepared.token)
+    stager = context.stager(file.store)
+    try:
+        stager.upload(source, file.path, attempt=prepared.token)
+        seen = (file.size_bytes, file.sha256)
+        if stager.uploaded(file.path, attempt=prepared.token) == seen:
+            return
+        changed = fingerprint(source) != seen
+    except (OSError, BadFile) as error:
+        raise _tampered(file, str(error)) from error
+    if changed:
+        raise _tampered(file, "its bytes are others now")
+    raise StoreError(f"{file.name} did not arrive in store {file.store!r} as it was sent", remedy="check the store")
 
 
-def discard(prepared: Prepared, context: JobContext) -> None:
+def _tampered(file: MadeFile, why: str) -> JobFailed:
+    return JobFailed(
+        f"{file.role} ({file.type}) {file.name} was changed after it passed the gate: {why}",
+        fate=Fate.BAD_OUTPUT,
+        step=file.step,
+        remedy="no step may write to ../outputs or ../log",
+    )
+
+
+def discard(files: Iterable[MadeFile], attempt: str, context: JobContext) -> None:
     """Remove the uploads of an attempt that were not revealed."""
-    for file in prepared.files:
+    for file in files:
         with suppress(StoreError):
-            context.stagers[file.store].discard(file.path, attempt=prepared.token)
+            context.stager(file.store).discard(file.path, attempt=attempt)
+
+
+def store_failed(error: JobFailed | StoreError) -> JobFailed:
+    """Say what a store's refusal means for an attempt."""
+    match error:
+        case JobFailed():
+            return error
+        case NameCollision():
+            fate = Fate.NAME_COLLISION
+        case StoreFull():
+            fate = Fate.NO_SPACE
+        case _:
+            fate = Fate.STORE_ERROR
+    return JobFailed(error.message, fate=fate, remedy=error.remedy)
 
 
 def _scratch_failed(error: OSError) -> JobFailed:

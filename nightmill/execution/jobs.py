@@ -22,6 +22,9 @@ def run_jobs(orders: Iterable[JobOrder], context: JobContext) -> Iterator[JobRep
     Trivial jobs are published in groups, which share one durable write of the journal; a job that ran for longer than
     the group's time is published at once.
 
+    Whatever ends it early, a caller that wants no more reports or an order that is refused: what ran to its end before
+    is published.
+
     Yields
     ------
     JobReport
@@ -29,16 +32,23 @@ def run_jobs(orders: Iterable[JobOrder], context: JobContext) -> Iterator[JobRep
     """
     group: list[Prepared] = []
     begun = time.monotonic()
-    for order in orders:
-        group.append(prepare(order, context))
-        if len(group) >= GROUP_JOBS or time.monotonic() - begun >= GROUP_SECONDS:
-            yield from _finish(group, context)
-            group, begun = [], time.monotonic()
-    yield from _finish(group, context)
+    try:
+        for order in orders:
+            group.append(prepare(order, context))
+            if len(group) >= GROUP_JOBS or time.monotonic() - begun >= GROUP_SECONDS:
+                ready, group, begun = group, [], time.monotonic()
+                yield from _finish(ready, context)
+    finally:
+        if group:
+            publish(group, context)
+    yield from _reports(group, context)
 
 
 def _finish(group: list[Prepared], context: JobContext) -> Iterator[JobReport]:
-    if group:
-        publish(group, context)
-        for prepared in group:
-            yield context.report(prepared.order.attempt)
+    publish(group, context)
+    yield from _reports(group, context)
+
+
+def _reports(group: list[Prepared], context: JobContext) -> Iterator[JobReport]:
+    for prepared in group:
+        yield context.report(prepared.order.attempt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Self, TypeVar
 
 from pydantic import ValidationError
 
-from nightmill.errors import NightmillError
+from nightmill.errors import NightmillError, ServiceError
 from nightmill.execution.owner import this_process
 from nightmill.model.journal import ENTRY, Entry, JournalHeader
 
@@ -23,11 +24,16 @@ class JournalBroken(NightmillError):
     """A journal file holds something that is no entry, before its last line."""
 
 
+class SpoolAway(ServiceError):
+    """A journal cannot be written: a job that cannot tell what it does must not go on."""
+
+
 class JournalWriter:
     """Appends entries to a new journal file in a spool.
 
     Safe for use by several threads. An entry is in the file when :meth:`append` returns, and on the disk when a later
-    :meth:`sync` has returned.
+    :meth:`sync` has returned. The file gets its name when its first line is durable, so one that has none was left by a
+    dead process.
 
     Parameters
     ----------
@@ -35,40 +41,51 @@ class JournalWriter:
         Folder that outlives the process: shared storage, never scratch.
     listener
         Called with each entry after it was appended.
+
+    Raises
+    ------
+    SpoolAway
+        Here and in each method, where the spool cannot be written. Half an entry is never left behind.
     """
 
     def __init__(self, spool: Path, *, listener: Callable[[Entry], None] | None = None) -> None:
         self._listener = listener
         self._lock = threading.Lock()
         self._unsynced = False
+        self._size = 0
         owner = this_process()
         now = datetime.now(UTC)
-        spool.mkdir(parents=True, exist_ok=True)
         self.path = spool / f"{now:%Y%m%dT%H%M%S%f}-{owner.host}-{owner.pid}.jsonl"
-        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
-        self._write(JournalHeader(owner=owner, begun_at=now).model_dump_json())
-        self.sync()
-        _sync_folder(spool)
+        unnamed = self.path.with_suffix(".new")
+        with self._told():
+            spool.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(unnamed, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+            self._write(JournalHeader(owner=owner, begun_at=now).model_dump_json())
+            os.fsync(self._descriptor)
+            unnamed.rename(self.path)
+            _sync_folder(spool)
 
     def append(self, entry: Entry) -> None:
         """Append one entry."""
         line = entry.model_dump_json()
-        with self._lock:
+        with self._lock, self._told():
             self._write(line)
         if self._listener is not None:
             self._listener(entry)
 
     def sync(self) -> None:
         """Make everything that was appended durable."""
-        with self._lock:
+        with self._lock, self._told():
             if self._unsynced:
                 os.fsync(self._descriptor)
                 self._unsynced = False
 
     def close(self) -> None:
         """Make everything durable and close the file."""
-        self.sync()
-        os.close(self._descriptor)
+        try:
+            self.sync()
+        finally:
+            os.close(self._descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -78,9 +95,25 @@ class JournalWriter:
 
     def _write(self, line: str) -> None:
         data = (line + "\n").encode()
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        except OSError:
+            os.ftruncate(self._descriptor, self._size)  # the next entry must not follow a half
+            raise
+        self._size += len(data)
         self._unsynced = True
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SpoolAway(
+                f"the journal {self.path} cannot be written: {error.strerror}",
+                remedy="make room in the spool or mend its disk; what was published is found when the spool is drained",
+            ) from error
 
 
 @dataclass(frozen=True)

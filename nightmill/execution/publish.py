@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from nightmill.errors import JobFailed, NameCollision, StoreError, StoreFull
-from nightmill.execution.job import JobContext, Prepared, discard
+from nightmill.errors import JobFailed, StoreError
+from nightmill.execution.evidence import readable
+from nightmill.execution.job import JobContext, Prepared, discard, store_failed
 from nightmill.model.fate import AttemptState, Fate
 from nightmill.model.journal import Done, MadeFile, Publishing
 from nightmill.model.ports import Stager
@@ -27,7 +28,7 @@ def publish(group: Sequence[Prepared], context: JobContext) -> None:
                     files=tuple(prepared.files),
                     fate=_fate(prepared.failure),
                     step=prepared.failure.step if prepared.failure else "",
-                    evidence=str(prepared.failure or ""),
+                    evidence=_evidence(prepared.failure),
                 )
             )
     context.journal.sync()
@@ -43,7 +44,7 @@ def publish(group: Sequence[Prepared], context: JobContext) -> None:
                 state=AttemptState.PUBLISHED if failure is None else AttemptState.FAILED,
                 fate=_fate(failure),
                 step=failure.step if failure else "",
-                evidence=str(failure or ""),
+                evidence=_evidence(failure),
                 published=tuple(file.name for file in prepared.files),
             )
         )
@@ -64,26 +65,30 @@ def _fate(failure: JobFailed | None) -> Fate:
     return Fate.PUBLISHED if failure is None else Fate(failure.fate)
 
 
+def _evidence(failure: JobFailed | None) -> str:
+    return "" if failure is None else readable(str(failure))
+
+
 def _reveal(prepared: Prepared, context: JobContext) -> None:
     """Reveal every file of an attempt; where one cannot be, take back the others and keep at most the log."""
     revealed: list[MadeFile] = []
     try:
         for file in prepared.files:
-            context.stagers[file.store].reveal(file.path, attempt=prepared.token)
+            context.stager(file.store).reveal(file.path, attempt=prepared.token)
             revealed.append(file)
     except StoreError as error:
         for file in revealed:
-            context.stagers[file.store].remove(file.path)
-        discard(prepared, context)
-        prepared.failure = prepared.failure or JobFailed(str(error), fate=_fate_of(error))
-        prepared.files = []
+            context.stager(file.store).remove(file.path)
+        prepared.failure = prepared.failure or store_failed(error)
+        _keep_log(prepared, context)
 
 
-def _fate_of(error: StoreError) -> Fate:
-    match error:
-        case NameCollision():
-            return Fate.NAME_COLLISION
-        case StoreFull():
-            return Fate.NO_SPACE
-        case _:
-            return Fate.STORE_ERROR
+def _keep_log(prepared: Prepared, context: JobContext) -> None:
+    logs = [file for file in prepared.files if not file.step]
+    try:
+        for log in logs:
+            context.stager(log.store).reveal(log.path, attempt=prepared.token)
+    except StoreError:
+        logs = []
+    discard(prepared.files, prepared.token, context)
+    prepared.files = logs

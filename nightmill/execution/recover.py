@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
-from nightmill.errors import StoredFileMissing
-from nightmill.execution.job import Clock, utc_now
+from nightmill.execution.job import Clock, stager_of, utc_now
 from nightmill.execution.journal import Journal, append_entries
 from nightmill.execution.owner import is_alive
 from nightmill.execution.publish import settle
@@ -28,8 +26,8 @@ def finish_dead(
     """End every attempt that a dead writer left open, and append the ends to its journal.
 
     An attempt that had declared its intent is adopted where each file of the intent stands under its name, or waits
-    under its temporary one, with the bytes of the intent. Any other is lost: what it had revealed or uploaded is
-    removed again, which is safe because the bytes are proven to be its own.
+    under its temporary one, with the bytes of the intent. Any other is lost, or failed as it had declared: what it had
+    revealed or uploaded is removed again, which is safe because the bytes are proven to be its own.
 
     Returns
     -------
@@ -52,20 +50,29 @@ def finish_dead(
 
 
 def _finish(report: JobReport, stagers: Mapping[str, Stager], now: Clock) -> Done:
-    if report.state is AttemptState.PUBLISHING:
-        if all(_stands(file, report, stagers) for file in report.intended):
-            settle(report.intended, stagers)
-            return Done(
-                attempt=report.attempt,
-                at=now(),
-                state=AttemptState.PUBLISHED if report.fate is Fate.PUBLISHED else AttemptState.FAILED,
-                fate=report.fate or Fate.LOST,
-                step=report.failed_step,
-                evidence=report.evidence,
-                published=tuple(file.name for file in report.intended),
-                adopted=True,
-            )
+    if report.state is not AttemptState.PUBLISHING:
+        _discard(report, stagers)
+        return _lost(report, now)
+    if all(_is_there(file, report, stagers) for file in report.intended):
+        published = _reveal(report, stagers)
+    else:
         _take_back(report, stagers)
+        if report.fate is Fate.PUBLISHED:
+            return _lost(report, now)
+        published = ()
+    return Done(
+        attempt=report.attempt,
+        at=now(),
+        state=AttemptState.PUBLISHED if report.fate is Fate.PUBLISHED else AttemptState.FAILED,
+        fate=report.fate or Fate.LOST,
+        step=report.failed_step,
+        evidence=report.evidence,
+        published=published,
+        adopted=bool(published),
+    )
+
+
+def _lost(report: JobReport, now: Clock) -> Done:
     step = report.steps[-1].name if report.steps else ""
     return Done(
         attempt=report.attempt,
@@ -78,27 +85,40 @@ def _finish(report: JobReport, stagers: Mapping[str, Stager], now: Clock) -> Don
     )
 
 
-def _stands(file: MadeFile, report: JobReport, stagers: Mapping[str, Stager]) -> bool:
-    """Whether a file of the intent is in its store, after revealing it where it only waits for that."""
-    stager, attempt = stagers[file.store], token(report.attempt)
-    if stager.size(file.path) is None:
-        if stager.uploaded(file.path, attempt=attempt) != (file.size_bytes, file.sha256):
-            return False
-        stager.reveal(file.path, attempt=attempt)
-    elif not _is_own(file, stager):
-        return False
-    stager.discard(file.path, attempt=attempt)
-    return True
+def _is_there(file: MadeFile, report: JobReport, stagers: Mapping[str, Stager]) -> bool:
+    """Whether a file of the intent stands under its name, or waits for that, with the bytes of the intent."""
+    stager = stager_of(file.store, stagers)
+    if stager.size(file.path) is not None:
+        return _is_own(file, stager)
+    return stager.uploaded(file.path, attempt=token(report.attempt)) == (file.size_bytes, file.sha256)
 
 
 def _is_own(file: MadeFile, stager: Stager) -> bool:
     return stager.size(file.path) == file.size_bytes and stager.sha256(file.path) == file.sha256
 
 
+def _reveal(report: JobReport, stagers: Mapping[str, Stager]) -> tuple[str, ...]:
+    """Give what waits its name, and return the names of the whole intent, which are durable then."""
+    for file in report.intended:
+        stager, attempt = stager_of(file.store, stagers), token(report.attempt)
+        if stager.size(file.path) is None:
+            stager.reveal(file.path, attempt=attempt)
+        stager.discard(file.path, attempt=attempt)
+    settle(report.intended, stagers)
+    return tuple(file.name for file in report.intended)
+
+
 def _take_back(report: JobReport, stagers: Mapping[str, Stager]) -> None:
     for file in report.intended:
-        stager = stagers[file.store]
+        stager = stager_of(file.store, stagers)
         stager.discard(file.path, attempt=token(report.attempt))
-        with suppress(StoredFileMissing):
-            if stager.size(file.path) is not None and _is_own(file, stager):
-                stager.remove(file.path)
+        if stager.size(file.path) is not None and _is_own(file, stager):
+            stager.remove(file.path)
+
+
+def _discard(report: JobReport, stagers: Mapping[str, Stager]) -> None:
+    """Remove what an attempt uploaded before it declared any intent."""
+    order = report.order
+    places = [(file.store, file.path) for file in report.made if file.store] + [(order.log_store, order.log_path)]
+    for store, path in places:
+        stager_of(store, stagers).discard(path, attempt=token(report.attempt))

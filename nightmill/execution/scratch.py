@@ -58,8 +58,12 @@ class Scratch:
                 f"the scratch {self.path} exists: attempt {order.attempt} runs there, or its scratch was kept",
                 remedy="remove the folder, or give another scratch",
             ) from None
-        for folder in (self.inputs, self.work, self.outputs, self.tmp):
-            folder.mkdir()
+        try:
+            for folder in (self.inputs, self.work, self.outputs, self.tmp):
+                folder.mkdir()
+        except OSError:
+            self.remove()
+            raise
 
     def keep(self, made: Path, name: str) -> Path:
         """Move a checked output out of the working folder, under its full name, read-only."""

@@ -122,3 +122,13 @@ class JobOrder(Frozen):
     log_store: str
     log_directory: str = ""
     resources: Resources = Resources()
+
+    @property
+    def log_path(self) -> str:
+        """Where the log goes, below the URL of its store."""
+        return stored_path(self.log_directory, self.log_name)
+
+
+def stored_path(directory: str, name: str) -> str:
+    """Return the path of a file below the URL of its store; an empty directory is the store's own folder."""
+    return f"{directory}/{name}" if directory else name

@@ -13,9 +13,9 @@ from nightmill.model.order import JobOrder
 class Stager(Protocol):
     """Moves bytes between one store and local folders.
 
-    Paths are relative to the store's URL, with ``/`` between their parts. No method ever overwrites a stored file. Every
-    method raises StoreError for a path that leads out of the store, and where the store cannot be used. Several threads
-    may use one stager. ``stagers/conformance.py`` has a test for each promise made here.
+    Paths are relative to the store's URL, with ``/`` between their parts. No method ever overwrites a stored file.
+    Every method raises StoreError for a path that leads out of the store, and where the store cannot be used. Several
+    threads may use one stager. ``stagers/conformance.py`` has a test for each promise made here.
     """
 
     def fetch(self, path: str, target: Path) -> int:
@@ -46,7 +46,7 @@ class Stager(Protocol):
         Raises
         ------
         NameCollision
-            Where ``path`` exists already: told before an intent to publish is declared; :meth:`reveal` has the last word.
+            Where ``path`` exists already: told early, before an intent is declared; :meth:`reveal` has the last word.
         StoreFull
             Where there is no room; nothing is left behind.
         OSError
