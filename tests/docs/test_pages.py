@@ -16,6 +16,7 @@ import pytest
 from tests.docs.pages import DOCS, Page, pages
 from tests.docs.shell import Shell
 
+DEMO = Page(DOCS / "tutorial" / "1-your-first-campaign.md")
 TUTORIAL = Page(DOCS / "tutorial" / "2-your-own-pipeline.md")
 END = "## Stop the site"
 GUIDES = [page for page in pages(DOCS / "how-to") if any(fence.info == "console" for fence in page.fences)]
@@ -69,6 +70,10 @@ def postgresql(tmp_path: Path, postgres_url: str) -> Iterator[Shell]:
 def beginning(page: Page) -> str:
     match = re.search(r"<!-- begins: (\w+) -->", page.text)
     return match[1] if match else "after_tutorial"
+
+
+def test_first_tutorial(empty: Shell) -> None:
+    empty.follow(DEMO)
 
 
 def test_second_tutorial(tutorial: Shell) -> None:
