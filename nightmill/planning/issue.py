@@ -136,14 +136,17 @@ def _add_attempts(
         }
         for job, order in zip(jobs, orders, strict=True)
     ]
-    ids = list(session.scalars(insert(AttemptRow).returning(AttemptRow.id, sort_by_parameter_order=True), rows))
+    session.execute(insert(AttemptRow), rows)
+    issued = JobRow.id.in_([job.id for job in jobs])
     session.execute(
-        update(JobRow)
-        .where(JobRow.id.in_([job.id for job in jobs]))
-        .values(state=JobState.ACTIVE.value, attempts=JobRow.attempts + 1),
+        update(JobRow).where(issued).values(state=JobState.ACTIVE.value, attempts=JobRow.attempts + 1),
         execution_options={"synchronize_session": False},
     )
-    return ids
+    # SQLite would give the IDs back in the order of the rows only where these are inserted one by one.
+    newest = (AttemptRow.job_id == JobRow.id) & (AttemptRow.number == JobRow.attempts)
+    query = select(JobRow.id, AttemptRow.id).join(AttemptRow, newest).where(issued)
+    ids = {job_id: attempt_id for job_id, attempt_id in session.execute(query)}
+    return [ids[job.id] for job in jobs]
 
 
 def _planned_inputs(attempt_id: int, common: StageCommon, detail: JobDetail) -> Iterator[dict[str, object]]:

@@ -4,7 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, func, select, update
+from sqlalchemy import delete, event, func, select, update
 
 from nightmill.backbone.schema import AttemptRow, FileRow, JobRow, PlannedInputRow, PlanRow, ReplicaRow
 from nightmill.config.campaign import load_campaign
@@ -95,10 +95,15 @@ def test_units_to_leave_alone_and_jobs_that_are_not_open(world: World) -> None:
         "exposure=1,detector=1"
     ]
     for state in (JobState.HELD, JobState.CANCELLED, JobState.DONE):
-        world.database.write(lambda session, state=state: session.execute(update(JobRow).values(state=state.value)))
+        set_states(world, state)
         assert world.issue("science") == []
-    world.database.write(lambda session: session.execute(update(JobRow).values(state=JobState.READY.value)))
+    set_states(world, JobState.READY)
     assert len(world.issue("science")) == 2
+
+
+def set_states(world: World, state: JobState) -> None:
+    """Put every job into a state."""
+    world.database.write(lambda session: session.execute(update(JobRow).values(state=state.value)))
 
 
 def test_jobs_that_were_never_tried_come_first(world: World) -> None:
@@ -108,7 +113,7 @@ def test_jobs_that_were_never_tried_come_first(world: World) -> None:
     assert [order.attempt.number for order in world.issue("science")] == [1, 2]
 
 
-def test_the_number_of_statements_hardly_depends_on_the_number_of_jobs(small_world: World) -> None:
+def test_the_number_of_statements_does_not_depend_on_the_number_of_jobs(small_world: World) -> None:
     small_world.add_raw("raw_science", range(300), [1])
     small_world.add_calibration("bias1.fits", detector=1)
     small_world.seal(make_campaign(SCIENCE), "science")
@@ -122,7 +127,7 @@ def test_the_number_of_statements_hardly_depends_on_the_number_of_jobs(small_wor
     assert len(small_world.issue("science", limit=5)) == 5
     few, count = count, 0
     assert len(small_world.issue("science", limit=200)) == 200
-    assert count <= few + 3  # a statement holds so many rows
+    assert count == few
 
 
 @pytest.mark.req("B13")
@@ -183,10 +188,8 @@ def test_a_copy_that_was_lost_is_left_for_the_job_to_find_out(world: World) -> N
 
 def test_an_input_that_no_store_ever_had_is_refused_and_nothing_is_issued(world: World) -> None:
     sealed(world, units=1)
-    world.database.write(lambda session: session.execute(ReplicaRow.__table__.delete()))
-    with pytest.raises(
-        RequestRefused, match=r"_01.fits is an input of a job that is to be issued, and no store has it"
-    ):
+    world.database.write(lambda session: session.execute(delete(ReplicaRow)))
+    with pytest.raises(RequestRefused, match=r"_01.fits is an input of a job that is to be issued, and no store has"):
         world.issue("science")
     with world.database.reading() as session:
         assert session.scalar(select(func.count()).select_from(AttemptRow)) == 0

@@ -337,7 +337,7 @@ def test_inputs_from_a_working_area(world: World) -> None:
 
 
 def test_a_calibration_needs_times_for_its_validity(world: World) -> None:
-    of = {"instrument": "nmcam", "detector": 1}
+    of: dict[str, str | int] = {"instrument": "nmcam", "detector": 1}
     files = [
         NewFile(f"b{n}.fits", "raw_bias", Origin.RAW, 1, "0" * 64, of, store="backbone", path=f"b{n}") for n in (1, 2)
     ]
