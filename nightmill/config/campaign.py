@@ -67,14 +67,15 @@ def load_campaign(path: Path, settings: Sequence[str] = ()) -> Campaign:
     pipeline_path = path.parent / file.pipeline
     base = load_pipeline_tree(pipeline_path)
     overrides = tree.below("overrides")
+    unknown = list(_unknown_overrides(overrides, base))
+    merged = base if unknown else overrides.over(base)
     errors = [ConfigError(text, where=tree.where(("campaign",))) for text in check_fit("campaign name", file.campaign)]
-    errors += _unknown_overrides(overrides, base)
-    merged = overrides.over(base) if not errors else base
+    errors += _wrong_parameters(file.parameters, base.below("parameters").data, tree)
+    errors += unknown
     try:
         pipeline = pipeline_of(merged, pipeline_path.parent)
     except ConfigErrors as error:
         raise ConfigErrors([*errors, *error.errors]) from error
-    errors += _wrong_parameters(file.parameters, pipeline.parameters, tree)
     raise_all(errors)
     return Campaign(
         name=file.campaign,
@@ -136,7 +137,7 @@ def _new_roles(roles: Plain) -> list[str]:
 
 
 def _wrong_parameters(
-    given: Mapping[str, Parameter], defaults: Mapping[str, Parameter], tree: Tree
+    given: Mapping[str, Parameter], defaults: Mapping[str, Plain], tree: Tree
 ) -> Iterator[ConfigError]:
     for name, value in given.items():
         where = tree.where(("parameters", name))

@@ -223,7 +223,7 @@ class _Reader:
                         break
                     merged = {**part, **merged}
                 continue
-            name = self.plain(name_node, (*key, "")) if isinstance(name_node, yaml.ScalarNode) else None
+            name = self.scalar(name_node, key) if isinstance(name_node, yaml.ScalarNode) else None
             if not isinstance(name, str):
                 written = f" {name_node.value!r}" if isinstance(name_node, yaml.ScalarNode) else ""
                 self.errors.append(self.wrong(name_node, f"the key{written} is no text", "put it in quotes"))

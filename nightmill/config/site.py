@@ -54,6 +54,8 @@ class SiteConfig:
         Of the catalogue, for SQLAlchemy.
     stores
         By name, working areas included (these are not catalogued); their URLs have a scheme.
+    operators
+        The users that may do what changes the site; none named means everyone.
     """
 
     name: str
@@ -64,6 +66,7 @@ class SiteConfig:
     stores: Mapping[str, Store]
     file_types: Mapping[str, FileType]
     server: ServerConfig
+    operators: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"SiteConfig({self.name!r}, {str(self.directory)!r})"
@@ -80,6 +83,7 @@ class _SiteFile(Frozen):
     stores: Mapping[str, Any]
     working_areas: Mapping[str, Any] = Field(default_factory=dict)
     server: ServerConfig = ServerConfig()
+    operators: tuple[str, ...] = ()
 
 
 def find_site(directory: Path | None = None) -> Path:
@@ -155,6 +159,7 @@ def load_site(directory: Path | None = None) -> SiteConfig:
         stores=stores,
         file_types=load_file_types(paths),
         server=file.server,
+        operators=file.operators,
     )
 
 

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nightmill.config.site import SITE_VARIABLE, find_site, load_site
+from nightmill.config.template import file_types_text, site_text
+from nightmill.errors import ConfigError
+from nightmill.files.gate import check_file
+from tests.config.documents import refusals, write
+from tests.files.frames import fits_bytes
+
+SITE = """\
+site: laptop
+file_types: [types/*.yaml]
+stores:
+  backbone: {url: stores/backbone}
+"""
+TYPES = "file_types: {notes: {}}\n"
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv(SITE_VARIABLE, raising=False)
+    (tmp_path / "types").mkdir()
+    write(tmp_path, "types/notes.yaml", TYPES)
+    write(tmp_path, "nightmill.yaml", SITE)
+    return tmp_path
+
+
+def problems(site: Path, text: str) -> list[str]:
+    write(site, "nightmill.yaml", text)
+    return refusals(load_site, site)
+
+
+def test_what_init_writes_is_a_site(tmp_path: Path) -> None:
+    write(tmp_path, "nightmill.yaml", site_text("laptop"))
+    write(tmp_path, "file_types.yaml", file_types_text())
+    found = load_site(tmp_path)
+    assert (found.name, found.directory) == ("laptop", tmp_path)
+    assert found.database_url == f"sqlite:///{tmp_path}/nightmill.db"
+    assert (found.scratch, found.spool) == (tmp_path / "scratch", tmp_path / "spool")
+    assert {name: store.catalogued for name, store in found.stores.items()} == {"backbone": True, "quicklook": False}
+    assert found.stores["backbone"].url == (tmp_path / "stores/backbone").as_uri()
+    assert (found.server.host, found.server.port, found.server.slices) == ("127.0.0.1", 0, 2)
+    frame = tmp_path / "frame.fits"
+    cards = {"INSTRUME": "cam", "EXPNUM": 1, "CCDNUM": 2, "DATE-OBS": "2026-01-10T22:00:00", "EXPTIME": 1.0}
+    frame.write_bytes(fits_bytes(cards))
+    assert check_file(frame, found.file_types["raw_science"]).data_id["night"] == 20260110
+
+
+def test_what_is_not_said_has_defaults_and_relative_paths_are_of_the_site(site: Path) -> None:
+    found = load_site(site)
+    assert found.database_url == f"sqlite:///{site}/nightmill.db"
+    assert found.scratch == site / "scratch"
+    assert list(found.file_types) == ["notes"]
+    write(site, "nightmill.yaml", SITE + "scratch: /tmp/scratch\nspool: ../spool\n")
+    found = load_site(site)
+    assert (found.scratch, found.spool) == (Path("/tmp/scratch"), site / "../spool")
+
+
+def test_a_site_is_found_by_folder_variable_or_from_below(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    below = site / "a" / "b"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert find_site() == site
+    monkeypatch.chdir("/")
+    assert find_site(site) == site
+    with pytest.raises(ConfigError, match=r"no site: neither / nor a folder above it has a nightmill\.yaml; make one"):
+        find_site()
+    monkeypatch.setenv(SITE_VARIABLE, str(site))
+    assert find_site() == site
+    monkeypatch.setenv(SITE_VARIABLE, str(below))
+    with pytest.raises(ConfigError, match=rf"{SITE_VARIABLE}: .* is no site: it has no nightmill\.yaml"):
+        find_site()
+    with pytest.raises(ConfigError, match=r"--site: .* is no site.*make one: nightmill init"):
+        find_site(below)
+
+
+def test_variables_are_put_in_everywhere(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "s3cret")
+    monkeypatch.setenv("AREA", "/data/areas")
+    write(
+        site,
+        "nightmill.yaml",
+        SITE
+        + "database: postgresql+psycopg://me:${DB_PASSWORD}@host/db\n"
+        + "working_areas: {quick: {url: '${AREA}/quick$$'}}\n",
+    )
+    found = load_site(site)
+    assert found.database_url == "postgresql+psycopg://me:s3cret@host/db"
+    assert found.stores["quick"].url == "file:///data/areas/quick%24"
+    assert "s3cret" not in repr(found)
+
+
+def test_variables_that_are_not_set_are_all_named(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_SUCH", raising=False)
+    found = problems(site, SITE + "spool: ${NO_SUCH}/spool\nserver: {auth: 'me:${NO_SUCH}'}\n")
+    assert found == [
+        "nightmill.yaml:5: spool needs the environment variable 'NO_SUCH', which is not set; export NO_SUCH=...;"
+        " a dollar sign itself is written $$",
+        "nightmill.yaml:6: server.auth needs the environment variable 'NO_SUCH', which is not set; export NO_SUCH=...;"
+        " a dollar sign itself is written $$",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("site: laptop", "site: my laptop", ":1: site name 'my laptop' should have letters, digits"),
+        ("site: laptop", "sit: laptop", ":1: unknown key sit (did you mean 'site'?)"),
+        (
+            "site: laptop",
+            "site: laptop\nserver: {port: 99999}",
+            "server.port is 99999 and should be less than or equal",
+        ),
+        ("site: laptop", "site: laptop\nserver: {slises: 2}", ":2: unknown key server.slises (did you mean 'slices'?)"),
+        ("[types/*.yaml]", "[typs/*.yaml]", ":2: file_types[0]: no file is like 'typs/*.yaml'"),
+        ("[types/*.yaml]", "[types.yaml]", "types.yaml is not there; the folder has: nightmill.yaml"),
+        ("url: stores/backbone", "uri: stores/backbone", ":4: unknown key stores.backbone.uri (did you mean 'url'?)"),
+        (
+            "url: stores/backbone",
+            "url: x, kind: dsk",
+            "kind is 'dsk' and should be 'disk', 'object', 'tape' or 'enclave'",
+        ),
+        (
+            "url: stores/backbone",
+            "url: x, catalogued: false",
+            "unknown key stores.backbone.catalogued; stores are, working",
+        ),
+        ("backbone:", "archive:", ":3: stores has no 'backbone', the store that outputs go to by default"),
+        ("stores:\n", "stores:\n  none: {url: x}\n", ":4: stores.none: 'none' stands for no store"),
+        (
+            "stores:\n",
+            "working_areas: {backbone: {url: x}}\nstores:\n",
+            ":3: working_areas.backbone: 'backbone' is a store",
+        ),
+        ("stores:\n", "stores:\n  a/b: {url: x}\n", ":4: store name 'a/b' should have letters, digits"),
+        (
+            "site: laptop",
+            "site: laptop\ndatabase: nightmill.db",
+            ":2: database is 'nightmill.db', no database of a kind",
+        ),
+        (
+            "site: laptop",
+            "site: laptop\ndatabase: 'sqlite://'",
+            ":2: database should name an SQLite file; write sqlite:///",
+        ),
+        ("site: laptop", "site: laptop\ndatabase: 'sqlite:///:memory:'", "database should name an SQLite file"),
+        (
+            "site: laptop",
+            "site: laptop\ndatabase: mysql://me:secret@host/db",
+            "database is 'host/db', no database of a kind",
+        ),
+    ],
+)
+def test_refusal(site: Path, old: str, new: str, expected: str) -> None:
+    assert old in SITE
+    found = problems(site, SITE.replace(old, new))
+    assert any(expected in problem for problem in found), found
+    assert not any("secret" in problem for problem in found)
+
+
+def test_problems_of_its_file_types_are_told_by_their_own_place(site: Path) -> None:
+    write(site, "types/notes.yaml", "file_types: {notes: {formt: any}}\n")
+    [problem] = refusals(load_site, site)
+    assert problem == "notes.yaml:1: unknown key file_types.notes.formt (did you mean 'format'?)"
