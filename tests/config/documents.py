@@ -21,7 +21,7 @@ stages:
       frames: {type: raw_bias, min: 3, max: null}
     steps:
       - name: combine
-        argv: ["{python}", "{pipeline_dir}/bias.py", "--sigma={parameters.sigma}", "{outputs.master}", "{inputs.frames}"]
+        argv: [python, "{pipeline_dir}/bias.py", "--sigma={parameters.sigma}", "{outputs.master}", "{inputs.frames}"]
         inputs: [frames]
         outputs:
           master: {type: master_bias, calibration: {set: ccd, valid_days_after: 30}}
