@@ -1,1 +1,1 @@
-"""Headline figures, beside their floors."""
+"""The headline figures, each measured beside its floor: ``python -m benchmarks NAME --json``."""

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -94,8 +94,13 @@ def find_binaries() -> Path:
 
 
 @contextmanager
-def running_server() -> Iterator[PostgresServer]:
+def running_server(settings: Mapping[str, str] = SETTINGS) -> Iterator[PostgresServer]:
     """Run a new, empty server, as an unprivileged user where this process is root.
+
+    Parameters
+    ----------
+    settings
+        Go over the tests' own; a benchmark wants one that keeps what it has promised.
 
     Raises
     ------
@@ -111,9 +116,9 @@ def running_server() -> Iterator[PostgresServer]:
             os.chown(folder, account.pw_uid, account.pw_gid)
         options = ["--username", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
         _finish(_spawn([binaries / "initdb", "-D", data, *options], folder, account, log), log)
-        settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
+        options = [f"--{name}={value}" for name, value in {**SETTINGS, **settings}.items()]
         server = _spawn(
-            [binaries / "postgres", "-D", data, f"--unix_socket_directories={folder}", *settings],
+            [binaries / "postgres", "-D", data, f"--unix_socket_directories={folder}", *options],
             folder,
             account,
             log,

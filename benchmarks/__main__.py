@@ -1,0 +1,42 @@
+"""``python -m benchmarks [NAME ...]``: measure, each figure beside its floor."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Final
+
+from benchmarks.figures import Result, kept
+from benchmarks.page import PAGE, line, page
+
+NAMES: Final = ("job_overhead", "ingest", "plan_100k", "campaign_5k")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what is named, by default everything."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=main.__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; by default all")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each, and nothing else")
+    parser.add_argument("--write-docs", action="store_true", help=f"keep the results, and bring {PAGE.name} up to date")
+    given = parser.parse_args(arguments)
+    strangers = [name for name in given.names if name not in NAMES]
+    if strangers:
+        parser.error(f"no benchmark is called {', '.join(strangers)}; there is {', '.join(NAMES)}")
+    for name in given.names or NAMES:
+        result = benchmark(name)()
+        print(result.model_dump_json() if given.json else line(result), flush=True)
+        if given.write_docs:
+            result.keep()
+            PAGE.write_text(page(kept()))
+
+
+def benchmark(name: str) -> Callable[[], Result]:
+    """Return what measures the benchmark of a name, at its full size."""
+    measure: Callable[[], Result] = import_module(f"benchmarks.{name}").measure
+    return measure
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,123 @@
+"""What a benchmark gives: a figure beside its floor, with all that is needed to judge it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+import psutil
+from pydantic import Field
+
+from nightmill.model.base import Frozen
+
+RESULTS: Final = Path(__file__).parent / "results"
+"""The last results that were kept, a file a benchmark: what the page in the documentation is made of."""
+
+
+class Figure(Frozen):
+    """A measured value beside the bare minimum that does the same work.
+
+    Parameters
+    ----------
+    floor
+        In the unit of the value.
+    ratio
+        How many times its floor the cost is: the value over the floor, or for a rate the floor over the value.
+    spread
+        The least and the greatest of the values that the median was taken of.
+    """
+
+    value: float
+    floor: float
+    ratio: float
+    spread: tuple[float, float]
+
+
+class Result(Figure):
+    """What ``python -m benchmarks NAME --json`` prints.
+
+    Parameters
+    ----------
+    compared
+        What the value and the floor are of, in words.
+    aim
+        What the value is wanted to be, in words.
+    size
+        How much was measured, as ``2,000 files``.
+    also
+        The same measured otherwise, by what is different.
+    extra
+        Other quantities of the same run; their names end in their units.
+    counts
+        What was counted, for a check that the work was done.
+    command
+        That measures it again.
+    """
+
+    name: str
+    unit: str
+    compared: str
+    aim: str
+    size: str
+    also: Mapping[str, Figure] = Field(default_factory=dict)
+    extra: Mapping[str, float] = Field(default_factory=dict)
+    counts: Mapping[str, int] = Field(default_factory=dict)
+    machine: str
+    measured_at: datetime
+    command: str
+
+    def keep(self, folder: Path = RESULTS) -> None:
+        """Keep it for the documentation."""
+        folder.mkdir(exist_ok=True)
+        (folder / f"{self.name}.json").write_text(self.model_dump_json(indent=2) + "\n")
+
+
+def kept(folder: Path = RESULTS) -> list[Result]:
+    """Return the results that were kept, by their names."""
+    return [Result.model_validate_json(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def figure(values: Sequence[float], floors: Sequence[float], *, rate: bool = False) -> Figure:
+    """Make a figure of repeated measurements of a cost, or of a rate: medians, and the ratio of the medians."""
+    value, floor = median(values), median(floors)
+    ratio = floor / value if rate else value / floor
+    return Figure(
+        value=_rounded(value),
+        floor=_rounded(floor),
+        ratio=_rounded(ratio),
+        spread=(_rounded(min(values)), _rounded(max(values))),
+    )
+
+
+def alternately(repeats: int, *measured: Callable[[], float]) -> list[list[float]]:
+    """Measure several things in turns, so that what else the machine does hits all of them alike.
+
+    Returns
+    -------
+    list of list of float
+        The values of each.
+    """
+    rounds = [[measure() for measure in measured] for _ in range(repeats)]
+    return [list(values) for values in zip(*rounds, strict=True)]
+
+
+def machine() -> str:
+    """Say what this machine is, without naming it."""
+    memory = round(psutil.virtual_memory().total / 2**30)
+    python = platform.python_version()
+    return f"{os.cpu_count()} cores, {memory} GiB, {platform.system()} {platform.machine()}, Python {python}"
+
+
+def now() -> datetime:
+    """Return the time, UTC, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _rounded(value: float) -> float:
+    """Keep three significant digits: more would be noise."""
+    return float(f"{value:.3g}")

@@ -1,0 +1,120 @@
+"""Sites that live as long as one benchmark, with the files that it works on."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from nightmill.backbone.catalogue import NewFile, register
+from nightmill.model.fate import Origin
+from tasks.site import Site, make_site, open_site
+from tests.support.postgres import PostgresUnavailable, running_server
+
+WHO: Final = "benchmark"
+EPOCH: Final = datetime(2026, 1, 10, 20, tzinfo=UTC)
+DURABLE: Final = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
+"""What a PostgreSQL server must be to be compared: one that keeps what it has promised."""
+
+_TYPES: Final = {
+    "raw": {},
+    "bias": {},
+    "product": {"template": "product_{exposure:08d}_c{campaign:04d}a{attempt:02d}.dat"},
+}
+"""Files of any format: what FITS costs is measured by the ingest alone."""
+
+
+@contextmanager
+def working_folder() -> Iterator[Path]:
+    """Give a folder that is gone when the block ends."""
+    folder = Path(tempfile.mkdtemp(prefix="nightmill-benchmark-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def new_site(folder: Path, database: str = "", types: Mapping[str, object] = _TYPES) -> Iterator[Site]:
+    """Make and open a site with file types of its own."""
+    folder.mkdir(parents=True)
+    (folder / "file_types.yaml").write_text(yaml.safe_dump({"file_types": dict(types)}))
+    make_site(folder, database=database).close()
+    with open_site(folder) as site:
+        yield site
+
+
+@contextmanager
+def databases() -> Iterator[dict[str, str]]:
+    """Give the URL of an empty database of each kind that can be had here, by the kind's name."""
+    urls = {"SQLite": ""}
+    try:
+        with running_server(DURABLE) as server:
+            yield urls | {"PostgreSQL": server.url(server.create())}
+    except PostgresUnavailable:
+        yield urls
+
+
+def raw_names(count: int) -> list[str]:
+    """Name raw files of exposures 1, 2, ..."""
+    return [f"raw_{number:08d}.dat" for number in range(1, count + 1)]
+
+
+def register_raw(site: Site, count: int, *, content: bytes | None = None) -> None:
+    """Register raw files of one exposure each, a minute apart; their bytes too, where a content is given."""
+    store = Path(site.config.stores["backbone"].url.removeprefix("file://"))
+    (store / "raw").mkdir()
+    digest = sha256(content or b"").hexdigest()
+    files = []
+    for number, name in enumerate(raw_names(count), start=1):
+        if content is not None:
+            (store / "raw" / name).write_bytes(content)
+        begins_at = EPOCH + timedelta(minutes=number)
+        files.append(
+            NewFile(
+                name=name,
+                type="raw",
+                origin=Origin.RAW,
+                size_bytes=len(content or b""),
+                sha256=digest,
+                data_id={"exposure": number},
+                begins_at=begins_at,
+                ends_at=begins_at + timedelta(seconds=30),
+                store="backbone",
+                path=f"raw/{name}",
+            )
+        )
+    site.database.write(lambda session: register(session, files, who=WHO, now=EPOCH))
+
+
+def write_campaign(folder: Path, name: str, stage: Mapping[str, object], execution: Mapping[str, int]) -> Path:
+    """Write a campaign of one stage, with its pipeline, and return the campaign's path."""
+    folder.mkdir(exist_ok=True)
+    pipeline = {"pipeline": "benchmark", "version": "1", "stages": {"copy": dict(stage)}}
+    (folder / f"{name}-pipeline.yaml").write_text(yaml.safe_dump(pipeline))
+    campaign = {"campaign": name, "pipeline": f"{name}-pipeline.yaml", "execution": dict(execution)}
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(campaign))
+    return path
+
+
+COPY_STAGE: Final[Mapping[str, object]] = {
+    "per": ["exposure"],
+    "inputs": {"raw": {"type": "raw"}},
+    "steps": [
+        {
+            "name": "copy",
+            "argv": ["cp", "{inputs.raw}", "{outputs.product}"],
+            "inputs": ["raw"],
+            "outputs": {"product": {"type": "product"}},
+        }
+    ],
+}
+"""A trivial job: one input, one output, a step that copies the one to the other."""
