@@ -302,4 +302,5 @@ def origin_of(campaign: Campaign, stage: str, role: str) -> str:
         for key, layer in campaign.origins.items()
         if key == prefix or key.startswith(f"{prefix}.") or (of_raw and key == "where")
     ]
+    deciding.reverse()  # of one layer, what was written last: the lookup comes after the source
     return str(max(deciding, key=lambda layer: LAYERS.index(layer.name))) if deciding else LAYERS[0]

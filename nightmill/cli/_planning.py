@@ -1,0 +1,117 @@
+"""Plans for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final, TextIO
+
+import typer
+
+from nightmill.cli._output import print_table
+from nightmill.config.rules import NOWHERE
+from nightmill.planning.outputs import Claim, claims
+from nightmill.planning.plan import CampaignPlan, PlannedJob, StagePlan
+
+COLUMNS: Final = ("unit", "", "role", "file", "why, or where to")
+FILES: Final = 3
+"""Files of a role that people are shown before the rest is only counted."""
+
+
+def print_plan(plan: CampaignPlan, limit: int) -> None:
+    """Print a plan for people.
+
+    Parameters
+    ----------
+    limit
+        Units to show of each stage; 0 for all.
+    """
+    pipeline = plan.campaign.pipeline
+    typer.echo(f"campaign {plan.campaign.name}, number {plan.number}: pipeline {pipeline.name} {pipeline.version}")
+    for stage in plan.stages:
+        source = "projected from the stages before it" if stage.projected else "from what is there"
+        typer.secho(f"\nstage {stage.stage.name}: {_count(len(stage.jobs), 'unit')}, {source}", bold=True)
+        shown = stage.jobs[: limit or None]
+        print_table(COLUMNS, (row for job in shown for row in _rows(stage, job)))
+        if len(shown) < len(stage.jobs):
+            typer.echo(f"... and {_count(len(stage.jobs) - len(shown), 'more unit')}: --limit 0 shows all")
+    total = sum(len(stage.jobs) for stage in plan.stages)
+    typer.echo(f"\n{_count(total, 'job')} in {_count(len(plan.stages), 'stage')}; nothing was done")
+
+
+def write_plan(plan: CampaignPlan, out: TextIO) -> None:
+    """Write a plan as one JSON object, a line a job; the jobs are not held in memory as JSON."""
+    head = {
+        "campaign": plan.campaign.name,
+        "number": plan.number,
+        "pipeline": plan.campaign.pipeline.name,
+        "pipeline_version": plan.campaign.pipeline.version,
+        "problems": plan.problems,
+    }
+    out.write(f'{_json(head)[:-1]}, "stages": [')
+    for number, stage in enumerate(plan.stages):
+        about = {"stage": stage.stage.name, "projected": stage.projected, "watermark": stage.watermark}
+        out.write(f'{"," if number else ""}\n{_json(about)[:-1]}, "jobs": [')
+        for place, job in enumerate(stage.jobs):
+            out.write(f"{',' if place else ''}\n{_json(_described(stage, job))}")
+        out.write("]}")
+    out.write("]}\n")
+
+
+def _rows(stage: StagePlan, job: PlannedJob) -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield a line a file; where a terminal watches, the unit stands in its first line alone."""
+    unit = job.unit
+    for role, choice in zip(stage.stage.inputs, job.inputs, strict=True):
+        rule = stage.common.rules[choice.rule]
+        for file in islice(choice.files, FILES):
+            yield unit, "reads", role, file.name, rule
+            unit, rule = _again(unit), _again(rule)
+        if len(choice.files) > FILES:
+            yield unit, "reads", role, f"... and {len(choice.files) - FILES} more", rule
+    for claim in claims(stage.common, job.data_id):
+        yield unit, "makes", claim.role, claim.name, _destination(stage, claim)
+        unit = _again(unit)
+
+
+def _again(text: str) -> str:
+    return "" if sys.stdout.isatty() else text
+
+
+def _described(stage: StagePlan, job: PlannedJob) -> dict[str, Any]:
+    return {
+        "unit": job.unit,
+        "data_id": dict(job.data_id),
+        "begins_at": job.begins_at and job.begins_at.isoformat(),
+        "ends_at": job.ends_at and job.ends_at.isoformat(),
+        "inputs": {
+            role: {
+                "rule": stage.common.rules[choice.rule],
+                "origin": stage.common.origins[role],
+                "files": [
+                    {"name": file.name, "id": file.id} if file.id > 0 else {"name": file.name} for file in choice.files
+                ],
+            }
+            for role, choice in zip(stage.stage.inputs, job.inputs, strict=True)
+        },
+        "outputs": [
+            {**claim._asdict(), "to": _destination(stage, claim)} for claim in claims(stage.common, job.data_id)
+        ],
+    }
+
+
+def _destination(stage: StagePlan, claim: Claim) -> str:
+    if not claim.step:
+        return stage.common.log_store
+    step = next(step for step in stage.stage.steps if step.name == claim.step)
+    to = step.outputs[claim.role].to
+    return "known, not kept" if to == NOWHERE else to
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

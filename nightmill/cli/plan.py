@@ -1,0 +1,36 @@
+"""``nightmill plan``: what a campaign would do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def plan(
+    campaign: Annotated[Path, typer.Argument(help="The campaign's YAML file.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may be given again.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Units to show of each stage; 0 for all.")] = 10,
+    site: Annotated[Path | None, typer.Option(help="Folder of the site.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+) -> None:
+    """Show what a campaign would do: its units, their inputs with the rule that chose each, the names of their outputs.
+
+    Nothing is written. A plan that cannot be carried out is refused with every problem that it has.
+    """
+    from nightmill.cli._planning import print_plan, write_plan
+    from nightmill.config.campaign import load_campaign
+    from tasks.campaigns import preview
+    from tasks.site import open_site
+
+    described = load_campaign(campaign, settings or ())
+    with open_site(site) as opened:
+        planned = preview(opened, described)
+    if as_json:
+        write_plan(planned, typer.get_text_stream("stdout"))
+    planned.require()
+    if not as_json:
+        print_plan(planned, limit)

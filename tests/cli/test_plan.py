@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from nightmill.backbone import calibrations, catalogue
+from nightmill.backbone.catalogue import NewFile
+from nightmill.backbone.database import Database
+from nightmill.cli import main
+from nightmill.config.site import load_site
+from nightmill.model.fate import Maturity, Origin
+from tests.planning.world import NIGHT
+
+SITE = """\
+site: test
+file_types: [file_types.yaml]
+stores: {backbone: {url: stores/backbone}}
+"""
+TYPES = """\
+file_types:
+  raw_science: {format: fits}
+  master_bias: {template: "{instrument}_{detector:02d}_bias_c{campaign:04d}a{attempt:02d}.fits"}
+  image: {template: "{instrument}_{exposure:06d}_{detector:02d}_image_c{campaign:04d}a{attempt:02d}.fits"}
+"""
+PIPELINE = """\
+pipeline: ccd
+version: "1.0"
+stages:
+  science:
+    per: [exposure, detector]
+    inputs:
+      raw: {type: raw_science}
+      bias:
+        type: master_bias
+        source: {calibrations: [ccd]}
+        lookup: {strategy: nearest, max_days: 30}
+    steps:
+      - name: reduce
+        argv: [reduce, "{inputs.raw}", "{inputs.bias}", "{outputs.image}"]
+        inputs: [raw, bias]
+        outputs: {image: {type: image}}
+"""
+CAMPAIGN = """\
+campaign: night1
+pipeline: pipeline.yaml
+where: night == 20260110
+"""
+PLANNED = """\
+campaign night1, number 1: pipeline ccd 1.0
+
+stage science: 3 units, from what is there
+unit\t\trole\tfile\twhy, or where to
+exposure=7,detector=1\treads\traw\traw_7_1.fits\traw or manual, where night == 20260110; its files make the units
+exposure=7,detector=1\treads\tbias\tbias_b.fits\tnearest in set ccd: 0.5 d before, of 2 candidates
+exposure=7,detector=1\tmakes\timage\tnmcam_000007_01_image_c0001a01.fits\tbackbone
+exposure=7,detector=1\tmakes\tlog\tccd_science_7-1_c0001a01.log\tbackbone
+... and 2 more units: --limit 0 shows all
+
+3 jobs in 1 stage; nothing was done
+"""
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Make a site with three exposures and two biases, and give the command line in its folder."""
+    for name, text in {
+        "nightmill.yaml": SITE,
+        "file_types.yaml": TYPES,
+        "pipeline.yaml": PIPELINE,
+        "campaign.yaml": CAMPAIGN,
+    }.items():
+        (tmp_path / name).write_text(text)
+    config = load_site(tmp_path)
+    database = Database(config.database_url)
+    database.create()
+    with database.writing() as session:
+        catalogue.store_ids(session, config.stores)
+        catalogue.register(
+            session,
+            [_raw(exposure) for exposure in (7, 8, 9)] + [_bias("bias_a.fits", -20), _bias("bias_b.fits", -0.5)],
+            who="me",
+            now=NIGHT,
+        )
+        calibrations.add(
+            session,
+            ["bias_a.fits", "bias_b.fits"],
+            "ccd",
+            valid_from=NIGHT,
+            valid_until=NIGHT,
+            maturity=Maturity.CERTIFIED,
+            who="me",
+            why="",
+            now=NIGHT,
+        )
+    database.close()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NIGHTMILL_SITE", raising=False)
+
+    def call(*arguments: str) -> int:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        return int(ended.value.code or 0)
+
+    return call
+
+
+def _raw(exposure: int) -> NewFile:
+    of: dict[str, str | int] = {"instrument": "nmcam", "night": 20260110, "exposure": exposure, "detector": 1}
+    name = f"raw_{exposure}_1.fits"
+    return NewFile(name, "raw_science", Origin.RAW, 1, "0" * 64, of, NIGHT, NIGHT, store="backbone", path=name)
+
+
+def _bias(name: str, days: float) -> NewFile:
+    of: dict[str, str | int] = {"instrument": "nmcam", "detector": 1}
+    at = NIGHT + timedelta(days=days)
+    return NewFile(
+        name, "master_bias", Origin.MANUAL, 1, "1" * 64, of, at, at, provenance="x", store="backbone", path=name
+    )
+
+
+def test_a_plan_is_shown(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("plan", "campaign.yaml", "--limit", "1") == 0
+    assert capsys.readouterr().out == PLANNED
+
+
+def test_all_of_it_as_json(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("plan", "campaign.yaml", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["campaign"], plan["number"], plan["problems"]) == ("night1", 1, [])
+    (science,) = plan["stages"]
+    assert [job["unit"] for job in science["jobs"]] == [f"exposure={exposure},detector=1" for exposure in (7, 8, 9)]
+    assert science["jobs"][1]["inputs"]["bias"] == {
+        "rule": "nearest in set ccd: 0.5 d before, of 2 candidates",
+        "origin": "pipeline (pipeline.yaml:11)",
+        "files": [{"name": "bias_b.fits", "id": 5}],
+    }
+    assert science["jobs"][1]["outputs"][0] == {
+        "name": "nmcam_000008_01_image_c0001a01.fits",
+        "type": "image",
+        "step": "reduce",
+        "role": "image",
+        "to": "backbone",
+    }
+
+
+def test_a_flag_changes_one_choice_and_says_so(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    flag = "pipeline.stages.science.inputs.bias.lookup={strategy: list, files: [bias_a.fits]}"
+    assert run("plan", "campaign.yaml", "--json", "--set", flag) == 0
+    bias = json.loads(capsys.readouterr().out)["stages"][0]["jobs"][0]["inputs"]["bias"]
+    assert bias["files"] == [{"name": "bias_a.fits", "id": 4}]
+    assert (bias["rule"], bias["origin"]) == ("listed in set ccd: by name", "command line")
+
+
+@pytest.mark.parametrize("json_flag", [[], ["--json"]])
+def test_a_plan_with_problems_is_refused_with_all_of_them(
+    run: Run, capsys: pytest.CaptureFixture[str], json_flag: list[str]
+) -> None:
+    close = "pipeline.stages.science.inputs.bias.lookup.max_days=0.25"
+    away = "pipeline.stages.science.steps.reduce.outputs.image.to=backbon"
+    assert run("plan", "campaign.yaml", "--set", close, *json_flag) == 2
+    said = capsys.readouterr()
+    assert said.err.splitlines()[:2] == [
+        "nightmill: campaign 'night1' cannot be planned: 1 problem",
+        "  - stage 'science', input 'bias': no certified master_bias in set ccd for instrument=nmcam,detector=1 within"
+        " 0.25 d: 3 units, as exposure=7,detector=1 (the nearest, bias_b.fits, is 0.5 d before);"
+        " exposure=8,detector=1 (the nearest, bias_b.fits, is 0.5 d before);"
+        " exposure=9,detector=1 (the nearest, bias_b.fits, is 0.5 d before)",
+    ]
+    if json_flag:
+        assert json.loads(said.out)["problems"] == [line.removeprefix("  - ") for line in said.err.splitlines()[1:]]
+    assert run("plan", "campaign.yaml", "--set", away) == 2
+    assert "no store or working area named 'backbon' (did you mean 'backbone'?)" in capsys.readouterr().err
