@@ -33,6 +33,9 @@ working_areas:
   quicklook:
     url: areas/quicklook
 
+# Who may do what changes the site; without this, everyone.
+# operators: [alice, bob]
+
 # The Prefect server that 'nightmill server start' runs for this site.
 server:
   host: 127.0.0.1       # it has one shared credential and no roles: leave it on loopback, or put a TLS proxy before it

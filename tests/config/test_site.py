@@ -55,9 +55,11 @@ def test_what_is_not_said_has_defaults_and_relative_paths_are_of_the_site(site: 
     assert found.database_url == f"sqlite:///{site}/nightmill.db"
     assert found.scratch == site / "scratch"
     assert list(found.file_types) == ["notes"]
-    write(site, "nightmill.yaml", SITE + "scratch: /tmp/scratch\nspool: ../spool\n")
+    assert found.operators == ()
+    write(site, "nightmill.yaml", SITE + "scratch: /tmp/scratch\nspool: ../spool\noperators: [alice, bob]\n")
     found = load_site(site)
     assert (found.scratch, found.spool) == (Path("/tmp/scratch"), site / "../spool")
+    assert found.operators == ("alice", "bob")
 
 
 def test_a_site_is_found_by_folder_variable_or_from_below(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
