@@ -5,8 +5,8 @@ Two kinds of blocks are carried out, in the order of the page, in one folder:
 ``console``
     Lines with ``$`` in front are commands (a backslash at the end goes on with the next line). Each must end with exit
     code 0, or with the one that its comment ``# exit code 1`` names. The lines below a command must come in its output,
-    in this order; ``...`` stands for any. What differs from run to run (times, amounts, addresses, digests) is not
-    compared.
+    in this order, each as a part of a line: a terminal leaves out what the line above says already. ``...`` stands for
+    any. What differs from run to run (times, amounts, addresses, digests) is not compared.
 ``LANGUAGE file=PATH``
     The content of a file, which is written.
 """
@@ -80,8 +80,8 @@ def normal(line: str) -> str:
 def lacking(shown: tuple[str, ...], said: str) -> str | None:
     """Return the first line that is shown and did not come, in its place; None where all did."""
     lines = iter([normal(line) for line in said.splitlines()])
-    wanted = [line for line in shown if line.strip() and line.strip() != "..."]
-    return next((line for line in wanted if normal(line) not in lines), None)
+    wanted = [line for line in shown if normal(line) not in ("", "...")]
+    return next((line for line in wanted if not any(normal(line) in each for each in lines)), None)
 
 
 @dataclass
