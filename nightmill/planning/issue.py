@@ -11,7 +11,8 @@ from typing import Any, Final
 from sqlalchemy import Row, Text, cast, insert, select, update
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.catalogue import FoundFile, found_columns, found_files, replicas
+from nightmill.backbone.campaigns import job_named
+from nightmill.backbone.catalogue import FoundFile, found_columns, found_file, replicas
 from nightmill.backbone.schema import AttemptRow, FileRow, JobRow, PlannedInputRow, PlanRow
 from nightmill.errors import RequestRefused
 from nightmill.model.fate import AttemptState, JobState
@@ -88,6 +89,36 @@ def issue(
     return orders
 
 
+def issued_order(session: Session, campaign: str, stage: str, unit: str, *, number: int | None = None) -> JobOrder:
+    """Return the order of an attempt that was issued, with its inputs where they are now.
+
+    Parameters
+    ----------
+    number
+        Of the attempt; by default the last.
+
+    Raises
+    ------
+    UnknownName
+        Where there is no such campaign or job.
+    RequestRefused
+        Where the job has no such attempt.
+    """
+    job = job_named(session, campaign, stage, unit)
+    query = select(AttemptRow).where(AttemptRow.job_id == job.id, AttemptRow.number == (number or job.attempts))
+    attempt = session.scalar(query)
+    if attempt is None:
+        raise RequestRefused(
+            f"{campaign}/{stage}/{unit} has {job.attempts} attempts"
+            + (f", and none is a{number:02d}" if number else ""),
+            remedy="an order is there once the job was issued",
+        )
+    detail = JobDetail.model_validate(job.detail)
+    [(digest, common)] = _plans(session, [attempt.plan_id]).values()
+    files = _files(session, {id_ for _rule, ids in detail.inputs.values() for id_ in ids})
+    return render(common, unit, detail, files, attempt.number, plan_sha256=digest)
+
+
 def _plans(session: Session, ids: Iterable[int]) -> dict[int, tuple[str, StageCommon]]:
     query = select(PlanRow.id, PlanRow.sha256, cast(PlanRow.common, Text)).where(PlanRow.id.in_(ids))
     return {id_: (digest, _read_common(text)) for id_, digest, text in session.execute(query)}
@@ -101,15 +132,12 @@ def _read_common(text: str) -> StageCommon:
 def _files(session: Session, ids: Collection[int]) -> dict[int, FoundFile]:
     """Return files, each with a copy: one that is present, else one that was, for the job to find out and to tell."""
     wanted = sorted(ids)
-    found = [
-        file
-        for start in range(0, len(wanted), CHUNK)
-        for file in found_files(
-            session, found_columns(stored=False).where(FileRow.id.in_(wanted[start : start + CHUNK]))
-        )
-    ]
-    files = {file.id: file for file in found}
-    lost = [file for file in found if not file.store]
+    files: dict[int, FoundFile] = {}
+    for start in range(0, len(wanted), CHUNK):
+        # Not streamed: behind a cursor PostgreSQL would walk the whole catalogue in the order of its IDs.
+        for row in session.execute(found_columns(stored=False).where(FileRow.id.in_(wanted[start : start + CHUNK]))):
+            files.setdefault(row.id, found_file(row))
+    lost = [file for file in files.values() if not file.store]
     copies = replicas(session, [file.id for file in lost]) if lost else {}
     for file in lost:
         if file.id not in copies:
