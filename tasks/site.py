@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from nightmill.backbone.audit import record_act
 from nightmill.backbone.catalogue import store_ids
 from nightmill.backbone.database import Database
+from nightmill.config.file_types import load_file_types
 from nightmill.config.site import SITE_FILE, SiteConfig, load_site
 from nightmill.config.template import file_types_text, site_text
 from nightmill.errors import RequestRefused
@@ -43,6 +44,22 @@ class Site:
     def reader_file(self) -> Path:
         """Where the role that ad-hoc SQL is asked as is kept."""
         return self.config.directory / PRIVATE / "reader.json"
+
+    def operator(self, verb: str) -> str:
+        """Return the user whose process this is, where they may do what changes the site.
+
+        Raises
+        ------
+        RequestRefused
+            Where the site names its operators, and they are none of them.
+        """
+        user, operators = current_user(), self.config.operators
+        if operators and user not in operators:
+            raise RequestRefused(
+                f"'nightmill {verb}' is for the operators of site {self.config.name!r}, and {user!r} is none of them",
+                remedy="'operators' in nightmill.yaml names them",
+            )
+        return user
 
     def close(self) -> None:
         """Close the connections to the database."""
@@ -78,7 +95,7 @@ def open_site(directory: Path | None = None) -> Site:
     return Site(config, database)
 
 
-def make_site(directory: Path, *, database: str = "") -> Site:
+def make_site(directory: Path, *, database: str = "", file_types: Path | None = None) -> Site:
     """Make a site, or complete one: configuration, folders, database with the newest schema.
 
     What is there is kept, so that this can be done again: after a change of the stores, or with a new release.
@@ -89,11 +106,14 @@ def make_site(directory: Path, *, database: str = "") -> Site:
         Its folder, made where it is missing.
     database
         URL of the catalogue of a new site; by default an SQLite file in its folder.
+    file_types
+        The file types of a new site, which are copied; by default some to begin with.
 
     Raises
     ------
     RequestRefused
-        Where a database is named for a site that has its configuration already.
+        Where a database or file types are given for a site that has its configuration already, or the user is none of
+        its operators.
     ConfigError
         Where its configuration is wrong.
     DatabaseAway
@@ -101,23 +121,25 @@ def make_site(directory: Path, *, database: str = "") -> Site:
     """
     directory = directory.expanduser().resolve()
     file = directory / SITE_FILE
-    if database and file.exists():
-        raise RequestRefused(f"{file} is there already", remedy="change 'database' in it, and leave --database away")
-    directory.mkdir(parents=True, exist_ok=True)
+    if (database or file_types) and file.exists():
+        raise RequestRefused(f"{file} is there already", remedy="change it, and leave --database and --file-types away")
     if not file.exists():
+        text = file_types_text() if file_types is None else _text_of(file_types)
+        directory.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", directory.name).strip("-_") or "site"
-        _write_new(directory / FILE_TYPES_FILE, file_types_text())
+        _write_new(directory / FILE_TYPES_FILE, text)
         _write_new(file, site_text(name, **({"database": database} if database else {})))
     config = load_site(directory)
+    site = Site(config, Database(config.database_url))
+    who = site.operator("init")
     stores = [Path(unquote(urlsplit(store.url).path)) for store in config.stores.values() if _is_local(store.url)]
     for folder in (config.scratch, config.spool, *stores):
         folder.mkdir(parents=True, exist_ok=True)
     (directory / PRIVATE).mkdir(mode=0o700, exist_ok=True)
-    site = Site(config, Database(config.database_url))
     site.database.create()
     with site.database.writing() as session:
         store_ids(session, config.stores)
-        record_act(session, who=current_user(), verb="init", subject=str(directory), now=utc_now())
+        record_act(session, who=who, verb="init", subject=str(directory), now=utc_now())
     return site
 
 
@@ -131,6 +153,11 @@ def current_user() -> str:
 
 def _is_local(url: str) -> bool:
     return urlsplit(url).scheme in ("", "file")
+
+
+def _text_of(path: Path) -> str:
+    load_file_types([path])
+    return path.read_text()
 
 
 def _write_new(path: Path, text: str) -> None:

@@ -158,6 +158,27 @@ def campaign_named(session: Session, name: str) -> CampaignRow:
     return row
 
 
+def job_named(session: Session, campaign: str, stage: str, unit: str) -> JobRow:
+    """Return a job by its campaign, stage and unit.
+
+    Raises
+    ------
+    UnknownName
+        Where there is no such campaign, or no such job of it; with a guess.
+    """
+    of_campaign = JobRow.campaign_id == campaign_named(session, campaign).id
+    job = session.scalar(select(JobRow).where(of_campaign, JobRow.stage == stage, JobRow.unit == unit))
+    if job is None:
+        known = session.execute(select(JobRow.stage, JobRow.unit).where(of_campaign).limit(5000))
+        raise UnknownName(
+            f"job of campaign {campaign!r}",
+            f"{stage}/{unit}",
+            [f"{stage}/{unit}" for stage, unit in known],
+            remedy=f"see 'nightmill show {campaign}' for its jobs",
+        )
+    return job
+
+
 def exists(session: Session, name: str) -> bool:
     """Whether a campaign of the name is on record."""
     return session.scalar(select(CampaignRow.id).where(CampaignRow.name == name)) is not None

@@ -353,6 +353,12 @@ def found_file(row: Sequence[Any]) -> FoundFile:
     )
 
 
+def data_id(row: FileRow) -> dict[str, str | int]:
+    """Return the dimensions of a file that have a value."""
+    values = ((name, getattr(row, name)) for name in DIMENSIONS)
+    return {name: value for name, value in values if value is not None}
+
+
 def replicas(session: Session, file_ids: Iterable[int]) -> dict[int, list[Replica]]:
     """Return the copies of files by the files' IDs; files without one are left out."""
     query = (

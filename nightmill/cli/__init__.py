@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, Final, NoReturn
 
 import typer
@@ -45,14 +44,16 @@ class _Verbs(TyperGroup):
     """Gives a verb's command when it is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [verb for verb in VERBS if find_spec(f"{__name__}.{verb}")]
+        return list(VERBS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in self.list_commands(ctx):
+        if cmd_name not in VERBS:
             raise UnknownName("command", cmd_name, VERBS, remedy="see 'nightmill --help'")
         module = import_module(f"{__name__}.{cmd_name}")
         if hasattr(module, "app"):
-            return typer.main.get_command(module.app)
+            command = typer.main.get_command(module.app)
+            command.name = cmd_name
+            return command
         verb = typer.Typer(add_completion=False)
         verb.command(cmd_name)(getattr(module, cmd_name))
         return typer.main.get_command(verb)

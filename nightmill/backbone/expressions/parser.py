@@ -179,11 +179,11 @@ class _Parser:
                 return Field(name, metadata=False)
             case ast.Name(id=name):
                 if self.metadata_keys is not None and name not in self.metadata_keys:
-                    known = [*COLUMNS, *self.metadata_keys]
+                    known = sorted({*COLUMNS, *self.metadata_keys})
                     self.refuse(
                         f"nothing is named {name!r}{guess(name, known)}",
                         node,
-                        f"write metadata.{name} for a key of no file type, or one of {', '.join(sorted(known))}",
+                        f"write metadata.{name} for a key of no file type, or one of {', '.join(known)}",
                     )
             case ast.Attribute(value=ast.Name(id="metadata"), attr=name):
                 pass

@@ -1,0 +1,137 @@
+"""``nightmill calib``: files in the role of calibrations."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nightmill.errors import RequestRefused
+
+app = typer.Typer(
+    no_args_is_help=True, help="Make files calibrations of a set, certify them, withdraw them, list them."
+)
+
+Files = Annotated[list[str], typer.Argument(metavar="FILE...", help="Names of files.")]
+Set = Annotated[str, typer.Option("--set", metavar="SET", help="Name of the set.")]
+Why = Annotated[str, typer.Option(metavar="TEXT", help="Why, in words; kept with the act.")]
+SiteFolder = Annotated[Path | None, typer.Option("--site", metavar="DIR", help="Folder of the site.")]
+
+
+@app.command()
+def add(
+    files: Files,
+    set_name: Set,
+    valid_from: Annotated[str, typer.Option("--from", metavar="TIME", help="When they begin to be valid, UTC.")],
+    valid_until: Annotated[str, typer.Option("--until", metavar="TIME", help="When they cease to be.")],
+    why: Why,
+    certified: Annotated[bool, typer.Option("--certified", help="Fit for use at once, instead of a draft.")] = False,
+    site: SiteFolder = None,
+) -> None:
+    """Make files calibrations of a set; those that are in it already get the new range and maturity."""
+    from nightmill.backbone import calibrations
+    from nightmill.backbone.audit import record_act
+    from nightmill.model.fate import Maturity
+    from tasks.site import open_site
+
+    begin, end, now = _time("--from", valid_from), _time("--until", valid_until), datetime.now(UTC)
+    maturity = Maturity.CERTIFIED if certified else Maturity.DRAFT
+    with open_site(site) as opened:
+        who = opened.operator("calib add")
+        with opened.database.writing() as session:
+            calibrations.add(
+                session,
+                files,
+                set_name,
+                valid_from=begin,
+                valid_until=end,
+                maturity=maturity,
+                who=who,
+                why=_given(why),
+                now=now,
+            )
+            record_act(session, who=who, verb="calib add", subject=set_name, why=why, detail={"files": files}, now=now)
+    typer.echo(f"{len(files)} in set {set_name}, {maturity}")
+
+
+@app.command()
+def certify(files: Files, set_name: Set, why: Why, site: SiteFolder = None) -> None:
+    """Say that calibrations of a set can be trusted: from now on they are looked up."""
+    _change("certify", files, set_name, why, site)
+
+
+@app.command()
+def withdraw(files: Files, set_name: Set, why: Why, site: SiteFolder = None) -> None:
+    """Take calibrations out of use; what was made with them keeps them in its provenance."""
+    _change("withdraw", files, set_name, why, site)
+
+
+@app.command("list")
+def list_(
+    set_name: Annotated[str, typer.Option("--set", metavar="SET", help="Only of this set.")] = "",
+    type_: Annotated[str, typer.Option("--type", metavar="TYPE", help="Only of this file type.")] = "",
+    site: SiteFolder = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
+) -> None:
+    """List calibrations with the role that each holds now, withdrawn ones too."""
+    from nightmill.backbone.calibrations import current
+    from nightmill.cli._output import print_json, print_table
+    from tasks.site import open_site
+
+    with open_site(site) as opened, opened.database.reading() as session:
+        roles = current(session, [set_name] if set_name else [], type_)
+    columns = ("set", "file", "type", "data_id", "valid_from", "valid_until", "maturity", "at", "who", "why")
+    rows = [
+        (
+            role.set_name,
+            role.file.name,
+            role.file.type,
+            role.file.data_id,
+            role.valid_from,
+            role.valid_until,
+            role.maturity,
+            role.at,
+            role.who,
+            role.why,
+        )
+        for role in roles
+    ]
+    if as_json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        print_table(columns, rows)
+
+
+def _change(verb: str, files: list[str], set_name: str, why: str, site: Path | None) -> None:
+    from nightmill.backbone import calibrations
+    from nightmill.backbone.audit import record_act
+    from tasks.site import open_site
+
+    change = calibrations.certify if verb == "certify" else calibrations.withdraw
+    now = datetime.now(UTC)
+    with open_site(site) as opened:
+        who = opened.operator(f"calib {verb}")
+        with opened.database.writing() as session:
+            changed = change(session, files, set_name, who=who, why=_given(why), now=now)
+            detail = {"files": changed}
+            record_act(session, who=who, verb=f"calib {verb}", subject=set_name, why=why, detail=detail, now=now)
+    done = "certified" if verb == "certify" else "withdrawn"
+    typer.echo(f"{len(changed)} {done} in set {set_name}, {len(set(files)) - len(changed)} were already")
+
+
+def _given(why: str) -> str:
+    if not why.strip():
+        raise RequestRefused("--why is empty", remedy="say why, in words: it is kept with the act")
+    return why
+
+
+def _time(option: str, text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise RequestRefused(
+            f"{option} {text!r} is no time", remedy="write 2026-01-10 or 2026-01-10T03:12:45"
+        ) from None
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time

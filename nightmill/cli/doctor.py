@@ -1,0 +1,137 @@
+"""``nightmill doctor``: whether everything is as it should be."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+from urllib.parse import unquote, urlsplit
+
+import typer
+
+from nightmill.errors import ConfigError, NightmillError
+
+if TYPE_CHECKING:
+    from tasks.site import Site
+
+PACKAGES: Final = ("nightmill", "flows", "provenance", "stagers", "tasks")
+"""Top-level packages of the project: names that others may have, too."""
+PINNED: Final = {"prefect": ((3, 8, 8), (3, 9)), "fastapi": ((0,), (0, 151))}
+"""Versions from, and below: the Prefect server does not start with others."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, whether it is well, and what was seen."""
+
+    what: str
+    well: bool
+    seen: str
+
+
+def doctor(
+    site: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the site.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+) -> None:
+    """Look whether the installation and the site are in order. Exit code 1 where something is not."""
+    from nightmill.cli._output import print_json
+
+    findings = [*_packages(), *_versions(), *_site(site)]
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            typer.secho("well  " if finding.well else "WRONG ", fg="green" if finding.well else "red", nl=False)
+            typer.echo(f"{finding.what}: {finding.seen}")
+    if not all(finding.well for finding in findings):
+        raise typer.Exit(1)
+
+
+def _packages() -> Iterator[Finding]:
+    roots = {}
+    for name in PACKAGES:
+        spec = find_spec(name)
+        roots[name] = Path(spec.origin).parent.parent if spec and spec.origin else None
+    for name, root in roots.items():
+        well = root is not None and root == roots["nightmill"]
+        yield Finding(f"package {name}", well, str(root) if root else "is not there")
+
+
+def _versions() -> Iterator[Finding]:
+    for name, (least, below) in PINNED.items():
+        found = version(name)
+        numbers = tuple(int(part) for part in found.split(".")[:3] if part.isdigit())
+        wanted = f"from {'.'.join(map(str, least))}, below {'.'.join(map(str, below))}"
+        yield Finding(name, least <= numbers < below, f"{found} (wanted: {wanted})")
+
+
+def _site(directory: Path | None) -> Iterator[Finding]:
+    from nightmill.backbone.database import Database, safe_url
+    from nightmill.config.site import find_site, load_site
+    from tasks.site import Site
+
+    try:
+        folder = find_site(directory)
+    except ConfigError as error:
+        yield Finding("site", directory is None, f"none to look at: {error}")
+        return
+    try:
+        config = load_site(folder)
+    except ConfigError as error:
+        yield Finding("configuration", False, str(error))
+        return
+    yield Finding("configuration", True, f"{folder}, {len(config.file_types)} file types")
+    with Site(config, Database(config.database_url)) as opened:
+        try:
+            opened.database.check_revision()
+            yield Finding("database", True, safe_url(config.database_url))
+        except NightmillError as error:
+            yield Finding("database", False, str(error))
+        else:
+            yield _reader(opened)
+    yield from _folders(opened)
+    yield _spool(config.spool)
+    yield _server(folder)
+
+
+def _reader(site: Site) -> Finding:
+    from nightmill.backbone.adhoc import run_sql
+
+    try:
+        run_sql(site.database, "SELECT 1", reader_file=site.reader_file)
+        return Finding("ad-hoc SQL", True, "can be asked")
+    except NightmillError as error:
+        return Finding("ad-hoc SQL", False, str(error))
+
+
+def _folders(site: Site) -> Iterator[Finding]:
+    folders = {"scratch": site.config.scratch, "spool": site.config.spool}
+    for name, store in site.config.stores.items():
+        parts = urlsplit(store.url)
+        if parts.scheme in ("", "file"):
+            folders[f"store {name}"] = Path(unquote(parts.path))
+    for name, folder in folders.items():
+        try:
+            with tempfile.TemporaryFile(dir=folder, prefix=".doctor."):
+                yield Finding(name, True, f"{folder} can be written")
+        except OSError as error:
+            yield Finding(name, False, f"{folder} cannot be written: {error.strerror}")
+
+
+def _spool(folder: Path) -> Finding:
+    from nightmill.execution.journal import journals
+
+    waiting = len(list(journals(folder)))
+    return Finding("journals", True, f"{waiting} in the spool" if waiting else "all recorded")
+
+
+def _server(folder: Path) -> Finding:
+    from flows.service import status
+
+    found = status(folder)
+    seen = found.server.ui_url if found.healthy else "does not run; 'nightmill server start' starts it"
+    return Finding("Prefect server", True, seen)

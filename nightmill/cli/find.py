@@ -1,0 +1,116 @@
+"""``nightmill find``: files by what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nightmill.model.fate import Origin
+
+if TYPE_CHECKING:
+    from tasks.site import Site
+
+
+def find(
+    type_: Annotated[
+        list[str] | None, typer.Option("--type", metavar="TYPE", help="Of this file type; may be given again.")
+    ] = None,
+    where: Annotated[
+        str, typer.Option(metavar="EXPR", help='An expression, as \'night == 20260110 and band in ["g", "r"]\'.')
+    ] = "",
+    origin: Annotated[list[Origin] | None, typer.Option(help="Of this origin; may be given again.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="With files that no plan would take: logs, and those of superseded attempts.")
+    ] = False,
+    refused: Annotated[
+        bool, typer.Option("--refused", help="Files that were not taken in instead, the last first, with the reasons.")
+    ] = False,
+    site: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the site.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
+) -> None:
+    """List files by type, dimensions and metadata, in the order of their registration."""
+    from tasks.site import open_site
+
+    with open_site(site) as opened:
+        if refused:
+            _find_refused(opened, type_ or [], where, origin or [], limit, as_json)
+        else:
+            _find_files(opened, type_ or [], where, origin or [], limit, everything, as_json)
+
+
+def _find_files(
+    site: Site,
+    types: Sequence[str],
+    where: str,
+    origins: Sequence[Origin],
+    limit: int | None,
+    everything: bool,
+    as_json: bool,
+) -> None:
+    from nightmill.backbone import catalogue
+    from nightmill.backbone.expressions import parse
+    from nightmill.cli._files import as_plain
+    from nightmill.cli._output import print_json, print_table
+    from nightmill.errors import UnknownName
+
+    known = site.config.file_types
+    for name in types:
+        if name not in known and name != "log":
+            raise UnknownName("file type", name, sorted(known))
+    keys = {key for name, each in known.items() if not types or name in types for key in each.metadata}
+    expression = parse(where, metadata_keys=keys) if where else None
+    with site.database.reading() as session:
+        rows = list(
+            catalogue.find(
+                session,
+                types=types,
+                where=expression,
+                origins=origins,
+                limit=limit,
+                all=everything,
+            )
+        )
+        copies = catalogue.replicas(session, [row.id for row in rows])
+    if as_json:
+        print_json([as_plain(row, copies.get(row.id, [])) for row in rows])
+        return
+    print_table(
+        ("name", "type", "origin", "data ID", "begins at", "bytes", "store"),
+        (
+            (
+                row.name,
+                row.type,
+                row.origin,
+                catalogue.data_id(row),
+                row.begins_at,
+                row.size_bytes,
+                ", ".join(copy.store for copy in copies.get(row.id, [])),
+            )
+            for row in rows
+        ),
+    )
+
+
+def _find_refused(
+    site: Site, types: Sequence[str], where: str, origins: Sequence[Origin], limit: int | None, as_json: bool
+) -> None:
+    from nightmill.backbone.refusals import refusals
+    from nightmill.cli._output import print_json, print_table
+    from nightmill.errors import RequestRefused
+
+    if where:
+        raise RequestRefused("--where is for files that were taken in", remedy="leave it away with --refused")
+    with site.database.reading() as session:
+        rows = refusals(session, types=types, origins=origins, limit=limit)
+    if as_json:
+        names = ("path", "type", "origin", "reason", "message", "at", "who", "size_bytes", "sha256")
+        print_json([{name: getattr(row, name) for name in names} for row in rows])
+        return
+    print_table(
+        ("path", "type", "origin", "reason", "message", "at", "who"),
+        ((row.path, row.type, row.origin, row.reason, row.message, row.at, row.who) for row in rows),
+    )

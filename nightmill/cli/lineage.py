@@ -1,0 +1,88 @@
+"""``nightmill lineage``: what a file was made of, and what was made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from provenance.lineage import FileNode, Lineage
+
+
+def lineage(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Name of a file.")],
+    up: Annotated[
+        bool, typer.Option("--up", help="What it was made of, all the way to raw files; the default.")
+    ] = False,
+    down: Annotated[bool, typer.Option("--down", help="What was made of it, all the way.")] = False,
+    depth: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many steps away.")] = None,
+    site: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the site.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print nodes and edges as JSON.")] = False,
+) -> None:
+    """Show the provenance of a file: every step run and every file between, kept or not."""
+    from nightmill.backbone.catalogue import files_named
+    from nightmill.cli._output import print_json
+    from provenance.lineage import Direction, walk
+    from tasks.site import open_site
+
+    wanted: list[Direction] = ["up"] if up or not down else []
+    wanted += ["down"] if down else []
+    with open_site(site) as opened, opened.database.reading() as session:
+        id_ = files_named(session, [file])[file].id
+        found = [walk(session, id_, direction, depth=depth) for direction in wanted]
+    if as_json:
+        print_json([_as_plain(each) for each in found])
+        return
+    for each in found:
+        for line in tree(each):
+            typer.echo(line)
+
+
+def _as_plain(found: Lineage) -> dict[str, Any]:
+    names = {id_: node.name for id_, node in found.files.items()}
+    return {
+        "file": names[found.start],
+        "direction": found.direction,
+        "complete": found.complete,
+        "files": [asdict(node) for node in found.files.values()],
+        "executions": [asdict(node) for node in found.executions.values()],
+        "used": [{**asdict(edge), "file": names[edge.file_id]} for edge in found.used],
+        "was_generated_by": [{**asdict(edge), "file": names[edge.file_id]} for edge in found.generated],
+    }
+
+
+def tree(found: Lineage) -> Iterator[str]:
+    """Write a lineage as an indented tree; what was written before is not written again."""
+    near, far = (found.generated, found.used) if found.direction == "up" else (found.used, found.generated)
+    executions: dict[int, list[int]] = {}
+    files: dict[int, list[tuple[str, int]]] = {}
+    for edge in near:
+        executions.setdefault(edge.file_id, []).append(edge.execution_id)
+    for edge in far:
+        files.setdefault(edge.execution_id, []).append((edge.role, edge.file_id))
+    word = "made by" if found.direction == "up" else "used by"
+    told: set[int] = set()
+    open_: list[tuple[int, str, int]] = [(0, "", found.start)]  # at odd depths executions, at even ones files
+    while open_:
+        depth, role, id_ = open_.pop()
+        indent = "  " * depth
+        if depth % 2:
+            execution = found.executions[id_]
+            note = "" if execution.result else f" ({execution.state}, not the result of its job)"
+            yield f"{indent}{word} {execution}{note}"
+            open_ += [(depth + 1, *each) for each in reversed(files.get(id_, []))]
+            continue
+        again = id_ in told and id_ in executions
+        label = f"{role}: " if role else ""
+        yield indent + label + _line(found.files[id_]) + (", see above" if again else "")
+        told.add(id_)
+        open_ += [(depth + 1, "", each) for each in reversed(executions.get(id_, []))] if not again else []
+
+
+def _line(node: FileNode) -> str:
+    kept = "" if node.kept else ", not kept"
+    return f"{node.name} ({node.type}, {node.origin}{kept})"

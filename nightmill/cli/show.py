@@ -1,0 +1,192 @@
+"""``nightmill show``: all that is on record of one file, job or campaign."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nightmill.errors import RequestRefused
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from provenance.history import Execution, JobHistory
+
+_JOB = re.compile(r"(?P<campaign>[^/]+)/(?P<stage>[^/]+)/(?P<unit>[^/]+)(/a(?P<number>\d+))?")
+
+
+def show(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A file, a campaign, a job (CAMPAIGN/STAGE/UNIT), or an attempt of it (.../a02)."
+        ),
+    ],
+    order: Annotated[
+        bool, typer.Option("--order", help="Print the order of the job's attempt instead, for 'nightmill run'.")
+    ] = False,
+    site: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the site.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Show all that is on record of one file, job or campaign."""
+    from nightmill.backbone.campaigns import exists
+    from tasks.site import open_site
+
+    job = _JOB.fullmatch(name)
+    if order and not job:
+        raise RequestRefused(f"{name!r} is no job, and only jobs have orders", remedy="write CAMPAIGN/STAGE/UNIT")
+    with open_site(site) as opened, opened.database.reading() as session:
+        if job:
+            number = int(job["number"]) if job["number"] else None
+            if order:
+                _print_order(session, job["campaign"], job["stage"], job["unit"], number)
+            else:
+                _show_job(session, job["campaign"], job["stage"], job["unit"], number, as_json)
+        elif exists(session, name):
+            _show_campaign(session, name, as_json)
+        else:
+            _show_file(session, name, as_json)
+
+
+def _print_order(session: Session, campaign: str, stage: str, unit: str, number: int | None) -> None:
+    from nightmill.planning.issue import issued_order
+
+    typer.echo(issued_order(session, campaign, stage, unit, number=number).model_dump_json(indent=2))
+
+
+def _show_file(session: Session, name: str, as_json: bool) -> None:
+    from nightmill.backbone.calibrations import history
+    from nightmill.backbone.catalogue import data_id, files_named, replicas
+    from nightmill.cli._files import as_plain
+    from nightmill.cli._output import print_facts, print_json
+    from provenance.history import maker_of
+
+    row = files_named(session, [name])[name]
+    copies = replicas(session, [row.id]).get(row.id, [])
+    if as_json:
+        print_json(as_plain(row, copies))
+        return
+    maker = maker_of(session, row.id)
+    roles = {role.set_name: role for role in history(session, row.id)}
+    print_facts(
+        [
+            ("file", row.name),
+            ("type", row.type),
+            ("origin", row.origin),
+            ("data ID", data_id(row)),
+            ("begins at", row.begins_at),
+            ("ends at", row.ends_at),
+            ("metadata", row.attributes),
+            ("bytes", row.size_bytes),
+            ("SHA-256", row.sha256),
+            ("old name", row.original_name),
+            ("provenance", row.provenance),
+            ("made by", f"{maker.attempt_name} {maker.execution.step}" if maker else None),
+            ("registered", f"{row.registered_at:%Y-%m-%d %H:%M:%S} by {row.registered_by}"),
+            *(("copy", f"{copy.store}: {copy.path} ({copy.state})") for copy in copies),
+            *(("calibration", f"in set {role.set_name}, {role.maturity}") for role in roles.values()),
+        ]
+    )
+
+
+def _show_campaign(session: Session, name: str, as_json: bool) -> None:
+    from nightmill.backbone.campaigns import campaign_named, jobs, progress
+    from nightmill.cli._output import print_facts, print_json, print_table
+
+    row = campaign_named(session, name)
+    stages = progress(session, row.id)
+    lines = list(jobs(session, row.id))
+    if as_json:
+        facts = ("name", "pipeline", "pipeline_version", "submitted_at", "submitted_by", "definition")
+        print_json(
+            {each: getattr(row, each) for each in facts}
+            | {"stages": [asdict(stage) for stage in stages], "jobs": [asdict(line) for line in lines]}
+        )
+        return
+    print_facts(
+        [
+            ("campaign", row.name),
+            ("pipeline", f"{row.pipeline} {row.pipeline_version}"),
+            ("submitted", f"{row.submitted_at:%Y-%m-%d %H:%M:%S} by {row.submitted_by}"),
+            ("selects", row.definition.get("where")),
+            ("parameters", row.definition.get("parameters")),
+            *(
+                (f"stage {each.stage}", {state.value: n for state, n in each.counts.items()} or "not planned yet")
+                for each in stages
+            ),
+        ]
+    )
+    print_table(
+        ("job", "state", "attempts", "step", "fate"),
+        ((line.name, line.state, line.attempts, line.step, line.fate) for line in lines),
+    )
+
+
+def _show_job(session: Session, campaign: str, stage: str, unit: str, number: int | None, as_json: bool) -> None:
+    from nightmill.cli._output import print_facts, print_json, print_table
+    from provenance.history import job_history
+
+    job = job_history(session, campaign, stage, unit, number=number)
+    if as_json:
+        print_json(asdict(job))
+        return
+    print_facts(
+        [
+            ("job", f"{campaign}/{stage}/{unit}"),
+            ("state", f"{job.state}{', its inputs are stale' if job.stale else ''}"),
+            ("data ID", job.data_id),
+        ]
+    )
+    print_table(
+        ("attempt", "state", "fate", "step", "host", "began at", "ended at", "counts"),
+        (
+            (
+                f"a{each.number:02d}",
+                each.state,
+                each.fate,
+                each.failed_step,
+                each.host,
+                each.began_at,
+                each.ended_at,
+                "yes" if each.result else "",
+            )
+            for each in job.attempts
+        ),
+    )
+    if job.shown is not None:
+        typer.secho(f"attempt a{job.shown.number:02d}", bold=True)
+        _show_attempt(job)
+
+
+def _show_attempt(job: JobHistory) -> None:
+    from nightmill.cli._output import print_table
+
+    if job.inputs:
+        print_table(
+            ("step", "role", "file", "because", "said by"),
+            ((each.step, each.role, each.name, each.rule, each.origin) for each in job.inputs),
+        )
+    if job.executions:
+        print_table(("step", "state", "exit", "wall s", "CPU s", "peak MB", "command"), map(_ran, job.executions))
+    if job.made:
+        print_table(
+            ("role", "made", "type", "where"),
+            (
+                (each.role, each.name, each.type, each.area or ("kept" if each.kept else "not kept"))
+                for each in job.made
+            ),
+        )
+    if job.shown is not None and job.shown.evidence:
+        typer.echo(job.shown.evidence)
+
+
+def _ran(run: Execution) -> tuple[Any, ...]:
+    ended = f"signal {run.signal}" if run.signal else run.exit_code
+    cpu = None if run.user_seconds is None else f"{run.user_seconds + (run.system_seconds or 0.0):.2f}"
+    wall = None if run.wall_seconds is None else f"{run.wall_seconds:.2f}"
+    peak = None if run.max_rss_bytes is None else f"{run.max_rss_bytes / 1e6:.0f}"
+    return (run.step, run.state, ended, wall, cpu, peak, " ".join(run.argv))

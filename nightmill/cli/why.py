@@ -1,0 +1,112 @@
+"""``nightmill why``: why a file is here, or is not."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nightmill.backbone.catalogue import Replica
+    from nightmill.backbone.schema import CalibrationRow, FileRow, RefusalRow
+    from provenance.history import Maker
+
+
+def why(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Name of a file, or the path that it was offered at.")],
+    site: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the site.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Tell why a file is here: who brought it or what made it, and which rule chose each file that it was made of.
+
+    Of a file that was not taken in, tell when it was refused and why.
+    """
+    from nightmill.backbone.calibrations import history
+    from nightmill.backbone.catalogue import files_named, known_files, replicas
+    from nightmill.backbone.refusals import refusals
+    from nightmill.cli._files import as_plain
+    from nightmill.cli._output import print_json
+    from provenance.history import maker_of
+    from tasks.site import open_site
+
+    with open_site(site) as opened, opened.database.reading() as session:
+        refused = refusals(session, name=file)
+        row = maker = None
+        copies: list[Replica] = []
+        roles: list[CalibrationRow] = []
+        if not refused or known_files(session, [file]):
+            row = files_named(session, [file])[file]
+            copies = replicas(session, [row.id]).get(row.id, [])
+            roles = history(session, row.id)
+            maker = maker_of(session, row.id)
+    if as_json:
+        print_json(
+            {
+                "file": as_plain(row, copies) if row else None,
+                "made_by": asdict(maker) | {"attempt_name": maker.attempt_name} if maker else None,
+                "calibration": [_role(each) for each in roles],
+                "refused": [{"path": each.path, "reason": each.reason, "at": each.at} for each in refused],
+            }
+        )
+        return
+    if row is not None:
+        _tell_origin(row, maker)
+        _tell_place(copies, roles)
+    for each in refused:
+        _tell_refusal(each)
+
+
+def _tell_origin(row: FileRow, maker: Maker | None) -> None:
+    from nightmill.cli._output import print_table, text
+
+    when = f"{text(row.registered_at)} UTC"
+    if row.origin == "raw":
+        typer.echo(
+            f"{row.name} is a raw file: {row.registered_by} ingested it at {when}. Nothing before that is known."
+        )
+    elif row.origin == "manual":
+        typer.echo(f"{row.name} was brought by {row.registered_by} at {when}, as {row.original_name}. In their words:")
+        typer.echo(f"  {row.provenance}")
+    elif maker is None:
+        typer.echo(f"{row.name} was kept of an attempt at {when}; no step made it.")
+    else:
+        ran = maker.execution
+        named = f", which called it {maker.produced_name}" if maker.produced_name else ""
+        typer.echo(f"{row.name} was made by step {ran.step} of {maker.attempt_name} on {ran.host}{named}:")
+        typer.echo(f"  {' '.join(ran.argv)}")
+        if maker.inputs:
+            typer.echo("It read, beside what steps before it had made:")
+            print_table(
+                ("role", "file", "because", "said by"),
+                [(each.role, each.name, each.rule, each.origin) for each in maker.inputs],
+            )
+
+
+def _tell_place(copies: Sequence[Replica], roles: Sequence[CalibrationRow]) -> None:
+    from nightmill.cli._output import text
+
+    for copy in copies:
+        typer.echo(f"A copy is in store {copy.store} as {copy.path} ({copy.state}).")
+    if not copies:
+        typer.echo("It is not kept: no store has a copy.")
+    for role in roles:
+        valid = f"{text(role.valid_from)} to {text(role.valid_until)}"
+        typer.echo(
+            f"Calibration in set {role.set_name}, {role.maturity}, for {valid}: {role.who}, {text(role.at)}: {role.why}"
+        )
+
+
+def _tell_refusal(row: RefusalRow) -> None:
+    from nightmill.cli._output import text
+
+    typer.echo(f"{row.path} was refused at {text(row.at)} UTC, offered by {row.who} as {row.type} ({row.origin}):")
+    typer.echo(f"  {row.reason}: {row.message}")
+
+
+def _role(row: CalibrationRow) -> dict[str, Any]:
+    names = ("set_name", "valid_from", "valid_until", "maturity", "at", "who", "why")
+    return {name: getattr(row, name) for name in names}

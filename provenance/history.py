@@ -1,0 +1,242 @@
+"""What is on record of a job: its attempts, what they were to read and why, what ran, and what they made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from nightmill.backbone.campaigns import job_named
+from nightmill.backbone.schema import (
+    AttemptRow,
+    CampaignRow,
+    DeliveryRow,
+    ExecutionRow,
+    FileRow,
+    GenerationRow,
+    JobRow,
+    PlannedInputRow,
+    ReplicaRow,
+    SoftwareRow,
+)
+from nightmill.errors import UnknownName
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at a job."""
+
+    id: int
+    number: int
+    state: str
+    fate: str | None
+    result: bool
+    failed_step: str | None
+    evidence: str | None
+    host: str | None
+    issued_at: datetime
+    began_at: datetime | None
+    ended_at: datetime | None
+    adopted: bool
+
+
+@dataclass(frozen=True)
+class ChosenInput:
+    """A file that an attempt was to read: the rule that chose it, and the configuration layer that set the rule."""
+
+    step: str
+    role: str
+    name: str
+    rule: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One run of one step."""
+
+    id: int
+    step: str
+    state: str
+    argv: Sequence[str]
+    host: str
+    began_at: datetime
+    ended_at: datetime | None
+    exit_code: int | None
+    signal: int | None
+    wall_seconds: float | None
+    user_seconds: float | None
+    system_seconds: float | None
+    max_rss_bytes: int | None
+    read_bytes: int | None
+    written_bytes: int | None
+    software: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MadeFile:
+    """A file that an attempt made: in the catalogue, with or without a copy, or delivered to a working area."""
+
+    step: str
+    role: str
+    name: str
+    type: str
+    kept: bool
+    area: str = ""
+
+
+@dataclass(frozen=True)
+class Maker:
+    """The execution that generated a file, and why it read what it read."""
+
+    role: str
+    produced_name: str | None
+    """The step's own name for the file, where the job renamed it."""
+    campaign: str
+    stage: str
+    unit: str
+    attempt: int
+    execution: Execution
+    inputs: Sequence[ChosenInput]
+
+    @property
+    def attempt_name(self) -> str:
+        """The attempt, as people and journals write it."""
+        return f"{self.campaign}/{self.stage}/{self.unit}/a{self.attempt:02d}"
+
+
+@dataclass(frozen=True)
+class JobHistory:
+    """A job, and what is on record of one of its attempts: the one asked for, else its result, else its last."""
+
+    campaign: str
+    stage: str
+    unit: str
+    state: str
+    stale: bool
+    data_id: dict[str, str | int]
+    attempts: Sequence[Attempt]
+    shown: Attempt | None
+    inputs: Sequence[ChosenInput]
+    executions: Sequence[Execution]
+    made: Sequence[MadeFile]
+
+
+def job_history(session: Session, campaign: str, stage: str, unit: str, *, number: int | None = None) -> JobHistory:
+    """Return what is on record of a job.
+
+    Parameters
+    ----------
+    number
+        Of the attempt to tell of; by default the job's result, else its last.
+
+    Raises
+    ------
+    UnknownName
+        Where there is no such campaign, job or attempt; with a guess.
+    """
+    job = job_named(session, campaign, stage, unit)
+    rows = session.scalars(select(AttemptRow).where(AttemptRow.job_id == job.id).order_by(AttemptRow.number))
+    attempts = [_attempt(row) for row in rows]
+    shown = _shown(attempts, number, f"{campaign}/{stage}/{unit}")
+    return JobHistory(
+        campaign=campaign,
+        stage=stage,
+        unit=unit,
+        state=job.state,
+        stale=job.stale,
+        data_id=job.detail.get("data_id", {}),
+        attempts=attempts,
+        shown=shown,
+        inputs=chosen_inputs(session, shown.id) if shown else (),
+        executions=_executions(session, shown.id) if shown else (),
+        made=_made(session, shown.id) if shown else (),
+    )
+
+
+def chosen_inputs(session: Session, attempt_id: int, step: str = "") -> list[ChosenInput]:
+    """Return what an attempt (or one step of it) was to read from the catalogue, with the rules that chose it."""
+    query = (
+        select(PlannedInputRow.step, PlannedInputRow.role, FileRow.name, PlannedInputRow.rule, PlannedInputRow.origin)
+        .join(FileRow, PlannedInputRow.file_id == FileRow.id)
+        .where(PlannedInputRow.attempt_id == attempt_id)
+        .order_by(PlannedInputRow.step, PlannedInputRow.role, FileRow.name)
+    )
+    if step:
+        query = query.where(PlannedInputRow.step == step)
+    return [ChosenInput(*row) for row in session.execute(query)]
+
+
+def maker_of(session: Session, file_id: int) -> Maker | None:
+    """Return how a file was generated; None where no execution did, or none is on record."""
+    row = session.execute(
+        select(
+            GenerationRow.role,
+            GenerationRow.produced_name,
+            CampaignRow.name,
+            JobRow.stage,
+            JobRow.unit,
+            AttemptRow.number,
+            ExecutionRow,
+            SoftwareRow.packages,
+        )
+        .join(ExecutionRow, GenerationRow.execution_id == ExecutionRow.id)
+        .join(AttemptRow, ExecutionRow.attempt_id == AttemptRow.id)
+        .join(JobRow, AttemptRow.job_id == JobRow.id)
+        .join(CampaignRow, JobRow.campaign_id == CampaignRow.id)
+        .outerjoin(SoftwareRow, ExecutionRow.software_id == SoftwareRow.id)
+        .where(GenerationRow.file_id == file_id)
+    ).first()
+    if row is None:
+        return None
+    role, produced_name, campaign, stage, unit, number, execution, packages = row
+    inputs = chosen_inputs(session, execution.attempt_id, execution.step)
+    return Maker(role, produced_name, campaign, stage, unit, number, _execution(execution, packages), inputs)
+
+
+def _shown(attempts: Sequence[Attempt], number: int | None, job: str) -> Attempt | None:
+    if number is not None:
+        for attempt in attempts:
+            if attempt.number == number:
+                return attempt
+        raise UnknownName(f"attempt of {job}", f"a{number:02d}", [f"a{each.number:02d}" for each in attempts])
+    return next((attempt for attempt in attempts if attempt.result), attempts[-1] if attempts else None)
+
+
+def _attempt(row: AttemptRow) -> Attempt:
+    return Attempt(**{each.name: getattr(row, each.name) for each in fields(Attempt)})
+
+
+def _execution(row: ExecutionRow, packages: dict[str, Any] | None) -> Execution:
+    own = {each.name: getattr(row, each.name) for each in fields(Execution) if each.name != "software"}
+    return Execution(**own, software=packages or {})
+
+
+def _executions(session: Session, attempt_id: int) -> list[Execution]:
+    query = (
+        select(ExecutionRow, SoftwareRow.packages)
+        .outerjoin(SoftwareRow, ExecutionRow.software_id == SoftwareRow.id)
+        .where(ExecutionRow.attempt_id == attempt_id)
+        .order_by(ExecutionRow.position)
+    )
+    return [_execution(row, packages) for row, packages in session.execute(query)]
+
+
+def _made(session: Session, attempt_id: int) -> list[MadeFile]:
+    kept = select(ReplicaRow.id).where(ReplicaRow.file_id == FileRow.id).correlate(FileRow).exists()
+    registered = session.execute(
+        select(ExecutionRow.step, GenerationRow.role, FileRow.name, FileRow.type, kept)
+        .outerjoin(GenerationRow, GenerationRow.file_id == FileRow.id)
+        .outerjoin(ExecutionRow, GenerationRow.execution_id == ExecutionRow.id)
+        .where(FileRow.attempt_id == attempt_id)
+        .order_by(FileRow.id)
+    )
+    delivered = session.scalars(
+        select(DeliveryRow).where(DeliveryRow.attempt_id == attempt_id).order_by(DeliveryRow.id)
+    )
+    files = [MadeFile(step or "", role or type_, name, type_, kept) for step, role, name, type_, kept in registered]
+    return files + [MadeFile("", "", row.path.rpartition("/")[2], "", True, row.area) for row in delivered]
