@@ -1,4 +1,4 @@
-"""Sites for the examples, and campaigns conducted in this process: every layer but Prefect."""
+"""Campaigns of the examples, conducted in this process: every layer but Prefect."""
 
 from __future__ import annotations
 
@@ -6,33 +6,15 @@ from pathlib import Path
 
 from nightmill.backbone import campaigns
 from nightmill.backbone.campaigns import JobLine
-from nightmill.backbone.database import Database
 from nightmill.config.campaign import load_campaign
-from nightmill.config.site import load_site
 from nightmill.execution.jobs import run_jobs
 from nightmill.model.fate import Origin
 from nightmill.model.journal import JobReport
 from tasks.campaigns import StageTurn, Turn, rerun, submit, take_turn
 from tasks.engines.threads import Chunk, ThreadsEngine
 from tasks.ingest import ingest
-from tasks.site import Site, open_site
+from tasks.site import Site
 from tasks.slices import SliceWork
-
-SITE = """\
-site: test
-file_types: ["{types}"]
-stores:
-  backbone: {{url: stores/backbone}}
-"""
-
-
-def make_site(directory: Path, file_types: Path) -> Site:
-    """Make a site on SQLite with the file types of an example."""
-    for folder in ("stores/backbone", "spool", "scratch"):
-        (directory / folder).mkdir(parents=True)
-    (directory / "nightmill.yaml").write_text(SITE.format(types=file_types))
-    Database(load_site(directory).database_url).create()
-    return open_site(directory)
 
 
 def take_in(site: Site, paths: list[Path], file_type: str) -> None:

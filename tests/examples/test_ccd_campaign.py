@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from astropy.table import Table
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 
 from examples.ccd.check import compare
 from examples.ccd.damage import flip_bit
@@ -14,8 +14,8 @@ from nightmill.backbone.campaigns import JobLine
 from nightmill.backbone.schema import FileRow
 from nightmill.model.fate import JobState
 from tasks.campaigns import StageTurn, Turn
-from tasks.site import Site
-from tests.examples.campaigns import job_lines, make_site, run_again, run_campaign, take_in
+from tasks.site import Site, make_site
+from tests.examples.campaigns import job_lines, run_again, run_campaign, take_in
 from tests.examples.programs import EXAMPLES, Night
 
 CCD = EXAMPLES / "ccd"
@@ -38,7 +38,7 @@ REPLICAS = """
 @pytest.fixture(scope="module")
 def site(night: Night, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Give a site with the frames of detectors 1 and 2, calibrated."""
-    with make_site(tmp_path_factory.mktemp("ccd") / "site", CCD / "file_types.yaml") as site:
+    with make_site(tmp_path_factory.mktemp("ccd") / "site", file_types=CCD / "file_types.yaml") as site:
         for kind in ("bias", "flat", "science"):
             frames = sorted(path for path in (night.folder / kind).iterdir() if path.stem[-1] in "12")
             take_in(site, frames, f"raw_{kind}")
@@ -120,6 +120,20 @@ def test_catalogues_agree_with_the_known_stars(site: Site, night: Night) -> None
     results = [result for catalog in catalogs for result in compare(catalog, truth)]
     assert [(result.exposure, result.detector) for result in results] == [(11, 1), (11, 2), (12, 1), (12, 2)]
     assert [problem for result in results for problem in result.problems()] == []
+
+
+@pytest.mark.req("B06")
+@pytest.mark.usefixtures("science")
+def test_quality_is_delivered_to_the_working_area_and_not_registered(site: Site) -> None:
+    area = site.config.directory / "areas" / "quicklook"
+    names = sorted(path.name for path in area.rglob("*.json"))
+    assert names == [
+        f"nmcam_{exposure:08d}_0{detector}_quality_c0002a0{attempt}.json"
+        for exposure, detector, attempt in ((11, 1, 1), (11, 2, 1), (12, 1, 1), (12, 2, 2))
+    ]
+    assert stored(site, "**/*_quality_*") == []
+    with site.database.reading() as session:
+        assert session.scalar(select(func.count()).where(FileRow.type == "quality")) == 0
 
 
 @pytest.mark.req("B36", "B38")

@@ -8,8 +8,8 @@ from astropy.table import Table
 
 from examples.real.collect import collect
 from nightmill.model.fate import JobState
-from tasks.site import Site
-from tests.examples.campaigns import job_lines, make_site, run_campaign, take_in
+from tasks.site import Site, make_site
+from tests.examples.campaigns import job_lines, run_campaign, take_in
 from tests.examples.programs import EXAMPLES
 
 REAL = EXAMPLES / "real"
@@ -19,7 +19,7 @@ REAL = EXAMPLES / "real"
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("real")
     saao, gmos = collect(folder / "frames")
-    with make_site(folder / "site", REAL / "file_types.yaml") as site:
+    with make_site(folder / "site", file_types=REAL / "file_types.yaml") as site:
         take_in(site, [saao], "saao_frame")
         take_in(site, [gmos], "gmos_frame")
         yield site
