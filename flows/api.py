@@ -22,6 +22,9 @@ from nightmill.errors import ServerAway
 ENDED = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 PATIENCE_SECONDS = 120.0
 """Longer than a restart of the server takes."""
+BUSY_SECONDS = 20.0
+"""How long a server may answer 503: so it does where another request holds the lock of its SQLite database."""
+POLL_SECONDS = 0.5
 _PAGE = 100
 
 
@@ -172,21 +175,26 @@ class PrefectApi:
         return bool(self._request("GET", f"/work_pools/{pool}")["status"] == "READY")
 
     def _request(self, method: str, path: str, body: object = None) -> Any:
-        deadline = time.monotonic() + self.patience_seconds
+        began = time.monotonic()
         while True:
             try:
                 response = self._http.request(method, path, json=body)
                 response.raise_for_status()
+                return response.json() if response.content else None
+            except httpx.HTTPStatusError as error:
+                busy = error.response.status_code >= 500
+                patience = max(self.patience_seconds, BUSY_SECONDS) if busy else 0.0
+                failure: httpx.HTTPError = error
+                told = f"answered {error.response.status_code}: {error.response.text[:200]}"
             except httpx.HTTPError as error:
-                temporary = not isinstance(error, httpx.HTTPStatusError) or error.response.status_code >= 500
-                if not temporary or time.monotonic() > deadline:
-                    raise ServerAway(
-                        f"the Prefect server at {self.url} did not do {method} {path}: {error}",
-                        remedy="look at it with `nightmill server status`, start it with `nightmill server start`",
-                    ) from error
-                time.sleep(1.0)
-            else:
-                return response.json()
+                patience, failure = self.patience_seconds, error
+                told = f"cannot be reached: {error}"
+            if time.monotonic() - began >= patience:
+                raise ServerAway(
+                    f"the Prefect server at {self.url} {told} ({method} {path})",
+                    remedy="look at it with `nightmill server status`, start it with `nightmill server start`",
+                ) from failure
+            time.sleep(POLL_SECONDS)
 
 
 def _scheduled(message: str) -> dict[str, Any]:

@@ -98,31 +98,39 @@ class Conductor:
             return campaigns.progress(session, self.campaign_id)
 
     def conduct(self) -> None:
-        """Carry out every stage whose turn comes, and those again that a rerun makes ready meanwhile."""
+        """Carry out every stage whose turn comes, and those again that a rerun makes ready meanwhile.
+
+        Where this flow run is cancelled, its slices are.
+        """
         self._reconcile()
-        while True:
-            self.problems.clear()
-            lost = self._conduct_stages()
-            if lost or not any(JobState.READY in stage.counts for stage in self.stages()):
-                return
+        try:
+            while True:
+                self.problems.clear()
+                lost = self._conduct_stages()
+                if lost or not any(JobState.READY in stage.counts for stage in self.stages()):
+                    return
+        except BaseException:
+            own = self.api.read(self.flow_run_id)
+            if own is not None and own.state.type == "CANCELLING":
+                self._cancel_slices()
+            raise
 
     def _conduct_stages(self) -> bool:
         """Carry out the stages; return whether a slice run ended without telling how its jobs ended."""
         todo = [stage.stage for stage in self.stages()]
         lost = False
         while todo or self._running:
-            waits = []
+            reasons = []
             for stage in list(todo):
                 turn = self._take_turn(stage)
-                if turn.turn is Turn.WAITING:
-                    waits.append(turn.reason)
-                    continue
-                todo.remove(stage)
-                self.problems += [turn.reason] if turn.reason else []
                 if turn.turn is Turn.READY:
+                    todo.remove(stage)
+                    self.problems += [turn.reason] if turn.reason else []
                     self._start_slices(stage)
+                else:  # blocked ones too: a slice that runs may yet do what they need
+                    reasons.append(turn.reason)
             if not self._running:
-                self.problems += waits
+                self.problems += reasons
                 return lost
             lost |= self._wait_for_some()
         return lost
@@ -171,6 +179,13 @@ class Conductor:
                 self._reconcile()
                 reconcile_at = time.monotonic() + RECONCILE_SECONDS
             time.sleep(POLL_SECONDS)
+
+    def _cancel_slices(self) -> None:
+        for run in self.api.read_many(sorted(self._running)):
+            if not run.state.ended:
+                waits = run.state.type == "SCHEDULED"
+                message = "with its campaign"
+                self.api.set_state(run.id, {"type": "CANCELLED" if waits else "CANCELLING", "message": message})
 
     def _reconcile(self) -> None:
         drain(self.site)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import takewhile
+from math import ceil
 from pathlib import Path
 from uuid import UUID
 
@@ -79,17 +80,18 @@ def _conduct(work: SliceWork, gate: RecordingGate) -> None:
         stopped.set()
         end_steps()
 
+    issued = _Issued(work, recording)
     engine = ThreadsEngine(
         carry_out=lambda orders: carry_out(orders, run, gate.enter),
         threads=work.threads,
-        chunk_size=lambda: work.jobs_per_task,
+        chunk_size=lambda: issued.chunk_size,
         interrupt=interrupt,
     )
     before = work.jobs()
     with artifacts.SliceProgress(before.done, before.total) as progress:
         while True:
             reports = 0
-            for report in engine.run(_issued(work, recording)):
+            for report in engine.run(issued):
                 reports += 1
                 progress.ended(report)
             if not reports:
@@ -98,14 +100,22 @@ def _conduct(work: SliceWork, gate: RecordingGate) -> None:
                 time.sleep(OTHERS_POLL_SECONDS)
 
 
-def _issued(work: SliceWork, recording: threading.Lock) -> Iterator[JobOrder]:
-    """Issue the jobs of a slice as they are asked for, a round of the engine at a time."""
-    while True:
-        with recording:
-            orders = work.issue(work.threads * work.jobs_per_task)
-        if not orders:
-            return
-        yield from orders
+class _Issued:
+    """Issues the jobs of a slice as they are asked for, a round of the engine at a time."""
+
+    def __init__(self, work: SliceWork, recording: threading.Lock) -> None:
+        self._work, self._recording = work, recording
+        self.chunk_size = work.jobs_per_task
+
+    def __iter__(self) -> Iterator[JobOrder]:
+        while True:
+            with self._recording:
+                most = self._work.jobs_per_task
+                orders = self._work.issue(self._work.threads * most)
+            if not orders:
+                return
+            self.chunk_size = min(most, ceil(len(orders) / self._work.threads))  # so that no thread is left without
+            yield from orders
 
 
 def end_steps() -> None:

@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import FlowRun, State
 
 from flows import service
 from nightmill.config.site import ServerConfig
+from tests.flows.observatory import Observatory
 
 T = TypeVar("T")
 REPOSITORY = Path(__file__).parents[2]
@@ -26,9 +27,13 @@ DEPLOYMENTS = Path(__file__).with_name("prefect.yaml")
 class Conductor:
     """A site that is conducted, and what tests ask of it."""
 
-    site: Path
+    observatory: Observatory
     client: SyncPrefectClient
     submitted: list[UUID] = field(default_factory=list)
+
+    @property
+    def site(self) -> Path:
+        return self.observatory.directory
 
     def start(self) -> service.ServiceStatus:
         return service.start(self.site, ServerConfig(), deployments=DEPLOYMENTS)
@@ -65,12 +70,13 @@ def written(file: Path) -> str:
 
 @pytest.fixture(scope="session")
 def conductor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Conductor]:
-    site = tmp_path_factory.mktemp("conducted")
+    observatory = Observatory.build(tmp_path_factory.mktemp("conducted"))
+    site = observatory.directory
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
         try:
             started = service.start(site, ServerConfig(), deployments=DEPLOYMENTS)
             with SyncPrefectClient(started.server.api_url) as client:
-                yield Conductor(site, client)
+                yield Conductor(observatory, client)
         finally:
             service.stop(site)

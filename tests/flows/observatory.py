@@ -1,0 +1,122 @@
+"""A site with a few exposures, and pipelines whose steps wait, fail and succeed as the exposures ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+
+from nightmill.backbone import campaigns
+from nightmill.backbone.campaigns import JobLine
+from nightmill.backbone.catalogue import NewFile, register, store_ids
+from nightmill.backbone.database import Database
+from nightmill.config.campaign import load_campaign
+from nightmill.config.site import load_site
+from nightmill.model.fate import Origin
+from tasks.campaigns import submit
+from tasks.site import Site, open_site
+
+SITE = """
+site: observatory
+file_types: [file_types.yaml]
+stores:
+  backbone: {url: stores/backbone}
+"""
+FILE_TYPES = """
+file_types:
+  raw: {description: An exposure}
+  product: {template: "{exposure:04d}_{file_type}_c{campaign:04d}a{attempt:02d}.txt"}
+  summary: {template: "{night}_{file_type}_c{campaign:04d}a{attempt:02d}.txt"}
+"""
+PIPELINE = """
+pipeline: survey
+version: "1.0"
+stages:
+  science:
+    per: [exposure]
+    retries: 1
+    inputs:
+      raw: {type: raw}
+    steps:
+      - name: detect
+        argv: ["{python}", "STEP", "{outputs.product}", "{inputs.raw}"]
+        inputs: [raw]
+        outputs:
+          product: {type: product}
+  summary:
+    per: [night]
+    inputs:
+      products: {type: product, source: {stage: science}, min: 1, max: null}
+    steps:
+      - name: join
+        argv: ["{python}", "STEP", "{outputs.summary}", "{inputs.products}"]
+        inputs: [products]
+        outputs:
+          summary: {type: summary}
+"""
+NIGHT = datetime(2026, 1, 10, 20, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Observatory:
+    """The site; every call opens it anew, as every process does."""
+
+    directory: Path
+
+    @classmethod
+    def build(cls, directory: Path) -> Observatory:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "nightmill.yaml").write_text(SITE)
+        (directory / "file_types.yaml").write_text(FILE_TYPES)
+        (directory / "pipeline.yaml").write_text(PIPELINE.replace("STEP", str(Path(__file__).with_name("step.py"))))
+        (directory / "stores" / "backbone").mkdir(parents=True)
+        database = Database(load_site(directory).database_url)
+        database.create()
+        database.close()
+        return cls(directory)
+
+    def open(self) -> Site:
+        return open_site(self.directory)
+
+    def observe(self, night: int, texts: Sequence[str]) -> None:
+        """Register an exposure for each text, numbered from ``100 * night``."""
+        files = []
+        for number, text in enumerate(texts, start=100 * night):
+            path = self.directory / "stores" / "backbone" / f"raw{number}.txt"
+            path.write_text(text)
+            begins_at = NIGHT + timedelta(days=night, minutes=number)
+            files.append(
+                NewFile(
+                    path.name,
+                    "raw",
+                    Origin.RAW,
+                    len(text.encode()),
+                    sha256(text.encode()).hexdigest(),
+                    {"instrument": "nmcam", "night": night, "exposure": number},
+                    begins_at,
+                    begins_at + timedelta(seconds=30),
+                    store="backbone",
+                    path=path.name,
+                )
+            )
+        with self.open() as site:
+            site.database.write(lambda session: store_ids(session, site.config.stores))
+            site.database.write(lambda session: register(session, files, who="observer", now=NIGHT))
+
+    def submit(self, name: str, night: int, *settings: str) -> None:
+        """Put a campaign over one night into the backbone."""
+        file = self.directory / f"{name}.yaml"
+        file.write_text(f'campaign: {name}\npipeline: pipeline.yaml\nwhere: "night == {night}"\n')
+        with self.open() as site:
+            submit(site, load_campaign(file, settings), who="observer")
+
+    def jobs(self, name: str) -> dict[str, JobLine]:
+        """Return the jobs of a campaign by their names."""
+        with self.open() as site, site.database.reading() as session:
+            return {line.name: line for line in campaigns.jobs(session, campaigns.campaign_named(session, name).id)}
+
+    def states(self, name: str) -> dict[str, str]:
+        """Return how the jobs of a campaign stand."""
+        return {name: str(line.state) for name, line in self.jobs(name).items()}

@@ -1,0 +1,37 @@
+"""A step for the tests: joins its inputs, after doing what their lines ask for.
+
+Lines: ``seconds N`` waits; ``unless PATH`` fails while PATH does not exist; ``note PATH`` appends a line to PATH;
+``killed-once PATH`` ends by SIGKILL unless PATH exists, and makes it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+
+def main() -> int:
+    output, *inputs = [Path(argument) for argument in sys.argv[1:]]
+    text = "".join(path.read_text() for path in inputs)
+    for line in text.splitlines():
+        verb, _, argument = line.partition(" ")
+        if verb == "note":
+            with Path(argument).open("a") as notes:
+                notes.write(f"{output.name}\n")
+        elif verb == "seconds":
+            time.sleep(float(argument))
+        elif verb == "killed-once" and not Path(argument).exists():
+            Path(argument).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif verb == "unless" and not Path(argument).exists():
+            print(f"no star in the field, says {argument}", file=sys.stderr)
+            return 3
+    output.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""The rule of reconciliation, by itself."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from flows.agreement import PENDING_LIMIT, RUNNING_LIMIT, Evidence, agreed
+from flows.api import RunState
+
+NOW = datetime(2026, 1, 10, 12, tzinfo=UTC)
+BEGAN = NOW - timedelta(seconds=30)
+
+
+def _decided(state: str, evidence: Evidence, at: datetime = BEGAN) -> str | None:
+    decided = agreed(RunState(state, at=at), evidence, NOW)
+    return None if decided is None else f"{decided['type']}: {decided['message']}"
+
+
+def _work(done: int, *, owner_alive: bool | None = None, since: datetime | None = None) -> Evidence:
+    owner = "7 on host" if since else ""
+    return Evidence(jobs=4, done=done, complete=done == 4, owner=owner, owner_alive=owner_alive, since=since)
+
+
+AFTER = BEGAN + timedelta(seconds=1)
+BEFORE = BEGAN - timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("state", "evidence", "decided"),
+    [
+        ("RUNNING", _work(2, owner_alive=True, since=AFTER), None),
+        ("RUNNING", _work(2, owner_alive=None, since=AFTER), None),  # on another host
+        ("RUNNING", _work(2, owner_alive=False, since=AFTER), "CRASHED: its process (7 on host) is dead"),
+        ("RUNNING", _work(2, owner_alive=False, since=BEFORE), None),  # its new process has not begun yet
+        ("RUNNING", _work(2), None),
+        ("PENDING", _work(2, owner_alive=False, since=BEFORE), None),
+        ("CANCELLING", _work(2, owner_alive=True, since=BEFORE), None),
+        (
+            "CANCELLING",
+            _work(2, owner_alive=False, since=BEFORE),
+            "CANCELLED: on request; its process (7 on host) is gone",
+        ),
+        ("SCHEDULED", _work(4), None),
+        ("CANCELLED", _work(4), None),
+        ("COMPLETED", _work(4), None),
+        ("COMPLETED", _work(3), "FAILED: 1 of 4 jobs not done, as the backbone says"),
+        ("FAILED", _work(3), None),
+        ("FAILED", _work(4), "COMPLETED: 4 jobs done, as the backbone says"),
+        ("CRASHED", _work(4), "COMPLETED: 4 jobs done, as the backbone says"),
+        ("CRASHED", _work(0), None),
+    ],
+)
+def test_states_follow_the_backbone(state: str, evidence: Evidence, decided: str | None) -> None:
+    assert _decided(state, evidence) == decided
+
+
+@pytest.mark.parametrize(("state", "limit"), [("PENDING", PENDING_LIMIT), ("RUNNING", RUNNING_LIMIT)])
+def test_what_nobody_took_in_hand_for_long_has_crashed(state: str, limit: timedelta) -> None:
+    assert _decided(state, _work(1), at=NOW - limit) is None
+    late = _decided(state, _work(1), at=NOW - limit - timedelta(seconds=1))
+    assert late is not None
+    assert late.startswith("CRASHED")
+    assert late.endswith("and no process took it in hand")
+
+
+def test_a_campaign_whose_stages_were_not_all_planned_is_not_complete() -> None:
+    decided = _decided("COMPLETED", Evidence(jobs=4, done=4, complete=False))
+    assert decided == "FAILED: some of its stages were not carried out, as the backbone says"
