@@ -111,7 +111,7 @@ class Demo:
         where = shlex.quote(str(self.site))
         self._say(f"Done, in {seconds:.0f} s. Look around:")
         for line in (
-            f"  in the browser      {status['ui_url']}/runs    (campaigns, slices, jobs by name, the failed one)",
+            f"  in the browser      {status['server']['ui_url']}/runs    (campaigns, slices, jobs by name, the failed one)",
             f"  why is it so        nightmill why {catalogue} --site {where}",
             f"  how it stands       nightmill status science-n1 --site {where}",
             f'  ask the database    nightmill sql "SELECT * FROM job_status WHERE attempts > 1" --site {where}',

@@ -15,6 +15,8 @@ from nightmill.model.fate import JobState
 from tasks.site import Site
 
 POLL_SECONDS: Final = 0.5
+LINE_SECONDS: Final = 5.0
+"""How often a line is printed where no terminal watches."""
 AWAY_SECONDS: Final = 120.0
 """How long the server may be away before watching ends; the campaign itself goes on."""
 
@@ -22,7 +24,7 @@ AWAY_SECONDS: Final = 120.0
 def watch(site: Site, name: str, run: CampaignRun, console: Console) -> RunState:
     """Show how far each stage is until the campaign's flow run has ended, and return its last state.
 
-    On a terminal as bars; elsewhere a line for each change.
+    On a terminal as bars; elsewhere as a line a stage every few seconds, where something changed.
 
     Raises
     ------
@@ -39,7 +41,8 @@ def watch(site: Site, name: str, run: CampaignRun, console: Console) -> RunState
         disable=not console.is_terminal,
     )
     with bars:
-        lines: dict[str, str] = {}
+        lines: set[str] = set()
+        said = time.monotonic()
         tasks: dict[str, TaskID] = {}
         last_answer = time.monotonic()
         while True:
@@ -50,7 +53,8 @@ def watch(site: Site, name: str, run: CampaignRun, console: Console) -> RunState
                 if time.monotonic() - last_answer > AWAY_SECONDS:
                     raise
                 state = None
-            for stage in _stages(site, name):
+            stages = _stages(site, name)
+            for stage in stages:
                 if stage.stage not in tasks:
                     tasks[stage.stage] = bars.add_task(stage.stage, total=None, note="")
                 bars.update(
@@ -59,8 +63,10 @@ def watch(site: Site, name: str, run: CampaignRun, console: Console) -> RunState
                     completed=stage.counts.get(JobState.DONE, 0),
                     note=_note(stage),
                 )
-                if not console.is_terminal and lines.get(stage.stage) != (line := summary(stage)):
-                    lines[stage.stage] = line
+            if not console.is_terminal and time.monotonic() - said >= LINE_SECONDS:
+                said = time.monotonic()
+                for line in [line for line in map(summary, stages) if line not in lines]:
+                    lines.add(line)
                     console.print(line, highlight=False)
             if state is not None and state.ended:
                 return state
