@@ -10,30 +10,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.catalogue import NewFile, register
-from nightmill.backbone.schema import (
-    AttemptRow,
-    CalibrationRow,
-    CampaignRow,
-    DeliveryRow,
-    ExecutionRow,
-    FileRow,
-    GenerationRow,
-    InputUseRow,
-    JobRow,
-    SoftwareRow,
-)
-from nightmill.model.fate import AttemptState, JobState, Origin
-from nightmill.model.journal import JobReport, MadeFile, StepReport
-from nightmill.model.order import AttemptKey, OrderOutput
+from nightmill.backbone.catalogue import names_taken
+from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow
+from nightmill.model.fate import AttemptState, Fate, JobState
+from nightmill.model.journal import JobReport
+from nightmill.model.order import AttemptKey
+from provenance.executions import Execution, Stacks, execution_rows, write_executions, write_uses
+from provenance.products import registered, write_files
 
-Stacks = Mapping[str, Mapping[str, str]]
-_BATCH = 500
+Progress = tuple[int, int, int]
+"""How many steps began, how many ended, and the position of the attempt's state."""
+_BATCH: Final = 500
+_ORDER: Final = list(AttemptState)
 
 
 @dataclass(frozen=True)
@@ -45,8 +38,7 @@ class Known:
     state: AttemptState
     is_last: bool
     """Whether no later attempt of the job was issued."""
-    decided: bool
-    """Whether an attempt of the job is its result already."""
+    job_state: JobState
 
 
 @dataclass
@@ -61,6 +53,14 @@ class Recorded:
     unknown: list[AttemptKey] = field(default_factory=list)
     """Issued by no database that this one knows; nothing was recorded of them."""
 
+    def add(self, other: Recorded) -> None:
+        """Add what another call did."""
+        self.published += other.published
+        self.failed += other.failed
+        self.superseded += other.superseded
+        self.running += other.running
+        self.unknown += other.unknown
+
 
 def record(session: Session, reports: Sequence[JobReport], stacks: Stacks, *, who: str, now: datetime) -> Recorded:
     """Write what reports tell, as far as it is not written yet.
@@ -70,7 +70,8 @@ def record(session: Session, reports: Sequence[JobReport], stacks: Stacks, *, wh
     session
         In a writing transaction, which the caller commits.
     reports
-        Folds of journals, ended or not: a running attempt's executions are visible while it runs.
+        Folds of journals, ended or not, in any order, and any of them again: a running attempt's executions and what
+        they use are visible while it runs. Of attempts that published for one job, the first recorded is its result.
     stacks
         Software by digest, as :func:`nightmill.model.journal.stacks` gives it.
     who
@@ -89,19 +90,37 @@ def _record_batch(
 ) -> None:
     known = _known(session, [report.attempt for report in reports])
     done.unknown += [report.attempt for report in reports if report.attempt not in known]
-    news = [report for report in reports if report.attempt in known and _is_news(report, known[report.attempt])]
+    ids = {attempt: row.attempt_id for attempt, row in known.items()}
+    rows = execution_rows(session, list(ids.values()))
+    told = [report for report in _furthest(reports) if report.attempt in known]
+    news = [report for report in told if _is_news(report, known[report.attempt], rows[ids[report.attempt]])]
     if not news:
         return
-    software = _software_ids(session, {step.software for report in news for step in report.steps}, stacks)
-    executions = _executions(session, news, known, software)
-    ended = [report for report in news if report.state.ended]
+    news = _without_taken_names(session, news)
+    executions = write_executions(session, news, ids, rows, stacks)
     _update_attempts(session, news, known, done)
-    if ended:
-        _files_and_relations(session, ended, known, executions, who, now)
+    made = write_files(session, [report for report in news if report.state.ended], ids, executions, who=who, now=now)
+    write_uses(session, news, ids, executions, made, rows)
+
+
+def _furthest(reports: Iterable[JobReport]) -> list[JobReport]:
+    """Return one report an attempt: the one that tells most, in the order in which the attempts came first."""
+    furthest: dict[AttemptKey, JobReport] = {}
+    for report in reports:
+        other = furthest.setdefault(report.attempt, report)
+        if _how_far(report) > _how_far(other):
+            furthest[report.attempt] = report
+    return list(furthest.values())
+
+
+def _how_far(report: JobReport) -> tuple[bool, bool, Progress]:
+    ended = sum(step.ended_at is not None for step in report.steps)
+    progress = (len(report.steps), ended, _ORDER.index(report.state))
+    return report.state.ended, report.state is not AttemptState.LOST, progress
 
 
 def _known(session: Session, attempts: Iterable[AttemptKey]) -> dict[AttemptKey, Known]:
-    wanted = list(attempts)
+    wanted = list(dict.fromkeys(attempts))
     rows = session.execute(
         select(
             CampaignRow.name, JobRow.stage, JobRow.unit, AttemptRow.number, AttemptRow.id, JobRow.id,
@@ -120,102 +139,60 @@ def _known(session: Session, attempts: Iterable[AttemptKey]) -> dict[AttemptKey,
     )  # fmt: skip
     found = {
         AttemptKey(campaign=campaign, stage=stage, unit=unit, number=number): Known(
-            attempt_id, job_id, AttemptState(state), number == last, job_state == JobState.DONE
+            attempt_id, job_id, AttemptState(state), number == last, JobState(job_state)
         )
         for campaign, stage, unit, number, attempt_id, job_id, state, job_state, last in rows
     }
     return {key: found[key] for key in wanted if key in found}
 
 
-def _is_news(report: JobReport, known: Known) -> bool:
-    """Whether a report tells what is not recorded: an attempt given up as lost may still report its real end."""
+def _is_news(report: JobReport, known: Known, executions: Mapping[str, Execution]) -> bool:
+    """Whether a report tells more than is recorded: an attempt given up as lost may still report its real end."""
     if known.state is AttemptState.LOST:
         return report.state.ended and report.state is not AttemptState.LOST
-    return not known.state.ended
+    if known.state.ended or report.state.ended:
+        return not known.state.ended
+    recorded = (len(executions), sum(row.ended for row in executions.values()), _ORDER.index(known.state))
+    return _how_far(report)[2] > recorded
 
 
-def _software_ids(session: Session, digests: set[str], stacks: Stacks) -> dict[str, int]:
-    query = select(SoftwareRow.sha256, SoftwareRow.id).where(SoftwareRow.sha256.in_(digests))
-    found = {digest: number for digest, number in session.execute(query)}
-    for digest in sorted(digests - found.keys()):
-        row = SoftwareRow(sha256=digest, packages=dict(stacks[digest]))
-        session.add(row)
-        session.flush()
-        found[digest] = row.id
-    return found
+def _without_taken_names(session: Session, reports: Sequence[JobReport]) -> list[JobReport]:
+    """Turn a report whose files cannot be registered, as others have their names by now, into that of a failure."""
+    files = {report.attempt: registered(report) for report in reports if report.state.ended}
+    taken = names_taken(session, [file.name for made in files.values() for file in made])
+    fit: list[JobReport] = []
+    for report in reports:
+        names = [file.name for file in files.get(report.attempt, ())]
+        collided = sorted(taken.intersection(names))
+        fit.append(_collided(report, collided) if collided else report)
+        taken.update(names)
+    return fit
 
 
-def _executions(
-    session: Session, reports: Sequence[JobReport], known: Mapping[AttemptKey, Known], software: Mapping[str, int]
-) -> dict[tuple[int, str], int]:
-    """Insert or update a row a step; return their IDs by attempt ID and step."""
-    attempt_ids = [known[report.attempt].attempt_id for report in reports]
-    query = select(ExecutionRow.attempt_id, ExecutionRow.step, ExecutionRow.id)
-    ids = {
-        (attempt_id, step): number
-        for attempt_id, step, number in session.execute(query.where(ExecutionRow.attempt_id.in_(attempt_ids)))
-    }
-    new: list[dict[str, Any]] = []
-    changed: list[dict[str, Any]] = []
-    for report, attempt_id in zip(reports, attempt_ids, strict=True):
-        environments = {step.name: dict(step.environment) for step in report.order.steps}
-        for position, step in enumerate(report.steps):
-            if (attempt_id, step.name) in ids:
-                changed.append({"id": ids[attempt_id, step.name], **_outcome(report, step)})
-                continue
-            new.append(
-                {
-                    "attempt_id": attempt_id,
-                    "step": step.name,
-                    "position": position,
-                    "argv": list(step.argv),
-                    "environment": environments[step.name],
-                    "software_id": software[step.software],
-                    "host": report.host,
-                    "began_at": step.began_at,
-                    **_outcome(report, step),
-                }
-            )
-    if changed:
-        session.execute(update(ExecutionRow), changed)
-    if new:
-        inserted = session.scalars(insert(ExecutionRow).returning(ExecutionRow.id, sort_by_parameter_order=True), new)
-        ids |= {(row["attempt_id"], row["step"]): number for row, number in zip(new, inserted, strict=True)}
-    return ids
-
-
-def _outcome(report: JobReport, step: StepReport) -> dict[str, Any]:
-    cost = step.cost
-    return {
-        "state": _execution_state(report, step),
-        "ended_at": step.ended_at,
-        "exit_code": step.exit_code,
-        "signal": step.signal,
-        "wall_seconds": cost and cost.wall_seconds,
-        "user_seconds": cost and cost.user_seconds,
-        "system_seconds": cost and cost.system_seconds,
-        "max_rss_bytes": cost and cost.max_rss_bytes,
-        "read_bytes": cost and cost.read_bytes,
-        "written_bytes": cost and cost.written_bytes,
-    }
-
-
-def _execution_state(report: JobReport, step: StepReport) -> str:
-    if step.ended_at is None:
-        return "lost" if report.state.ended else "running"
-    failed = report.state is AttemptState.FAILED and report.failed_step == step.name
-    return "failed" if failed or step.exit_code != 0 else "succeeded"
+def _collided(report: JobReport, names: Sequence[str]) -> JobReport:
+    evidence = f"other files were registered by these names since it was planned: {', '.join(names)}"
+    logs = tuple(file for file in report.published if not file.step and file.name not in names)
+    return report.model_copy(
+        update={
+            "state": AttemptState.FAILED,
+            "fate": Fate.NAME_COLLISION,
+            "evidence": f"{report.evidence}\n{evidence}".strip(),
+            "published": logs,
+            "made": (),
+        }
+    )
 
 
 def _update_attempts(
     session: Session, reports: Sequence[JobReport], known: Mapping[AttemptKey, Known], done: Recorded
 ) -> None:
     attempts: list[dict[str, Any]] = []
-    jobs: list[dict[str, Any]] = []
+    jobs = {attempt.job_id: attempt.job_state for attempt in known.values()}
+    changed: dict[int, JobState] = {}
     for report in reports:
         is_known = known[report.attempt]
-        published = report.state is AttemptState.PUBLISHED
-        result = published and not is_known.decided
+        state = jobs[is_known.job_id]
+        result = report.state is AttemptState.PUBLISHED and state is not JobState.DONE
         attempts.append(
             {
                 "id": is_known.attempt_id,
@@ -230,12 +207,14 @@ def _update_attempts(
                 "result": result,
             }
         )
+        if result:
+            jobs[is_known.job_id] = changed[is_known.job_id] = JobState.DONE
+        elif report.state.ended and is_known.is_last and state is JobState.ACTIVE:
+            jobs[is_known.job_id] = changed[is_known.job_id] = JobState.FAILED
         _sort_in(report, result, done)
-        if result or (report.state.ended and is_known.is_last and not is_known.decided):
-            jobs.append({"id": is_known.job_id, "state": (JobState.DONE if result else JobState.FAILED).value})
     session.execute(update(AttemptRow), attempts)
-    if jobs:
-        session.execute(update(JobRow), jobs)
+    if changed:
+        session.execute(update(JobRow), [{"id": job_id, "state": state.value} for job_id, state in changed.items()])
 
 
 def _sort_in(report: JobReport, result: bool, done: Recorded) -> None:
@@ -245,133 +224,3 @@ def _sort_in(report: JobReport, result: bool, done: Recorded) -> None:
         done.failed.append(report.attempt)
     else:
         (done.published if result else done.superseded).append(report.attempt)
-
-
-def _files_and_relations(
-    session: Session,
-    reports: Sequence[JobReport],
-    known: Mapping[AttemptKey, Known],
-    executions: Mapping[tuple[int, str], int],
-    who: str,
-    now: datetime,
-) -> None:
-    files = [(report, file) for report in reports for file in _registered(report)]
-    ids = register(
-        session,
-        [_new_file(file) for _report, file in files],
-        who=who,
-        now=now,
-        attempt_ids=[known[report.attempt].attempt_id for report, _file in files],
-    )
-    made = {file.name: number for (_report, file), number in zip(files, ids, strict=True)}
-    names = made | _file_ids(session, {item.name for report in reports for item in report.order.inputs})
-    generations: list[dict[str, Any]] = []
-    calibrations: list[dict[str, Any]] = []
-    for report, file in files:
-        if not file.step:
-            continue
-        generations.append(
-            {
-                "file_id": made[file.name],
-                "execution_id": executions[known[report.attempt].attempt_id, file.step],
-                "role": file.role,
-                "produced_name": file.produced_name or None,
-            }
-        )
-        output = _output(report, file)
-        if output.calibration is not None:
-            calibrations.append(_calibration(output, made[file.name], report, who, now))
-    _insert(session, GenerationRow, generations)
-    _insert(session, CalibrationRow, calibrations)
-    _insert(session, InputUseRow, [use for report in reports for use in _uses(report, known, executions, names)])
-    _insert(session, DeliveryRow, [row for report in reports for row in _deliveries(report, known)])
-
-
-def _registered(report: JobReport) -> list[MadeFile]:
-    """Files of a report that become rows: what stands in a store of the backbone, and intermediates of a success."""
-    stores = report.order.stores
-    kept = [file for file in report.published if stores[file.store].catalogued]
-    if report.state is not AttemptState.PUBLISHED:
-        return kept
-    return kept + [file for file in report.made if not file.store]
-
-
-def _new_file(file: MadeFile) -> NewFile:
-    return NewFile(
-        name=file.name,
-        type=file.type,
-        origin=Origin.BATCH,
-        size_bytes=file.size_bytes,
-        sha256=file.sha256,
-        data_id=file.data_id,
-        begins_at=file.begins_at,
-        ends_at=file.ends_at,
-        metadata=file.metadata,
-        store=file.store or None,
-        path=file.path or None,
-    )
-
-
-def _file_ids(session: Session, names: set[str]) -> dict[str, int]:
-    wanted = sorted(names)
-    found: dict[str, int] = {}
-    for start in range(0, len(wanted), _BATCH):
-        query = select(FileRow.name, FileRow.id).where(FileRow.name.in_(wanted[start : start + _BATCH]))
-        found |= {name: number for name, number in session.execute(query)}
-    return found
-
-
-def _output(report: JobReport, file: MadeFile) -> OrderOutput:
-    step = next(step for step in report.order.steps if step.name == file.step)
-    return next(output for output in step.outputs if output.role == file.role)
-
-
-def _calibration(output: OrderOutput, file_id: int, report: JobReport, who: str, now: datetime) -> dict[str, Any]:
-    assert output.calibration is not None
-    return {
-        "file_id": file_id,
-        "set_name": output.calibration.set,
-        "valid_from": datetime.fromisoformat(output.valid_from),
-        "valid_until": datetime.fromisoformat(output.valid_until),
-        "maturity": output.calibration.maturity,
-        "at": now,
-        "who": who,
-        "why": f"made by {report.attempt}",
-    }
-
-
-def _uses(
-    report: JobReport,
-    known: Mapping[AttemptKey, Known],
-    executions: Mapping[tuple[int, str], int],
-    names: Mapping[str, int],
-) -> list[dict[str, Any]]:
-    attempt_id = known[report.attempt].attempt_id
-    roles = {item.name: item.role for item in report.order.inputs} | {item.name: item.role for item in report.made}
-    began = {step.name for step in report.steps}
-    return [
-        {"execution_id": executions[attempt_id, step.name], "file_id": names[name], "role": roles[name]}
-        for step in report.order.steps
-        if step.name in began
-        for name in dict.fromkeys(step.inputs)
-        if name in names
-    ]
-
-
-def _deliveries(report: JobReport, known: Mapping[AttemptKey, Known]) -> list[dict[str, Any]]:
-    return [
-        {
-            "attempt_id": known[report.attempt].attempt_id,
-            "area": file.store,
-            "path": file.path,
-            "size_bytes": file.size_bytes,
-            "sha256": file.sha256,
-        }
-        for file in report.published
-        if not report.order.stores[file.store].catalogued
-    ]
-
-
-def _insert(session: Session, table: type[Any], rows: list[dict[str, Any]]) -> None:
-    if rows:
-        session.execute(insert(table), rows)

@@ -39,13 +39,13 @@ BEGINS = datetime(2026, 1, 11, 3, 0, tzinfo=UTC)
 ENDS = datetime(2026, 1, 11, 3, 1, tzinfo=UTC)
 
 
-def fits_bytes(*, exposure: int = 12, detector: int = 3, size: int = 32, **cards: Any) -> bytes:
+def fits_bytes(*, exposure: int = 12, detector: int = 3, size: int = 32, checksum: bool = True, **cards: Any) -> bytes:
     """Make a FITS image of the type ``image``."""
     pixels = np.random.default_rng(exposure * 100 + detector).normal(1000.0, 10.0, (size, size)).astype(np.float32)
     hdu = fits.PrimaryHDU(pixels)
     hdu.header.update({"EXPNUM": exposure, "CCDNUM": detector, **cards})
     stream = BytesIO()
-    hdu.writeto(stream, checksum=True)
+    hdu.writeto(stream, checksum=checksum)
     return stream.getvalue()
 
 

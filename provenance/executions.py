@@ -1,0 +1,147 @@
+"""Rows of executions: what ran, with what software, at what cost, and which files it used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from nightmill.backbone.catalogue import known_files
+from nightmill.backbone.schema import ExecutionRow, InputUseRow, SoftwareRow
+from nightmill.model.fate import AttemptState
+from nightmill.model.journal import JobReport, StepReport
+from nightmill.model.order import AttemptKey
+
+Stacks = Mapping[str, Mapping[str, str]]
+"""Packages to versions, by the digest of the stack."""
+AttemptIds = Mapping[AttemptKey, int]
+ExecutionIds = Mapping[tuple[int, str], int]
+"""IDs of executions, by the attempt's ID and the step."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """An execution as the backbone has it."""
+
+    id: int
+    ended: bool
+
+
+def execution_rows(session: Session, attempt_ids: Sequence[int]) -> Mapping[int, Mapping[str, Execution]]:
+    """Return the executions that are recorded, by the attempt's ID and the step."""
+    query = select(ExecutionRow.attempt_id, ExecutionRow.step, ExecutionRow.id, ExecutionRow.ended_at)
+    rows: dict[int, dict[str, Execution]] = {attempt_id: {} for attempt_id in attempt_ids}
+    for attempt_id, step, number, ended_at in session.execute(query.where(ExecutionRow.attempt_id.in_(attempt_ids))):
+        rows[attempt_id][step] = Execution(number, ended_at is not None)
+    return rows
+
+
+def _software_ids(session: Session, digests: set[str], stacks: Stacks) -> dict[str, int]:
+    query = select(SoftwareRow.sha256, SoftwareRow.id).where(SoftwareRow.sha256.in_(digests))
+    found = {digest: number for digest, number in session.execute(query)}
+    new = [{"sha256": digest, "packages": dict(stacks[digest])} for digest in sorted(digests - found.keys())]
+    if not new:
+        return found
+    # Another process may record the same stack now: whoever comes second takes the row of the first.
+    upsert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    session.execute(upsert(SoftwareRow).on_conflict_do_nothing(index_elements=["sha256"]), new)
+    return {digest: number for digest, number in session.execute(query)}
+
+
+def write_executions(
+    session: Session,
+    reports: Sequence[JobReport],
+    attempts: AttemptIds,
+    rows: Mapping[int, Mapping[str, Execution]],
+    stacks: Stacks,
+) -> dict[tuple[int, str], int]:
+    """Insert or update a row a step; return the IDs of all of them."""
+    software = _software_ids(session, {step.software for report in reports for step in report.steps}, stacks)
+    ids = {(attempt_id, step): row.id for attempt_id, steps in rows.items() for step, row in steps.items()}
+    new: list[dict[str, Any]] = []
+    changed: list[dict[str, Any]] = []
+    for report in reports:
+        attempt_id = attempts[report.attempt]
+        environments = {step.name: dict(step.environment) for step in report.order.steps}
+        for position, step in enumerate(report.steps):
+            if (attempt_id, step.name) in ids:
+                changed.append({"id": ids[attempt_id, step.name], **_outcome(report, step)})
+                continue
+            new.append(
+                {
+                    "attempt_id": attempt_id,
+                    "step": step.name,
+                    "position": position,
+                    "argv": list(step.argv),
+                    "environment": environments[step.name],
+                    "software_id": software[step.software],
+                    "host": report.host,
+                    "began_at": step.began_at,
+                    **_outcome(report, step),
+                }
+            )
+    if changed:
+        session.execute(update(ExecutionRow), changed)
+    if new:
+        inserted = session.scalars(insert(ExecutionRow).returning(ExecutionRow.id, sort_by_parameter_order=True), new)
+        ids |= {(row["attempt_id"], row["step"]): number for row, number in zip(new, inserted, strict=True)}
+    return ids
+
+
+def _outcome(report: JobReport, step: StepReport) -> dict[str, Any]:
+    cost = step.cost
+    return {
+        "state": _execution_state(report, step),
+        "ended_at": step.ended_at,
+        "exit_code": step.exit_code,
+        "signal": step.signal,
+        "wall_seconds": cost and cost.wall_seconds,
+        "user_seconds": cost and cost.user_seconds,
+        "system_seconds": cost and cost.system_seconds,
+        "max_rss_bytes": cost and cost.max_rss_bytes,
+        "read_bytes": cost and cost.read_bytes,
+        "written_bytes": cost and cost.written_bytes,
+    }
+
+
+def _execution_state(report: JobReport, step: StepReport) -> str:
+    if step.ended_at is None:
+        return "lost" if report.state.ended else "running"
+    failed = report.state is AttemptState.FAILED and report.failed_step == step.name
+    return "failed" if failed or step.exit_code != 0 else "succeeded"
+
+
+def write_uses(
+    session: Session,
+    reports: Sequence[JobReport],
+    attempts: AttemptIds,
+    executions: ExecutionIds,
+    made: Mapping[str, int],
+    rows: Mapping[int, Mapping[str, Execution]],
+) -> None:
+    """Say of each step that began which files it used, as soon as the files are on record."""
+    inputs = known_files(session, {item.name for report in reports for item in report.order.inputs})
+    names = dict(made) | {name: known.id for (name, _compression), known in inputs.items()}
+    before = [row.id for report in reports for row in rows[attempts[report.attempt]].values()]
+    query = select(InputUseRow.execution_id, InputUseRow.file_id).where(InputUseRow.execution_id.in_(before))
+    there = set(session.execute(query).tuples()) if before else set()
+    uses: list[dict[str, Any]] = []
+    for report in reports:
+        attempt_id = attempts[report.attempt]
+        roles = {item.name: item.role for item in report.order.inputs} | {file.name: file.role for file in report.made}
+        began = {step.name for step in report.steps}
+        for step in report.order.steps:
+            if step.name not in began:
+                continue
+            execution_id = executions[attempt_id, step.name]
+            uses += [
+                {"execution_id": execution_id, "file_id": names[name], "role": roles[name]}
+                for name in dict.fromkeys(step.inputs)
+                if name in names and (execution_id, names[name]) not in there
+            ]
+    if uses:
+        session.execute(insert(InputUseRow), uses)
