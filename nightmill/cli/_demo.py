@@ -107,11 +107,11 @@ class Demo:
         (self.directory / MARKER).touch()
 
     def _farewell(self, catalogue: str, seconds: float) -> None:
-        status = json.loads(self._ask("server", "status", "--json"))
+        ui_url = json.loads(self._ask("server", "status", "--json"))["server"]["ui_url"]
         where = shlex.quote(str(self.site))
         self._say(f"Done, in {seconds:.0f} s. Look around:")
         for line in (
-            f"  in the browser      {status['server']['ui_url']}/runs    (campaigns, slices, jobs by name, the failed one)",
+            f"  in the browser      {ui_url}/runs    (campaigns, slices, jobs by name, the one that failed)",
             f"  why is it so        nightmill why {catalogue} --site {where}",
             f"  how it stands       nightmill status science-n1 --site {where}",
             f'  ask the database    nightmill sql "SELECT * FROM job_status WHERE attempts > 1" --site {where}',
