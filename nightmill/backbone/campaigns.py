@@ -214,7 +214,7 @@ def campaigns(session: Session, *, limit: int | None = None) -> list[CampaignRow
 
 def progress(session: Session, campaign_id: int) -> list[StageProgress]:
     """Return how the jobs of each stage stand, in the order of the pipeline; stages without a plan too."""
-    definition = session.scalar(select(CampaignRow.definition).where(CampaignRow.id == campaign_id)) or {}
+    definition = session.get_one(CampaignRow, campaign_id).definition
     revisions: dict[str, int] = {}
     for stage, count in session.execute(
         select(PlanRow.stage, func.count()).where(PlanRow.campaign_id == campaign_id).group_by(PlanRow.stage)
@@ -230,7 +230,7 @@ def progress(session: Session, campaign_id: int) -> list[StageProgress]:
         of_stage = counts.setdefault(stage, {})
         of_stage[JobState(state)] = of_stage.get(JobState(state), 0) + count
         stale[stage] = stale.get(stage, 0) + (count if is_stale else 0)
-    stages = [each["name"] for each in definition["pipeline"]["stages"]] if definition else []
+    stages = [each["name"] for each in definition["pipeline"]["stages"]]
     return [
         StageProgress(stage, position, revisions.get(stage, 0), counts.get(stage, {}), stale.get(stage, 0))
         for position, stage in enumerate(stages)

@@ -54,6 +54,8 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 Key = BigInteger().with_variant(Integer, "sqlite")
 Json = JSON().with_variant(postgresql.JSONB(), "postgresql")
+OrderedJson = JSON()
+"""Keeps the order of keys, which JSONB does not: the first input of a stage makes its units."""
 
 
 class Base(DeclarativeBase):

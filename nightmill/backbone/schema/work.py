@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from nightmill.backbone.schema.base import Base, Key, one_of
+from nightmill.backbone.schema.base import Base, Key, OrderedJson, one_of
 from nightmill.model.fate import AttemptState, Fate, JobState
 
 
@@ -20,7 +20,7 @@ class CampaignRow(Base):
     name: Mapped[str] = mapped_column(unique=True)
     pipeline: Mapped[str]
     pipeline_version: Mapped[str]
-    definition: Mapped[dict[str, Any]]
+    definition: Mapped[dict[str, Any]] = mapped_column(OrderedJson)
     """The merged campaign with the origin of each value that was set."""
     sha256: Mapped[str] = mapped_column(String(64))
     submitted_at: Mapped[datetime]
@@ -42,7 +42,7 @@ class PlanRow(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     watermark: Mapped[int] = mapped_column(BigInteger)
     """The highest file ID that the plan could see."""
-    common: Mapped[dict[str, Any]]
+    common: Mapped[dict[str, Any]] = mapped_column(OrderedJson)
     sealed_at: Mapped[datetime]
     __table_args__ = (UniqueConstraint("campaign_id", "stage", "revision"),)
 
@@ -70,7 +70,7 @@ class JobRow(Base):
     slice_id: Mapped[int] = mapped_column(ForeignKey("slice.id"))
     stage: Mapped[str]
     unit: Mapped[str]
-    detail: Mapped[dict[str, Any]]
+    detail: Mapped[dict[str, Any]] = mapped_column(OrderedJson)
     """What differs from the plan's common part: data ID, inputs, and data ID of the outputs."""
     state: Mapped[str] = mapped_column(String(16), default=JobState.PLANNED.value)
     attempts: Mapped[int] = mapped_column(default=0)

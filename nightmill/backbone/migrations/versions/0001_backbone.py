@@ -14,6 +14,7 @@ down_revision = None
 
 KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+ORDERED_JSON = sa.JSON()
 TIME = sa.DateTime(timezone=True)
 
 TABLES = (
@@ -57,7 +58,7 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("pipeline", sa.Text(), nullable=False),
         sa.Column("pipeline_version", sa.Text(), nullable=False),
-        sa.Column("definition", JSON, nullable=False),
+        sa.Column("definition", ORDERED_JSON, nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("submitted_at", TIME, nullable=False),
         sa.Column("submitted_by", sa.Text(), nullable=False),
@@ -119,7 +120,7 @@ def upgrade() -> None:
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("watermark", sa.BigInteger(), nullable=False),
-        sa.Column("common", JSON, nullable=False),
+        sa.Column("common", ORDERED_JSON, nullable=False),
         sa.Column("sealed_at", TIME, nullable=False),
         sa.ForeignKeyConstraint(["campaign_id"], ["campaign.id"], name=op.f("fk_plan_campaign_id_campaign")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_plan")),
@@ -146,7 +147,7 @@ def upgrade() -> None:
         sa.Column("slice_id", KEY, nullable=False),
         sa.Column("stage", sa.Text(), nullable=False),
         sa.Column("unit", sa.Text(), nullable=False),
-        sa.Column("detail", JSON, nullable=False),
+        sa.Column("detail", ORDERED_JSON, nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("stale", sa.Boolean(), nullable=False),
