@@ -13,7 +13,7 @@ from nightmill.backbone import leases
 from nightmill.backbone.slices import SliceJobs, find_slice, slice_jobs
 from nightmill.errors import DatabaseAway
 from nightmill.execution.job import JobContext, utc_now
-from nightmill.execution.journal import JournalWriter, read_journal
+from nightmill.execution.journal import JournalWriter
 from nightmill.execution.owner import is_alive, this_process
 from nightmill.model.campaign import Campaign
 from nightmill.model.fate import AttemptState
@@ -74,7 +74,7 @@ class SliceWork:
         self._follower.stop()
         self._journal.close()
         self._flush()
-        if not self._waiting and _has_ended(read_journal(self._journal.path).entries):
+        if not self._waiting and not self._follower.hears_of_open_attempts:
             set_aside(self._journal.path)
         self.site.database.write(lambda session: leases.release(session, self._lease, now=utc_now()))
 
@@ -147,10 +147,6 @@ class SliceWork:
             self._waiting = []
 
 
-def _has_ended(entries: Sequence[Entry]) -> bool:
-    return all(report.state.ended for report in fold(entries).values())
-
-
 class _Follower:
     """Hears the entries of a journal and keeps the rows of running executions up to date."""
 
@@ -162,6 +158,10 @@ class _Follower:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="nightmill-follower", daemon=True)
+
+    @property
+    def hears_of_open_attempts(self) -> bool:
+        return bool(self._entries)
 
     def start(self) -> None:
         self._thread.start()

@@ -11,15 +11,14 @@ import shlex
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from nightmill.errors import BadFile, JobFailed, NameCollision, StoredFileMissing, StoreError, StoreFull
+from nightmill.errors import JobFailed, StoredFileMissing, StoreError
 from nightmill.execution.evidence import last_lines
 from nightmill.execution.gate import check_outputs
 from nightmill.execution.journal import JournalWriter
@@ -57,7 +56,7 @@ def utc_now() -> datetime:
 
 @dataclass
 class Prepared:
-    """An attempt that ran and whose files wait, uploaded and not yet visible, for their names."""
+    """An attempt that ran and whose files wait in its scratch to be published."""
 
     order: JobOrder
     token: str
@@ -138,9 +137,7 @@ def prepare(order: JobOrder, context: JobContext) -> Prepared:
         except OSError as error:
             failure = _scratch_failed(error)
         files += _log_of(order, scratch)
-    prepared = Prepared(order, token(order.attempt), failure, files, scratch)
-    _upload(prepared, context)
-    return prepared
+    return Prepared(order, token(order.attempt), failure, files, scratch)
 
 
 def _run(order: JobOrder, scratch: Scratch, context: JobContext) -> list[MadeFile]:
@@ -277,71 +274,6 @@ def _log_of(order: JobOrder, scratch: Scratch) -> list[MadeFile]:
         ends_at=order.ends_at,
     )
     return [log]
-
-
-def _upload(prepared: Prepared, context: JobContext) -> None:
-    """Upload what is to be published; where that fails, the attempt fails and at least its log is tried."""
-    try:
-        for file in prepared.files:
-            _upload_one(prepared, file, context)
-    except (JobFailed, StoreError) as error:
-        discard(prepared.files, prepared.token, context)
-        prepared.failure = prepared.failure or store_failed(error)
-        prepared.files = [file for file in prepared.files if not file.step]
-        try:
-            for log in prepared.files:
-                _upload_one(prepared, log, context)
-        except (JobFailed, StoreError):
-            discard(prepared.files, prepared.token, context)
-            prepared.files = []
-
-
-def _upload_one(prepared: Prepared, file: MadeFile, context: JobContext) -> None:
-    """Upload a file, and read it again in its store: what is published is what the gate saw."""
-    assert prepared.scratch is not None
-    source = prepared.scratch.outputs / file.name if file.step else prepared.scratch.log
-    stager = context.stager(file.store)
-    try:
-        stager.upload(source, file.path, attempt=prepared.token)
-        seen = (file.size_bytes, file.sha256)
-        if stager.uploaded(file.path, attempt=prepared.token) == seen:
-            return
-        changed = fingerprint(source) != seen
-    except (OSError, BadFile) as error:
-        raise _tampered(file, str(error)) from error
-    if changed:
-        raise _tampered(file, "its bytes are others now")
-    raise StoreError(f"{file.name} did not arrive in store {file.store!r} as it was sent", remedy="check the store")
-
-
-def _tampered(file: MadeFile, why: str) -> JobFailed:
-    return JobFailed(
-        f"{file.role} ({file.type}) {file.name} was changed after it passed the gate: {why}",
-        fate=Fate.BAD_OUTPUT,
-        step=file.step,
-        remedy="no step may write to ../outputs or ../log",
-    )
-
-
-def discard(files: Iterable[MadeFile], attempt: str, context: JobContext) -> None:
-    """Remove the uploads of an attempt that were not revealed."""
-    for file in files:
-        with suppress(StoreError):
-            context.stager(file.store).discard(file.path, attempt=attempt)
-
-
-def store_failed(error: JobFailed | StoreError) -> JobFailed:
-    """Say what a store's refusal means for an attempt."""
-    match error:
-        case JobFailed():
-            return error
-        case NameCollision():
-            fate = Fate.NAME_COLLISION
-        case StoreFull():
-            fate = Fate.NO_SPACE
-        case _:
-            fate = Fate.STORE_ERROR
-    return JobFailed(error.message, fate=fate, remedy=error.remedy)
 
 
 def _scratch_failed(error: OSError) -> JobFailed:
