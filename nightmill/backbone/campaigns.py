@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from sqlalchemy import case, func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlanRow, SliceRow
@@ -129,7 +130,11 @@ def seal_campaign(session: Session, campaign: Campaign, *, who: str, now: dateti
             submitted_at=now,
             submitted_by=who,
         )
-        session.add(row)
+        try:
+            with session.begin_nested():
+                session.add(row)
+        except IntegrityError:  # another submission was faster by a moment
+            return seal_campaign(session, campaign, who=who, now=now)
     elif row.sha256 != digest:
         changed = ", ".join(_differences(_sealed_part(row.definition), _sealed_part(definition)))
         raise RequestRefused(

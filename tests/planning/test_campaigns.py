@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
-from sqlalchemy.orm import Session
 
 from nightmill.backbone import campaigns
 from nightmill.errors import RequestRefused, UnknownName
@@ -11,26 +12,19 @@ from nightmill.planning.inputs import unit_role
 from tests.planning.world import BIAS, NIGHT, SCIENCE, World, make_campaign
 
 
-def submit(world: World, campaign: Campaign) -> int:
-    def work(session: Session) -> int:
-        return campaigns.seal_campaign(session, campaign, who="me", now=NIGHT).id
-
-    return world.database.write(work)
-
-
 def test_a_campaign_is_on_record_as_it_was_submitted(world: World) -> None:
     campaign = make_campaign(BIAS, where="night == 20260110", parameters={"sigma": 3.0})
-    submit(world, campaign)
+    world.submit(campaign)
     with world.database.reading() as session:
         row = campaigns.campaign_named(session, "night1")
     assert Campaign.model_validate(row.definition) == campaign
-    assert (row.pipeline, row.pipeline_version, row.submitted_by, row.submitted_at) == ("ccd", "1.0", "me", NIGHT)
+    assert (row.pipeline, row.pipeline_version, row.submitted_by, row.submitted_at) == ("ccd", "1.0", "observer", NIGHT)
 
 
 def test_the_first_input_stays_the_first(world: World) -> None:
     inputs = {"frames": {"type": "raw_flat", "max": None}, "bias": {"type": "raw_bias", "max": None}}
     stage = {**BIAS, "inputs": inputs}
-    submit(world, make_campaign(stage))
+    world.submit(make_campaign(stage))
     with world.database.reading() as session:
         kept = Campaign.model_validate(campaigns.campaign_named(session, "night1").definition)
     assert list(kept.pipeline.stages[0].inputs) == ["frames", "bias"]
@@ -38,30 +32,36 @@ def test_the_first_input_stays_the_first(world: World) -> None:
 
 
 def test_submitting_it_again_finds_it_and_may_change_how_it_is_carried_out(world: World) -> None:
-    first = submit(world, make_campaign(BIAS))
+    first = world.submit(make_campaign(BIAS))
     again = make_campaign(BIAS, execution={"threads": 1}, description="on one core")
-    assert submit(world, again) == first
+    assert world.submit(again) == first
     with world.database.reading() as session:
         row = campaigns.campaign_named(session, "night1")
     assert Campaign.model_validate(row.definition) == again
 
 
 def test_another_campaign_cannot_take_a_name_and_hears_what_differs(world: World) -> None:
-    submit(world, make_campaign(BIAS))
+    world.submit(make_campaign(BIAS))
     step = {**BIAS["steps"][0], "wall_seconds": 60.0}
     with pytest.raises(RequestRefused) as refused:
-        submit(world, make_campaign({**BIAS, "steps": [step]}, where="night == 20260111"))
+        world.submit(make_campaign({**BIAS, "steps": [step]}, where="night == 20260111"))
     assert str(refused.value) == (
-        "campaign 'night1' was submitted on 2026-01-10 20:00 UTC by me with another definition; it differs in"
+        "campaign 'night1' was submitted on 2026-01-10 20:00 UTC by observer with another definition; it differs in"
         " pipeline.stages.bias.steps.combine.wall_seconds, where; give the new one a name of its own, so that both stay"
         " on record"
     )
 
 
+def test_two_submissions_at_a_time_are_one_campaign(world: World) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        numbers = list(pool.map(lambda _: world.submit(make_campaign(BIAS)), range(4)))
+    assert len(set(numbers)) == 1
+
+
 def test_numbers_are_those_of_the_names(world: World) -> None:
     with world.database.reading() as session:
         assert campaigns.number_of(session, "night1") == 1
-    number = submit(world, make_campaign(BIAS))
+    number = world.submit(make_campaign(BIAS))
     with world.database.reading() as session:
         assert campaigns.number_of(session, "night1") == number
         assert campaigns.number_of(session, "night2") == number + 1
@@ -73,7 +73,7 @@ def test_numbers_are_those_of_the_names(world: World) -> None:
 def test_progress_and_listings(world: World) -> None:
     world.add_raw("raw_bias", [1, 2], [1, 2, 3])
     campaign = make_campaign(BIAS, SCIENCE, execution={"jobs_per_slice": 2})
-    number = submit(world, campaign)
+    number = world.submit(campaign)
     world.seal(campaign, "bias")
     done, failed = world.issue("bias")
     world.end(done)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -70,6 +71,16 @@ def test_a_job_is_never_issued_twice_at_a_time(world: World) -> None:
     (second,) = world.issue("science", limit=5)
     assert first.attempt.unit != second.attempt.unit
     assert world.issue("science") == []
+
+
+def test_two_that_issue_at_a_time_never_get_the_same_job(world: World) -> None:
+    world.add_raw("raw_science", range(60), [1])
+    world.add_calibration("bias1.fits", detector=1)
+    world.seal(make_campaign(SCIENCE), "science")
+    with ThreadPoolExecutor(4) as pool:
+        issued = list(pool.map(lambda _: world.issue("science", limit=5), range(12)))
+    units = [order.attempt.unit for orders in issued for order in orders]
+    assert len(units) == len(set(units)) == 60
 
 
 @pytest.mark.req("B18")

@@ -5,11 +5,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
 
 from nightmill.backbone.catalogue import NewFile
+from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlannedInputRow
 from nightmill.errors import PlanRefused
 from nightmill.model.fate import Maturity, Origin
+from nightmill.planning.outputs import claims
 from nightmill.planning.plan import CampaignPlan, PlannedJob, StagePlan
 from tests.planning.world import BIAS, NIGHT, SCIENCE, World, file_types, make_campaign
 
@@ -96,15 +98,30 @@ def test_another_set_of_calibrations_changes_nothing_but_the_calibrations(world:
     world.add_raw("raw_science", [7, 8], [1])
     world.add_calibration("a.fits", detector=1, set_name="set-a")
     world.add_calibration("b.fits", detector=1, set_name="set-b")
-    plans = {}
+    orders = {}
     for name in ("set-a", "set-b"):
-        campaign = make_campaign(use_set(name), name=f"with-{name}")
-        world.seal(campaign, "science")
-        plans[name] = world.plan(campaign).stages[0]
-    inputs = {name: [chosen(plan, job) for job in plan.jobs] for name, plan in plans.items()}
+        world.seal(make_campaign(use_set(name), name=f"with-{name}"), "science")
+        orders[name] = world.issue("science", campaign=f"with-{name}")
+    inputs = {
+        name: [{file.role: file.name for file in order.inputs} for order in each] for name, each in orders.items()
+    }
     assert [each["raw"] for each in inputs["set-a"]] == [each["raw"] for each in inputs["set-b"]]
-    assert {each["bias"][0][0] for each in inputs["set-a"]} == {"a.fits"}
-    assert {each["bias"][0][0] for each in inputs["set-b"]} == {"b.fits"}
+    assert {each["bias"] for each in inputs["set-a"]} == {"a.fits"}
+    assert {each["bias"] for each in inputs["set-b"]} == {"b.fits"}
+    with world.database.reading() as session:
+        recorded = session.execute(
+            select(CampaignRow.name, FileRow.name, PlannedInputRow.rule)
+            .join(JobRow, JobRow.campaign_id == CampaignRow.id)
+            .join(AttemptRow, AttemptRow.job_id == JobRow.id)
+            .join(PlannedInputRow, PlannedInputRow.attempt_id == AttemptRow.id)
+            .join(FileRow, FileRow.id == PlannedInputRow.file_id)
+            .where(PlannedInputRow.role == "bias", JobRow.unit == "exposure=7,detector=1")
+            .order_by(CampaignRow.name)
+        ).all()
+    assert [tuple(row) for row in recorded] == [
+        ("with-set-a", "a.fits", "nearest in set set-a: 0.1 h before, the only candidate"),
+        ("with-set-b", "b.fits", "nearest in set set-b: 0.1 h before, the only candidate"),
+    ]
 
 
 def test_sets_are_searched_in_their_order(world: World) -> None:
@@ -352,8 +369,14 @@ def test_a_calibration_needs_times_for_its_validity(world: World) -> None:
 
 
 @pytest.mark.req("B12")
-def test_a_template_that_cannot_tell_units_apart_is_refused(world: World) -> None:
+def test_templates_make_the_names_and_one_that_cannot_tell_units_apart_is_refused(world: World) -> None:
     full(world)
+    (stage,) = world.plan(make_campaign(SCIENCE), number=12).stages
+    assert [claim.name for claim in claims(stage.common, stage.jobs[1].data_id)] == [
+        "nmcam_000007_02_image_c0012a01.fits",
+        "nmcam_000007_02_cat_c0012a01.fits",
+        "ccd_science_7-2_c0012a01.log",
+    ]
     world.types = file_types(catalog="{instrument}_{exposure:06d}_cat_c{campaign:04d}a{attempt:02d}.fits")
     assert problems_of(world, SCIENCE) == [
         "stage 'science': the template of file type 'catalog',"

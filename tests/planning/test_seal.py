@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,17 @@ def test_what_is_sealed_already_is_no_collision_and_new_problems_do_not_stop_it(
         "stage 'bias', input 'frames': at least 2 raw_bias needed, 1 found (raw or manual): unit"
         " instrument=nmcam,detector=3",
     )
+
+
+def test_two_that_seal_the_same_stage_at_a_time_seal_it_once(world: World) -> None:
+    world.add_raw("raw_bias", [1, 2], range(1, 20))
+    campaign = make_campaign(BIAS)
+    number = world.submit(campaign)
+    plan = world.plan_stage(campaign, "bias", number)
+    with ThreadPoolExecutor(4) as pool:
+        sealed = list(pool.map(lambda _: world.seal_plan(campaign, plan), range(4)))
+    assert sorted(each.jobs for each in sealed) == [0, 0, 0, 19]
+    assert len(rows(world, "bias")) == 19
 
 
 # ------------------------------------------------------------------------------------ any plan that can be

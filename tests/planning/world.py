@@ -227,8 +227,11 @@ class World:
 
     def seal(self, campaign: Campaign, stage: str) -> Sealed:
         """Submit a campaign, plan a stage of it and seal the plan."""
-        number = self.database.write(lambda session: seal_campaign(session, campaign, who=WHO, now=NIGHT).id)
-        return self.seal_plan(campaign, self.plan_stage(campaign, stage, number))
+        return self.seal_plan(campaign, self.plan_stage(campaign, stage, self.submit(campaign)))
+
+    def submit(self, campaign: Campaign) -> int:
+        """Put a campaign on record and return its number."""
+        return self.database.write(lambda session: seal_campaign(session, campaign, who=WHO, now=NIGHT).id)
 
     def seal_plan(self, campaign: Campaign, plan: StagePlan) -> Sealed:
         """Seal the plan of a stage of a campaign that was submitted."""
