@@ -12,7 +12,7 @@ def demo(
     directory: Annotated[Path, typer.Argument(help="Folder for it; a demo that is there is replaced.")] = Path(
         "nightmill-demo"
     ),
-    exposures: Annotated[int, typer.Option(min=2, max=50, help="Science exposures of the simulated night.")] = 12,
+    exposures: Annotated[int, typer.Option(min=4, max=50, help="Science exposures of the simulated night.")] = 12,
 ) -> None:
     """Simulate a night of a small camera and process it: site, server, ingest, two campaigns, a failure, a rerun.
 
