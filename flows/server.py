@@ -25,6 +25,7 @@ from nightmill.model.journal import Owner
 
 HEALTH_TIMEOUT_SECONDS = 5.0
 STOP_GRACE_SECONDS = 20.0
+PORT_PATIENCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,16 @@ def start(folder: Path, config: ServerConfig, *, timeout_seconds: float = 180.0)
     """
     server = daemon(folder)
     with server.locked():
-        if server.state() is not DaemonState.RUNNING:
+        found = server.state() is DaemonState.RUNNING
+        if not found:
             _spawn(server, config)
-        _wait_until_healthy(server, timeout_seconds)
+        try:
+            _wait_until_healthy(server, timeout_seconds)
+        except ServerAway:
+            if not found or server.state() is DaemonState.RUNNING:
+                raise
+            _spawn(server, config)  # the one that was found was about to end
+            _wait_until_healthy(server, timeout_seconds)
     return status(folder)
 
 
@@ -197,11 +205,16 @@ def _choose_port(config: ServerConfig, previous: int) -> int:
 
 
 def _is_free(host: str, port: int) -> bool:
-    try:
-        socket.create_server((host, port), family=_family(host)).close()
-    except OSError:
-        return False
-    return True
+    """Whether a port is free, or becomes so soon: a server that was killed may hold it for a moment longer."""
+    deadline = time.monotonic() + PORT_PATIENCE_SECONDS
+    while True:
+        try:
+            socket.create_server((host, port), family=_family(host)).close()
+            return True
+        except OSError:
+            if time.monotonic() > deadline:
+                return False
+        time.sleep(0.1)
 
 
 def _family(host: str) -> socket.AddressFamily:

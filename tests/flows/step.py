@@ -1,4 +1,4 @@
-"""A step for the tests: joins its inputs, after doing what their lines ask for.
+"""A step for the tests: joins its inputs, after doing what the lines of raw ones ask for.
 
 Lines: ``seconds N`` waits; ``unless PATH`` fails while PATH does not exist; ``note PATH`` appends a line to PATH;
 ``killed-once PATH`` ends by SIGKILL unless PATH exists, and makes it.
@@ -16,7 +16,7 @@ from pathlib import Path
 def main() -> int:
     output, *inputs = [Path(argument) for argument in sys.argv[1:]]
     text = "".join(path.read_text() for path in inputs)
-    for line in text.splitlines():
+    for line in text.splitlines() if inputs[0].name.startswith("raw") else ():
         verb, _, argument = line.partition(" ")
         if verb == "note":
             with Path(argument).open("a") as notes:
