@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final
 
 from nightmill.errors import JobFailed, StoreError
@@ -43,6 +44,8 @@ def publish(group: Sequence[Prepared], context: JobContext) -> None:
     for prepared in group:
         _reveal(prepared, context)
     settle([file for prepared in group for file in prepared.files], context.stagers)
+    if not context.keep_scratch:  # before the end is told: whoever recovers looks only for what has no end
+        _side_by_side(_clean_up, group)
     for prepared in group:
         failure = prepared.failure
         context.tell(
@@ -56,8 +59,6 @@ def publish(group: Sequence[Prepared], context: JobContext) -> None:
                 published=tuple(file.name for file in prepared.files),
             )
         )
-    if not context.keep_scratch:
-        _side_by_side(_clean_up, group)
 
 
 def _side_by_side(work: Callable[[Prepared], None], group: Sequence[Prepared]) -> None:
@@ -70,7 +71,8 @@ def _side_by_side(work: Callable[[Prepared], None], group: Sequence[Prepared]) -
 
 def _clean_up(prepared: Prepared) -> None:
     if prepared.scratch is not None:
-        prepared.scratch.remove()
+        with suppress(OSError):  # what cannot be removed is no failure of the attempt
+            prepared.scratch.remove()
 
 
 def settle(files: Iterable[MadeFile], stagers: Mapping[str, Stager]) -> None:
