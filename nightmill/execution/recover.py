@@ -41,11 +41,11 @@ def finish_dead(
     """
     open_reports = [report for report in fold(journal.entries).values() if not report.state.ended]
     ends = [_finish(report, stagers, now) for report in open_reports]
-    if ends:
-        append_entries(journal.path, ends)
     if scratch is not None:
         for report in open_reports:
             Scratch.discard(scratch, report.order)
+    if ends:
+        append_entries(journal.path, ends)
     return ends
 
 
