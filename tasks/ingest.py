@@ -94,7 +94,7 @@ def ingest(
     """
     file_type = _check(site, type, origin, provenance)
     store = _catalogued(site, store)
-    placement = Placement(site.stagers[store], store, mode)
+    placement = Placement(site.stagers[store], store, mode, site.private / "ingest.lock")
     files = find_files(paths)
     if not files:
         raise RequestRefused(

@@ -142,8 +142,8 @@ class Intake:
         )
         names = {(sha256, original): name for sha256, original, name in session.execute(query)}
         keys = [(arrival.inspection.sha256, storable(arrival.path.name)) for arrival in arrivals]
-        unnamed = {key: arrival for key, arrival in zip(keys, arrivals, strict=True) if key not in names}
-        proposed = propose_names(session, list(unnamed.values()), self.file_type)
+        unnamed = list(dict.fromkeys(key for key in keys if key not in names))
+        proposed = propose_names(session, [original for _, original in unnamed])
         names |= dict(zip(unnamed, proposed, strict=True))
         return [names[key] for key in keys]
 
@@ -152,11 +152,12 @@ class Intake:
         place = self.placement
         if place.mode is Mode.IN_PLACE:
             return list(offers), []
-        uploaded = [offer for offer, _ in self._each(place.upload, offers, lot)]
-        place.sync([offer.path for offer in uploaded])
-        revealed = list(self._each(place.reveal, uploaded, lot))
-        brought = [offer for offer, _ in revealed]
-        place.stager.settle([offer.path for offer in brought])
+        with place.alone():
+            uploaded = [offer for offer, _ in self._each(place.upload, offers, lot)]
+            place.sync([offer.path for offer in uploaded])
+            revealed = list(self._each(place.reveal, uploaded, lot))
+            brought = [offer for offer, _ in revealed]
+            place.stager.settle([offer.path for offer in brought])
         return brought, [offer for offer, is_own in revealed if is_own]
 
     def _each(

@@ -1,4 +1,4 @@
-"""Unique names for files that people bring: made by the type's template where that can be filled, else numbered."""
+"""Unique names for files that people bring: the old name, made fit, with a number that tells it from all others."""
 
 from __future__ import annotations
 
@@ -9,66 +9,47 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue import names_taken
-from nightmill.errors import BadName
-from nightmill.files.naming import Template, check_name
-from nightmill.model.file_type import FileType
-from tasks.arrivals import Arrival
 
 MAX_STEM: Final = 120
+FIRST_LOOK: Final = 16
+"""Numbers of a name that are looked up at first; each further look takes four times as many."""
+
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_+-]+")
-_SUFFIX: Final = re.compile(r"(\.[A-Za-z0-9]{1,8}){0,1}(\.(fz|gz|bz2|xz))?\Z")
+_SUFFIX: Final = re.compile(r"(\.[A-Za-z0-9]{1,8})?(\.(fz|gz|bz2|xz))?\Z")
 
 
-def propose_names(session: Session, arrivals: Sequence[Arrival], file_type: FileType) -> list[str]:
-    """Propose a name for each file that no other file has: none of the catalogue, and none of these.
+def propose_names(session: Session, old_names: Sequence[str]) -> list[str]:
+    """Propose a name for each file that no other has: none of the catalogue, and none of these.
 
-    A name is the one of the type's template, where the file's own metadata fill it and it is free; else the old name
-    with ``_m`` and the first free number before its suffix.
+    Returns
+    -------
+    list of str
+        As ``mask_m001.fits``: the old name with ``_m`` and the first free number before its suffix.
     """
-    bases = [_base(arrival, file_type) for arrival in arrivals]
+    parts = [_split(name) for name in old_names]
     proposed: dict[int, str] = {}
     used: set[str] = set()
-    first = 0
-    count = 16
-    while len(proposed) < len(arrivals):
-        open_ = [number for number in range(len(arrivals)) if number not in proposed]
-        taken = names_taken(session, {name for number in open_ for name in _numbered(*bases[number], first, count)})
-        for number in open_:
-            free = (name for name in _numbered(*bases[number], first, count) if name not in taken and name not in used)
-            name = next(free, None)
-            if name is not None:
-                proposed[number] = name
-                used.add(name)
+    first, count = 1, FIRST_LOOK
+    while len(proposed) < len(parts):
+        waiting = [number for number in range(len(parts)) if number not in proposed]
+        candidates = {
+            number: [f"{stem}_m{serial:03d}{suffix}" for serial in range(first, first + count)]
+            for number in waiting
+            for stem, suffix in [parts[number]]
+        }
+        taken = names_taken(session, {name for names in candidates.values() for name in names})
+        for number, names in candidates.items():
+            free = next((name for name in names if name not in taken and name not in used), None)
+            if free is not None:
+                proposed[number] = free
+                used.add(free)
         first, count = first + count, count * 4
-    return [proposed[number] for number in range(len(arrivals))]
-
-
-def _numbered(stem: str, suffix: str, plain: bool, first: int, count: int) -> list[str]:
-    return [
-        f"{stem}_m{number:03d}{suffix}" if number else f"{stem}{suffix}"
-        for number in range(first, first + count)
-        if number or plain
-    ]
-
-
-def _base(arrival: Arrival, file_type: FileType) -> tuple[str, str, bool]:
-    """Return stem and suffix, and whether they may be a name without a number."""
-    metadata = arrival.inspection.metadata
-    values = {**metadata.values, **metadata.data_id, "file_type": file_type.name}
-    if file_type.template:
-        template = Template(file_type.template)
-        if all(field in values for field in template.fields):
-            try:
-                return *_split(template.render(values)), True
-            except BadName:
-                pass  # a value of the header is not fit for a name: the old name is, once it is cleaned
-    stem, suffix = _split(arrival.path.name)
-    stem = _UNFIT.sub("_", stem).strip("_-+")[:MAX_STEM] or "file"
-    check_name(f"{stem}_m001{suffix}")
-    return stem, suffix, False
+    return [proposed[number] for number in range(len(parts))]
 
 
 def _split(name: str) -> tuple[str, str]:
+    """Divide a name in a stem, made fit for a name, and a suffix."""
     match = _SUFFIX.search(name)
     suffix = match[0] if match and match.start() > 0 else ""
-    return name[: len(name) - len(suffix)], suffix
+    stem = name[: len(name) - len(suffix)]
+    return _UNFIT.sub("_", stem).strip("_-+")[:MAX_STEM] or "file", suffix

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
+from socket import gethostname
 
 from nightmill.errors import BadFile, FileRefused, NameCollision, RequestRefused, StoredFileMissing
 from nightmill.model.ports import Stager
@@ -37,6 +40,8 @@ class Placement:
         That of the store.
     store
         Its name.
+    lock
+        A file of the site: whoever brings files holds it, so that two processes never write one temporary file.
 
     Raises
     ------
@@ -44,8 +49,9 @@ class Placement:
         Where the store is no folder, and the mode needs one.
     """
 
-    def __init__(self, stager: Stager, store: str, mode: Mode) -> None:
+    def __init__(self, stager: Stager, store: str, mode: Mode, lock: Path) -> None:
         self.stager = stager
+        self.lock = lock
         self.store = store
         self.mode = mode
         self.root = stager.root.resolve() if isinstance(stager, LocalStager) else None
@@ -87,6 +93,14 @@ class Placement:
             )
         return f"{folder}/{name}"
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep the other processes of this site from uploading, until what this one uploaded is revealed."""
+        self.lock.parent.mkdir(mode=0o700, exist_ok=True)
+        with self.lock.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
     def upload(self, arrival: Arrival, path: str) -> None:
         """Bring a file's bytes into the store, not yet visible; :meth:`sync` must follow.
 
@@ -99,7 +113,7 @@ class Placement:
         StoreError
             Where the store has no room, or cannot be used.
         """
-        token = _token(arrival)
+        token = self._token(arrival)
         try:
             if not isinstance(self.stager, LocalStager):
                 self.stager.upload(arrival.path, path, attempt=token)
@@ -136,7 +150,7 @@ class Placement:
         StoreError
             Where the store cannot be used.
         """
-        token = _token(arrival)
+        token = self._token(arrival)
         try:
             self.stager.reveal(path, attempt=token)
         except (NameCollision, StoredFileMissing):
@@ -169,7 +183,7 @@ class Placement:
         prefix = f"{self.root}/"
         return real.removeprefix(prefix) if real.startswith(prefix) else None
 
-
-def _token(arrival: Arrival) -> str:
-    """Name the temporary file of an upload: the same when it is tried again, so that no litter grows."""
-    return f"ingest-{arrival.inspection.sha256[:16]}"
+    def _token(self, arrival: Arrival) -> str:
+        """Name the temporary file of an upload: the same when this site tries again, so that no litter grows."""
+        owner = sha256(f"{gethostname()}:{self.lock}".encode()).hexdigest()[:8]
+        return f"ingest-{owner}-{arrival.inspection.sha256[:16]}"

@@ -41,9 +41,14 @@ class Site:
         return open_stagers(self.config.stores)
 
     @property
+    def private(self) -> Path:
+        """The folder for what nobody edits."""
+        return self.config.directory / PRIVATE
+
+    @property
     def reader_file(self) -> Path:
         """Where the role that ad-hoc SQL is asked as is kept."""
-        return self.config.directory / PRIVATE / "reader.json"
+        return self.private / "reader.json"
 
     def operator(self, verb: str) -> str:
         """Return the user whose process this is, where they may do what changes the site.
