@@ -55,15 +55,20 @@ class Chooser:
         Where the words of its choices are kept.
     problems
         Where a role that cannot be filled is told.
+    missing
+        Where it is told that too few files fill it; the same, unless these may still come.
     """
 
-    def __init__(self, stage: Stage, role: str, groups: Sequence[Group], rules: Rules, problems: Problems) -> None:
+    def __init__(
+        self, stage: Stage, role: str, groups: Sequence[Group], rules: Rules, problems: Problems, missing: Problems
+    ) -> None:
         self.role = role
         self.declared: Input = stage.inputs[role]
         self.makes_units = role == unit_role(stage)
         self.topic = f"stage {stage.name!r}, input {role!r}"
         self.rules = rules
         self.problems = problems
+        self.missing = missing
         lookup = self.declared.lookup
         wanted = set(lookup.files) if lookup is not None and lookup.strategy == "list" else None
         of_calibration = lookup is not None or bool(self.declared.source.calibrations)
@@ -124,13 +129,13 @@ class Chooser:
     def _refuse_few(self, unit: Unit, count: int, near: str) -> None:
         kind, places = self.declared.type, " or ".join(dict.fromkeys(self.places))
         if self.empty:
-            self.problems.add(self.topic, f"no {kind} at all ({places})", unit.name)
+            self.missing.add(self.topic, f"no {kind} at all ({places})", unit.name)
         elif self.declared.lookup is None and not self.declared.source.calibrations:
             found = f"{count} found" if count else "none found"
             reason = f"at least {self.declared.min} {kind} needed, {found} ({places})"
-            self.problems.add(self.topic, reason, unit.name)
+            self.missing.add(self.topic, reason, unit.name)
         else:
-            self.problems.add(self.topic, self._no_calibration(unit, places), unit.name, detail=self._near(unit, near))
+            self.missing.add(self.topic, self._no_calibration(unit, places), unit.name, detail=self._near(unit, near))
 
     def _no_calibration(self, unit: Unit, places: str) -> str:
         dimensions = dict.fromkeys(each for index in (*self.searched, *self.drafts) for each in index.dimensions(unit))

@@ -157,6 +157,8 @@ class _Planner:
         self.number = number
         self.names = Names()
         self.projected: dict[str, dict[str, list[FoundFile]]] = {}
+        self.broken: set[str] = set()
+        """Projected stages whose plans have problems."""
         self.watermark = session.scalar(select(func.max(FileRow.id))) or 0
         self.selector = Selector(session, campaign, site.file_types, self.watermark, self.projected)
 
@@ -186,6 +188,8 @@ class _Planner:
         for file in _files_of(plan):
             made.setdefault(file.type, []).append(file)
         self.projected[plan.stage.name] = made
+        if plan.problems:
+            self.broken.add(plan.stage.name)
 
     def _common(self, stage: Stage) -> StageCommon:
         pipeline = self.campaign.pipeline
@@ -221,11 +225,11 @@ class _Planner:
         making = unit_role(stage)
         files = [candidate.file for group in groups[making] for candidate in group.candidates]
         topic = f"stage {stage.name!r}, input {making!r}"
-        if not files and not self._explained(stage.inputs[making].source.stage):
+        if not files and stage.inputs[making].source.stage not in self.broken:
             problems.add(topic, f"no {stage.inputs[making].type} {groups[making][0].place}: there is nothing to do")
         units = make_units(stage.per, files, problems, topic=topic)
         choosers = [
-            Chooser(stage, role, groups[role], rules, waiting if self._may_come(declared) else problems)
+            Chooser(stage, role, groups[role], rules, problems, self._missing(declared, problems, waiting))
             for role, declared in stage.inputs.items()
         ]
         jobs = []
@@ -236,13 +240,12 @@ class _Planner:
                 jobs.append(PlannedJob(unit.name, unit.data_id, unit.begins_at, unit.ends_at, inputs))
         return jobs
 
-    def _explained(self, upstream: str) -> bool:
-        """Say whether a projected stage makes nothing because of problems of its own, which are told already."""
-        return upstream in self.projected and not any(self.projected[upstream].values())
-
-    def _may_come(self, declared: Input) -> bool:
-        """Say whether what lacks may come of a stage that has run, or still runs."""
-        return bool(declared.source.stage) and declared.source.stage not in self.projected
+    def _missing(self, declared: Input, problems: Problems, waiting: Problems) -> Problems:
+        """Return where to tell that an input lacks files."""
+        source = declared.source.stage
+        if source in self.broken:
+            return Problems()  # they lack because of problems of that stage, which are told
+        return waiting if source and source not in self.projected else problems
 
     def _fit(self, common: StageCommon, jobs: Iterable[PlannedJob], problems: Problems) -> list[PlannedJob]:
         """Return the jobs whose outputs have names of their own and, where they need it, a validity range."""

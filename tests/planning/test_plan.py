@@ -448,6 +448,17 @@ def test_units_whose_logs_would_have_one_name(world: World) -> None:
     ]
 
 
+def test_a_bias_that_a_broken_stage_would_make_is_not_told_as_missing(world: World) -> None:
+    world.add_raw("raw_bias", [1], [1])
+    world.add_raw("raw_bias", [2, 3], [2])
+    world.add_raw("raw_science", [7])
+    science = changed(SCIENCE, "bias", source={"stage": "bias"}, lookup=None)
+    assert problems_of(world, BIAS, science) == [
+        "stage 'bias', input 'frames': at least 2 raw_bias needed, 1 found (raw or manual): unit"
+        " instrument=nmcam,detector=1"
+    ]
+
+
 def test_nothing_is_said_of_what_only_follows_from_another_problem(world: World) -> None:
     world.add_raw("raw_science", [7])
     science = changed(SCIENCE, "raw", type="image", source={"stage": "first"})

@@ -136,6 +136,18 @@ def test_units_wait_for_what_a_stage_before_may_still_make(world: World) -> None
     assert order.inputs[1].name == "nmcam_02_bias_c0001a02.fits"
 
 
+def test_too_many_files_of_a_stage_before_are_a_problem_and_do_not_wait(world: World) -> None:
+    world.add_raw("raw_bias", [1, 2])
+    world.add_raw("raw_science", [7])
+    any_bias = {"type": "master_bias", "source": {"stage": "bias"}, "match": []}
+    campaign = make_campaign(BIAS, {**AFTER_BIAS, "inputs": {**AFTER_BIAS["inputs"], "bias": any_bias}})
+    world.seal(campaign, "bias")
+    for order in world.issue("bias"):
+        world.end(order)
+    with pytest.raises(PlanRefused, match="2 master_bias fit where at most 1 may be"):
+        world.seal(campaign, "science")
+
+
 def test_jobs_whose_inputs_would_be_others_now_are_stale_and_keep_those_they_have(world: World) -> None:
     world.add_raw("raw_bias", [1, 2])
     campaign = make_campaign(BIAS)
