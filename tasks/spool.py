@@ -17,9 +17,9 @@ from typing import Final
 
 from nightmill.backbone import leases
 from nightmill.execution.job import utc_now
-from nightmill.execution.journal import Journal, journals, read_journal
+from nightmill.execution.journal import Journal, journals
 from nightmill.execution.owner import is_alive
-from nightmill.execution.recover import finish_dead, writer_is_dead
+from nightmill.execution.recover import finish_dead, read_to_its_end
 from nightmill.model.journal import Entry, fold, stacks
 from nightmill.model.order import AttemptKey
 from provenance.record import Recorded, record
@@ -62,13 +62,16 @@ def drain(site: Site, *, spool: Path | None = None) -> Drained:
     drained = Drained()
     with _one_at_a_time(folder):
         for path in journals(folder):
-            _drain_journal(site, read_journal(path), drained)
+            try:
+                journal, dead = read_to_its_end(path)
+            except FileNotFoundError:
+                continue  # its writer has recorded it to its end meanwhile, and set it aside
+            _drain_journal(site, journal, dead, drained)
         drained.lost += end_abandoned(site, now=utc_now())
     return drained
 
 
-def _drain_journal(site: Site, journal: Journal, drained: Drained) -> None:
-    dead = writer_is_dead(journal)
+def _drain_journal(site: Site, journal: Journal, dead: bool, drained: Drained) -> None:
     entries: list[Entry] = list(journal.entries)
     if dead:
         ends = finish_dead(journal, site.stagers, scratch=site.config.scratch)

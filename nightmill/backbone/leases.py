@@ -32,7 +32,8 @@ def take(session: Session, owner: Owner, *, flow_run_id: str | None, now: dateti
 
 
 def release(session: Session, lease_id: int, *, now: datetime) -> None:
-    """End a lease; nothing can be issued under it any more."""
+    """End a lease; nothing can be issued under it any more, and no attempt under it is still open."""
+    give_up(session, [lease_id], now=now, evidence="its slice ended before the attempt told its end")
     session.execute(update(LeaseRow).where(LeaseRow.id == lease_id).values(released_at=now))
 
 
@@ -53,8 +54,17 @@ def holders(session: Session, *, slice_id: int | None = None) -> dict[int, Owner
     }
 
 
-def give_up(session: Session, lease_ids: Sequence[int], *, now: datetime) -> int:
-    """End the open attempts of dead leases as lost, and their jobs as failed; return how many attempts."""
+def give_up(
+    session: Session,
+    lease_ids: Sequence[int],
+    *,
+    now: datetime,
+    evidence: str = "its process died before the attempt began to tell anything",
+) -> int:
+    """End the open attempts of leases as lost, and their jobs as failed; return how many attempts.
+
+    One that tells its end after all is recorded with it.
+    """
     open_states = [state.value for state in AttemptState if not state.ended]
     query = (
         select(AttemptRow.id, AttemptRow.job_id)
@@ -63,7 +73,6 @@ def give_up(session: Session, lease_ids: Sequence[int], *, now: datetime) -> int
     )
     lost = session.execute(query).all()
     if lost:
-        evidence = "its process died before the attempt began to tell anything"
         end = {"state": AttemptState.LOST.value, "fate": Fate.LOST.value, "ended_at": now, "evidence": evidence}
         session.execute(update(AttemptRow), [{"id": attempt_id, **end} for attempt_id, _ in lost])
         session.execute(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nightmill.execution.job import Clock, stager_of, utc_now
-from nightmill.execution.journal import Journal, append_entries
+from nightmill.execution.journal import Journal, append_entries, read_journal
 from nightmill.execution.owner import is_alive
 from nightmill.execution.publish import settle
 from nightmill.execution.scratch import Scratch, token
@@ -18,6 +18,14 @@ from nightmill.model.ports import Stager
 def writer_is_dead(journal: Journal) -> bool:
     """Whether nobody can append to a journal any more, as far as can be told from this host."""
     return journal.header is None or is_alive(journal.header.owner) is False
+
+
+def read_to_its_end(path: Path) -> tuple[Journal, bool]:
+    """Read a journal and say whether its writer is dead; if so, nothing that it wrote is missing."""
+    journal = read_journal(path)
+    if not writer_is_dead(journal):
+        return journal, False
+    return read_journal(path), True  # it may have written more between the first reading and its death
 
 
 def finish_dead(
