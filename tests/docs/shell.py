@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tests.docs.pages import Fence, Page
 
-COMMAND_SECONDS = 400
+COMMAND_SECONDS = 600
 
 
 @dataclass(frozen=True)
