@@ -110,7 +110,14 @@ class PrefectApi:
         self._http.close()
 
     def run_of(
-        self, deployment: str, *, name: str, key: str, parameters: Mapping[str, Any], parent: str = ""
+        self,
+        deployment: str,
+        *,
+        name: str,
+        key: str,
+        parameters: Mapping[str, Any],
+        tags: Sequence[str] = (),
+        parent: str = "",
     ) -> FlowRun:
         """Return the flow run of a deployment that has this idempotency key; where none has, schedule one.
 
@@ -120,11 +127,19 @@ class PrefectApi:
             As ``flow/deployment``.
         name
             Of the flow run, where it is made.
+        tags
+            By which the UI filters.
         parent
             The flow run below which the UI shows it.
         """
         found = self._request("GET", f"/deployments/name/{deployment}")
-        body = {"name": name, "idempotency_key": key, "parameters": dict(parameters), "state": _scheduled("")}
+        body = {
+            "name": name,
+            "idempotency_key": key,
+            "parameters": dict(parameters),
+            "tags": list(tags),
+            "state": _scheduled(""),
+        }
         if parent:
             stands_for_it = {
                 "name": name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import time
 from collections.abc import Sequence
 from typing import Self
@@ -15,7 +16,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from nightmill.backbone.campaigns import StageProgress, jobs
+from nightmill.backbone.campaigns import StageProgress, campaign_named, jobs, slices
 from nightmill.backbone.slices import Slice
 from nightmill.model.fate import AttemptState, JobState
 from nightmill.model.journal import JobReport
@@ -23,11 +24,21 @@ from tasks.site import Site
 
 UPDATE_SECONDS = 2.0
 EVIDENCE_CHARACTERS = 500
+CELL_CHARACTERS = 60
+"""The UI breaks no lines inside a table: a longer text would end beyond the edge of the window."""
+FAILED_JOBS = 20
+"""So many are told by name in the artifact of a campaign."""
+_MARKDOWN = re.compile(r"[\\`*\[\]<#~|]|(?<![^\W_])_|_(?![^\W_])")
 
 
 def key(*parts: object) -> str:
     """Make a key that Prefect takes: lower-case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", "-".join(map(str, parts)).lower()).strip("-")
+
+
+def verbatim(text: str) -> str:
+    """Write a text so that the UI, which takes it for Markdown, shows it as it is."""
+    return _MARKDOWN.sub(r"\\\g<0>", text)
 
 
 class SliceProgress:
@@ -62,7 +73,8 @@ class SliceProgress:
 
     @property
     def _description(self) -> str:
-        return f"{self._done} of {self._total} jobs done, {self._failed} attempts failed"
+        failed = f", failed attempts: {self._failed}" if self._failed else ""
+        return f"{self._done} of {self._total} jobs done{failed}"
 
     def _update(self) -> None:
         if self._artifact is not None:
@@ -83,7 +95,7 @@ def tell_slice(site: Site, which: Slice, number: int, stage: str) -> None:
                 "attempts": line.attempts,
                 "step": line.step,
                 "fate": line.fate,
-                "evidence": line.evidence[:EVIDENCE_CHARACTERS],
+                "evidence": _cell(line.evidence[:EVIDENCE_CHARACTERS]),
             }
             for line in lines
         ],
@@ -92,16 +104,28 @@ def tell_slice(site: Site, which: Slice, number: int, stage: str) -> None:
     )
 
 
-def tell_campaign(name: str, stages: Sequence[StageProgress], problems: Sequence[str]) -> None:
-    """Show how the stages of a campaign stand."""
-    rows = [
-        f"| {stage.stage} | {stage.total} | {stage.counts.get(JobState.DONE, 0)} "
-        f"| {stage.counts.get(JobState.FAILED, 0)} | {stage.stale} |"
-        for stage in stages
-    ]
-    table = ["| stage | jobs | done | failed | stale |", "| --- | ---: | ---: | ---: | ---: |", *rows]
+def _cell(text: str) -> str:
+    return "\n".join(verbatim(part) for line in text.splitlines() for part in textwrap.wrap(line, CELL_CHARACTERS))
+
+
+def tell_campaign(site: Site, name: str, stages: Sequence[StageProgress], problems: Sequence[str]) -> None:
+    """Show how the stages of a campaign stand, where their slices are, and which jobs failed of what."""
+    links: dict[str, list[str]] = {}
+    with site.database.reading() as session:
+        campaign_id = campaign_named(session, name).id
+        for each in slices(session, campaign_id):
+            if each.flow_run_id:
+                links.setdefault(each.stage, []).append(f"[#{each.number}](/runs/flow-run/{each.flow_run_id})")
+        failed = list(jobs(session, campaign_id, states=[JobState.FAILED], limit=FAILED_JOBS))
+    table = ["| stage | jobs | done | failed | stale | slices |", "| --- | ---: | ---: | ---: | ---: | --- |"]
+    for stage in stages:
+        done, lost = (stage.counts.get(state, 0) for state in (JobState.DONE, JobState.FAILED))
+        runs = " ".join(links.get(stage.stage, []))
+        table.append(f"| {stage.stage} | {stage.total} | {done} | {lost} | {stage.stale} | {runs} |")
+    left_out = sum(stage.counts.get(JobState.FAILED, 0) for stage in stages) - len(failed)
+    told = [*problems, *map(str, failed), *([f"and {left_out} more failed jobs"] if left_out > 0 else [])]
     create_markdown_artifact(
-        markdown="\n".join([f"## Campaign {name}", "", *table, "", *(f"- {problem}" for problem in problems)]),
+        markdown="\n".join([f"## Campaign {name}", "", *table, "", *(f"- {verbatim(each)}" for each in told)]),
         key=key("campaign", name),
         description=f"Stages of campaign {name}",
     )

@@ -47,7 +47,7 @@ def campaign(campaign: str, site: str) -> State[None]:
         with conductor.in_hand():
             conductor.conduct()
         stages = conductor.stages()
-        artifacts.tell_campaign(campaign, stages, conductor.problems)
+        artifacts.tell_campaign(opened, campaign, stages, conductor.problems)
     return outcome(stages, conductor.problems)
 
 
@@ -147,20 +147,20 @@ class Conductor:
         with self.site.database.reading() as session:
             slices = campaigns.slices(session, self.campaign_id, stage=stage)
         directory = str(self.site.config.directory)
-        for each in slices:
-            if each.done == each.jobs:
-                continue
+        unfinished = [each for each in slices if each.done < each.jobs]
+        get_run_logger().info("Stage %s: slices with work left: %d of %d", stage, len(unfinished), len(slices))
+        for each in unfinished:
             run = self.api.run_of(
                 "slice/slice",
                 name=f"{self.name} {stage} #{each.number}",
                 key=f"{directory}:{self.name}:{stage}:{each.number}",
                 parameters={"campaign": self.name, "stage": stage, "number": each.number, "site": directory},
+                tags=[self.name],
                 parent=self.flow_run_id,
             )
             if run.state.ended:
                 self.api.schedule(run.id, "carried out again by its campaign")
             self._running.add(run.id)
-        get_run_logger().info("Stage %s: %d slices have work left", stage, len(self._running))
 
     def _wait_for_some(self) -> bool:
         """Wait until a slice run has ended, at least; return whether any has crashed or is gone."""

@@ -63,6 +63,7 @@ def start_campaign(directory: Path, name: str) -> CampaignRun:
             name=name,
             key=f"{directory}:{name}",
             parameters={"campaign": name, "site": str(directory)},
+            tags=[name],
         )
         if run.state.ended:
             api.schedule(run.id, "submitted again")

@@ -15,7 +15,7 @@ from flows.reconciliation import reconcile_site
 from tasks.site import open_site
 
 
-@flow(name="reconcile", persist_result=False, validate_parameters=False)
+@flow(name="reconcile", flow_run_name="reconcile", persist_result=False, validate_parameters=False)
 def reconcile(site: str) -> State[None]:
     """Drain the spool, and give every flow run the state that the backbone says it has."""
     with PrefectApi.of_flow() as api, open_site(Path(site)) as opened:
