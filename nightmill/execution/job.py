@@ -182,7 +182,7 @@ def _stage_file(file: OrderInput, scratch: Scratch, context: JobContext, verify:
 
 
 def _run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobContext) -> list[MadeFile]:
-    argv = tuple(item.replace("{python}", sys.executable) for item in step.argv)
+    argv = _argv(order, step, scratch)
     stack = context.stack(argv, step)
     log = os.open(scratch.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
@@ -228,6 +228,13 @@ def _run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCo
     context.tell(Checked(attempt=order.attempt, at=context.now(), step=step.name, files=tuple(made)))
     scratch.set_aside(step.name)
     return made
+
+
+def _argv(order: JobOrder, step: OrderStep, scratch: Scratch) -> tuple[str, ...]:
+    """Fill in this Python, and leave out the outputs that earlier steps were free not to make."""
+    planned = [name for each in order.steps for output in each.outputs for name in output.names]
+    absent = {f"../outputs/{name}" for name in planned if not (scratch.outputs / name).exists()}
+    return tuple(item.replace("{python}", sys.executable) for item in step.argv if item not in absent)
 
 
 def _environment(step: OrderStep, scratch: Scratch) -> dict[str, str]:
