@@ -18,7 +18,7 @@ from nightmill.backbone.database import Database
 from nightmill.config.file_types import load_file_types
 from nightmill.config.site import SITE_FILE, SiteConfig, load_site
 from nightmill.config.template import file_types_text, site_text
-from nightmill.errors import RequestRefused
+from nightmill.errors import ConfigError, RequestRefused
 from nightmill.execution.job import utc_now
 from nightmill.model.ports import Stager
 from stagers import open_stagers
@@ -125,15 +125,12 @@ def make_site(directory: Path, *, database: str = "", file_types: Path | None = 
         Where the database cannot be reached.
     """
     directory = directory.expanduser().resolve()
-    file = directory / SITE_FILE
-    if (database or file_types) and file.exists():
-        raise RequestRefused(f"{file} is there already", remedy="change it, and leave --database and --file-types away")
-    if not file.exists():
-        text = file_types_text() if file_types is None else _text_of(file_types)
-        directory.mkdir(parents=True, exist_ok=True)
-        name = re.sub(r"[^A-Za-z0-9_-]+", "-", directory.name).strip("-_") or "site"
-        _write_new(directory / FILE_TYPES_FILE, text)
-        _write_new(file, site_text(name, **({"database": database} if database else {})))
+    if not (directory / SITE_FILE).exists():
+        _write_configuration(directory, database, file_types)
+    elif database or file_types:
+        raise RequestRefused(
+            f"{directory / SITE_FILE} is there already", remedy="change it, and leave --database and --file-types away"
+        )
     config = load_site(directory)
     site = Site(config, Database(config.database_url))
     who = site.operator("init")
@@ -160,15 +157,25 @@ def _is_local(url: str) -> bool:
     return urlsplit(url).scheme in ("", "file")
 
 
-def _text_of(path: Path) -> str:
-    load_file_types([path])
-    return path.read_text()
-
-
-def _write_new(path: Path, text: str) -> None:
-    """Write a file whole or not at all; one that is there is kept."""
-    if path.exists():
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
+def _write_configuration(directory: Path, database: str, file_types: Path | None) -> None:
+    """Write the configuration of a new site; nothing stays of one that is wrong."""
+    types = directory / FILE_TYPES_FILE
+    if file_types is not None:
+        load_file_types([file_types])
+        if types.exists():
+            raise RequestRefused(f"{types} is there already", remedy="leave --file-types away, or remove that file")
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", directory.name).strip("-_") or "site"
+    texts = {
+        types: file_types_text() if file_types is None else file_types.read_text(),
+        directory / SITE_FILE: site_text(name, database) if database else site_text(name),
+    }
+    written = [path for path in texts if not path.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in written:
+        path.write_text(texts[path])
+    try:
+        load_site(directory)
+    except ConfigError:
+        for path in written:
+            path.unlink()
+        raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from getpass import getuser
 from pathlib import Path
 from typing import Annotated
 
@@ -26,8 +25,9 @@ def rerun(
     from tasks.site import open_site
 
     with open_site(site) as opened:
+        who = opened.operator("rerun")
         require_server(opened.config.directory)
-        left = rerun_campaign(opened, campaign, who=getuser(), why=why)
+        left = rerun_campaign(opened, campaign, who=who, why=why)
         if left == 0 and not as_json:
             typer.echo(f"campaign {campaign}: every job is done, nothing to run again")
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from getpass import getuser
 from pathlib import Path
 from typing import Annotated
 
@@ -24,14 +23,17 @@ def submit(
     """
     from flows.client import require_server, start_campaign
     from nightmill.cli._conduct import follow
+    from nightmill.cli._output import working
     from nightmill.config.campaign import load_campaign
     from tasks.campaigns import submit as submit_campaign
     from tasks.site import open_site
 
     described = load_campaign(campaign, settings or ())
     with open_site(site) as opened:
+        who = opened.operator("submit")
         require_server(opened.config.directory)
-        submitted = submit_campaign(opened, described, who=getuser())
+        with working(f"Planning {described.name}"):
+            submitted = submit_campaign(opened, described, who=who)
         run = start_campaign(opened.config.directory, submitted.name)
         begun = "taken up where it stood" if submitted.resumed else "submitted"
         follow(opened, submitted.name, run, begun=begun, stay=watch, as_json=as_json)

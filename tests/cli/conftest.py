@@ -1,0 +1,66 @@
+"""The command line as tests call it, and a site with a small camera."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nightmill.cli import main
+from tests.tasks.observatory import FILE_TYPES
+
+
+@dataclass(frozen=True)
+class Called:
+    """What a call of nightmill came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Nightmill = Callable[..., Called]
+
+
+@pytest.fixture
+def nightmill(capsys: pytest.CaptureFixture[str]) -> Nightmill:
+    """Give what calls nightmill in this process, as its console script does."""
+
+    def call(*arguments: object) -> Called:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return Called(int(ended.value.code or 0), out, err)
+
+    return call
+
+
+@pytest.fixture
+def folder(tmp_path: Path, nightmill: Nightmill, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the folder of a new site on SQLite, and make it the working folder."""
+    return _init(tmp_path, nightmill, monkeypatch, f"sqlite:///{tmp_path / 'nightmill.db'}")
+
+
+@pytest.fixture
+def each_folder(tmp_path: Path, nightmill: Nightmill, monkeypatch: pytest.MonkeyPatch, database_url: str) -> Path:
+    """Give the folder of a new site, once on SQLite and once on PostgreSQL, and make it the working folder."""
+    return _init(tmp_path, nightmill, monkeypatch, database_url)
+
+
+def _init(tmp_path: Path, nightmill: Nightmill, monkeypatch: pytest.MonkeyPatch, url: str) -> Path:
+    types = tmp_path / "types.yaml"
+    types.write_text(FILE_TYPES)
+    called = nightmill("init", tmp_path / "site", "--database", url, "--file-types", types)
+    assert called.code == 0, called.err
+    monkeypatch.delenv("NIGHTMILL_SITE", raising=False)
+    monkeypatch.chdir(tmp_path / "site")
+    return tmp_path / "site"
