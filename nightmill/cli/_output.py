@@ -96,6 +96,18 @@ def progress(what: str) -> Iterator[Report | None]:
         bar.stop()
 
 
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show on stderr that something goes on whose end cannot be told; nothing without a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
+
+
 def _one_line(value: object) -> str:
     return " ".join(text(value).split())
 

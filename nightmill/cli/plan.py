@@ -21,13 +21,14 @@ def plan(
 
     Nothing is written. A plan that cannot be carried out is refused with every problem that it has.
     """
+    from nightmill.cli._output import working
     from nightmill.cli._planning import print_plan, write_plan
     from nightmill.config.campaign import load_campaign
     from tasks.campaigns import preview
     from tasks.site import open_site
 
     described = load_campaign(campaign, settings or ())
-    with open_site(site) as opened:
+    with open_site(site) as opened, working(f"Planning {described.name}"):
         planned = preview(opened, described)
     if as_json:
         write_plan(planned, typer.get_text_stream("stdout"))
