@@ -24,6 +24,7 @@ from benchmarks.sites import (
     new_site,
     raw_names,
     register_raw,
+    store_folder,
     working_folder,
     write_campaign,
 )
@@ -85,8 +86,8 @@ def _measure(folder: Path, database: str, *, jobs: int, repeats: int) -> Figure:
         submit(site, campaign, who=WHO)
         slices = iter(take_turn(site, campaign.name, "copy").slices)
         names = iter(raw_names(rounds * jobs))
-        raw = folder / "site" / "stores" / "backbone" / "raw"
-        with closing(_BareLoop(folder / "bare", database)) as bare:
+        raw = store_folder(site) / "raw"
+        with closing(BareLoop(folder / "bare", database)) as bare:
             _run_slice(site, campaign.name, next(slices))
             bare.run([raw / next(names) for _ in range(jobs)])
             values, floors = alternately(
@@ -110,10 +111,18 @@ def _run_slice(site: Site, campaign: str, number: int) -> float:
     return seconds
 
 
-class _BareLoop:
-    """The least that does what a trivial job does."""
+class BareLoop:
+    """The least that does what a trivial job does.
 
-    def __init__(self, folder: Path, database: str) -> None:
+    Parameters
+    ----------
+    folder
+        For its scratches, its store and its journal.
+    database
+        URL; by default an SQLite file in the folder.
+    """
+
+    def __init__(self, folder: Path, database: str = "") -> None:
         self.scratch, self.store = folder / "scratch", folder / "store"
         self.scratch.mkdir(parents=True)
         self.store.mkdir()

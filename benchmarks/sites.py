@@ -67,15 +67,19 @@ def raw_names(count: int) -> list[str]:
     return [f"raw_{number:08d}.dat" for number in range(1, count + 1)]
 
 
+def store_folder(site: Site) -> Path:
+    """Return where the files of a site lie."""
+    return Path(site.config.stores["backbone"].url.removeprefix("file://"))
+
+
 def register_raw(site: Site, count: int, *, content: bytes | None = None) -> None:
     """Register raw files of one exposure each, a minute apart; their bytes too, where a content is given."""
-    store = Path(site.config.stores["backbone"].url.removeprefix("file://"))
-    (store / "raw").mkdir()
+    (store_folder(site) / "raw").mkdir()
     digest = sha256(content or b"").hexdigest()
     files = []
     for number, name in enumerate(raw_names(count), start=1):
         if content is not None:
-            (store / "raw" / name).write_bytes(content)
+            (store_folder(site) / "raw" / name).write_bytes(content)
         begins_at = EPOCH + timedelta(minutes=number)
         files.append(
             NewFile(
@@ -94,12 +98,14 @@ def register_raw(site: Site, count: int, *, content: bytes | None = None) -> Non
     site.database.write(lambda session: register(session, files, who=WHO, now=EPOCH))
 
 
-def write_campaign(folder: Path, name: str, stage: Mapping[str, object], execution: Mapping[str, int]) -> Path:
+def write_campaign(
+    folder: Path, name: str, stage: Mapping[str, object], execution: Mapping[str, int], *, where: str = ""
+) -> Path:
     """Write a campaign of one stage, with its pipeline, and return the campaign's path."""
     folder.mkdir(exist_ok=True)
     pipeline = {"pipeline": "benchmark", "version": "1", "stages": {"copy": dict(stage)}}
     (folder / f"{name}-pipeline.yaml").write_text(yaml.safe_dump(pipeline))
-    campaign = {"campaign": name, "pipeline": f"{name}-pipeline.yaml", "execution": dict(execution)}
+    campaign = {"campaign": name, "pipeline": f"{name}-pipeline.yaml", "execution": dict(execution), "where": where}
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(campaign))
     return path
