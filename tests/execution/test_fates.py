@@ -15,33 +15,13 @@ import pytest
 from nightmill.errors import ServiceError, StoreError
 from nightmill.execution import process as process_module
 from nightmill.execution.journal import JournalWriter, SpoolAway
-from nightmill.model.fate import AttemptState, Fate
-from nightmill.model.journal import Checked, Done, JobReport, MadeFile, StepBegan
-from nightmill.model.order import JobOrder
+from nightmill.model.fate import Fate
+from nightmill.model.journal import Checked, Done, MadeFile
 from nightmill.model.store import Store
 from stagers.local import LocalStager
+from tests.execution.failing import FIRST, SECOND, must_fail
 from tests.support.mounts import fill, make_read_only, small_disk
 from tests.support.orders import Bench, fits_bytes, output, python, shell
-
-FIRST = output("first", "first.txt")
-SECOND = output("second", "second.txt")
-
-
-def must_fail(
-    bench: Bench, order: JobOrder, fate: Fate, message: str, *, log: bool = True, **options: Any
-) -> JobReport:
-    """Carry out an order that must fail; check everything that each failure has in common."""
-    before = bench.stored()
-    report = bench.run_one(order, **options)
-    assert (report.state, report.fate) == (AttemptState.FAILED, fate), report.evidence
-    assert message in report.evidence
-    last = [entry for entry in bench.entries() if isinstance(entry, Done)][-1]
-    assert (last.attempt, last.fate, last.evidence) == (order.attempt, fate, report.evidence)
-    assert [file.name for file in report.published] == ([order.log_name] if log else [])
-    assert sorted(set(bench.stored()) - set(before)) == ([order.log_name] if log else [])
-    assert bench.leftovers() == []
-    return report
-
 
 # ------------------------------------------------------------------------------------------------- inputs
 
@@ -150,133 +130,6 @@ def test_a_program_that_cannot_be_started(bench: Bench, program: str, told: str)
     report = must_fail(bench, bench.order(step), Fate.STEP_NOT_STARTED, f"step 's' cannot be started: {told}")
     assert report.steps == ()
     assert report.failed_step == "s"
-
-
-# ----------------------------------------------------------------------------------------------- the gate
-
-
-@pytest.mark.req("B42")
-def test_a_missing_output_ends_the_job_and_nothing_but_the_log_is_published(bench: Bench) -> None:
-    later = shell("two", "echo ran > second.txt", SECOND)
-    order = bench.order(shell("one", "echo 1 > frist.txt; echo 2 > other.txt", FIRST), later)
-    report = must_fail(
-        bench,
-        order,
-        Fate.MISSING_OUTPUT,
-        "did not make first (text) first.txt (its folder holds frist.txt, other.txt); look at the log",
-    )
-    assert [entry.step for entry in bench.entries() if isinstance(entry, StepBegan)] == ["one"]
-    assert [step.exit_code for step in report.steps] == [0]
-
-
-@pytest.mark.req("B42")
-def test_outputs_of_a_step_before_the_failing_one_are_not_published(bench: Bench) -> None:
-    order = bench.order(shell("one", "echo 1 > first.txt", FIRST), shell("two", ":", SECOND))
-    report = must_fail(
-        bench, order, Fate.MISSING_OUTPUT, "did not make second (text) second.txt (its folder holds nothing)"
-    )
-    assert [file.name for file in report.made] == ["first.txt"]
-
-
-def test_too_few_of_many(bench: Bench) -> None:
-    cats = output("cats", "c1.txt", "c2.txt", "c3.txt", produces="*.cat", min=2)
-    must_fail(
-        bench,
-        bench.order(shell("s", "echo 1 > a.cat", cats)),
-        Fate.MISSING_OUTPUT,
-        "cats (text): 1 of at least 2 files '*.cat'",
-    )
-
-
-def test_too_many_of_many(bench: Bench) -> None:
-    cats = output("cats", "c1.txt", produces="*.cat")
-    order = bench.order(shell("s", "echo 1 > a.cat; echo 2 > b.cat", cats))
-    told = "step 's' made 2 files '*.cat' for cats, at most 1 are declared; raise the output's 'max' in the pipeline"
-    must_fail(bench, order, Fate.BAD_OUTPUT, told)
-
-
-def test_a_listing_of_very_many_files_is_cut(bench: Bench) -> None:
-    report = must_fail(
-        bench,
-        bench.order(shell("s", "for n in $(seq 100 599); do : > f$n; done", FIRST)),
-        Fate.MISSING_OUTPUT,
-        "f119 and 480 more",
-    )
-    assert len(report.evidence) < 500
-
-
-def test_a_file_name_that_is_no_text(bench: Bench) -> None:
-    must_fail(
-        bench, bench.order(python("s", r"open(b'\xff.txt', 'w')", FIRST)), Fate.MISSING_OUTPUT, "holds \ufffd.txt"
-    )
-
-
-def test_an_optional_output_may_be_missing(bench: Bench) -> None:
-    optional = FIRST.model_copy(update={"required": False})
-    assert bench.run_one(bench.order(shell("s", ":", optional))).fate is Fate.PUBLISHED
-
-
-def test_an_empty_output(bench: Bench) -> None:
-    order = bench.order(shell("s", ": > first.txt", FIRST))
-    report = must_fail(bench, order, Fate.BAD_OUTPUT, "step 's' made no good first (text): first.txt is empty")
-    assert str(bench.scratch) not in report.evidence
-
-
-@pytest.mark.parametrize("size", [2880 + 100, 2880, 100])
-def test_a_truncated_fits_output(bench: Bench, size: int) -> None:
-    frame = bench.put("frame.fits", fits_bytes())
-    image = output("image", "image.fits", type="image")
-    order = bench.order(shell("s", f"head -c {size} ../inputs/frame.fits > image.fits", image), inputs=(frame,))
-    report = must_fail(bench, order, Fate.BAD_OUTPUT, "step 's' made no good image (image): image.fits")
-    assert "is cut off" in report.evidence or "is no FITS" in report.evidence
-
-
-def test_a_fits_output_without_required_metadata(bench: Bench) -> None:
-    frame = bench.put("frame.fits", fits_bytes())
-    image = output("image", "image.fits", type="image")
-    code = (
-        "from astropy.io import fits; data, header = fits.getdata('../inputs/frame.fits', header=True);"
-        "del header['EXPNUM']; fits.writeto('image.fits', data, header, checksum=True)"
-    )
-    order = bench.order(python("s", code, image), inputs=(frame,))
-    assert (
-        "EXPNUM" in must_fail(bench, order, Fate.BAD_OUTPUT, "step 's' made no good image (image): image.fits").evidence
-    )
-
-
-def test_an_output_of_another_detector_than_the_plans(bench: Bench) -> None:
-    frame = bench.put("frame.fits", fits_bytes(detector=4))
-    image = output("image", "image.fits", type="image")
-    order = bench.order(shell("s", "cp ../inputs/frame.fits image.fits", image), inputs=(frame,))
-    must_fail(bench, order, Fate.BAD_OUTPUT, "image.fits: its header says detector=4, the plan detector=3")
-
-
-@pytest.mark.parametrize(
-    ("script", "what"),
-    [
-        ("ln -s ../inputs/frame.txt first.txt", "is a symbolic link"),
-        ("ln -s nowhere first.txt", "is a symbolic link"),
-        ("ln ../inputs/frame.txt first.txt", "is a link to another file or no regular file"),
-        ("mkdir first.txt", "is a link to another file or no regular file"),
-        ("mkfifo first.txt", "is a link to another file or no regular file"),
-    ],
-)
-def test_an_output_that_is_no_file_of_its_own(bench: Bench, script: str, what: str) -> None:
-    frame = bench.put("frame.txt", b"input", type="text")
-    must_fail(bench, bench.order(shell("s", script, FIRST), inputs=(frame,)), Fate.BAD_OUTPUT, f"first.txt {what}")
-
-
-@pytest.mark.parametrize(
-    ("script", "why"),
-    [
-        ("chmod u+w ../outputs/first.txt; echo 2 > ../outputs/first.txt", "its bytes are others now"),
-        ("rm -f ../outputs/first.txt", "No such file or directory"),
-    ],
-)
-def test_a_later_step_that_changes_a_checked_output(bench: Bench, script: str, why: str) -> None:
-    order = bench.order(shell("one", "echo 1 > first.txt", FIRST), shell("two", script))
-    report = must_fail(bench, order, Fate.BAD_OUTPUT, "first (text) first.txt was changed after it passed the gate: ")
-    assert why in report.evidence
 
 
 # ----------------------------------------------------------------------------------------------- the store
