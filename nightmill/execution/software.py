@@ -10,6 +10,7 @@ from functools import cache
 from importlib.metadata import distributions
 
 from nightmill import __version__
+from nightmill.execution.evidence import readable
 
 
 def stack_of(argv: tuple[str, ...], programs: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
@@ -34,9 +35,15 @@ def _packages() -> dict[str, str]:
 def _version(command: tuple[str, ...]) -> str:
     try:
         answer = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=30,
+            check=False,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         return f"unknown: {error}"
-    lines = (answer.stdout + answer.stderr).strip().splitlines()
+    lines = readable(answer.stdout + answer.stderr).strip().splitlines()
     return lines[0].strip() if lines else f"unknown: no output, exit code {answer.returncode}"
