@@ -7,7 +7,7 @@ from typing import Final
 _SITE: Final = """\
 # The configuration of a nightmill site. Paths are relative to this folder; ${{NAME}} is replaced by the environment
 # variable of that name, $$ by a dollar sign.
-site: {name}
+site: "{name}"
 
 # The catalogue. SQLite serves one machine; for shared use: postgresql+psycopg://user:${{PGPASSWORD}}@host/nightmill
 database: {database}

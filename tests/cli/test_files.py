@@ -47,6 +47,11 @@ def test_init_makes_a_site_and_completes_one(nightmill: Nightmill, tmp_path: Pat
     assert url.out.splitlines()[1] == (site / "stores/elsewhere").as_uri()
 
 
+@pytest.mark.parametrize("name", ["2026", "on", "1e5"])
+def test_a_site_may_be_named_like_a_number(nightmill: Nightmill, tmp_path: Path, name: str) -> None:
+    assert f"The site {name!r} is ready." in nightmill("init", tmp_path / name).out
+
+
 def test_init_does_not_change_what_a_site_is(nightmill: Nightmill, folder: Path) -> None:
     called = nightmill("init", folder, "--database", "sqlite:///other.db")
     assert called.code == 2
