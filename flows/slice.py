@@ -111,7 +111,7 @@ class _Issued:
         while True:
             with self._recording:
                 most = self._work.jobs_per_task
-                orders = self._work.issue(self._work.threads * most)
+                orders = self._work.issue(self._work.jobs_per_issue)
             if not orders:
                 return
             self.chunk_size = min(most, ceil(len(orders) / self._work.threads))  # so that no thread is left without

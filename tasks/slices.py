@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from getpass import getuser
 from typing import Final, Self
 
@@ -29,6 +31,8 @@ FOLLOW_SECONDS: Final = 1.0
 TASK_SECONDS: Final = 5.0
 """How long a chunk of short jobs should take: long beside the cost of a task run, short beside a person's patience."""
 MOST_JOBS_PER_TASK: Final = 100
+RECORD_SECONDS: Final = 0.25
+"""Jobs that end in quicker succession than this are recorded together: a transaction costs more than a short job."""
 
 
 class SliceWork:
@@ -57,6 +61,8 @@ class SliceWork:
         self._tries: Counter[str] = Counter()
         self._settled: set[str] = set()
         self._waiting: list[JobReport] = []
+        self._flushing = threading.Lock()
+        self._flushed_at = 0.0
         self._seconds_a_job = 0.0
 
     def __enter__(self) -> Self:
@@ -64,7 +70,7 @@ class SliceWork:
         self._lease = self.site.database.write(
             lambda session: leases.take(session, this_process(), flow_run_id=self.flow_run_id, now=utc_now())
         )
-        self._follower = _Follower(self.site)
+        self._follower = _Follower(self.site, self._flush_if_there)
         self._journal = JournalWriter(self.site.config.spool, listener=self._follower.hear)
         self.context = JobContext(self.site.stagers, self.site.config.scratch, self._journal)
         self._follower.start()
@@ -86,9 +92,18 @@ class SliceWork:
     @property
     def jobs_per_task(self) -> int:
         """How many jobs the next task run should hold: as the campaign says, or from the run times measured so far."""
-        fixed = self.campaign.execution.jobs_per_task
-        if fixed or not self._seconds_a_job:
-            return fixed or 1
+        return self.campaign.execution.jobs_per_task or self._short_jobs
+
+    @property
+    def jobs_per_issue(self) -> int:
+        """How many jobs to issue together: for each thread a task run, or as many short jobs as it does meanwhile."""
+        return self.threads * max(self.jobs_per_task, self._short_jobs)
+
+    @property
+    def _short_jobs(self) -> int:
+        """How many jobs one thread does in the time that a chunk should take; 1 as long as nothing is known of them."""
+        if not self._seconds_a_job:
+            return 1
         return max(1, min(MOST_JOBS_PER_TASK, int(TASK_SECONDS / self._seconds_a_job)))
 
     def issue(self, limit: int) -> list[JobOrder]:
@@ -97,6 +112,7 @@ class SliceWork:
         Within this call's process a job is tried again only as often as its stage allows, and where its fate says that
         this may help.
         """
+        self._flush_if_there()
         orders = self.site.database.write(
             lambda session: issue(
                 session,
@@ -111,22 +127,26 @@ class SliceWork:
         return orders
 
     def record(self, reports: Sequence[JobReport]) -> None:
-        """Record reports of attempts that ended; where the database is away they wait, and are recorded later."""
+        """Record reports of attempts that were carried out one after another and have ended.
+
+        They are rows within a second, or when the database is back: until then the journal has them.
+        """
         for report in reports:
             unit = report.attempt.unit
             helps = report.fate is not None and report.fate.retry_may_help
             if report.state is AttemptState.PUBLISHED or not helps or self._tries[unit] > self.stage.retries:
                 self._settled.add(unit)
-            seconds = (report.ended_at - report.began_at).total_seconds() if report.ended_at else 0.0
-            self._seconds_a_job = 0.8 * self._seconds_a_job + 0.2 * seconds if self._seconds_a_job else seconds
+        if reports:
+            self._seconds_a_job = (
+                0.8 * self._seconds_a_job + 0.2 * _pace(reports) if self._seconds_a_job else _pace(reports)
+            )
         self._waiting += reports
-        try:
-            self._flush()
-        except DatabaseAway:
-            return  # they are in the journal, and the next flush or drain records them
+        if time.monotonic() - self._flushed_at >= RECORD_SECONDS:
+            self._flush_if_there()
 
     def jobs(self) -> SliceJobs:
         """Return how the jobs of the slice stand, with the failures."""
+        self._flush_if_there()
         with self.site.database.reading() as session:
             return slice_jobs(session, self.slice)
 
@@ -140,19 +160,40 @@ class SliceWork:
         return any(is_alive(owner) is not False for owner in others)
 
     def _flush(self) -> None:
-        waiting = self._waiting
-        if waiting:
-            told = self._follower.stacks
-            self.site.database.write(lambda session: record(session, waiting, told, who=getuser(), now=utc_now()))
-            self._waiting = []
+        with self._flushing:
+            waiting = list(self._waiting)
+            if waiting:
+                told = self._follower.stacks
+                self.site.database.write(lambda session: record(session, waiting, told, who=getuser(), now=utc_now()))
+                del self._waiting[: len(waiting)]
+            self._flushed_at = time.monotonic()
+
+    def _flush_if_there(self) -> None:
+        """Record what waits, unless the database is away: a later flush does it then, or a drain."""
+        with suppress(DatabaseAway):
+            self._flush()
+
+
+def _pace(reports: Sequence[JobReport]) -> float:
+    """Return the seconds that each of several jobs took which one thread carried out one after another."""
+    began_at = min(report.began_at for report in reports)
+    ended_at = max(report.ended_at or report.began_at for report in reports)
+    return (ended_at - began_at).total_seconds() / len(reports)
 
 
 class _Follower:
-    """Hears the entries of a journal and keeps the rows of running executions up to date."""
+    """Hears the entries of a journal and keeps the rows of running executions up to date.
 
-    def __init__(self, site: Site) -> None:
+    Parameters
+    ----------
+    flush
+        Called as often as it does so.
+    """
+
+    def __init__(self, site: Site, flush: Callable[[], None]) -> None:
         self.stacks: dict[str, dict[str, str]] = {}
         self._site = site
+        self._flush = flush
         self._entries: defaultdict[AttemptKey, list[Entry]] = defaultdict(list)
         self._news: set[AttemptKey] = set()
         self._lock = threading.Lock()
@@ -190,6 +231,7 @@ class _Follower:
                 self._news.clear()
             if entries:
                 self._tell(list(fold(entries).values()))
+            self._flush()
 
     def _tell(self, reports: list[JobReport]) -> None:
         try:

@@ -7,27 +7,21 @@ belongs to the attempt, and finish or undo: bytes that match the intent are the 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final
 
 from nightmill.errors import JobFailed, StoreError
 from nightmill.execution.evidence import readable
 from nightmill.execution.job import JobContext, Prepared
-from nightmill.execution.upload import discard, store_failed, upload
+from nightmill.execution.upload import discard, side_by_side, store_failed, upload
 from nightmill.model.fate import AttemptState, Fate
 from nightmill.model.journal import Done, MadeFile, Publishing
 from nightmill.model.ports import Stager
 
-AT_A_TIME: Final = 8
-"""Attempts whose files are uploaded side by side: a durable copy waits for the disk most of its time, and a disk makes
-several durable at once."""
-
 
 def publish(group: Sequence[Prepared], context: JobContext) -> None:
     """Upload the files of several attempts and give them their names, with one durable intent for all of them."""
-    _side_by_side(lambda prepared: upload(prepared, context), group)
+    upload(group, context)
     for prepared in group:
         if prepared.files:
             context.tell(
@@ -45,7 +39,7 @@ def publish(group: Sequence[Prepared], context: JobContext) -> None:
         _reveal(prepared, context)
     settle([file for prepared in group for file in prepared.files], context.stagers)
     if not context.keep_scratch:  # before the end is told: whoever recovers looks only for what has no end
-        _side_by_side(_clean_up, group)
+        side_by_side(_clean_up, group)
     for prepared in group:
         failure = prepared.failure
         context.tell(
@@ -59,14 +53,6 @@ def publish(group: Sequence[Prepared], context: JobContext) -> None:
                 published=tuple(file.name for file in prepared.files),
             )
         )
-
-
-def _side_by_side(work: Callable[[Prepared], None], group: Sequence[Prepared]) -> None:
-    if len(group) == 1:
-        work(group[0])
-        return
-    with ThreadPoolExecutor(min(AT_A_TIME, len(group))) as pool:
-        list(pool.map(work, group))
 
 
 def _clean_up(prepared: Prepared) -> None:
