@@ -17,7 +17,7 @@ from typing import Final
 
 from nightmill.backbone import leases
 from nightmill.execution.job import utc_now
-from nightmill.execution.journal import Journal, journals
+from nightmill.execution.journal import Journal, JournalBroken, journals
 from nightmill.execution.owner import is_alive
 from nightmill.execution.recover import finish_dead, read_to_its_end
 from nightmill.model.journal import Entry, fold, stacks
@@ -56,17 +56,24 @@ def drain(site: Site, *, spool: Path | None = None) -> Drained:
     DatabaseAway
         Where the database cannot be used: the journals stay, and nothing is lost.
     JournalBroken
-        Where a journal is damaged before its last line.
+        Where a journal is damaged before its last line. Every other journal was recorded; attempts that no journal
+        tells of were not given up, because the damaged one may.
     """
     folder = spool or site.config.spool
     drained = Drained()
+    broken: JournalBroken | None = None
     with _one_at_a_time(folder):
         for path in journals(folder):
             try:
                 journal, dead = read_to_its_end(path)
             except FileNotFoundError:
                 continue  # its writer has recorded it to its end meanwhile, and set it aside
+            except JournalBroken as error:
+                broken = broken or error
+                continue
             _drain_journal(site, journal, dead, drained)
+        if broken is not None:
+            raise broken
         drained.lost += end_abandoned(site, now=utc_now())
     return drained
 

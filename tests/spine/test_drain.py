@@ -15,7 +15,7 @@ from nightmill.backbone.database import Database
 from nightmill.backbone.schema import AttemptRow, JobRow
 from nightmill.errors import DatabaseAway
 from nightmill.execution import recover
-from nightmill.execution.journal import append_entries, journals, read_journal
+from nightmill.execution.journal import JournalBroken, append_entries, journals, read_journal
 from nightmill.execution.owner import is_alive, this_process
 from nightmill.model.fate import AttemptState, Fate
 from nightmill.model.journal import Checked, Owner
@@ -99,6 +99,23 @@ def test_the_journal_of_an_attempt_that_nobody_issued_stays(
     assert len(list(journals(site.config.spool))) == 1
     site.database.write(lambda session: issue(session, order_of(bench)))
     assert drain(site).recorded.published == [order_of(bench).attempt]
+
+
+def test_a_damaged_journal_is_told_after_every_other_was_recorded(
+    site: Site, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead(monkeypatch)
+    for unit in (1, 2):
+        site.database.write(lambda session, unit=unit: issue(session, order_of(bench, unit)))
+        bench.run_one(order_of(bench, unit))
+    first, second = journals(site.config.spool)
+    lines = first.read_bytes().splitlines(keepends=True)
+    first.write_bytes(b"".join([*lines[:2], b"garbage\n", *lines[2:]]))
+    with pytest.raises(JournalBroken, match=rf"{first.name}:3: this is no journal entry.*set the file aside"):
+        drain(site)
+    assert list(journals(site.config.spool)) == [first]
+    assert attempts(site) == [("exposure=1", "active", "issued"), ("exposure=2", "done", "published")]
+    assert second.name in {path.name for path in (site.config.spool / "recorded").iterdir()}
 
 
 def test_a_process_that_dies_while_its_journal_is_read_is_believed_to_its_last_entry(
