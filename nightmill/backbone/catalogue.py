@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.expressions import Expression, to_sql
-from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, ReplicaRow, StoreRow
+from nightmill.backbone.schema import AttemptRow, Base, CampaignRow, FileRow, JobRow, ReplicaRow, StoreRow
 from nightmill.errors import NameTaken, RequestRefused, UnknownName
 from nightmill.model.dimensions import DIMENSIONS, DataId
 from nightmill.model.fate import Origin
@@ -22,6 +22,9 @@ from nightmill.model.store import Store
 
 CHUNK: Final = 5_000
 """How many values one query asks for: far below the parameters that either database allows."""
+
+_FILES: Final = Base.metadata.tables["file"]
+_REPLICAS: Final = Base.metadata.tables["replica"]
 
 Item = TypeVar("Item")
 
@@ -133,8 +136,9 @@ def register(
     rows = [_file_values(new, maker, who, now) for new, maker in zip(files, makers, strict=True)]
     try:
         with session.begin_nested():
-            inserted = insert(FileRow).returning(FileRow.id, sort_by_parameter_order=True)
-            ids = list(session.scalars(inserted, rows))
+            session.execute(insert(_FILES), rows)
+            known = known_files(session, (new.name for new in files))
+            ids = [known[new.name, new.compression].id for new in files]
             copies = [
                 {
                     "file_id": id_,
@@ -147,7 +151,7 @@ def register(
                 if new.store is not None
             ]
             if copies:
-                session.execute(insert(ReplicaRow), copies)
+                session.execute(insert(_REPLICAS), copies)
     except IntegrityError:
         _refuse_taken(session, files)
         _refuse_places(session, files, stores)
@@ -425,7 +429,7 @@ def _file_values(new: NewFile, attempt_id: int | None, who: str, now: datetime) 
         **{name: new.data_id.get(name) for name in DIMENSIONS},
         "begins_at": new.begins_at,
         "ends_at": new.ends_at,
-        "attributes": dict(new.metadata),
+        "metadata": dict(new.metadata),
         "original_name": new.original_name,
         "provenance": new.provenance,
         "attempt_id": attempt_id,
