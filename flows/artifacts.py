@@ -105,7 +105,8 @@ def tell_slice(site: Site, which: Slice, number: int, stage: str) -> None:
 
 
 def _cell(text: str) -> str:
-    return "\n".join(verbatim(part) for line in text.splitlines() for part in textwrap.wrap(line, CELL_CHARACTERS))
+    broken = textwrap.TextWrapper(CELL_CHARACTERS, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(verbatim(part) for line in text.splitlines() for part in broken.wrap(line))
 
 
 def tell_campaign(site: Site, name: str, stages: Sequence[StageProgress], problems: Sequence[str]) -> None:

@@ -1,0 +1,148 @@
+"""A headless Chromium: for tests of what people see of a campaign, and for pictures of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--no-sandbox",  # its own sandbox does not work for root
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PATIENCE_SECONDS = 60.0
+"""How long the UI may take to show what it should; it asks the server every few seconds."""
+
+
+class BrowserUnavailable(Exception):
+    """There is no browser on this machine; says which package has it."""
+
+
+@dataclass(frozen=True)
+class Ui:
+    """The UI of a Prefect server in a browser.
+
+    Parameters
+    ----------
+    page
+        A window.
+    url
+        Of the UI.
+    """
+
+    page: Page
+    url: str
+
+    def go(self, path: str) -> None:
+        """Open a page of the UI by its path."""
+        self.page.goto(f"{self.url}{path}")
+
+    def flow_run(self, run_id: object, tab: str = "") -> None:
+        """Open the page of a flow run, at one of its tabs."""
+        self.go(f"/runs/flow-run/{run_id}")
+        if tab:
+            self.tab(tab)
+
+    def tab(self, name: str) -> None:
+        """Turn to a tab of the page that is open."""
+        self.page.get_by_role("tablist").get_by_text(name, exact=True).click()
+
+    def follow(self, name: str) -> None:
+        """Click a link by its text."""
+        self.page.get_by_role("link", name=name, exact=True).first.click()
+
+    def follow_out(self, name: str) -> Ui:
+        """Click a link that opens a window of its own, as those inside of artifacts do; return the UI there."""
+        with self.page.expect_popup() as opened:
+            self.follow(name)
+        return Ui(opened.value, self.url)
+
+    def follow_artifact(self, key: str) -> None:
+        """Open an artifact of the run whose page is open."""
+        self.page.locator("a").filter(has_text=key).first.click()
+
+    def unfold(self) -> None:
+        """Have a text shown that the UI has cut off after 70 characters."""
+        self.page.get_by_text("See More", exact=True).first.click()
+
+    def retry(self) -> None:
+        """Press the button of a flow run that carries it out again, and say yes."""
+        self.page.get_by_role("button", name="Retry", exact=True).click()
+        self.page.get_by_role("dialog").get_by_role("button", name="Retry").click()
+
+    def sees(self, *texts: str) -> None:
+        """Wait until the page shows each of these texts.
+
+        Raises
+        ------
+        AssertionError
+            Where it does not within :data:`PATIENCE_SECONDS`.
+        """
+        for text in texts:
+            expect(self.page.get_by_text(text).filter(visible=True).first).to_be_visible()
+
+    def sees_row(self, *cells: str) -> None:
+        """Wait until the page has a row of a table with each of these texts; fails as :meth:`sees` does."""
+        row = self.page.get_by_role("row")
+        for cell in cells:
+            row = row.filter(has_text=cell)
+        expect(row).to_be_visible()
+
+    def is_in(self, state: str) -> None:
+        """Wait until the page says at its top that its run is in this state; fails as :meth:`sees` does."""
+        expect(self.page.locator("header").get_by_text(state, exact=True)).to_be_visible()
+
+    def picture(self, file: Path) -> None:
+        """Save what the window shows, as soon as nothing in it moves any more."""
+        self.page.wait_for_load_state("networkidle")
+        last, now = b"", self._screenshot()
+        while now != last:
+            self.page.wait_for_timeout(500)
+            last, now = now, self._screenshot()
+        file.write_bytes(now)
+
+    def _screenshot(self) -> bytes:
+        return self.page.screenshot(animations="disabled")
+
+
+@contextmanager
+def open_ui(url: str, profile: Path, *, width: int = 1400, height: int = 900) -> Iterator[Ui]:
+    """Open the UI of a Prefect server in a browser of its own.
+
+    Parameters
+    ----------
+    url
+        Of the UI.
+    profile
+        A new folder for what the browser keeps.
+    width, height
+        Of its window.
+
+    Raises
+    ------
+    BrowserUnavailable
+        Where there is none on this machine.
+    """
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if program is None:
+        raise BrowserUnavailable("there is no browser: install Debian's chromium")
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            profile, executable_path=program, args=FLAGS, viewport={"width": width, "height": height}
+        )
+        context.set_default_timeout(1000 * PATIENCE_SECONDS)
+        expect.set_options(timeout=1000 * PATIENCE_SECONDS)
+        try:
+            yield Ui(context.pages[0], url)
+        finally:
+            context.close()

@@ -1,0 +1,81 @@
+"""What an operator sees and does in the browser, in a real one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows import client as commands
+from tests.flows.browser import BrowserUnavailable, Ui, open_ui
+from tests.flows.conftest import Conductor, until, written
+
+
+@pytest.fixture(scope="module")
+def ui(conductor: Conductor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
+    """Give the UI of the conducted site in a headless browser."""
+    profile = tmp_path_factory.mktemp("browser")
+    try:
+        with open_ui(conductor.start().server.ui_url, profile) as opened:
+            yield opened
+    except BrowserUnavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.req("F21")
+@pytest.mark.parametrize(("night", "jobs_per_task"), [(71, 1), (72, 10)], ids=["a task run a job", "chunks"])
+def test_an_operator_finds_a_failed_job_in_the_browser_and_retries_it(
+    ui: Ui, conductor: Conductor, tmp_path: Path, night: int, jobs_per_task: int
+) -> None:
+    notes, flag = tmp_path / "notes", tmp_path / "the <good> *copy*"
+    name, failed = f"browsed{night}", f"science/exposure={100 * night + 1}"
+    reason = f"detect: step_failed: step 'detect' exited with code 3: no star in the field, says {flag}"
+    conductor.observatory.observe(night, [f"note {notes}\n{text}\n" for text in ("", f"unless {flag}", "")])
+    conductor.observatory.submit(name, night, f"execution.jobs_per_task={jobs_per_task}", "execution.threads=1")
+    run = commands.start_campaign(conductor.site, name).flow_run_id
+    until(lambda: commands.run_state(conductor.site, run).ended, 90, "the end of the campaign")
+
+    # The campaign and its slice by name, on the page of all runs and on the campaign's own.
+    ui.go("/runs")
+    ui.sees(f"{name} science #0")
+    ui.follow(name)
+    ui.is_in("Failed")
+    ui.tab("Artifacts")
+    ui.sees(f"Stages of campaign {name}")
+    ui.follow_artifact(f"campaign-{name}")
+    ui.sees(f"{failed}: {reason}", "stage 'summary' needs 3 jobs of stage 'science'")
+    ui = ui.follow_out("#0")
+
+    # The slice: how far it is, the failed job by name, its step and its reason.
+    ui.is_in("Failed")
+    ui.sees(f"{name} science #0")
+    ui.tab("Details")
+    ui.sees(f"1 of 3 jobs not done: {failed}: detect")
+    ui.unfold()
+    ui.sees(f"1 of 3 jobs not done: {failed}: {reason}")
+    ui.tab("Artifacts")
+    ui.sees("2 of 3 jobs done, failed attempts: 1")
+    ui.follow_artifact(f"jobs-{name}-science-0")
+    ui.sees_row(failed.partition("/")[2], "failed", "1", "detect", "step_failed", "no star in", "<good>", "*copy*")
+    ui.sees_row(f"exposure={100 * night}", "done", "1", "published")
+    ui.follow(f"{name} science #0")
+    ui.tab("Task Runs")
+    ui.follow(failed)
+    ui.is_in("Failed")
+    ui.sees(f'message="{reason}"')
+
+    # The cause is mended, and the slice retried: only what failed runs again, and the campaign goes on to its end.
+    flag.touch()
+    ui.follow(f"{name} science #0")
+    ui.retry()
+    ui.is_in("Completed")
+    until(lambda: commands.run_state(conductor.site, run).type == "COMPLETED", 90, "the campaign to go on to its end")
+    assert set(conductor.observatory.states(name).values()) == {"done"}
+    times_run = Counter(line[:4] for line in written(notes).splitlines())
+    assert times_run == {f"{100 * night}": 1, f"{100 * night + 1}": 2, f"{100 * night + 2}": 1}
+    ui.flow_run(run)
+    ui.is_in("Completed")
+    ui.tab("Details")
+    ui.sees("4 jobs done")
