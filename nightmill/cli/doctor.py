@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 PACKAGES: Final = ("nightmill", "flows", "provenance", "stagers", "tasks")
 """Top-level packages of the project: names that others may have, too."""
-PINNED: Final = {"prefect": ((3, 8, 8), (3, 9)), "fastapi": ((0,), (0, 151))}
-"""Versions from, and below: the Prefect server does not start with others."""
+PINNED: Final = {"prefect": ((3, 8, 8), (3, 9)), "fastapi": ((0,), (0, 151)), "sqlalchemy": ((2,), (2, 1))}
+"""Versions from, and below: with others the Prefect server does not start, or schedules nothing."""
 
 
 @dataclass(frozen=True)

@@ -269,8 +269,8 @@ def test_ten_thousand_units_without_a_bias_are_one_problem(small_world: World) -
 def test_too_many_files_of_a_role(world: World) -> None:
     full(world)
     assert problems_of(world, {**SCIENCE, "per": ["exposure"]}) == [
-        "stage 'science', input 'raw': 2 raw_science fit where at most 1 may be; choose by 'match', 'where' or"
-        " 'lookup', or raise 'max': 2 units, as exposure=7 (raw_science_000007_01.fits, raw_science_000007_02.fits);"
+        "stage 'science', input 'raw': 2 files of type raw_science fit where at most 1 may be; choose by 'match',"
+        " 'where' (as \"origin == 'raw'\") or 'lookup', or raise 'max': 2 units, as exposure=7 (raw_science_000007_01.fits, raw_science_000007_02.fits);"
         " exposure=8 (raw_science_000008_01.fits, raw_science_000008_02.fits)",
     ]
 

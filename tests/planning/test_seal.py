@@ -144,7 +144,7 @@ def test_too_many_files_of_a_stage_before_are_a_problem_and_do_not_wait(world: W
     world.seal(campaign, "bias")
     for order in world.issue("bias"):
         world.end(order)
-    with pytest.raises(PlanRefused, match="2 master_bias fit where at most 1 may be"):
+    with pytest.raises(PlanRefused, match="2 files of type master_bias fit where at most 1 may be"):
         world.seal(campaign, "science")
 
 
