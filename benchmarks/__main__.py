@@ -20,22 +20,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; by default all")
     parser.add_argument("--json", action="store_true", help="print one JSON object for each, and nothing else")
     parser.add_argument("--write-docs", action="store_true", help=f"keep the results, and bring {PAGE.name} up to date")
+    parser.add_argument("--size", type=int, help="jobs, or files, to measure with instead of the full number")
     given = parser.parse_args(arguments)
+    if given.size and given.write_docs:
+        parser.error("--write-docs wants the full size")
     strangers = [name for name in given.names if name not in NAMES]
     if strangers:
         parser.error(f"no benchmark is called {', '.join(strangers)}; there is {', '.join(NAMES)}")
     for name in given.names or NAMES:
-        result = benchmark(name)()
+        result = measure(name, given.size)
         print(result.model_dump_json() if given.json else line(result), flush=True)
         if given.write_docs:
             result.keep()
             PAGE.write_text(page(kept()))
 
 
-def benchmark(name: str) -> Callable[[], Result]:
-    """Return what measures the benchmark of a name, at its full size."""
-    measure: Callable[[], Result] = import_module(f"benchmarks.{name}").measure
-    return measure
+def measure(name: str, size: int | None = None) -> Result:
+    """Carry out a benchmark, by default at its full size."""
+    benchmark: Callable[..., Result] = import_module(f"benchmarks.{name}").measure
+    return benchmark(size=size) if size else benchmark()
 
 
 if __name__ == "__main__":

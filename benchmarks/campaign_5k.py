@@ -45,18 +45,18 @@ class _Ran:
     files_in_store: int
 
 
-def measure(*, jobs: int = JOBS) -> Result:
+def measure(*, size: int = JOBS) -> Result:
     """Measure on a site of its own, with its own server and warm runner."""
     with working_folder() as folder, new_site(folder / "site") as site:
-        register_raw(site, jobs, content=CONTENT)
+        register_raw(site, size, content=CONTENT)
         with _conducted(site) as api_url:
             warm = _run(site, folder, api_url, "warm-up", {"jobs_per_task": 1}, where="exposure <= 10")
             each = _run(site, folder, api_url, "task-a-job", {"jobs_per_task": 1})
             chunks = _run(site, folder, api_url, "chunks", {"jobs_per_task": 0})
-            bare_tasks = _bare_task_runs(site, jobs)
+            bare_tasks = _bare_task_runs(site, size)
         raw = store_folder(site) / "raw"
         with closing(BareLoop(folder / "bare")) as bare:
-            bare_jobs = bare.run([raw / name for name in raw_names(jobs)])
+            bare_jobs = bare.run([raw / name for name in raw_names(size)])
     return Result(
         **figure([each.seconds], [bare_tasks]).model_dump(),
         name="campaign_5k",
@@ -67,16 +67,16 @@ def measure(*, jobs: int = JOBS) -> Result:
             " loop of job_overhead, in one process"
         ),
         aim="every task run recorded, and 5 s from submit to the first job",
-        size=f"{jobs:,} jobs, {SLICES} slices at a time",
+        size=f"{size:,} jobs, {SLICES} slices at a time",
         also={"in chunks": figure([chunks.seconds], [bare_jobs])},
         extra={
             "submit_to_first_job_seconds": round(each.first_job_seconds, 2),
             "submit_to_first_job_seconds (10 jobs)": round(warm.first_job_seconds, 2),
-            "jobs_per_second": round(jobs / each.seconds, 1),
-            "jobs_per_second (chunks)": round(jobs / chunks.seconds, 1),
+            "jobs_per_second": round(size / each.seconds, 1),
+            "jobs_per_second (chunks)": round(size / chunks.seconds, 1),
         },
         counts={
-            "jobs": jobs,
+            "jobs": size,
             "published": each.published,
             "task_runs_submitted": each.attempts,
             "task_runs_recorded": each.task_runs_recorded,

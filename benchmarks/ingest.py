@@ -36,18 +36,18 @@ _TYPE: Final = {
 }
 
 
-def measure(*, files: int = FILES, repeats: int = REPEATS) -> Result:
+def measure(*, size: int = FILES, repeats: int = REPEATS) -> Result:
     """Measure on SQLite, each time other files into the same site."""
     with working_folder() as folder, new_site(folder / "site", types={"frame": _TYPE}) as site:
-        batches = iter([_write_frames(folder / f"batch{number}", number, files) for number in range(repeats + 1)])
+        batches = iter([_write_frames(folder / f"batch{number}", number, size) for number in range(repeats + 1)])
 
         def take_in(batch: Path) -> float:
             start = time.perf_counter()
             result = ingest(site, [batch], type="frame", origin=Origin.RAW, who=WHO)
             seconds = time.perf_counter() - start
-            if len(result.registered) != files:
-                raise AssertionError(f"only {len(result.registered)} of {files} files were registered")
-            return files / seconds
+            if len(result.registered) != size:
+                raise AssertionError(f"only {len(result.registered)} of {size} files were registered")
+            return size / seconds
 
         warm = next(batches)
         take_in(warm)
@@ -69,7 +69,7 @@ def measure(*, files: int = FILES, repeats: int = REPEATS) -> Result:
             " blocks read up to the END card"
         ),
         aim="at least 2,000",
-        size=f"{repeats} × {files:,} FITS files of 24 kB",
+        size=f"{repeats} × {size:,} FITS files of 24 kB",
         also={"beside astropy.io.fits.getheader": beside_astropy},
         machine=machine(),
         measured_at=now(),

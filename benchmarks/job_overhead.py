@@ -54,11 +54,11 @@ SYNCED_TOGETHER: Final = 32
 CONTENT: Final = bytes(range(256)) * 16
 
 
-def measure(*, jobs: int = JOBS, repeats: int = REPEATS) -> Result:
+def measure(*, size: int = JOBS, repeats: int = REPEATS) -> Result:
     """Measure on each database that can be had; SQLite is the headline."""
     with working_folder() as folder, databases() as urls:
         figures = {
-            database: _measure(folder / database, url, jobs=jobs, repeats=repeats) for database, url in urls.items()
+            database: _measure(folder / database, url, jobs=size, repeats=repeats) for database, url in urls.items()
         }
     headline = figures.pop("SQLite")
     return Result(
@@ -70,7 +70,7 @@ def measure(*, jobs: int = JOBS, repeats: int = REPEATS) -> Result:
             " the same copies, spawn, hashes and fsyncs and one bulk insert of the same rows"
         ),
         aim="at most 2 times the floor and 6 ms",
-        size=f"{repeats} × {jobs} jobs",
+        size=f"{repeats} × {size} jobs",
         also=figures,
         machine=machine(),
         measured_at=now(),

@@ -19,7 +19,7 @@ from benchmarks.figures import Figure, Result, figure, machine, now
 from benchmarks.sites import COPY_STAGE, EPOCH, WHO, databases, new_site, register_raw, working_folder, write_campaign
 from nightmill.backbone import calibrations
 from nightmill.backbone.campaigns import campaign_named, progress
-from nightmill.backbone.catalogue import NewFile, register
+from nightmill.backbone.registration import NewFile, register
 from nightmill.backbone.schema import FileRow, JobRow, ReplicaRow
 from nightmill.config.campaign import load_campaign
 from nightmill.model.fate import Maturity, Origin
@@ -43,10 +43,10 @@ _STAGE: Final = {
 }
 
 
-def measure(*, jobs: int = JOBS, repeats: int = REPEATS) -> Result:
+def measure(*, size: int = JOBS, repeats: int = REPEATS) -> Result:
     """Measure on each database that can be had, each time in a process of its own; SQLite is the headline."""
     with working_folder() as folder, databases() as urls:
-        measured = {name: _measure(folder / name, url, jobs, repeats) for name, url in urls.items()}
+        measured = {name: _measure(folder / name, url, size, repeats) for name, url in urls.items()}
     headline, peak_bytes = measured.pop("SQLite")
     return Result(
         **headline.model_dump(),
@@ -58,13 +58,13 @@ def measure(*, jobs: int = JOBS, repeats: int = REPEATS) -> Result:
             " bulk into a table without constraints"
         ),
         aim="at most 60 s and 1,000 MB",
-        size=f"{repeats} × {jobs:,} jobs",
+        size=f"{repeats} × {size:,} jobs",
         also={name: other for name, (other, _peak) in measured.items()},
         extra={
             "peak_rss_megabytes": round(peak_bytes / 1e6),
             **{f"peak_rss_megabytes ({name})": round(peak / 1e6) for name, (_other, peak) in measured.items()},
         },
-        counts={"jobs": jobs},
+        counts={"jobs": size},
         machine=machine(),
         measured_at=now(),
         command="python -m benchmarks plan_100k --json",

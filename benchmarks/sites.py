@@ -13,7 +13,7 @@ from typing import Final
 
 import yaml
 
-from nightmill.backbone.catalogue import NewFile, register
+from nightmill.backbone.registration import NewFile, register
 from nightmill.model.fate import Origin
 from tasks.site import Site, make_site, open_site
 from tests.support.postgres import PostgresUnavailable, running_server

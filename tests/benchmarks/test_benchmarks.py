@@ -1,0 +1,96 @@
+"""Each benchmark, at a tiny size, prints the object that it promises. No time is ever asserted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.__main__ import NAMES, main
+from benchmarks.figures import Result, alternately, figure, kept
+from benchmarks.page import PAGE, line, page
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def told(name: str, size: int) -> dict[str, Any]:
+    done = run(name, "--json", "--size", str(size))
+    assert done.returncode == 0, done.stderr
+    [printed] = done.stdout.splitlines()
+    answer: dict[str, Any] = json.loads(printed)
+    assert Result.model_validate(answer).name == name
+    return answer
+
+
+@pytest.mark.parametrize(("name", "size", "unit"), [("job_overhead", 3, "ms per job"), ("plan_100k", 20, "s")])
+def test_a_cost_beside_its_floor(name: str, size: int, unit: str) -> None:
+    answer = told(name, size)
+    assert answer["unit"] == unit
+    assert answer["ratio"] == pytest.approx(answer["value"] / answer["floor"], rel=0.02)
+    assert "floor" in answer["compared"]
+    assert answer["command"] == f"python -m benchmarks {name} --json"
+
+
+def test_a_rate_beside_its_floor_and_a_peer() -> None:
+    answer = told("ingest", 5)
+    assert answer["unit"] == "files per second"
+    assert answer["ratio"] == pytest.approx(answer["floor"] / answer["value"], rel=0.02)
+    assert list(answer["also"]) == ["beside astropy.io.fits.getheader"]
+
+
+def test_plans_are_counted_and_their_memory_is_told() -> None:
+    answer = told("plan_100k", 20)
+    assert answer["counts"] == {"jobs": 20}
+    assert answer["extra"]["peak_rss_megabytes"] > 0
+
+
+def test_an_unknown_benchmark_is_refused_by_name() -> None:
+    done = run("job_overheads")
+    assert done.returncode == 2
+    assert "no benchmark is called job_overheads; there is job_overhead, ingest, plan_100k, campaign_5k" in done.stderr
+
+
+def test_the_documentation_never_gets_a_tiny_run(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["ingest", "--size", "5", "--write-docs"])
+    assert "--write-docs wants the full size" in capsys.readouterr().err
+
+
+def test_the_page_is_what_the_kept_results_give() -> None:
+    results = kept()
+    assert {result.name for result in results} <= set(NAMES)
+    assert PAGE.read_text() == page(results)
+
+
+def test_a_result_is_kept_and_read_again(tmp_path: Path) -> None:
+    result = kept()[0]
+    result.keep(tmp_path)
+    assert kept(tmp_path) == [result]
+    assert result.name in line(result)
+
+
+def test_a_figure_is_of_medians_and_its_ratio_a_cost() -> None:
+    cost = figure([3.0, 1.0, 8.0], [2.0, 2.0, 1.0])
+    assert (cost.value, cost.floor, cost.ratio, cost.spread) == (3.0, 2.0, 1.5, (1.0, 8.0))
+    rate = figure([50.0], [100.0], rate=True)
+    assert rate.ratio == 2.0
+
+
+def test_measurements_alternate() -> None:
+    order: list[str] = []
+
+    def measured(name: str) -> float:
+        order.append(name)
+        return float(len(order))
+
+    assert alternately(2, lambda: measured("own"), lambda: measured("floor")) == [[1.0, 3.0], [2.0, 4.0]]
+    assert order == ["own", "floor", "own", "floor"]
