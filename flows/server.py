@@ -177,7 +177,7 @@ def _spawn(server: Daemon, config: ServerConfig) -> None:
         }
     )
     server.spawn(
-        [sys.executable, "-m", "prefect", "server", "start", "--host", config.host, "--port", str(port)],
+        [sys.executable, "-m", "flows.prefect_server", "start", "--host", config.host, "--port", str(port)],
         environment,
         {"port": str(port), "api_url": f"{url}/api", "ui_url": url, "auth": config.auth},
     )
