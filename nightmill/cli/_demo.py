@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -40,10 +40,13 @@ class Demo:
         Absolute; made anew.
     exposures
         Science exposures to simulate.
+    at_failure
+        Called when a job has failed, before its cause is mended: the pictures of the documentation are taken then.
     """
 
     directory: Path
     exposures: int
+    at_failure: Callable[[], None] | None = None
 
     @property
     def site(self) -> Path:
@@ -81,6 +84,8 @@ class Demo:
         self._say("But a disk has turned one bit of one raw frame, and that job will fail")
         self._python("-m", "examples.ccd.damage", str(damaged.relative_to(self.directory)))
         self._nightmill("submit", str(example / "science-n1.yaml"), "--watch", expect=1)
+        if self.at_failure is not None:
+            self.at_failure()
         self._say("The operator brings the good copy back, and runs again what failed; the rest is not touched")
         self._python("-m", "examples.ccd.damage", str(damaged.relative_to(self.directory)))
         self._nightmill("rerun", "science-n1", "--why", "frame restored from the copy", "--watch")

@@ -61,6 +61,10 @@ class Ui:
         """Click a link by its text."""
         self.page.get_by_role("link", name=name, exact=True).first.click()
 
+    def search(self, field: str, text: str) -> None:
+        """Type into a field that filters a list, by what is written in it while it is empty."""
+        self.page.get_by_placeholder(field).fill(text)
+
     def follow_out(self, name: str) -> Ui:
         """Click a link that opens a window of its own, as those inside of artifacts do; return the UI there."""
         with self.page.expect_popup() as opened:
@@ -101,6 +105,10 @@ class Ui:
     def is_in(self, state: str) -> None:
         """Wait until the page says at its top that its run is in this state; fails as :meth:`sees` does."""
         expect(self.page.locator("header").get_by_text(state, exact=True)).to_be_visible()
+
+    def scroll_to(self, text: str) -> None:
+        """Bring the line with a text to the top of the window, or as near as it goes."""
+        self.page.get_by_text(text).first.evaluate("element => element.scrollIntoView()")
 
     def picture(self, file: Path) -> None:
         """Save what the window shows, as soon as nothing in it moves any more."""
