@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.catalogue import NewFile, register
+from nightmill.backbone.registration import NewFile, register
 from nightmill.backbone.schema import CalibrationRow, DeliveryRow, GenerationRow
 from nightmill.model.fate import AttemptState, Origin
 from nightmill.model.journal import JobReport, MadeFile

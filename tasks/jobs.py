@@ -99,5 +99,5 @@ def why(report: JobReport) -> str:
 def _end(report: JobReport) -> State[None]:
     if report.state is AttemptState.PUBLISHED:
         return Completed()
-    get_run_logger().error("%s: %s\n%s", report.attempt, why(report), report.evidence)
+    get_run_logger().error("%s: %s\n%s", report.attempt, report.fate, report.evidence)
     return Failed(message=why(report)[:MESSAGE_CHARACTERS])

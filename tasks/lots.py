@@ -16,7 +16,8 @@ from typing import Final, TypeVar
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.catalogue import NewFile, known_files, register
+from nightmill.backbone.catalogue import known_files
+from nightmill.backbone.registration import NewFile, register
 from nightmill.backbone.schema import FileRow, RefusalRow
 from nightmill.errors import BadName, FileRefused, NameTaken, StoreError
 from nightmill.execution.job import utc_now

@@ -2,59 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, Select, insert, or_, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, Select, or_, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.expressions import Expression, to_sql
-from nightmill.backbone.schema import AttemptRow, Base, CampaignRow, FileRow, JobRow, ReplicaRow, StoreRow
-from nightmill.errors import NameTaken, RequestRefused, UnknownName
-from nightmill.model.dimensions import DIMENSIONS, DataId
+from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, ReplicaRow, StoreRow
+from nightmill.errors import UnknownName
+from nightmill.model.dimensions import DIMENSIONS
 from nightmill.model.fate import Origin
-from nightmill.model.journal import MetadataValue
 from nightmill.model.store import Store
 
 CHUNK: Final = 5_000
 """How many values one query asks for: far below the parameters that either database allows."""
 
-_FILES: Final = Base.metadata.tables["file"]
-_REPLICAS: Final = Base.metadata.tables["replica"]
 
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True, slots=True)
-class NewFile:
-    """A file that is to be registered.
-
-    Parameters
-    ----------
-    store, path
-        Where its bytes stand already; both None for a file that is known and not kept.
-    provenance
-        What the person who brings it says about where it comes from (origin manual).
-    """
-
-    name: str
-    type: str
-    origin: Origin
-    size_bytes: int
-    sha256: str
-    data_id: DataId = field(default_factory=dict)
-    begins_at: datetime | None = None
-    ends_at: datetime | None = None
-    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
-    original_name: str | None = None
-    provenance: str | None = None
-    store: str | None = None
-    path: str | None = None
-    compression: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,71 +61,6 @@ class Replica:
     verified_at: datetime
 
 
-def register(
-    session: Session,
-    files: Sequence[NewFile],
-    *,
-    who: str,
-    now: datetime,
-    attempt_ids: Sequence[int] | None = None,
-) -> list[int]:
-    """Register files, each with its copy, in the transaction of the caller: all of them, or none.
-
-    Parameters
-    ----------
-    who
-        The user in whose name this happens.
-    now
-        When.
-    attempt_ids
-        For origin batch: the attempt that made each file.
-
-    Returns
-    -------
-    list of int
-        The catalogue's IDs, in the order of the files.
-
-    Raises
-    ------
-    NameTaken
-        Where a name stands in the catalogue already (all of them are listed, with whether the bytes are the same), or
-        is given twice.
-    UnknownName
-        Where a store is not known.
-    RequestRefused
-        Where another file is registered at the same place of a store.
-    """
-    if not files:
-        return []
-    _refuse_taken(session, files)
-    stores = _known_stores(session, {new.store for new in files if new.store is not None})
-    makers: Iterable[int | None] = attempt_ids if attempt_ids is not None else [None] * len(files)
-    rows = [_file_values(new, maker, who, now) for new, maker in zip(files, makers, strict=True)]
-    try:
-        with session.begin_nested():
-            session.execute(insert(_FILES), rows)
-            known = known_files(session, (new.name for new in files))
-            ids = [known[new.name, new.compression].id for new in files]
-            copies = [
-                {
-                    "file_id": id_,
-                    "store_id": stores[new.store],
-                    "path": new.path,
-                    "state": "present",
-                    "verified_at": now,
-                }
-                for id_, new in zip(ids, files, strict=True)
-                if new.store is not None
-            ]
-            if copies:
-                session.execute(insert(_REPLICAS), copies)
-    except IntegrityError:
-        _refuse_taken(session, files)
-        _refuse_places(session, files, stores)
-        raise
-    return ids
-
-
 def known_files(session: Session, names: Iterable[str]) -> dict[tuple[str, str], Known]:
     """Look up names in bulk.
 
@@ -170,7 +72,7 @@ def known_files(session: Session, names: Iterable[str]) -> dict[tuple[str, str],
     query = select(FileRow.name, FileRow.compression, FileRow.id, FileRow.type, FileRow.sha256)
     return {
         (name, compression): Known(id_, type_, sha256)
-        for chunk in _chunks(names)
+        for chunk in chunks(names)
         for name, compression, id_, type_, sha256 in session.execute(query.where(FileRow.name.in_(chunk)))
     }
 
@@ -178,7 +80,7 @@ def known_files(session: Session, names: Iterable[str]) -> dict[tuple[str, str],
 def names_taken(session: Session, names: Iterable[str]) -> set[str]:
     """Return those of the names that stand in the catalogue, under whatever compression."""
     query = select(FileRow.name)
-    return {name for chunk in _chunks(names) for name in session.scalars(query.where(FileRow.name.in_(chunk)))}
+    return {name for chunk in chunks(names) for name in session.scalars(query.where(FileRow.name.in_(chunk)))}
 
 
 def files_named(session: Session, names: Iterable[str]) -> dict[str, FileRow]:
@@ -191,16 +93,20 @@ def files_named(session: Session, names: Iterable[str]) -> dict[str, FileRow]:
     """
     wanted = list(dict.fromkeys(names))
     rows: dict[str, FileRow] = {}
-    for chunk in _chunks(wanted):
+    for chunk in chunks(wanted):
         for row in session.scalars(select(FileRow).where(FileRow.name.in_(chunk)).order_by(FileRow.id)):
             rows.setdefault(row.name, row)
     for name in wanted:
         if name not in rows:
-            near = select(FileRow.name).where(FileRow.name.startswith(name[:4], autoescape=True)).limit(CHUNK)
-            raise UnknownName(
-                "file", name, list(session.scalars(near)), remedy="see what there is with 'nightmill find'"
-            )
+            near = near_names(session, name)
+            raise UnknownName("file", name, near, remedy="see what there is with 'nightmill find'")
     return {name: rows[name] for name in wanted}
+
+
+def near_names(session: Session, name: str) -> list[str]:
+    """Return names of files that begin as a name does, for a guess at what it meant."""
+    alike = FileRow.name.startswith(name[:4], autoescape=True)
+    return list(session.scalars(select(FileRow.name).where(alike).order_by(FileRow.name).limit(CHUNK)))
 
 
 def store_ids(session: Session, stores: Mapping[str, Store]) -> dict[str, int]:
@@ -371,73 +277,13 @@ def replicas(session: Session, file_ids: Iterable[int]) -> dict[int, list[Replic
         .order_by(ReplicaRow.id)
     )
     copies: dict[int, list[Replica]] = {}
-    for chunk in _chunks(file_ids):
+    for chunk in chunks(file_ids):
         for file_id, store, path, state, verified_at in session.execute(query.where(ReplicaRow.file_id.in_(chunk))):
             copies.setdefault(file_id, []).append(Replica(store, path, state, verified_at))
     return copies
 
 
-def _refuse_taken(session: Session, files: Sequence[NewFile]) -> None:
-    known = known_files(session, (new.name for new in files))
-    same: list[str] = []
-    other: list[str] = []
-    for new in files:
-        found = known.get((new.name, new.compression))
-        if found is not None:
-            (same if found.sha256 == new.sha256 else other).append(new.name)
-    times = Counter((new.name, new.compression) for new in files)
-    other += [name for (name, _), count in times.items() if count > 1]
-    if same or other:
-        raise NameTaken(same=same, other=other)
-
-
-def _refuse_places(session: Session, files: Sequence[NewFile], stores: Mapping[str | None, int]) -> None:
-    query = select(ReplicaRow.store_id, ReplicaRow.path, FileRow.name).join(FileRow, ReplicaRow.file_id == FileRow.id)
-    places = {(stores[new.store], new.path): new.name for new in files if new.store is not None}
-    for chunk in _chunks(path for _, path in places):
-        for store_id, path, holder in session.execute(query.where(ReplicaRow.path.in_(chunk))):
-            if (store_id, path) in places:
-                raise RequestRefused(
-                    f"{places[store_id, path]} cannot be registered at {path}: {holder} is registered there already",
-                    remedy="one place holds one file; give the new one a place of its own",
-                )
-
-
-def _known_stores(session: Session, names: set[str]) -> dict[str | None, int]:
-    stores: dict[str | None, int] = {name: id_ for id_, name in session.execute(select(StoreRow.id, StoreRow.name))}
-    for name in sorted(names - set(stores)):
-        raise UnknownName(
-            "store in the catalogue",
-            name,
-            [known for known in stores if known],
-            remedy="run 'nightmill init' in the site's folder after a change of its stores",
-        )
-    return stores
-
-
-def _file_values(new: NewFile, attempt_id: int | None, who: str, now: datetime) -> dict[str, object]:
-    strangers = set(new.data_id) - set(DIMENSIONS)
-    if strangers:
-        raise ValueError(f"{new.name}: no dimensions of a file: {', '.join(sorted(strangers))}")
-    return {
-        "name": new.name,
-        "compression": new.compression,
-        "type": new.type,
-        "origin": new.origin.value,
-        "size_bytes": new.size_bytes,
-        "sha256": new.sha256,
-        **{name: new.data_id.get(name) for name in DIMENSIONS},
-        "begins_at": new.begins_at,
-        "ends_at": new.ends_at,
-        "metadata": dict(new.metadata),
-        "original_name": new.original_name,
-        "provenance": new.provenance,
-        "attempt_id": attempt_id,
-        "registered_at": now,
-        "registered_by": who,
-    }
-
-
-def _chunks(values: Iterable[Item]) -> Iterator[list[Item]]:
+def chunks(values: Iterable[Item]) -> Iterator[list[Item]]:
+    """Cut values into lists that one query can ask for."""
     items = list(values)
     return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))

@@ -24,7 +24,7 @@ def find(
     origin: Annotated[list[Origin] | None, typer.Option(help="Of this origin; may be given again.")] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many.")] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="With files that no plan would take: logs, and those of superseded attempts.")
+        bool, typer.Option("--all", help="With the files of attempts that are not the result of their job.")
     ] = False,
     refused: Annotated[
         bool, typer.Option("--refused", help="Files that were not taken in instead, the last first, with the reasons.")

@@ -56,7 +56,7 @@ def _as_plain(found: Lineage) -> dict[str, Any]:
 
 
 def tree(found: Lineage) -> Iterator[str]:
-    """Write a lineage as an indented tree; what was written before is not written again."""
+    """Write a lineage as an indented tree, sorted by name; what was written before is not written again."""
     near, far = (found.generated, found.used) if found.direction == "up" else (found.used, found.generated)
     executions: dict[int, list[int]] = {}
     files: dict[int, list[tuple[str, int]]] = {}
@@ -64,6 +64,10 @@ def tree(found: Lineage) -> Iterator[str]:
         executions.setdefault(edge.file_id, []).append(edge.execution_id)
     for edge in far:
         files.setdefault(edge.execution_id, []).append((edge.role, edge.file_id))
+    for each in executions.values():
+        each.sort(key=lambda id_: str(found.executions[id_]))
+    for below in files.values():
+        below.sort(key=lambda pair: (pair[0], found.files[pair[1]].name))
     word = "made by" if found.direction == "up" else "used by"
     told: set[int] = set()
     open_: list[tuple[int, str, int]] = [(0, "", found.start)]  # at odd depths executions, at even ones files

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nightmill.errors import RequestRefused
+from nightmill.errors import RequestRefused, UnknownName
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -33,7 +33,8 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Show all that is on record of one file, job or campaign."""
-    from nightmill.backbone.campaigns import exists
+    from nightmill.backbone.campaigns import campaigns, exists
+    from nightmill.backbone.catalogue import known_files, near_names
     from tasks.site import open_site
 
     job = _JOB.fullmatch(name)
@@ -48,8 +49,13 @@ def show(
                 _show_job(session, job["campaign"], job["stage"], job["unit"], number, as_json)
         elif exists(session, name):
             _show_campaign(session, name, as_json)
-        else:
+        elif known_files(session, [name]):
             _show_file(session, name, as_json)
+        else:
+            known = [row.name for row in campaigns(session)] + near_names(session, name)
+            raise UnknownName(
+                "file, job or campaign", name, known, remedy="see 'nightmill find' and 'nightmill status'"
+            )
 
 
 def _print_order(session: Session, campaign: str, stage: str, unit: str, number: int | None) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +32,32 @@ def children(pid: int) -> list[int]:
             found += map(int, _read(pid, f"task/{thread.name}/children").split())
     except OSError:
         return found
+    return found
+
+
+def end_all_in(folder: Path, *, patience_seconds: float = 5.0) -> list[int]:
+    """Kill every process whose working folder is this one or lies below it, wait until they are gone, and return them.
+
+    Processes that are started meanwhile are found too. Those of other users are out of reach, and stay.
+    """
+    ended: list[int] = []
+    deadline = time.monotonic() + patience_seconds
+    while (found := _working_in(folder.resolve())) and time.monotonic() < deadline:
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        ended += [pid for pid in found if pid not in ended]
+        time.sleep(0.01)
+    return ended
+
+
+def _working_in(folder: Path) -> list[int]:
+    found: list[int] = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with suppress(OSError):  # it is gone, is a zombie, or belongs to another user
+                if (Path(entry.path) / "cwd").readlink().is_relative_to(folder):
+                    found.append(int(entry.name))
     return found
 
 

@@ -17,6 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from nightmill.errors import RequestRefused
+from nightmill.execution.proc import end_all_in
 from nightmill.model.order import AttemptKey, JobOrder
 
 
@@ -91,9 +92,10 @@ class Scratch:
 
     @staticmethod
     def discard(root: Path, order: JobOrder) -> None:
-        """Remove what a dead process left of an attempt's scratch; none there is no error."""
+        """Remove what a dead process left of an attempt: steps that still run, and its scratch; none is no error."""
         path = root / token(order.attempt)
         if path.exists():
+            end_all_in(path)
             _remove(path)
 
 

@@ -115,8 +115,8 @@ class Chooser:
         if most is not None and count > most:
             names = ", ".join(file.name for file in found.files[:3]) + (", ..." if count > 3 else "")
             reason = (
-                f"{count} files of type {self.declared.type} fit where at most {most} may be; choose by 'match', 'where'"
-                " (as \"origin == 'raw'\") or 'lookup', or raise 'max'"
+                f"{count} files of type {self.declared.type} fit where at most {most} may be; choose by 'match',"
+                " 'where' (as \"origin == 'raw'\") or 'lookup', or raise 'max'"
             )
             self.problems.add(self.topic, reason, unit.name, detail=names)
             return None

@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.catalogue import NewFile, register, store_ids
+from nightmill.backbone.catalogue import store_ids
+from nightmill.backbone.registration import NewFile, register
 from nightmill.model.fate import Origin
 from nightmill.model.store import Store
 

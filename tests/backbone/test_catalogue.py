@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import event, func, select
 
-from nightmill.backbone import catalogue
+from nightmill.backbone import catalogue, registration
 from nightmill.backbone.database import Database
 from nightmill.backbone.expressions import parse
 from nightmill.backbone.schema import FileRow, ReplicaRow, StoreRow
@@ -63,7 +63,7 @@ def test_a_name_may_stand_once_plain_and_once_compressed(database: Database) -> 
 @pytest.mark.req("B08")
 def test_a_race_for_a_name_ends_in_the_same_message(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process registers the name after the look and before the insertion."""
-    look = catalogue._refuse_taken
+    look = registration._refuse_taken
     looks: list[None] = []
 
     def look_too_early(*arguments: object) -> None:
@@ -73,7 +73,7 @@ def test_a_race_for_a_name_ends_in_the_same_message(database: Database, monkeypa
 
     with database.writing() as session:
         add_files(session, [new_file("a.fits")])
-    monkeypatch.setattr(catalogue, "_refuse_taken", look_too_early)
+    monkeypatch.setattr(registration, "_refuse_taken", look_too_early)
     with (
         pytest.raises(NameTaken, match=r"a\.fits: registered already, with the same bytes"),
         database.writing() as session,

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.catalogue import NewFile
 from nightmill.backbone.database import Database
 from nightmill.backbone.expressions import evaluate, parse, to_sql
+from nightmill.backbone.registration import NewFile
 from nightmill.backbone.schema import FileRow, ReplicaRow
 from nightmill.errors import ExpressionError
 from tests.backbone.files import add_files, new_file

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nightmill.backbone import calibrations, catalogue
-from nightmill.backbone.catalogue import NewFile
+from nightmill.backbone import calibrations, catalogue, registration
 from nightmill.backbone.database import Database
+from nightmill.backbone.registration import NewFile
 from nightmill.cli import main
 from nightmill.config.site import load_site
 from nightmill.model.fate import Maturity, Origin
@@ -81,7 +81,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     database.create()
     with database.writing() as session:
         catalogue.store_ids(session, config.stores)
-        catalogue.register(
+        registration.register(
             session,
             [_raw(exposure) for exposure in (7, 8, 9)] + [_bias("bias_a.fits", -20), _bias("bias_b.fits", -0.5)],
             who="me",

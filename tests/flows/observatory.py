@@ -10,8 +10,9 @@ from pathlib import Path
 
 from nightmill.backbone import campaigns
 from nightmill.backbone.campaigns import JobLine
-from nightmill.backbone.catalogue import NewFile, register, store_ids
+from nightmill.backbone.catalogue import store_ids
 from nightmill.backbone.database import Database
+from nightmill.backbone.registration import NewFile, register
 from nightmill.config.campaign import load_campaign
 from nightmill.config.site import load_site
 from nightmill.model.fate import Origin

@@ -11,10 +11,11 @@ from typing import Any, Final
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from nightmill.backbone import calibrations, catalogue
+from nightmill.backbone import calibrations, catalogue, registration
 from nightmill.backbone.campaigns import seal_campaign
-from nightmill.backbone.catalogue import FoundFile, NewFile
+from nightmill.backbone.catalogue import FoundFile
 from nightmill.backbone.database import Database
+from nightmill.backbone.registration import NewFile
 from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow
 from nightmill.backbone.slices import find_slice
 from nightmill.config.site import ServerConfig, SiteConfig
@@ -144,7 +145,7 @@ class World:
 
         def work(session: Session) -> None:
             catalogue.store_ids(session, self.site.stores)
-            catalogue.register(session, files, who=WHO, now=NIGHT)
+            registration.register(session, files, who=WHO, now=NIGHT)
 
         self.database.write(work)
 
@@ -293,7 +294,7 @@ class World:
             ]
             if published:
                 made_by = [attempt] * len(files)
-                catalogue.register(session, files, who=WHO, now=NIGHT, attempt_ids=made_by)
+                registration.register(session, files, who=WHO, now=NIGHT, attempt_ids=made_by)
 
         self.database.write(work)
 
@@ -301,3 +302,12 @@ class World:
 def replace_store(file: NewFile) -> NewFile:
     """Give a file its copy in the backbone."""
     return replace(file, store="backbone", path=f"manual/{file.type}/{file.name}")
+
+
+def changed(stage: Mapping[str, Any], role: str, **changes: Any) -> dict[str, Any]:
+    """Give a stage with one of its inputs changed."""
+    return {**stage, "inputs": {**stage["inputs"], role: {**stage["inputs"][role], **changes}}}
+
+
+def use_set(name: str) -> dict[str, Any]:
+    return changed(SCIENCE, "bias", source={"calibrations": [name]})

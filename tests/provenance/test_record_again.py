@@ -9,8 +9,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone import leases
-from nightmill.backbone.catalogue import NewFile, find, register
+from nightmill.backbone.catalogue import find
 from nightmill.backbone.database import Database
+from nightmill.backbone.registration import NewFile, register
 from nightmill.backbone.schema import (
     AttemptRow,
     ExecutionRow,

@@ -105,9 +105,10 @@ def test_a_damaged_journal_is_told_after_every_other_was_recorded(
     site: Site, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead(monkeypatch)
-    for unit in (1, 2):
-        site.database.write(lambda session, unit=unit: issue(session, order_of(bench, unit)))
-        bench.run_one(order_of(bench, unit))
+    for order in (order_of(bench, 1), order_of(bench, 2)):
+        with site.database.writing() as session:
+            issue(session, order)
+        bench.run_one(order)
     first, second = journals(site.config.spool)
     lines = first.read_bytes().splitlines(keepends=True)
     first.write_bytes(b"".join([*lines[:2], b"garbage\n", *lines[2:]]))

@@ -10,8 +10,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone import leases
-from nightmill.backbone.catalogue import NewFile, known_files, register, store_ids
+from nightmill.backbone.catalogue import known_files, store_ids
 from nightmill.backbone.database import Database
+from nightmill.backbone.registration import NewFile, register
 from nightmill.backbone.schema import (
     AttemptRow,
     Base,
