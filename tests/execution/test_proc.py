@@ -1,0 +1,41 @@
+"""What is asked of the kernel about processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from nightmill.execution.proc import end_all_in, started_at
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
+
+
+def test_every_process_that_works_in_a_folder_is_ended_and_no_other(tmp_path: Path) -> None:
+    inside, beside = tmp_path / "scratch" / "work", tmp_path / "scratch2"
+    inside.mkdir(parents=True)
+    beside.mkdir()
+    doomed = [subprocess.Popen(SLEEP, cwd=inside, start_new_session=True) for _ in range(2)]
+    other = subprocess.Popen(SLEEP, cwd=beside)
+    try:
+        inside.rename(tmp_path / "scratch" / "left")
+        assert sorted(end_all_in(tmp_path / "scratch")) == sorted(process.pid for process in doomed)
+        assert [process.wait(5) for process in doomed] == [-9, -9]
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_nothing_to_end_takes_no_time(tmp_path: Path) -> None:
+    began = time.monotonic()
+    assert end_all_in(tmp_path) == []
+    assert time.monotonic() - began < 1.0
+
+
+def test_a_zombie_has_no_start() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    while started_at(process.pid) is not None:
+        time.sleep(0.01)
+    assert process.wait(5) == 0
