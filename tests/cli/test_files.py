@@ -184,7 +184,7 @@ def test_show_tells_all_of_a_file(nightmill: Nightmill, folder: Path, tmp_path: 
     assert "backbone: raw/20260110/cam_0001.fits (present)" in told
     called = nightmill("show", "cam_0002.fits")
     assert called.code == 2
-    assert "no file named 'cam_0002.fits' (did you mean 'cam_0001.fits'?)" in called.err
+    assert "no file, job or campaign named 'cam_0002.fits' (did you mean 'cam_0001.fits'?)" in called.err
     assert nightmill("lineage", "cam_0001.fits").out == "cam_0001.fits (raw_science, raw)\n"
     assert nightmill("lineage", "cam_0001.fits", "--up", "--down", "--json").json[1]["direction"] == "down"
 

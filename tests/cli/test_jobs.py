@@ -1,0 +1,142 @@
+"""What the command line tells of jobs, and of the files that they made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nightmill.model.order import JobOrder
+from tasks.site import open_site
+from tests.cli.conftest import Nightmill
+from tests.examples.campaigns import run_campaign
+from tests.tasks.observatory import deliver
+
+TYPES = """\
+  image: {template: "cam_{exposure:04d}_{detector:02d}_image_c{campaign:04d}a{attempt:02d}.txt"}
+  count: {template: "cam_{exposure:04d}_{detector:02d}_count_c{campaign:04d}a{attempt:02d}.txt"}
+  sum: {template: "cam_{detector:02d}_sum_c{campaign:04d}a{attempt:02d}.txt"}
+"""
+PIPELINE = """\
+pipeline: counting
+version: "1.0"
+stages:
+  count:
+    per: [exposure, detector]
+    inputs:
+      frame: {type: raw_science}
+    steps:
+      - name: flatten
+        argv: ["cp", "{inputs.frame}", "{outputs.flat}"]
+        inputs: [frame]
+        outputs:
+          flat: {type: image, to: none}
+      - name: measure
+        argv: ["sh", "-c", "test {unit.exposure} != 3 && wc -c < $0 > $1", "{inputs.flat}", "{outputs.count}"]
+        inputs: [flat]
+        outputs:
+          count: {type: count}
+  add:
+    per: [detector]
+    when: any
+    inputs:
+      counts: {type: count, source: {stage: count}, min: 1, max: null}
+    steps:
+      - name: add
+        argv: ["sh", "-c", "cat \\"$@\\" > {outputs.sum}", "sh", "{inputs.counts}"]
+        inputs: [counts]
+        outputs:
+          sum: {type: sum, calibration: {set: sums, maturity: draft}}
+"""
+CAMPAIGN = """\
+campaign: first
+pipeline: pipeline.yaml
+where: night == 20260110
+overrides:
+  stages:
+    count:
+      inputs:
+        frame: {where: exposure < 9}
+"""
+SUM = "cam_01_sum_c0001a01.txt"
+COUNT = "cam_0001_01_count_c0001a01.txt"
+
+
+@pytest.fixture
+def campaign(each_folder: Path, tmp_path: Path, nightmill: Nightmill) -> Path:
+    """Give a site on which a campaign of two stages ran; the job of exposure 3 failed."""
+    with (each_folder / "file_types.yaml").open("a") as file:
+        file.write(TYPES)
+    (each_folder / "pipeline.yaml").write_text(PIPELINE)
+    (each_folder / "first.yaml").write_text(CAMPAIGN)
+    deliver(tmp_path / "night", 3)
+    assert nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw").code == 0
+    as_mask = ("--type", "mask", "--origin", "manual", "--provenance", "by hand")
+    assert nightmill("ingest", tmp_path / "night" / "cam_0001.fits", *as_mask).code == 0
+    with open_site(each_folder) as site:
+        run_campaign(site, each_folder / "first.yaml")
+    return each_folder
+
+
+@pytest.mark.req("B22", "B36", "B13")
+def test_the_whole_story_of_a_campaign(campaign: Path, nightmill: Nightmill) -> None:
+    found = {each["name"]: each for each in nightmill("find", "--json").json}
+    assert {name: each["origin"] for name, each in found.items()} == {
+        **{f"cam_000{number}.fits": "raw" for number in (1, 2, 3)},
+        "cam_0001_m001.fits": "manual",
+        **{f"cam_000{number}_01_{kind}_c0001a01.txt": "batch" for number in (1, 2) for kind in ("image", "count")},
+        SUM: "batch",
+        **{f"counting_{unit}_c0001a01.log": "batch" for unit in ("count_1-1", "count_2-1", "add_1")},
+    }
+    flat = found["cam_0001_01_image_c0001a01.txt"]
+    assert (flat["copies"], flat["data_id"]["exposure"], flat["sha256"]) == ([], 1, found["cam_0001.fits"]["sha256"])
+    logs = [each["name"] for each in nightmill("find", "--type", "log", "--all", "--json").json]
+    assert len(logs) == 4
+    assert len(nightmill("find", "--type", "log", "--json").json) == 3
+
+    tree = nightmill("lineage", SUM).out.splitlines()
+    assert tree[:6] == [
+        f"{SUM} (sum, batch)",
+        "  made by first/add/detector=1/a01 add",
+        f"    counts: {COUNT} (count, batch)",
+        "      made by first/count/exposure=1,detector=1/a01 measure",
+        "        flat: cam_0001_01_image_c0001a01.txt (image, batch, not kept)",
+        "          made by first/count/exposure=1,detector=1/a01 flatten",
+    ]
+    down = nightmill("lineage", "cam_0003.fits", "--down").out
+    assert "used by first/count/exposure=3,detector=1/a01 flatten (succeeded, not the result of its job)" in down
+
+    told = nightmill("why", "cam_0001_01_image_c0001a01.txt").out
+    assert "was made by step flatten of first/count/exposure=1,detector=1/a01" in told
+    assert "campaign (" in told
+    assert "first.yaml:" in told
+    assert "It is not kept" in told
+    assert "Calibration in set sums, draft" in nightmill("why", SUM).out
+    assert nightmill("why", SUM, "--json").json["made_by"]["inputs"][0]["name"] == COUNT
+
+
+def test_a_job_and_its_order(campaign: Path, nightmill: Nightmill) -> None:
+    failed = nightmill("show", "first/count/exposure=3,detector=1").out
+    assert "step_failed" in failed
+    assert "code 1" in failed
+    job = nightmill("show", "first/count/exposure=1,detector=1", "--json").json
+    assert (job["state"], job["shown"]["number"], len(job["executions"])) == ("done", 1, 2)
+    assert job["inputs"][0]["name"] == "cam_0001.fits"
+    order = JobOrder.model_validate_json(nightmill("show", "first/count/exposure=1,detector=1/a01", "--order").out)
+    assert str(order.attempt) == "first/count/exposure=1,detector=1/a01"
+    assert [item.name for item in order.inputs] == ["cam_0001.fits"]
+    called = nightmill("show", "first/count/exposure=1,detector=1/a02", "--order")
+    assert called.code == 2
+    assert "has 1 attempts, and none is a02" in called.err
+    called = nightmill("show", "first/count/exposure=1,detector=2")
+    assert "no job of campaign 'first' named 'count/exposure=1,detector=2' (did you mean" in called.err
+
+
+def test_a_campaign(campaign: Path, nightmill: Nightmill) -> None:
+    told = nightmill("show", "first").out
+    for part in ("counting 1.0", "night == 20260110", "stage count", "done=2, failed=1", "count/exposure=3,detector=1"):
+        assert part in told
+    plain = nightmill("show", "first", "--json").json
+    assert [stage["stage"] for stage in plain["stages"]] == ["count", "add"]
+    assert len(plain["jobs"]) == 4
+    assert "did you mean 'first'" in nightmill("show", "frist").err
