@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -372,3 +373,14 @@ def test_large_files_are_worked_on_side_by_side(
 def test_unknown_types_are_refused_before_anything(lite_site: Site, tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="no file type named 'catalogue'"):
         raw(lite_site, tmp_path / "nothing", type="catalogue")
+
+
+def test_every_reason_code_is_documented() -> None:
+    root = Path(__file__).parents[2]
+    sources = [*(root / "nightmill/files").glob("*.py"), *(root / "tasks").glob("*.py")]
+    texts = [path.read_text() for path in sources]
+    page = (root / "docs/reference/errors.md").read_text()
+    told = set(re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE))
+    codes = {code for text in texts for code in re.findall(r'reason="(\w+)"', text)}
+    assert {"truncated", "changed"} < codes
+    assert codes <= told
