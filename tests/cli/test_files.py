@@ -175,6 +175,19 @@ def test_modes_of_ingest(nightmill: Nightmill, folder: Path, tmp_path: Path) -> 
 # --------------------------------------------------------------------------------------- show and lineage
 
 
+@pytest.mark.req("D04")
+def test_nothing_is_claimed_of_what_was_before_a_raw_file(
+    nightmill: Nightmill, each_folder: Path, tmp_path: Path
+) -> None:
+    deliver(tmp_path / "night", 1)
+    ingest(nightmill, tmp_path / "night")
+    assert nightmill("lineage", "cam_0001.fits", "--up").out == "cam_0001.fits (raw_science, raw)\n"
+    assert "Nothing before that is known." in nightmill("why", "cam_0001.fits").out
+    called = nightmill("ingest", tmp_path, "--type", "raw_science", "--origin", "raw", "--provenance", "flat-fielded")
+    assert called.code == 2
+    assert "nothing before a raw file is known or claimed" in called.err
+
+
 def test_show_tells_all_of_a_file(nightmill: Nightmill, folder: Path, tmp_path: Path) -> None:
     deliver(tmp_path / "night", 1)
     ingest(nightmill, tmp_path / "night")

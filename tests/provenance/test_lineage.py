@@ -132,7 +132,6 @@ def test_a_level_costs_the_same_queries_whatever_its_width(database: Database, b
     assert len([query for query in queries if query.startswith("SELECT")]) <= 8
 
 
-@pytest.mark.req("B48", "B49")
 def test_the_history_of_a_job_tells_attempts_runs_and_files(database: Database, bench: Bench) -> None:
     carry_out(database, bench, science(bench, 1, fails=True))
     carry_out(database, bench, science(bench, 1, number=2))

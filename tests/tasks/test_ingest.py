@@ -121,7 +121,7 @@ def test_many_files_of_one_unfit_name_get_numbers(lite_site: Site, tmp_path: Pat
     assert names(result.registered) == [f"best_bias_v2_m{number:03d}.fits.gz" for number in range(1, 41)]
 
 
-@pytest.mark.req("D05", "D04")
+@pytest.mark.req("D05")
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -75,7 +75,6 @@ def test_killed_at_any_instant(lite_site: Site, tmp_path: Path, moment: str, cou
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.req("D01")
 @pytest.mark.parametrize("mode", ["copy", "link"])
 def test_two_processes_take_in_one_folder_at_once(site: Site, tmp_path: Path, mode: str) -> None:
     folder = tmp_path / "night"
