@@ -8,7 +8,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from getpass import getuser
 from typing import Final, Self
 
 from nightmill.backbone import leases
@@ -23,7 +22,7 @@ from nightmill.model.journal import Done, Entry, JobReport, SoftwareSeen, StepBe
 from nightmill.model.order import AttemptKey, JobOrder
 from nightmill.planning.issue import issue
 from provenance.record import record
-from tasks.site import Site
+from tasks.site import Site, current_user
 from tasks.spool import drain, set_aside
 
 FOLLOW_SECONDS: Final = 1.0
@@ -164,7 +163,7 @@ class SliceWork:
             waiting = list(self._waiting)
             if waiting:
                 told = self._follower.stacks
-                self.site.database.write(lambda session: record(session, waiting, told, who=getuser(), now=utc_now()))
+                self.site.database.write(lambda session: record(session, waiting, told, who=current_user(), now=utc_now()))
                 del self._waiting[: len(waiting)]
             self._flushed_at = time.monotonic()
 
@@ -236,7 +235,7 @@ class _Follower:
     def _tell(self, reports: list[JobReport]) -> None:
         try:
             self._site.database.write(
-                lambda session: record(session, reports, self.stacks, who=getuser(), now=utc_now())
+                lambda session: record(session, reports, self.stacks, who=current_user(), now=utc_now())
             )
         except DatabaseAway:
             return  # only how far they are is late; their ends are recorded by the slice, or by a drain

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from getpass import getuser
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +22,7 @@ from nightmill.execution.recover import finish_dead, read_to_its_end
 from nightmill.model.journal import Entry, fold, stacks
 from nightmill.model.order import AttemptKey
 from provenance.record import Recorded, record
-from tasks.site import Site
+from tasks.site import Site, current_user
 
 RECORDED: Final = "recorded"
 """Folder of the spool for the journals of dead processes whose every entry is recorded."""
@@ -87,7 +86,7 @@ def _drain_journal(site: Site, journal: Journal, dead: bool, drained: Drained) -
         drained.lost += sum(not end.adopted for end in ends)
     drained.journals += 1
     reports = list(fold(entries).values())
-    told = site.database.write(lambda session: record(session, reports, stacks(entries), who=getuser(), now=utc_now()))
+    told = site.database.write(lambda session: record(session, reports, stacks(entries), who=current_user(), now=utc_now()))
     drained.recorded.add(told)
     if dead and not told.unknown:
         set_aside(journal.path)
