@@ -63,7 +63,10 @@ def load_campaign(path: Path, settings: Sequence[str] = ()) -> Campaign:
     tree = tree_of(by_step_name(load_document(path), ("overrides",)), "campaign")
     for setting in settings:
         tree = _pipeline_to_overrides(tree_of_setting(setting)).over(tree)
-    file = build(_CampaignFile, tree.data, tree.where)
+    try:
+        file = build(_CampaignFile, tree.data, tree.where)
+    except ConfigErrors as error:
+        raise ConfigErrors([*error.errors, *_wrong_pipeline(path.parent, tree.data.get("pipeline"))]) from error
     pipeline_path = path.parent / file.pipeline
     base = load_pipeline_tree(pipeline_path)
     overrides = tree.below("overrides")
@@ -88,6 +91,18 @@ def load_campaign(path: Path, settings: Sequence[str] = ()) -> Campaign:
         execution=file.execution,
         origins=_origins(tree, merged),
     )
+
+
+def _wrong_pipeline(directory: Path, name: Plain) -> Sequence[ConfigError]:
+    """Return what is wrong with the pipeline of a campaign whose own document is wrong, to be told with that."""
+    try:
+        if isinstance(name, str):
+            load_pipeline(directory / name)
+    except ConfigErrors as error:
+        return error.errors
+    except ConfigError as error:
+        return [error]
+    return []
 
 
 def _pipeline_to_overrides(tree: Tree) -> Tree:

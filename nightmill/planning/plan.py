@@ -25,7 +25,7 @@ from nightmill.model.pipeline import Input, Source, Stage
 from nightmill.planning.common import StageCommon
 from nightmill.planning.inputs import Choice, Chooser, Rules, unit_role
 from nightmill.planning.outputs import Names, output_names
-from nightmill.planning.preflight import check_stage, log_store
+from nightmill.planning.preflight import check_inputs, check_outputs, log_store
 from nightmill.planning.problems import Problems
 from nightmill.planning.selection import Group, Selector
 from nightmill.planning.units import make_units
@@ -166,17 +166,17 @@ class _Planner:
         """Plan one stage, from projected files where a stage that it takes from was planned before it."""
         problems, waiting, rules = Problems(), Problems(), Rules()
         common = self._common(stage)
-        check_stage(stage, self.campaign.pipeline, self.site, problems)
-        jobs: list[PlannedJob] = []
-        if not problems:
-            groups = self._groups(stage, problems)
-            jobs = self._jobs(stage, groups, rules, problems, waiting) if groups else []
-            jobs = self._fit(common, jobs, problems)
+        roles = check_inputs(stage, self.campaign.pipeline, self.site, problems)
+        nameless = Problems()
+        check_outputs(stage, self.site, nameless)
+        groups = self._groups(stage, roles, problems)
+        jobs = self._jobs(stage, groups, rules, problems, waiting)
+        jobs = [] if nameless else self._fit(common, jobs, problems)
         return StagePlan(
             common=common.model_copy(update={"rules": rules.texts()}),
             position=[each.name for each in self.campaign.pipeline.stages].index(stage.name),
             jobs=tuple(jobs),
-            problems=tuple(problems.sentences()),
+            problems=(*problems.sentences(), *nameless.sentences()),
             waiting=tuple(waiting.sentences()),
             projected=any(declared.source.stage in self.projected for declared in stage.inputs.values()),
             watermark=self.watermark,
@@ -208,35 +208,39 @@ class _Planner:
             origins={role: origin_of(self.campaign, stage.name, role) for role in stage.inputs},
         )
 
-    def _groups(self, stage: Stage, problems: Problems) -> dict[str, list[Group]]:
-        """Select the candidates of every input; nothing where an expression or a source is wrong."""
+    def _groups(self, stage: Stage, roles: Iterable[str], problems: Problems) -> dict[str, list[Group]]:
+        """Select the candidates of inputs; none of an input whose expression or source is wrong, which is reported."""
         groups = {}
-        for role, declared in stage.inputs.items():
+        for role in roles:
+            declared = stage.inputs[role]
             extra = stage.where if role == unit_role(stage) else ""
             try:
                 groups[role] = self.selector.select(declared, extra)
             except RequestRefused as error:
                 problems.add(f"stage {stage.name!r}, input {role!r}", str(error))
-        return groups if not problems else {}
+        return groups
 
     def _jobs(
         self, stage: Stage, groups: Mapping[str, list[Group]], rules: Rules, problems: Problems, waiting: Problems
     ) -> list[PlannedJob]:
+        """Choose the inputs of every unit; where those of a role cannot be told, only report what else is missing."""
         making = unit_role(stage)
+        if making not in groups:
+            return []
         files = [candidate.file for group in groups[making] for candidate in group.candidates]
         topic = f"stage {stage.name!r}, input {making!r}"
         if not files and stage.inputs[making].source.stage not in self.broken:
             problems.add(topic, f"no {stage.inputs[making].type} {groups[making][0].place}: there is nothing to do")
         units = make_units(stage.per, files, problems, topic=topic)
         choosers = [
-            Chooser(stage, role, groups[role], rules, problems, self._missing(declared, problems, waiting))
-            for role, declared in stage.inputs.items()
+            Chooser(stage, role, found, rules, problems, self._missing(stage.inputs[role], problems, waiting))
+            for role, found in groups.items()
         ]
         jobs = []
         for unit in units:
             chosen = [chooser.choose(unit) for chooser in choosers]
             inputs = tuple([choice for choice in chosen if choice is not None])
-            if len(inputs) == len(chosen):
+            if len(inputs) == len(stage.inputs):
                 jobs.append(PlannedJob(unit.name, unit.data_id, unit.begins_at, unit.ends_at, inputs))
         return jobs
 

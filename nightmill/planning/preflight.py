@@ -21,17 +21,26 @@ def log_store(stores: Mapping[str, Store]) -> str:
     return BACKBONE if BACKBONE in catalogued else next(iter(catalogued), "")
 
 
-def check_stage(stage: Stage, pipeline: Pipeline, site: SiteConfig, problems: Problems) -> None:
-    """Report every file type, store and template of a stage that the site does not know or that cannot work."""
+def check_inputs(stage: Stage, pipeline: Pipeline, site: SiteConfig, problems: Problems) -> list[str]:
+    """Report every file type and source of a stage's inputs that cannot work; return the roles of the other inputs."""
     topic = f"stage {stage.name!r}"
     making = unit_role(stage)
-    if stage.inputs[making].lookup is not None or stage.inputs[making].source.calibrations:
+    calibration = stage.inputs[making].lookup is not None or bool(stage.inputs[making].source.calibrations)
+    if calibration:
         problems.add(topic, f"input {making!r} makes its units, and so cannot be a calibration or have a lookup")
-    for role, declared in stage.inputs.items():
-        _check_input(f"{topic}, input {role!r}", declared, pipeline, site, problems)
+    return [
+        role
+        for role, declared in stage.inputs.items()
+        if _check_input(f"{topic}, input {role!r}", declared, pipeline, site, problems)
+        and not (calibration and role == making)
+    ]
+
+
+def check_outputs(stage: Stage, site: SiteConfig, problems: Problems) -> None:
+    """Report every file type, store and template of a stage's outputs that cannot work on this site."""
     for step in stage.steps:
         for role, output in step.outputs.items():
-            _check_output(f"{topic}, step {step.name!r}, output {role!r}", output, site, problems)
+            _check_output(f"stage {stage.name!r}, step {step.name!r}, output {role!r}", output, site, problems)
     if not log_store(site.stores):
         problems.add("site", "it has no store, so that neither outputs nor logs have a place")
 
@@ -46,14 +55,18 @@ def _known(kind: str, name: str, known: Iterable[str], topic: str, problems: Pro
     return False
 
 
-def _check_input(topic: str, declared: Input, pipeline: Pipeline, site: SiteConfig, problems: Problems) -> None:
-    _known("file type", declared.type, site.file_types, topic, problems)
+def _check_input(topic: str, declared: Input, pipeline: Pipeline, site: SiteConfig, problems: Problems) -> bool:
+    """Say whether an input's files can be looked for; report why not."""
+    if not _known("file type", declared.type, site.file_types, topic, problems):
+        return False
     if declared.source.stage:
         steps = pipeline.stage(declared.source.stage).steps
         made = [output for step in steps for output in step.outputs.values() if output.type == declared.type]
         if not any(_is_kept(output, site) for output in made):
             where = f"stage {declared.source.stage!r} delivers its {declared.type} to a working area"
             problems.add(topic, f"{where}, and jobs read from stores alone; send it to a store")
+            return False
+    return True
 
 
 def _is_kept(output: Output, site: SiteConfig) -> bool:
