@@ -212,6 +212,7 @@ def test_killed_before_the_first_entry(bench: Bench, databases: list[Database], 
     assert must_end_the_same(bench, databases, undisturbed) == 2
 
 
+@pytest.mark.req("B07")
 @pytest.mark.parametrize(
     ("what", "count"),
     [("upload", 1), ("upload", FILES), ("link", 1), ("link", 2), ("link", FILES)]

@@ -1,0 +1,105 @@
+"""Verbs that change a site: for its operators alone where it names them, and each act on record."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+
+import pytest
+
+from nightmill.cli import VERBS
+from tasks.site import open_site
+from tests.cli.conftest import Nightmill
+from tests.examples.campaigns import run_again, run_campaign
+from tests.tasks.observatory import deliver, stored
+
+PIPELINE = """\
+pipeline: copying
+version: "1.0"
+stages:
+  copy:
+    per: [exposure]
+    inputs:
+      frame: {type: raw_science}
+    steps:
+      - name: copy
+        argv: ["cp", "{inputs.frame}", "{outputs.copy}"]
+        inputs: [frame]
+        outputs:
+          copy: {type: copy}
+"""
+TYPES = '  copy: {template: "cam_{exposure:04d}_copy_c{campaign:04d}a{attempt:02d}.fits"}\n'
+OF_SET = ("--set", "ccd", "--why", "looked at it")
+SPAN = ("--from", "2026-01-01", "--until", "2026-02-01")
+ACTS = {
+    "init": ("init", "."),
+    "ingest": ("ingest", "../night", "--type", "raw_science", "--origin", "raw"),
+    "submit": ("submit", "first.yaml"),
+    "rerun": ("rerun", "first"),
+    "calib add": ("calib", "add", "cam_0001.fits", *OF_SET, *SPAN),
+    "calib certify": ("calib", "certify", "cam_0001.fits", *OF_SET),
+    "calib withdraw": ("calib", "withdraw", "cam_0001.fits", *OF_SET),
+}
+FOR_ALL = {"plan", "status", "find", "show", "why", "lineage", "sql", "doctor"}
+"""Ask, and change nothing."""
+OF_PROCESSES = {"server", "run", "record", "demo"}
+"""Start and stop processes, do what was submitted, or make a site of their own."""
+
+
+@pytest.fixture
+def site(each_folder: Path, nightmill: Nightmill, tmp_path: Path) -> Path:
+    with (each_folder / "file_types.yaml").open("a") as file:
+        file.write(TYPES)
+    (each_folder / "pipeline.yaml").write_text(PIPELINE)
+    (each_folder / "first.yaml").write_text("campaign: first\npipeline: pipeline.yaml\n")
+    deliver(tmp_path / "night", 1)
+    return each_folder
+
+
+def test_every_verb_is_for_operators_or_for_all() -> None:
+    writing = {verb.split()[0] for verb in ACTS}
+    assert sorted([*writing, *FOR_ALL, *OF_PROCESSES]) == sorted(VERBS)
+
+
+@pytest.mark.req("B20")
+def test_every_act_is_for_operators_alone(site: Path, nightmill: Nightmill, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = (site / "nightmill.yaml").read_text()
+    (site / "nightmill.yaml").write_text(f"{config}\noperators: [grace]\n")
+    me = getpass.getuser()
+    monkeypatch.setenv("LOGNAME", "grace")  # what a shell says of its user proves nothing
+    count = ("sql", "SELECT (SELECT count(*) FROM audit) AS acts, (SELECT count(*) FROM file) AS files", "--json")
+    before = nightmill(*count).json
+    for verb, arguments in ACTS.items():
+        called = nightmill(*arguments)
+        assert (called.code, called.out) == (2, "")
+        assert called.err == (
+            f"nightmill: 'nightmill {verb}' is for the operators of site 'site',"
+            f" and {me!r} is none of them; 'operators' in nightmill.yaml names them\n"
+        )
+    assert nightmill(*count).json == before
+    assert stored(site) == {}
+    assert nightmill("status").code == 0
+
+
+@pytest.mark.req("B20")
+def test_every_act_leaves_a_row(site: Path, nightmill: Nightmill) -> None:
+    me = getpass.getuser()
+    config = (site / "nightmill.yaml").read_text()
+    (site / "nightmill.yaml").write_text(f"{config}\noperators: [{me}]\n")
+    for verb in ("init", "ingest", "calib add", "calib certify", "calib withdraw"):
+        assert nightmill(*ACTS[verb]).code == 0
+    with open_site(site) as opened:
+        run_campaign(opened, site / "first.yaml")
+        run_again(opened, "first")
+    acts = nightmill("sql", "SELECT who, verb, subject, why, at FROM audit ORDER BY id", "--json").json
+    assert [(act["who"], act["verb"], act["subject"], act["why"]) for act in acts] == [
+        (me, "init", str(site), ""),
+        (me, "init", str(site), ""),
+        (me, "ingest", "../night", ""),
+        (me, "calib add", "ccd", "looked at it"),
+        (me, "calib certify", "ccd", "looked at it"),
+        (me, "calib withdraw", "ccd", "looked at it"),
+        ("tester", "submit", "first", ""),
+        ("tester", "rerun", "first", "mended"),
+    ]
+    assert all(act["at"] for act in acts)
