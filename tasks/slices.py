@@ -163,7 +163,9 @@ class SliceWork:
             waiting = list(self._waiting)
             if waiting:
                 told = self._follower.stacks
-                self.site.database.write(lambda session: record(session, waiting, told, who=current_user(), now=utc_now()))
+                self.site.database.write(
+                    lambda session: record(session, waiting, told, who=current_user(), now=utc_now())
+                )
                 del self._waiting[: len(waiting)]
             self._flushed_at = time.monotonic()
 

@@ -86,7 +86,9 @@ def _drain_journal(site: Site, journal: Journal, dead: bool, drained: Drained) -
         drained.lost += sum(not end.adopted for end in ends)
     drained.journals += 1
     reports = list(fold(entries).values())
-    told = site.database.write(lambda session: record(session, reports, stacks(entries), who=current_user(), now=utc_now()))
+    told = site.database.write(
+        lambda session: record(session, reports, stacks(entries), who=current_user(), now=utc_now())
+    )
     drained.recorded.add(told)
     if dead and not told.unknown:
         set_aside(journal.path)
