@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -38,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def measure(name: str, size: int | None = None) -> Result:
     """Carry out a benchmark, by default at its full size."""
     benchmark: Callable[..., Result] = import_module(f"benchmarks.{name}").measure
-    return benchmark(size=size) if size else benchmark()
+    load, _, _ = os.getloadavg()
+    result = benchmark(size=size) if size else benchmark()
+    return result.model_copy(update={"load_before": round(load, 1)})
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ class Result(Figure):
         Other quantities of the same run; their names end in their units.
     counts
         What was counted, for a check that the work was done.
+    load_before
+        How many processes wanted the machine's cores before (the load average of a minute).
     command
         That measures it again.
     """
@@ -68,6 +70,7 @@ class Result(Figure):
     extra: Mapping[str, float] = Field(default_factory=dict)
     counts: Mapping[str, int] = Field(default_factory=dict)
     machine: str
+    load_before: float = 0.0
     measured_at: datetime
     command: str
 

@@ -46,7 +46,7 @@ from tasks.slices import SliceWork
 
 JOBS: Final = 250
 """Jobs of one measurement."""
-REPEATS: Final = 7
+REPEATS: Final = 5
 CHUNK: Final = 100
 """Jobs that are issued and recorded together: what a slice chooses for short ones."""
 SYNCED_TOGETHER: Final = 32

@@ -15,7 +15,8 @@ _HEAD: Final = """\
 
 Each figure stands beside its floor: the least that any program must do for the same work, measured in the same run. A
 ratio of 2 means twice the cost of that. Values are medians; the spread is from the least to the greatest. Trust the
-ratios more than the values: these depend on the disk and on what else the machine did.
+ratios more than the values: these depend on the disk and on what else the machine did (its load average before each
+measurement stands below; on an idle machine it is near 0).
 
 `make bench` measures all of them here; `python -m benchmarks --write-docs` writes this page from what it found.
 """
@@ -49,7 +50,8 @@ def _section(result: Result) -> list[str]:
     facts = [*result.extra.items(), *result.counts.items()]
     if facts:
         parts += ["| | |", "| --- | --- |", *(f"| `{name}` | {value:,g} |" for name, value in facts), ""]
-    parts += [f"`{result.command}` on {result.measured_at:%Y-%m-%d}; {result.machine}.", ""]
+    measured = f"`{result.command}` on {result.measured_at:%Y-%m-%d}; {result.machine}"
+    parts += [f"{measured}; load average before: {result.load_before:g}.", ""]
     return parts
 
 
