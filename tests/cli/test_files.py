@@ -112,7 +112,7 @@ def test_find_guesses_what_was_meant(nightmill: Nightmill, folder: Path) -> None
     assert "no file type named 'raw_sience' (did you mean 'raw_science'?)" in called.err
 
 
-@pytest.mark.req("B22", "D05", "D06")
+@pytest.mark.req("D05", "D06")
 def test_two_entry_points_of_one_registration(nightmill: Nightmill, each_folder: Path, tmp_path: Path) -> None:
     [path] = deliver(tmp_path / "night", 1)
     ingest(nightmill, path)

@@ -187,6 +187,23 @@ def test_a_store_that_damages_what_it_is_given(bench: Bench) -> None:
     must_fail(bench, order, Fate.STORE_ERROR, told, stagers=stagers)
 
 
+@pytest.mark.req("REQ-0039")
+def test_a_required_output_must_be_made_and_must_be_stored(bench: Bench) -> None:
+    class Losing(LocalStager):
+        """Says nothing of it when an upload comes to nothing."""
+
+        def upload(self, source: Path, path: str, *, attempt: str, durable: bool = True) -> None:
+            if not path.endswith("first.txt"):
+                super().upload(source, path, attempt=attempt, durable=durable)
+
+    order = bench.order(shell("s", ":", FIRST))
+    must_fail(bench, order, Fate.MISSING_OUTPUT, "did not make first (text) first.txt")
+    order = bench.order(shell("s", "echo 1 > first.txt", FIRST), number=2)
+    stagers = bench.stagers | {"backbone": Losing(bench.stores["backbone"])}
+    must_fail(bench, order, Fate.STORE_ERROR, "first.txt", stagers=stagers)
+    assert bench.run_one(bench.order(shell("s", "echo 1 > first.txt", FIRST), number=3)).fate is Fate.PUBLISHED
+
+
 @contextmanager
 def store_on(bench: Bench, size: str) -> Iterator[Path]:
     """Let the store for products be a small disk of its own; the log goes elsewhere."""

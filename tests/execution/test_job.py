@@ -174,7 +174,6 @@ def test_what_the_gate_found_of_a_fits_output_is_told(bench: Bench) -> None:
     assert (image.metadata, image.begins_at, image.ends_at) == ({"airmass": 1.5}, BEGINS, ENDS)
 
 
-@pytest.mark.req("B49")
 def test_the_execution_record_of_a_step(bench: Bench) -> None:
     step = shell(
         "spend", "echo $FLAVOUR; sleep 0.2", environment={"FLAVOUR": "vanilla"}, software={"sh": ("echo", "sh 9")}

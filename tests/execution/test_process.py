@@ -187,7 +187,6 @@ def test_cpu_and_wall_time(run: Callable[..., Ended]) -> None:
     assert cost.wall_seconds > 0.65
 
 
-@pytest.mark.req("B49")
 def test_memory_of_a_grandchild_is_counted_with_its_parents(run: Callable[..., Ended]) -> None:
     holds = "import time; x = bytearray(100_000_000); time.sleep(1.2)"
     code = (
@@ -207,7 +206,6 @@ def test_nightmills_own_memory_is_not_taken_for_a_steps(run: Callable[..., Ended
     assert 0 < run("sleep", "0.1").cost.max_rss_bytes < len(ours) / 20
 
 
-@pytest.mark.req("B49")
 def test_bytes_read_and_written_by_the_step_and_its_children(run: Callable[..., Ended], tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(bytes(3 * MEGABYTE))
     cost = run("sh", "-c", "cat in > one; cat one in > two").cost

@@ -25,6 +25,7 @@ from prefect.states import Cancelling, Crashed, Running, Scheduled
 from flows import client as commands
 from flows import service
 from flows.api import PrefectApi, RunState
+from flows.daemon import DaemonState
 from flows.reconciliation import reconcile_site
 from flows.runner import ChildRecord
 from nightmill.errors import ServerAway
@@ -147,7 +148,7 @@ def test_progress_table_and_summary_are_artifacts(observe: Observe, conductor: C
 
 
 @pytest.mark.parametrize("jobs_per_task", [1, 10])
-@pytest.mark.req("F21")
+@pytest.mark.req("REQ-0012", "REQ-0043")
 def test_a_failed_job_shows_by_name_and_reason_and_is_retried_from_the_ui(
     observe: Observe, conductor: Conductor, jobs_per_task: int
 ) -> None:
@@ -161,9 +162,18 @@ def test_a_failed_job_shows_by_name_and_reason_and_is_retried_from_the_ui(
     run = campaign.slice()
     assert run.state is not None
     assert run.state.message == f"1 of 3 jobs not done: {campaign.exposure(1)}: {reason}"
-    [task_run] = campaign.task_runs(run)[campaign.exposure(1)]
+    task_runs = campaign.task_runs(run)
+    [task_run] = task_runs[campaign.exposure(1)]
     assert task_run.state is not None
     assert (task_run.state.name, task_run.state.message) == ("Failed", reason)
+    alone, together = {campaign.exposure(n) for n in range(3)}, f"3 jobs: {campaign.exposure(0)} to "
+    assert task_runs.keys() >= alone if jobs_per_task == 1 else any(name.startswith(together) for name in task_runs)
+    jobs = conductor.observatory.jobs(campaign.name)
+    assert [(jobs[campaign.exposure(n)].state, jobs[campaign.exposure(n)].attempts) for n in range(3)] == [
+        ("done", 1),
+        ("failed", 1),
+        ("done", 1),
+    ]
 
     campaign.flag.touch()
     conductor.client.set_flow_run_state(run.id, Scheduled(message="Retry from the UI"), force=True)
@@ -225,6 +235,7 @@ def test_kills_in_mid_campaign_lose_nothing(observe: Observe, conductor: Conduct
     if what != "server":
         for pid in (status.runner_pid, slice_pid, campaign_pid):
             os.kill(pid, signal.SIGKILL)
+        until(lambda: service.status(conductor.site).runner is DaemonState.DIED, 10, "the end of the runner")
     if what != "runner":
         os.kill(status.server.pid, signal.SIGKILL)
         until(lambda: not service.status(conductor.site).server.pid, 10, "the end of the server")
@@ -255,7 +266,6 @@ def test_two_conductors_of_one_campaign_run_no_job_twice(observe: Observe, condu
     assert set(campaign.times_run().values()) == {1}
 
 
-@pytest.mark.req("F21")
 def test_a_campaign_that_is_cancelled_in_the_ui_ends_with_its_slices(observe: Observe, conductor: Conductor) -> None:
     campaign = observe("seconds 600")
     campaign.start()

@@ -24,7 +24,6 @@ def ui(conductor: Conductor, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         pytest.skip(str(error))
 
 
-@pytest.mark.req("F21")
 @pytest.mark.parametrize(("night", "jobs_per_task"), [(71, 1), (72, 10)], ids=["a task run a job", "chunks"])
 def test_an_operator_finds_a_failed_job_in_the_browser_and_retries_it(
     ui: Ui, conductor: Conductor, tmp_path: Path, night: int, jobs_per_task: int

@@ -73,7 +73,6 @@ def test_edges_are_per_step(bench: Bench, database: Database) -> None:
         }
 
 
-@pytest.mark.req("B49")
 def test_the_execution_record(bench: Bench, database: Database) -> None:
     order = science(bench)
     issued(database, order)
