@@ -305,9 +305,12 @@ def origin_of(campaign: Campaign, stage: str, role: str) -> str:
     declared = campaign.pipeline.stage(stage).inputs[role]
     of_raw = declared.source == Source() and declared.lookup is None
     deciding = [
-        layer
+        (key, layer)
         for key, layer in campaign.origins.items()
         if key == prefix or key.startswith(f"{prefix}.") or (of_raw and key == "where")
     ]
     deciding.reverse()  # of one layer, what was written last: the lookup comes after the source
-    return str(max(deciding, key=lambda layer: LAYERS.index(layer.name))) if deciding else LAYERS[0]
+    if not deciding:
+        return LAYERS[0]
+    _key, layer = max(deciding, key=lambda each: (LAYERS.index(each[1].name), each[0] != "where"))
+    return str(layer)
