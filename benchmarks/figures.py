@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Final, TypeVar
 
 import psutil
 from pydantic import Field
 
 from nightmill.model.base import Frozen
+
+Value = TypeVar("Value")
 
 RESULTS: Final = Path(__file__).parent / "results"
 """The last results that were kept, a file a benchmark: what the page in the documentation is made of."""
@@ -97,12 +99,12 @@ def figure(values: Sequence[float], floors: Sequence[float], *, rate: bool = Fal
     )
 
 
-def alternately(repeats: int, *measured: Callable[[], float]) -> list[list[float]]:
+def alternately(repeats: int, *measured: Callable[[], Value]) -> list[list[Value]]:
     """Measure several things in turns, so that what else the machine does hits all of them alike.
 
     Returns
     -------
-    list of list of float
+    list of list
         The values of each.
     """
     rounds = [[measure() for measure in measured] for _ in range(repeats)]
