@@ -21,6 +21,7 @@ def rerun(
     """
     from flows.client import require_server, start_campaign
     from nightmill.cli._conduct import follow
+    from nightmill.cli._output import print_json
     from tasks.campaigns import rerun as rerun_campaign
     from tasks.site import open_site
 
@@ -28,8 +29,11 @@ def rerun(
         who = opened.operator("rerun")
         require_server(opened.config.directory)
         left = rerun_campaign(opened, campaign, who=who, why=why)
-        if left == 0 and not as_json:
-            typer.echo(f"campaign {campaign}: every job is done, nothing to run again")
+        if left == 0:
+            if as_json:
+                print_json({"campaign": campaign, "left": 0})
+            else:
+                typer.echo(f"campaign {campaign}: every job is done, nothing to run again")
             return
         run = start_campaign(opened.config.directory, campaign)
         follow(

@@ -1,0 +1,95 @@
+"""``nightmill submit`` and ``rerun`` as an operator types them, and as they are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from nightmill.cli import main
+from tests.flows.conftest import Conductor, until, written
+
+NIGHTS = count(7001)
+KILLED_BEFORE_THE_START = """
+import os, signal, sys
+import flows.client
+from nightmill.cli import main
+flows.client.start_campaign = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+main(sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def campaign(conductor: Conductor) -> tuple[Path, Path, Path]:
+    """Give a campaign's file over a night of its own, the notes of its steps, and what its second job waits for."""
+    conductor.start()
+    night = next(NIGHTS)
+    notes, flag = conductor.site / f"notes{night}", conductor.site / f"flag{night}"
+    raw = f"note {notes}\nseconds 1\n"
+    conductor.observatory.observe(night, [raw, f"{raw}unless {flag}\n"])
+    file = conductor.site / f"s{night}.yaml"
+    file.write_text(f'campaign: s{night}\npipeline: pipeline.yaml\nwhere: "night == {night}"\n')
+    return file, notes, flag
+
+
+def _nightmill(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    told = capsys.readouterr()
+    return int(ended.value.code or 0), told.out, told.err
+
+
+def test_watched_to_its_end_then_rerun(
+    conductor: Conductor, campaign: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, notes, flag = campaign
+    site = ("--site", str(conductor.site))
+    code, out, _err = _nightmill(capsys, "submit", str(file), "--watch", *site)
+    assert code == 1
+    assert "science: 1 of 2 done, 1 failed" in out
+    assert f"failed science/exposure={file.stem[1:]}01: detect: step_failed" in out
+    assert "no star in the field" in out
+    flag.touch()
+    code, out, _err = _nightmill(capsys, "rerun", file.stem, "--watch", "--json", *site)
+    answer = json.loads(out)
+    assert (code, answer["state"], answer["failed"]) == (0, "COMPLETED", [])
+    assert len(written(notes).splitlines()) == 3, "what was published was not run again"
+    code, out, _err = _nightmill(capsys, "rerun", file.stem, "--json", *site)
+    assert (code, json.loads(out)) == (0, {"campaign": file.stem, "left": 0})
+    code, out, _err = _nightmill(capsys, "rerun", file.stem, *site)
+    assert (code, out) == (0, f"campaign {file.stem}: every job is done, nothing to run again\n")
+
+
+def test_killed_between_the_backbone_and_prefect_it_is_taken_up_by_submitting_again(
+    conductor: Conductor, campaign: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, notes, flag = campaign
+    flag.touch()
+    site = ("--site", str(conductor.site))
+    command = [sys.executable, "-c", KILLED_BEFORE_THE_START, "submit", str(file), *site]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
+    assert set(conductor.observatory.states(file.stem).values()) == {"planned"}
+    code, out, _err = _nightmill(capsys, "submit", str(file), "--watch", *site)
+    assert code == 0
+    assert f"campaign {file.stem} taken up where it stood" in out
+    assert set(conductor.observatory.states(file.stem).values()) == {"done"}
+    assert len(written(notes).splitlines()) == 2
+
+
+def test_a_campaign_goes_on_when_who_watched_it_is_killed(
+    conductor: Conductor, campaign: tuple[Path, Path, Path]
+) -> None:
+    file, notes, flag = campaign
+    flag.touch()
+    command = [sys.executable, "-m", "nightmill", "submit", str(file), "--watch", "--site", str(conductor.site)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as watcher:
+        until(lambda: written(notes), 60, "a step that runs")
+        os.kill(watcher.pid, signal.SIGKILL)
+    until(lambda: set(conductor.observatory.states(file.stem).values()) == {"done"}, 90, "every job done")
+    assert len(written(notes).splitlines()) == 2
