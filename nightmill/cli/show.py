@@ -73,11 +73,13 @@ def _show_file(session: Session, name: str, as_json: bool) -> None:
 
     row = files_named(session, [name])[name]
     copies = replicas(session, [row.id]).get(row.id, [])
-    if as_json:
-        print_json(as_plain(row, copies))
-        return
     maker = maker_of(session, row.id)
     roles = {role.set_name: role for role in history(session, row.id)}
+    made_by = f"{maker.attempt_name} {maker.execution.step}" if maker else None
+    if as_json:
+        calibrations = {name: str(role.maturity) for name, role in roles.items()}
+        print_json({**as_plain(row, copies), "made_by": made_by, "calibrations": calibrations})
+        return
     print_facts(
         [
             ("file", row.name),
@@ -91,7 +93,7 @@ def _show_file(session: Session, name: str, as_json: bool) -> None:
             ("SHA-256", row.sha256),
             ("old name", row.original_name),
             ("provenance", row.provenance),
-            ("made by", f"{maker.attempt_name} {maker.execution.step}" if maker else None),
+            ("made by", made_by),
             ("registered", f"{row.registered_at:%Y-%m-%d %H:%M:%S} by {row.registered_by}"),
             *(("copy", f"{copy.store}: {copy.path} ({copy.state})") for copy in copies),
             *(("calibration", f"in set {role.set_name}, {role.maturity}") for role in roles.values()),

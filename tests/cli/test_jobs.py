@@ -113,6 +113,8 @@ def test_the_whole_story_of_a_campaign(campaign: Path, nightmill: Nightmill) -> 
     assert "It is not kept" in told
     assert "Calibration in set sums, draft" in nightmill("why", SUM).out
     assert nightmill("why", SUM, "--json").json["made_by"]["inputs"][0]["name"] == COUNT
+    shown = nightmill("show", SUM, "--json").json
+    assert (shown["made_by"], shown["calibrations"]) == ("first/add/detector=1/a01 add", {"sums": "draft"})
 
 
 def test_a_job_and_its_order(campaign: Path, nightmill: Nightmill) -> None:
