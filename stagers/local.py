@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from hashlib import file_digest, sha256
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -131,15 +132,14 @@ class LocalStager:
                     yield path, size
 
     def _path(self, path: str) -> Path:
-        parts = path.split("/")
-        if "\0" in path or any(part in ("", ".", "..") for part in parts) or _is_temporary(parts[-1]):
+        inside = _inside(self.root, path)
+        if inside is None:
             raise StoreError(f"{path!r} is no path inside of store {self.store.name!r}")
-        return self.root / path
+        return inside
 
     def _temporary(self, path: str, attempt: str) -> Path:
         """Return the temporary name, which is short enough however long the file's own name is."""
-        full = self._path(path)
-        return full.with_name(f".{attempt}.{sha256(os.fsencode(full.name)).hexdigest()[:16]}.part")
+        return _beside(self._path(path), attempt)
 
     def _unlink(self, doing: str, path: str, target: Path) -> None:
         with suppress(StoredFileMissing), self._named(doing, path):
@@ -176,6 +176,20 @@ class LocalStager:
             if error.errno in _FULL:
                 raise StoreFull(f"cannot {doing} {where}: no space left", remedy="make room, then rerun") from error
             raise StoreError(f"cannot {doing} {where}: {error.strerror}") from error
+
+
+@lru_cache(maxsize=4096)
+def _inside(root: Path, path: str) -> Path | None:
+    """Return where a path of a store is, or None for none; kept, because a file's path is asked for many times."""
+    parts = path.split("/")
+    if "\0" in path or any(part in ("", ".", "..") for part in parts) or _is_temporary(parts[-1]):
+        return None
+    return root / path
+
+
+@lru_cache(maxsize=4096)
+def _beside(full: Path, attempt: str) -> Path:
+    return full.with_name(f".{attempt}.{sha256(os.fsencode(full.name)).hexdigest()[:16]}.part")
 
 
 def _is_temporary(name: str) -> bool:
