@@ -104,7 +104,7 @@ def canonical(name: str) -> str:
     [
         # Where packages come from is the installer's affair, and paths are those of whoever reads.
         r"pythonhosted\.org|pypi\.org|registry\.npmjs|deb\.debian\.org",
-        r"(?<![\w.})])/work/|/tmp/" + "nm",
+        r"(?<![\w.})])/(root|work|Users)/\w",
         r"(?m)^[^'\"]*\b(TODO|FIX" + r"ME)\b",
     ],
 )
