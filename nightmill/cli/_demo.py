@@ -114,14 +114,15 @@ class Demo:
     def _farewell(self, catalogue: str, seconds: float) -> None:
         ui_url = json.loads(self._ask("server", "status", "--json"))["server"]["ui_url"]
         where = shlex.quote(str(self.site))
+        nightmill = "nightmill" if shutil.which("nightmill") else str(Path(sys.executable).with_name("nightmill"))
         self._say(f"Done, in {seconds:.0f} s. Look around:")
         for line in (
             f"  in the browser      {ui_url}/runs    (campaigns, slices, jobs by name, the one that failed)",
-            f"  why is it so        nightmill why {catalogue} --site {where}",
-            f"  how it stands       nightmill status science-n1 --site {where}",
-            f'  ask the database    nightmill sql "SELECT * FROM job_status WHERE attempts > 1" --site {where}',
+            f"  why is it so        {nightmill} why {catalogue} --site {where}",
+            f"  how it stands       {nightmill} status science-n1 --site {where}",
+            f'  ask the database    {nightmill} sql "SELECT * FROM job_status WHERE attempts > 1" --site {where}',
             f"  the example itself  {files('examples').joinpath('ccd')}",
-            f"  when you are done   nightmill server stop --site {where}",
+            f"  when you are done   {nightmill} server stop --site {where}",
         ):
             typer.echo(line)
 
