@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from nightmill.execution.job import JobContext, Prepared, prepare
 from nightmill.execution.publish import publish
+from nightmill.execution.upload import put_away
 from nightmill.model.journal import JobReport
 from nightmill.model.order import JobOrder
 
 GROUP_JOBS: Final = 32
 GROUP_SECONDS: Final = 0.25
 """A group is published when it has so many jobs, or when its first job has waited so long."""
+UPLOADS: Final = 8
+"""Attempts at a time whose files are uploaded while the next job runs: a durable copy mostly waits for the disk, which
+makes several durable at once."""
+
+Group = list[Future[Prepared]]
 
 
 def run_jobs(orders: Iterable[JobOrder], context: JobContext) -> Iterator[JobReport]:
@@ -30,25 +37,26 @@ def run_jobs(orders: Iterable[JobOrder], context: JobContext) -> Iterator[JobRep
     JobReport
         One an order, in their order, once the attempt has ended: published or failed. A failed job is a report.
     """
-    group: list[Prepared] = []
+    group: Group = []
     begun = time.monotonic()
-    try:
-        for order in orders:
-            group.append(prepare(order, context))
-            if len(group) >= GROUP_JOBS or time.monotonic() - begun >= GROUP_SECONDS:
-                ready, group, begun = group, [], time.monotonic()
-                yield from _finish(ready, context)
-    finally:
-        if group:
-            publish(group, context)
-    yield from _reports(group, context)
+    with ThreadPoolExecutor(UPLOADS) as pool:
+        try:
+            for order in orders:
+                group.append(pool.submit(put_away, prepare(order, context), context))
+                if len(group) >= GROUP_JOBS or time.monotonic() - begun >= GROUP_SECONDS:
+                    ready, group, begun = group, [], time.monotonic()
+                    _publish(ready, context)
+                    yield from _reports(ready, context)
+        finally:
+            _publish(group, context)
+        yield from _reports(group, context)
 
 
-def _finish(group: list[Prepared], context: JobContext) -> Iterator[JobReport]:
-    publish(group, context)
-    yield from _reports(group, context)
+def _publish(group: Group, context: JobContext) -> None:
+    if group:
+        publish([prepared.result() for prepared in group], context)
 
 
-def _reports(group: list[Prepared], context: JobContext) -> Iterator[JobReport]:
+def _reports(group: Group, context: JobContext) -> Iterator[JobReport]:
     for prepared in group:
-        yield context.report(prepared.order.attempt)
+        yield context.report(prepared.result().order.attempt)

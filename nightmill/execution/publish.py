@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 
 from nightmill.errors import JobFailed, StoreError
 from nightmill.execution.evidence import readable
 from nightmill.execution.job import JobContext, Prepared
-from nightmill.execution.upload import discard, side_by_side, store_failed, upload
+from nightmill.execution.upload import discard, store_failed
 from nightmill.model.fate import AttemptState, Fate
 from nightmill.model.journal import Done, MadeFile, Publishing
 from nightmill.model.ports import Stager
 
 
 def publish(group: Sequence[Prepared], context: JobContext) -> None:
-    """Upload the files of several attempts and give them their names, with one durable intent for all of them."""
-    upload(group, context)
+    """Give the files of several attempts their names, with one durable intent for all of them."""
     for prepared in group:
         if prepared.files:
             context.tell(
@@ -38,8 +36,6 @@ def publish(group: Sequence[Prepared], context: JobContext) -> None:
     for prepared in group:
         _reveal(prepared, context)
     settle([file for prepared in group for file in prepared.files], context.stagers)
-    if not context.keep_scratch:  # before the end is told: whoever recovers looks only for what has no end
-        side_by_side(_clean_up, group)
     for prepared in group:
         failure = prepared.failure
         context.tell(
@@ -53,12 +49,6 @@ def publish(group: Sequence[Prepared], context: JobContext) -> None:
                 published=tuple(file.name for file in prepared.files),
             )
         )
-
-
-def _clean_up(prepared: Prepared) -> None:
-    if prepared.scratch is not None:
-        with suppress(OSError):  # what cannot be removed is no failure of the attempt
-            prepared.scratch.remove()
 
 
 def settle(files: Iterable[MadeFile], stagers: Mapping[str, Stager]) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from contextlib import suppress
-from itertools import islice
-from typing import Final, TypeVar
 
 from nightmill.errors import BadFile, JobFailed, NameCollision, StoreError, StoreFull
 from nightmill.execution.job import JobContext, Prepared
@@ -14,47 +11,29 @@ from nightmill.files.checksum import fingerprint
 from nightmill.model.fate import Fate
 from nightmill.model.journal import MadeFile
 
-AT_A_TIME: Final = 8
-"""Files that are uploaded side by side: a durable copy waits for the disk most of its time, and a disk makes several
-durable at once."""
 
-Item = TypeVar("Item")
-Outcome = TypeVar("Outcome")
+def put_away(prepared: Prepared, context: JobContext) -> Prepared:
+    """Upload what an attempt is to publish, and remove its scratch.
 
-
-def upload(group: Sequence[Prepared], context: JobContext) -> None:
-    """Upload what is to be published; where that fails, the attempt fails and at least its log is tried."""
-    waiting = [(prepared, file) for prepared in group for file in prepared.files]
-    outcomes = iter(side_by_side(lambda pair: _try_to_upload(*pair, context), waiting))
-    for prepared in group:
-        errors = [error for error in islice(outcomes, len(prepared.files)) if error is not None]
-        if errors:
-            _fail(prepared, errors[0], context)
-
-
-def side_by_side(work: Callable[[Item], Outcome], items: Sequence[Item]) -> list[Outcome]:
-    """Do some work that waits for the disk for several items at a time, and return what came of each."""
-    if len(items) < 2:
-        return [work(item) for item in items]
-    with ThreadPoolExecutor(min(AT_A_TIME, len(items))) as pool:
-        return list(pool.map(work, items))
-
-
-def _try_to_upload(prepared: Prepared, file: MadeFile, context: JobContext) -> JobFailed | StoreError | None:
+    Where an upload fails, the attempt fails, and at least its log is tried.
+    """
     try:
-        _upload_one(prepared, file, context)
+        for file in prepared.files:
+            _upload_one(prepared, file, context)
     except (JobFailed, StoreError) as error:
-        return error
-    return None
-
-
-def _fail(prepared: Prepared, error: JobFailed | StoreError, context: JobContext) -> None:
-    discard(prepared.files, prepared.token, context)
-    prepared.failure = prepared.failure or store_failed(error)
-    prepared.files = [file for file in prepared.files if not file.step]
-    if any([_try_to_upload(prepared, log, context) for log in prepared.files]):
         discard(prepared.files, prepared.token, context)
-        prepared.files = []
+        prepared.failure = prepared.failure or store_failed(error)
+        prepared.files = [file for file in prepared.files if not file.step]
+        try:
+            for log in prepared.files:
+                _upload_one(prepared, log, context)
+        except (JobFailed, StoreError):
+            discard(prepared.files, prepared.token, context)
+            prepared.files = []
+    if prepared.scratch is not None and not context.keep_scratch:
+        with suppress(OSError):  # what cannot be removed is no failure of the attempt
+            prepared.scratch.remove()
+    return prepared
 
 
 def _upload_one(prepared: Prepared, file: MadeFile, context: JobContext) -> None:
