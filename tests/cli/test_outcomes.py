@@ -99,7 +99,9 @@ def test_the_number_of_files_may_be_known_only_when_a_step_runs(
         run_campaign(site, folder / "night1.yaml")
 
     cuts = {each["name"]: each for each in nightmill("find", "--type", "cut", "--json").json}
-    assert sorted(cuts) == [f"cam_000{number}_cut0{n}_c0001a01.txt" for number in (2, 3, 4) for n in range(1, number + 1)]
+    assert sorted(cuts) == [
+        f"cam_000{number}_cut0{n}_c0001a01.txt" for number in (2, 3, 4) for n in range(1, number + 1)
+    ]
     counted = {
         name: (folder / "stores/backbone" / each["copies"][0]["path"]).read_text() for name, each in cuts.items()
     }
