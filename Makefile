@@ -53,7 +53,7 @@ $(VENV)/.installed-examples: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP_INSTALL) '.[postgres,examples,test,dev]'
+	$(PIP_INSTALL) '.[postgres,examples,bench,test,dev]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-examples
 
 clean:

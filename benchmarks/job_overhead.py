@@ -17,6 +17,7 @@ from typing import Any, Final
 from sqlalchemy import Column, Engine, MetaData, Table, create_engine, event
 
 from benchmarks.figures import Figure, Result, alternately, figure, machine, now
+from benchmarks.peers import has_snakemake, snakemake_milliseconds
 from benchmarks.sites import (
     COPY_STAGE,
     EPOCH,
@@ -61,7 +62,10 @@ def measure(*, size: int = JOBS, repeats: int = REPEATS) -> Result:
         measured = {
             database: _measure(folder / database, url, jobs=size, repeats=repeats) for database, url in urls.items()
         }
-    headline, cpu = measured.pop("SQLite")
+        headline, cpu = measured.pop("SQLite")
+        also = {database: other for database, (other, _cpu) in measured.items()}
+        if has_snakemake():
+            also["beside Snakemake"] = figure([headline.value], [_snakemake(folder, size)])
     return Result(
         **headline.model_dump(),
         name="job_overhead",
@@ -72,7 +76,7 @@ def measure(*, size: int = JOBS, repeats: int = REPEATS) -> Result:
         ),
         aim="at most 2 times the floor and 6 ms",
         size=f"{repeats} × {size} jobs",
-        also={database: other for database, (other, _cpu) in measured.items()},
+        also=also,
         extra={"cpu_milliseconds_per_job": cpu.value, "cpu_milliseconds_per_job (floor)": cpu.floor},
         machine=machine(),
         measured_at=now(),
@@ -100,6 +104,15 @@ def _measure(folder: Path, database: str, *, jobs: int, repeats: int) -> tuple[F
             )
     wall, cpu = (figure([each[index] for each in values], [each[index] for each in floors]) for index in range(2))
     return wall, cpu
+
+
+def _snakemake(folder: Path, jobs: int) -> float:
+    """Return the milliseconds of as many trivial jobs, each, in Snakemake."""
+    sources = folder / "sources"
+    sources.mkdir()
+    for name in raw_names(jobs):
+        (sources / name).write_bytes(CONTENT)
+    return snakemake_milliseconds(folder / "snakemake", sorted(sources.iterdir()))
 
 
 def _timed(run: Callable[[], float], jobs: int) -> tuple[float, float]:

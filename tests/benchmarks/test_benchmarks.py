@@ -13,6 +13,7 @@ import pytest
 from benchmarks.__main__ import NAMES, main
 from benchmarks.figures import Result, alternately, figure, kept
 from benchmarks.page import PAGE, line, page
+from benchmarks.peers import has_snakemake
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,6 +38,7 @@ def test_a_trivial_job_beside_the_bare_loop() -> None:
     assert answer["ratio"] == pytest.approx(answer["value"] / answer["floor"], rel=0.02)
     assert "floor: a loop" in answer["compared"]
     assert answer["command"] == "python -m benchmarks job_overhead --json"
+    assert ("beside Snakemake" in answer["also"]) == has_snakemake()
 
 
 def test_a_rate_beside_its_floor_and_a_peer() -> None:
