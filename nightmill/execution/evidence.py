@@ -20,9 +20,14 @@ def readable(text: str) -> str:
 
 
 def last_lines(log: Path, start: int) -> str:
-    """Return the last lines that are not empty of what was written to a log from the byte ``start`` on."""
+    """Return the last line of what was written to a log from the byte ``start`` on, and below it the few before it.
+
+    The last line comes first because programs say there why they ended, and a list shows the first alone. Lines
+    without text do not count.
+    """
     with log.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(start, size - EVIDENCE_BYTES))
-        lines = file.read().decode(errors="replace").splitlines()
-    return readable("\n".join([line for line in lines if line.strip()][-EVIDENCE_LINES:]))
+        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    *before, last = lines[-EVIDENCE_LINES:] or [""]
+    return readable("\n".join([last, "before that:", *before] if before else [last]))

@@ -77,9 +77,9 @@ def test_a_store_that_is_not_open_here(bench: Bench) -> None:
 def test_exit_code_with_the_last_lines_of_the_output(bench: Bench) -> None:
     script = "for n in 1 2 3 4 5 6 7; do echo line $n; done; echo; echo broken >&2; echo 1 > first.txt; exit 3"
     report = must_fail(
-        bench, bench.order(shell("fit", script, FIRST)), Fate.STEP_FAILED, "step 'fit' exited with code 3: "
+        bench, bench.order(shell("fit", script, FIRST)), Fate.STEP_FAILED, "step 'fit' exited with code 3: broken\n"
     )
-    assert report.evidence.endswith("line 4\nline 5\nline 6\nline 7\nbroken")
+    assert report.evidence.endswith("broken\nbefore that:\nline 4\nline 5\nline 6\nline 7")
     assert report.failed_step == "fit"
     assert report.steps[0].exit_code == 3
 
@@ -94,6 +94,7 @@ def test_evidence_is_text_that_can_be_kept_whatever_a_step_prints(bench: Bench) 
     order = bench.order(python("s", r"import os; os.write(2, b'\x1b[31mred\x1b[0m \x00\xff\r\n' * 1000); exit(1)"))
     report = must_fail(bench, order, Fate.STEP_FAILED, "step 's' exited with code 1: ")
     assert report.evidence.splitlines()[-1] == "red \ufffd\ufffd"
+    assert report.evidence.startswith("step 's' exited with code 1: red \ufffd\ufffd\n")
     assert len(report.evidence) < 5000
 
 
