@@ -165,9 +165,10 @@ def _check_step(step: Step, stage: Stage, pipeline: Pipeline, made: dict[str, st
     for item in step.argv:
         for text in _check_placeholders(item, step, stage, pipeline, several):
             yield ("argv",), text
-    for name, item in step.arguments.items():
-        for text in _check_placeholders(item, step, stage, pipeline, several):
-            yield ("arguments", name), text
+    for key, texts in (("arguments", step.arguments), ("environment", step.environment)):
+        for name, item in texts.items():
+            for text in _check_placeholders(item, step, stage, pipeline, several):
+                yield (key, name), text
 
 
 def _check_output(role: str, output: Output, stage: Stage, made: dict[str, str]) -> Iterator[Problem]:

@@ -79,7 +79,8 @@ class Step(Frozen):
     """One command with declared inputs and outputs.
 
     Items of ``argv`` may hold ``{inputs.ROLE}``, ``{outputs.ROLE}``, ``{parameters.NAME}``, ``{unit.DIMENSION}``,
-    ``{python}`` and ``{pipeline_dir}``; an item that is nothing but ``{inputs.ROLE}`` becomes one item a file.
+    ``{python}`` and ``{pipeline_dir}``; an item that is nothing but ``{inputs.ROLE}`` becomes one item a file. The same
+    in ``arguments`` and, ``{python}`` excepted, in ``environment``.
     """
 
     name: str

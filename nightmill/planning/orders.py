@@ -128,7 +128,7 @@ class _Renderer:
             argv=tuple(self.call(step, own) if step.call else self.argv(step.argv, own)),
             inputs=tuple([name for role in step.inputs for name in self.names_of(role)]),
             outputs=outputs,
-            environment=step.environment,
+            environment=self.environment(step, own),
             wall_seconds=step.wall_seconds,
             software=step.software,
         )
@@ -202,6 +202,10 @@ class _Renderer:
             return None
         filled = iter([meaning.files[0] if meaning.files else as_text(meaning.value) for meaning in meanings])
         return _PLACEHOLDER.sub(lambda _match: next(filled), text)
+
+    def environment(self, step: Step, own: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+        filled = {name: self.fill(text, own) for name, text in step.environment.items()}
+        return {name: text for name, text in filled.items() if text is not None}
 
     def call(self, step: Step, own: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
         arguments = {name: self.argument(text, own) for name, text in step.arguments.items()}

@@ -181,6 +181,11 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         ("inputs: [image]", "inputs: [image]\n        wall_seconds: 0", "wall_seconds is 0 and should be more than 0"),
         (
             "inputs: [image]",
+            "inputs: [image]\n        environment: {FRAME: '{inputs.raw}'}",
+            "environment.FRAME: {inputs.raw}: 'raw' is not an input of the step",
+        ),
+        (
+            "inputs: [image]",
             "inputs: [image]\n        software: {sex: []}",
             "software 'sex' needs the argv that prints",
         ),

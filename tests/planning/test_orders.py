@@ -101,6 +101,27 @@ def test_a_parameter_is_data_and_not_a_template() -> None:
     assert argv_of("{parameters.text}", bias=[2], text="{inputs.bias}") == ("{inputs.bias}",)
 
 
+def test_the_environment_has_its_placeholders_filled() -> None:
+    environment = {
+        "PYTHONPATH": "{pipeline_dir}/lib",
+        "FRAME": "{inputs.raw}",
+        "BIAS": "{inputs.bias}",
+        "TITLE": "{unit.detector} at {parameters.sigma}",
+        "AWK": "{print}",
+    }
+    step = {"name": "s", "argv": ["reduce"], "inputs": ["raw", "bias"], "outputs": {}, "environment": environment}
+    inputs = {"raw": {"type": "raw_science"}, "bias": {"type": "master_bias", "min": 0}}
+    order = order_of(
+        {**SCIENCE, "inputs": inputs, "steps": [step]}, {"raw": [1], "bias": []}, parameters={"sigma": 2.5}
+    )
+    assert order.steps[0].environment == {
+        "PYTHONPATH": "/pipelines/ccd/lib",
+        "FRAME": "../inputs/raw_7_3.fits",
+        "TITLE": "3 at 2.5",
+        "AWK": "{print}",
+    }
+
+
 def test_a_call_gets_its_arguments_as_json() -> None:
     stage = {
         **SCIENCE,
