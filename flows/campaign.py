@@ -98,27 +98,18 @@ class Conductor:
             return campaigns.progress(session, self.campaign_id)
 
     def conduct(self) -> None:
-        """Carry out every stage whose turn comes, and those again that a rerun makes ready meanwhile.
-
-        Where this flow run is cancelled, its slices are.
-        """
+        """Carry out every stage whose turn comes. Where this flow run is cancelled, its slices are."""
         self._reconcile()
         try:
-            while True:
-                self.problems.clear()
-                lost = self._conduct_stages()
-                if lost or not any(JobState.READY in stage.counts for stage in self.stages()):
-                    return
+            self._conduct_stages()
         except BaseException:
             own = self.api.read(self.flow_run_id)
             if own is not None and own.state.type == "CANCELLING":
                 self._cancel_slices()
             raise
 
-    def _conduct_stages(self) -> bool:
-        """Carry out the stages; return whether a slice run ended without telling how its jobs ended."""
+    def _conduct_stages(self) -> None:
         todo = [stage.stage for stage in self.stages()]
-        lost = False
         while todo or self._running:
             reasons = []
             for stage in list(todo):
@@ -131,9 +122,8 @@ class Conductor:
                     reasons.append(turn.reason)
             if not self._running:
                 self.problems += reasons
-                return lost
-            lost |= self._wait_for_some()
-        return lost
+                return
+            self._wait_for_some()
 
     def _take_turn(self, stage: str) -> StageTurn:
         try:
@@ -162,8 +152,8 @@ class Conductor:
                 self.api.schedule(run.id, "carried out again by its campaign")
             self._running.add(run.id)
 
-    def _wait_for_some(self) -> bool:
-        """Wait until a slice run has ended, at least; return whether any has crashed or is gone."""
+    def _wait_for_some(self) -> None:
+        """Wait until a slice run has ended, at least."""
         reconcile_at = time.monotonic() + RECONCILE_SECONDS
         while True:
             runs = {run.id: run.state for run in self.api.read_many(sorted(self._running))}
@@ -171,10 +161,9 @@ class Conductor:
             ended = self._running - under_way
             if ended:
                 self._running = under_way
-                lost = any(run_id not in runs or runs[run_id].type == "CRASHED" for run_id in ended)
-                if lost:
-                    self._reconcile()
-                return lost
+                if any(run_id not in runs or runs[run_id].type == "CRASHED" for run_id in ended):
+                    self._reconcile()  # it did not tell how its jobs ended
+                return
             if time.monotonic() > reconcile_at:
                 self._reconcile()
                 reconcile_at = time.monotonic() + RECONCILE_SECONDS

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from itertools import takewhile
+from contextlib import closing
 from math import ceil
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
-import psutil
 from prefect import flow, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
@@ -34,8 +31,7 @@ from tasks.site import open_site
 from tasks.slices import SliceWork
 
 OTHERS_POLL_SECONDS = 1.0
-STEP_GRACE_SECONDS = 3.0
-"""Between SIGTERM and SIGKILL for the steps of a flow run that is told to end."""
+TOLD_TO_END: Final = "its flow run was told to end: it was cancelled in Prefect, or its runner was stopped"
 
 
 @flow(name="slice", flow_run_name="{campaign} {stage} #{number}", persist_result=False, validate_parameters=False)
@@ -66,19 +62,22 @@ def outcome(jobs: SliceJobs) -> State[None]:
 
 
 def _conduct(work: SliceWork, gate: RecordingGate) -> None:
-    """Carry out and record jobs until none can be issued and nobody else carries out any of them."""
-    stopped = threading.Event()
+    """Carry out and record jobs until none can be issued and nobody else carries out any of them.
+
+    Where it is interrupted, the steps that run are ended, and what they did so far is recorded as cancelled.
+    """
     recording = threading.Lock()
 
     def run(orders: Sequence[JobOrder]) -> list[JobReport]:
-        reports = list(run_jobs(takewhile(lambda _: not stopped.is_set(), orders), work.context))
+        reports = list(run_jobs(orders, work.context))
         with recording:
             work.record(reports)
         return reports
 
-    def interrupt() -> None:
-        stopped.set()
-        end_steps()
+    def interrupt(error: BaseException) -> None:
+        failed = f"its slice failed: {type(error).__name__}: {error}"
+        work.context.stopping = failed if isinstance(error, Exception) else TOLD_TO_END
+        gate.open()
 
     issued = _Issued(work, recording)
     engine = ThreadsEngine(
@@ -91,9 +90,10 @@ def _conduct(work: SliceWork, gate: RecordingGate) -> None:
     with artifacts.SliceProgress(before.done, before.total) as progress:
         while True:
             reports = 0
-            for report in engine.run(issued):
-                reports += 1
-                progress.ended(report)
+            with closing(engine.run(issued)) as running:  # or its jobs would go on where a signal comes between reports
+                for report in running:
+                    reports += 1
+                    progress.ended(report)
             if not reports:
                 if not work.others_active():
                     return
@@ -116,25 +116,6 @@ class _Issued:
                 return
             self.chunk_size = min(most, ceil(len(orders) / self._work.threads))  # so that no thread is left without
             yield from orders
-
-
-def end_steps() -> None:
-    """End every process that this one has started, without reaping any: the threads that started them do that."""
-    steps = psutil.Process().children(recursive=True)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for step in steps:
-            with suppress(ProcessLookupError):
-                os.kill(step.pid, number)
-        deadline = time.monotonic() + STEP_GRACE_SECONDS
-        while any(map(_runs, steps)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @slice_.on_completion

@@ -27,6 +27,7 @@ Progress = tuple[int, int, int]
 """How many steps began, how many ended, and the position of the attempt's state."""
 _BATCH: Final = 500
 _ORDER: Final = list(AttemptState)
+_GIVEN_UP: Final = (AttemptState.CANCELLED, AttemptState.LOST)
 
 
 @dataclass(frozen=True)
@@ -147,9 +148,9 @@ def _known(session: Session, attempts: Iterable[AttemptKey]) -> dict[AttemptKey,
 
 
 def _is_news(report: JobReport, known: Known, executions: Mapping[str, Execution]) -> bool:
-    """Whether a report tells more than is recorded: an attempt given up as lost may still report its real end."""
-    if known.state is AttemptState.LOST:
-        return report.state.ended and report.state is not AttemptState.LOST
+    """Whether a report tells more than is recorded: an attempt that was given up may still report its real end."""
+    if known.state in _GIVEN_UP:
+        return report.state.ended and report.state not in _GIVEN_UP
     if known.state.ended or report.state.ended:
         return not known.state.ended
     recorded = (len(executions), sum(row.ended for row in executions.values()), _ORDER.index(known.state))
@@ -209,8 +210,8 @@ def _update_attempts(
         )
         if result:
             jobs[is_known.job_id] = changed[is_known.job_id] = JobState.DONE
-        elif report.state.ended and is_known.is_last and state is JobState.ACTIVE:
-            jobs[is_known.job_id] = changed[is_known.job_id] = JobState.FAILED
+        elif report.state.ended and report.fate and is_known.is_last and state is JobState.ACTIVE:
+            jobs[is_known.job_id] = changed[is_known.job_id] = report.fate.job_state
         _sort_in(report, result, done)
     session.execute(update(AttemptRow), attempts)
     if changed:

@@ -8,7 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
 from nightmill.model.fate import AttemptState
 from nightmill.model.journal import JobReport
@@ -22,9 +22,8 @@ Body = Callable[[], Sequence[JobReport]]
 
 @task(name="job", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
 def job(name: str, body: Body) -> State[None]:
-    """Carry out one job; its run ends Failed with the step, the fate and the evidence where nothing was published."""
-    [report] = body()
-    return _end(report)
+    """Carry out one job; where nothing was published, its run ends Failed or Cancelled with step, fate and evidence."""
+    return next(map(_end, body()), Cancelled(message="not begun"))
 
 
 @task(name="jobs", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
@@ -37,7 +36,7 @@ def jobs(name: str, body: Body) -> State[None]:
 
 @task(name="job", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
 def failed_job(name: str, report: JobReport) -> State[None]:
-    """Say how a job of a chunk failed."""
+    """Say how a job of a chunk failed, or that it was cancelled."""
     return _end(report)
 
 
@@ -53,7 +52,7 @@ def carry_out(
     orders
         One job, or a chunk of short ones.
     run
-        Carries them out and records them.
+        Carries them out and records them; tells nothing of those that it did not begin because everything is to end.
     enter
         Called with a number of task runs before they begin; may wait.
 
@@ -77,7 +76,7 @@ def carry_out(
         enter(len(failed))
         for report in failed:
             failed_job(report.attempt.job, report, return_state=True)
-    if not reports:
+    if not reports and not state.is_cancelled():
         state.result(raise_on_failure=True)
     return reports
 
@@ -99,5 +98,7 @@ def why(report: JobReport) -> str:
 def _end(report: JobReport) -> State[None]:
     if report.state is AttemptState.PUBLISHED:
         return Completed()
-    get_run_logger().error("%s: %s\n%s", report.attempt, report.fate, report.evidence)
-    return Failed(message=why(report)[:MESSAGE_CHARACTERS])
+    if "\n" in report.evidence:  # its first line stands in the message of the state, which Prefect logs
+        get_run_logger().error("%s", report.evidence)
+    ended = Cancelled if report.state is AttemptState.CANCELLED else Failed
+    return ended(message=why(report)[:MESSAGE_CHARACTERS])

@@ -81,7 +81,9 @@ class SliceWork:
         self._flush()
         if not self._waiting and not self._follower.hears_of_open_attempts:
             set_aside(self._journal.path)
-        self.site.database.write(lambda session: leases.release(session, self._lease, now=utc_now()))
+        self.site.database.write(
+            lambda session: leases.release(session, self._lease, now=utc_now(), cancelled=self.context.stopping)
+        )
 
     @property
     def threads(self) -> int:

@@ -31,9 +31,18 @@ def take(session: Session, owner: Owner, *, flow_run_id: str | None, now: dateti
     return row.id
 
 
-def release(session: Session, lease_id: int, *, now: datetime) -> None:
-    """End a lease; nothing can be issued under it any more, and no attempt under it is still open."""
-    give_up(session, [lease_id], now=now, evidence="its slice ended before the attempt told its end")
+def release(session: Session, lease_id: int, *, now: datetime, cancelled: str = "") -> None:
+    """End a lease; nothing can be issued under it any more, and no attempt under it is still open.
+
+    Parameters
+    ----------
+    cancelled
+        Why its process ended before it had carried out what it issued; empty where nobody knows.
+    """
+    if cancelled:
+        give_up(session, [lease_id], now=now, fate=Fate.CANCELLED, evidence=f"it was not begun: {cancelled}")
+    else:
+        give_up(session, [lease_id], now=now, evidence="its slice ended before the attempt told its end")
     session.execute(update(LeaseRow).where(LeaseRow.id == lease_id).values(released_at=now))
 
 
@@ -59,9 +68,10 @@ def give_up(
     lease_ids: Sequence[int],
     *,
     now: datetime,
+    fate: Fate = Fate.LOST,
     evidence: str = "its process died before the attempt began to tell anything",
 ) -> int:
-    """End the open attempts of leases as lost, and their jobs as failed; return how many attempts.
+    """End the open attempts of leases as lost, or as cancelled, and their jobs accordingly; return how many attempts.
 
     One that tells its end after all is recorded with it.
     """
@@ -73,11 +83,11 @@ def give_up(
     )
     lost = session.execute(query).all()
     if lost:
-        end = {"state": AttemptState.LOST.value, "fate": Fate.LOST.value, "ended_at": now, "evidence": evidence}
+        end = {"state": fate.attempt_state.value, "fate": fate.value, "ended_at": now, "evidence": evidence}
         session.execute(update(AttemptRow), [{"id": attempt_id, **end} for attempt_id, _ in lost])
         session.execute(
             update(JobRow)
             .where(JobRow.id.in_([job_id for _, job_id in lost]), JobRow.state == JobState.ACTIVE.value)
-            .values(state=JobState.FAILED.value)
+            .values(state=fate.job_state.value)
         )
     return len(lost)

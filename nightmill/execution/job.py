@@ -76,6 +76,8 @@ class JobContext:
     journal: JournalWriter
     keep_scratch: bool = False
     now: Clock = utc_now
+    stopping: str = ""
+    """Set, by any thread, to why everything is to end: steps that run are ended, and none begins any more."""
     _told: dict[AttemptKey, list[Entry]] = field(default_factory=lambda: defaultdict(list))
     _stacks: dict[tuple[str, ...], str] = field(default_factory=dict)
 
@@ -182,6 +184,8 @@ def _stage_file(file: OrderInput, scratch: Scratch, context: JobContext, verify:
 
 
 def _run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobContext) -> list[MadeFile]:
+    if context.stopping:
+        raise JobFailed(f"step {step.name!r} was not begun: {context.stopping}", fate=Fate.CANCELLED)
     argv = _argv(order, step, scratch)
     stack = context.stack(argv, step)
     log = os.open(scratch.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -202,6 +206,7 @@ def _run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCo
                 output=log,
                 wall_seconds=step.wall_seconds,
                 began=began,
+                stopping=lambda: bool(context.stopping),
             )
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
@@ -223,7 +228,7 @@ def _run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCo
             cost=ended.cost,
         )
     )
-    _must_have_succeeded(step, ended, scratch.log, start)
+    _must_have_succeeded(step, ended, scratch.log, start, context.stopping)
     made = check_outputs(order, step, scratch)
     context.tell(Checked(attempt=order.attempt, at=context.now(), step=step.name, files=tuple(made)))
     scratch.set_aside(step.name)
@@ -243,10 +248,12 @@ def _environment(step: OrderStep, scratch: Scratch) -> dict[str, str]:
     return inherited | places | dict(step.environment)
 
 
-def _must_have_succeeded(step: OrderStep, ended: Ended, log: Path, start: int) -> None:
-    if ended.exit_code == 0 and not ended.timed_out:
+def _must_have_succeeded(step: OrderStep, ended: Ended, log: Path, start: int, stopping: str) -> None:
+    if ended.exit_code == 0 and not (ended.timed_out or ended.stopped):
         return
-    if ended.timed_out:
+    if ended.stopped:
+        fate, what = Fate.CANCELLED, f"was ended: {stopping}"
+    elif ended.timed_out:
         fate, what = Fate.WALL_LIMIT, f"ran longer than its {step.wall_seconds:g} s and was ended"
     elif ended.signal is not None:
         fate, what = Fate.STEP_KILLED, f"was ended by {_signal_name(ended.signal)}"

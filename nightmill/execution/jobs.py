@@ -29,19 +29,22 @@ def run_jobs(orders: Iterable[JobOrder], context: JobContext) -> Iterator[JobRep
     Trivial jobs are published in groups, which share one durable write of the journal; a job that ran for longer than
     the group's time is published at once.
 
-    Whatever ends it early, a caller that wants no more reports or an order that is refused: what ran to its end before
-    is published.
+    Whatever ends it early, a context that is stopping, a caller that wants no more reports, an order that is refused:
+    what ran to its end before is published.
 
     Yields
     ------
     JobReport
-        One an order, in their order, once the attempt has ended: published or failed. A failed job is a report.
+        One an order that was begun, in their order, once the attempt has ended: published or not. A failed job is a
+        report.
     """
     group: Group = []
     begun = time.monotonic()
     with ThreadPoolExecutor(UPLOADS) as pool:
         try:
             for order in orders:
+                if context.stopping:
+                    break
                 group.append(pool.submit(put_away, prepare(order, context), context))
                 if len(group) >= GROUP_JOBS or time.monotonic() - begun >= GROUP_SECONDS:
                     ready, group, begun = group, [], time.monotonic()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ FIRST_SAMPLE_SECONDS: Final = 0.01
 SAMPLE_SECONDS: Final = 1.0
 """The process tree is sampled at once, after the first interval, and then ever less often, up to this one."""
 GRACE_SECONDS: Final = 5.0
-"""Between SIGTERM and SIGKILL, for a step that ran too long."""
+"""Between SIGTERM and SIGKILL, for a step that ran too long or is to end with its slice."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Ended:
     exit_code: int | None
     signal: int | None
     timed_out: bool
+    stopped: bool
+    """Whether it was ended because ``stopping`` said so."""
     cost: Cost
 
 
@@ -42,6 +45,7 @@ def run_process(
     output: int,
     wall_seconds: float,
     began: Callable[[int], None],
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Ended:
     """Run a command to its end, and end whatever it started and left running.
 
@@ -61,6 +65,8 @@ def run_process(
         When it is ended: first SIGTERM for its process group, then SIGKILL for all its processes.
     began
         Called with the process ID as soon as it runs.
+    stopping
+        Asked about once a second whether the process is to be ended before its time.
 
     Raises
     ------
@@ -80,7 +86,7 @@ def run_process(
     tree = _Tree(process.pid)
     try:
         began(process.pid)
-        timed_out = _watch(tree, start, wall_seconds)
+        watched = _watch(tree, start + wall_seconds, stopping)
         read_bytes, written_bytes = bytes_moved(process.pid)
     finally:  # until it is reaped, its number and that of its group are nobody else's
         tree.kill()
@@ -98,15 +104,23 @@ def run_process(
     return Ended(
         exit_code=code if code >= 0 else None,
         signal=-code if code < 0 else None,
-        timed_out=timed_out,
+        timed_out=watched is _Watched.TIMED_OUT,
+        stopped=watched is _Watched.STOPPED,
         cost=cost,
     )
 
 
-def _watch(tree: _Tree, start: float, wall_seconds: float) -> bool:
+class _Watched(Enum):
+    """Why a process ended, as far as its watcher knows."""
+
+    BY_ITSELF = auto()
+    TIMED_OUT = auto()
+    STOPPED = auto()
+
+
+def _watch(tree: _Tree, deadline: float, stopping: Callable[[], bool]) -> _Watched:
     """Wait until the process has ended (not yet reaped), and say whether it had to be."""
-    deadline = start + wall_seconds
-    timed_out = False
+    watched = _Watched.BY_ITSELF
     interval = FIRST_SAMPLE_SECONDS
     descriptor = os.pidfd_open(tree.pid)
     try:
@@ -116,16 +130,17 @@ def _watch(tree: _Tree, start: float, wall_seconds: float) -> bool:
         while not ended.poll(max(0.0, min(interval, deadline - time.monotonic())) * 1000):
             tree.sample()
             interval = min(interval * 1.5, SAMPLE_SECONDS)
-            if time.monotonic() >= deadline:
-                if timed_out:
-                    tree.kill()
-                else:
-                    tree.signal_group(signal.SIGTERM)
+            late = time.monotonic() >= deadline
+            if watched is _Watched.BY_ITSELF and (late or stopping()):
+                watched = _Watched.TIMED_OUT if late else _Watched.STOPPED
+                tree.signal_group(signal.SIGTERM)
                 deadline = time.monotonic() + GRACE_SECONDS
-                timed_out = True
+            elif late:
+                tree.kill()
+                deadline = time.monotonic() + GRACE_SECONDS
     finally:
         os.close(descriptor)
-    return timed_out
+    return watched
 
 
 class _Tree:

@@ -13,7 +13,7 @@ from nightmill.errors import JobFailed, StoreError
 from nightmill.execution.evidence import readable
 from nightmill.execution.job import JobContext, Prepared
 from nightmill.execution.upload import discard, store_failed
-from nightmill.model.fate import AttemptState, Fate
+from nightmill.model.fate import Fate
 from nightmill.model.journal import Done, MadeFile, Publishing
 from nightmill.model.ports import Stager
 
@@ -42,7 +42,7 @@ def publish(group: Sequence[Prepared], context: JobContext) -> None:
             Done(
                 attempt=prepared.order.attempt,
                 at=context.now(),
-                state=AttemptState.PUBLISHED if failure is None else AttemptState.FAILED,
+                state=_fate(failure).attempt_state,
                 fate=_fate(failure),
                 step=failure.step if failure else "",
                 evidence=_evidence(failure),

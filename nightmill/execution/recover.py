@@ -68,11 +68,12 @@ def _finish(report: JobReport, stagers: Mapping[str, Stager], now: Clock) -> Don
         if report.fate is Fate.PUBLISHED:
             return _lost(report, now)
         published = ()
+    fate = report.fate or Fate.LOST
     return Done(
         attempt=report.attempt,
         at=now(),
-        state=AttemptState.PUBLISHED if report.fate is Fate.PUBLISHED else AttemptState.FAILED,
-        fate=report.fate or Fate.LOST,
+        state=fate.attempt_state,
+        fate=fate,
         step=report.failed_step,
         evidence=report.evidence,
         published=published,

@@ -36,7 +36,7 @@ class JobState(StrEnum):
     HELD = "held"
     """Waits for a person, or for something that the plan names."""
     READY = "ready"
-    """May be issued (again)."""
+    """May be issued again: its last attempt was ended before its time, or somebody asked for another."""
     ACTIVE = "active"
     """An attempt was issued and has not ended."""
     DONE = "done"
@@ -97,9 +97,20 @@ class Fate(StrEnum):
     STORE_ERROR = "store_error"
     """A store or the scratch could not be read or written, for another reason than those above."""
     CANCELLED = "cancelled"
-    """A person ended it."""
+    """nightmill ended it, or did not begin it, because its slice was told to end (cancelled in Prefect, or its runner
+    stopped) or failed itself."""
     LOST = "lost"
     """Its owner is dead (same host and boot, no such process) and its journal has no end."""
+
+    @property
+    def attempt_state(self) -> AttemptState:
+        """The state of an attempt that ended so."""
+        return _ATTEMPT_STATES.get(self, AttemptState.FAILED)
+
+    @property
+    def job_state(self) -> JobState:
+        """Where a job stands whose last attempt ended so."""
+        return _JOB_STATES.get(self, JobState.FAILED)
 
     @property
     def retry_may_help(self) -> bool:
@@ -107,6 +118,12 @@ class Fate(StrEnum):
         return self in _TRANSIENT
 
 
+_ATTEMPT_STATES = {
+    Fate.PUBLISHED: AttemptState.PUBLISHED,
+    Fate.CANCELLED: AttemptState.CANCELLED,
+    Fate.LOST: AttemptState.LOST,
+}
+_JOB_STATES = {Fate.PUBLISHED: JobState.DONE, Fate.CANCELLED: JobState.READY}
 _TRANSIENT = frozenset({Fate.STEP_KILLED, Fate.NO_SPACE, Fate.STORE_ERROR, Fate.LOST})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -30,15 +30,15 @@ class ThreadsEngine:
     chunk_size
         Asked before each chunk how many jobs it shall have.
     interrupt
-        Called where a chunk raised, or the caller of :meth:`run` was interrupted: makes the chunks that run end soon.
+        Called with what a chunk raised, or what interrupted the caller of :meth:`run`: makes chunks that run end soon.
     """
 
     carry_out: Callable[[Chunk], Sequence[JobReport]]
     threads: int = 1
     chunk_size: Callable[[], int] = lambda: 1
-    interrupt: Callable[[], None] = lambda: None
+    interrupt: Callable[[BaseException], None] = lambda _: None
 
-    def run(self, orders: Iterable[JobOrder]) -> Iterator[JobReport]:
+    def run(self, orders: Iterable[JobOrder]) -> Generator[JobReport, None, None]:
         """Carry out the orders and yield a report of each as its chunk ends.
 
         Where a chunk raises, or the caller is interrupted, no further chunk begins; those that run are waited for.
@@ -55,6 +55,6 @@ class ThreadsEngine:
                     ended, running = wait(running, return_when=FIRST_COMPLETED)
                     for future in ended:
                         yield from future.result()
-            except BaseException:
-                self.interrupt()
+            except BaseException as error:
+                self.interrupt(error)
                 raise

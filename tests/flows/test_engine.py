@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from contextvars import ContextVar
 from typing import Any, cast
@@ -57,7 +57,7 @@ def test_orders_are_taken_only_when_a_thread_is_free() -> None:
             yield number
             number += 1
 
-    with closing(cast("Generator[JobReport, None, None]", ThreadsEngine(_same, threads=2).run(endless()))) as running:
+    with closing(ThreadsEngine(_same, threads=2).run(endless())) as running:
         next(running)
         assert len(taken) <= 4
 
@@ -88,7 +88,7 @@ def test_a_failure_interrupts_what_runs_and_begins_nothing_more() -> None:
         assert told.wait(10)
         return _same(orders)
 
-    engine = ThreadsEngine(carry_out, threads=2, interrupt=told.set)
+    engine = ThreadsEngine(carry_out, threads=2, interrupt=lambda _: told.set())
     with pytest.raises(OSError, match="no database"):
         list(engine.run(_orders(50)))
     assert told.is_set()

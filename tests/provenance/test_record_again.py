@@ -104,7 +104,8 @@ def test_an_older_report_does_not_set_a_running_attempt_back(bench: Bench, datab
     assert dump(database) == before
 
 
-def test_an_attempt_given_up_as_lost_may_still_report_its_end(bench: Bench, database: Database) -> None:
+@pytest.mark.parametrize("fate", [Fate.LOST, Fate.CANCELLED])
+def test_an_attempt_that_was_given_up_may_still_report_its_end(bench: Bench, database: Database, fate: Fate) -> None:
     order = science(bench)
     lease = database.write(take_lease)
     database.write(lambda session: issue(session, order, lease_id=lease))
@@ -112,11 +113,23 @@ def test_an_attempt_given_up_as_lost_may_still_report_its_end(bench: Bench, data
     entries = bench.entries()
     checked = next(n for n, entry in enumerate(entries) if isinstance(entry, Checked))
     tell(database, entries[: checked + 1])
-    assert database.write(lambda session: leases.give_up(session, [lease], now=NOW)) == 1
-    assert attempts(database) == [(1, "lost", "lost", False)]
+    assert database.write(lambda session: leases.give_up(session, [lease], now=NOW, fate=fate)) == 1
+    assert attempts(database) == [(1, fate, fate, False)]
+    assert job_states(database) == {"exposure=12": fate.job_state}
     assert tell(database, entries) == Recorded(published=[order.attempt])
     assert attempts(database) == [(1, "published", "published", True)]
     assert job_states(database) == {"exposure=12": "done"}
+
+
+def test_the_job_of_a_cancelled_attempt_is_ready_to_be_issued_again(bench: Bench, database: Database) -> None:
+    order = science(bench)
+    issued(database, order)
+    bench.run_one(order)
+    entries = bench.entries()
+    end = Done(attempt=order.attempt, at=NOW, state=AttemptState.CANCELLED, fate=Fate.CANCELLED)
+    assert tell(database, [*entries[:-2], end]) == Recorded(failed=[order.attempt])
+    assert attempts(database) == [(1, "cancelled", "cancelled", False)]
+    assert job_states(database) == {"exposure=12": "ready"}
 
 
 def test_a_reported_loss_may_be_followed_by_the_real_end(bench: Bench, database: Database) -> None:

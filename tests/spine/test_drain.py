@@ -229,3 +229,13 @@ def test_no_attempt_is_open_under_a_lease_that_was_released(site: Site, bench: B
         assert leases.holders(session) == {}
         row = session.scalars(select(AttemptRow).where(AttemptRow.state == AttemptState.LOST)).one()
         assert (row.fate, row.evidence) == (Fate.LOST, "its slice ended before the attempt told its end")
+
+
+def test_what_was_not_begun_when_everything_was_told_to_end_is_cancelled(site: Site, bench: Bench) -> None:
+    lease = site.database.write(take_lease)
+    site.database.write(lambda session: issue(session, order_of(bench, 1), lease_id=lease))
+    site.database.write(lambda session: leases.release(session, lease, now=NOW, cancelled="its runner was stopped"))
+    assert attempts(site) == [("exposure=1", "ready", "cancelled")]
+    with site.database.reading() as session:
+        row = session.scalars(select(AttemptRow)).one()
+        assert (row.fate, row.evidence) == (Fate.CANCELLED, "it was not begun: its runner was stopped")
