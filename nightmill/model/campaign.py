@@ -25,8 +25,7 @@ class Layer(Frozen):
 class Execution(Frozen):
     """How the jobs of a campaign are carried out; changes nothing of what they make."""
 
-    engine: str = "threads"
-    threads: int = 0
+    threads: int = Field(default=0, ge=0)
     """Jobs at a time in one slice; 0 for one a core."""
     jobs_per_slice: int = Field(default=1000, ge=1, le=1000)
     jobs_per_task: int = Field(default=0, ge=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -104,9 +104,10 @@ class Stager(Protocol):
 class Engine(Protocol):
     """Carries out many orders."""
 
-    def run(self, orders: Sequence[JobOrder]) -> Iterator[JobReport]:
+    def run(self, orders: Iterable[JobOrder]) -> Generator[JobReport, None, None]:
         """Carry out the orders and yield a report of each as it ends, in no fixed order.
 
-        A failed job is a report, not an exception.
+        Orders are taken only when they can be carried out soon, so that they may be issued as they are asked for. A
+        failed job is a report, not an exception. Closing the generator ends what runs.
         """
         ...

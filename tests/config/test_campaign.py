@@ -117,6 +117,8 @@ def test_a_new_input_says_its_type(campaign: Path) -> None:
         ("parameters.sigma=.nan", "the value '.nan' cannot be read: the value is .nan, not a finite number"),
         ("parameters=3", "parameters is 3 and should be a mapping"),
         ("execution.thread=1", "unknown key execution.thread (did you mean 'threads'?)"),
+        ("execution.threads=-1", "execution.threads is -1 and should be greater than or equal to 0"),
+        ("execution.engine=threads", "unknown key execution.engine"),
         ("execution.threads=many", "execution.threads is 'many' and should be a whole number"),
         ("execution.jobs_per_slice=5000", "execution.jobs_per_slice is 5000 and should be less than or equal to 1000"),
         ("prameters.sigma=1", "unknown key prameters (did you mean 'parameters'?)"),
