@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +24,8 @@ PATIENCE_SECONDS = 120.0
 """Longer than a restart of the server takes."""
 BUSY_SECONDS = 20.0
 """How long a server may answer 503: so it does where another request holds the lock of its SQLite database."""
+ANSWER_SECONDS = 30.0
+HURRY_SECONDS = 3.0
 POLL_SECONDS = 0.5
 _PAGE = 100
 
@@ -75,11 +77,17 @@ class PrefectApi:
         ``user:password``, or empty.
     patience_seconds
         How long a request waits for a server that is away.
+    busy_seconds
+        How long for one that answers that it is busy, at least.
+    answer_seconds
+        How long for an answer.
     """
 
     url: str
     auth: str = ""
     patience_seconds: float = 0.0
+    busy_seconds: float = BUSY_SECONDS
+    answer_seconds: float = ANSWER_SECONDS
 
     @classmethod
     def of_site(cls, site: Path) -> Self:
@@ -94,15 +102,21 @@ class PrefectApi:
         return cls(environment["PREFECT_API_URL"], environment.get("PREFECT_API_AUTH_STRING", ""))
 
     @classmethod
-    def of_flow(cls) -> Self:
+    def of_flow(cls, patience_seconds: float = PATIENCE_SECONDS) -> Self:
         """Connect a flow run's process to the server that it reports to, patiently: a flow outlives a restart of it."""
         auth = os.environ.get("PREFECT_API_AUTH_STRING", "")
-        return cls(os.environ["PREFECT_API_URL"], auth, PATIENCE_SECONDS)
+        return cls(os.environ["PREFECT_API_URL"], auth, patience_seconds)
+
+    def in_a_hurry(self) -> Self:
+        """Return a connection of which a request fails within seconds, rather than to wait."""
+        return replace(self, patience_seconds=0.0, busy_seconds=0.0, answer_seconds=HURRY_SECONDS)
 
     def __enter__(self) -> Self:
         user, _, password = self.auth.partition(":")
         self._http = httpx.Client(
-            base_url=self.url, auth=httpx.BasicAuth(user, password) if self.auth else None, timeout=30.0
+            base_url=self.url,
+            auth=httpx.BasicAuth(user, password) if self.auth else None,
+            timeout=self.answer_seconds,
         )
         return self
 
@@ -185,6 +199,23 @@ class PrefectApi:
         """Give a flow run a state, whatever state it has."""
         self._request("POST", f"/flow_runs/{run_id}/set_state", {"state": dict(state), "force": True})
 
+    def show(self, run_id: str, type: str, data: object, description: str, *, key: str = "") -> None:
+        """Show an artifact with a flow run: the one of this type that it has, with new content; else a new one.
+
+        Parameters
+        ----------
+        type
+            ``progress``, ``table`` or ``markdown``; a flow run has at most one of each.
+        key
+            Under which the UI lists it among those of all flow runs; with none it does not.
+        """
+        content = {"data": data, "description": description}
+        of_run = {"flow_run_id": {"any_": [run_id]}, "type": {"any_": [type]}}
+        for found in self._request("POST", "/artifacts/filter", {"artifacts": of_run, "limit": 1}):
+            self._request("PATCH", f"/artifacts/{found['id']}", content)
+            return
+        self._request("POST", "/artifacts/", {**content, "type": type, "flow_run_id": run_id, "key": key or None})
+
     def pool_is_served(self, pool: str) -> bool:
         """Whether a worker of a work pool was heard of lately."""
         return bool(self._request("GET", f"/work_pools/{pool}")["status"] == "READY")
@@ -198,7 +229,7 @@ class PrefectApi:
                 return response.json() if response.content else None
             except httpx.HTTPStatusError as error:
                 busy = error.response.status_code >= 500
-                patience = max(self.patience_seconds, BUSY_SECONDS) if busy else 0.0
+                patience = max(self.patience_seconds, self.busy_seconds) if busy else 0.0
                 failure: httpx.HTTPError = error
                 told = f"answered {error.response.status_code}: {error.response.text[:200]}"
             except httpx.HTTPError as error:

@@ -1,28 +1,29 @@
-"""What the UI shows beside the states: how far a slice is, its jobs, and a campaign's stages."""
+"""What the UI shows beside the states: how far a slice is, its jobs, and a campaign's stages.
+
+No work waits for it, and none ends for it: where the server is away, it is not shown.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Self
-from uuid import UUID
 
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
-
+from flows.api import PrefectApi
 from nightmill.backbone.campaigns import StageProgress, campaign_named, jobs, slices
 from nightmill.backbone.slices import Slice
+from nightmill.errors import ServerAway
 from nightmill.model.fate import AttemptState, JobState
 from nightmill.model.journal import JobReport
 from tasks.site import Site
 
 UPDATE_SECONDS = 2.0
+AWAY_SECONDS = 30.0
+"""How long a progress bar leaves a server in peace that did not answer."""
 EVIDENCE_CHARACTERS = 500
 CELL_CHARACTERS = 60
 """The UI breaks no lines inside a table: a longer text would end beyond the edge of the window."""
@@ -42,16 +43,22 @@ def verbatim(text: str) -> str:
 
 
 class SliceProgress:
-    """A progress bar of a slice; use it as a context, and tell it of each report."""
+    """A progress bar of a slice; use it as a context, and tell it of each report.
 
-    def __init__(self, done: int, total: int) -> None:
+    Parameters
+    ----------
+    api
+        Requests of which fail within seconds.
+    """
+
+    def __init__(self, api: PrefectApi, flow_run_id: str, done: int, total: int) -> None:
+        self._api, self._flow_run_id = api, flow_run_id
         self._done, self._total = done, total
         self._failed = 0
         self._next = 0.0
 
     def __enter__(self) -> Self:
-        created = create_progress_artifact(progress=self._percent, description=self._description)
-        self._artifact = created if isinstance(created, UUID) else None
+        self._update()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,7 +72,6 @@ class SliceProgress:
             self._failed += 1
         if time.monotonic() >= self._next:
             self._update()
-            self._next = time.monotonic() + UPDATE_SECONDS
 
     @property
     def _percent(self) -> float:
@@ -77,31 +83,34 @@ class SliceProgress:
         return f"{self._done} of {self._total} jobs done{failed}"
 
     def _update(self) -> None:
-        if self._artifact is not None:
-            update_progress_artifact(self._artifact, progress=self._percent, description=self._description)
+        pause = AWAY_SECONDS
+        with suppress(ServerAway):
+            self._api.show(self._flow_run_id, "progress", self._percent, self._description)
+            pause = UPDATE_SECONDS
+        self._next = time.monotonic() + pause
 
 
-def tell_slice(site: Site, which: Slice, number: int, stage: str) -> None:
+def tell_slice(api: PrefectApi, flow_run_id: str, site: Site, which: Slice, number: int, stage: str) -> None:
     """Show the jobs of a slice as a table, those that are not done first."""
     with site.database.reading() as session:
         lines = sorted(
             jobs(session, which.campaign_id, slice_id=which.slice_id), key=lambda line: line.state is JobState.DONE
         )
-    create_table_artifact(
-        table=[
-            {
-                "unit": line.unit,
-                "state": str(line.state),
-                "attempts": line.attempts,
-                "step": line.step,
-                "fate": line.fate,
-                "evidence": _cell(line.evidence[:EVIDENCE_CHARACTERS]),
-            }
-            for line in lines
-        ],
-        key=key("jobs", which.campaign.name, stage, number),
-        description=f"Jobs of {which.campaign.name}, stage {stage}, slice {number}",
-    )
+    table = [
+        {
+            "unit": line.unit,
+            "state": str(line.state),
+            "attempts": line.attempts,
+            "step": line.step,
+            "fate": line.fate,
+            "evidence": _cell(line.evidence[:EVIDENCE_CHARACTERS]),
+        }
+        for line in lines
+    ]
+    name = which.campaign.name
+    description = f"Jobs of {name}, stage {stage}, slice {number}"
+    with suppress(ServerAway):
+        api.show(flow_run_id, "table", json.dumps(table), description, key=key("jobs", name, stage, number))
 
 
 def _cell(text: str) -> str:
@@ -109,7 +118,9 @@ def _cell(text: str) -> str:
     return "\n".join(verbatim(part) for line in text.splitlines() for part in broken.wrap(line))
 
 
-def tell_campaign(site: Site, name: str, stages: Sequence[StageProgress], problems: Sequence[str]) -> None:
+def tell_campaign(
+    api: PrefectApi, flow_run_id: str, site: Site, name: str, stages: Sequence[StageProgress], problems: Sequence[str]
+) -> None:
     """Show how the stages of a campaign stand, where their slices are, and which jobs failed of what."""
     links: dict[str, list[str]] = {}
     with site.database.reading() as session:
@@ -125,8 +136,6 @@ def tell_campaign(site: Site, name: str, stages: Sequence[StageProgress], proble
         table.append(f"| {stage.stage} | {stage.total} | {done} | {lost} | {stage.stale} | {runs} |")
     left_out = sum(stage.counts.get(JobState.FAILED, 0) for stage in stages) - len(failed)
     told = [*problems, *map(str, failed), *([f"and {left_out} more failed jobs"] if left_out > 0 else [])]
-    create_markdown_artifact(
-        markdown="\n".join([f"## Campaign {name}", "", *table, "", *(f"- {verbatim(each)}" for each in told)]),
-        key=key("campaign", name),
-        description=f"Stages of campaign {name}",
-    )
+    markdown = "\n".join([f"## Campaign {name}", "", *table, "", *(f"- {verbatim(each)}" for each in told)])
+    with suppress(ServerAway):
+        api.show(flow_run_id, "markdown", markdown, f"Stages of campaign {name}", key=key("campaign", name))

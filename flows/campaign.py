@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,8 @@ from tasks.site import Site, open_site
 from tasks.spool import drain
 
 POLL_SECONDS = 0.5
+PATIENCE_SECONDS = 3600.0
+"""Longer than an upgrade of the server takes: its slices go on meanwhile."""
 RECONCILE_SECONDS = 30.0
 """How often slices are looked after whose process may have died without a word."""
 
@@ -42,12 +44,12 @@ def campaign(campaign: str, site: str) -> State[None]:
     not published.
     """
     flow_run_id = str(this_flow_run.get_id())
-    with PrefectApi.of_flow() as api, open_site(Path(site)) as opened:
+    with PrefectApi.of_flow(PATIENCE_SECONDS) as api, open_site(Path(site)) as opened:
         conductor = Conductor(opened, api, campaign, flow_run_id)
         with conductor.in_hand():
             conductor.conduct()
         stages = conductor.stages()
-        artifacts.tell_campaign(opened, campaign, stages, conductor.problems)
+        artifacts.tell_campaign(api, flow_run_id, opened, campaign, stages, conductor.problems)
     return outcome(stages, conductor.problems)
 
 
@@ -71,7 +73,8 @@ class Conductor:
     flow_run_id: str
     problems: list[str] = field(default_factory=list)
     """Why stages, or units of them, were not carried out."""
-    _running: set[str] = field(default_factory=set)
+    _running: dict[str, str] = field(default_factory=dict)
+    """The slice runs that are under way, with their stages."""
 
     def __post_init__(self) -> None:
         with self.site.database.reading() as session:
@@ -113,7 +116,7 @@ class Conductor:
         while todo or self._running:
             reasons = []
             for stage in list(todo):
-                turn = self._take_turn(stage)
+                turn = self._take_turn(stage, under_way={*todo, *self._running.values()})
                 if turn.turn is Turn.READY:
                     todo.remove(stage)
                     self.problems += [turn.reason] if turn.reason else []
@@ -125,9 +128,9 @@ class Conductor:
                 return
             self._wait_for_some()
 
-    def _take_turn(self, stage: str) -> StageTurn:
+    def _take_turn(self, stage: str, *, under_way: Collection[str]) -> StageTurn:
         try:
-            return take_turn(self.site, self.name, stage)
+            return take_turn(self.site, self.name, stage, under_way=under_way)
         except PlanRefused as refused:
             get_run_logger().error("%s", refused)
             return StageTurn(Turn.BLOCKED, reason=f"stage {stage!r} cannot be planned: {refused.problems[0]}")
@@ -150,7 +153,7 @@ class Conductor:
             )
             if run.state.ended:
                 self.api.schedule(run.id, "carried out again by its campaign")
-            self._running.add(run.id)
+            self._running[run.id] = stage
 
     def _wait_for_some(self) -> None:
         """Wait until a slice run has ended, at least."""
@@ -158,9 +161,9 @@ class Conductor:
         while True:
             runs = {run.id: run.state for run in self.api.read_many(sorted(self._running))}
             under_way = {run_id for run_id, state in runs.items() if not state.ended}
-            ended = self._running - under_way
+            ended = self._running.keys() - under_way
             if ended:
-                self._running = under_way
+                self._running = {run_id: stage for run_id, stage in self._running.items() if run_id in under_way}
                 if any(run_id not in runs or runs[run_id].type == "CRASHED" for run_id in ended):
                     self._reconcile()  # it did not tell how its jobs ended
                 return

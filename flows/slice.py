@@ -18,12 +18,15 @@ from prefect.runtime import flow_run as this_flow_run
 from prefect.states import Completed, Failed
 
 from flows import artifacts
+from flows.api import PrefectApi
+from flows.artifacts import SliceProgress
 from flows.reconciliation import after_slice
 from nightmill.backbone.conducting import conducts_slice
 from nightmill.backbone.slices import SliceJobs
 from nightmill.execution.jobs import run_jobs
 from nightmill.model.journal import JobReport
 from nightmill.model.order import JobOrder
+from nightmill.model.ports import Engine
 from tasks.engines.threads import ThreadsEngine
 from tasks.jobs import carry_out
 from tasks.recording import RecordingGate
@@ -41,13 +44,18 @@ def slice_(campaign: str, stage: str, number: int, site: str) -> State[None]:
     Ends Failed where some job is not done afterwards. Carried out again, it takes up what is not published.
     """
     flow_run_id = UUID(this_flow_run.get_id())
-    with open_site(Path(site)) as opened, get_client(sync_client=True) as client:
+    with open_site(Path(site)) as opened, PrefectApi.of_flow() as api, get_client(sync_client=True) as client:
         with SliceWork(opened, campaign, stage, number, flow_run_id=str(flow_run_id)) as work:
             opened.database.write(lambda session: conducts_slice(session, work.slice.slice_id, str(flow_run_id)))
             gate = RecordingGate(client, flow_run_id)
-            _conduct(work, gate)
+            before = work.jobs()
+            with (
+                api.in_a_hurry() as hurried,
+                SliceProgress(hurried, str(flow_run_id), before.done, before.total) as progress,
+            ):
+                _conduct(work, gate, progress)
         jobs = work.jobs()
-        artifacts.tell_slice(opened, work.slice, number, stage)
+        artifacts.tell_slice(api, str(flow_run_id), opened, work.slice, number, stage)
         gate.drain()
     return outcome(jobs)
 
@@ -61,7 +69,7 @@ def outcome(jobs: SliceJobs) -> State[None]:
     return Failed(message=f"{jobs.total - jobs.done} of {jobs.total} jobs not done{first}{more}")
 
 
-def _conduct(work: SliceWork, gate: RecordingGate) -> None:
+def _conduct(work: SliceWork, gate: RecordingGate, progress: SliceProgress) -> None:
     """Carry out and record jobs until none can be issued and nobody else carries out any of them.
 
     Where it is interrupted, the steps that run are ended, and what they did so far is recorded as cancelled.
@@ -79,25 +87,27 @@ def _conduct(work: SliceWork, gate: RecordingGate) -> None:
         work.context.stopping = failed if isinstance(error, Exception) else TOLD_TO_END
         gate.open()
 
+    def carry_out_in_turn(orders: Sequence[JobOrder]) -> list[JobReport]:
+        with work.room() as there_is:
+            return carry_out(orders, run, gate.enter) if there_is else []
+
     issued = _Issued(work, recording)
-    engine = ThreadsEngine(
-        carry_out=lambda orders: carry_out(orders, run, gate.enter),
+    engine: Engine = ThreadsEngine(
+        carry_out=carry_out_in_turn,
         threads=work.threads,
         chunk_size=lambda: issued.chunk_size,
         interrupt=interrupt,
     )
-    before = work.jobs()
-    with artifacts.SliceProgress(before.done, before.total) as progress:
-        while True:
-            reports = 0
-            with closing(engine.run(issued)) as running:  # or its jobs would go on where a signal comes between reports
-                for report in running:
-                    reports += 1
-                    progress.ended(report)
-            if not reports:
-                if not work.others_active():
-                    return
-                time.sleep(OTHERS_POLL_SECONDS)
+    while True:
+        reports = 0
+        with closing(engine.run(issued)) as running:  # or its jobs would go on where a signal comes between reports
+            for report in running:
+                reports += 1
+                progress.ended(report)
+        if not reports:
+            if not work.others_active():
+                return
+            time.sleep(OTHERS_POLL_SECONDS)
 
 
 class _Issued:
