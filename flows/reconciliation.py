@@ -77,19 +77,28 @@ def reconcile_campaign(site: Site, api: PrefectApi, name: str) -> list[Correctio
 def after_slice(directory: Path, name: str) -> None:
     """Let a campaign go on whose flow run had ended before one of its slices was carried out again.
 
-    Where nothing is left to do, its flow run is Completed; where a stage has become possible, it is carried out again.
-    A campaign that was cancelled stays so.
+    Where nothing is left to do, its flow run is Completed; where a stage or units of one have become possible, it is
+    carried out again. A campaign that was cancelled stays so.
     """
     with PrefectApi.of_flow() as api, open_site(directory) as site:
         reconcile_campaign(site, api, name)
         with site.database.reading() as session:
             row = campaigns.campaign_named(session, name)
-            waiting = [stage.stage for stage in campaigns.progress(session, row.id) if not stage.revisions]
         run = api.read(row.flow_run_id) if row.flow_run_id else None
-        if run is None or run.state.type not in ("FAILED", "CRASHED"):
+        if run is None or run.state.type not in ("COMPLETED", "FAILED", "CRASHED"):
             return
-        if any(take_turn(site, name, stage).turn is Turn.READY for stage in waiting):
+        if _has_grown(site, name, row.id):
             api.schedule(run.id, "stages have become possible")
+
+
+def _has_grown(site: Site, name: str, campaign_id: int) -> bool:
+    """Give each stage its turn, and say whether one of them has become possible, or has jobs that it had not."""
+    with site.database.reading() as session:
+        before = campaigns.progress(session, campaign_id)
+    ready = [stage for stage in before if take_turn(site, name, stage.stage).turn is Turn.READY]
+    with site.database.reading() as session:
+        totals = {stage.stage: stage.total for stage in campaigns.progress(session, campaign_id)}
+    return any(not stage.revisions or totals[stage.stage] > stage.total for stage in ready)
 
 
 def _correct(api: PrefectApi, run: FlowRun, evidence: Evidence) -> Correction | None:

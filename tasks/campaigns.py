@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -125,11 +125,17 @@ def rerun(site: Site, name: str, *, who: str, why: str) -> int | None:
     return site.database.write(work)
 
 
-def take_turn(site: Site, name: str, stage: str) -> StageTurn:
+def take_turn(site: Site, name: str, stage: str, *, under_way: Collection[str] = ()) -> StageTurn:
     """Seal a stage if it is its turn, and return its slices.
 
     A stage that was sealed before is planned again where the stages before it have published since: units that have
     become possible join it, and jobs that would now get other inputs are marked stale.
+
+    Parameters
+    ----------
+    under_way
+        Stages that are being carried out, or are about to be: what needs them waits, although none of their jobs may
+        look open yet.
 
     Raises
     ------
@@ -140,7 +146,7 @@ def take_turn(site: Site, name: str, stage: str) -> StageTurn:
         row = campaigns.campaign_named(session, name)
         campaign = Campaign.model_validate(row.definition)
         described = campaign.pipeline.stage(stage)
-        held = _held(described, {each.stage: each for each in campaigns.progress(session, row.id)})
+        held = _held(described, {each.stage: each for each in campaigns.progress(session, row.id)}, under_way)
         if held is not None:
             return held
         if campaigns.has_news(session, row.id, stage, upstream=upstream(described)):
@@ -160,12 +166,12 @@ def upstream(stage: Stage) -> list[str]:
     return sorted({declared.source.stage for declared in stage.inputs.values() if declared.source.stage})
 
 
-def _held(stage: Stage, progress: Mapping[str, StageProgress]) -> StageTurn | None:
+def _held(stage: Stage, progress: Mapping[str, StageProgress], under_way: Collection[str]) -> StageTurn | None:
     """Say why it is not a stage's turn; None where it is."""
     for name in upstream(stage):
         before = progress[name]
         done = before.counts.get(JobState.DONE, 0)
-        if not before.revisions or any(state in before.counts for state in _OPEN):
+        if name in under_way or not before.revisions or any(state in before.counts for state in _OPEN):
             return StageTurn(Turn.WAITING, reason=f"stage {stage.name!r} waits for stage {name!r}")
         least = {"all": before.total, "any": 1}.get(str(stage.when)) or int(stage.when)
         if done < least:

@@ -299,3 +299,27 @@ def test_commands_say_what_to_do_where_no_server_is(tmp_path: Path) -> None:
     with pytest.raises(ServerAway, match="nightmill server start"):
         commands.start_campaign(tmp_path, "night1")
     assert commands.flow_run_url(tmp_path, "x") == ""
+
+
+@pytest.mark.parametrize("retried", ["slice", "campaign"])
+@pytest.mark.parametrize("least", [1, 2])
+def test_a_late_success_reaches_stages_that_did_not_wait_for_it(
+    observe: Observe, conductor: Conductor, retried: str, least: int
+) -> None:
+    campaign = observe("", "unless FLAG")
+    campaign.start("pipeline.stages.summary.when=any", f"pipeline.stages.summary.inputs.products.min={least}")
+    assert campaign.wait().type == "FAILED"
+    summary = f"summary/night={campaign.name[1:]}"
+    assert campaign.states().get(summary) == ("done" if least == 1 else None)
+
+    campaign.flag.touch()
+    run = campaign.slice() if retried == "slice" else campaign.run()
+    conductor.client.set_flow_run_state(run.id, Scheduled(message="Retry from the UI"), force=True)
+    until(lambda: campaign.done() == 3, 60, "the retry, and the summary")
+    job = until(
+        lambda: each if (each := conductor.observatory.jobs(campaign.name)[summary]).stale or least == 2 else None,
+        30,
+        "stale",
+    )
+    assert (job.state, job.stale) == ("done", least == 1)
+    until(lambda: campaign.state().type == "COMPLETED", 30, "the campaign to agree")
