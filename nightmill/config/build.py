@@ -9,12 +9,11 @@ from typing import Any, Final, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from nightmill.config.document import Finder, Key, Plain, dotted, kind_of
+from nightmill.config.document import Finder, Key, Plain, dotted, kind_of, shortened
 from nightmill.errors import ConfigError, ConfigErrors, guess
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_SHOWN_LENGTH: Final = 60
 _PLAIN_WORDS: Final = {
     "a valid string": "a text",
     "a valid boolean": "true or false",
@@ -149,8 +148,7 @@ def shown(value: Plain) -> str:
         return "empty"
     if isinstance(value, dict | list):
         return f"a {kind_of(value)}"
-    text = repr(value) if not isinstance(value, bool) else str(value).lower()
-    return text if len(text) <= _SHOWN_LENGTH else text[:_SHOWN_LENGTH] + "..."
+    return shortened(repr(value) if not isinstance(value, bool) else str(value).lower())
 
 
 def _fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:

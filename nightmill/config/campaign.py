@@ -66,14 +66,14 @@ def load_campaign(path: Path, settings: Sequence[str] = ()) -> Campaign:
     try:
         file = build(_CampaignFile, tree.data, tree.where)
     except ConfigErrors as error:
-        raise ConfigErrors([*error.errors, *_wrong_pipeline(path.parent, tree.data.get("pipeline"))]) from error
+        raise ConfigErrors([*error.errors, *_wrong_pipeline(path.parent, tree)]) from error
     pipeline_path = path.parent / file.pipeline
-    base = load_pipeline_tree(pipeline_path)
+    base = load_pipeline_tree(pipeline_path, tree.where(("pipeline",)))
     overrides = tree.below("overrides")
     unknown = list(_unknown_overrides(overrides, base))
     merged = base if unknown else overrides.over(base)
     errors = [ConfigError(text, where=tree.where(("campaign",))) for text in check_fit("campaign name", file.campaign)]
-    errors += _wrong_parameters(file.parameters, base.below("parameters").data, tree)
+    errors += _wrong_parameters(file.parameters, base.mapping("parameters"), tree)
     errors += unknown
     try:
         pipeline = pipeline_of(merged, pipeline_path.parent)
@@ -93,11 +93,12 @@ def load_campaign(path: Path, settings: Sequence[str] = ()) -> Campaign:
     )
 
 
-def _wrong_pipeline(directory: Path, name: Plain) -> Sequence[ConfigError]:
+def _wrong_pipeline(directory: Path, campaign: Tree) -> Sequence[ConfigError]:
     """Return what is wrong with the pipeline of a campaign whose own document is wrong, to be told with that."""
+    name = campaign.data.get("pipeline")
     try:
         if isinstance(name, str):
-            load_pipeline(directory / name)
+            load_pipeline(directory / name, campaign.where(("pipeline",)))
     except ConfigErrors as error:
         return error.errors
     except ConfigError as error:
@@ -136,7 +137,7 @@ def _unknown_overrides(overrides: Tree, base: Tree) -> Iterator[ConfigError]:
 
 def _unknown(kind: str, key: Key, overrides: Tree, base: Tree) -> Iterator[ConfigError]:
     *around, name = [str(part) for part in key]
-    known = base.below(*around).data
+    known = base.mapping(*around)
     if name not in known and (known or kind == "stage"):
         yield ConfigError(
             f"the pipeline has no {kind} {name!r} to override{guess(name, list(known))}", where=overrides.where(key)
@@ -144,11 +145,13 @@ def _unknown(kind: str, key: Key, overrides: Tree, base: Tree) -> Iterator[Confi
 
 
 def _mappings(tree: Tree, key: tuple[str, ...]) -> list[tuple[str, Mapping[str, Plain]]]:
-    return [(name, body) for name, body in tree.below(*key).data.items() if isinstance(body, dict)]
+    return [(name, body) for name, body in tree.mapping(*key).items() if isinstance(body, dict)]
 
 
 def _new_roles(roles: Plain) -> list[str]:
-    return [role for role, body in roles.items() if not (isinstance(body, dict) and "type" in body)] if roles else []
+    if not isinstance(roles, dict):
+        return []
+    return [role for role, body in roles.items() if not (isinstance(body, dict) and "type" in body)]
 
 
 def _wrong_parameters(

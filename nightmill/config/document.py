@@ -1,7 +1,8 @@
 """YAML documents: plain data, with the place of each key, and everything that is wrong with one told at once.
 
-What is not in here is refused: documents over 1 MiB, text that is not UTF-8, duplicate keys, tags, aliases that blow
-up, numbers that are not finite. Scalars are those of YAML 1.2: ``no`` is a text, ``1e3`` a number, ``12:30:00`` a text.
+What is not in here is refused: documents over 1 MiB, text that is not UTF-8 or holds a NUL, duplicate keys, tags,
+aliases that blow up, numbers that are not finite or take more than 64 bits. Scalars are those of YAML 1.2: ``no`` is a
+text, ``1e3`` a number, ``12:30:00`` a text.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -32,7 +34,7 @@ _Loader: type[Any] = type("_Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoad
 _RESOLVERS: Final = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]{1,1000}|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
     (
         "float",
         r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
@@ -40,8 +42,12 @@ _RESOLVERS: Final = (
     ),
     ("merge", r"<<", ["<"]),
 )
-for _name, _pattern, _first in _RESOLVERS:
-    _Loader.add_implicit_resolver(_TAG + _name, re.compile(rf"(?:{_pattern})\Z"), _first)
+_SCALARS: Final = {name: re.compile(rf"(?:{pattern})\Z") for name, pattern, _ in _RESOLVERS}
+for _name, _, _first in _RESOLVERS:
+    _Loader.add_implicit_resolver(_TAG + _name, _SCALARS[_name], _first)
+_INT64: Final = range(-(1 << 63), 1 << 63)
+_UNFIT: Final = re.compile("[\0\ud800-\udfff]")
+_SHOWN_LENGTH: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +80,13 @@ class Document:
         return f"{self.name}:{self.line(key)}"
 
 
-def load_document(path: Path) -> Document:
+def load_document(path: Path, named_at: str = "") -> Document:
     """Read a YAML document.
+
+    Parameters
+    ----------
+    named_at
+        ``file:line`` of the document that names this one, for the message where it cannot be read.
 
     Raises
     ------
@@ -89,12 +100,13 @@ def load_document(path: Path) -> Document:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise ConfigError(f"{name} is not there", remedy=_nearby(path)) from error
+        raise ConfigError(f"{name} is not there", where=named_at, remedy=_nearby(path)) from error
     except OSError as error:
-        raise ConfigError(f"{name} cannot be read: {error.strerror or error}") from error
+        raise ConfigError(f"{name} cannot be read: {error.strerror or error}", where=named_at) from error
     if len(raw) > MAX_BYTES:
         raise ConfigError(
             f"{name} is larger than {MAX_BYTES:,} bytes",
+            where=named_at,
             remedy="no configuration is; lists of files belong in the catalogue",
         )
     return parse_document(raw, name)
@@ -143,6 +155,11 @@ def kind_of(value: Plain) -> str:
     """Name the kind of a plain value, as messages do."""
     kinds = {dict: "mapping", list: "list", str: "text", bool: "boolean", int: "number", float: "number"}
     return kinds.get(type(value), "empty value")
+
+
+def shortened(text: str) -> str:
+    """Cut a text to the length that messages bear."""
+    return text if len(text) <= _SHOWN_LENGTH else text[:_SHOWN_LENGTH] + "..."
 
 
 def dotted(key: Key) -> str:
@@ -221,7 +238,8 @@ class _Reader:
                     if not isinstance(part, dict):
                         self.errors.append(self.wrong(value_node, "'<<' takes a mapping, or a list of them"))
                         break
-                    merged = {**part, **merged}
+                    for inherited, each in part.items():
+                        merged.setdefault(inherited, each)
                 continue
             name = self.scalar(name_node, key) if isinstance(name_node, yaml.ScalarNode) else None
             if not isinstance(name, str):
@@ -240,8 +258,14 @@ class _Reader:
         return {**merged, **data}
 
     def scalar(self, node: yaml.ScalarNode, key: Key) -> Plain:
-        text = node.value
-        match node.tag.removeprefix(_TAG):
+        text, kind = node.value, node.tag.removeprefix(_TAG)
+        if unfit := _UNFIT.search(text):
+            self.errors.append(
+                self.wrong(node, f"{dotted(key)} holds the character U+{ord(unfit[0]):04X}", "leave it out")
+            )
+        if kind in _SCALARS and not _SCALARS[kind].match(text):
+            return self.tag(node)  # as in !!int five
+        match kind:
             case "str":
                 return text
             case "null":
@@ -249,13 +273,22 @@ class _Reader:
             case "bool":
                 return text.lower() == "true"
             case "int":
-                return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+                # Python refuses to read thousands of digits.
+                whole = int(text, {"0o": 8, "0x": 16}.get(text[:2], 10)) if len(text) < 1000 else _INT64.stop
+                if whole not in _INT64:
+                    self.number(node, key, "a whole number of at most 64 bits")
+                return whole
             case "float":
                 value = float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
                 if not math.isfinite(value):
-                    self.errors.append(self.wrong(node, f"{dotted(key) or 'the value'} is {text}, not a finite number"))
+                    self.number(node, key, "a finite number")
                 return value
         return self.tag(node)
+
+    def number(self, node: yaml.ScalarNode, key: Key, wanted: str) -> None:
+        """Refuse a number that is none that everything else can hold."""
+        what = f"{dotted(key) or 'the value'} is {shortened(node.value)}, not {wanted}"
+        self.errors.append(self.wrong(node, what))
 
     def tag(self, node: yaml.Node) -> None:
         """Refuse what YAML alone does not know."""
@@ -266,8 +299,12 @@ class _Reader:
         return ConfigError(message, where=f"{self.name}:{line}", remedy=remedy)
 
     def syntax(self, error: yaml.YAMLError, text: str) -> ConfigError:
-        if not isinstance(error, yaml.MarkedYAMLError):
-            return ConfigError(f"it is no YAML text: {error}".replace("\n", " "), where=self.name)
+        if isinstance(error, yaml.reader.ReaderError):
+            line = text.encode()[: error.position].count(b"\n") + 1
+            return ConfigError(
+                f"it holds the character U+{error.character:04X}", where=f"{self.name}:{line}", remedy="leave it out"
+            )
+        assert isinstance(error, yaml.MarkedYAMLError)
         line = getattr(error.problem_mark, "line", 0)
         parts = [part for part in (error.context, error.problem) if part]
         lines = text.splitlines()
@@ -283,7 +320,9 @@ def _nearby(path: Path) -> str:
     """Say which documents lie where one was looked for."""
     if not path.parent.is_dir():
         return f"there is no folder {path.parent}"
-    there = sorted(each.name for each in path.parent.iterdir() if each.suffix in (".yaml", ".yml"))[:8]
+    there: list[str] = []
+    with suppress(PermissionError):
+        there = sorted(each.name for each in path.parent.iterdir() if each.suffix in (".yaml", ".yml"))[:8]
     return f"the folder has: {', '.join(there)}" if there else ""
 
 

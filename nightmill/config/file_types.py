@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,8 +27,13 @@ class _FileTypes(Frozen):
     file_types: Mapping[str, Any]
 
 
-def load_file_types(paths: Sequence[Path]) -> dict[str, FileType]:
+def load_file_types(paths: Iterable[Path], named_at: Mapping[Path, str] | None = None) -> dict[str, FileType]:
     """Load file types from documents and check each in itself.
+
+    Parameters
+    ----------
+    named_at
+        ``file:line`` that names a document, for the message where it cannot be read.
 
     Returns
     -------
@@ -45,7 +50,7 @@ def load_file_types(paths: Sequence[Path]) -> dict[str, FileType]:
     errors: list[ConfigError] = []
     for path in paths:
         try:
-            document = load_document(path)
+            document = load_document(path, (named_at or {}).get(path, ""))
             bodies = build(_FileTypes, document.data, document.where).file_types
         except ConfigError as error:
             errors.append(error)

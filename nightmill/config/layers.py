@@ -42,13 +42,17 @@ class Tree:
                 return place.where
         return ""
 
-    def below(self, *key: str) -> Tree:
-        """Return what stands under a key, as a tree; an empty one where nothing does."""
+    def mapping(self, *key: str) -> Mapping[str, Plain]:
+        """Return the mapping that stands under a key; an empty one where none does."""
         data: Plain = self.data
         for part in key:
             data = data.get(part) if isinstance(data, dict) else None
+        return data if isinstance(data, dict) else {}
+
+    def below(self, *key: str) -> Tree:
+        """Return what stands under a key, as a tree; an empty one where nothing does."""
         places = {own[len(key) :]: place for own, place in self.places.items() if own[: len(key)] == key}
-        return Tree(data, places) if isinstance(data, dict) else Tree()
+        return Tree(self.mapping(*key), places)
 
     def without(self, name: str) -> Tree:
         """Return the tree without one of its first keys."""
@@ -118,6 +122,13 @@ def _lay(
             _lay(merged, value, places, top_places, key)
             continue
         data[name] = value
-        for own in [own for own in places if own[: len(key)] == key]:
-            del places[own]
-        places.update({own: place for own, place in top_places.items() if own[: len(key)] == key})
+        for own in _under(key, below, places):
+            places.pop(own, None)
+        places.update({own: top_places[own] for own in _under(key, value, top_places) if own in top_places})
+
+
+def _under(key: Key, value: Plain, places: Mapping[Key, Place]) -> list[Key]:
+    """Return the keys of a value and of everything in it; for one that holds nothing without a search."""
+    if not isinstance(value, dict | list):
+        return [key]
+    return [own for own in places if own[: len(key)] == key]

@@ -16,8 +16,13 @@ from nightmill.model.pipeline import Pipeline
 _KEYS: Final = ("pipeline", "version", "description", "parameters", "stages")
 
 
-def load_pipeline(path: Path) -> Pipeline:
+def load_pipeline(path: Path, named_at: str = "") -> Pipeline:
     """Load a pipeline document and check it in itself.
+
+    Parameters
+    ----------
+    named_at
+        As :func:`nightmill.config.document.load_document` takes it.
 
     Raises
     ------
@@ -26,18 +31,23 @@ def load_pipeline(path: Path) -> Pipeline:
     ConfigError
         Where it cannot be read at all.
     """
-    return pipeline_of(load_pipeline_tree(path), path.parent)
+    return pipeline_of(load_pipeline_tree(path, named_at), path.parent)
 
 
-def load_pipeline_tree(path: Path) -> Tree:
+def load_pipeline_tree(path: Path, named_at: str = "") -> Tree:
     """Load a pipeline document as a tree in which stages and steps have their names as keys.
+
+    Parameters
+    ----------
+    named_at
+        As :func:`nightmill.config.document.load_document` takes it.
 
     Raises
     ------
     ConfigError, ConfigErrors
         Where it cannot be read, or a step has no name, or that of another.
     """
-    return tree_of(by_step_name(load_document(path)), "pipeline")
+    return tree_of(by_step_name(load_document(path, named_at)), "pipeline")
 
 
 def by_step_name(document: Document, prefix: Key = ()) -> Document:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -104,7 +105,7 @@ def find_site(directory: Path | None = None) -> Path:
     if directory is None and os.environ.get(SITE_VARIABLE):
         directory, named_by = Path(os.environ[SITE_VARIABLE]), SITE_VARIABLE
     if directory is not None:
-        found = directory.expanduser().resolve()
+        found = _home_of(str(directory)).resolve()
         if not (found / SITE_FILE).is_file():
             raise ConfigError(
                 f"{found} is no site: it has no {SITE_FILE}",
@@ -154,10 +155,10 @@ def load_site(directory: Path | None = None) -> SiteConfig:
         name=file.site,
         directory=folder,
         database_url=database_url,
-        scratch=folder / Path(file.scratch).expanduser(),
-        spool=folder / Path(file.spool).expanduser(),
+        scratch=folder / _home_of(file.scratch),
+        spool=folder / _home_of(file.spool),
         stores=stores,
-        file_types=load_file_types(paths),
+        file_types=load_file_types(paths, paths),
         server=file.server,
         operators=file.operators,
     )
@@ -209,8 +210,13 @@ def _stores(file: _SiteFile, folder: Path, document: Document, errors: list[Conf
             if name in stores or name == NOWHERE:
                 why = "stands for no store" if name == NOWHERE else "is a store already"
                 errors.append(ConfigError(f"{dotted(key)}: {name!r} {why}", where=document.where(key)))
-            update = {"url": _store_url(store.url, folder), "catalogued": kind == "stores"}
-            stores[name] = store.model_copy(update=update)
+            try:
+                url = _store_url(store.url, folder)
+            except ValueError as error:
+                own = (*key, "url")
+                errors.append(ConfigError(f"{dotted(own)} is no URL: {error}", where=document.where(own)))
+                continue
+            stores[name] = store.model_copy(update={"url": url, "catalogued": kind == "stores"})
     if BACKBONE not in file.stores:
         errors.append(
             ConfigError(
@@ -222,19 +228,30 @@ def _stores(file: _SiteFile, folder: Path, document: Document, errors: list[Conf
 
 
 def _store_url(url: str, folder: Path) -> str:
-    return url if urlsplit(url).scheme else (folder / Path(url).expanduser()).as_uri()
+    return url if urlsplit(url).scheme else (folder / _home_of(url)).as_uri()
 
 
-def _file_type_paths(file: _SiteFile, folder: Path, document: Document, errors: list[ConfigError]) -> list[Path]:
-    paths: list[Path] = []
+def _home_of(path: str) -> Path:
+    """Put in the home folder that a leading ~ stands for; as in a shell, one of nobody is left as it is."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser() raises RuntimeError for nobody
+
+
+def _file_type_paths(file: _SiteFile, folder: Path, document: Document, errors: list[ConfigError]) -> dict[Path, str]:
+    """Return the paths of the file type documents, each with the place that names it."""
+    paths: dict[Path, str] = {}
     for number, pattern in enumerate(file.file_types):
-        base = folder / Path(pattern).expanduser()
-        found = sorted(base.parent.glob(base.name)) if "*" in base.name else [base]
+        key: Key = ("file_types", number)
+        where = document.where(key)
+        base = folder / _home_of(pattern)
+        found = [base]
+        if "*" in base.name:
+            # glob() itself raises ValueError for some patterns, as **.yaml.
+            found = [each for each in sorted(base.parent.glob("*")) if fnmatchcase(each.name, base.name)]
         if not found:
-            key: Key = ("file_types", number)
-            errors.append(ConfigError(f"{dotted(key)}: no file is like {pattern!r}", where=document.where(key)))
-        paths += found
-    return list(dict.fromkeys(paths))
+            errors.append(ConfigError(f"{dotted(key)}: no file is like {pattern!r}", where=where))
+        for path in found:
+            paths.setdefault(path, where)
+    return paths
 
 
 def _database_url(url: str, folder: Path, document: Document, errors: list[ConfigError]) -> str:

@@ -19,6 +19,8 @@ Kind = Literal["str", "int", "float", "bool", "time"]
 Value = str | int | float | bool | datetime
 Constant = str | int | float
 
+_MAX_LENGTH: Final = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Function:
@@ -115,8 +117,11 @@ def parse_call(text: str) -> Call:
     ConfigError
         Where it is no call of a known function with keys, numbers and texts as its arguments.
     """
+    if len(text) > _MAX_LENGTH:  # Python's parser recurses
+        raise _wrong(text[:40] + "...", f"has more than {_MAX_LENGTH} characters")
+    text = text.strip()
     try:
-        node = ast.parse(text.strip(), mode="eval").body
+        node = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError) as error:
         raise _wrong(text, "cannot be read") from error
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.keywords:
@@ -160,7 +165,9 @@ def _argument(text: str, node: ast.expr) -> Key | Constant:
             return value
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
             return -value
-    raise _wrong(text, f"has the argument {ast.unparse(node)!r}, which is neither a key, a number nor a text")
+    raise _wrong(
+        text, f"has the argument {ast.get_source_segment(text, node)!r}, which is neither a key, a number nor a text"
+    )
 
 
 def _wrong(text: str, how: str) -> ConfigError:

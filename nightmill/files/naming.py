@@ -89,6 +89,8 @@ class Template:
                 continue
             if not field.isidentifier() or conversion or "{" in (spec or ""):
                 raise self._bad(f"the field {field!r} is not a plain name")
+            if re.search(r"\d{4}", spec or ""):
+                raise self._bad(f"the field {field!r} is wider than any name")
             fields.append(field)
         self.fields: tuple[str, ...] = tuple(dict.fromkeys(fields))
         """The names of its fields, each once, in their order."""

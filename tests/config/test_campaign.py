@@ -144,6 +144,7 @@ def test_a_new_input_says_its_type(campaign: Path) -> None:
             "lookup.strategy is 'nearst' and should be 'nearest', 'valid' or 'list' (did you mean 'nearest'?)",
         ),
         ("pipeline.stages.science.inputs.frame=3", "stages.science.inputs.frame is 3 and should be a mapping"),
+        ("pipeline.stages.science.inputs=frame", "stages.science.inputs is 'frame' and should be a mapping"),
         ("where=[a", "the value '[a' cannot be read: it is no YAML: while parsing a flow sequence"),
     ],
 )
@@ -178,4 +179,5 @@ def test_missing_keys_and_documents(tmp_path: Path) -> None:
     assert refusals(load_campaign, path) == ["campaign.yaml:1: pipeline is missing"]
     path = write(tmp_path, "campaign.yaml", "campaign: x\npipeline: pipelines.yaml\n")
     [problem] = refusals(load_campaign, path)
+    assert problem.startswith("campaign.yaml:2: ")
     assert "pipelines.yaml is not there; the folder has: campaign.yaml" in problem

@@ -80,7 +80,13 @@ def test_anchors_and_merges(tmp_path: Path) -> None:
         ("a: 1\n---\nb: 2\n", "it is no YAML: expected a single document in the stream"),
         ("a: *none\n", "doc.yaml:1: it is no YAML: found undefined alias"),
         ("a: &a [*a]\n", "doc.yaml:1: a[0] contains itself"),
-        ("a: \0\n", "it is no YAML text"),
+        ("é: 1\na: \0\n", "doc.yaml:2: it holds the character U+0000; leave it out"),
+        ('b: 1\na: "x\\0"\n', "doc.yaml:2: a holds the character U+0000; leave it out"),
+        ("a: !!int five\n", "doc.yaml:1: the tag '!!int' is not known; leave it out"),
+        ("a: !!bool maybe\n", "doc.yaml:1: the tag '!!bool' is not known; leave it out"),
+        ("a: 9223372036854775808\n", "a is 9223372036854775808, not a whole number of at most 64 bits"),
+        (f"a: {'9' * 5000}\n", f"a is {'9' * 60}..., not a whole number of at most 64 bits"),
+        (f"a: 0x{'F' * 5000}\n", "F..., not a whole number of at most 64 bits"),
         (b"a: caf\xe9\n", "doc.yaml:1: it is not UTF-8 (byte 0xe9); save it as UTF-8"),
         ("", "doc.yaml:1: the document is empty and should be a mapping of keys to values"),
         ("- a\n", "doc.yaml:1: the document is a list and should be a mapping"),
@@ -91,6 +97,11 @@ def test_anchors_and_merges(tmp_path: Path) -> None:
 def test_refusal(tmp_path: Path, content: str | bytes, expected: str) -> None:
     [problem] = problems(tmp_path, content)
     assert expected in problem
+
+
+def test_the_first_of_merged_mappings_counts(tmp_path: Path) -> None:
+    path = write(tmp_path, "doc.yaml", "x: &x {a: 1, b: 2}\ny: &y {b: 3, c: 4}\nuse: {<<: [*x, *y], d: 5}\n")
+    assert load_document(path).data["use"] == {"a": 1, "b": 2, "c": 4, "d": 5}
 
 
 def test_tabs_are_named(tmp_path: Path) -> None:
@@ -148,7 +159,11 @@ def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
 
 text = st.text(st.characters(exclude_categories=["Cc", "Cs"], max_codepoint=0xFFFF), max_size=50)
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | text,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
     max_leaves=20,
 )

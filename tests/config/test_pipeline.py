@@ -207,6 +207,11 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         ),
         ("  science:\n", "  science:\n    retries: -1\n", "retries is -1 and should be 0 or more"),
         ("  science:\n", "  science:\n    resources: {cores: 0}\n", "cores is 0 and should be 1 or more"),
+        (
+            "  science:\n",
+            "  science:\n    resources: {memory_bytes: -1}\n",
+            "memory_bytes is -1 and should be 1 or more",
+        ),
         ("  science:\n", "  science: 3\n  other:\n", ":15: stages.science is a number and should be a mapping"),
         (
             "sigma: 3.0",

@@ -119,7 +119,10 @@ def test_variables_that_are_not_set_are_all_named(site: Path, monkeypatch: pytes
         ),
         ("site: laptop", "site: laptop\nserver: {slises: 2}", ":2: unknown key server.slises (did you mean 'slices'?)"),
         ("[types/*.yaml]", "[typs/*.yaml]", ":2: file_types[0]: no file is like 'typs/*.yaml'"),
+        ("[types/*.yaml]", "[types/**.yml]", ":2: file_types[0]: no file is like 'types/**.yml'"),
         ("[types/*.yaml]", "[types.yaml]", "types.yaml is not there; the folder has: nightmill.yaml"),
+        ("[types/*.yaml]", "[types]", "nightmill.yaml:2: "),
+        ("url: stores/backbone", "url: 'http://[x'", ":4: stores.backbone.url is no URL: Invalid IPv6 URL"),
         ("url: stores/backbone", "uri: stores/backbone", ":4: unknown key stores.backbone.uri (did you mean 'url'?)"),
         (
             "url: stores/backbone",
@@ -162,6 +165,13 @@ def test_refusal(site: Path, old: str, new: str, expected: str) -> None:
     found = problems(site, SITE.replace(old, new))
     assert any(expected in problem for problem in found), found
     assert not any("secret" in problem for problem in found)
+
+
+def test_the_home_of_nobody_is_a_folder_like_any_other(site: Path) -> None:
+    write(site, "nightmill.yaml", SITE + "scratch: ~nobody-here/scratch\n")
+    assert load_site(site).scratch == site / "~nobody-here" / "scratch"
+    with pytest.raises(ConfigError, match="~nobody-here is no site"):
+        find_site(Path("~nobody-here"))
 
 
 def test_problems_of_its_file_types_are_told_by_their_own_place(site: Path) -> None:

@@ -50,6 +50,8 @@ def test_result_out_of_range_is_an_error() -> None:
         ("concat(*filter)", "which is neither a key, a number nor a text"),
         ("night_of(begins_at, 1", "cannot be read"),
         ("", "cannot be read"),
+        (f"concat({'-' * 400}1)", "which is neither a key, a number nor a text"),
+        (f"concat({'-' * 3000}1)", r"compute 'concat\(-{33}\.\.\.' has more than 500 characters"),
         ("night_of(begins, 1)", r"needs 'begins', which is no metadata of this type \(did you mean 'begins_at'\?\)"),
         ("night_of(filter, 1)", "gives filter, of type str, where time is wanted"),
         ("end_of(begins_at, 'x')", "gives 'x', of type str, where int or float is wanted"),

@@ -87,6 +87,7 @@ def test_values_that_are_fit_alone_may_be_too_long_together() -> None:
         ("{a[0]}", "is not a plain name"),
         ("{a!r}", "is not a plain name"),
         ("{a:{b}}", "is not a plain name"),
+        ("{a:99999999999d}", "the field 'a' is wider than any name"),
         ("raw/{a}", "has 'raw/', which is not fit for a file name"),
         ("{a}..{b}", "has '..', which is not fit"),
         ("{{a}}", "has '{', which is not fit"),
