@@ -14,6 +14,7 @@ from uuid import UUID
 from prefect import flow, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
+from prefect.logging import get_run_logger
 from prefect.runtime import flow_run as this_flow_run
 from prefect.states import Completed, Failed
 
@@ -91,6 +92,13 @@ def _conduct(work: SliceWork, gate: RecordingGate, progress: SliceProgress) -> N
         with work.room() as there_is:
             return carry_out(orders, run, gate.enter) if there_is else []
 
+    if work.stage.resources.cores > work.host.cores:
+        get_run_logger().warning(
+            "A job asks for %d cores, and host %s has %d: each runs alone there, on all of them",
+            work.stage.resources.cores,
+            work.host.name,
+            work.host.cores,
+        )
     issued = _Issued(work, recording)
     engine: Engine = ThreadsEngine(
         carry_out=carry_out_in_turn,

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Final, Self
 
 from nightmill.backbone import leases
 from nightmill.backbone.slices import SliceJobs, find_slice, slice_jobs
 from nightmill.errors import DatabaseAway
+from nightmill.execution.host import this_host
 from nightmill.execution.job import JobContext, utc_now
 from nightmill.execution.journal import JournalWriter
 from nightmill.execution.owner import is_alive, this_process
+from nightmill.execution.slots import Slots
 from nightmill.model.campaign import Campaign
 from nightmill.model.fate import AttemptState
 from nightmill.model.journal import Done, Entry, JobReport, SoftwareSeen, StepBegan, fold
@@ -25,6 +26,8 @@ from provenance.record import record
 from tasks.site import Site, current_user
 from tasks.spool import drain, set_aside
 
+SLOTS: Final = "slots"
+"""Folder of the spool for what the processes of each host share its cores by."""
 FOLLOW_SECONDS: Final = 1.0
 """How often the rows of running executions are brought up to date."""
 TASK_SECONDS: Final = 5.0
@@ -48,6 +51,11 @@ class SliceWork:
         Which slice.
     flow_run_id
         The Prefect flow run on whose behalf this happens.
+
+    Raises
+    ------
+    RequestRefused
+        Where a job of the stage needs more memory than this host has: none of them is issued.
     """
 
     def __init__(self, site: Site, campaign: str, stage: str, number: int, *, flow_run_id: str | None = None) -> None:
@@ -57,6 +65,9 @@ class SliceWork:
             self.slice = find_slice(session, campaign, stage, number)
         self.campaign: Campaign = self.slice.campaign
         self.stage = self.campaign.pipeline.stage(stage)
+        self.host = this_host()
+        self._share = self.host.share_of(self.stage.resources)
+        self._slots = Slots(site.config.spool / SLOTS / self.host.name, self.host.cores)
         self._tries: Counter[str] = Counter()
         self._settled: set[str] = set()
         self._waiting: list[JobReport] = []
@@ -71,7 +82,7 @@ class SliceWork:
         )
         self._follower = _Follower(self.site, self._flush_if_there)
         self._journal = JournalWriter(self.site.config.spool, listener=self._follower.hear)
-        self.context = JobContext(self.site.stagers, self.site.config.scratch, self._journal)
+        self.context = JobContext(self.site.stagers, self.site.config.scratch, self._journal, host=self.host)
         self._follower.start()
         return self
 
@@ -87,8 +98,16 @@ class SliceWork:
 
     @property
     def threads(self) -> int:
-        """How many jobs of the slice run at a time."""
-        return self.campaign.execution.threads or os.cpu_count() or 1
+        """How many jobs of the slice run at a time: as the campaign says, and no more than the host has room for."""
+        most = self.host.cores // self._share
+        return min(self.campaign.execution.threads or most, most)
+
+    def room(self) -> AbstractContextManager[bool]:
+        """Wait until the host has room for a job of the stage beside all others of the site, and keep it.
+
+        Gives False, and keeps nothing, where everything is to end before there is room.
+        """
+        return self._slots.held(self._share, stopping=lambda: bool(self.context.stopping))
 
     @property
     def jobs_per_task(self) -> int:

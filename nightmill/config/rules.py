@@ -67,8 +67,9 @@ def _check_stage(stage: Stage, pipeline: Pipeline, number: int) -> Iterator[Prob
         yield ("when",), f"when is {stage.when} and should be all, any or a number of jobs"
     if stage.retries < 0:
         yield ("retries",), f"retries is {stage.retries} and should be 0 or more"
-    if stage.resources.cores < 1:
-        yield ("resources", "cores"), f"cores is {stage.resources.cores} and should be 1 or more"
+    for name, value in stage.resources:
+        if value is not None and value < 1:
+            yield ("resources", name), f"{name} is {value} and should be 1 or more"
     yield from _check_steps(stage, pipeline)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+import shutil
 import signal
 import sys
 from collections import defaultdict
@@ -21,6 +22,7 @@ from typing import Final
 from nightmill.errors import JobFailed, StoredFileMissing, StoreError
 from nightmill.execution.evidence import last_lines
 from nightmill.execution.gate import check_outputs
+from nightmill.execution.host import Host, this_host
 from nightmill.execution.journal import JournalWriter
 from nightmill.execution.owner import this_process
 from nightmill.execution.process import Ended, run_process
@@ -76,6 +78,7 @@ class JobContext:
     journal: JournalWriter
     keep_scratch: bool = False
     now: Clock = utc_now
+    host: Host = field(default_factory=this_host)
     stopping: str = ""
     """Set, by any thread, to why everything is to end: steps that run are ended, and none begins any more."""
     _told: dict[AttemptKey, list[Entry]] = field(default_factory=lambda: defaultdict(list))
@@ -150,11 +153,22 @@ def _run(order: JobOrder, scratch: Scratch, context: JobContext) -> list[MadeFil
 
 
 def _stage_in(order: JobOrder, scratch: Scratch, context: JobContext) -> None:
+    _must_have_room(order, scratch)
     (scratch.path / "order.json").write_text(order.model_dump_json())
     total = 0
     for file in {file.name: file for file in order.inputs}.values():
         total += _stage_file(file, scratch, context, order.stores[file.store].verify == "checksum")
     context.tell(Staged(attempt=order.attempt, at=context.now(), files=len(order.inputs), size_bytes=total))
+
+
+def _must_have_room(order: JobOrder, scratch: Scratch) -> None:
+    wanted = order.resources.scratch_bytes
+    if wanted is not None and (free := shutil.disk_usage(scratch.path).free) < wanted:
+        raise JobFailed(
+            f"the scratch {scratch.path.parent} has {free} bytes free, and the job asks for {wanted}",
+            fate=Fate.NO_SPACE,
+            remedy="make room, or lower scratch_bytes in the stage's resources, then rerun",
+        )
 
 
 def _stage_file(file: OrderInput, scratch: Scratch, context: JobContext, verify: bool) -> int:
@@ -202,7 +216,7 @@ def _run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCo
             ended = run_process(
                 argv,
                 directory=scratch.work,
-                environment=_environment(step, scratch),
+                environment=_environment(step, scratch, cores=context.host.cores_for(order.resources)),
                 output=log,
                 wall_seconds=step.wall_seconds,
                 began=began,
@@ -242,10 +256,11 @@ def _argv(order: JobOrder, step: OrderStep, scratch: Scratch) -> tuple[str, ...]
     return tuple(item.replace("{python}", sys.executable) for item in step.argv if item not in absent)
 
 
-def _environment(step: OrderStep, scratch: Scratch) -> dict[str, str]:
+def _environment(step: OrderStep, scratch: Scratch, *, cores: int) -> dict[str, str]:
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     places = {"HOME": str(scratch.tmp), "TMPDIR": str(scratch.tmp), "TZ": "UTC"}
-    return inherited | places | dict(step.environment)
+    limits = {"NIGHTMILL_CORES": str(cores), "OMP_NUM_THREADS": str(cores)}  # or libraries take every core of the host
+    return inherited | places | limits | dict(step.environment)
 
 
 def _must_have_succeeded(step: OrderStep, ended: Ended, log: Path, start: int, stopping: str) -> None:

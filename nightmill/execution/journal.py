@@ -25,7 +25,7 @@ class JournalBroken(NightmillError):
 
 
 class SpoolAway(ServiceError):
-    """A journal cannot be written: a job that cannot tell what it does must not go on."""
+    """The spool cannot be used: a job that cannot tell what it does must not go on."""
 
 
 class JournalWriter:

@@ -26,7 +26,7 @@ class Execution(Frozen):
     """How the jobs of a campaign are carried out; changes nothing of what they make."""
 
     threads: int = Field(default=0, ge=0)
-    """Jobs at a time in one slice; 0 for one a core."""
+    """Jobs at a time in one slice, at most; 0 for as many as their resources let run on the host."""
     jobs_per_slice: int = Field(default=1000, ge=1, le=1000)
     jobs_per_task: int = Field(default=0, ge=0)
     """1: a Prefect task run per job. More: chunks of so many. 0: chosen from measured run times."""

@@ -98,7 +98,7 @@ class Step(Frozen):
 
 
 class Resources(Frozen):
-    """What one job of a stage needs."""
+    """What one job of a stage needs, and keeps from others on its host."""
 
     cores: int = 1
     memory_bytes: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from nightmill.errors import ServiceError, StoreError
 from nightmill.execution import process as process_module
 from nightmill.execution.journal import JournalWriter, SpoolAway
 from nightmill.model.fate import Fate
-from nightmill.model.journal import Checked, Done, MadeFile
+from nightmill.model.journal import Checked, Done, MadeFile, Staged
+from nightmill.model.pipeline import Resources
 from nightmill.model.store import Store
 from stagers.local import LocalStager
 from tests.execution.failing import FIRST, SECOND, must_fail
@@ -270,6 +272,22 @@ def test_a_scratch_too_small_for_the_inputs(bench: Bench) -> None:
             log=False,
         )
         assert told in report.evidence
+
+
+def test_a_scratch_with_less_room_than_the_stage_asks_for(bench: Bench) -> None:
+    frame = bench.put("frame.txt", b"archive", type="text")
+    with small_scratch(bench, "256k") as disk:
+        order = bench.order(shell("s", "echo 1 > first.txt", FIRST), inputs=(frame,))
+        report = bench.run_one(order.model_copy(update={"resources": Resources(scratch_bytes=300_000)}))
+        told = (
+            rf"the scratch {disk} has 2\d{{5}} bytes free, and the job asks for 300000; make room, or lower scratch_b"
+        )
+        assert report.fate is Fate.NO_SPACE
+        assert re.match(told, report.evidence)
+        assert not [entry for entry in bench.entries() if isinstance(entry, Staged)]
+        order = bench.order(shell("s", "echo 1 > first.txt", FIRST), inputs=(frame,), number=2)
+        report = bench.run_one(order.model_copy(update={"resources": Resources(scratch_bytes=100_000)}))
+        assert report.fate is Fate.PUBLISHED
 
 
 def test_a_scratch_that_a_step_fills(bench: Bench) -> None:

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from nightmill.errors import RequestRefused
+from nightmill.execution.host import Host
 from nightmill.execution.job import JobContext
 from nightmill.execution.jobs import run_jobs
 from nightmill.execution.journal import JournalWriter
 from nightmill.model.fate import AttemptState, Fate
 from nightmill.model.journal import Checked, Done, Publishing, SoftwareSeen, StepBegan, StepEnded, fold
 from nightmill.model.order import OrderStep
+from nightmill.model.pipeline import Resources
 from tests.support.orders import BEGINS, ENDS, Bench, fits_bytes, output, python, shell
 
 LISTING = "cd .. && find . -type f | sort && for f in inputs/*; do sha256sum < $f; done"
@@ -201,12 +203,26 @@ def test_only_what_an_order_or_nightmill_sets_is_in_a_steps_environment(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NIGHTMILL_PASSWORD", "secret")
-    bench.run_one(bench.order(shell("env", "env", environment={"OMP_NUM_THREADS": "1"})))
+    bench.run_one(bench.order(shell("env", "env", environment={"FLAVOUR": "vanilla"})))
     names = {line.partition("=")[0] for line in log_of(bench).splitlines()[1:]}
-    assert {"HOME", "TMPDIR", "TZ", "OMP_NUM_THREADS", "PATH"} <= names
+    always = {"HOME", "TMPDIR", "TZ", "NIGHTMILL_CORES", "OMP_NUM_THREADS", "PATH", "FLAVOUR"}
+    assert always <= names
     of_the_shell = {"PWD", "OLDPWD", "_"}
     inherited = {"LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV"}
-    assert names <= {"HOME", "TMPDIR", "TZ", "OMP_NUM_THREADS", "PATH"} | of_the_shell | inherited
+    assert names <= always | of_the_shell | inherited
+
+
+@pytest.mark.parametrize(("asked", "told"), [(1, "1 1"), (3, "3 3"), (100, "4 4")])
+def test_a_step_is_told_how_many_cores_are_its_own(bench: Bench, asked: int, told: str) -> None:
+    order = bench.order(shell("cores", "echo $NIGHTMILL_CORES $OMP_NUM_THREADS"))
+    order = order.model_copy(update={"resources": Resources(cores=asked)})
+    bench.run_one(order, host=Host("node", cores=4, memory_bytes=10**9))
+    assert log_of(bench).splitlines()[1:] == [told]
+
+
+def test_a_steps_own_environment_has_the_last_word(bench: Bench) -> None:
+    bench.run_one(bench.order(shell("cores", "echo $OMP_NUM_THREADS", environment={"OMP_NUM_THREADS": "7"})))
+    assert log_of(bench).splitlines()[1:] == ["7"]
 
 
 def test_a_steps_copy_of_an_input_is_no_way_into_the_store(bench: Bench) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
+from nightmill.execution.host import Host, this_host
 from nightmill.execution.job import JobContext
 from nightmill.execution.jobs import run_jobs
 from nightmill.execution.journal import JournalWriter, journals, read_journal
@@ -140,10 +141,13 @@ class Bench:
         listener: Callable[[Entry], None] | None = None,
         stagers: Mapping[str, Stager] | None = None,
         keep_scratch: bool = False,
+        host: Host | None = None,
     ) -> list[JobReport]:
         """Carry out orders, one after another."""
         with JournalWriter(self.spool, listener=listener) as journal:
-            context = JobContext(stagers or self.stagers, self.scratch, journal, keep_scratch=keep_scratch)
+            context = JobContext(
+                stagers or self.stagers, self.scratch, journal, keep_scratch=keep_scratch, host=host or this_host()
+            )
             return list(run_jobs(orders, context))
 
     def run_one(self, order: JobOrder, **options: Any) -> JobReport:

@@ -1,0 +1,111 @@
+"""The cores of a host, shared by all processes that carry out jobs of a site there.
+
+Each core is a slot: a file that is locked for as long as somebody has it. The kernel unlocks those of a process that
+ends, in whatever way.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from nightmill.execution.journal import SpoolAway
+
+FIRST_PAUSE_SECONDS: Final = 0.001
+LONGEST_PAUSE_SECONDS: Final = 0.05
+"""Between two looks for free slots: short beside what was waited for already, up to this."""
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The slots of one host.
+
+    Parameters
+    ----------
+    folder
+        Of the host's own, on a file system with locks; made where it is missing.
+    count
+        How many there are.
+    """
+
+    folder: Path
+    count: int
+
+    @contextmanager
+    def held(self, wanted: int, *, stopping: Callable[[], bool] = lambda: False) -> Iterator[bool]:
+        """Wait until so many slots are free, and have them inside of the block.
+
+        Whoever waits for several takes them as they become free, and nobody else takes any meanwhile: so two that want
+        many do not wait for each other, and many that want one do not keep one that wants many waiting for ever.
+
+        Parameters
+        ----------
+        wanted
+            At most all.
+        stopping
+            Asked at least 20 times a second, while waiting, whether to give up.
+
+        Yields
+        ------
+        bool
+            False where it was given up: nothing is held then.
+
+        Raises
+        ------
+        SpoolAway
+            Where the slots cannot be locked.
+        """
+        with ExitStack() as slots:
+            if not self._collect(wanted, slots, stopping):
+                slots.close()
+                yield False
+            else:
+                yield True
+
+    def _collect(self, wanted: int, slots: ExitStack, stopping: Callable[[], bool]) -> bool:
+        left = set(range(self.count))
+        pause = FIRST_PAUSE_SECONDS
+        with ExitStack() as turn, self._told():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            has_turn = False
+            while True:
+                has_turn = has_turn or _locked(self.folder / "turn", turn)
+                for number in sorted(left) if has_turn else ():
+                    if len(left) > self.count - wanted and _locked(self.folder / str(number), slots):
+                        left.remove(number)
+                if len(left) == self.count - wanted:
+                    return True
+                if stopping():
+                    return False
+                time.sleep(pause)
+                pause = min(pause * 1.25, LONGEST_PAUSE_SECONDS)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SpoolAway(
+                f"the cores of this host cannot be shared out: {error.filename or self.folder}: {error.strerror}",
+                remedy="the spool has to be on a file system that can be written and has locks",
+            ) from error
+
+
+def _locked(path: Path, until: ExitStack) -> bool:
+    """Lock a file, where it is free, until something is closed; return whether that was so."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            return False
+        raise
+    until.callback(os.close, descriptor)
+    return True
