@@ -10,11 +10,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
+from nightmill import __version__
+from nightmill.cli._shape import examples, group
 from nightmill.errors import NightmillError, UnknownName
 
 VERBS: Final = (
@@ -36,8 +38,8 @@ VERBS: Final = (
     "sql",
     "doctor",
 )
-"""Every verb, in the order of the help: a module of this package, which holds a function of that name or (for verbs
-with verbs of their own) a Typer ``app``."""
+"""Every verb, in the order of the help: a module of this package, which holds a function of that name and ``EXAMPLES``
+of its use, or (for verbs with verbs of their own) a Typer ``app``."""
 
 
 class _Verbs(TyperGroup):
@@ -54,16 +56,26 @@ class _Verbs(TyperGroup):
             command = typer.main.get_command(module.app)
             command.name = cmd_name
             return command
-        verb = typer.Typer(add_completion=False)
-        verb.command(cmd_name)(getattr(module, cmd_name))
+        verb = group()
+        verb.command(cmd_name, epilog=examples(*module.EXAMPLES))(getattr(module, cmd_name))
         return typer.main.get_command(verb)
 
 
-app = typer.Typer(cls=_Verbs, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nightmill {__version__}")
+        raise typer.Exit
+
+
+app = group(cls=_Verbs)
 
 
 @app.callback()
-def nightmill() -> None:
+def nightmill(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_tell_version, is_eager=True)
+    ] = False,
+) -> None:
     """Process campaigns over astronomical files: plan, submit, watch, rerun, and ask where everything came from."""
 
 

@@ -25,12 +25,12 @@ def follow(site: Site, name: str, run: CampaignRun, *, begun: str, stay: bool, a
     """
     console = Console(stderr=as_json)
     if not as_json:
-        console.print(f"campaign [bold]{name}[/bold] {begun}: {run.ui_url}", highlight=False, soft_wrap=True)
+        typer.echo(f"campaign {name} {begun}: {run.ui_url}")
     if not stay:
         if as_json:
             print_json({"campaign": name, "flow_run_id": run.flow_run_id, "ui_url": run.ui_url})
         else:
-            console.print(f"see how far it is with: nightmill status {name}", highlight=False)
+            typer.echo(f"see how far it is with: nightmill status {name}")
         return
     state = watch(site, name, run, console)
     with site.database.reading() as session:
@@ -49,11 +49,15 @@ def follow(site: Site, name: str, run: CampaignRun, *, begun: str, stay: bool, a
         print_json(told)
     else:
         for stage in stages:
-            console.print(summary(stage), highlight=False)
+            typer.echo(summary(stage))
         for job in failed[:MOST_FAILURES]:
-            console.print(f"[red]failed[/red] {job}", highlight=False, soft_wrap=True)
+            typer.secho("failed ", fg="red", nl=False)
+            typer.echo(f"{name}/{job}")
         if len(failed) > MOST_FAILURES:
-            console.print(f"... and {len(failed) - MOST_FAILURES} more: nightmill status {name}", highlight=False)
+            typer.echo(f"... and {len(failed) - MOST_FAILURES} more: nightmill status {name}")
+        if failed:
+            typer.echo(f"look into one: nightmill show {name}/{failed[0].name}")
+            typer.echo(f"when its cause is mended: nightmill rerun {name}")
     if state.type != "COMPLETED":
         if not failed:
             typer.echo(f"the campaign's flow run ended {state.name}: {state.message}", err=True)

@@ -103,6 +103,6 @@ def _show(standing: _Standing, *, failures: bool) -> None:
     )
     if failures:
         for job in standing.failed:
-            typer.echo(f"failed: {job} (attempt {job.attempts})")
+            typer.echo(f"failed: {row.name}/{job} (attempt {job.attempts})")
     if standing.ui_url:
         typer.echo(standing.ui_url)

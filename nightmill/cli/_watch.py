@@ -67,7 +67,7 @@ def watch(site: Site, name: str, run: CampaignRun, console: Console) -> RunState
                 said = time.monotonic()
                 for line in [line for line in map(summary, stages) if line not in lines]:
                     lines.add(line)
-                    console.print(line, highlight=False)
+                    console.print(line, highlight=False, markup=False)
             if state is not None and state.ended:
                 return state
             time.sleep(POLL_SECONDS)
@@ -75,8 +75,8 @@ def watch(site: Site, name: str, run: CampaignRun, console: Console) -> RunState
 
 def summary(stage: StageProgress) -> str:
     """Say how the jobs of a stage stand, as ``science: 40 of 48 done, 1 failed, 7 active``."""
-    done = f"{stage.stage}: {stage.counts.get(JobState.DONE, 0)} of {stage.total} done"
-    return f"{done}, {_note(stage)}" if _note(stage) else done
+    done = f"{stage.counts.get(JobState.DONE, 0)} of {stage.total} done" if stage.revisions else ""
+    return f"{stage.stage}: {', '.join(filter(None, (done, _note(stage))))}"
 
 
 def _stages(site: Site, name: str) -> list[StageProgress]:

@@ -8,19 +8,19 @@ from typing import Annotated
 
 import typer
 
+from nightmill.cli._shape import SiteFolder, examples, group
 from nightmill.errors import RequestRefused
 
-app = typer.Typer(
-    no_args_is_help=True, help="Make files calibrations of a set, certify them, withdraw them, list them."
-)
+app = group(help="Add, certify, withdraw and list calibrations.")
 
-Files = Annotated[list[str], typer.Argument(metavar="FILE...", help="Names of files.")]
+Files = Annotated[list[str], typer.Argument(metavar="FILE", help="Names of files.")]
 Set = Annotated[str, typer.Option("--set", metavar="SET", help="Name of the set.")]
 Why = Annotated[str, typer.Option(metavar="TEXT", help="Why, in words; kept with the act.")]
-SiteFolder = Annotated[Path | None, typer.Option("--site", metavar="DIR", help="Folder of the site.")]
 
 
-@app.command()
+@app.command(
+    epilog=examples("nightmill calib add flat_g.fits --set ccd --from 2026-01-10 --until 2026-02-10 --why 'clear sky'")
+)
 def add(
     files: Files,
     set_name: Set,
@@ -30,7 +30,10 @@ def add(
     certified: Annotated[bool, typer.Option("--certified", help="Fit for use at once, instead of a draft.")] = False,
     site: SiteFolder = None,
 ) -> None:
-    """Make files calibrations of a set; those that are in it already get the new range and maturity."""
+    """Make files calibrations of a set.
+
+    Those that are in it already get the new range and maturity.
+    """
     from nightmill.backbone import calibrations
     from nightmill.backbone.audit import record_act
     from nightmill.model.fate import Maturity
@@ -58,13 +61,19 @@ def add(
 
 @app.command()
 def certify(files: Files, set_name: Set, why: Why, site: SiteFolder = None) -> None:
-    """Say that calibrations of a set can be trusted: from now on they are looked up."""
+    """Say that calibrations of a set can be trusted.
+
+    From now on they are looked up.
+    """
     _change("certify", files, set_name, why, site)
 
 
 @app.command()
 def withdraw(files: Files, set_name: Set, why: Why, site: SiteFolder = None) -> None:
-    """Take calibrations out of use; what was made with them keeps them in its provenance."""
+    """Take calibrations out of use.
+
+    What was made with them keeps them in its provenance.
+    """
     _change("withdraw", files, set_name, why, site)
 
 
@@ -101,7 +110,7 @@ def list_(
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
-        print_table(columns, rows)
+        print_table([column.replace("_", " ").replace(" id", " ID") for column in columns], rows)
 
 
 def _change(verb: str, files: list[str], set_name: str, why: str, site: Path | None) -> None:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
+EXAMPLES: Final = (
+    "nightmill demo",
+    "nightmill demo /tmp/demo --exposures 4",
+)
+
 
 def demo(
-    directory: Annotated[Path, typer.Argument(help="Folder for it; a demo that is there is replaced.")] = Path(
-        "nightmill-demo"
-    ),
-    exposures: Annotated[int, typer.Option(min=4, max=50, help="Science exposures of the simulated night.")] = 12,
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder for it; a demo that is there is replaced.")
+    ] = Path("nightmill-demo"),
+    exposures: Annotated[
+        int, typer.Option(metavar="N", min=4, max=50, help="Science exposures of the simulated night.")
+    ] = 12,
 ) -> None:
-    """Simulate a night of a small camera and process it: site, server, ingest, two campaigns, a failure, a rerun.
+    """Simulate a night of a small camera and process it.
 
-    Every command that it runs is shown, so that you can type it yourself. Nothing outside of the folder is touched. The
-    server stays up, so that you can look at what happened.
+    From nothing: site, server, ingest, two campaigns, a failure, a rerun, lineage. Every command that it runs is shown,
+    so that you can type it yourself. Nothing outside of the folder is touched. The server stays up, so that you can
+    look at what happened.
     """
     from nightmill.cli._demo import Demo
 

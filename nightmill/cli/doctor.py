@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import typer
 
+from nightmill.cli._shape import SiteFolder
 from nightmill.errors import ConfigError, NightmillError
 
 if TYPE_CHECKING:
@@ -33,11 +34,17 @@ class Finding:
     seen: str
 
 
+EXAMPLES: Final = ("nightmill doctor",)
+
+
 def doctor(
-    site: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the site.")] = None,
+    site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
-    """Look whether the installation and the site are in order. Exit code 1 where something is not."""
+    """Look whether the installation and the site are in order.
+
+    Exit code 1 where something is not.
+    """
     from nightmill.cli._output import print_json
 
     findings = [*_packages(), *_versions(), *_site(site)]

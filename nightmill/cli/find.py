@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from nightmill.cli._shape import SiteFolder
 from nightmill.model.fate import Origin
 
 if TYPE_CHECKING:
     from tasks.site import Site
+
+
+EXAMPLES: Final = (
+    "nightmill find --type raw_science --where 'night == 20260110 and detector in [1, 2]'",
+    "nightmill find --refused",
+)
 
 
 def find(
@@ -21,7 +27,10 @@ def find(
     where: Annotated[
         str, typer.Option(metavar="EXPR", help='An expression, as \'night == 20260110 and band in ["g", "r"]\'.')
     ] = "",
-    origin: Annotated[list[Origin] | None, typer.Option(help="Of this origin; may be given again.")] = None,
+    origin: Annotated[
+        list[Origin] | None,
+        typer.Option(metavar="ORIGIN", help="Of this origin (raw, manual or batch); may be given again."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many.")] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="With the files of attempts that are not the result of their job.")
@@ -29,10 +38,13 @@ def find(
     refused: Annotated[
         bool, typer.Option("--refused", help="Files that were not taken in instead, the last first, with the reasons.")
     ] = False,
-    site: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the site.")] = None,
+    site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
 ) -> None:
-    """List files by type, dimensions and metadata, in the order of their registration."""
+    """List files by type, dimensions and metadata.
+
+    In the order of their registration.
+    """
     from tasks.site import open_site
 
     with open_site(site) as opened:

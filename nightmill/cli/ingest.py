@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
+from nightmill.cli._shape import SiteFolder
+
+EXAMPLES: Final = (
+    "nightmill ingest night/ --type raw_science --origin raw",
+    'nightmill ingest badpixels.fits --type mask --origin manual --provenance "drawn by hand, after the repair"',
+)
+
 
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, and folders with all below them.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Files, and folders with all below them.")],
     type_: Annotated[str, typer.Option("--type", metavar="TYPE", help="Their file type.")],
     origin: Annotated[
         Literal["raw", "manual"],
@@ -25,13 +32,14 @@ def ingest(
         ),
     ] = "copy",
     store: Annotated[str, typer.Option(metavar="STORE", help="Which store; by default the site's first.")] = "",
-    site: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the site.")] = None,
+    site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what became of each file as JSON.")] = False,
 ) -> None:
-    """Take files into the backbone: check them, read their metadata, bring them into the store, register them.
+    """Take files into the backbone.
 
-    A file that cannot be taken in is refused by name and reason, and the others go in. Exit code 1 where some were
-    refused. An ingest that was interrupted is simply typed again.
+    Check them, read their metadata, bring them into the store, register them. A file that cannot be taken in is refused
+    by name and reason, and the others go in. Exit code 1 where some were refused. An ingest that was interrupted is
+    simply typed again.
     """
     from nightmill.cli._output import print_json, progress
     from nightmill.model.fate import Origin

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+
+EXAMPLES: Final = (
+    "nightmill init mysite",
+    "nightmill init mysite --database 'postgresql+psycopg://user:${PGPASSWORD}@host/nightmill'",
+)
 
 
 def init(
@@ -21,9 +26,10 @@ def init(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print where everything is as JSON.")] = False,
 ) -> None:
-    """Make a site, or complete one: configuration, folders, database with the newest schema.
+    """Make a site, or complete one.
 
-    What is there is kept, so do it again after a change of the stores, or with a new release.
+    A site is a folder with configuration, stores, and a database with the newest schema. What is there is kept, so do
+    it again after a change of the stores, or with a new release.
     """
     from nightmill.backbone.adhoc import ensure_reader
     from nightmill.backbone.database import safe_url

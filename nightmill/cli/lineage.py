@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from nightmill.cli._shape import SiteFolder
+
 if TYPE_CHECKING:
     from provenance.lineage import FileNode, Lineage
+
+
+EXAMPLES: Final = (
+    "nightmill lineage tinycam_2_stack_c0001a01.fits",
+    "nightmill lineage img002_2.fits --down",
+)
 
 
 def lineage(
@@ -20,10 +27,15 @@ def lineage(
     ] = False,
     down: Annotated[bool, typer.Option("--down", help="What was made of it, all the way.")] = False,
     depth: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many steps away.")] = None,
-    site: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the site.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print nodes and edges as JSON.")] = False,
+    site: SiteFolder = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print files, executions and the edges between them as JSON.")
+    ] = False,
 ) -> None:
-    """Show the provenance of a file: every step run and every file between, kept or not."""
+    """Show what a file was made of, or what was made of it.
+
+    Every step run and every file between, kept or not.
+    """
     from nightmill.backbone.catalogue import files_named
     from nightmill.cli._output import print_json
     from provenance.lineage import Direction, walk

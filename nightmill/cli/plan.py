@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
+from nightmill.cli._shape import SiteFolder
+
+EXAMPLES: Final = (
+    "nightmill plan first.yaml",
+    "nightmill plan first.yaml --set parameters.clip=3 --limit 0",
+)
+
 
 def plan(
-    campaign: Annotated[Path, typer.Argument(help="The campaign's YAML file.")],
+    campaign: Annotated[Path, typer.Argument(metavar="CAMPAIGN", help="The campaign's YAML file.")],
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may be given again.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Units to show of each stage; 0 for all.")] = 10,
-    site: Annotated[Path | None, typer.Option(help="Folder of the site.")] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=0, help="Units to show of each stage; 0 for all.")] = 10,
+    site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
-    """Show what a campaign would do: its units, their inputs with the rule that chose each, the names of their outputs.
+    """Show what a campaign would do; nothing is written.
 
-    Nothing is written. A plan that cannot be carried out is refused with every problem that it has.
+    Its units, their inputs with the rule that chose each, the names of their outputs. A plan that cannot be carried out
+    is refused with every problem that it has.
     """
     from nightmill.cli._output import working
     from nightmill.cli._planning import print_plan, write_plan

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+
+from nightmill.cli._shape import SiteFolder
+
+EXAMPLES: Final = (
+    "nightmill record",
+    "nightmill record --host-lost node7 --why 'burnt, will not come back'",
+)
 
 
 def record(

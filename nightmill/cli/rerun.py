@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
+from nightmill.cli._shape import SiteFolder
+
+EXAMPLES: Final = ('nightmill rerun first --why "the disk is repaired" --watch',)
+
 
 def rerun(
-    campaign: Annotated[str, typer.Argument(help="Name of the campaign.")],
-    why: Annotated[str, typer.Option(help="Why; kept with the act.")] = "",
+    campaign: Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Name of the campaign.")],
+    why: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the act.")] = "",
     watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended, and show how far it is.")] = False,
-    site: Annotated[Path | None, typer.Option(help="Folder of the site.")] = None,
+    site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the campaign and its flow run as JSON.")] = False,
 ) -> None:
-    """Run again the jobs of a campaign that are not published, with the inputs that were sealed with them.
+    """Run again the jobs of a campaign that are not published.
 
-    The same as Retry in the Prefect UI, and as submitting the campaign again.
+    They get the inputs that were sealed with them. The same as Retry in the Prefect UI, and as submitting the campaign
+    again.
     """
     from flows.client import require_server, start_campaign
     from nightmill.cli._conduct import follow

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
+EXAMPLES: Final = ("nightmill run order.json --keep",)
+
 
 def run(
-    order: Annotated[Path, typer.Argument(help="The order, as 'nightmill show JOB --order' writes it.")],
-    scratch: Annotated[Path | None, typer.Option(help="Folder for the scratch; by default the site's.")] = None,
-    spool: Annotated[Path | None, typer.Option(help="Folder for the journal; by default the site's spool.")] = None,
+    order: Annotated[
+        Path, typer.Argument(metavar="ORDER", help="The order, as 'nightmill show JOB --order' writes it.")
+    ],
+    scratch: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the scratch; by default the site's.")
+    ] = None,
+    spool: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the journal; by default the site's spool.")
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the scratch, to look into it.")] = False,
-    site: Annotated[Path | None, typer.Option(help="Folder of the site; needed only for the two defaults.")] = None,
+    site: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the site; needed only for the two defaults.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Run one order, here and now, without a database or a server.

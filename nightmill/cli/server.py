@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nightmill.cli._output import print_facts, print_json
+from nightmill.cli._shape import SiteFolder, group
 
 if TYPE_CHECKING:
     from flows.service import ServiceStatus
 
-app = typer.Typer(help="The conductor of a site: its Prefect server, and the runner that carries out flow runs.")
+app = group(help="Start and stop the conductor of a site: its Prefect server and its runner.")
 
-Site = Annotated[Path | None, typer.Option(help="Folder of the site.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print how they are as JSON.")]
 
 
 @app.command()
-def start(site: Site = None, as_json: AsJson = False) -> None:
+def start(site: SiteFolder = None, as_json: AsJson = False) -> None:
     """Start what does not run yet: the Prefect server, then the runner."""
     from flows.service import start as start_service
     from nightmill.config.site import load_site
@@ -30,8 +29,11 @@ def start(site: Site = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def stop(site: Site = None, as_json: AsJson = False) -> None:
-    """Stop the runner, which ends its flow runs, and the server; submit again to go on."""
+def stop(site: SiteFolder = None, as_json: AsJson = False) -> None:
+    """Stop the runner, which ends its flow runs, and the server.
+
+    Submit again to go on.
+    """
     from flows.service import status as service_status
     from flows.service import stop as stop_service
     from nightmill.config.site import load_site
@@ -42,8 +44,11 @@ def stop(site: Site = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def status(site: Site = None, as_json: AsJson = False) -> None:
-    """Tell how they are; exit code 3 where flow runs would not be carried out."""
+def status(site: SiteFolder = None, as_json: AsJson = False) -> None:
+    """Tell how they are.
+
+    Exit code 3 where flow runs would not be carried out.
+    """
     from flows.service import status as service_status
     from nightmill.config.site import load_site
     from nightmill.errors import ServerAway

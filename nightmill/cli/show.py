@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from nightmill.cli._shape import SiteFolder
 from nightmill.errors import RequestRefused, UnknownName
 
 if TYPE_CHECKING:
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from provenance.history import Execution, JobHistory
 
 _JOB = re.compile(r"(?P<campaign>[^/]+)/(?P<stage>[^/]+)/(?P<unit>[^/]+)(/a(?P<number>\d+))?")
+
+
+EXAMPLES: Final = (
+    "nightmill show first/clean/exposure=2,detector=2",
+    "nightmill show img002_2.fits",
+    "nightmill show first/clean/exposure=2,detector=2/a01 --order > order.json",
+)
 
 
 def show(
@@ -29,10 +36,10 @@ def show(
     order: Annotated[
         bool, typer.Option("--order", help="Print the order of the job's attempt instead, for 'nightmill run'.")
     ] = False,
-    site: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the site.")] = None,
+    site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Show all that is on record of one file, job or campaign."""
+    """Show all that is on record of a file, campaign, job or attempt."""
     from nightmill.backbone.campaigns import campaigns, exists
     from nightmill.backbone.catalogue import known_files, near_names
     from tasks.site import open_site

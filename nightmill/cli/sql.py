@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
+from nightmill.cli._shape import SiteFolder
 from nightmill.errors import RequestRefused
+
+EXAMPLES: Final = (
+    "nightmill sql 'SELECT stage, state, count(*) FROM job_status GROUP BY 1, 2'",
+    "nightmill sql 'SELECT * FROM file JOIN wanted ON name = value' --upload wanted=names.txt",
+)
 
 
 def sql(
@@ -18,10 +24,13 @@ def sql(
             metavar="NAME=FILE", help="Make a temporary table of a list: CSV with a first line of names, or .txt."
         ),
     ] = None,
-    site: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the site.")] = None,
+    site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print an object a row, as JSON.")] = False,
 ) -> None:
-    """Query any table. Temporary tables are allowed; nothing else can be changed, the database itself sees to that."""
+    """Query any table of the backbone.
+
+    Temporary tables are allowed; nothing else can be changed, the database itself sees to that.
+    """
     from nightmill.backbone.adhoc import run_sql
     from nightmill.cli._output import print_json, print_table
     from tasks.site import open_site

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
+from nightmill.cli._shape import SiteFolder
+
+EXAMPLES: Final = (
+    "nightmill status",
+    "nightmill status first --watch",
+)
+
 
 def status(
-    campaign: Annotated[str | None, typer.Argument(help="Name of a campaign; by default all of them.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it every two seconds, until no job is open.")] = False,
-    site: Annotated[Path | None, typer.Option(help="Folder of the site.")] = None,
+    campaign: Annotated[
+        str | None, typer.Argument(metavar="CAMPAIGN", help="Name of a campaign; by default all of them.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it every two seconds, as long as it goes on.")] = False,
+    site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Show how campaigns stand: their stages, and of one campaign the jobs that failed, with reasons.
+    """Show how campaigns stand.
 
     What dead processes left in the spool is recorded first, so that nothing is shown as running that is not.
     """

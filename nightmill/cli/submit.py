@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
+from nightmill.cli._shape import SiteFolder
+
+EXAMPLES: Final = ("nightmill submit first.yaml --watch",)
+
 
 def submit(
-    campaign: Annotated[Path, typer.Argument(help="The campaign's YAML file.")],
+    campaign: Annotated[Path, typer.Argument(metavar="CAMPAIGN", help="The campaign's YAML file.")],
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may be given again.")
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended, and show how far it is.")] = False,
-    site: Annotated[Path | None, typer.Option(help="Folder of the site.")] = None,
+    site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the campaign and its flow run as JSON.")] = False,
 ) -> None:
-    """Submit a campaign: plan it, seal its first stages, and hand it to Prefect.
+    """Plan a campaign, seal its first stages, and hand it to Prefect.
 
     The same campaign submitted again is taken up where it stands: what is published is not run again.
     """

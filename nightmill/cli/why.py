@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+
+from nightmill.cli._shape import SiteFolder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,14 +17,21 @@ if TYPE_CHECKING:
     from provenance.history import Maker
 
 
+EXAMPLES: Final = (
+    "nightmill why tinycam_2_stack_c0001a01.fits",
+    "nightmill why night/img007_1.fits",
+)
+
+
 def why(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Name of a file, or the path that it was offered at.")],
-    site: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the site.")] = None,
+    site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Tell why a file is here: who brought it or what made it, and which rule chose each file that it was made of.
+    """Tell why a file is here, or why it is not.
 
-    Of a file that was not taken in, tell when it was refused and why.
+    Who brought it or what made it, and which rule chose each file that it was made of. Of a file that was not taken in,
+    tell when it was refused and why.
     """
     from nightmill.backbone.calibrations import history
     from nightmill.backbone.catalogue import files_named, known_files, replicas

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nightmill import __version__
 from nightmill.cli import VERBS
 from tests.cli.conftest import Nightmill
 
@@ -44,6 +45,10 @@ def test_a_mistyped_verb_is_guessed(nightmill: Nightmill) -> None:
     called = nightmill("fnid")
     assert (called.code, called.out) == (2, "")
     assert called.err == "nightmill: no command named 'fnid' (did you mean 'find'?); see 'nightmill --help'\n"
+
+
+def test_the_version_is_told(nightmill: Nightmill) -> None:
+    assert nightmill("--version").out == f"nightmill {__version__}\n"
 
 
 def test_usage_errors_end_with_code_2(nightmill: Nightmill) -> None:

@@ -39,7 +39,7 @@ def words(command: Command) -> set[str]:
             found.add(parameter.name.upper())
         else:
             found |= {*parameter.opts, *parameter.secondary_opts}
-    return found - {"--help"}
+    return found - {"-h", "--help"}
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -65,6 +65,16 @@ def test_pages_type_options_that_exist() -> None:
         if not {word.partition("=")[0] for word in given if word.startswith("--")} <= words(VERBS[verb])
     ]
     assert unknown == []
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if VERBS[verb].epilog])
+def test_help_has_examples_of_what_exists(verb: str) -> None:
+    told = VERBS[verb].epilog.replace("\b", "").splitlines()[2:]
+    calls = [call for line in told for call in called(line)]
+    assert calls
+    assert all(name == verb for name, _ in calls)
+    options = {word for _, given in calls for word in given if word.startswith("--")}
+    assert options <= words(VERBS[verb])
 
 
 def called(line: str) -> Iterator[tuple[str, list[str]]]:

@@ -53,7 +53,10 @@ def test_watched_to_its_end_then_rerun(
     code, out, _err = _nightmill(capsys, "submit", str(file), "--watch", *site)
     assert code == 1
     assert "science: 1 of 2 done, 1 failed" in out
-    assert f"failed science/exposure={file.stem[1:]}01: detect: step_failed" in out
+    job = f"{file.stem}/science/exposure={file.stem[1:]}01"
+    assert f"failed {job}: detect: step_failed" in out
+    assert f"\nlook into one: nightmill show {job}\n" in out
+    assert f"\nwhen its cause is mended: nightmill rerun {file.stem}\n" in out
     assert "no star in the field" in out
     flag.touch()
     code, out, _err = _nightmill(capsys, "rerun", file.stem, "--watch", "--json", *site)

@@ -1,0 +1,33 @@
+"""What all verbs share of their outer shape: groups, the help's examples, and the site option."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+SiteFolder = Annotated[
+    Path | None,
+    typer.Option("--site", metavar="DIR", help="Folder of the site; by default the one that you are in."),
+]
+
+HELP_COLUMNS: Final = 100
+"""The widest that help is written."""
+
+
+def group(**settings: Any) -> typer.Typer:
+    """Return a Typer for verbs, whose help is plain text: it can be piped, and needs no width of its own."""
+    return typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_COLUMNS},
+        **settings,
+    )
+
+
+def examples(*lines: str) -> str:
+    """Write command lines as the end of a verb's help."""
+    return "\n".join(["\b", "Examples:" if len(lines) > 1 else "Example:", *(f"  {line}" for line in lines)])
