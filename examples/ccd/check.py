@@ -1,7 +1,7 @@
 """Compare catalogues with the known stars of the simulation.
 
-``python -m examples.ccd.check truth.ecsv CATALOG...`` prints one line a frame and exits with 1 where a frame is worse
-than the limits.
+``python -m examples.ccd.check truth.ecsv CATALOG...`` prints one line an exposure and exits with 1 where a frame is
+worse than the limits.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
@@ -121,20 +122,31 @@ def main(arguments: list[str] | None = None) -> int:
     """Compare from the command line; gives the exit code."""
     parser = argparse.ArgumentParser(prog="python -m examples.ccd.check", description=__doc__)
     parser.add_argument("truth", type=Path, help="truth.ecsv of the simulation")
-    parser.add_argument("catalogs", type=Path, nargs="+", help="catalogues of detectors or of exposures")
+    parser.add_argument(
+        "catalogs", type=Path, nargs="+", help="catalogues of detectors or of exposures, or folders of them"
+    )
     options = parser.parse_args(arguments)
     truth = Table.read(options.truth)
-    results = [result for catalog in options.catalogs for result in compare(catalog, truth)]
-    print("exposure detector  bright  found  spurious  place [pixel]  offset [mag]  scatter [mag]")
-    for one in results:
+    catalogs = [
+        each for path in options.catalogs for each in (sorted(path.glob("*.fits")) if path.is_dir() else [path])
+    ]
+    results = [result for catalog in catalogs for result in compare(catalog, truth)]
+    print("                                              of the detector that is worst:")
+    print("exposure  detectors  bright  found  spurious  place [pixel]  offset [mag]  scatter [mag]")
+    for exposure, group in groupby(results, key=lambda one: one.exposure):
+        frames = list(group)
+        known, found = sum(f.known for f in frames), sum(f.found for f in frames)
+        spurious = sum(f.spurious for f in frames)
+        place, scatter = max(f.position_pixels for f in frames), max(f.scatter_mag for f in frames)
+        offset = max((f.offset_mag for f in frames), key=abs)
         print(
-            f"{one.exposure:8d} {one.detector:8d} {one.known:7d} {one.found:6d} {one.spurious:9d} "
-            f"{one.position_pixels:14.3f} {one.offset_mag:+13.4f} {one.scatter_mag:14.4f}"
+            f"{exposure:8d} {len(frames):10d} {known:7d} {found:6d} {spurious:9d} "
+            f"{place:14.3f} {offset:+13.4f} {scatter:14.4f}"
         )
     problems = [
         f"exposure {one.exposure}, detector {one.detector}: {text}" for one in results for text in one.problems()
     ]
-    print("\n".join(problems) if problems else f"{len(results)} frames agree with the known stars")
+    print("\n".join(problems) if problems else f"all of them agree with the known stars: {len(results)} frames")
     return 1 if problems else 0
 
 

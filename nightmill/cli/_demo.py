@@ -21,7 +21,8 @@ from nightmill.errors import NightmillError, RequestRefused
 MARKER: Final = ".nightmill-demo"
 DAMAGED: Final = "nmcam_00005017_03.fits"
 """The raw frame in which a disk turns a bit."""
-EXPOSURE: Final = 5017
+FRAME: Final = "exposure == 5017 and detector == 3"
+"""The same, as an expression."""
 
 
 class DemoFailed(NightmillError):
@@ -68,6 +69,7 @@ class Demo:
         self._clear()
 
         self._say("A night of a small camera: 4 detectors, biases, dome flats, and stars that are known")
+        typer.secho(f"$ cd {shlex.quote(str(self.directory))}", fg="cyan")
         self._python("-m", "examples.ccd.simulate", "--output", "night", "--exposures", str(self.exposures))
         self._say("A site: its configuration, its database (SQLite), its stores (folders), its Prefect server")
         self._nightmill("init", "site", "--file-types", str(example / "file_types.yaml"))
@@ -79,7 +81,7 @@ class Demo:
         self._say("First campaign: a master bias for each detector, then a master flat for each detector and band")
         self._nightmill("submit", str(example / "calibrations-n1.yaml"), "--watch")
         self._say("Second campaign: every science frame, calibrated with what the first one made")
-        self._nightmill("plan", str(example / "science-n1.yaml"), "--limit", "2")
+        self._nightmill("plan", str(example / "science-n1.yaml"), "--limit", "1")
         damaged = self._path_of(DAMAGED)
         self._say("But a disk has turned one bit of one raw frame, and that job will fail")
         self._python("-m", "examples.ccd.damage", str(damaged.relative_to(self.directory)))
@@ -90,13 +92,13 @@ class Demo:
         self._python("-m", "examples.ccd.damage", str(damaged.relative_to(self.directory)))
         self._nightmill("rerun", "science-n1", "--why", "frame restored from the copy", "--watch")
 
-        self._say("Where did this catalogue come from?")
-        catalogue = self._find("--type", "exposure_catalog", "--where", f"exposure == {EXPOSURE}")[0]["name"]
-        self._nightmill("lineage", catalogue, "--up")
+        self._say("Where did the catalogue of that frame come from?")
+        [catalogue] = self._ask_json("find", "--type", "catalog", "--where", FRAME)
+        self._nightmill("lineage", catalogue["name"], "--up")
         self._say("And is it right? Every star of the simulation is known")
-        catalogues = sorted(str(path.relative_to(self.directory)) for path in self._stored("exposure_catalog"))
-        self._python("-m", "examples.ccd.check", "night/truth.ecsv", *catalogues)
-        self._farewell(catalogue, time.monotonic() - begun)
+        products = self._path_of(self._ask_json("find", "--type", "exposure_catalog")[0]["name"]).parent
+        self._python("-m", "examples.ccd.check", "night/truth.ecsv", str(products.relative_to(self.directory)))
+        self._farewell(catalogue["name"], time.monotonic() - begun)
 
     def _clear(self) -> None:
         if (self.directory / MARKER).exists():
@@ -112,7 +114,7 @@ class Demo:
         (self.directory / MARKER).touch()
 
     def _farewell(self, catalogue: str, seconds: float) -> None:
-        ui_url = json.loads(self._ask("server", "status", "--json"))["server"]["ui_url"]
+        ui_url = self._ask_json("server", "status")["server"]["ui_url"]
         where = shlex.quote(str(self.site))
         nightmill = "nightmill" if shutil.which("nightmill") else str(Path(sys.executable).with_name("nightmill"))
         self._say(f"Done, in {seconds:.0f} s. Look around:")
@@ -122,6 +124,7 @@ class Demo:
             f"  how it stands       {nightmill} status science-n1 --site {where}",
             f'  ask the database    {nightmill} sql "SELECT * FROM job_status WHERE attempts > 1" --site {where}',
             f"  the example itself  {files('examples').joinpath('ccd')}",
+            "  then your own       docs/tutorial/2-your-own-pipeline.md",
             f"  when you are done   {nightmill} server stop --site {where}",
         ):
             typer.echo(line)
@@ -136,7 +139,7 @@ class Demo:
             raise DemoFailed(f"'nightmill {shlex.join(arguments)}' ended with code {code}, expected was {expect}")
 
     def _python(self, *arguments: str) -> None:
-        typer.secho(f"$ python {shlex.join(arguments[:12])}{' ...' if len(arguments) > 12 else ''}", fg="cyan")
+        typer.secho(f"$ python {shlex.join(arguments)}", fg="cyan")
         code = subprocess.run([sys.executable, *arguments], cwd=self.directory, check=False).returncode
         if code != 0:
             raise DemoFailed(f"'python {shlex.join(arguments)}' ended with code {code}")
@@ -148,13 +151,9 @@ class Demo:
             [sys.executable, "-m", "nightmill", *arguments], cwd=self.directory, check=False
         ).returncode
 
-    def _ask(self, *arguments: str) -> str:
-        command = [sys.executable, "-m", "nightmill", *arguments, "--site", str(self.site)]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-    def _find(self, *arguments: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(self._ask("find", *arguments, "--json"))
-        return found
+    def _ask_json(self, *arguments: str) -> Any:
+        command = [sys.executable, "-m", "nightmill", *arguments, "--json", "--site", str(self.site)]
+        return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
     def _path_of(self, name: str) -> Path:
         """Return where a file lies in the site's store."""
@@ -166,6 +165,3 @@ class Demo:
 
             [file] = found_files(session, found_columns().where(FileRow.name == name))
             return Path(site.config.stores[file.store].url.removeprefix("file://")) / file.path
-
-    def _stored(self, type_: str) -> list[Path]:
-        return [self._path_of(file["name"]) for file in self._find("--type", type_)]

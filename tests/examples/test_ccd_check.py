@@ -21,7 +21,19 @@ def catalog(products: Products, tmp_path: Path) -> Path:
 
 def test_good_catalogue_passes(night: Night, products: Products, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(night.truth), str(products.catalog)]) == 0
-    assert capsys.readouterr().out.endswith("1 frames agree with the known stars\n")
+    assert capsys.readouterr().out.endswith("\nall of them agree with the known stars: 1 frames\n")
+
+
+def test_a_folder_stands_for_its_catalogues(
+    night: Night, products: Products, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.fits", "b.fits"):
+        (tmp_path / name).write_bytes(products.catalog.read_bytes())
+    (tmp_path / "a.log").write_text("no catalogue")
+    assert main([str(night.truth), str(tmp_path)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[2].split()[:2] == ["11", "2"]
+    assert out[3] == "all of them agree with the known stars: 2 frames"
 
 
 @pytest.mark.parametrize(
@@ -34,7 +46,7 @@ def test_shifted_catalogue_fails(
     with fits.open(catalog, mode="update") as hdus:
         hdus["OBJECTS"].data[column] += change
     assert main([str(night.truth), str(catalog)]) == 1
-    last = capsys.readouterr().out.splitlines()[2:]
+    last = capsys.readouterr().out.splitlines()[3:]
     assert any(line.startswith(f"exposure 11, detector 2: {message}") for line in last)
 
 
