@@ -41,6 +41,7 @@ class Evidence:
 def agreed(state: RunState, evidence: Evidence, now: datetime) -> dict[str, Any] | None:
     """Return the state that a flow run is to get, or None where it has the right one.
 
+    - Under way, and the process that had it in hand last lives: left to it.
     - Under way, and the process that had it in hand is dead: Crashed, or Cancelled where that was asked for.
     - Claimed or begun long ago, and no process took it in hand since: Crashed.
     - Ended badly, and all its work is done: Completed, as after its jobs were adopted or done by another.
@@ -51,6 +52,8 @@ def agreed(state: RunState, evidence: Evidence, now: datetime) -> dict[str, Any]
             return None
         return {"type": "CANCELLED", "message": f"on request; its process ({evidence.owner}) is gone"}
     if state.type in ("PENDING", "RUNNING"):
+        if evidence.owner_alive:
+            return None
         # a run that is carried out again in place is in nobody's hands at first: its last owner was another process
         if evidence.since is not None and evidence.since >= state.at:
             dead = evidence.owner_alive is False

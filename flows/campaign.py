@@ -30,6 +30,8 @@ from tasks.site import Site, open_site
 from tasks.spool import drain
 
 POLL_SECONDS = 0.5
+MOST_POLL_SECONDS = 5.0
+"""A slice that has taken long is looked at less often: each time after a twentieth of what it took."""
 PATIENCE_SECONDS = 3600.0
 """Longer than an upgrade of the server takes: its slices go on meanwhile."""
 RECONCILE_SECONDS = 30.0
@@ -157,7 +159,8 @@ class Conductor:
 
     def _wait_for_some(self) -> None:
         """Wait until a slice run has ended, at least."""
-        reconcile_at = time.monotonic() + RECONCILE_SECONDS
+        began = time.monotonic()
+        reconcile_at = began + RECONCILE_SECONDS
         while True:
             runs = {run.id: run.state for run in self.api.read_many(sorted(self._running))}
             under_way = {run_id for run_id, state in runs.items() if not state.ended}
@@ -170,7 +173,7 @@ class Conductor:
             if time.monotonic() > reconcile_at:
                 self._reconcile()
                 reconcile_at = time.monotonic() + RECONCILE_SECONDS
-            time.sleep(POLL_SECONDS)
+            time.sleep(min(max(POLL_SECONDS, (time.monotonic() - began) / 20), MOST_POLL_SECONDS))
 
     def _cancel_slices(self) -> None:
         for run in self.api.read_many(sorted(self._running)):

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows import server, service
 from flows.api import PrefectApi, RunState
 from flows.daemon import DaemonState
+from flows.reconciliation import reconcile_campaign, reconcile_site
+from nightmill.backbone.campaigns import campaign_named, slices
 from nightmill.errors import ServerAway
+from tasks.site import Site
 
-__all__ = ["CampaignRun", "RunState", "flow_run_url", "require_server", "run_state", "start_campaign"]
+__all__ = [
+    "CampaignRun",
+    "RunState",
+    "Seen",
+    "flow_run_url",
+    "reconcile",
+    "require_server",
+    "run_state",
+    "start_campaign",
+]
 
 POOL = "nightmill"
+AGAIN = "submitted again"
 
 
 @dataclass(frozen=True)
@@ -21,6 +35,22 @@ class CampaignRun:
 
     flow_run_id: str
     ui_url: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What Prefect says of campaigns.
+
+    Parameters
+    ----------
+    states
+        Of their flow runs, by ID.
+    away
+        Why it was not reached; empty where it was.
+    """
+
+    states: Mapping[str, RunState] = field(default_factory=dict)
+    away: str = ""
 
 
 def require_server(directory: Path) -> None:
@@ -47,17 +77,45 @@ def require_server(directory: Path) -> None:
                 )
 
 
-def start_campaign(directory: Path, name: str) -> CampaignRun:
-    """Have a campaign conducted that is on record in the backbone.
+def reconcile(site: Site, name: str | None, flow_run_ids: Sequence[str]) -> Seen:
+    """Make the states of Prefect agree with the backbone, and return those of some flow runs; takes seconds at most.
 
-    A campaign has one flow run: one that is under way is left to it, one that has ended is carried out again in place.
+    Parameters
+    ----------
+    name
+        Of a campaign, or None for all of them.
+    """
+    directory = site.config.directory
+    if not flow_run_ids:
+        return Seen()
+    state = server.daemon(service.folder_of(directory)).state()
+    if state is not DaemonState.RUNNING:
+        return Seen(away=f"its server is {state}")
+    try:
+        with PrefectApi.of_site(directory).in_a_hurry() as api:
+            if name is None:
+                reconcile_site(site, api)
+            else:
+                reconcile_campaign(site, api, name)
+            return Seen({run.id: run.state for run in api.read_many(flow_run_ids)})
+    except ServerAway as error:
+        return Seen(away=error.message)
+
+
+def start_campaign(site: Site, name: str) -> CampaignRun:
+    """Have a campaign conducted that is on record in the backbone, once Prefect's states agree with that.
+
+    A campaign has one flow run: one that has ended is carried out again in place. One that is under way goes on, and
+    those of its slices are carried out again that have ended and have work left.
 
     Raises
     ------
     ServerAway
         Where the server does not answer.
     """
+    directory = site.config.directory
     with PrefectApi.of_site(directory) as api:
+        reconcile_campaign(site, api, name)
         run = api.run_of(
             "campaign/campaign",
             name=name,
@@ -66,7 +124,14 @@ def start_campaign(directory: Path, name: str) -> CampaignRun:
             tags=[name],
         )
         if run.state.ended:
-            api.schedule(run.id, "submitted again")
+            api.schedule(run.id, AGAIN)
+        else:
+            with site.database.reading() as session:
+                found = slices(session, campaign_named(session, name).id)
+            left = [each.flow_run_id for each in found if each.flow_run_id and each.done < each.jobs]
+            for slice_run in api.read_many(left):
+                if slice_run.state.ended:
+                    api.schedule(slice_run.id, AGAIN)
     return CampaignRun(run.id, flow_run_url(directory, run.id))
 
 

@@ -17,6 +17,9 @@ from nightmill.execution.owner import is_alive, owner_of
 from nightmill.model.base import Frozen
 from nightmill.model.journal import Owner
 
+LOG_BYTES = 10_000_000
+"""From here on, a log is set aside before the next process writes to it."""
+
 
 class DaemonState(StrEnum):
     """Whether a daemon runs."""
@@ -44,7 +47,8 @@ class DaemonRecord(Frozen):
 class Daemon:
     """One named background process of one folder.
 
-    Keeps ``NAME.json`` (its record, readable by its owner alone) and ``NAME.log`` there.
+    Keeps ``NAME.json`` (its record, readable by its owner alone) and ``NAME.log`` there, and the log before that as
+    ``NAME.log.1`` where it had grown large.
     """
 
     folder: Path
@@ -80,6 +84,16 @@ class Daemon:
         with (self.folder / f"{self.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    def new_log(self) -> int:
+        """Set the log aside where it has grown large, in favour of the next process; return how many bytes it has."""
+        if not self.log.exists():
+            return 0
+        size_bytes = self.log.stat().st_size
+        if size_bytes < LOG_BYTES:
+            return size_bytes
+        self.log.replace(self.log.with_name(f"{self.log.name}.1"))
+        return 0
 
     def spawn(self, argv: Sequence[str], environment: Mapping[str, str], details: Mapping[str, str]) -> Owner:
         """Start the process in a session of its own, with default signals, in the daemon's folder.
@@ -141,10 +155,18 @@ class Daemon:
         return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])
 
     def _write(self, record: DaemonRecord) -> None:
-        temporary = self._file.with_suffix(".tmp")
-        temporary.touch(mode=0o600)
-        temporary.write_text(record.model_dump_json(), encoding="utf-8")
-        temporary.replace(self._file)
+        keep(self._file, record)
+
+
+def keep(file: Path, record: Frozen) -> None:
+    """Write a record to a file, readable by its owner alone: whatever happens, the file is whole, or the one before."""
+    temporary = file.with_suffix(".tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(record.model_dump_json())
+        stream.flush()
+        os.fsync(descriptor)
+    temporary.replace(file)
 
 
 def clean_environment(updates: Mapping[str, str]) -> dict[str, str]:

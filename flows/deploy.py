@@ -102,7 +102,9 @@ def deploy(client: SyncPrefectClient, declared: DeploymentsFile, *, site: Path, 
     """
     for pool in declared.pools:
         with suppress(ObjectAlreadyExists):
-            client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+            made = client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+            # the queue `default`, which each pool has for ever, takes the name of one that is used
+            client.update_work_queue(made.default_queue_id, name=next(iter(limits)))
         for queue, limit in limits.items():
             _set_queue(client, pool, queue, limit)
     for spec in declared.deployments:

@@ -13,12 +13,14 @@ from prefect.states import Completed
 from flows.api import PrefectApi
 from flows.reconciliation import reconcile_site
 from tasks.site import open_site
+from tasks.spool import drain
 
 
 @flow(name="reconcile", flow_run_name="reconcile", persist_result=False, validate_parameters=False)
 def reconcile(site: str) -> State[None]:
     """Drain the spool, and give every flow run the state that the backbone says it has."""
     with PrefectApi.of_flow() as api, open_site(Path(site)) as opened:
+        drain(opened)
         corrections = reconcile_site(opened, api)
     if corrections:
         create_table_artifact(

@@ -5,6 +5,7 @@ Runs on a schedule, when a slice ends, and at every submit, rerun and status.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +13,14 @@ from pathlib import Path
 from flows.agreement import Evidence, agreed
 from flows.api import FlowRun, PrefectApi
 from nightmill.backbone import campaigns
-from nightmill.backbone.conducting import Holder, holders, unfinished_campaigns
+from nightmill.backbone.conducting import holders, unfinished_campaigns
+from nightmill.backbone.leases import Holder
 from nightmill.errors import UnknownName
-from nightmill.execution.owner import is_alive
+from nightmill.execution.owner import lives
 from nightmill.model.fate import JobState
 from tasks.campaigns import Turn, take_turn
 from tasks.site import Site, open_site
-from tasks.spool import drain
+from tasks.spool import hosts_lost
 
 UNSETTLED = ("PENDING", "RUNNING", "CANCELLING", "FAILED", "CRASHED")
 
@@ -35,8 +37,7 @@ class Correction:
 
 
 def reconcile_site(site: Site, api: PrefectApi) -> list[Correction]:
-    """Drain the spool, and correct the states of all flow runs of campaigns that are not finished on both sides."""
-    drain(site)
+    """Correct the states of all flow runs of campaigns that are not finished on both sides; drain the spool before."""
     with site.database.reading() as session:
         names = unfinished_campaigns(session)
     names += [str(run.parameters.get("campaign")) for run in api.runs_in(UNSETTLED, ["campaign", "slice"])]
@@ -51,6 +52,7 @@ def reconcile_site(site: Site, api: PrefectApi) -> list[Correction]:
 
 def reconcile_campaign(site: Site, api: PrefectApi, name: str) -> list[Correction]:
     """Correct the states of the flow runs of a campaign and of its slices; return the corrections."""
+    lost_hosts = hosts_lost(site)
     with site.database.reading() as session:
         row = campaigns.campaign_named(session, name)
         slices = campaigns.slices(session, row.id)
@@ -58,7 +60,9 @@ def reconcile_campaign(site: Site, api: PrefectApi, name: str) -> list[Correctio
         ids = [flow_run_id for flow_run_id in [row.flow_run_id, *(each.flow_run_id for each in slices)] if flow_run_id]
         held = holders(session, ids)
     evidence = {
-        each.flow_run_id: _evidence(each.jobs, each.done, each.done == each.jobs, held.get(each.flow_run_id))
+        each.flow_run_id: _evidence(
+            each.jobs, each.done, each.done == each.jobs, held.get(each.flow_run_id), lost_hosts
+        )
         for each in slices
         if each.flow_run_id
     }
@@ -66,7 +70,7 @@ def reconcile_campaign(site: Site, api: PrefectApi, name: str) -> list[Correctio
         total = sum(stage.total for stage in stages)
         done = sum(stage.counts.get(JobState.DONE, 0) for stage in stages)
         complete = done == total and all(stage.revisions for stage in stages)
-        evidence[row.flow_run_id] = _evidence(total, done, complete, held.get(row.flow_run_id))
+        evidence[row.flow_run_id] = _evidence(total, done, complete, held.get(row.flow_run_id), lost_hosts)
     return [
         correction
         for run in api.read_many(list(evidence))
@@ -109,8 +113,10 @@ def _correct(api: PrefectApi, run: FlowRun, evidence: Evidence) -> Correction | 
     return Correction(run.id, run.name, run.state.type, state["type"], state["message"])
 
 
-def _evidence(jobs: int, done: int, complete: bool, holder: Holder | None) -> Evidence:
+def _evidence(
+    jobs: int, done: int, complete: bool, holder: Holder | None, lost_hosts: Mapping[str, datetime]
+) -> Evidence:
     if holder is None:
         return Evidence(jobs, done, complete)
-    owner = holder.owner
-    return Evidence(jobs, done, complete, f"{owner.pid} on {owner.host}", is_alive(owner), holder.since)
+    owner, alive = holder.owner, lives(holder.owner, holder.since, lost_hosts)
+    return Evidence(jobs, done, complete, f"{owner.pid} on {owner.host}", alive, holder.since)

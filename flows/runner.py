@@ -39,6 +39,7 @@ from prefect.logging import get_logger
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Cancelled, Crashed, Pending, Scheduled
 
+from flows.daemon import keep
 from nightmill.execution.owner import is_alive, owner_of, this_process
 from nightmill.model.base import Frozen
 from nightmill.model.journal import Owner
@@ -208,10 +209,7 @@ class Runner:
 
     def _remember(self, record: ChildRecord) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        file = self._folder / f"{record.flow_run_id}.json"
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text(record.model_dump_json(), encoding="utf-8")
-        temporary.replace(file)
+        keep(self._folder / f"{record.flow_run_id}.json", record)
 
     def _forget(self, flow_run_id: UUID) -> None:
         del self.children[flow_run_id]
@@ -257,11 +255,12 @@ class Runner:
             child = Child(ChildRecord(flow_run_id=flow_run.id, flow_run_name=flow_run.name, queue=queue))
             self._remember(child.record)
             self.children[flow_run.id] = child  # and if the next call fails, its claim is given back later
-            if self.client.set_flow_run_state(flow_run.id, Pending()).status is SetStateStatus.ACCEPT:
-                free[queue] -= 1
-                yield child
-            else:
-                self._forget(flow_run.id)
+            with suppress(ObjectNotFound):  # it was deleted a moment ago
+                if self.client.set_flow_run_state(flow_run.id, Pending()).status is SetStateStatus.ACCEPT:
+                    free[queue] -= 1
+                    yield child
+                    continue
+            self._forget(flow_run.id)
 
     def _heartbeat(self) -> None:
         if time.monotonic() >= self._next_heartbeat:

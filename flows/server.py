@@ -162,6 +162,7 @@ def _spawn(server: Daemon, config: ServerConfig) -> None:
             f"a Prefect server on {config.host} without a password lets everybody there run commands as you",
             remedy="set server.auth to user:password, or server.host to 127.0.0.1",
         )
+    server.new_log()
     previous = server.record()
     port = _choose_port(config, int(previous.details["port"]) if previous else 0)
     host = f"[{config.host}]" if ":" in config.host else config.host

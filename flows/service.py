@@ -82,9 +82,9 @@ def start(site: Path, config: ServerConfig, *, deployments: Path | None = None) 
         As :func:`flows.server.start`; and where the runner does not come up, with the end of its log.
     """
     folder = folder_of(site)
-    started = server.start(folder, config)
     runner = _runner(folder)
-    with runner.locked():
+    with runner.locked():  # over the server, too: nobody stops it between its start and the runner's
+        started = server.start(folder, config)
         record = runner.record()
         if runner.state() is DaemonState.RUNNING and record and record.details["api_url"] != started.api_url:
             runner.stop(RUNNER_STOP_SECONDS)
@@ -92,7 +92,7 @@ def start(site: Path, config: ServerConfig, *, deployments: Path | None = None) 
             argv = [sys.executable, "-m", "flows.service", str(site), "--slices", str(config.slices)]
             argv += ["--deployments", str(deployments)] if deployments else []
             environment = {**server.api_environment(folder), "NIGHTMILL_SITE": str(site)}
-            written = runner.log.stat().st_size if runner.log.exists() else 0
+            written = runner.new_log()
             runner.spawn(argv, clean_environment(environment), {"api_url": started.api_url})
             _wait_until_ready(runner, written)
     return status(site)
@@ -104,7 +104,7 @@ def stop(site: Path) -> ServiceStatus:
     runner = _runner(folder_of(site))
     with runner.locked():
         runner.stop(RUNNER_STOP_SECONDS)
-    server.stop(folder_of(site))
+        server.stop(folder_of(site))
     return before
 
 

@@ -100,12 +100,13 @@ def _write(session: Session, *, site: Site, campaign: Campaign, plan: CampaignPl
         for stage in plan.stages:
             if not stage.projected:
                 seal(session, row, stage, now=now)
+    campaigns.make_ready(session, row.id)
     record_act(session, who=who, verb="submit", subject=campaign.name, detail={"resumed": plan is None}, now=now)
     return row.id
 
 
 def rerun(site: Site, name: str, *, who: str, why: str) -> int | None:
-    """Make ready what a campaign needs to go on, and leave a record of the act.
+    """Make ready the jobs of a campaign that failed, and leave a record of the act.
 
     Returns
     -------
@@ -117,6 +118,7 @@ def rerun(site: Site, name: str, *, who: str, why: str) -> int | None:
     def work(session: Session) -> int | None:
         row = campaigns.campaign_named(session, name)
         stages = campaigns.progress(session, row.id)
+        campaigns.make_ready(session, row.id)
         record_act(session, who=who, verb="rerun", subject=name, why=why, now=utc_now())
         if not all(stage.revisions for stage in stages):
             return None

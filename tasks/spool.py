@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.backbone import leases
+from nightmill.backbone.audit import last_acts, record_act
+from nightmill.errors import RequestRefused, guess
 from nightmill.execution.job import utc_now
-from nightmill.execution.journal import Journal, JournalBroken, journals
-from nightmill.execution.owner import is_alive
+from nightmill.execution.journal import Journal, JournalBroken, journals, read_journal
+from nightmill.execution.owner import host_name, lives
 from nightmill.execution.recover import finish_dead, read_to_its_end
 from nightmill.model.journal import Entry, fold, stacks
 from nightmill.model.order import AttemptKey
@@ -26,6 +28,8 @@ from tasks.site import Site, current_user
 
 RECORDED: Final = "recorded"
 """Folder of the spool for the journals of dead processes whose every entry is recorded."""
+HOST_LOST: Final = "record --host-lost"
+"""The act by which an operator declares a host lost."""
 
 
 @dataclass
@@ -60,11 +64,12 @@ def drain(site: Site, *, spool: Path | None = None) -> Drained:
     """
     folder = spool or site.config.spool
     drained = Drained()
+    lost_hosts = hosts_lost(site)
     broken: JournalBroken | None = None
     with _one_at_a_time(folder):
         for path in journals(folder):
             try:
-                journal, dead = read_to_its_end(path)
+                journal, dead = read_to_its_end(path, lost_hosts)
             except FileNotFoundError:
                 continue  # its writer has recorded it to its end meanwhile, and set it aside
             except JournalBroken as error:
@@ -73,7 +78,7 @@ def drain(site: Site, *, spool: Path | None = None) -> Drained:
             _drain_journal(site, journal, dead, drained)
         if broken is not None:
             raise broken
-        drained.lost += end_abandoned(site, now=utc_now())
+        drained.lost += end_abandoned(site, lost_hosts, now=utc_now())
     return drained
 
 
@@ -101,16 +106,54 @@ def set_aside(path: Path) -> None:
     path.rename(target / path.name)
 
 
-def end_abandoned(site: Site, *, now: datetime) -> int:
-    """End the attempts that a dead process had issued and never begun; return how many.
+def end_abandoned(site: Site, lost_hosts: Mapping[str, datetime], *, now: datetime) -> int:
+    """End the leases of dead processes, and the attempts that these issued and never began; return how many attempts.
 
     Call it after the journals were recorded: what they tell comes first.
     """
     with site.database.reading() as session:
-        dead = [number for number, owner in leases.holders(session).items() if is_alive(owner) is False]
+        held = leases.unreleased(session)
+    dead = [number for number, holder in held.items() if lives(holder.owner, holder.since, lost_hosts) is False]
     if not dead:
         return 0
     return site.database.write(lambda session: leases.give_up(session, dead, now=now))
+
+
+def hosts_lost(site: Site) -> Mapping[str, datetime]:
+    """Return when which hosts were declared lost."""
+    with site.database.reading() as session:
+        return last_acts(session, HOST_LOST)
+
+
+def declare_lost(site: Site, host: str, *, who: str, why: str) -> None:
+    """Put on record that a host will not come back: every drain from now on takes its processes for dead.
+
+    Those that it starts afterwards, because it did come back, are none of them.
+
+    Raises
+    ------
+    RequestRefused
+        Where nothing of that host is open, or it is this host.
+    """
+    if host == host_name():
+        raise RequestRefused(
+            f"{host!r} is this very host, where dead processes are found without being told",
+            remedy="leave --host-lost away",
+        )
+    lost_hosts = hosts_lost(site)
+    with site.database.reading() as session:
+        held = [(holder.owner, holder.since) for holder in leases.unreleased(session).values()]
+    headers = [read_journal(path).header for path in journals(site.config.spool)]
+    held += [(header.owner, header.begun_at) for header in headers if header is not None]
+    hosts = sorted({owner.host for owner, since in held if lives(owner, since, lost_hosts) is None})
+    if host not in hosts:
+        raise RequestRefused(
+            f"no lease and no journal of host {host!r} is open{guess(host, hosts)}",
+            remedy=f"these hosts have some: {', '.join(hosts)}" if hosts else "no other host than this one has any",
+        )
+    site.database.write(
+        lambda session: record_act(session, who=who, verb=HOST_LOST, subject=host, why=why, now=utc_now())
+    )
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.schema import AuditRow
@@ -40,3 +41,9 @@ def record_act(
     """
     session.add(AuditRow(at=now, who=who, verb=verb, subject=subject, why=why, detail=dict(detail) if detail else {}))
     session.flush()
+
+
+def last_acts(session: Session, verb: str) -> dict[str, datetime]:
+    """Return when an act was last done to each of its subjects."""
+    query = select(AuditRow.subject, func.max(AuditRow.at)).where(AuditRow.verb == verb).group_by(AuditRow.subject)
+    return {subject: at for subject, at in session.execute(query)}

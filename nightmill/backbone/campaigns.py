@@ -8,7 +8,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
 
-from sqlalchemy import case, func, select
+from sqlalchemy import case, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -215,6 +215,12 @@ def number_of(session: Session, name: str) -> int:
 def campaigns(session: Session, *, limit: int | None = None) -> list[CampaignRow]:
     """Return the campaigns, the last submitted first."""
     return list(session.scalars(select(CampaignRow).order_by(CampaignRow.id.desc()).limit(limit)))
+
+
+def make_ready(session: Session, campaign_id: int) -> None:
+    """Have the failed jobs of a campaign issued again, also by a slice that is under way and had settled them."""
+    failed = (JobRow.campaign_id == campaign_id) & (JobRow.state == JobState.FAILED.value)
+    session.execute(update(JobRow).where(failed).values(state=JobState.READY.value))
 
 
 def progress(session: Session, campaign_id: int) -> list[StageProgress]:

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import distinct, select, update
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.leases import Holder, holder
 from nightmill.backbone.schema import CampaignRow, JobRow, LeaseRow, SliceRow
 from nightmill.model.fate import JobState
-from nightmill.model.journal import Owner
 
-_CHUNK = 500
 _OPEN = [state.value for state in JobState if state not in (JobState.DONE, JobState.CANCELLED)]
-
-
-@dataclass(frozen=True)
-class Holder:
-    """A process that has a flow run in hand, and since when."""
-
-    owner: Owner
-    since: datetime
 
 
 def conducts_campaign(session: Session, campaign_id: int, flow_run_id: str) -> None:
@@ -37,13 +26,8 @@ def conducts_slice(session: Session, slice_id: int, flow_run_id: str) -> None:
 
 def holders(session: Session, flow_run_ids: Sequence[str]) -> dict[str, Holder]:
     """Return the process that took a flow run in hand last, for each flow run that one did."""
-    found: dict[str, Holder] = {}
-    for start in range(0, len(flow_run_ids), _CHUNK):
-        wanted = flow_run_ids[start : start + _CHUNK]
-        for row in session.scalars(select(LeaseRow).where(LeaseRow.flow_run_id.in_(wanted)).order_by(LeaseRow.id)):
-            owner = Owner(host=row.host, boot_id=row.boot_id, pid=row.pid, started_at=row.started_at)
-            found[row.flow_run_id or ""] = Holder(owner, row.taken_at)
-    return found
+    query = select(LeaseRow).where(LeaseRow.flow_run_id.in_(flow_run_ids)).order_by(LeaseRow.id)
+    return {row.flow_run_id or "": holder(row) for row in session.scalars(query)}
 
 
 def unfinished_campaigns(session: Session) -> list[str]:

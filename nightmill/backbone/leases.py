@@ -6,6 +6,7 @@ One row a process. A lease needs no renewal: its owner is alive or dead, which t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select, update
@@ -14,6 +15,14 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.schema import AttemptRow, JobRow, LeaseRow
 from nightmill.model.fate import AttemptState, Fate, JobState
 from nightmill.model.journal import Owner
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that took a lease, and when."""
+
+    owner: Owner
+    since: datetime
 
 
 def take(session: Session, owner: Owner, *, flow_run_id: str | None, now: datetime) -> int:
@@ -43,7 +52,6 @@ def release(session: Session, lease_id: int, *, now: datetime, cancelled: str = 
         give_up(session, [lease_id], now=now, fate=Fate.CANCELLED, evidence=f"it was not begun: {cancelled}")
     else:
         give_up(session, [lease_id], now=now, evidence="its slice ended before the attempt told its end")
-    session.execute(update(LeaseRow).where(LeaseRow.id == lease_id).values(released_at=now))
 
 
 def holders(session: Session, *, slice_id: int | None = None) -> dict[int, Owner]:
@@ -57,10 +65,18 @@ def holders(session: Session, *, slice_id: int | None = None) -> dict[int, Owner
     )
     if slice_id is not None:
         query = query.join(JobRow, JobRow.id == AttemptRow.job_id).where(JobRow.slice_id == slice_id)
-    return {
-        row.id: Owner(host=row.host, boot_id=row.boot_id, pid=row.pid, started_at=row.started_at)
-        for row in session.scalars(query)
-    }
+    return {row.id: holder(row).owner for row in session.scalars(query)}
+
+
+def unreleased(session: Session) -> dict[int, Holder]:
+    """Return who holds each lease that was not released, by the lease's ID."""
+    return {row.id: holder(row) for row in session.scalars(select(LeaseRow).where(LeaseRow.released_at.is_(None)))}
+
+
+def holder(row: LeaseRow) -> Holder:
+    """Return the process that took a lease."""
+    owner = Owner(host=row.host, boot_id=row.boot_id, pid=row.pid, started_at=row.started_at)
+    return Holder(owner, row.taken_at)
 
 
 def give_up(
@@ -71,7 +87,7 @@ def give_up(
     fate: Fate = Fate.LOST,
     evidence: str = "its process died before the attempt began to tell anything",
 ) -> int:
-    """End the open attempts of leases as lost, or as cancelled, and their jobs accordingly; return how many attempts.
+    """End leases; return how many open attempts ended with them, as lost or as cancelled, and their jobs accordingly.
 
     One that tells its end after all is recorded with it.
     """
@@ -90,4 +106,5 @@ def give_up(
             .where(JobRow.id.in_([job_id for _, job_id in lost]), JobRow.state == JobState.ACTIVE.value)
             .values(state=fate.job_state.value)
         )
+    session.execute(update(LeaseRow).where(LeaseRow.id.in_(lease_ids)).values(released_at=now))
     return len(lost)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import typer
 
-from flows.client import flow_run_url
+from flows.client import RunState, Seen, flow_run_url, reconcile
 from nightmill.backbone.campaigns import JobLine, StageProgress, campaign_named, campaigns, jobs, progress
 from nightmill.backbone.schema import CampaignRow
 from nightmill.cli._output import print_json, print_table
@@ -17,13 +17,25 @@ from tasks.spool import drain
 
 OPEN = (JobState.PLANNED, JobState.READY, JobState.ACTIVE)
 WATCH_SECONDS = 2.0
+RECONCILE_SECONDS = 30.0
+"""How often Prefect is asked while somebody watches."""
 
 
 def show_status(site: Site, campaign: str | None, *, watch: bool, as_json: bool) -> None:
-    """Print how one campaign stands, or all of them; with ``watch``, again and again until no job is open."""
+    """Print how one campaign stands, or all of them; with ``watch``, again and again as long as something goes on.
+
+    Prefect's states are made to agree where its server answers at once; else what the backbone knows is shown.
+    """
+    seen, reconcile_at = Seen(), 0.0
     while True:
         drain(site)
-        standing = [_standing(site, row) for row in _rows(site, campaign)]
+        rows = _rows(site, campaign)
+        if time.monotonic() >= reconcile_at:
+            seen = reconcile(site, campaign, [row.flow_run_id for row in rows if row.flow_run_id])
+            reconcile_at = time.monotonic() + RECONCILE_SECONDS
+            if seen.away:
+                typer.echo(f"Prefect was not reached ({seen.away}): this is what the backbone knows", err=True)
+        standing = [_standing(site, row, seen) for row in rows]
         if as_json:
             print_json([each.as_json() for each in standing])
         else:
@@ -42,9 +54,14 @@ class _Standing:
     stages: list[StageProgress]
     failed: list[JobLine]
     ui_url: str
+    run: RunState | None
+    """The state of its flow run, where Prefect was asked and has one."""
 
     @property
     def is_open(self) -> bool:
+        """Whether something may change by itself."""
+        if self.run is not None and self.run.ended:
+            return False
         return any(state in stage.counts for stage in self.stages for state in OPEN)
 
     def as_json(self) -> dict[str, object]:
@@ -55,6 +72,7 @@ class _Standing:
             "submitted_at": self.row.submitted_at.isoformat(),
             "submitted_by": self.row.submitted_by,
             "ui_url": self.ui_url,
+            "flow_run_state": self.run.type if self.run else None,
             "stages": [
                 {
                     "stage": stage.stage,
@@ -77,12 +95,12 @@ def _rows(site: Site, campaign: str | None) -> list[CampaignRow]:
         return campaigns(session) if campaign is None else [campaign_named(session, campaign)]
 
 
-def _standing(site: Site, row: CampaignRow) -> _Standing:
+def _standing(site: Site, row: CampaignRow, seen: Seen) -> _Standing:
     with site.database.reading() as session:
         stages = progress(session, row.id)
         failed = list(jobs(session, row.id, states=[JobState.FAILED]))
     url = flow_run_url(site.config.directory, row.flow_run_id) if row.flow_run_id else ""
-    return _Standing(row, stages, failed, url)
+    return _Standing(row, stages, failed, url, seen.states.get(row.flow_run_id or ""))
 
 
 def _show(standing: _Standing, *, failures: bool) -> None:
@@ -105,4 +123,4 @@ def _show(standing: _Standing, *, failures: bool) -> None:
         for job in standing.failed:
             typer.echo(f"failed: {row.name}/{job} (attempt {job.attempts})")
     if standing.ui_url:
-        typer.echo(standing.ui_url)
+        typer.echo(f"{standing.ui_url} {standing.run.name}" if standing.run else standing.ui_url)

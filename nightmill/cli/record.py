@@ -16,19 +16,29 @@ EXAMPLES: Final = (
 
 
 def record(
-    spool: Annotated[Path | None, typer.Option(help="Another spool than the site's.")] = None,
-    site: Annotated[Path | None, typer.Option(help="Folder of the site.")] = None,
+    spool: Annotated[Path | None, typer.Option(metavar="DIR", help="Another spool than the site's.")] = None,
+    host_lost: Annotated[
+        str, typer.Option(metavar="HOST", help="First declare a host lost for good: no process of it lives.")
+    ] = "",
+    why: Annotated[str, typer.Option(metavar="TEXT", help="How you know that it is lost; kept with the act.")] = "",
+    site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
 ) -> None:
-    """Record every journal of the spool, and end the attempts of processes that died.
+    """Record the journals that wait in the spool.
 
-    Doing it twice changes nothing. Submit, rerun and every slice begin with it by themselves.
+    The attempts of processes that died are ended. Doing it twice changes nothing. Submit, rerun, status and every slice
+    begin with it by themselves.
     """
     from nightmill.cli._output import print_json
+    from nightmill.errors import RequestRefused
     from tasks.site import open_site
-    from tasks.spool import drain
+    from tasks.spool import HOST_LOST, declare_lost, drain
 
+    if bool(host_lost) != bool(why):
+        raise RequestRefused("--host-lost and --why go together", remedy="say which host, and how you know")
     with open_site(site) as opened:
+        if host_lost:
+            declare_lost(opened, host_lost, who=opened.operator(HOST_LOST), why=why)
         drained = drain(opened, spool=spool)
     told = drained.recorded
     counts = {

@@ -39,7 +39,7 @@ def rerun(
             else:
                 typer.echo(f"campaign {campaign}: every job is done, nothing to run again")
             return
-        run = start_campaign(opened.config.directory, campaign)
+        run = start_campaign(opened, campaign)
         follow(
             opened,
             campaign,

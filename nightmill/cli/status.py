@@ -24,7 +24,8 @@ def status(
 ) -> None:
     """Show how campaigns stand.
 
-    What dead processes left in the spool is recorded first, so that nothing is shown as running that is not.
+    Their stages, and of one campaign the jobs that failed, with reasons. What dead processes left in the spool is
+    recorded first, and Prefect's states are made to agree, so that nothing is shown as running that is not.
     """
     from nightmill.cli._standing import show_status
     from tasks.site import open_site

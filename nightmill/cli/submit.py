@@ -38,6 +38,6 @@ def submit(
         require_server(opened.config.directory)
         with working(f"Planning {described.name}"):
             submitted = submit_campaign(opened, described, who=who)
-        run = start_campaign(opened.config.directory, submitted.name)
+        run = start_campaign(opened, submitted.name)
         begun = "taken up where it stood" if submitted.resumed else "submitted"
         follow(opened, submitted.name, run, begun=begun, stay=watch, as_json=as_json)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 
@@ -25,7 +27,12 @@ def _own(pid: int) -> Owner:
 
 def owner_of(pid: int) -> Owner:
     """Name a process of this host so that a later one with its number cannot be taken for it."""
-    return Owner(host=socket.gethostname(), boot_id=boot_id(), pid=pid, started_at=started_at(pid) or 0.0)
+    return Owner(host=host_name(), boot_id=boot_id(), pid=pid, started_at=started_at(pid) or 0.0)
+
+
+def host_name() -> str:
+    """Return the name by which leases and journals call this host."""
+    return socket.gethostname()
 
 
 def boot_id() -> str:
@@ -41,6 +48,20 @@ def is_alive(owner: Owner) -> bool | None:
     bool or None
         None for a process of another host: nothing can be said from here.
     """
-    if owner.host != socket.gethostname():
+    if owner.host != host_name():
         return None
     return owner.boot_id == boot_id() and started_at(owner.pid) == owner.started_at
+
+
+def lives(owner: Owner, since: datetime, lost_hosts: Mapping[str, datetime]) -> bool | None:
+    """Whether a process still lives, as :func:`is_alive`; one of a host that was declared lost after it began does not.
+
+    Parameters
+    ----------
+    since
+        When it was certainly there.
+    lost_hosts
+        When hosts were declared lost.
+    """
+    alive = is_alive(owner)
+    return False if alive is None and since < lost_hosts.get(owner.host, since) else alive

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 from nightmill.execution.job import Clock, stager_of, utc_now
 from nightmill.execution.journal import Journal, append_entries, read_journal
-from nightmill.execution.owner import is_alive
+from nightmill.execution.owner import is_alive, lives
 from nightmill.execution.publish import settle
 from nightmill.execution.scratch import Scratch, token
 from nightmill.model.fate import AttemptState, Fate
 from nightmill.model.journal import Done, JobReport, MadeFile, fold
 from nightmill.model.ports import Stager
 
+_NONE: Final[Mapping[str, datetime]] = MappingProxyType({})
 
-def writer_is_dead(journal: Journal) -> bool:
+
+def writer_is_dead(journal: Journal, lost_hosts: Mapping[str, datetime] = _NONE) -> bool:
     """Whether nobody can append to a journal any more, as far as can be told from this host."""
-    return journal.header is None or is_alive(journal.header.owner) is False
+    header = journal.header
+    return header is None or lives(header.owner, header.begun_at, lost_hosts) is False
 
 
-def read_to_its_end(path: Path) -> tuple[Journal, bool]:
-    """Read a journal and say whether its writer is dead; if so, nothing that it wrote is missing."""
+def read_to_its_end(path: Path, lost_hosts: Mapping[str, datetime] = _NONE) -> tuple[Journal, bool]:
+    """Read a journal and say whether its writer is dead; if so, nothing that it wrote is missing.
+
+    Parameters
+    ----------
+    lost_hosts
+        When hosts were declared lost, whose processes cannot be seen from here.
+    """
     journal = read_journal(path)
-    if not writer_is_dead(journal):
+    if not writer_is_dead(journal, lost_hosts):
         return journal, False
     return read_journal(path), True  # it may have written more between the first reading and its death
 
@@ -48,7 +60,9 @@ def finish_dead(
         Where a store cannot be read; nothing was appended, and the same call may succeed later.
     """
     open_reports = [report for report in fold(journal.entries).values() if not report.state.ended]
-    ends = [_finish(report, stagers, now) for report in open_reports]
+    here = journal.header is not None and is_alive(journal.header.owner) is not None
+    how = "died" if here else "was lost with its host"
+    ends = [_finish(report, stagers, now, how) for report in open_reports]
     if scratch is not None:
         for report in open_reports:
             Scratch.discard(scratch, report.order)
@@ -57,16 +71,16 @@ def finish_dead(
     return ends
 
 
-def _finish(report: JobReport, stagers: Mapping[str, Stager], now: Clock) -> Done:
+def _finish(report: JobReport, stagers: Mapping[str, Stager], now: Clock, how: str) -> Done:
     if report.state is not AttemptState.PUBLISHING:
         _discard(report, stagers)
-        return _lost(report, now)
+        return _lost(report, now, how)
     if all(_is_there(file, report, stagers) for file in report.intended):
         published = _reveal(report, stagers)
     else:
         _take_back(report, stagers)
         if report.fate is Fate.PUBLISHED:
-            return _lost(report, now)
+            return _lost(report, now, how)
         published = ()
     fate = report.fate or Fate.LOST
     return Done(
@@ -81,7 +95,7 @@ def _finish(report: JobReport, stagers: Mapping[str, Stager], now: Clock) -> Don
     )
 
 
-def _lost(report: JobReport, now: Clock) -> Done:
+def _lost(report: JobReport, now: Clock, how: str) -> Done:
     step = report.steps[-1].name if report.steps else ""
     return Done(
         attempt=report.attempt,
@@ -89,7 +103,7 @@ def _lost(report: JobReport, now: Clock) -> Done:
         state=AttemptState.LOST,
         fate=Fate.LOST,
         step=step,
-        evidence=f"its process on {report.host} died while it was {report.state}"
+        evidence=f"its process on {report.host} {how} while it was {report.state}"
         + (f", in step {step!r}" if step else ""),
     )
 

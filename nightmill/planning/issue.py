@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Row, Text, cast, insert, select, update
+from sqlalchemy import Row, Text, cast, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.campaigns import job_named
@@ -52,7 +52,7 @@ def issue(
     limit
         At most so many.
     skip
-        Units to leave alone.
+        Units to leave alone, unless their jobs were made ready.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def issue(
         .with_for_update(skip_locked=True)
     )
     if skip:
-        query = query.where(JobRow.unit.not_in(skip))
+        query = query.where(or_(JobRow.state == JobState.READY, JobRow.unit.not_in(skip)))
     jobs = [(row, JobDetail.model_validate(row.detail)) for row in session.execute(query)]
     if not jobs:
         return []

@@ -1,7 +1,7 @@
 """A step for the tests: joins its inputs, after doing what the lines of raw ones ask for.
 
-Lines: ``seconds N`` waits; ``unless PATH`` fails while PATH does not exist; ``note PATH`` appends a line to PATH;
-``killed-once PATH`` ends by SIGKILL unless PATH exists, and makes it.
+Lines: ``seconds N`` waits; ``until PATH`` waits until PATH exists; ``unless PATH`` fails while PATH does not exist;
+``note PATH`` appends a line to PATH; ``killed-once PATH`` ends by SIGKILL unless PATH exists, and makes it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ def main() -> int:
                 notes.write(f"{output.name}\n")
         elif verb == "seconds":
             time.sleep(float(argument))
+        elif verb == "until":
+            while not Path(argument).exists():
+                time.sleep(0.05)
         elif verb == "killed-once" and not Path(argument).exists():
             Path(argument).touch()
             os.kill(os.getpid(), signal.SIGKILL)

@@ -35,6 +35,7 @@ BEFORE = BEGAN - timedelta(seconds=1)
         ("RUNNING", _work(2, owner_alive=False, since=AFTER), "CRASHED: its process (7 on host) is dead"),
         ("RUNNING", _work(2, owner_alive=False, since=BEFORE), None),  # its new process has not begun yet
         ("RUNNING", _work(2), None),
+        ("RUNNING", _work(2, owner_alive=True, since=BEFORE), None),
         ("PENDING", _work(2, owner_alive=False, since=BEFORE), None),
         ("CANCELLING", _work(2, owner_alive=True, since=BEFORE), None),
         (
@@ -63,6 +64,11 @@ def test_what_nobody_took_in_hand_for_long_has_crashed(state: str, limit: timede
     assert late is not None
     assert late.startswith("CRASHED")
     assert late.endswith("and no process took it in hand")
+
+
+def test_what_a_living_process_has_in_hand_is_left_to_it_however_the_clocks_of_hosts_differ() -> None:
+    evidence = _work(1, owner_alive=True, since=BEFORE)
+    assert _decided("RUNNING", evidence, at=NOW - RUNNING_LIMIT - timedelta(hours=1)) is None
 
 
 def test_a_campaign_whose_stages_were_not_all_planned_is_not_complete() -> None:

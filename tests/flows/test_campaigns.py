@@ -30,6 +30,7 @@ from flows.reconciliation import reconcile_site
 from flows.runner import ChildRecord
 from nightmill.errors import ServerAway
 from tests.flows.conftest import Conductor, until, written
+from tests.flows.observatory import Observatory
 
 _numbers = itertools.count(1)
 
@@ -46,7 +47,8 @@ class Campaign:
 
     def start(self, *settings: str) -> str:
         self.conductor.observatory.submit(self.name, int(self.name[1:]), *settings)
-        return commands.start_campaign(self.conductor.site, self.name).flow_run_id
+        with self.conductor.observatory.open() as site:
+            return commands.start_campaign(site, self.name).flow_run_id
 
     def wait(self, seconds: float = 90.0) -> RunState:
         """Wait until its flow run has ended."""
@@ -255,6 +257,27 @@ def test_kills_in_mid_campaign_lose_nothing(observe: Observe, conductor: Conduct
     assert sum(campaign.times_run().values()) <= 4 + again, "only the job that was under way ran twice"
 
 
+def test_a_rerun_takes_effect_while_the_campaign_is_under_way(observe: Observe, conductor: Conductor) -> None:
+    campaign = observe("unless FLAG", "seconds 8")
+    campaign.start("execution.jobs_per_task=1", "execution.threads=2")
+    until(lambda: campaign.states()[campaign.exposure(0)] == "failed", 30, "the failure")
+    campaign.flag.touch()
+    campaign.start("execution.jobs_per_task=1", "execution.threads=2")
+    assert campaign.wait().message == "3 jobs done"
+    assert [times for _, times in sorted(campaign.times_run().items())] == [2, 1]
+
+
+def test_a_rerun_takes_up_slices_that_ended_before_their_campaign(observe: Observe, conductor: Conductor) -> None:
+    campaign = observe("unless FLAG")
+    campaign.start()
+    campaign.wait()
+    conductor.client.set_flow_run_state(campaign.run().id, Running(), force=True)
+    campaign.flag.touch()
+    campaign.start()
+    conductor.wait(campaign.slice().id, "Completed")
+    assert campaign.states()[campaign.exposure(0)] == "done"
+
+
 def test_two_conductors_of_one_campaign_run_no_job_twice(observe: Observe, conductor: Conductor) -> None:
     campaign = observe(*["seconds 0.5"] * 6)
     campaign.start("execution.jobs_per_task=1", "execution.threads=2")
@@ -266,15 +289,40 @@ def test_two_conductors_of_one_campaign_run_no_job_twice(observe: Observe, condu
     assert set(campaign.times_run().values()) == {1}
 
 
-def test_a_campaign_that_is_cancelled_in_the_ui_ends_with_its_slices(observe: Observe, conductor: Conductor) -> None:
-    campaign = observe("seconds 600")
-    campaign.start()
-    until(lambda: campaign.times_run(), 30, "the job to begin")
-    conductor.client.set_flow_run_state(campaign.run().id, Cancelling())
-    conductor.wait(campaign.run().id, "Cancelled")
-    conductor.wait(campaign.slice().id, "Cancelled")
+@pytest.mark.parametrize(("what", "ends"), [("campaign", "Cancelled"), ("runner", "Crashed")])
+def test_what_is_told_to_end_says_so_and_goes_on_later(
+    observe: Observe, conductor: Conductor, what: str, ends: str
+) -> None:
+    campaign = observe("", "until FLAG", "until FLAG", "until FLAG")
+    campaign.start("execution.jobs_per_task=1", "execution.threads=2")
+    until(lambda: campaign.done() == 1 and len(campaign.times_run()) == 3, 30, "one job done, two under way")
+    if what == "campaign":
+        conductor.client.set_flow_run_state(campaign.run().id, Cancelling())
+    else:
+        os.kill(service.status(conductor.site).runner_pid, signal.SIGTERM)
+        until(lambda: service.status(conductor.site).runner is DaemonState.DIED, 30, "the end of the runner")
+    conductor.wait(campaign.run().id, ends)
+    run = campaign.slice()
+    conductor.wait(run.id, ends)
     assert not _steps(campaign)
-    assert campaign.states() == {campaign.exposure(0): "failed"}
+    jobs = conductor.observatory.jobs(campaign.name)
+    for name in (campaign.exposure(1), campaign.exposure(2)):
+        assert (jobs[name].state, jobs[name].fate) == ("ready", "cancelled")
+        assert jobs[name].evidence.startswith("step 'detect' was ended: its flow run was told to end: it was cancel")
+    assert jobs[campaign.exposure(3)].state in ("ready", "planned"), "it had not begun"
+    under_way = [campaign.exposure(1), campaign.exposure(2)]
+    until(
+        lambda: {each.state_name for name in under_way for each in campaign.task_runs(run)[name]} == {"Cancelled"},
+        20,
+        "the server to record the task runs",
+    )
+
+    conductor.start()
+    campaign.flag.touch()
+    campaign.start("execution.jobs_per_task=1", "execution.threads=2")
+    until(lambda: campaign.state().type == "COMPLETED", 90, "the campaign to go on to its end")
+    assert campaign.done() == 5
+    assert [times for _, times in sorted(campaign.times_run().items())] == [1, 2, 2, 1]
 
 
 def test_reconciliation_corrects_states_that_contradict_the_backbone(observe: Observe, conductor: Conductor) -> None:
@@ -296,8 +344,8 @@ def test_reconciliation_corrects_states_that_contradict_the_backbone(observe: Ob
 def test_commands_say_what_to_do_where_no_server_is(tmp_path: Path) -> None:
     with pytest.raises(ServerAway, match="is stopped; start it with `nightmill server start`"):
         commands.require_server(tmp_path)
-    with pytest.raises(ServerAway, match="nightmill server start"):
-        commands.start_campaign(tmp_path, "night1")
+    with Observatory.build(tmp_path / "site").open() as site, pytest.raises(ServerAway, match="nightmill server start"):
+        commands.start_campaign(site, "night1")
     assert commands.flow_run_url(tmp_path, "x") == ""
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows import daemon as daemon_module
 from flows.daemon import Daemon, DaemonState, clean_environment
 from nightmill.model.journal import Owner
 
@@ -97,3 +98,18 @@ def test_the_users_own_prefect_settings_stay_outside(monkeypatch: pytest.MonkeyP
     assert environment["PREFECT_HOME"] == "here"
     assert environment["HOME"] == "/home/astronomer"
     assert "PREFECT_API_URL" not in environment
+
+
+def test_a_log_that_has_grown_large_is_set_aside_for_the_next_process(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert daemon.new_log() == 0
+    owner = _spawn(daemon, SLEEP)
+    assert daemon.stop(grace_seconds=5)
+    assert daemon.new_log() == daemon.log.stat().st_size == len("awake\n")
+    monkeypatch.setattr(daemon_module, "LOG_BYTES", 5)
+    assert daemon.new_log() == 0
+    assert not daemon.log.exists()
+    assert (daemon.folder / "sleeper.log.1").read_text() == "awake\n"
+    assert _spawn(daemon, SLEEP) != owner
+    assert daemon.stop(grace_seconds=5)

@@ -55,6 +55,8 @@ def test_deploying_again_changes_nothing(conductor: Conductor) -> None:
     assert _deployed(conductor) == before
     assert set(before) == {deployment.name for deployment in declared.deployments}
     assert before["slice"][2] == str(conductor.site)
+    queues = conductor.client.read_work_queues(work_pool_name="nightmill")
+    assert "default" not in {queue.name for queue in queues}, "nothing would use it"
     for queue, limit in limits.items():
         found = conductor.client.read_work_queue_by_name(queue, work_pool_name="nightmill")
         assert found.concurrency_limit == limit

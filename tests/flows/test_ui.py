@@ -33,7 +33,8 @@ def test_an_operator_finds_a_failed_job_in_the_browser_and_retries_it(
     reason = f"detect: step_failed: step 'detect' exited with code 3: no star in the field, says {flag}"
     conductor.observatory.observe(night, [f"note {notes}\n{text}\n" for text in ("", f"unless {flag}", "")])
     conductor.observatory.submit(name, night, f"execution.jobs_per_task={jobs_per_task}", "execution.threads=1")
-    run = commands.start_campaign(conductor.site, name).flow_run_id
+    with conductor.observatory.open() as site:
+        run = commands.start_campaign(site, name).flow_run_id
     until(lambda: commands.run_state(conductor.site, run).ended, 90, "the end of the campaign")
 
     # The campaign and its slice by name, on the page of all runs and on the campaign's own.

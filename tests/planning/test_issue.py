@@ -109,7 +109,7 @@ def test_units_to_leave_alone_and_jobs_that_are_not_open(world: World) -> None:
         set_states(world, state)
         assert world.issue("science") == []
     set_states(world, JobState.READY)
-    assert len(world.issue("science")) == 2
+    assert len(world.issue("science", skip=["exposure=0,detector=1"])) == 2, "somebody asked for another attempt"
 
 
 def set_states(world: World, state: JobState) -> None:

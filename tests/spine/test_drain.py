@@ -18,7 +18,7 @@ from nightmill.execution import recover
 from nightmill.execution.journal import JournalBroken, append_entries, journals, read_journal
 from nightmill.execution.owner import is_alive, this_process
 from nightmill.model.fate import AttemptState, Fate
-from nightmill.model.journal import Checked, Owner
+from nightmill.model.journal import Checked
 from nightmill.model.order import JobOrder
 from tasks import spool
 from tasks.site import Site, make_site
@@ -50,7 +50,7 @@ def order_of(bench: Bench, unit: int = 1) -> JobOrder:
 
 def dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every process be dead to whoever recovers."""
-    monkeypatch.setattr(recover, "is_alive", lambda owner: False)
+    monkeypatch.setattr(recover, "lives", lambda *_: False)
 
 
 def attempts(site: Site) -> list[tuple[str, str, str]]:
@@ -127,12 +127,12 @@ def test_a_process_that_dies_while_its_journal_is_read_is_believed_to_its_last_e
     (path,) = journals(site.config.spool)
     rest = b"".join(cut_after(path, Checked))
 
-    def dies_now(_owner: Owner) -> bool:
+    def dies_now(*_: object) -> bool:
         if rest not in path.read_bytes():
             path.write_bytes(path.read_bytes() + rest)
         return False
 
-    monkeypatch.setattr(recover, "is_alive", dies_now)
+    monkeypatch.setattr(recover, "lives", dies_now)
     drained = drain(site)
     assert (drained.recorded.published, drained.lost) == ([report.attempt], 0)
     assert attempts(site) == [("exposure=1", "done", "published")]

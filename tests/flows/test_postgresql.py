@@ -1,0 +1,52 @@
+"""The conductor's own records in PostgreSQL, as a site that several machines share has them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from flows import client as commands
+from flows import service
+from nightmill.config.site import ServerConfig
+from tests.flows.conftest import REPOSITORY, until
+from tests.flows.observatory import Observatory
+from tests.support.postgres import SUPERUSER, PostgresServer
+
+
+@pytest.mark.timeout(400)
+def test_a_campaign_is_conducted_with_the_servers_records_in_postgresql(
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
+    observatory = Observatory.build(tmp_path / "site")
+    observatory.observe(1, ["", "unless FLAG".replace("FLAG", str(tmp_path / "flag"))])
+    observatory.submit("night1", 1, "execution.jobs_per_task=1")
+    database = postgres.create()
+    site = observatory.directory
+    try:
+        service.start(site, ServerConfig(database=postgres.url(database)))
+        with observatory.open() as opened:
+            run = commands.start_campaign(opened, "night1").flow_run_id
+        until(lambda: commands.run_state(site, run).ended, 90, "the end of the campaign")
+        assert "1 of 2 jobs not done" in commands.run_state(site, run).message
+        (tmp_path / "flag").touch()
+        with observatory.open() as opened:
+            commands.start_campaign(opened, "night1")
+        until(lambda: commands.run_state(site, run).type == "COMPLETED", 90, "the rerun")
+    finally:
+        service.stop(site)
+    assert set(observatory.states("night1").values()) == {"done"}
+    assert not (service.folder_of(site) / "prefect.db").exists()
+    with psycopg.connect(host=str(postgres.socket_directory), dbname=database, user=SUPERUSER) as connection:
+        names = connection.execute("SELECT name, state_name FROM flow_run WHERE name LIKE 'night1%' ORDER BY name")
+        assert names.fetchall() == [
+            ("night1", "Completed"),
+            ("night1 science #0", "Completed"),
+            ("night1 summary #0", "Completed"),
+        ]
+        [tasks] = connection.execute("SELECT count(*) FROM task_run WHERE name LIKE 'science/%'").fetchone() or (0,)
+    assert tasks == 3
+    postgres.drop(database)
