@@ -10,6 +10,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.among import among
 from nightmill.backbone.catalogue import known_files
 from nightmill.backbone.schema import ExecutionRow, InputUseRow, SoftwareRow
 from nightmill.model.fate import AttemptState
@@ -35,7 +36,7 @@ def execution_rows(session: Session, attempt_ids: Sequence[int]) -> Mapping[int,
     """Return the executions that are recorded, by the attempt's ID and the step."""
     query = select(ExecutionRow.attempt_id, ExecutionRow.step, ExecutionRow.id, ExecutionRow.ended_at)
     rows: dict[int, dict[str, Execution]] = {attempt_id: {} for attempt_id in attempt_ids}
-    for attempt_id, step, number, ended_at in session.execute(query.where(ExecutionRow.attempt_id.in_(attempt_ids))):
+    for attempt_id, step, number, ended_at in session.execute(query.where(among(ExecutionRow.attempt_id, attempt_ids))):
         rows[attempt_id][step] = Execution(number, ended_at is not None)
     return rows
 
@@ -127,7 +128,7 @@ def write_uses(
     inputs = known_files(session, {item.name for report in reports for item in report.order.inputs})
     names = dict(made) | {name: known.id for (name, _compression), known in inputs.items()}
     before = [row.id for report in reports for row in rows[attempts[report.attempt]].values()]
-    query = select(InputUseRow.execution_id, InputUseRow.file_id).where(InputUseRow.execution_id.in_(before))
+    query = select(InputUseRow.execution_id, InputUseRow.file_id).where(among(InputUseRow.execution_id, before))
     there = set(session.execute(query).tuples()) if before else set()
     uses: list[dict[str, Any]] = []
     for report in reports:

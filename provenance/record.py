@@ -15,6 +15,7 @@ from typing import Any, Final
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.among import among
 from nightmill.backbone.catalogue import names_taken
 from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow
 from nightmill.model.fate import AttemptState, Fate, JobState
@@ -132,7 +133,7 @@ def _known(session: Session, attempts: Iterable[AttemptKey]) -> dict[AttemptKey,
         .where(
             CampaignRow.name.in_({key.campaign for key in wanted}),
             JobRow.stage.in_({key.stage for key in wanted}),
-            JobRow.unit.in_({key.unit for key in wanted}),
+            among(JobRow.unit, {key.unit for key in wanted}),
             AttemptRow.number.in_({key.number for key in wanted}),
         )
         .order_by(AttemptRow.id)

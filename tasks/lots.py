@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.among import among
 from nightmill.backbone.catalogue import known_files
 from nightmill.backbone.registration import NewFile, register
 from nightmill.backbone.schema import FileRow, RefusalRow
@@ -136,12 +137,14 @@ class Intake:
 
     def _manual_names(self, session: Session, arrivals: Sequence[Arrival]) -> list[str]:
         """Give a file that was brought before the name that it got then, and any other a new one."""
-        query = select(FileRow.sha256, FileRow.original_name, FileRow.name).where(
-            FileRow.sha256.in_({arrival.inspection.sha256 for arrival in arrivals}),
-            FileRow.origin == Origin.MANUAL,
-            FileRow.type == self.file_type.name,
+        query = select(FileRow.sha256, FileRow.original_name, FileRow.name, FileRow.type).where(
+            among(FileRow.sha256, {arrival.inspection.sha256 for arrival in arrivals}), FileRow.origin == Origin.MANUAL
         )
-        names = {(sha256, original): name for sha256, original, name in session.execute(query)}
+        names = {
+            (sha256, original): name
+            for sha256, original, name, type_ in session.execute(query)
+            if type_ == self.file_type.name  # asked of SQLite, it would look through all files of the type
+        }
         keys = [(arrival.inspection.sha256, storable(arrival.path.name)) for arrival in arrivals]
         unnamed = list(dict.fromkeys(key for key in keys if key not in names))
         proposed = propose_names(session, [original for _, original in unnamed])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, or_, select
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.among import among
 from nightmill.backbone.expressions import Expression, to_sql
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, ReplicaRow, StoreRow
 from nightmill.errors import UnknownName
@@ -17,11 +18,10 @@ from nightmill.model.dimensions import DIMENSIONS
 from nightmill.model.fate import Origin
 from nightmill.model.store import Store
 
-CHUNK: Final = 5_000
-"""How many values one query asks for: far below the parameters that either database allows."""
-
-
-Item = TypeVar("Item")
+FETCH: Final = 5_000
+"""How many rows are fetched at a time, where all of them would be too many."""
+GUESSES: Final = 5_000
+"""How many names are looked at for a guess."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +72,13 @@ def known_files(session: Session, names: Iterable[str]) -> dict[tuple[str, str],
     query = select(FileRow.name, FileRow.compression, FileRow.id, FileRow.type, FileRow.sha256)
     return {
         (name, compression): Known(id_, type_, sha256)
-        for chunk in chunks(names)
-        for name, compression, id_, type_, sha256 in session.execute(query.where(FileRow.name.in_(chunk)))
+        for name, compression, id_, type_, sha256 in session.execute(query.where(among(FileRow.name, names)))
     }
 
 
 def names_taken(session: Session, names: Iterable[str]) -> set[str]:
     """Return those of the names that stand in the catalogue, under whatever compression."""
-    query = select(FileRow.name)
-    return {name for chunk in chunks(names) for name in session.scalars(query.where(FileRow.name.in_(chunk)))}
+    return set(session.scalars(select(FileRow.name).where(among(FileRow.name, names))))
 
 
 def files_named(session: Session, names: Iterable[str]) -> dict[str, FileRow]:
@@ -93,9 +91,8 @@ def files_named(session: Session, names: Iterable[str]) -> dict[str, FileRow]:
     """
     wanted = list(dict.fromkeys(names))
     rows: dict[str, FileRow] = {}
-    for chunk in chunks(wanted):
-        for row in session.scalars(select(FileRow).where(FileRow.name.in_(chunk)).order_by(FileRow.id)):
-            rows.setdefault(row.name, row)
+    for row in session.scalars(select(FileRow).where(among(FileRow.name, wanted)).order_by(FileRow.id)):
+        rows.setdefault(row.name, row)
     for name in wanted:
         if name not in rows:
             near = near_names(session, name)
@@ -106,7 +103,7 @@ def files_named(session: Session, names: Iterable[str]) -> dict[str, FileRow]:
 def near_names(session: Session, name: str) -> list[str]:
     """Return names of files that begin as a name does, for a guess at what it meant."""
     alike = FileRow.name.startswith(name[:4], autoescape=True)
-    return list(session.scalars(select(FileRow.name).where(alike).order_by(FileRow.name).limit(CHUNK)))
+    return list(session.scalars(select(FileRow.name).where(alike).order_by(FileRow.name).limit(GUESSES)))
 
 
 def store_ids(session: Session, stores: Mapping[str, Store]) -> dict[str, int]:
@@ -247,7 +244,7 @@ def found_columns(*, stored: bool = True) -> Select[Any]:
 def found_files(session: Session, query: Select[Any]) -> list[FoundFile]:
     """Carry out a query that began as :func:`found_columns`, with one copy a file."""
     found: dict[int, FoundFile] = {}
-    for row in session.execute(query.execution_options(yield_per=CHUNK)):
+    for row in session.execute(query.execution_options(yield_per=FETCH)):
         if row[0] not in found:
             found[row[0]] = found_file(row)
     return list(found.values())
@@ -274,16 +271,10 @@ def replicas(session: Session, file_ids: Iterable[int]) -> dict[int, list[Replic
     query = (
         select(ReplicaRow.file_id, StoreRow.name, ReplicaRow.path, ReplicaRow.state, ReplicaRow.verified_at)
         .join(StoreRow, ReplicaRow.store_id == StoreRow.id)
+        .where(among(ReplicaRow.file_id, file_ids))
         .order_by(ReplicaRow.id)
     )
     copies: dict[int, list[Replica]] = {}
-    for chunk in chunks(file_ids):
-        for file_id, store, path, state, verified_at in session.execute(query.where(ReplicaRow.file_id.in_(chunk))):
-            copies.setdefault(file_id, []).append(Replica(store, path, state, verified_at))
+    for file_id, store, path, state, verified_at in session.execute(query):
+        copies.setdefault(file_id, []).append(Replica(store, path, state, verified_at))
     return copies
-
-
-def chunks(values: Iterable[Item]) -> Iterator[list[Item]]:
-    """Cut values into lists that one query can ask for."""
-    items = list(values)
-    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import distinct, select, update
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.among import among
 from nightmill.backbone.leases import Holder, holder
 from nightmill.backbone.schema import CampaignRow, JobRow, LeaseRow, SliceRow
 from nightmill.model.fate import JobState
@@ -26,7 +27,7 @@ def conducts_slice(session: Session, slice_id: int, flow_run_id: str) -> None:
 
 def holders(session: Session, flow_run_ids: Sequence[str]) -> dict[str, Holder]:
     """Return the process that took a flow run in hand last, for each flow run that one did."""
-    query = select(LeaseRow).where(LeaseRow.flow_run_id.in_(flow_run_ids)).order_by(LeaseRow.id)
+    query = select(LeaseRow).where(among(LeaseRow.flow_run_id, flow_run_ids)).order_by(LeaseRow.id)
     return {row.flow_run_id or "": holder(row) for row in session.scalars(query)}
 
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.among import among
 from nightmill.backbone.schema import AttemptRow, JobRow, LeaseRow
 from nightmill.model.fate import AttemptState, Fate, JobState
 from nightmill.model.journal import Owner
@@ -103,8 +104,8 @@ def give_up(
         session.execute(update(AttemptRow), [{"id": attempt_id, **end} for attempt_id, _ in lost])
         session.execute(
             update(JobRow)
-            .where(JobRow.id.in_([job_id for _, job_id in lost]), JobRow.state == JobState.ACTIVE.value)
+            .where(among(JobRow.id, [job_id for _, job_id in lost]), JobRow.state == JobState.ACTIVE.value)
             .values(state=fate.job_state.value)
         )
-    session.execute(update(LeaseRow).where(LeaseRow.id.in_(lease_ids)).values(released_at=now))
+    session.execute(update(LeaseRow).where(among(LeaseRow.id, lease_ids)).values(released_at=now))
     return len(lost)

@@ -12,7 +12,8 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.catalogue import chunks, known_files
+from nightmill.backbone.among import among
+from nightmill.backbone.catalogue import known_files
 from nightmill.backbone.schema import Base, FileRow, ReplicaRow, StoreRow
 from nightmill.errors import NameTaken, RequestRefused, UnknownName
 from nightmill.model.dimensions import DIMENSIONS, DataId
@@ -131,15 +132,15 @@ def _refuse_taken(session: Session, files: Sequence[NewFile]) -> None:
 
 
 def _refuse_places(session: Session, files: Sequence[NewFile], stores: Mapping[str | None, int]) -> None:
-    query = select(ReplicaRow.store_id, ReplicaRow.path, FileRow.name).join(FileRow, ReplicaRow.file_id == FileRow.id)
     places = {(stores[new.store], new.path): new.name for new in files if new.store is not None}
-    for chunk in chunks(path for _, path in places):
-        for store_id, path, holder in session.execute(query.where(ReplicaRow.path.in_(chunk))):
-            if (store_id, path) in places:
-                raise RequestRefused(
-                    f"{places[store_id, path]} cannot be registered at {path}: {holder} is registered there already",
-                    remedy="one place holds one file; give the new one a place of its own",
-                )
+    paths = (path for _, path in places if path is not None)
+    query = select(ReplicaRow.store_id, ReplicaRow.path, FileRow.name).join(FileRow, ReplicaRow.file_id == FileRow.id)
+    for store_id, path, holder in session.execute(query.where(among(ReplicaRow.path, paths))):
+        if (store_id, path) in places:
+            raise RequestRefused(
+                f"{places[store_id, path]} cannot be registered at {path}: {holder} is registered there already",
+                remedy="one place holds one file; give the new one a place of its own",
+            )
 
 
 def _known_stores(session: Session, names: set[str]) -> dict[str | None, int]:

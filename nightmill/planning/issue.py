@@ -8,9 +8,10 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Row, Text, cast, insert, or_, select, update
+from sqlalchemy import Row, Text, cast, insert, not_, or_, select, update
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.among import among
 from nightmill.backbone.campaigns import job_named
 from nightmill.backbone.catalogue import FoundFile, found_columns, found_file, replicas
 from nightmill.backbone.schema import AttemptRow, FileRow, JobRow, PlannedInputRow, PlanRow
@@ -20,7 +21,6 @@ from nightmill.model.order import JobOrder
 from nightmill.planning.common import JobDetail, StageCommon
 from nightmill.planning.orders import order_sha256, render
 
-CHUNK: Final = 5_000
 ISSUABLE: Final = (JobState.PLANNED, JobState.READY, JobState.FAILED)
 """A job that is active, done, held or cancelled is never issued."""
 
@@ -67,7 +67,7 @@ def issue(
         .with_for_update(skip_locked=True)
     )
     if skip:
-        query = query.where(or_(JobRow.state == JobState.READY, JobRow.unit.not_in(skip)))
+        query = query.where(or_(JobRow.state == JobState.READY, not_(among(JobRow.unit, skip))))
     jobs = [(row, JobDetail.model_validate(row.detail)) for row in session.execute(query)]
     if not jobs:
         return []
@@ -131,12 +131,10 @@ def _read_common(text: str) -> StageCommon:
 
 def _files(session: Session, ids: Collection[int]) -> dict[int, FoundFile]:
     """Return files, each with a copy: one that is present, else one that was, for the job to find out and to tell."""
-    wanted = sorted(ids)
     files: dict[int, FoundFile] = {}
-    for start in range(0, len(wanted), CHUNK):
-        # Not streamed: behind a cursor PostgreSQL would walk the whole catalogue in the order of its IDs.
-        for row in session.execute(found_columns(stored=False).where(FileRow.id.in_(wanted[start : start + CHUNK]))):
-            files.setdefault(row.id, found_file(row))
+    # Not streamed: behind a cursor PostgreSQL would walk the whole catalogue in the order of its IDs.
+    for row in session.execute(found_columns(stored=False).where(among(FileRow.id, ids))):
+        files.setdefault(row.id, found_file(row))
     lost = [file for file in files.values() if not file.store]
     copies = replicas(session, [file.id for file in lost]) if lost else {}
     for file in lost:
@@ -165,7 +163,7 @@ def _add_attempts(
         for job, order in zip(jobs, orders, strict=True)
     ]
     session.execute(insert(AttemptRow), rows)
-    issued = JobRow.id.in_([job.id for job in jobs])
+    issued = among(JobRow.id, [job.id for job in jobs])
     session.execute(
         update(JobRow).where(issued).values(state=JobState.ACTIVE.value, attempts=JobRow.attempts + 1),
         execution_options={"synchronize_session": False},

@@ -11,6 +11,7 @@ from typing import Any, Final
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.among import among
 from nightmill.backbone.schema import CampaignRow, JobRow, PlanRow, SliceRow
 from nightmill.errors import PlanRefused
 from nightmill.model.base import canonical_json
@@ -131,11 +132,10 @@ def _compare(session: Session, campaign_id: int, plan: StagePlan) -> tuple[set[s
         if is_stale != was_stale:
             changed[is_stale].append(id_)
     for is_stale, ids in changed.items():
-        for start in range(0, len(ids), ROWS):
-            chosen = JobRow.id.in_(ids[start : start + ROWS])
-            session.execute(
-                update(JobRow).where(chosen).values(stale=is_stale), execution_options={"synchronize_session": False}
-            )
+        session.execute(
+            update(JobRow).where(among(JobRow.id, ids)).values(stale=is_stale),
+            execution_options={"synchronize_session": False},
+        )
     return sealed, stale
 
 

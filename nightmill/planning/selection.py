@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.among import among
 from nightmill.backbone.calibrations import current
 from nightmill.backbone.campaigns import campaign_named
 from nightmill.backbone.catalogue import FoundFile, found_columns, found_files, select_files, selectable
@@ -131,7 +132,7 @@ class Selector:
         query = (
             found_columns(stored=False)
             .outerjoin(AttemptRow, FileRow.attempt_id == AttemptRow.id)
-            .where(selectable(), FileRow.type == type_, FileRow.name.in_(names), FileRow.id <= self.watermark)
+            .where(selectable(), FileRow.type == type_, among(FileRow.name, names), FileRow.id <= self.watermark)
         )
         for expression in self._parse(texts):
             query = query.where(to_sql(expression))
