@@ -62,19 +62,20 @@ def _as_plain(found: Lineage) -> dict[str, Any]:
         "complete": found.complete,
         "files": [asdict(node) for node in found.files.values()],
         "executions": [asdict(node) for node in found.executions.values()],
-        "used": [{**asdict(edge), "file": names[edge.file_id]} for edge in found.used],
-        "was_generated_by": [{**asdict(edge), "file": names[edge.file_id]} for edge in found.generated],
+        **{
+            relation.value: [{**asdict(edge), "file": names[edge.file_id]} for edge in edges]
+            for relation, edges in found.edges.items()
+        },
     }
 
 
 def tree(found: Lineage) -> Iterator[str]:
     """Write a lineage as an indented tree, sorted by name; what was written before is not written again."""
-    near, far = (found.generated, found.used) if found.direction == "up" else (found.used, found.generated)
     executions: dict[int, list[int]] = {}
     files: dict[int, list[tuple[str, int]]] = {}
-    for edge in near:
+    for edge in found.edges[found.near]:
         executions.setdefault(edge.file_id, []).append(edge.execution_id)
-    for edge in far:
+    for edge in found.edges[found.far]:
         files.setdefault(edge.execution_id, []).append((edge.role, edge.file_id))
     for each in executions.values():
         each.sort(key=lambda id_: str(found.executions[id_]))

@@ -7,6 +7,7 @@ from nightmill.backbone.catalogue import files_named
 from nightmill.backbone.database import Database
 from nightmill.backbone.schema import ExecutionRow, GenerationRow, InputUseRow
 from nightmill.errors import UnknownName
+from nightmill.model.fate import Relation
 from nightmill.model.journal import fold, stacks
 from nightmill.model.order import JobOrder
 from provenance.history import job_history, maker_of
@@ -61,10 +62,14 @@ def test_the_chain_from_raw_to_final_passes_through_files_that_were_not_kept(dat
     assert runs(up) == ["night1/science/exposure=1/a01 detect", "night1/science/exposure=1/a01 flatten"]
     kept = {node.name: node.kept for node in up.files.values()}
     assert kept == {"cat1a01.txt": True, "flat1a01.fits": False, "frame1.fits": True}
-    edges = {(up.executions[edge.execution_id].step, edge.role, up.files[edge.file_id].name) for edge in up.used}
-    assert edges == {("detect", "flat", "flat1a01.fits"), ("flatten", "frame", "frame1.fits")}
-    made = {(up.executions[edge.execution_id].step, edge.role, up.files[edge.file_id].name) for edge in up.generated}
-    assert made == {("detect", "catalog", "cat1a01.txt"), ("flatten", "flat", "flat1a01.fits")}
+    edges = {
+        relation: {(up.executions[edge.execution_id].step, edge.role, up.files[edge.file_id].name) for edge in edges}
+        for relation, edges in up.edges.items()
+    }
+    assert edges == {
+        Relation.USED: {("detect", "flat", "flat1a01.fits"), ("flatten", "frame", "frame1.fits")},
+        Relation.WAS_GENERATED_BY: {("detect", "catalog", "cat1a01.txt"), ("flatten", "flat", "flat1a01.fits")},
+    }
     down = lineage(database, "frame2.fits", "down")
     assert nodes(down) == ["cat2a01.txt", "flat2a01.fits", "frame2.fits"]
     assert down.complete
