@@ -56,4 +56,3 @@ class FileType(Frozen):
     """Empty for a type whose files keep the names that they come with (raw files)."""
     metadata: Mapping[str, MetadataKey] = Field(default_factory=dict)
     checks: Checks = Checks()
-    retention: str = "permanent"
