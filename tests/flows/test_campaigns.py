@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import time
@@ -28,6 +29,7 @@ from flows.api import PrefectApi, RunState
 from flows.daemon import DaemonState
 from flows.reconciliation import reconcile_site
 from flows.runner import ChildRecord
+from nightmill.cli._standing import show_status
 from nightmill.errors import ServerAway
 from tests.flows.conftest import Conductor, until, written
 from tests.flows.observatory import Observatory
@@ -255,6 +257,35 @@ def test_kills_in_mid_campaign_lose_nothing(observe: Observe, conductor: Conduct
         conductor.wait(campaign.slice(stage).id, "Completed")
     again = 1 if what != "server" else 0
     assert sum(campaign.times_run().values()) <= 4 + again, "only the job that was under way ran twice"
+
+
+@pytest.mark.parametrize("by", ["status", "submit"])
+def test_processes_that_died_unseen_are_found(
+    observe: Observe, conductor: Conductor, capsys: pytest.CaptureFixture[str], by: str
+) -> None:
+    """As those of an ordinary worker that died with them: no runner knows of them, and their flow runs stay Running."""
+    campaign = observe("until FLAG")
+    campaign.start()
+    until(lambda: len(campaign.times_run()) == 1, 30, "the job to begin")
+    runs = [campaign.run(), campaign.slice()]
+    pids = [_process_of(conductor, run) for run in runs]
+    for pid in (service.status(conductor.site).runner_pid, *pids):
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: service.status(conductor.site).runner is DaemonState.DIED, 10, "the end of the runner")
+    for run in runs:
+        (service.folder_of(conductor.site) / "runs" / f"{run.id}.json").unlink()
+    conductor.start()
+    assert [conductor.state(run.id).name for run in runs] == ["Running", "Running"]
+    if by == "status":
+        with conductor.observatory.open() as site:
+            show_status(site, campaign.name, watch=False, as_json=True)
+        assert json.loads(capsys.readouterr().out)[0]["flow_run_state"] == "CRASHED"
+        told = f"its process ({pids[1]} on {os.uname().nodename}) is dead"
+        assert conductor.state(runs[1].id).message == told
+    campaign.flag.touch()
+    campaign.start()
+    until(lambda: campaign.state().type == "COMPLETED", 60, "the campaign to go on")
+    assert campaign.done() == 2
 
 
 def test_a_rerun_takes_effect_while_the_campaign_is_under_way(observe: Observe, conductor: Conductor) -> None:
