@@ -18,13 +18,14 @@ CARD_BYTES: Final = 80
 
 _CARD: Final = struct.Struct("8s72s")
 _VALUE: Final = re.compile(
-    rb"= *(?:'(?P<str>(?:[^']|'')*)'|(?P<bool>[TF])|(?P<int>[+-]?\d+)"
+    rb"= +(?:'(?P<str>(?:[^']|'')*)'|(?P<bool>[TF])|(?P<int>[+-]?\d+)"
     rb"|(?P<float>[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[EDed][+-]?\d+)?|nan|inf(?:inity)?))"
     rb"|(?P<complex>\([^()/]*\)))? *(?:/.*)?",
     re.DOTALL | re.IGNORECASE,
 )
 _CONTINUED: Final = re.compile(rb" *'(?P<str>(?:[^']|'')*)' *(?:/.*)?", re.DOTALL)
-_COMMENTARY: Final = frozenset({b"COMMENT ", b"HISTORY ", b"CONTINUE", b"END     ", b" " * 8})
+_COMMENTARY: Final = frozenset({b"COMMENT ", b"HISTORY ", b"CONTINUE", b" " * 8})
+_END: Final = b"END     "
 
 
 class Header:
@@ -44,21 +45,25 @@ class Header:
 
     @cached_property
     def _cards(self) -> list[tuple[bytes, bytes]]:
-        return list(_CARD.iter_unpack(self.raw))
+        """Keyword and everything behind it of each card, up to END."""
+        cards = list(_CARD.iter_unpack(self.raw))
+        while cards[-1][0] != _END:
+            cards.pop()
+        return cards
 
     @cached_property
     def _fields(self) -> Mapping[bytes, bytes]:
         """Everything behind the keyword, by keyword; where one stands twice, the first counts."""
-        return dict(reversed(self._cards))
+        fields = dict(reversed(self._cards))
+        if b"".join(fields).isupper():
+            return fields
+        return {keyword.upper(): field for keyword, field in reversed(self._cards)}
 
     @cached_property
     def _hierarch(self) -> Mapping[str, bytes]:
-        fields: dict[str, bytes] = {}
-        for keyword, field in self._cards:
-            if keyword == b"HIERARCH":
-                name, equals, value = field.partition(b"=")
-                fields.setdefault(" ".join(_text(name).upper().split()), equals + value)
-        return fields
+        """The same of HIERARCH cards, by the words of the keyword."""
+        fields = [(_split(field)[0], field) for keyword, field in self._cards if keyword == b"HIERARCH"]
+        return dict(reversed(fields))
 
     @property
     def name(self) -> str:
@@ -87,10 +92,17 @@ class Header:
             Where the value is none that FITS knows.
         """
         key = _key(keyword)
-        field = self._fields.get(key) if isinstance(key, bytes) else self._hierarch.get(key)
-        if field is None or field[:1] != b"=":
+        if isinstance(key, bytes):
+            field = self._fields.get(key)
+            return None if field is None else self._value(field, field)
+        field = self._hierarch.get(key)
+        return None if field is None else self._value(field, _split(field)[1])
+
+    def _value(self, field: bytes, text: bytes) -> CardValue | None:
+        """Return the value of a card; ``text`` is what stands behind its keyword, from the equals sign on."""
+        if text[:2] != b"= ":
             return None
-        value = _parse(field)
+        value = _parse(text)
         if isinstance(value, str) and value.endswith("&"):
             return self._long(field, value)
         return value
@@ -109,18 +121,24 @@ class Header:
         """Yield every keyword that has a value, in order, with that; what is no value of FITS as it is written."""
         seen: set[str] = set()
         for keyword, field in self._cards:
-            if keyword == b"END     ":
-                return
-            name = _text(field.partition(b"=")[0] if keyword == b"HIERARCH" else keyword).strip()
+            name, text = _text(keyword.upper()).rstrip(), field
+            if keyword == b"HIERARCH":
+                name, text = _split(field)
             if keyword in _COMMENTARY or name in seen:
                 continue
             seen.add(name)
             try:
-                value = self.get(f"HIERARCH {name}" if keyword == b"HIERARCH" else name)
+                value = self._value(field, text)
             except ValueError:
-                value = _text(field[1:]).strip()
+                value = _text(text[1:]).strip()
             if value is not None:
                 yield name, value
+
+
+def _split(field: bytes) -> tuple[str, bytes]:
+    """Return the words of a HIERARCH keyword, and its value as it stands behind any other keyword."""
+    name, equals, value = field.partition(b"=")
+    return " ".join(_text(name).upper().split()), equals and b"= " + value
 
 
 @lru_cache(maxsize=4096)
