@@ -115,7 +115,8 @@ class Intake:
                 path = self.placement.path_of(arrival, folder, name)
             except (BadName, FileRefused) as error:
                 reason = error.reason if isinstance(error, FileRefused) else "bad_name"
-                lot.refused.append(Refused(arrival.path, reason, str(error), found.size_bytes, found.sha256))
+                why = str(error) if isinstance(error, FileRefused) else f"{storable(arrival.path)}: {error}"
+                lot.refused.append(Refused(arrival.path, reason, why, found.size_bytes, found.sha256))
                 continue
             new = NewFile(
                 name=name,
@@ -244,7 +245,8 @@ def _judge(session: Session, offers: Sequence[Offer]) -> tuple[list[Offer], list
             same.append(offer)
         else:
             how = f"as {found[1]!r}" if found[0] == new.sha256 else "with other bytes"
-            why = f"{storable(offer.arrival.path)}: the name {new.name} is taken: registered already, {how}"
+            taken_by = f"the name {new.name} is taken: registered already, {how}; see 'nightmill show {new.name}'"
+            why = f"{storable(offer.arrival.path)}: {taken_by}"
             taken.append(offer.refuse("name_taken", why))
     return free, same, taken
 

@@ -17,7 +17,7 @@ from nightmill.errors import BadMetadata
 from nightmill.files.cards import CardValue, Header
 from nightmill.files.computed import Value, parse_call
 from nightmill.files.fits import read_headers
-from nightmill.files.naming import is_fit
+from nightmill.files.naming import MAX_VALUE_LENGTH, is_fit
 from nightmill.files.reading import StrPath
 from nightmill.files.times import clock_keywords, has_clock, parse_days, parse_time
 from nightmill.model.dimensions import DIMENSIONS, TIMES, DataId
@@ -179,7 +179,10 @@ class _Reader:
         timesys = self.text_of(("TIMESYS",), header) or "UTC"
         if isinstance(raw, str) and not _is_number(raw):
             clock = "" if has_clock(raw) else self.text_of(clock_keywords(keyword), header)
-            return parse_time(raw, clock, timesys)
+            try:
+                return parse_time(raw, clock, timesys)
+            except ValueError as error:
+                raise ValueError(f"{raw!r}: {error}") from None
         if "JD" not in keyword.upper() and key.unit.upper() not in ("MJD", "JD"):
             raise ValueError(f"{raw!r} is no time")
         return parse_days(float(raw), key.unit or keyword, timesys)
@@ -200,7 +203,8 @@ class _Reader:
                 shown = value if len(value) <= 60 else f"{value[:60]}... ({len(value)} characters)"
                 raise self.refuse(
                     name,
-                    f"{shown!r} cannot tell files apart: names are made of it, and take letters, digits and . _ + -",
+                    f"{shown!r} cannot tell files apart: names are made of it, and take at most {MAX_VALUE_LENGTH}"
+                    " letters, digits and . _ + -",
                     "unfit_value",
                     f"say what it means here under 'values' of {name} in file type {self.file_type.name!r}",
                 )

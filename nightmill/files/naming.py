@@ -52,7 +52,7 @@ def check_name(name: str) -> None:
     if not name:
         raise BadName("a file name is empty")
     if len(name.encode(errors="replace")) > MAX_NAME_BYTES:
-        raise BadName(f"file name {name[:40]!r}... has more than {MAX_NAME_BYTES} bytes", remedy="shorten the template")
+        raise BadName(f"file name {name[:40]!r}... has more than {MAX_NAME_BYTES} bytes", remedy="shorten it")
     if name[0] in ".-":
         raise BadName(f"file name {name!r} begins with {name[0]!r}", remedy="begin it with a letter or digit")
     what = "'..'" if ".." in name else repr(re.sub(_FIT, "", name)[0])

@@ -244,7 +244,8 @@ def test_conversion(tmp_path: Path, value: object, key: dict[str, Any], found: o
         ("wide", "float", "'wide' is no number"),
         ("inf", "float", "it is infinite"),
         ("maybe", "bool", "'maybe' is neither true nor false"),
-        ("soon", "time", "no time that can be read"),
+        ("soon", "time", "'soon': it is no time that can be read"),
+        ("2026-13-45", "time", "'2026-13-45': month must be in 1..12"),
     ],
 )
 def test_bad_value(tmp_path: Path, value: object, type_: str, message: str) -> None:

@@ -72,7 +72,7 @@ def test_missing_value_is_named_with_what_there_is() -> None:
 
 
 def test_values_that_are_fit_alone_may_be_too_long_together() -> None:
-    with pytest.raises(BadName, match="has more than 200 bytes; shorten the template"):
+    with pytest.raises(BadName, match="has more than 200 bytes; shorten it"):
         Template("{a}{b}{c}{d}").render(dict.fromkeys("abcd", "x" * 60))
 
 

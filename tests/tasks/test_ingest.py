@@ -202,7 +202,8 @@ def test_the_same_bytes_again_are_skipped_and_other_bytes_refused(site: Site, tm
     assert (names(result.skipped), result.registered) == ([first.name] * 2, [])
     [refused] = result.refused
     assert refused.reason == "name_taken"
-    assert refused.message == f"{other}: the name cam_0001.fits is taken: registered already, with other bytes"
+    told = "registered already, with other bytes; see 'nightmill show cam_0001.fits'"
+    assert refused.message == f"{other}: the name cam_0001.fits is taken: {told}"
     assert reasons(raw(site, first, type="raw_bias")) == {"cam_0001.fits": "name_taken"}
     assert stored(site.config.directory) == before
 
