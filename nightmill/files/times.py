@@ -18,7 +18,7 @@ _DATE: Final = re.compile(
 )
 _CLOCK: Final = re.compile(
     r"(?P<hour>\d{1,2}):(?P<minute>\d{1,2})(?::(?P<second>\d{1,2}(?:\.\d*)?))? ?"
-    r"(?P<zone>Z|UTC?|(?P<sign>[+-])(?P<zone_hour>\d\d):?(?P<zone_minute>\d\d))?"
+    r"(?P<zone>Z|UTC?|(?P<sign>[+-])(?P<zone_hour>[01]\d):?(?P<zone_minute>[0-5]\d))?"
 )
 _SHOWN: Final = "YYYY-MM-DDThh:mm:ss, DD/MM/YYYY, DD/MM/YY (of the 20th century) or a Modified Julian Date"
 _MJD_0: Final = datetime(1858, 11, 17, tzinfo=UTC)
@@ -88,11 +88,12 @@ def parse_time(text: str, clock: str = "", timesys: str = "UTC") -> datetime:
     if second >= 61:
         raise ValueError(f"its time of day {clock!r} has {second:g} seconds")
     # A leap second becomes the first second of the next minute, as datetime knows none.
-    moment = moment.replace(hour=int(of_day["hour"]), minute=int(of_day["minute"])) + timedelta(seconds=second)
+    since = timedelta(seconds=second)
     if of_day["sign"]:
         ahead = timedelta(hours=int(of_day["zone_hour"]), minutes=int(of_day["zone_minute"]))
-        moment -= ahead if of_day["sign"] == "+" else -ahead
-    return _from_scale(moment, timesys)
+        since -= ahead if of_day["sign"] == "+" else -ahead
+    minute = moment.replace(hour=int(of_day["hour"]), minute=int(of_day["minute"]))
+    return _from_scale(_later(minute, since), timesys)
 
 
 def parse_days(days: float, keyword: str, timesys: str = "UTC") -> datetime:
@@ -105,10 +106,17 @@ def parse_days(days: float, keyword: str, timesys: str = "UTC") -> datetime:
     """
     since = days - _JD_OF_MJD_0 if keyword.upper().startswith("JD") else days
     try:
-        moment = _MJD_0 + timedelta(days=since)
+        past = timedelta(days=since)
     except (OverflowError, ValueError) as error:
         raise ValueError("it is no (Modified) Julian Date") from error
-    return _from_scale(moment, timesys)
+    return _from_scale(_later(_MJD_0, past), timesys)
+
+
+def _later(moment: datetime, past: timedelta) -> datetime:
+    try:
+        return moment + past
+    except OverflowError as error:
+        raise ValueError("it is not in the years 1 to 9999") from error
 
 
 def _from_scale(moment: datetime, timesys: str) -> datetime:
@@ -116,10 +124,11 @@ def _from_scale(moment: datetime, timesys: str) -> datetime:
     if name in _UTC_NAMES:
         return moment
     if name == "GPS":
-        moment, name = moment + _GPS_BEHIND_TAI, "TAI"
+        moment, name = _later(moment, _GPS_BEHIND_TAI), "TAI"
     if name not in _SCALES:
         known = ["UTC", "GPS", *_SCALES]
         raise ValueError(f"TIMESYS is {timesys!r}, no time scale that is known here{guess(name, known)}")
     from astropy.time import Time  # half a second to import, and hardly a camera needs it
 
-    return Time(moment.replace(tzinfo=None), scale=_SCALES[name]).utc.to_datetime(UTC)  # type: ignore[no-any-return]
+    time = Time(moment.replace(tzinfo=None), scale=_SCALES[name]).utc
+    return time.to_datetime(UTC, leap_second_strict="silent")  # type: ignore[no-any-return]

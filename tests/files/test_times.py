@@ -49,6 +49,9 @@ def test_formats(text: str, clock: str, time: datetime) -> None:
         ("2026-01-10", "25:00:00", "hour must be in 0..23"),
         ("2026-01-10", "noon", "its time of day 'noon' cannot be read: hh:mm:ss"),
         ("2026-01-10T03:04:75", "", "has 75 seconds"),
+        ("2026-01-10T03:04:05+24:00", "", "its time of day '03:04:05[+]24:00' cannot be read"),
+        ("9999-12-31T23:59:60", "", "it is not in the years 1 to 9999"),
+        ("0001-01-01T00:30:00+01:00", "", "it is not in the years 1 to 9999"),
         ("", "", "no time that can be read"),
     ],
 )
@@ -67,6 +70,17 @@ def test_time_scales_are_those_of_astropy(scale: str) -> None:
 
 def test_gps_time_is_ahead_of_utc_by_the_leap_seconds_since_1980() -> None:
     assert parse_time("2026-01-10T03:04:23", timesys="GPS") == utc(2026, 1, 10, 3, 4, 5)
+
+
+def test_a_leap_second_of_another_scale_is_the_first_second_of_the_next_minute() -> None:
+    assert parse_time("2017-01-01T00:00:36.5", timesys="TAI") == utc(2017, 1, 1, 0, 0, 0, 500000)
+    assert parse_time("2017-01-01T00:00:37.5", timesys="TAI") == utc(2017, 1, 1, 0, 0, 0, 500000)
+
+
+@pytest.mark.parametrize(("days", "keyword"), [(1e7, "MJD-OBS"), (1e300, "JD"), (float("nan"), "MJD-OBS")])
+def test_days_that_are_no_date(days: float, keyword: str) -> None:
+    with pytest.raises(ValueError, match=r"it is no \(Modified\) Julian Date|it is not in the years 1 to 9999"):
+        parse_days(days, keyword)
 
 
 def test_unknown_time_scale_is_refused() -> None:
