@@ -19,6 +19,7 @@ from nightmill.model.store import Store
 
 _FICLONE = 0x40049409
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 _NO_REFLINK = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.ETXTBSY)
 
 
@@ -48,10 +49,12 @@ class LocalStager:
         Many small files are faster with ``durable`` false, and one :meth:`sync` of all before the first is revealed.
         """
         temporary = self._temporary(path, attempt)
-        with source.open("rb") as file, self._named("write", path):
+        with source.open("rb", buffering=0) as file, self._named("write", path):
             if os.path.lexists(self._path(path)):
                 raise self._collision(path)
             try:
+                _copy(file.fileno(), temporary, durable=durable)
+            except FileExistsError:  # of an upload that was killed
                 temporary.unlink(missing_ok=True)
                 _copy(file.fileno(), temporary, durable=durable)
             except FileNotFoundError:
@@ -77,7 +80,15 @@ class LocalStager:
                 os.link(temporary, self._path(path))
             except FileExistsError:
                 raise self._collision(path) from None
-            temporary.unlink()
+            except OSError as error:
+                if error.errno not in _NO_LINK:
+                    raise
+                raise StoreError(
+                    f"cannot publish {path!r} in store {self.store.name!r} ({self.root}): {error.strerror}",
+                    remedy="it takes a hard link, and the file system of this store seems to have none",
+                ) from error
+            with suppress(OSError):  # the name is given, and must not be taken for one that is not
+                temporary.unlink()
 
     def sync(self, paths: Iterable[str]) -> None:
         """Make what was uploaded for these paths durable, all at once."""
@@ -165,14 +176,14 @@ class LocalStager:
 
     @contextmanager
     def _named(self, doing: str, path: str) -> Iterator[None]:
-        where = f"{path!r} in store {self.store.name!r} ({self.root})"
         try:
             yield
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise StoredFileMissing(
-                f"cannot {doing} {where}: it is not there", remedy="see where its copies are with 'nightmill show'"
-            ) from error
         except OSError as error:
+            where = f"{path!r} in store {self.store.name!r} ({self.root})"
+            if isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise StoredFileMissing(
+                    f"cannot {doing} {where}: it is not there", remedy="see where its copies are with 'nightmill show'"
+                ) from error
             if error.errno in _FULL:
                 raise StoreFull(f"cannot {doing} {where}: no space left", remedy="make room, then rerun") from error
             raise StoreError(f"cannot {doing} {where}: {error.strerror}") from error

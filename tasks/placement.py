@@ -55,6 +55,7 @@ class Placement:
         self.store = store
         self.mode = mode
         self.root = stager.root.resolve() if isinstance(stager, LocalStager) else None
+        self._owner = sha256(f"{gethostname()}:{lock}".encode()).hexdigest()[:8]
         self._real = lru_cache(maxsize=1024)(os.path.realpath)
         if self.root is None and mode in (Mode.LINK, Mode.IN_PLACE):
             raise RequestRefused(f"store {store!r} is no local folder", remedy="use --mode copy")
@@ -185,5 +186,4 @@ class Placement:
 
     def _token(self, arrival: Arrival) -> str:
         """Name the temporary file of an upload: the same when this site tries again, so that no litter grows."""
-        owner = sha256(f"{gethostname()}:{self.lock}".encode()).hexdigest()[:8]
-        return f"ingest-{owner}-{arrival.inspection.sha256[:16]}"
+        return f"ingest-{self._owner}-{arrival.inspection.sha256[:16]}"
