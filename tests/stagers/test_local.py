@@ -166,6 +166,32 @@ def test_a_kill_between_link_and_unlink_leaves_one_whole_file(tmp_path: Path, fr
     assert stager.size("frame") == 100_000
 
 
+def test_a_file_system_without_hard_links_is_told(tmp_path: Path, frame: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stager = open_folder(tmp_path / "store")
+    stager.upload(frame, "frame", attempt="a01")
+
+    def refused(source: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(source))
+
+    monkeypatch.setattr(os, "link", refused)
+    with pytest.raises(StoreError, match=r"cannot publish 'frame' in store 'backbone' .* seems to have none"):
+        stager.reveal("frame", attempt="a01")
+    assert stager.uploaded("frame", attempt="a01") is not None
+
+
+def test_a_name_that_is_given_is_no_failure(tmp_path: Path, frame: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the temporary name stays, the file is published: an error would leave it behind, known to nobody."""
+    stager = open_folder(tmp_path / "store")
+    stager.upload(frame, "frame", attempt="a01")
+
+    def broken(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(Path, "unlink", broken)
+    stager.reveal("frame", attempt="a01")
+    assert stager.size("frame") == 100_000
+
+
 def test_new_folders_are_durable_up_to_the_store(tmp_path: Path, frame: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stager = open_folder(tmp_path / "store")
     synced: list[str] = []
