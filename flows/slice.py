@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from math import ceil
 from pathlib import Path
 from typing import Final
@@ -29,7 +29,7 @@ from nightmill.model.journal import JobReport
 from nightmill.model.order import JobOrder
 from nightmill.model.ports import Engine
 from tasks.engines.threads import ThreadsEngine
-from tasks.jobs import carry_out
+from tasks.jobs import carry_out, log_failures_once
 from tasks.recording import RecordingGate
 from tasks.site import open_site
 from tasks.slices import SliceWork
@@ -44,6 +44,7 @@ def slice_(campaign: str, stage: str, number: int, site: str) -> State[None]:
 
     Ends Failed where some job is not done afterwards. Carried out again, it takes up what is not published.
     """
+    log_failures_once()
     flow_run_id = UUID(this_flow_run.get_id())
     with open_site(Path(site)) as opened, PrefectApi.of_flow() as api, get_client(sync_client=True) as client:
         with SliceWork(opened, campaign, stage, number, flow_run_id=str(flow_run_id)) as work:
@@ -77,8 +78,8 @@ def _conduct(work: SliceWork, gate: RecordingGate, progress: SliceProgress) -> N
     """
     recording = threading.Lock()
 
-    def run(orders: Sequence[JobOrder]) -> list[JobReport]:
-        reports = list(run_jobs(orders, work.context))
+    def run(orders: Sequence[JobOrder], cores: ExitStack) -> list[JobReport]:
+        reports = list(run_jobs(_then_close(cores, orders), work.context))
         with recording:
             work.record(reports)
         return reports
@@ -89,8 +90,11 @@ def _conduct(work: SliceWork, gate: RecordingGate, progress: SliceProgress) -> N
         gate.open()
 
     def carry_out_in_turn(orders: Sequence[JobOrder]) -> list[JobReport]:
-        with work.room() as there_is:
-            return carry_out(orders, run, gate.enter) if there_is else []
+        cores = work.take_cores()
+        if cores is None:
+            return []
+        with cores:
+            return carry_out(orders, lambda orders: run(orders, cores), gate.enter)
 
     if work.stage.resources.cores > work.host.cores:
         get_run_logger().warning(
@@ -116,6 +120,12 @@ def _conduct(work: SliceWork, gate: RecordingGate, progress: SliceProgress) -> N
             if not work.others_active():
                 return
             time.sleep(OTHERS_POLL_SECONDS)
+
+
+def _then_close(cores: ExitStack, orders: Sequence[JobOrder]) -> Iterator[JobOrder]:
+    """Yield orders, and free their cores where the last has run: publishing mostly waits for the disk."""
+    yield from orders
+    cores.close()
 
 
 class _Issued:

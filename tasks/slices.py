@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import ExitStack, suppress
 from typing import Final, Self
 
 from nightmill.backbone import leases
@@ -102,12 +102,15 @@ class SliceWork:
         most = self.host.cores // self._share
         return min(self.campaign.execution.threads or most, most)
 
-    def room(self) -> AbstractContextManager[bool]:
-        """Wait until the host has room for a job of the stage beside all others of the site, and keep it.
+    def take_cores(self) -> ExitStack | None:
+        """Wait until the host has room for a job of the stage beside all others of the site, and take it.
 
-        Gives False, and keeps nothing, where everything is to end before there is room.
+        Returns
+        -------
+        ExitStack or None
+            Gives it back when it is closed; None where everything is to end before there is room.
         """
-        return self._slots.held(self._share, stopping=lambda: bool(self.context.stopping))
+        return self._slots.take(self._share, stopping=lambda: bool(self.context.stopping))
 
     @property
     def jobs_per_task(self) -> int:

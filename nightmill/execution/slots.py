@@ -37,9 +37,8 @@ class Slots:
     folder: Path
     count: int
 
-    @contextmanager
-    def held(self, wanted: int, *, stopping: Callable[[], bool] = lambda: False) -> Iterator[bool]:
-        """Wait until so many slots are free, and have them inside of the block.
+    def take(self, wanted: int, *, stopping: Callable[[], bool] = lambda: False) -> ExitStack | None:
+        """Wait until so many slots are free, and take them.
 
         Whoever waits for several takes them as they become free, and nobody else takes any meanwhile: so two that want
         many do not wait for each other, and many that want one do not keep one that wants many waiting for ever.
@@ -51,38 +50,30 @@ class Slots:
         stopping
             Asked at least 20 times a second, while waiting, whether to give up.
 
-        Yields
-        ------
-        bool
-            False where it was given up: nothing is held then.
+        Returns
+        -------
+        ExitStack or None
+            Frees them when it is closed, or left as a context; None where it was given up.
 
         Raises
         ------
         SpoolAway
             Where the slots cannot be locked.
         """
-        with ExitStack() as slots:
-            if not self._collect(wanted, slots, stopping):
-                slots.close()
-                yield False
-            else:
-                yield True
-
-    def _collect(self, wanted: int, slots: ExitStack, stopping: Callable[[], bool]) -> bool:
-        left = set(range(self.count))
-        pause = FIRST_PAUSE_SECONDS
-        with ExitStack() as turn, self._told():
+        with ExitStack() as slots, ExitStack() as turn, self._told():
             self.folder.mkdir(parents=True, exist_ok=True)
+            left = set(range(self.count))
             has_turn = False
+            pause = FIRST_PAUSE_SECONDS
             while True:
                 has_turn = has_turn or _locked(self.folder / "turn", turn)
                 for number in sorted(left) if has_turn else ():
                     if len(left) > self.count - wanted and _locked(self.folder / str(number), slots):
                         left.remove(number)
                 if len(left) == self.count - wanted:
-                    return True
+                    return slots.pop_all()
                 if stopping():
-                    return False
+                    return None
                 time.sleep(pause)
                 pause = min(pause * 1.25, LONGEST_PAUSE_SECONDS)
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,9 +22,9 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from nightmill.execution.slots import Slots
-with Slots(Path(sys.argv[1]), int(sys.argv[2])).held(int(sys.argv[3])) as there_is:
-    print(there_is, flush=True)
-    time.sleep(600)
+taken = Slots(Path(sys.argv[1]), int(sys.argv[2])).take(int(sys.argv[3]))
+print(taken is not None, flush=True)
+time.sleep(600)
 """
 
 
@@ -43,14 +43,22 @@ def other_process(slots: Slots, wanted: int) -> Iterator[subprocess.Popen[str]]:
         process.stdout.close()
 
 
+def held(slots: Slots, wanted: int) -> ExitStack:
+    taken = slots.take(wanted)
+    assert taken is not None
+    return taken
+
+
 def is_free(slots: Slots, wanted: int) -> bool:
-    with slots.held(wanted, stopping=lambda: True) as there_is:
-        return there_is
+    taken = slots.take(wanted, stopping=lambda: True)
+    if taken is not None:
+        taken.close()
+    return taken is not None
 
 
 def test_no_more_than_all_are_held_at_a_time(tmp_path: Path) -> None:
     slots = Slots(tmp_path / "slots", 3)
-    with slots.held(2), slots.held(1):
+    with held(slots, 2), held(slots, 1):
         assert not is_free(slots, 1)
     assert is_free(slots, 3)
 
@@ -66,7 +74,7 @@ def test_slots_are_free_again_when_their_process_is_killed(tmp_path: Path) -> No
 
 def test_what_is_started_meanwhile_does_not_keep_them(tmp_path: Path) -> None:
     slots = Slots(tmp_path, 1)
-    with slots.held(1):
+    with held(slots, 1):
         child = subprocess.Popen(["sleep", "600"], close_fds=False)
     try:
         assert is_free(slots, 1)
@@ -77,17 +85,12 @@ def test_what_is_started_meanwhile_does_not_keep_them(tmp_path: Path) -> None:
 
 def test_who_waits_takes_what_is_freed(tmp_path: Path) -> None:
     slots = Slots(tmp_path, 2)
-    with ThreadPoolExecutor(1) as pool, other_process(slots, 1) as holder, slots.held(1):
-
-        def wait() -> bool:
-            with slots.held(1) as there_is:
-                return there_is
-
-        waiting = pool.submit(wait)
+    with ThreadPoolExecutor(1) as pool, other_process(slots, 1) as holder, held(slots, 1):
+        waiting = pool.submit(held, slots, 1)
         time.sleep(0.2)
         assert not waiting.done()
         holder.kill()
-        assert waiting.result(10)
+        waiting.result(10).close()
 
 
 def test_many_small_ones_do_not_keep_a_big_one_waiting_for_ever(tmp_path: Path) -> None:
@@ -97,7 +100,7 @@ def test_many_small_ones_do_not_keep_a_big_one_waiting_for_ever(tmp_path: Path) 
     def small() -> int:
         count = 0
         while not big_is_done.is_set():
-            with slots.held(1):
+            with held(slots, 1):
                 time.sleep(0.01)
                 count += 1
         return count
@@ -105,7 +108,7 @@ def test_many_small_ones_do_not_keep_a_big_one_waiting_for_ever(tmp_path: Path) 
     with ThreadPoolExecutor(8) as pool:
         busy = [pool.submit(small) for _ in range(8)]
         time.sleep(0.1)
-        with slots.held(4):
+        with held(slots, 4):
             pass
         big_is_done.set()
         assert sum(each.result(30) for each in busy) > 0
@@ -117,7 +120,7 @@ def test_two_that_want_all_do_not_wait_for_each_other(tmp_path: Path) -> None:
 
     def all_of_them(_: int) -> None:
         nonlocal together, most
-        with slots.held(4):
+        with held(slots, 4):
             together += 1
             most = max(most, together)
             time.sleep(0.005)
@@ -132,16 +135,12 @@ def test_who_is_told_to_end_gives_up_and_holds_nothing(tmp_path: Path) -> None:
     slots = Slots(tmp_path, 3)
     stop = threading.Event()
 
-    def wait() -> bool:
-        with slots.held(3, stopping=stop.is_set) as there_is:
-            return there_is
-
     with other_process(slots, 1), ThreadPoolExecutor(2) as pool:
-        waiting = [pool.submit(wait), pool.submit(wait)]  # one has its turn, and the other waits for that
+        waiting = [pool.submit(slots.take, 3, stopping=stop.is_set) for _ in range(2)]  # the one waits for the other
         time.sleep(0.2)
         assert not is_free(slots, 1), "who waits for three keeps the two that are free"
         stop.set()
-        assert [each.result(10) for each in waiting] == [False, False]
+        assert [each.result(10) for each in waiting] == [None, None]
         assert is_free(slots, 2)
 
 
@@ -149,17 +148,14 @@ def test_nothing_stays_open(tmp_path: Path) -> None:
     slots = Slots(tmp_path, 3)
     before = len(list(Path("/proc/self/fd").iterdir()))
     for wanted in (1, 2, 3):
-        with slots.held(wanted):
+        with held(slots, wanted):
             assert not is_free(slots, 4 - wanted)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with (
-        pytest.raises(
-            ServiceError, match=r"cannot be shared out: .*/file/slots: Not a directory; the spool has to be on"
-        ),
-        Slots(tmp_path / "file" / "slots", 1).held(1),
+    with pytest.raises(
+        ServiceError, match=r"shared out: .*/file/slots: Not a directory; the spool has to be on a file"
     ):
-        pass
+        Slots(tmp_path / "file" / "slots", 1).take(1)
