@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -33,6 +34,11 @@ def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch) -> list[Ma
     JobFailed
         Where a required output is missing, or one that is there is not what it should be; nothing was moved.
     """
+    if scratch.work.is_symlink() or not scratch.work.is_dir():
+        raise JobFailed(
+            f"step {step.name!r} removed or replaced its working folder", fate=Fate.BAD_OUTPUT, step=step.name
+        )
+    scratch.work.chmod(0o700)
     found = [(output, _find(output, scratch.work)) for output in step.outputs]
     missing = [_lack(output, files) for output, files in found if len(files) < _least(output)]
     if missing:
@@ -65,7 +71,7 @@ def _least(output: OrderOutput) -> int:
 
 def _find(output: OrderOutput, work: Path) -> list[Path]:
     if output.produces:
-        return sorted(path for path in work.glob(output.produces) if not path.is_dir())
+        return sorted(path for path in work.iterdir() if fnmatchcase(path.name, output.produces) and not path.is_dir())
     path = work / output.names[0]
     return [path] if path.exists() or path.is_symlink() else []
 

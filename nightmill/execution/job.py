@@ -19,7 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from nightmill.errors import JobFailed, StoredFileMissing, StoreError
+from nightmill.errors import BadFile, JobFailed, StoredFileMissing, StoreError
 from nightmill.execution.evidence import last_lines
 from nightmill.execution.gate import check_outputs
 from nightmill.execution.host import Host, this_host
@@ -141,7 +141,10 @@ def prepare(order: JobOrder, context: JobContext) -> Prepared:
             failure = error
         except OSError as error:
             failure = _scratch_failed(error)
-        files += _log_of(order, scratch)
+        try:
+            files += _log_of(order, scratch)
+        except BadFile as error:
+            files, failure = [], failure or _log_failed(error)
     return Prepared(order, token(order.attempt), failure, files, scratch)
 
 
@@ -216,6 +219,7 @@ def _run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCo
             ended = run_process(
                 argv,
                 directory=scratch.work,
+                scratch=scratch.path,
                 environment=_environment(step, scratch, cores=context.host.cores_for(order.resources)),
                 output=log,
                 wall_seconds=step.wall_seconds,
@@ -223,13 +227,7 @@ def _run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCo
                 stopping=lambda: bool(context.stopping),
             )
         except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else str(error)
-            raise JobFailed(
-                f"step {step.name!r} cannot be started: {argv[0]!r}: {why}",
-                fate=Fate.STEP_NOT_STARTED,
-                step=step.name,
-                remedy="is the program installed on this host, and on its PATH?",
-            ) from error
+            raise _not_started(step, argv[0], error) from error
     finally:
         os.close(log)
     context.tell(
@@ -247,6 +245,19 @@ def _run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCo
     context.tell(Checked(attempt=order.attempt, at=context.now(), step=step.name, files=tuple(made)))
     scratch.set_aside(step.name)
     return made
+
+
+def _not_started(step: OrderStep, program: str, error: OSError | ValueError) -> JobFailed:
+    remedy = "is the program installed on this host, and on its PATH?"
+    if isinstance(error, OSError) and error.errno == errno.E2BIG:
+        remedy = "its files are too many for one command line: let it look for them in ../inputs"
+    why = error.strerror if isinstance(error, OSError) else str(error)
+    return JobFailed(
+        f"step {step.name!r} cannot be started: {program!r}: {why}",
+        fate=Fate.STEP_NOT_STARTED,
+        step=step.name,
+        remedy=remedy,
+    )
 
 
 def _argv(order: JobOrder, step: OrderStep, scratch: Scratch) -> tuple[str, ...]:
@@ -303,6 +314,12 @@ def _log_of(order: JobOrder, scratch: Scratch) -> list[MadeFile]:
         ends_at=order.ends_at,
     )
     return [log]
+
+
+def _log_failed(error: BadFile) -> JobFailed:
+    return JobFailed(
+        f"the log cannot be kept: {error.message}", fate=Fate.BAD_OUTPUT, remedy="no step may change ../log"
+    )
 
 
 def _scratch_failed(error: OSError) -> JobFailed:

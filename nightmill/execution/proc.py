@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+SCRATCH_VARIABLE: Final = "NIGHTMILL_SCRATCH"
+"""Environment variable of every step: the scratch of its job, by which its processes are known wherever they work."""
 _TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
@@ -35,30 +38,63 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def end_all_in(folder: Path, *, patience_seconds: float = 5.0) -> list[int]:
-    """Kill every process whose working folder is this one or lies below it, wait until they are gone, and return them.
+def all_processes() -> list[int]:
+    """Return the number of every process."""
+    return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
 
-    Processes that are started meanwhile are found too. Those of other users are out of reach, and stay.
+
+def started_after(pid: int) -> Iterable[int]:
+    """Return the numbers of all processes that were started after one that still has its number, and of some others.
+
+    Cheap where that was a moment ago. Wrong where so many were started since that every number was given anew.
+    """
+    newest = int(Path("/proc/loadavg").read_text().split()[-1])
+    return range(pid + 1, newest + 1) if newest >= pid else all_processes()
+
+
+def end_all_in(
+    folder: Path, *, among: Callable[[], Iterable[int]] = all_processes, patience_seconds: float = 5.0
+) -> list[int]:
+    """Kill every process of a scratch, wait until they are gone, and return them.
+
+    These are the processes that have the scratch as :data:`SCRATCH_VARIABLE` in their environment, and those whose
+    working folder is the scratch or lies below it; but nobody who looks into it from a terminal. Processes that are
+    started meanwhile are found too. Those of other users are out of reach, and stay.
+
+    Parameters
+    ----------
+    folder
+        The scratch.
+    among
+        Gives the numbers of the processes to look at.
     """
     ended: list[int] = []
+    marks = [f"\0{SCRATCH_VARIABLE}={path}\0".encode() for path in (folder, folder.resolve())]
     deadline = time.monotonic() + patience_seconds
-    while (found := _working_in(folder.resolve())) and time.monotonic() < deadline:
+    while found := [pid for pid in among() if _is_of(pid, folder.resolve(), marks)]:
         for pid in found:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         ended += [pid for pid in found if pid not in ended]
+        if time.monotonic() > deadline:
+            break
         time.sleep(0.01)
     return ended
 
 
-def _working_in(folder: Path) -> list[int]:
-    found: list[int] = []
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            with suppress(OSError):  # it is gone, is a zombie, or belongs to another user
-                if (Path(entry.path) / "cwd").readlink().is_relative_to(folder):
-                    found.append(int(entry.name))
-    return found
+def _is_of(pid: int, folder: Path, marks: Sequence[bytes]) -> bool:
+    process = Path(f"/proc/{pid}")
+    try:
+        environment = b"\0" + (process / "environ").read_bytes()
+        if any(mark in environment for mark in marks):
+            return True
+        return (process / "cwd").readlink().is_relative_to(folder) and not _has_terminal(pid)
+    except OSError:  # it is gone, is a zombie, or belongs to another user
+        return False
+
+
+def _has_terminal(pid: int) -> bool:
+    return _read(pid, "stat").rpartition(")")[2].split()[4:5] != ["0"]
 
 
 def rss_bytes(pid: int) -> int:

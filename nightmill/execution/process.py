@@ -12,15 +12,27 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from nightmill.execution.proc import bytes_moved, children, rss_bytes, started_at
+from nightmill.execution.proc import (
+    SCRATCH_VARIABLE,
+    all_processes,
+    bytes_moved,
+    children,
+    end_all_in,
+    rss_bytes,
+    started_after,
+    started_at,
+)
 from nightmill.model.journal import Cost
 
 FIRST_SAMPLE_SECONDS: Final = 0.01
 SAMPLE_SECONDS: Final = 1.0
 """The process tree is sampled at once, after the first interval, and then ever less often, up to this one."""
+RECENT_SECONDS: Final = 1.0
+"""No host starts so many processes in this time that their numbers begin anew."""
 GRACE_SECONDS: Final = 5.0
 """Between SIGTERM and SIGKILL, for a step that ran too long or is to end with its slice."""
 
@@ -41,6 +53,7 @@ def run_process(
     argv: Sequence[str],
     *,
     directory: Path,
+    scratch: Path,
     environment: Mapping[str, str],
     output: int,
     wall_seconds: float,
@@ -49,7 +62,8 @@ def run_process(
 ) -> Ended:
     """Run a command to its end, and end whatever it started and left running.
 
-    Its processes are those of its process group, and descendants that left the group and were seen by a sample.
+    Its processes are those of its process group, descendants that left the group and were seen by a sample, and those
+    that have or use its scratch, as :func:`nightmill.execution.proc.end_all_in` finds them.
 
     Parameters
     ----------
@@ -57,8 +71,10 @@ def run_process(
         Program and arguments; no shell sees them.
     directory
         Working folder.
+    scratch
+        The folder of the job, which no other process uses.
     environment
-        The whole environment of the process.
+        The whole environment of the process, but for the variable that names the scratch.
     output
         File descriptor for its stdout and stderr.
     wall_seconds
@@ -77,7 +93,7 @@ def run_process(
     process = subprocess.Popen(
         argv,
         cwd=directory,
-        env=dict(environment),
+        env={**environment, SCRATCH_VARIABLE: str(scratch)},
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
@@ -90,6 +106,8 @@ def run_process(
         read_bytes, written_bytes = bytes_moved(process.pid)
     finally:  # until it is reaped, its number and that of its group are nobody else's
         tree.kill()
+        is_recent = time.monotonic() - start < RECENT_SECONDS
+        end_all_in(scratch, among=partial(started_after, process.pid) if is_recent else all_processes)
         _pid, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     code = process.returncode

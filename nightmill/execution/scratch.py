@@ -11,8 +11,10 @@ order.json the order
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -87,7 +89,7 @@ class Scratch:
         return left / step
 
     def remove(self) -> None:
-        """Remove the scratch with all that is in it."""
+        """Remove the scratch with all that is in it, as far as that can be done."""
         _remove(self.path)
 
     @staticmethod
@@ -100,16 +102,19 @@ class Scratch:
 
 
 def _remove(path: Path) -> None:
-    shutil.rmtree(path, onerror=_make_writable_and_retry)
+    """Remove a folder with all that is in it, as far as that can be done: what stays is no failure of the attempt."""
+    with suppress(OSError, RecursionError):  # folders in folders, a thousand deep, stay too
+        try:
+            shutil.rmtree(path)
+        except PermissionError:
+            _open_up(path)
+            shutil.rmtree(path)
 
 
-def _make_writable_and_retry(function: object, path: str, _info: object) -> None:
-    """Open up what a step left closed to its owner, then remove it."""
-    parent = Path(path).parent
-    parent.chmod(0o700)
-    target = Path(path)
-    if target.is_dir() and not target.is_symlink():
-        target.chmod(0o700)
-        shutil.rmtree(target)
-    else:
-        target.unlink(missing_ok=True)
+def _open_up(path: Path) -> None:
+    """Open every folder that a step left closed to its owner."""
+    path.chmod(0o700)
+    for folder, names, _files in os.walk(path):
+        for name in names:
+            if not (inside := Path(folder, name)).is_symlink():
+                inside.chmod(0o700)

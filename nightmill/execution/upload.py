@@ -31,8 +31,7 @@ def put_away(prepared: Prepared, context: JobContext) -> Prepared:
             discard(prepared.files, prepared.token, context)
             prepared.files = []
     if prepared.scratch is not None and not context.keep_scratch:
-        with suppress(OSError):  # what cannot be removed is no failure of the attempt
-            prepared.scratch.remove()
+        prepared.scratch.remove()
     return prepared
 
 

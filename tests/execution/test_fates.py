@@ -135,6 +135,26 @@ def test_a_program_that_cannot_be_started(bench: Bench, program: str, told: str)
     assert report.failed_step == "s"
 
 
+def test_more_arguments_than_a_program_can_be_given(bench: Bench) -> None:
+    step = shell("s", "").model_copy(update={"argv": ("true", *["x" * 1000] * 4000)})
+    told = "step 's' cannot be started: 'true': Argument list too long; its files are too many for one command line"
+    must_fail(bench, bench.order(step), Fate.STEP_NOT_STARTED, told)
+
+
+@pytest.mark.parametrize(
+    ("script", "why"), [("mkdir ../log", "Is a directory"), ("mkfifo ../log", "is no regular file")]
+)
+def test_a_log_that_a_step_replaced_fails_its_job_and_no_other(bench: Bench, script: str, why: str) -> None:
+    bad = bench.order(shell("s", f"echo 1 > first.txt; rm ../log; {script}", FIRST))
+    good = bench.order(shell("s", "echo 1 > second.txt", SECOND), number=2)
+    failed, published = bench.run(bad, good)
+    assert (failed.fate, failed.published) == (Fate.BAD_OUTPUT, ())
+    assert re.match(rf"the log cannot be kept: .*/log .*{why}; no step may change", failed.evidence)
+    assert published.fate is Fate.PUBLISHED
+    assert sorted(bench.stored()) == sorted(["second.txt", good.log_name])
+    assert bench.leftovers() == []
+
+
 # ----------------------------------------------------------------------------------------------- the store
 
 

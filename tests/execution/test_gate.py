@@ -66,6 +66,20 @@ def test_a_file_name_that_is_no_text(bench: Bench) -> None:
     )
 
 
+@pytest.mark.parametrize("script", ["cd ..; rm -r work", "cd ..; rm -r work; ln -s /tmp work"])
+def test_a_step_that_does_away_with_its_working_folder(bench: Bench, script: str) -> None:
+    report = bench.run_one(bench.order(shell("s", script)))
+    assert report.fate is Fate.BAD_OUTPUT
+    assert report.evidence == "step 's' removed or replaced its working folder"
+
+
+def test_any_pattern_is_one_of_names(bench: Bench) -> None:
+    script = "mkdir a.txt; echo 1 > b.txt; echo 2 > .c.txt; echo 3 > d.dat"
+    numbered = output("n", "n1.txt", "n2.txt", "n3.txt", produces="**.txt")
+    report = bench.run_one(bench.order(shell("s", script, numbered)))
+    assert [file.produced_name for file in report.published if file.step] == [".c.txt", "b.txt"]
+
+
 def test_an_optional_output_may_be_missing(bench: Bench) -> None:
     optional = FIRST.model_copy(update={"required": False})
     assert bench.run_one(bench.order(shell("s", ":", optional))).fate is Fate.PUBLISHED

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +29,37 @@ def test_every_process_that_works_in_a_folder_is_ended_and_no_other(tmp_path: Pa
     finally:
         other.kill()
         other.wait()
+
+
+def test_every_process_that_has_the_folder_as_its_scratch_is_ended(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "link").symlink_to("scratch")
+    doomed, other = (
+        subprocess.Popen(SLEEP, cwd="/", env={"NIGHTMILL_SCRATCH": str(tmp_path / name)}) for name in ("link", "link2")
+    )
+    try:
+        assert end_all_in(tmp_path / "link") == [doomed.pid]
+        assert doomed.wait(5) == -9
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_person_who_looks_into_the_folder_is_not_ended(tmp_path: Path) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execvp(SLEEP[0], SLEEP)
+    try:
+        while (Path(f"/proc/{pid}/cwd")).readlink() != tmp_path:
+            time.sleep(0.01)
+        assert end_all_in(tmp_path) == []
+        assert started_at(pid) is not None
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)
 
 
 def test_nothing_to_end_takes_no_time(tmp_path: Path) -> None:

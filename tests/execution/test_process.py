@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from nightmill.execution import process as process_module
-from nightmill.execution.proc import started_at
+from nightmill.execution.proc import started_after, started_at
 from nightmill.execution.process import Ended, run_process
 
 MEGABYTE = 1_000_000
@@ -29,6 +29,7 @@ def run(tmp_path: Path) -> Callable[..., Ended]:
             return run_process(
                 argv,
                 directory=tmp_path,
+                scratch=tmp_path,
                 environment={"PATH": os.environ["PATH"], "WORD": "hello"},
                 output=output,
                 wall_seconds=wall_seconds,
@@ -163,6 +164,40 @@ def test_what_a_step_leaves_running_is_ended(run: Callable[..., Ended], tmp_path
 def test_what_a_quick_step_leaves_in_its_group_is_ended(run: Callable[..., Ended], tmp_path: Path) -> None:
     run("sh", "-c", "sleep 1000 & echo $!")
     await_death(pids_written(tmp_path))
+
+
+DAEMON = """
+import os, sys
+reading, writing = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+        if MARKED:
+            os.chdir("/")
+        os.execve("/bin/sleep", ["sleep", "1000"], os.environ if MARKED else {})
+    os._exit(0)
+os.close(writing)
+os.read(reading, 1)  # until the daemon is a program of its own
+"""
+
+
+@pytest.mark.parametrize("is_recent", [True, False])
+@pytest.mark.parametrize("is_marked", [True, False], ids=["in another folder", "with another environment"])
+def test_a_daemon_that_left_the_group_unseen_is_ended(
+    run: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_recent: bool, is_marked: bool
+) -> None:
+    monkeypatch.setattr(process_module, "RECENT_SECONDS", 60.0 if is_recent else 0.0)
+    monkeypatch.setattr(process_module._Tree, "sample", lambda self: None)
+    assert run(*python(DAEMON.replace("MARKED", str(is_marked)))).exit_code == 0
+    pids = pids_written(tmp_path)
+    assert len(pids) == 1
+    await_death(pids)
+
+
+def test_the_numbers_of_processes_may_begin_anew(run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch) -> None:
+    newest = int(Path("/proc/loadavg").read_text().split()[-1])
+    assert os.getpid() in started_after(newest + 1_000_000)
 
 
 def test_nothing_runs_on_when_the_start_cannot_be_told(run: Callable[..., Ended]) -> None:

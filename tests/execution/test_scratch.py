@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nightmill.errors import RequestRefused
+from nightmill.execution.gate import check_outputs
 from nightmill.execution.scratch import Scratch, token
+from nightmill.model.fate import Fate
 from nightmill.model.order import AttemptKey
+from tests.execution.failing import FIRST
 from tests.support.mounts import small_disk
-from tests.support.orders import Bench, shell
+from tests.support.orders import Bench, python, shell
 
 
 def test_a_second_scratch_of_an_attempt_is_refused_and_the_first_left_alone(bench: Bench) -> None:
@@ -62,6 +70,48 @@ def test_removing_never_follows_a_link_out_of_the_scratch(bench: Bench, tmp_path
     scratch.remove()
     assert not scratch.path.exists()
     assert (outside / "file").read_text() == "precious"
+
+
+@contextmanager
+def ordinary_user() -> Iterator[Path]:
+    """Be a user whom permissions bind, with a folder of their own."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        before = os.geteuid()
+        os.seteuid(before or 65534)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(before)
+
+
+def test_folders_that_a_step_closed_are_removed_too(bench: Bench) -> None:
+    with ordinary_user() as folder:
+        scratch = Scratch(folder / "scratch", bench.order(shell("s", ":")))
+        inner = scratch.work / "a" / "b" / "c"
+        inner.mkdir(parents=True)
+        (scratch.work / "a" / "beside").mkdir()
+        (inner / "file").touch()
+        for each in (inner, inner.parent, inner.parent.parent, scratch.work):
+            each.chmod(0)
+        scratch.remove()
+        assert list((folder / "scratch").iterdir()) == []
+
+
+def test_a_working_folder_that_a_step_closed_is_looked_into(bench: Bench) -> None:
+    with ordinary_user() as folder:
+        order = bench.order(shell("s", ":", FIRST))
+        scratch = Scratch(folder / "scratch", order)
+        (scratch.work / "first.txt").write_text("1")
+        scratch.work.chmod(0o500)
+        assert [made.name for made in check_outputs(order, order.steps[0], scratch)] == ["first.txt"]
+        scratch.remove()
+
+
+def test_what_cannot_be_removed_is_no_failure(bench: Bench) -> None:
+    deep = "import os\nfor _ in range(2000):\n os.mkdir('d')\n os.chdir('d')"
+    assert bench.run_one(bench.order(python("s", deep))).fate is Fate.PUBLISHED
+    subprocess.run(["rm", "-r", bench.scratch], check=True)
 
 
 def test_discarding_what_a_dead_process_left_finds_nothing_without_complaint(bench: Bench) -> None:
