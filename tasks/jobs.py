@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from prefect import task
@@ -79,6 +80,13 @@ def carry_out(
     if not reports and not state.is_cancelled():
         state.result(raise_on_failure=True)
     return reports
+
+
+def log_failures_once() -> None:
+    """Have Prefect log the failure of a task run once: it tells the state, and then that the run ended in that state."""
+    logging.getLogger("prefect.task_runs").addFilter(
+        lambda record: not record.getMessage().startswith("Task run failed with state")
+    )
 
 
 def run_name(orders: Sequence[JobOrder]) -> str:

@@ -22,7 +22,7 @@ def test_a_campaign_is_conducted_with_the_servers_records_in_postgresql(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
     observatory = Observatory.build(tmp_path / "site")
-    observatory.observe(1, ["", "unless FLAG".replace("FLAG", str(tmp_path / "flag"))])
+    observatory.observe(1, ["a star\n", f"unless {tmp_path / 'flag'}\n"])
     observatory.submit("night1", 1, "execution.jobs_per_task=1")
     database = postgres.create()
     site = observatory.directory
