@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from math import ceil
 from pathlib import Path
 from typing import Final
@@ -78,8 +78,8 @@ def _conduct(work: SliceWork, gate: RecordingGate, progress: SliceProgress) -> N
     """
     recording = threading.Lock()
 
-    def run(orders: Sequence[JobOrder]) -> list[JobReport]:
-        reports = list(run_jobs(orders, work.context))
+    def run(orders: Sequence[JobOrder], cores: ExitStack) -> list[JobReport]:
+        reports = list(run_jobs(_then_close(cores, orders), work.context))
         with recording:
             work.record(reports)
         return reports
@@ -90,8 +90,11 @@ def _conduct(work: SliceWork, gate: RecordingGate, progress: SliceProgress) -> N
         gate.open()
 
     def carry_out_in_turn(orders: Sequence[JobOrder]) -> list[JobReport]:
-        with work.room() as there_is:
-            return carry_out(orders, run, gate.enter) if there_is else []
+        cores = work.take_cores()
+        if cores is None:
+            return []
+        with cores:
+            return carry_out(orders, lambda orders: run(orders, cores), gate.enter)
 
     if work.stage.resources.cores > work.host.cores:
         get_run_logger().warning(
@@ -117,6 +120,12 @@ def _conduct(work: SliceWork, gate: RecordingGate, progress: SliceProgress) -> N
             if not work.others_active():
                 return
             time.sleep(OTHERS_POLL_SECONDS)
+
+
+def _then_close(cores: ExitStack, orders: Sequence[JobOrder]) -> Iterator[JobOrder]:
+    """Yield orders, and free their cores where the last has run: publishing mostly waits for the disk."""
+    yield from orders
+    cores.close()
 
 
 class _Issued:

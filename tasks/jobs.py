@@ -83,7 +83,7 @@ def carry_out(
 
 
 def log_failures_once() -> None:
-    """Have Prefect log the failure of a task run once: it tells the state, and then that the run ended in that state."""
+    """Have Prefect log the failure of a task run once: it tells the state, and then that the run ended in it."""
     logging.getLogger("prefect.task_runs").addFilter(
         lambda record: not record.getMessage().startswith("Task run failed with state")
     )

@@ -170,9 +170,8 @@ def test_a_failed_job_shows_by_name_and_reason_and_is_retried_from_the_ui(
     [task_run] = task_runs[campaign.exposure(1)]
     assert task_run.state is not None
     assert (task_run.state.name, task_run.state.message) == ("Failed", reason)
-    logs = conductor.client.request(
-        "POST", "/logs/filter", json={"logs": {"task_run_id": {"any_": [str(task_run.id)]}}}
-    )
+    of_task_run = {"logs": {"task_run_id": {"any_": [str(task_run.id)]}}}
+    logs = conductor.client.request("POST", "/logs/filter", json=of_task_run)
     assert [log["message"].count(reason) for log in logs.json()] == [1], "told once"
     alone, together = {campaign.exposure(n) for n in range(3)}, f"3 jobs: {campaign.exposure(0)} to "
     assert task_runs.keys() >= alone if jobs_per_task == 1 else any(name.startswith(together) for name in task_runs)
