@@ -147,6 +147,8 @@ def _parse(parse: Callable[[bytes], Parsed], path: Path, number: int, line: byte
     try:
         return parse(line)
     except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "the line"
         raise JournalBroken(
             f"{path}:{number}: this is no journal entry: {error.errors()[0]['msg']}",
             remedy="set the file aside and tell the developers; the jobs that it names can be rerun",

@@ -106,7 +106,7 @@ def test_garbage_before_the_last_line_is_told_with_file_and_line(tmp_path: Path,
 def test_a_file_that_is_no_journal_is_told_with_its_first_line(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('{"a": 1}\n')
-    with pytest.raises(NightmillError, match=re.escape(f"{path}:1: this is no journal entry")):
+    with pytest.raises(NightmillError, match=re.escape(f"{path}:1: this is no journal entry: owner: Field required")):
         read_journal(path)
 
 
