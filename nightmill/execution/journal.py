@@ -150,7 +150,7 @@ def _parse(parse: Callable[[bytes], Parsed], path: Path, number: int, line: byte
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the line"
         raise JournalBroken(
-            f"{path}:{number}: this is no journal entry: {error.errors()[0]['msg']}",
+            f"{path}:{number}: this is no journal entry: {key}: {first['msg']}",
             remedy="set the file aside and tell the developers; the jobs that it names can be rerun",
         ) from error
 
