@@ -67,8 +67,11 @@ class Header:
 
     @property
     def name(self) -> str:
-        """EXTNAME in capitals, or an empty string."""
-        value = self.get("EXTNAME")
+        """EXTNAME in capitals, or an empty string, also where it cannot be read."""
+        try:
+            value = self.get("EXTNAME")
+        except ValueError:
+            return ""
         return value.upper() if isinstance(value, str) else ""
 
     def get(self, keyword: str) -> CardValue | None:
