@@ -10,6 +10,8 @@ from flows.api import RunState
 
 PENDING_LIMIT = timedelta(minutes=5)
 """A run that was claimed begins within seconds; one that takes so long has lost its worker."""
+CANCELLING_LIMIT = timedelta(minutes=5)
+"""A process that is told to end does so within a minute, or is killed."""
 RUNNING_LIMIT = timedelta(minutes=30)
 """A run takes its work in hand once the spool is drained; one that takes so long has lost its process."""
 
@@ -44,16 +46,18 @@ def agreed(state: RunState, evidence: Evidence, now: datetime) -> dict[str, Any]
     - Under way, and the process that had it in hand last lives: left to it.
     - Under way, and the process that had it in hand is dead: Crashed, or Cancelled where that was asked for.
     - Claimed or begun long ago, and no process took it in hand since: Crashed.
+    - To be cancelled for minutes, and not known to live: Cancelled.
     - Ended badly, and all its work is done: Completed, as after its jobs were adopted or done by another.
     - Ended well, and some of its work is not done: Failed.
     """
+    if state.type in ("PENDING", "RUNNING", "CANCELLING") and evidence.owner_alive:
+        return None
     if state.type == "CANCELLING":
-        if evidence.owner_alive is not False:
-            return None
-        return {"type": "CANCELLED", "message": f"on request; its process ({evidence.owner}) is gone"}
+        if evidence.owner_alive is False:
+            return {"type": "CANCELLED", "message": f"on request; its process ({evidence.owner}) is gone"}
+        if now - state.at > CANCELLING_LIMIT:
+            return {"type": "CANCELLED", "message": f"on request; nothing was heard since {state.at:%H:%M:%S} UTC"}
     if state.type in ("PENDING", "RUNNING"):
-        if evidence.owner_alive:
-            return None
         # a run that is carried out again in place is in nobody's hands at first: its last owner was another process
         if evidence.since is not None and evidence.since >= state.at:
             dead = evidence.owner_alive is False

@@ -146,7 +146,8 @@ class _Issued:
             yield from orders
 
 
+@slice_.on_failure
 @slice_.on_completion
-def _completed(flow: Flow[..., State[None]], flow_run: FlowRun, state: State[None]) -> None:
+def _ended(flow: Flow[..., State[None]], flow_run: FlowRun, state: State[None]) -> None:
     """Let the campaign go on where it had ended, as after a retry from the UI."""
     after_slice(Path(flow_run.parameters["site"]), flow_run.parameters["campaign"])

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flows.agreement import PENDING_LIMIT, RUNNING_LIMIT, Evidence, agreed
+from flows.agreement import CANCELLING_LIMIT, PENDING_LIMIT, RUNNING_LIMIT, Evidence, agreed
 from flows.api import RunState
 
 NOW = datetime(2026, 1, 10, 12, tzinfo=UTC)
@@ -69,6 +69,15 @@ def test_what_nobody_took_in_hand_for_long_has_crashed(state: str, limit: timede
 def test_what_a_living_process_has_in_hand_is_left_to_it_however_the_clocks_of_hosts_differ() -> None:
     evidence = _work(1, owner_alive=True, since=BEFORE)
     assert _decided("RUNNING", evidence, at=NOW - RUNNING_LIMIT - timedelta(hours=1)) is None
+
+
+def test_what_was_to_be_cancelled_does_not_stay_so_for_ever() -> None:
+    for evidence in (_work(1), _work(1, owner_alive=None, since=BEFORE)):
+        assert _decided("CANCELLING", evidence, at=NOW - CANCELLING_LIMIT) is None
+        late = _decided("CANCELLING", evidence, at=NOW - CANCELLING_LIMIT - timedelta(seconds=1))
+        assert (late or "").startswith("CANCELLED: on request; nothing was heard since ")
+    alive = _work(1, owner_alive=True, since=BEFORE)
+    assert _decided("CANCELLING", alive, at=NOW - CANCELLING_LIMIT - timedelta(hours=1)) is None
 
 
 def test_a_campaign_whose_stages_were_not_all_planned_is_not_complete() -> None:

@@ -47,8 +47,8 @@ class Campaign:
     flag: Path
     """Makes the steps succeed that wait for it."""
 
-    def start(self, *settings: str) -> str:
-        self.conductor.observatory.submit(self.name, int(self.name[1:]), *settings)
+    def start(self, *settings: str, pipeline: str = "pipeline.yaml") -> str:
+        self.conductor.observatory.submit(self.name, int(self.name[1:]), *settings, pipeline=pipeline)
         with self.conductor.observatory.open() as site:
             return commands.start_campaign(site, self.name).flow_run_id
 
@@ -189,6 +189,20 @@ def test_a_failed_job_shows_by_name_and_reason_and_is_retried_from_the_ui(
     assert campaign.wait().message == "4 jobs done"
     until(lambda: campaign.state().type == "COMPLETED", 30, "the campaign to agree")
     assert sorted(campaign.times_run().values()) == [1, 1, 2], "what was published is not run again"
+
+
+def test_a_stage_that_a_partly_successful_retry_makes_possible_is_carried_out(
+    observe: Observe, conductor: Conductor
+) -> None:
+    campaign = observe("unless FLAG", "unless FLAG-never")
+    campaign.start(pipeline="any.yaml")
+    assert "stage 'summary' needs 1 jobs" in campaign.wait().message
+    campaign.flag.touch()
+    conductor.client.set_flow_run_state(campaign.slice().id, Scheduled(message="Retry from the UI"), force=True)
+    summary = f"summary/night={campaign.name[1:]}"
+    until(lambda: campaign.states().get(summary) == "done", 60, "the stage after it")
+    assert campaign.states()[campaign.exposure(1)] == "failed"
+    until(lambda: campaign.state().type == "FAILED", 30, "the campaign to end again")
 
 
 @pytest.mark.req("F25")
