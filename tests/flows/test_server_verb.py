@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,16 +47,22 @@ def test_a_site_without_a_server_has_exit_code_3(tmp_path: Path, capsys: pytest.
     assert "stopped" in capsys.readouterr().out
 
 
-def test_start_and_stop(conductor: Conductor, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_started_by_two_at_once_then_stopped(
+    conductor: Conductor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     site = Observatory.build(tmp_path / "site").directory
     folder = site / ".nightmill" / "server"
     folder.mkdir(parents=True)
     for file in (conductor.site / ".nightmill" / "server").glob("prefect.db*"):  # migrated already
         shutil.copy(file, folder)
     try:
-        assert _run("start", "--site", str(site), "--json") == 0
-        started = json.loads(capsys.readouterr().out)
+        start = [sys.executable, "-m", "nightmill", "server", "start", "--site", str(site), "--json"]
+        both = [subprocess.Popen(start, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        started, same = (json.loads(each.communicate(timeout=200)[0]) for each in both)
+        assert [each.returncode for each in both] == [0, 0]
         assert (started["server"]["state"], started["runner"]) == ("running", "running")
+        pids = [(told["server"]["pid"], told["runner_pid"]) for told in (started, same)]
+        assert pids[0] == pids[1], "one server and one runner"
     finally:
         assert _run("stop", "--site", str(site), "--json") == 0
     stopped = json.loads(capsys.readouterr().out)
