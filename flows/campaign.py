@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from prefect import flow
@@ -21,7 +21,7 @@ from flows.reconciliation import reconcile_campaign
 from nightmill.backbone import campaigns, leases
 from nightmill.backbone.campaigns import StageProgress
 from nightmill.backbone.conducting import conducts_campaign
-from nightmill.errors import PlanRefused
+from nightmill.errors import PlanRefused, ServerAway
 from nightmill.execution.job import utc_now
 from nightmill.execution.owner import this_process
 from nightmill.model.fate import JobState
@@ -34,6 +34,8 @@ MOST_POLL_SECONDS = 5.0
 """A slice that has taken long is looked at less often: each time after a twentieth of what it took."""
 PATIENCE_SECONDS = 3600.0
 """Longer than an upgrade of the server takes: its slices go on meanwhile."""
+LAST_PATIENCE_SECONDS = 5.0
+"""When it is told to end itself, and will be killed if it does not."""
 RECONCILE_SECONDS = 30.0
 """How often slices are looked after whose process may have died without a word."""
 
@@ -108,9 +110,10 @@ class Conductor:
         try:
             self._conduct_stages()
         except BaseException:
-            own = self.api.read(self.flow_run_id)
-            if own is not None and own.state.type == "CANCELLING":
-                self._cancel_slices()
+            with suppress(ServerAway), replace(self.api, patience_seconds=LAST_PATIENCE_SECONDS) as api:
+                own = api.read(self.flow_run_id)
+                if own is not None and own.state.type == "CANCELLING":
+                    self._cancel_slices(api)
             raise
 
     def _conduct_stages(self) -> None:
@@ -175,12 +178,12 @@ class Conductor:
                 reconcile_at = time.monotonic() + RECONCILE_SECONDS
             time.sleep(min(max(POLL_SECONDS, (time.monotonic() - began) / 20), MOST_POLL_SECONDS))
 
-    def _cancel_slices(self) -> None:
-        for run in self.api.read_many(sorted(self._running)):
+    def _cancel_slices(self, api: PrefectApi) -> None:
+        for run in api.read_many(sorted(self._running)):
             if not run.state.ended:
                 waits = run.state.type == "SCHEDULED"
                 message = "with its campaign"
-                self.api.set_state(run.id, {"type": "CANCELLED" if waits else "CANCELLING", "message": message})
+                api.set_state(run.id, {"type": "CANCELLED" if waits else "CANCELLING", "message": message})
 
     def _reconcile(self) -> None:
         drain(self.site)
