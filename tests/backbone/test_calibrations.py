@@ -48,6 +48,16 @@ def test_a_role_is_apart_from_the_files_own_times(sets: Database) -> None:
     assert (first.file.store, first.file.path) == ("backbone", "raw/bias_1.fits")
 
 
+def test_a_range_may_be_one_instant(sets: Database) -> None:
+    with sets.writing() as session:
+        calibrations.add(
+            session, ["bias_2.fits"], "one", valid_from=FROM, valid_until=FROM, who="ada", why="-", now=NOW
+        )
+    with sets.reading() as session:
+        [role] = calibrations.current(session, ["one"])
+    assert role.valid_from == role.valid_until == FROM
+
+
 def test_roles_are_appended_and_the_latest_holds(sets: Database) -> None:
     with sets.writing() as session:
         names = ["bias_1.fits", "bias_2.fits"]

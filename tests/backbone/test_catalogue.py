@@ -15,7 +15,7 @@ from nightmill.model.store import Store
 from tests.backbone.files import NOW, STORES, add_files, new_file
 
 
-@pytest.mark.req("B19", "B21")
+@pytest.mark.req("B19")
 def test_registering_writes_files_and_copies_in_the_order_given(database: Database) -> None:
     names = [f"frame_{(number * 7919) % 3000:04d}.fits" for number in range(3000)]
     with database.writing() as session:

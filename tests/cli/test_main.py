@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -23,15 +22,10 @@ print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
 """
 
 
-def test_help_imports_nothing_heavy_and_is_instant() -> None:
-    walls = []
-    for _ in range(3):
-        begun = time.monotonic()
-        done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True)
-        walls.append(time.monotonic() - begun)
+def test_help_imports_nothing_heavy() -> None:
+    done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
     assert all(f" {verb} " in done.stdout for verb in VERBS)
-    assert min(walls) < 1.5  # 0.3 s on an idle machine
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 
 import psutil
 import pytest
 
-from nightmill.execution.owner import is_alive, owner_of, this_process
+from nightmill.execution.owner import is_alive, lives, owner_of, this_process
+
+BEGAN = datetime(2026, 1, 10, tzinfo=UTC)
 
 
 def test_this_process_lives() -> None:
@@ -40,6 +43,25 @@ def test_a_process_of_another_boot_is_dead() -> None:
 
 def test_of_another_host_nothing_can_be_said() -> None:
     assert is_alive(this_process().model_copy(update={"host": "elsewhere"})) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "lost", "answer"),
+    [
+        ("elsewhere", {}, None),
+        ("elsewhere", {"elsewhere": BEGAN + timedelta(seconds=1)}, False),
+        ("elsewhere", {"elsewhere": BEGAN}, None),
+        ("elsewhere", {"another": BEGAN + timedelta(seconds=1)}, None),
+        ("", {"": BEGAN + timedelta(seconds=1)}, True),
+    ],
+    ids=["not lost", "lost since", "lost before", "another lost", "seen to live"],
+)
+def test_a_process_of_a_host_that_was_declared_lost_after_it_began_is_dead(
+    host: str, lost: dict[str, datetime], answer: bool | None
+) -> None:
+    here = this_process()
+    owner = here.model_copy(update={"host": host or here.host})
+    assert lives(owner, BEGAN, {name or here.host: when for name, when in lost.items()}) is answer
 
 
 def test_the_start_is_counted_from_the_boot() -> None:

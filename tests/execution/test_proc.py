@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from nightmill.execution.proc import end_all_in, started_at
+from nightmill.execution.proc import all_processes, end_all_in, started_at
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
@@ -62,10 +62,15 @@ def test_a_person_who_looks_into_the_folder_is_not_ended(tmp_path: Path) -> None
         os.close(terminal)
 
 
-def test_nothing_to_end_takes_no_time(tmp_path: Path) -> None:
-    began = time.monotonic()
-    assert end_all_in(tmp_path) == []
-    assert time.monotonic() - began < 1.0
+def test_nothing_to_end_is_looked_for_once(tmp_path: Path) -> None:
+    looks: list[list[int]] = []
+
+    def among() -> list[int]:
+        looks.append(list(all_processes()))
+        return looks[-1]
+
+    assert end_all_in(tmp_path, among=among) == []
+    assert len(looks) == 1
 
 
 def test_a_zombie_has_no_start() -> None:

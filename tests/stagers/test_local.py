@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nightmill.errors import StoreError, StoreFull, UnknownName
+from nightmill.errors import NameCollision, StoreError, StoreFull, UnknownName
 from nightmill.model.store import Store
 from stagers import open_stager, open_stagers
 from stagers.conformance import Opener, StagerConformance, publish
@@ -164,6 +164,17 @@ def test_a_kill_between_link_and_unlink_leaves_one_whole_file(tmp_path: Path, fr
     stager.discard("frame", attempt="a01")
     assert temporary_files(tmp_path / "store") == []
     assert stager.size("frame") == 100_000
+
+
+def test_a_link_is_its_source_and_takes_no_name_twice(tmp_path: Path, frame: Path) -> None:
+    stager = open_folder(tmp_path / "store")
+    stager.link(frame, "new/frame", attempt="a01")
+    assert stager.size("new/frame") is None
+    stager.reveal("new/frame", attempt="a01")
+    assert (tmp_path / "store" / "new" / "frame").samefile(frame)
+    with pytest.raises(NameCollision, match="new/frame"):
+        stager.link(frame, "new/frame", attempt="a02")
+    assert temporary_files(tmp_path / "store") == []
 
 
 def test_a_file_system_without_hard_links_is_told(tmp_path: Path, frame: Path, monkeypatch: pytest.MonkeyPatch) -> None:
