@@ -71,9 +71,7 @@ class Observatory:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "nightmill.yaml").write_text(SITE)
         (directory / "file_types.yaml").write_text(FILE_TYPES)
-        pipeline = PIPELINE.replace("STEP", str(Path(__file__).with_name("step.py")))
-        (directory / "pipeline.yaml").write_text(pipeline)
-        (directory / "any.yaml").write_text(pipeline.replace("  summary:\n", "  summary:\n    when: any\n", 1))
+        (directory / "pipeline.yaml").write_text(PIPELINE.replace("STEP", str(Path(__file__).with_name("step.py"))))
         (directory / "stores" / "backbone").mkdir(parents=True)
         database = Database(load_site(directory).database_url)
         database.create()
@@ -108,10 +106,10 @@ class Observatory:
             site.database.write(lambda session: store_ids(session, site.config.stores))
             site.database.write(lambda session: register(session, files, who="observer", now=NIGHT))
 
-    def submit(self, name: str, night: int, *settings: str, pipeline: str = "pipeline.yaml") -> None:
-        """Put a campaign over one night into the backbone; pipeline ``any.yaml`` joins what there is."""
+    def submit(self, name: str, night: int, *settings: str) -> None:
+        """Put a campaign over one night into the backbone."""
         file = self.directory / f"{name}.yaml"
-        file.write_text(f'campaign: {name}\npipeline: {pipeline}\nwhere: "night == {night}"\n')
+        file.write_text(f'campaign: {name}\npipeline: pipeline.yaml\nwhere: "night == {night}"\n')
         with self.open() as site:
             submit(site, load_campaign(file, settings), who="observer")
 
