@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -106,7 +107,8 @@ def ingest(
         subject = " ".join(map(storable, paths))
         record_act(session, who=who, verb="ingest", subject=subject, why=provenance, detail=detail, now=utc_now())
     result = IngestResult()
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(THREADS) as pool, ExitStack() as leaving:
+        leaving.callback(pool.shutdown, wait=False, cancel_futures=True)  # Ctrl-C does not read on to the lot's end
         intake = Intake(site, file_type, origin, provenance.strip(), placement, who, pool)
         for start in range(0, len(files), LOT):
             lot = intake.take_in(files[start : start + LOT])
