@@ -159,14 +159,17 @@ class LocalStager:
     def _make_folder(self, folder: Path) -> None:
         """Make a folder below the store's, durable with every one above it that was missing."""
         if folder == self.root:
-            raise StoreError(
-                f"the folder {self.root} of store {self.store.name!r} does not exist",
-                remedy="is its disk mounted? 'nightmill init' makes the folders of new stores",
-            )
+            raise self._no_folder()
         if not folder.parent.is_dir():
             self._make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         _sync_folder(folder.parent)
+
+    def _no_folder(self) -> StoreError:
+        return StoreError(
+            f"the folder {self.root} of store {self.store.name!r} does not exist",
+            remedy="is its disk mounted? 'nightmill init' makes the folders of new stores",
+        )
 
     def _collision(self, path: str) -> NameCollision:
         return NameCollision(
@@ -181,6 +184,8 @@ class LocalStager:
         except OSError as error:
             where = f"{path!r} in store {self.store.name!r} ({self.root})"
             if isinstance(error, FileNotFoundError | NotADirectoryError):
+                if not self.root.is_dir():
+                    raise self._no_folder() from error
                 raise StoredFileMissing(
                     f"cannot {doing} {where}: it is not there", remedy="see where its copies are with 'nightmill show'"
                 ) from error

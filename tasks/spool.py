@@ -16,9 +16,9 @@ from typing import Final
 
 from nightmill.backbone import leases
 from nightmill.backbone.audit import last_acts, record_act
-from nightmill.errors import RequestRefused, guess
+from nightmill.errors import RequestRefused, StoreError, guess
 from nightmill.execution.job import utc_now
-from nightmill.execution.journal import Journal, JournalBroken, journals, read_journal
+from nightmill.execution.journal import Journal, JournalBroken, SpoolAway, journals, read_journal
 from nightmill.execution.owner import host_name, lives
 from nightmill.execution.recover import finish_dead, read_to_its_end
 from nightmill.model.journal import Entry, fold, stacks
@@ -61,11 +61,15 @@ def drain(site: Site, *, spool: Path | None = None) -> Drained:
     JournalBroken
         Where a journal is damaged before its last line. Every other journal was recorded; attempts that no journal
         tells of were not given up, because the damaged one may.
+    StoreError
+        Where a store cannot tell what a dead process left there: as for a journal that is damaged.
+    SpoolAway
+        Where the spool cannot be read or written.
     """
     folder = spool or site.config.spool
     drained = Drained()
     lost_hosts = hosts_lost(site)
-    broken: JournalBroken | None = None
+    failure: JournalBroken | StoreError | None = None
     with _one_at_a_time(folder):
         for path in journals(folder):
             try:
@@ -73,11 +77,14 @@ def drain(site: Site, *, spool: Path | None = None) -> Drained:
             except FileNotFoundError:
                 continue  # its writer has recorded it to its end meanwhile, and set it aside
             except JournalBroken as error:
-                broken = broken or error
+                failure = failure or error
                 continue
-            _drain_journal(site, journal, dead, drained)
-        if broken is not None:
-            raise broken
+            try:
+                _drain_journal(site, journal, dead, drained)
+            except StoreError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
         drained.lost += end_abandoned(site, lost_hosts, now=utc_now())
     return drained
 
@@ -158,10 +165,16 @@ def declare_lost(site: Site, host: str, *, who: str, why: str) -> None:
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".drain.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / ".drain.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise SpoolAway(
+            f"the spool {folder} cannot be used: {error.filename or 'write'}: {error.strerror}",
+            remedy="make room in it, mend its disk, or see who may write there; nothing that it holds is lost",
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -45,13 +46,15 @@ class JournalWriter:
     Raises
     ------
     SpoolAway
-        Here and in each method, where the spool cannot be written. Half an entry is never left behind.
+        Here and in each method, where the spool cannot be written. Half an entry is never left behind; where it cannot
+        be known what is on the disk, nothing more is written.
     """
 
     def __init__(self, spool: Path, *, listener: Callable[[Entry], None] | None = None) -> None:
         self._listener = listener
         self._lock = threading.Lock()
         self._unsynced = False
+        self._sound = True
         self._size = 0
         owner = this_process()
         now = datetime.now(UTC)
@@ -60,10 +63,15 @@ class JournalWriter:
         with self._told():
             spool.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(unnamed, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
-            self._write(JournalHeader(owner=owner, begun_at=now).model_dump_json())
-            os.fsync(self._descriptor)
-            unnamed.rename(self.path)
-            _sync_folder(spool)
+            try:
+                self._write(JournalHeader(owner=owner, begun_at=now).model_dump_json())
+                self._sync()
+                unnamed.rename(self.path)
+                _sync_folder(spool)
+            except OSError:
+                os.close(self._descriptor)
+                unnamed.unlink(missing_ok=True)
+                raise
 
     def append(self, entry: Entry) -> None:
         """Append one entry."""
@@ -77,8 +85,7 @@ class JournalWriter:
         """Make everything that was appended durable."""
         with self._lock, self._told():
             if self._unsynced:
-                os.fsync(self._descriptor)
-                self._unsynced = False
+                self._sync()
 
     def close(self) -> None:
         """Make everything durable and close the file."""
@@ -96,14 +103,28 @@ class JournalWriter:
     def _write(self, line: str) -> None:
         data = (line + "\n").encode()
         left = memoryview(data)
+        self._must_be_sound()
         try:
             while left:
                 left = left[os.write(self._descriptor, left) :]
         except OSError:
+            self._sound = False
             os.ftruncate(self._descriptor, self._size)  # the next entry must not follow a half
+            self._sound = True
             raise
         self._size += len(data)
         self._unsynced = True
+
+    def _sync(self) -> None:
+        self._must_be_sound()
+        self._sound = False  # after an error the system takes what was not written for written
+        os.fsync(self._descriptor)
+        self._sound = True
+        self._unsynced = False
+
+    def _must_be_sound(self) -> None:
+        if not self._sound:
+            raise OSError(errno.EIO, "its disk failed before")
 
     @contextmanager
     def _told(self) -> Iterator[None]:

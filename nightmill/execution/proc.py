@@ -48,7 +48,8 @@ def started_after(pid: int) -> Iterable[int]:
 
     Cheap where that was a moment ago. Wrong where so many were started since that every number was given anew.
     """
-    newest = int(Path("/proc/loadavg").read_text().split()[-1])
+    with open("/proc/loadavg", "rb", buffering=0) as file:  # noqa: PTH123 - a third of the time that a Path takes
+        newest = int(file.read().split()[-1])
     return range(pid + 1, newest + 1) if newest >= pid else all_processes()
 
 
@@ -69,9 +70,8 @@ def end_all_in(
         Gives the numbers of the processes to look at.
     """
     ended: list[int] = []
-    marks = [f"\0{SCRATCH_VARIABLE}={path}\0".encode() for path in (folder, folder.resolve())]
     deadline = time.monotonic() + patience_seconds
-    while found := [pid for pid in among() if _is_of(pid, folder.resolve(), marks)]:
+    while found := _processes_of(folder, among()):
         for pid in found:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -80,6 +80,15 @@ def end_all_in(
             break
         time.sleep(0.01)
     return ended
+
+
+def _processes_of(folder: Path, among: Iterable[int]) -> list[int]:
+    there = [pid for pid in among if os.path.exists(f"/proc/{pid}")]  # noqa: PTH110 - asked of very many
+    if not there:
+        return []
+    whole = folder.resolve()
+    marks = [f"\0{SCRATCH_VARIABLE}={path}\0".encode() for path in (folder, whole)]
+    return [pid for pid in there if _is_of(pid, whole, marks)]
 
 
 def _is_of(pid: int, folder: Path, marks: Sequence[bytes]) -> bool:

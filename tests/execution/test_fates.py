@@ -39,6 +39,15 @@ def test_an_input_that_vanished_after_the_plan(bench: Bench) -> None:
     assert report.steps == ()
 
 
+def test_an_input_of_a_store_whose_disk_is_not_mounted(bench: Bench) -> None:
+    frame = bench.put("frame.fits", fits_bytes())
+    store = bench.root / "stores/backbone"
+    store.rename(store.with_name("elsewhere"))
+    report = bench.run_one(bench.order(shell("s", ":"), inputs=(frame,)))
+    assert (report.fate, report.published) == (Fate.STORE_ERROR, ())
+    assert f"frame.fits cannot be staged: the folder {store} of store 'backbone' does not exist" in report.evidence
+
+
 def test_an_input_of_another_size(bench: Bench) -> None:
     frame = bench.put("frame.fits", fits_bytes())
     order = bench.order(shell("s", ":"), inputs=(frame,))

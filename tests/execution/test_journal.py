@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -147,6 +148,44 @@ def test_a_full_spool_is_told_and_keeps_no_half_entry(tmp_path: Path) -> None:
         (spool / "filler").unlink()
         journal.append(software(1000))
         assert read_journal(journal.path).entries == (*whole, software(1000))
+
+
+def test_a_journal_that_cannot_be_begun_leaves_nothing_behind(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with small_disk(tmp_path / "spool", size="64k") as spool:
+        fill(spool)
+        with pytest.raises(SpoolAway, match="cannot be written: No space left on device"):
+            JournalWriter(spool)
+        assert [path.name for path in spool.iterdir()] == ["filler"]
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize("call", ["fsync", "ftruncate"])
+def test_nothing_is_written_where_nobody_knows_what_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def broken(descriptor: int, *_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    def half(descriptor: int, data: bytes) -> int:
+        return write(descriptor, data[:10]) if len(data) > 100 else broken(descriptor)
+
+    write = os.write
+    journal = JournalWriter(tmp_path)
+    journal.append(software(1))
+    with monkeypatch.context() as disk:
+        disk.setattr(os, call, broken)
+        if call == "ftruncate":
+            disk.setattr(os, "write", half)
+        with pytest.raises(SpoolAway, match="cannot be written: Input/output error"):
+            journal.append(software(2))
+            journal.sync()
+    told = "cannot be written: its disk failed before; make room in the spool or mend"
+    with pytest.raises(SpoolAway, match=told):
+        journal.append(software(3))
+    with pytest.raises(SpoolAway, match=told):
+        journal.close()
+    assert software(3) not in read_journal(journal.path).entries
 
 
 # --------------------------------------------------------------------------------------------------- fold

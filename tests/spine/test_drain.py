@@ -13,17 +13,18 @@ from sqlalchemy import select
 from nightmill.backbone import leases
 from nightmill.backbone.database import Database
 from nightmill.backbone.schema import AttemptRow, JobRow
-from nightmill.errors import DatabaseAway
+from nightmill.errors import DatabaseAway, StoreError
 from nightmill.execution import recover
-from nightmill.execution.journal import JournalBroken, append_entries, journals, read_journal
+from nightmill.execution.journal import JournalBroken, SpoolAway, append_entries, journals, read_journal
 from nightmill.execution.owner import is_alive, this_process
 from nightmill.model.fate import AttemptState, Fate
-from nightmill.model.journal import Checked
+from nightmill.model.journal import Checked, Publishing
 from nightmill.model.order import JobOrder
 from tasks import spool
 from tasks.site import Site, make_site
 from tasks.spool import drain
 from tests.support.backbone import NOW, issue, take_lease
+from tests.support.mounts import make_read_only, small_disk
 from tests.support.orders import Bench, output, shell
 
 
@@ -117,6 +118,35 @@ def test_a_damaged_journal_is_told_after_every_other_was_recorded(
     assert list(journals(site.config.spool)) == [first]
     assert attempts(site) == [("exposure=1", "active", "issued"), ("exposure=2", "done", "published")]
     assert second.name in {path.name for path in (site.config.spool / "recorded").iterdir()}
+
+
+def test_a_store_that_is_away_is_told_after_every_other_journal_was_recorded(
+    site: Site, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead(monkeypatch)
+    orders = [order_of(bench, 1), order_of(bench, 2)]
+    for order in orders:
+        with site.database.writing() as session:
+            issue(session, order)
+        bench.run_one(order)
+    first, _second = journals(site.config.spool)
+    cut_after(first, Publishing)
+    store = bench.root / "stores" / "backbone"
+    store.rename(store.with_name("away"))
+    with pytest.raises(StoreError, match=f"the folder {store} of store 'backbone' does not exist; is its disk mounted"):
+        drain(site)
+    assert list(journals(site.config.spool)) == [first]
+    assert attempts(site) == [("exposure=1", "active", "issued"), ("exposure=2", "done", "published")]
+    store.with_name("away").rename(store)
+    assert drain(site).adopted == [orders[0].attempt]
+    assert [state for _unit, state, _attempt in attempts(site)] == ["done", "done"]
+
+
+def test_a_spool_that_cannot_be_written_is_told(site: Site) -> None:
+    with small_disk(site.config.spool, size="64k") as disk:
+        make_read_only(disk)
+        with pytest.raises(SpoolAway, match=r"cannot be used: .*\.drain\.lock: Read-only file system; make room in it"):
+            drain(site)
 
 
 def test_a_process_that_dies_while_its_journal_is_read_is_believed_to_its_last_entry(
