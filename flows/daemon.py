@@ -28,7 +28,7 @@ class DaemonState(StrEnum):
     """Its process is alive, or belongs to another host, from where nothing else is known."""
     STOPPED = "stopped"
     """It was never started, or was stopped on request."""
-    DIED = "died"
+    DEAD = "dead"
     """It was started, nobody stopped it, and its process is gone."""
 
 
@@ -75,7 +75,7 @@ class Daemon:
         record = self.record()
         if record is None or record.stopped:
             return DaemonState.STOPPED
-        return DaemonState.DIED if is_alive(record.owner) is False else DaemonState.RUNNING
+        return DaemonState.DEAD if is_alive(record.owner) is False else DaemonState.RUNNING
 
     @contextmanager
     def locked(self) -> Iterator[None]:

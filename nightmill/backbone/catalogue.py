@@ -138,11 +138,14 @@ def find(
     types, origins
         Any of them; none given means every one.
     all
-        With the files that no plan would take: logs, and what superseded attempts made.
+        With the files that no plan would take: logs, unless ``types`` has them, and those of attempts that are not the
+        result of their job.
     """
     query = select(FileRow).order_by(FileRow.id).limit(limit).execution_options(yield_per=1000)
     if not all:
         query = query.outerjoin(AttemptRow, FileRow.attempt_id == AttemptRow.id).where(selectable())
+        if not types:
+            query = query.where(FileRow.type != "log")
     if types:
         query = query.where(FileRow.type.in_(types))
     if origins:

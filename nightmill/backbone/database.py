@@ -138,9 +138,14 @@ class Database:
         with _translated(self.url), self.engine.connect() as connection:
             found = MigrationContext.configure(connection).get_current_revision()
             wanted = ScriptDirectory.from_config(self._alembic(connection)).get_current_head()
+        if found is None:
+            raise RequestRefused(
+                f"the database {safe_url(self.url)} has no catalogue in it",
+                remedy="bring it back where it was moved away; for a new one run 'nightmill init' in the site's folder",
+            )
         if found != wanted:
             raise RequestRefused(
-                f"the database {safe_url(self.url)} has schema revision {found or 'none'}, this program needs {wanted}",
+                f"the database {safe_url(self.url)} has schema revision {found}, this program needs {wanted}",
                 remedy="run 'nightmill init' in the site's folder to bring it up to date",
             )
 

@@ -86,7 +86,6 @@ def test_the_whole_story_of_a_campaign(campaign: Path, nightmill: Nightmill) -> 
         "cam_0001_m001.fits": "manual",
         **{f"cam_000{number}_01_{kind}_c0001a01.txt": "batch" for number in (1, 2) for kind in ("image", "count")},
         SUM: "batch",
-        **{f"counting_{unit}_c0001a01.log": "batch" for unit in ("count_1-1", "count_2-1", "add_1")},
     }
     flat = found["cam_0001_01_image_c0001a01.txt"]
     assert (flat["copies"], flat["data_id"]["exposure"], flat["sha256"]) == ([], 1, found["cam_0001.fits"]["sha256"])

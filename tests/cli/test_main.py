@@ -76,7 +76,7 @@ def test_an_older_schema_is_refused_with_the_remedy(nightmill: Nightmill, folder
     (tmp_path / "nightmill.db").unlink()
     called = nightmill("find")
     assert called.code == 2
-    assert "has schema revision none" in called.err
+    assert "has no catalogue in it" in called.err
     assert "nightmill init" in called.err
 
 

@@ -256,11 +256,11 @@ def test_kills_in_mid_campaign_lose_nothing(observe: Observe, conductor: Conduct
     if what != "server":
         for pid in (status.runner_pid, slice_pid, campaign_pid):
             os.kill(pid, signal.SIGKILL)
-        until(lambda: service.status(conductor.site).runner is DaemonState.DIED, 10, "the end of the runner")
+        until(lambda: service.status(conductor.site).runner is DaemonState.DEAD, 10, "the end of the runner")
     if what != "runner":
         os.kill(status.server.pid, signal.SIGKILL)
         until(lambda: not service.status(conductor.site).server.pid, 10, "the end of the server")
-        with pytest.raises(ServerAway, match="is died; start it with `nightmill server start`"):
+        with pytest.raises(ServerAway, match="is dead; start it with `nightmill server start`"):
             commands.require_server(conductor.site)
     conductor.start()
     if what != "server":
@@ -288,7 +288,7 @@ def test_processes_that_died_unseen_are_found(
     pids = [_process_of(conductor, run) for run in runs]
     for pid in (service.status(conductor.site).runner_pid, *pids):
         os.kill(pid, signal.SIGKILL)
-    until(lambda: service.status(conductor.site).runner is DaemonState.DIED, 10, "the end of the runner")
+    until(lambda: service.status(conductor.site).runner is DaemonState.DEAD, 10, "the end of the runner")
     for run in runs:
         (service.folder_of(conductor.site) / "runs" / f"{run.id}.json").unlink()
     conductor.start()
@@ -349,7 +349,7 @@ def test_what_is_told_to_end_says_so_and_goes_on_later(
         conductor.client.set_flow_run_state(campaign.run().id, Cancelling())
     else:
         os.kill(service.status(conductor.site).runner_pid, signal.SIGTERM)
-        until(lambda: service.status(conductor.site).runner is DaemonState.DIED, 30, "the end of the runner")
+        until(lambda: service.status(conductor.site).runner is DaemonState.DEAD, 30, "the end of the runner")
     conductor.wait(campaign.run().id, ends)
     run = campaign.slice()
     conductor.wait(run.id, ends)

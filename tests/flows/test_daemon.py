@@ -11,7 +11,9 @@ import psutil
 import pytest
 
 from flows import daemon as daemon_module
-from flows.daemon import Daemon, DaemonState, clean_environment
+from flows.daemon import Daemon, DaemonRecord, DaemonState, clean_environment, keep
+from nightmill.errors import RequestRefused
+from nightmill.execution.owner import this_process
 from nightmill.model.journal import Owner
 
 SLEEP = [sys.executable, "-c", "print('awake', flush=True); import time; time.sleep(600)"]
@@ -57,7 +59,7 @@ def test_one_that_died_is_told_from_one_that_was_stopped(daemon: Daemon) -> None
     owner = _spawn(daemon, SLEEP)
     os.kill(owner.pid, signal.SIGKILL)
     psutil.Process(owner.pid).wait(5)
-    assert daemon.state() is DaemonState.DIED
+    assert daemon.state() is DaemonState.DEAD
     assert not daemon.stop(grace_seconds=1)
     assert daemon.state() is DaemonState.STOPPED
 
@@ -70,8 +72,18 @@ def test_another_process_with_its_pid_is_not_taken_for_it_nor_stopped(daemon: Da
     me = record.owner.model_copy(update={"pid": os.getpid()})
     file = daemon.folder / "sleeper.json"
     file.write_text(record.model_copy(update={"owner": me}).model_dump_json())
-    assert daemon.state() is DaemonState.DIED
+    assert daemon.state() is DaemonState.DEAD
     assert not daemon.stop(grace_seconds=1), "or this test would have ended itself"
+
+
+def test_one_of_another_host_is_neither_stopped_nor_taken_for_stopped(daemon: Daemon) -> None:
+    daemon.folder.mkdir()
+    elsewhere = this_process().model_copy(update={"host": "elsewhere"})
+    file = daemon.folder / "sleeper.json"
+    keep(file, DaemonRecord(owner=elsewhere, details={}))
+    with pytest.raises(RequestRefused, match=f"started on host 'elsewhere', .*lost for good, remove {file}$"):
+        daemon.stop(grace_seconds=1)
+    assert daemon.state() is DaemonState.RUNNING
 
 
 def test_its_record_is_for_its_owner_alone(daemon: Daemon) -> None:

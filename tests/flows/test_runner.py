@@ -98,7 +98,7 @@ def test_runs_outlive_their_runner_and_the_next_one_looks_after_them(conductor: 
     dies = conductor.submit("note/note", file=str(tmp_path / "dies"), seconds=600)
     pids = [_pid(tmp_path / name) for name in ("lives", "dies")]
     _kill(service.status(conductor.site).runner_pid)
-    until(lambda: service.status(conductor.site).runner is DaemonState.DIED, 5, "the end of the runner")
+    until(lambda: service.status(conductor.site).runner is DaemonState.DEAD, 5, "the end of the runner")
     assert service.status(conductor.site).flow_runs == 2
     _kill(pids[1])
     assert conductor.start().healthy
@@ -110,7 +110,7 @@ def test_runs_outlive_their_runner_and_the_next_one_looks_after_them(conductor: 
 
 def test_a_claim_of_a_runner_that_was_killed_is_given_back(conductor: Conductor, tmp_path: Path) -> None:
     _kill(service.status(conductor.site).runner_pid, signal.SIGHUP)
-    until(lambda: service.status(conductor.site).runner is DaemonState.DIED, 5, "the end of the runner")
+    until(lambda: service.status(conductor.site).runner is DaemonState.DEAD, 5, "the end of the runner")
     run = conductor.submit("note/note", file=str(tmp_path / "note"))
     conductor.client.set_flow_run_state(run, Pending())
     record = ChildRecord(flow_run_id=run, flow_run_name="claimed", queue="slices")
@@ -140,7 +140,7 @@ def test_stopping_ends_the_runs_and_says_so(conductor: Conductor, tmp_path: Path
     _kill(service.status(conductor.site).runner_pid, signal.SIGTERM)
     state = conductor.wait(run, "Crashed")
     assert state.message == "Execution was aborted by a termination signal."
-    until(lambda: service.status(conductor.site).runner is DaemonState.DIED, 5, "the end of the runner")
+    until(lambda: service.status(conductor.site).runner is DaemonState.DEAD, 5, "the end of the runner")
     assert not psutil.pid_exists(pid)
     assert conductor.start().healthy
 

@@ -78,7 +78,7 @@ def test_one_that_died_is_started_again(folder: Path) -> None:
     try:
         daemon = server.daemon(folder)
         ghost = daemon.spawn(["true"], {}, {"port": "1", "api_url": "http://127.0.0.1:1/api", "ui_url": "", "auth": ""})
-        while daemon.state() is not DaemonState.DIED:
+        while daemon.state() is not DaemonState.DEAD:
             pass
         started = server.start(folder, ServerConfig())
         assert started.healthy
@@ -90,7 +90,7 @@ def test_one_that_died_is_started_again(folder: Path) -> None:
 def test_a_server_that_ends_while_it_starts_shows_its_log(tmp_path: Path) -> None:
     with pytest.raises(ServerAway, match=r"ended while it started; the end of .*server\.log:\n(.*\n)+.*nonsense"):
         server.start(tmp_path, ServerConfig(database="nonsense://nowhere"))
-    assert server.status(tmp_path).state is DaemonState.DIED
+    assert server.status(tmp_path).state is DaemonState.DEAD
 
 
 def test_a_server_that_does_not_answer_in_time_says_what_to_do(tmp_path: Path) -> None:
