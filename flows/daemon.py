@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from nightmill.errors import RequestRefused
 from nightmill.execution.owner import is_alive, owner_of
 from nightmill.model.base import Frozen
 from nightmill.model.journal import Owner
@@ -129,12 +130,22 @@ class Daemon:
         Returns
         -------
         bool
-            Whether there was a process to stop on this host. What is remembered of it says "stopped" either way.
+            Whether there was a process to stop. What is remembered of it says "stopped" either way.
+
+        Raises
+        ------
+        RequestRefused
+            Where it is a process of another host, which may run on.
         """
         record = self.record()
-        if record is None:
+        if record is None or record.stopped:
             return False
-        alive = is_alive(record.owner) is True
+        alive = is_alive(record.owner)
+        if alive is None:
+            raise RequestRefused(
+                f"the {self.name} was started on host {record.owner.host!r}, and only there it can be stopped",
+                remedy=f"if that host is lost for good, remove {self._file}",
+            )
         if alive:
             process = psutil.Process(record.owner.pid)
             process.terminate()
