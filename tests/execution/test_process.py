@@ -195,6 +195,23 @@ def test_a_daemon_that_left_the_group_unseen_is_ended(
     await_death(pids)
 
 
+HIDDEN = """
+import os, time
+child = os.fork()
+if child == 0:
+    os.setsid()
+    os.chdir("/")
+    os.execve("/bin/sleep", ["sleep", "1000"], {})
+print(child, flush=True)
+time.sleep(1.5)
+"""
+
+
+def test_what_was_seen_of_a_step_is_ended_though_nothing_marks_it(run: Callable[..., Ended], tmp_path: Path) -> None:
+    assert run(*python(HIDDEN)).exit_code == 0
+    await_death(pids_written(tmp_path))
+
+
 def test_the_numbers_of_processes_may_begin_anew(run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch) -> None:
     newest = int(Path("/proc/loadavg").read_text().split()[-1])
     assert os.getpid() in started_after(newest + 1_000_000)
