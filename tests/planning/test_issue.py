@@ -6,13 +6,18 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, event, func, select, update
+from sqlalchemy.orm import Session
 
+from nightmill.backbone.leases import holders
 from nightmill.backbone.schema import AttemptRow, FileRow, JobRow, PlannedInputRow, PlanRow, ReplicaRow
+from nightmill.backbone.slices import find_slice
 from nightmill.config.campaign import load_campaign
 from nightmill.errors import RequestRefused
 from nightmill.model.fate import AttemptState, JobState
+from nightmill.planning.issue import issue
 from nightmill.planning.orders import order_sha256
 from tests.planning.world import BIAS, NIGHT, SCIENCE, World, make_campaign
+from tests.support.backbone import take_lease
 
 PIPELINE = """\
 pipeline: ccd
@@ -71,6 +76,21 @@ def test_a_job_is_never_issued_twice_at_a_time(world: World) -> None:
     (second,) = world.issue("science", limit=5)
     assert first.attempt.unit != second.attempt.unit
     assert world.issue("science") == []
+
+
+def test_a_lease_is_held_on_the_slices_that_have_open_attempts_under_it(world: World) -> None:
+    sealed(world)
+
+    def take(session: Session) -> tuple[int, list[int]]:
+        ids = [find_slice(session, "night1", "science", number).slice_id for number in (0, 1)]
+        lease = take_lease(session)
+        issue(session, slice_id=ids[0], lease_id=lease, now=NIGHT, limit=1)
+        return lease, ids
+
+    lease, ids = world.database.write(take)
+    with world.database.reading() as session:
+        assert [list(holders(session, slice_id=number)) for number in ids] == [[lease], []]
+        assert list(holders(session)) == [lease]
 
 
 def test_two_that_issue_at_a_time_never_get_the_same_job(world: World) -> None:
