@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -150,8 +150,10 @@ def declare_lost(site: Site, host: str, *, who: str, why: str) -> None:
     lost_hosts = hosts_lost(site)
     with site.database.reading() as session:
         held = [(holder.owner, holder.since) for holder in leases.unreleased(session).values()]
-    headers = [read_journal(path).header for path in journals(site.config.spool)]
-    held += [(header.owner, header.begun_at) for header in headers if header is not None]
+    for path in journals(site.config.spool):
+        with suppress(FileNotFoundError, JournalBroken):
+            if (header := read_journal(path).header) is not None:
+                held.append((header.owner, header.begun_at))
     hosts = sorted({owner.host for owner, since in held if lives(owner, since, lost_hosts) is None})
     if host not in hosts:
         raise RequestRefused(

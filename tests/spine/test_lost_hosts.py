@@ -90,6 +90,7 @@ def test_a_host_of_which_nothing_is_open_is_refused_with_those_that_have_some(si
     bench.run_one(order_of(bench, 1))
     [path] = journals(site.config.spool)
     move(path, "node8")
+    (path.parent / "broken.jsonl").write_text("no entry\n{}\n")
     with pytest.raises(RequestRefused, match=r"'node' is open \(did you mean 'node\d'\?\); .*: node7, node8$"):
         declare_lost(site, "node", who="ada", why=WHY)
     with pytest.raises(RequestRefused, match="is this very host, where dead processes are found without being told"):
