@@ -49,7 +49,7 @@ FILES = [
         begins_at=T0 + timedelta(days=1),
         metadata={"exposure_seconds": -1.5, "object": "Ångström_%", "mixed": True},
     ),
-    new_file("bias[1]*.fits", type="raw_bias", size_bytes=3_000_000_000, metadata={"object": ""}),
+    new_file("bias[1]*.fits", type="raw_bias", size_bytes=3_000_000_000, metadata={"object": "", "serial": 2**53 + 1}),
 ]
 ONE, TWO, THREE, BIAS = (file.name for file in FILES)
 
@@ -70,6 +70,8 @@ ONE, TWO, THREE, BIAS = (file.name for file in FILES)
         ('band >= "h"', {TWO}),
         ("night == 99999999999", set()),
         ("size_bytes > 1e9", {BIAS}),
+        ("serial == 9007199254740992.0", set()),
+        ("serial in [0.5, 9007199254740993]", {BIAS}),
         ('begins_at < "2026-01-12"', {ONE, TWO}),
         ('begins_at == "2026-01-11T05:12:45+02:00"', {ONE}),
         ('begins_at in ["2026-01-11 03:12:45", "2026-01-12 03:12:45"]', {ONE, THREE}),
@@ -191,7 +193,9 @@ FIELDS = {
     "begins_at": st.datetimes(datetime(2026, 1, 1), datetime(2026, 1, 3)).map(lambda time: time.replace(tzinfo=UTC)),
 }
 TEXTS = st.text("aA%_[*é\n", max_size=3)
-METADATA = st.one_of(st.none(), st.booleans(), st.integers(-2, 2), st.floats(-2, 2), st.sampled_from([0.5, 1.0]), TEXTS)
+LONG_NUMBERS = st.sampled_from([2**53, 2**53 + 1, 2.0**53, -(2**63), 2**63 - 1, 0.3, 0.1 + 0.2, 1e300, -1e-300])
+NUMBERS = st.one_of(st.integers(-2, 2), st.floats(-2, 2), st.sampled_from([0.5, 1.0]), LONG_NUMBERS)
+METADATA = st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS)
 SIGNS = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
 
 
@@ -203,7 +207,7 @@ def comparisons(draw: st.DrawFn) -> str:
     if name in FIELDS:
         values: st.SearchStrategy[Any] = FIELDS[name]
     else:
-        values = draw(st.sampled_from([st.booleans(), st.one_of(st.integers(-2, 2), st.floats(-2, 2)), TEXTS]))
+        values = draw(st.sampled_from([st.booleans(), NUMBERS, TEXTS]))
     shape = draw(st.integers(0, 3))
     literals = draw(st.lists(values.map(_literal), min_size=1, max_size=3))
     if shape == 0:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Boolean, ColumnElement, Float, Text, and_, literal, not_, or_
+from sqlalchemy import BigInteger, Boolean, ColumnElement, Float, Numeric, Text, and_, literal, not_, or_
+from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from nightmill.backbone.expressions.terms import (
     Compare,
@@ -84,7 +87,22 @@ def _literal(value: Constant, kind: Kind) -> ColumnElement[Any]:
         return literal(value, Boolean)
     if isinstance(value, int):
         return literal(value, BigInteger)
-    return literal(value, Float if kind is Kind.NUMBER else Text)
+    return literal(value, _Exact if kind is Kind.NUMBER else Text)
+
+
+class _Exact(TypeDecorator[float]):
+    """A number, compared with all of its digits: PostgreSQL would round whole numbers to compare them with a float."""
+
+    impl = Float
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Return the type that the database knows."""
+        return dialect.type_descriptor(Numeric() if dialect.name == "postgresql" else Float())
+
+    def process_bind_param(self, value: float | None, dialect: Dialect) -> Any:
+        """Give the shortest decimal that means the float, as JSON has it."""
+        return value if value is None or dialect.name == "sqlite" else Decimal(repr(value))
 
 
 def _value(field: Field, kind: Kind | None, row: type[FileRow]) -> ColumnElement[Any]:
