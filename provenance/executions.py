@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.catalogue import known_files
 from nightmill.backbone.schema import ExecutionRow, InputUseRow, SoftwareRow
+from nightmill.backbone.upsert import add_missing
 from nightmill.model.fate import AttemptState
 from nightmill.model.journal import JobReport, StepReport
 from nightmill.model.order import AttemptKey
@@ -47,9 +47,7 @@ def _software_ids(session: Session, digests: set[str], stacks: Stacks) -> dict[s
     new = [{"sha256": digest, "packages": dict(stacks[digest])} for digest in sorted(digests - found.keys())]
     if not new:
         return found
-    # Another process may record the same stack now: whoever comes second takes the row of the first.
-    upsert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    session.execute(upsert(SoftwareRow).on_conflict_do_nothing(index_elements=["sha256"]), new)
+    add_missing(session, SoftwareRow, new, unique="sha256")
     return {digest: number for digest, number in session.execute(query)}
 
 

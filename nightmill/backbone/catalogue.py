@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.among import among
 from nightmill.backbone.expressions import Expression, to_sql
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, ReplicaRow, StoreRow
+from nightmill.backbone.upsert import add_missing
 from nightmill.errors import UnknownName
 from nightmill.model.dimensions import DIMENSIONS
 from nightmill.model.fate import Origin
@@ -111,15 +112,15 @@ def store_ids(session: Session, stores: Mapping[str, Store]) -> dict[str, int]:
 
     A store that moved keeps its ID: its URL here follows the site's configuration.
     """
-    wanted = {name: store for name, store in stores.items() if store.catalogued}
-    rows = {row.name: row for row in session.scalars(select(StoreRow).where(StoreRow.name.in_(wanted)))}
-    for name, store in wanted.items():
-        if name not in rows:
-            rows[name] = StoreRow(name=name, url=store.url, kind=store.kind)
-            session.add(rows[name])
-        rows[name].url, rows[name].kind = store.url, store.kind
+    wanted = {name: store for name, store in sorted(stores.items()) if store.catalogued}
+    there = set(session.scalars(select(StoreRow.name)))
+    new = [{"name": name, "url": wanted[name].url, "kind": wanted[name].kind} for name in wanted if name not in there]
+    add_missing(session, StoreRow, new, unique="name")
+    rows = session.scalars(select(StoreRow).where(StoreRow.name.in_(wanted))).all()
+    for row in rows:
+        row.url, row.kind = wanted[row.name].url, wanted[row.name].kind
     session.flush()
-    return {name: row.id for name, row in rows.items()}
+    return {row.name: row.id for row in rows}
 
 
 def find(

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import event, func, select
+from sqlalchemy import event, func, select, text
 
 from nightmill.backbone import catalogue, registration
 from nightmill.backbone.database import Database
@@ -187,3 +188,18 @@ def test_a_plan_gets_its_files_by_one_query(database: Database) -> None:
     first = found[0]
     assert (first.id, first.name, first.size_bytes, first.begins_at) == (ids[1], "1.fits", 20_000, begins_at)
     assert (first.store, first.path, first.attributes) == ("backbone", "raw/1.fits", {"exposure_seconds": 1.0})
+
+
+def test_two_that_find_a_store_missing_at_the_same_moment_agree(postgres_url: str) -> None:
+    first, second = Database(postgres_url), Database(postgres_url)
+    first.create()
+    waiting = select(func.count()).select_from(text("pg_stat_activity")).where(text("wait_event_type = 'Lock'"))
+    with ThreadPoolExecutor(1) as pool, second.reading() as watching:
+        with first.writing() as session:
+            ids = catalogue.store_ids(session, STORES)
+            other = pool.submit(second.write, lambda session: catalogue.store_ids(session, STORES))
+            while not watching.scalar(waiting) and not other.done():
+                watching.rollback()
+        assert other.result() == ids
+    first.close()
+    second.close()
