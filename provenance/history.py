@@ -22,6 +22,7 @@ from nightmill.backbone.schema import (
     PlannedInputRow,
     ReplicaRow,
     SoftwareRow,
+    StoreRow,
 )
 from nightmill.errors import UnknownName
 
@@ -87,6 +88,8 @@ class MadeFile:
     type: str
     kept: bool
     area: str = ""
+    place: str = ""
+    """Where its copy is, as ``store: path`` or ``working area: path``; empty where it is not kept."""
 
 
 @dataclass(frozen=True)
@@ -227,9 +230,15 @@ def _executions(session: Session, attempt_id: int) -> list[Execution]:
 
 
 def _made(session: Session, attempt_id: int) -> list[MadeFile]:
-    kept = select(ReplicaRow.id).where(ReplicaRow.file_id == FileRow.id).correlate(FileRow).exists()
+    place = (
+        select(StoreRow.name + ": " + ReplicaRow.path)
+        .where(ReplicaRow.store_id == StoreRow.id, ReplicaRow.file_id == FileRow.id)
+        .order_by(ReplicaRow.id)
+        .limit(1)
+        .correlate(FileRow)
+    )
     registered = session.execute(
-        select(ExecutionRow.step, GenerationRow.role, FileRow.name, FileRow.type, kept)
+        select(ExecutionRow.step, GenerationRow.role, FileRow.name, FileRow.type, place.scalar_subquery())
         .outerjoin(GenerationRow, GenerationRow.file_id == FileRow.id)
         .outerjoin(ExecutionRow, GenerationRow.execution_id == ExecutionRow.id)
         .where(FileRow.attempt_id == attempt_id)
@@ -238,5 +247,11 @@ def _made(session: Session, attempt_id: int) -> list[MadeFile]:
     delivered = session.scalars(
         select(DeliveryRow).where(DeliveryRow.attempt_id == attempt_id).order_by(DeliveryRow.id)
     )
-    files = [MadeFile(step or "", role or type_, name, type_, kept) for step, role, name, type_, kept in registered]
-    return files + [MadeFile("", "", row.path.rpartition("/")[2], "", True, row.area) for row in delivered]
+    files = [
+        MadeFile(step or "", role or type_, name, type_, kept=bool(place), place=place or "")
+        for step, role, name, type_, place in registered
+    ]
+    return files + [
+        MadeFile("", "", row.path.rpartition("/")[2], "", True, row.area, f"{row.area}: {row.path}")
+        for row in delivered
+    ]

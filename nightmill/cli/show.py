@@ -190,10 +190,7 @@ def _show_attempt(job: JobHistory) -> None:
     if job.made:
         print_table(
             ("role", "made", "type", "where"),
-            (
-                (each.role, each.name, each.type, each.area or ("kept" if each.kept else "not kept"))
-                for each in job.made
-            ),
+            ((each.role, each.name, each.type, each.place or "not kept") for each in job.made),
         )
     if job.shown is not None and job.shown.evidence:
         typer.echo(job.shown.evidence)

@@ -120,6 +120,7 @@ def test_a_job_and_its_order(campaign: Path, nightmill: Nightmill) -> None:
     failed = nightmill("show", "first/count/exposure=3,detector=1").out
     assert "step_failed" in failed
     assert "code 1" in failed
+    assert "backbone: first/count/counting_count_3-1_c0001a01.log" in failed
     job = nightmill("show", "first/count/exposure=1,detector=1", "--json").json
     assert (job["state"], job["shown"]["number"], len(job["executions"])) == ("done", 1, 2)
     assert job["inputs"][0]["name"] == "cam_0001.fits"
