@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
+import psutil
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterName
+from prefect.client.schemas.objects import FlowRun, State, TaskRun
 
+from flows import client as commands
 from flows import service
+from flows.api import RunState
+from flows.runner import ChildRecord
 from nightmill.config.site import ServerConfig
 from tests.flows.observatory import Observatory
 
 T = TypeVar("T")
+_numbers = itertools.count(1)
 REPOSITORY = Path(__file__).parents[2]
 DEPLOYMENTS = Path(__file__).with_name("prefect.yaml")
 
@@ -80,3 +88,95 @@ def conductor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Conductor]:
                 yield Conductor(observatory, client)
         finally:
             service.stop(site)
+
+
+@dataclass
+class Campaign:
+    """A campaign over a night of its own."""
+
+    conductor: Conductor
+    name: str
+    notes: Path
+    flag: Path
+    """Makes the steps succeed that wait for it."""
+
+    def start(self, *settings: str) -> str:
+        self.conductor.observatory.submit(self.name, int(self.name[1:]), *settings)
+        with self.conductor.observatory.open() as site:
+            return commands.start_campaign(site, self.name).flow_run_id
+
+    def wait(self, seconds: float = 90.0) -> RunState:
+        """Wait until its flow run has ended."""
+        return until(lambda: state if (state := self.state()).ended else None, seconds, f"the end of {self.name}")
+
+    def state(self) -> RunState:
+        return commands.run_state(self.conductor.site, str(self.run().id))
+
+    def run(self) -> FlowRun:
+        [run] = self._runs(self.name)
+        return run
+
+    def slice(self, stage: str = "science") -> FlowRun:
+        [run] = until(lambda: self._runs(f"{self.name} {stage} #0"), 30, f"the slice of {stage}")
+        return run
+
+    def _runs(self, name: str) -> list[FlowRun]:
+        runs: list[FlowRun] = self.conductor.client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name]))
+        )
+        return runs
+
+    def task_runs(self, run: FlowRun) -> dict[str, list[TaskRun]]:
+        found: dict[str, list[TaskRun]] = {}
+        for task_run in self.conductor.client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+        ):
+            found.setdefault(task_run.name, []).append(task_run)
+        return found
+
+    def states(self) -> dict[str, str]:
+        return self.conductor.observatory.states(self.name)
+
+    def done(self) -> int:
+        return Counter(self.states().values())["done"]
+
+    def exposure(self, number: int) -> str:
+        return f"science/exposure={100 * int(self.name[1:]) + number}"
+
+    def times_run(self) -> dict[str, int]:
+        """How often the step of each exposure ran, by exposure."""
+        return Counter(line[:4] for line in written(self.notes).splitlines())
+
+
+Observe = Callable[..., Campaign]
+
+
+@pytest.fixture
+def observe(conductor: Conductor, tmp_path: Path) -> Observe:
+    """Make a campaign over exposures whose steps do what these texts say; ``FLAG`` stands for its flag."""
+    conductor.start()  # where a test before this one has failed halfway
+
+    def make(*texts: str) -> Campaign:
+        night = next(_numbers)
+        campaign = Campaign(conductor, f"n{night}", tmp_path / "notes", tmp_path / "flag")
+        lines = [f"note {campaign.notes}\n{text.replace('FLAG', str(campaign.flag))}\n" for text in texts]
+        conductor.observatory.observe(night, lines)
+        return campaign
+
+    return make
+
+
+def process_of(conductor: Conductor, run: FlowRun) -> int:
+    file = service.folder_of(conductor.site) / "runs" / f"{run.id}.json"
+    record = ChildRecord.model_validate_json(until(lambda: written(file), 30, f"the process of {run.name}"))
+    return until(lambda: record.process, 10, "its process").pid
+
+
+def steps(campaign: Campaign) -> list[int]:
+    """Return the processes that carry out a step on an exposure of the campaign."""
+    first = f"../inputs/raw{campaign.name[1:]}0"
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if any(item.startswith(first) for item in process.info["cmdline"] or []):
+            found.append(process.pid)
+    return found
