@@ -13,7 +13,7 @@ from nightmill.backbone.registration import NewFile
 from nightmill.cli import main
 from nightmill.config.site import load_site
 from nightmill.model.fate import Maturity, Origin
-from tests.planning.world import NIGHT
+from tests.planning.world import NIGHT, write_campaign
 
 SITE = """\
 site: test
@@ -25,29 +25,6 @@ file_types:
   raw_science: {format: fits}
   master_bias: {template: "{instrument}_{detector:02d}_bias_c{campaign:04d}a{attempt:02d}.fits"}
   image: {template: "{instrument}_{exposure:06d}_{detector:02d}_image_c{campaign:04d}a{attempt:02d}.fits"}
-"""
-PIPELINE = """\
-pipeline: ccd
-version: "1.0"
-stages:
-  science:
-    per: [exposure, detector]
-    inputs:
-      raw: {type: raw_science}
-      bias:
-        type: master_bias
-        source: {calibrations: [ccd]}
-        lookup: {strategy: nearest, max_days: 30}
-    steps:
-      - name: reduce
-        argv: [reduce, "{inputs.raw}", "{inputs.bias}", "{outputs.image}"]
-        inputs: [raw, bias]
-        outputs: {image: {type: image}}
-"""
-CAMPAIGN = """\
-campaign: night1
-pipeline: pipeline.yaml
-where: night == 20260110
 """
 PLANNED = """\
 campaign night1, number 1: pipeline ccd 1.0
@@ -69,13 +46,9 @@ Run = Callable[..., int]
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Make a site with three exposures and two biases, and give the command line in its folder."""
-    for name, text in {
-        "nightmill.yaml": SITE,
-        "file_types.yaml": TYPES,
-        "pipeline.yaml": PIPELINE,
-        "campaign.yaml": CAMPAIGN,
-    }.items():
-        (tmp_path / name).write_text(text)
+    (tmp_path / "nightmill.yaml").write_text(SITE)
+    (tmp_path / "file_types.yaml").write_text(TYPES)
+    write_campaign(tmp_path)
     config = load_site(tmp_path)
     database = Database(config.database_url)
     database.create()

@@ -16,31 +16,10 @@ from nightmill.errors import RequestRefused
 from nightmill.model.fate import AttemptState, JobState
 from nightmill.planning.issue import issue
 from nightmill.planning.orders import order_sha256
-from tests.planning.world import BIAS, NIGHT, SCIENCE, World, make_campaign
+from tests.planning.world import BIAS, NIGHT, SCIENCE, World, make_campaign, write_campaign
 from tests.support.backbone import take_lease
 
-PIPELINE = """\
-pipeline: ccd
-version: "1.0"
-stages:
-  science:
-    per: [exposure, detector]
-    inputs:
-      raw: {type: raw_science}
-      bias:
-        type: master_bias
-        source: {calibrations: [ccd]}
-        lookup: {strategy: nearest, max_days: 30}
-    steps:
-      - name: reduce
-        argv: [reduce, "{inputs.raw}", "{inputs.bias}", "{outputs.image}"]
-        inputs: [raw, bias]
-        outputs: {image: {type: image}}
-"""
-CAMPAIGN = """\
-campaign: night1
-pipeline: pipeline.yaml
-where: night == 20260110
+OVERRIDES = """\
 overrides:
   stages: {science: {inputs: {bias: {lookup: {strategy: valid}}}}}
 """
@@ -176,11 +155,10 @@ def test_the_number_of_statements_does_not_depend_on_the_number_of_jobs(small_wo
 def test_each_input_is_on_record_with_its_rule_and_the_layer_that_set_it(
     world: World, tmp_path: Path, settings: list[str], rule: str, origin: str
 ) -> None:
-    (tmp_path / "pipeline.yaml").write_text(PIPELINE)
-    (tmp_path / "campaign.yaml").write_text(CAMPAIGN)
+    path = write_campaign(tmp_path, OVERRIDES)
     world.add_raw("raw_science", [0], [1])
     world.add_calibration("bias1.fits", detector=1, at=NIGHT + timedelta(seconds=30))
-    world.seal(load_campaign(tmp_path / "campaign.yaml", settings), "science")
+    world.seal(load_campaign(path, settings), "science")
     world.issue("science")
     query = select(
         PlannedInputRow.step, PlannedInputRow.role, FileRow.name, PlannedInputRow.rule, PlannedInputRow.origin

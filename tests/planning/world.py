@@ -83,6 +83,29 @@ SCIENCE: Final[Mapping[str, Any]] = {
         },
     ],
 }
+PIPELINE_YAML: Final = """\
+pipeline: ccd
+version: "1.0"
+stages:
+  science:
+    per: [exposure, detector]
+    inputs:
+      raw: {type: raw_science}
+      bias:
+        type: master_bias
+        source: {calibrations: [ccd]}
+        lookup: {strategy: nearest, max_days: 30}
+    steps:
+      - name: reduce
+        argv: [reduce, "{inputs.raw}", "{inputs.bias}", "{outputs.image}"]
+        inputs: [raw, bias]
+        outputs: {image: {type: image}}
+"""
+CAMPAIGN_YAML: Final = """\
+campaign: night1
+pipeline: pipeline.yaml
+where: night == 20260110
+"""
 
 
 def file_types(**templates: str) -> dict[str, FileType]:
@@ -311,3 +334,11 @@ def changed(stage: Mapping[str, Any], role: str, **changes: Any) -> dict[str, An
 
 def use_set(name: str) -> dict[str, Any]:
     return changed(SCIENCE, "bias", source={"calibrations": [name]})
+
+
+def write_campaign(folder: Path, more: str = "") -> Path:
+    """Write a pipeline and a campaign of one science stage as YAML; return the campaign's path."""
+    (folder / "pipeline.yaml").write_text(PIPELINE_YAML)
+    campaign = folder / "campaign.yaml"
+    campaign.write_text(CAMPAIGN_YAML + more)
+    return campaign
