@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from nightmill.backbone.audit import record_act
 from nightmill.backbone.catalogue import store_ids
 from nightmill.backbone.database import Database
 from nightmill.config.file_types import load_file_types
-from nightmill.config.site import SITE_FILE, SiteConfig, load_site
+from nightmill.config.site import SITE_FILE, SiteConfig, home_of, load_site
 from nightmill.config.template import file_types_text, site_text
 from nightmill.errors import ConfigError, RequestRefused
 from nightmill.execution.job import utc_now
@@ -117,16 +118,17 @@ def make_site(directory: Path, *, database: str = "", file_types: Path | None = 
     Raises
     ------
     RequestRefused
-        Where a database or file types are given for a site that has its configuration already, or the user is none of
-        its operators.
+        Where a database or file types are given for a site that has its configuration already, a folder or file cannot
+        be made, or the user is none of its operators.
     ConfigError
         Where its configuration is wrong.
     DatabaseAway
         Where the database cannot be reached.
     """
-    directory = directory.expanduser().resolve()
+    directory = home_of(str(directory)).resolve()
     if not (directory / SITE_FILE).exists():
-        _write_configuration(directory, database, file_types)
+        with _making(directory):
+            _write_configuration(directory, database, file_types)
     elif database or file_types:
         raise RequestRefused(
             f"{directory / SITE_FILE} is there already", remedy="change it, and leave --database and --file-types away"
@@ -135,9 +137,10 @@ def make_site(directory: Path, *, database: str = "", file_types: Path | None = 
     site = Site(config, Database(config.database_url))
     who = site.operator("init")
     stores = [Path(unquote(urlsplit(store.url).path)) for store in config.stores.values() if _is_local(store.url)]
-    for folder in (config.scratch, config.spool, *stores):
-        folder.mkdir(parents=True, exist_ok=True)
-    (directory / PRIVATE).mkdir(mode=0o700, exist_ok=True)
+    with _making(directory):
+        for folder in (config.scratch, config.spool, *stores):
+            folder.mkdir(parents=True, exist_ok=True)
+        (directory / PRIVATE).mkdir(mode=0o700, exist_ok=True)
     site.database.create()
     with site.database.writing() as session:
         store_ids(session, config.stores)
@@ -151,6 +154,14 @@ def current_user() -> str:
         return getpwuid(os.getuid()).pw_name
     except KeyError:
         return str(os.getuid())
+
+
+@contextmanager
+def _making(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RequestRefused(f"{error.filename or directory} cannot be made: {error.strerror}") from error
 
 
 def _is_local(url: str) -> bool:

@@ -71,6 +71,8 @@ def _read(path: Path):  # type: ignore[no-untyped-def]
         return JobOrder.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise ConfigError("there is no such file", where=str(path)) from None
+    except OSError as error:
+        raise ConfigError(f"it cannot be read: {error.strerror}", where=str(path)) from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ SITE_FILE: Final = "nightmill.yaml"
 SITE_VARIABLE: Final = "NIGHTMILL_SITE"
 BACKBONE: Final = "backbone"
 
+_POSTGRESQL: Final = "postgresql+psycopg"
 _VARIABLE: Final = re.compile(r"\$(?:\$|\{([^}]*)\})")
 
 
@@ -105,7 +107,7 @@ def find_site(directory: Path | None = None) -> Path:
     if directory is None and os.environ.get(SITE_VARIABLE):
         directory, named_by = Path(os.environ[SITE_VARIABLE]), SITE_VARIABLE
     if directory is not None:
-        found = _home_of(str(directory)).resolve()
+        found = home_of(str(directory)).resolve()
         if not (found / SITE_FILE).is_file():
             raise ConfigError(
                 f"{found} is no site: it has no {SITE_FILE}",
@@ -155,8 +157,8 @@ def load_site(directory: Path | None = None) -> SiteConfig:
         name=file.site,
         directory=folder,
         database_url=database_url,
-        scratch=folder / _home_of(file.scratch),
-        spool=folder / _home_of(file.spool),
+        scratch=folder / home_of(file.scratch),
+        spool=folder / home_of(file.spool),
         stores=stores,
         file_types=load_file_types(paths, paths),
         server=file.server,
@@ -228,10 +230,10 @@ def _stores(file: _SiteFile, folder: Path, document: Document, errors: list[Conf
 
 
 def _store_url(url: str, folder: Path) -> str:
-    return url if urlsplit(url).scheme else (folder / _home_of(url)).as_uri()
+    return url if urlsplit(url).scheme else (folder / home_of(url)).as_uri()
 
 
-def _home_of(path: str) -> Path:
+def home_of(path: str) -> Path:
     """Put in the home folder that a leading ~ stands for; as in a shell, one of nobody is left as it is."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser() raises RuntimeError for nobody
 
@@ -242,7 +244,7 @@ def _file_type_paths(file: _SiteFile, folder: Path, document: Document, errors: 
     for number, pattern in enumerate(file.file_types):
         key: Key = ("file_types", number)
         where = document.where(key)
-        base = folder / _home_of(pattern)
+        base = folder / home_of(pattern)
         found = [base]
         if "*" in base.name:
             # glob() itself raises ValueError for some patterns, as **.yaml.
@@ -255,10 +257,19 @@ def _file_type_paths(file: _SiteFile, folder: Path, document: Document, errors: 
 
 
 def _database_url(url: str, folder: Path, document: Document, errors: list[ConfigError]) -> str:
-    """Make the path of an SQLite file absolute; refuse what is no URL of a database that is supported."""
+    """Make the path of an SQLite file absolute, and name the driver; refuse what is no URL of a supported database."""
     scheme, separator, rest = url.partition("://")
-    kind = scheme.partition("+")[0]
-    if not separator or kind not in ("sqlite", "postgresql"):
+    if separator and scheme in ("postgresql", _POSTGRESQL):
+        if find_spec("psycopg") is None:
+            errors.append(
+                ConfigError(
+                    "database is PostgreSQL, and psycopg is not installed",
+                    where=document.where(("database",)),
+                    remedy="install nightmill with its extra 'postgres'",
+                )
+            )
+        return f"{_POSTGRESQL}://{rest}"
+    if not separator or scheme != "sqlite":
         errors.append(
             ConfigError(
                 f"database is {url.partition('@')[2] or url!r}, no database of a kind that is supported",
@@ -266,7 +277,6 @@ def _database_url(url: str, folder: Path, document: Document, errors: list[Confi
                 remedy="write sqlite:///nightmill.db or postgresql+psycopg://user@host/name",
             )
         )
-    if kind != "sqlite":
         return url
     if not rest.startswith("/") or len(rest) < 2 or rest == "/:memory:":
         errors.append(

@@ -233,3 +233,5 @@ def test_an_order_run_by_hand_says_how_it_ended(site: Path, nightmill: Nightmill
     assert "this is no order: " in called.err
     assert "nightmill show JOB --order" in called.err
     assert nightmill("run", tmp_path / "none.json", *folders).code == 2
+    called = nightmill("run", tmp_path, *folders)
+    assert (called.code, called.err) == (2, f"nightmill: {tmp_path}: it cannot be read: Is a directory\n")

@@ -58,6 +58,13 @@ def test_init_does_not_change_what_a_site_is(nightmill: Nightmill, folder: Path)
     assert "is there already; change it, and leave --database and --file-types away" in called.err
 
 
+def test_a_site_that_cannot_be_made_is_told(nightmill: Nightmill, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    called = nightmill("init", tmp_path / "file" / "site")
+    assert called.code == 2
+    assert called.err == f"nightmill: {tmp_path}/file/site cannot be made: Not a directory\n"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

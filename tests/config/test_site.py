@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from nightmill.config import site as config_site
 from nightmill.config.site import SITE_VARIABLE, find_site, load_site
 from nightmill.config.template import file_types_text, site_text
 from nightmill.errors import ConfigError
@@ -158,6 +159,11 @@ def test_variables_that_are_not_set_are_all_named(site: Path, monkeypatch: pytes
             "site: laptop\ndatabase: mysql://me:secret@host/db",
             "database is 'host/db', no database of a kind",
         ),
+        (
+            "site: laptop",
+            "site: laptop\ndatabase: postgresql+psycopg2://me:secret@host/db",
+            "write sqlite:///nightmill.db or postgresql+psycopg://user@host/name",
+        ),
     ],
 )
 def test_refusal(site: Path, old: str, new: str, expected: str) -> None:
@@ -165,6 +171,17 @@ def test_refusal(site: Path, old: str, new: str, expected: str) -> None:
     found = problems(site, SITE.replace(old, new))
     assert any(expected in problem for problem in found), found
     assert not any("secret" in problem for problem in found)
+
+
+def test_postgresql_is_spoken_to_by_psycopg(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = SITE + "database: postgresql://me@host/db\n"
+    write(site, "nightmill.yaml", text)
+    assert load_site(site).database_url == "postgresql+psycopg://me@host/db"
+    monkeypatch.setattr(config_site, "find_spec", lambda name: None)
+    assert problems(site, text) == [
+        "nightmill.yaml:5: database is PostgreSQL, and psycopg is not installed;"
+        " install nightmill with its extra 'postgres'"
+    ]
 
 
 def test_the_home_of_nobody_is_a_folder_like_any_other(site: Path) -> None:
