@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from flows import artifacts
 from flows.api import PrefectApi
 from flows.reconciliation import reconcile_campaign
+from flows.slice import REFUSED
 from nightmill.backbone import campaigns, leases
 from nightmill.backbone.campaigns import StageProgress
 from nightmill.backbone.conducting import conducts_campaign
@@ -170,6 +171,8 @@ class Conductor:
             ended = self._running.keys() - under_way
             if ended:
                 self._running = {run_id: stage for run_id, stage in self._running.items() if run_id in under_way}
+                refused = [runs[run_id].message for run_id in ended & runs.keys() if runs[run_id].name == REFUSED]
+                self.problems += sorted(set(refused) - set(self.problems))
                 if any(run_id not in runs or runs[run_id].type == "CRASHED" for run_id in ended):
                     self._reconcile()  # it did not tell how its jobs ended
                 return

@@ -24,6 +24,7 @@ from flows.artifacts import SliceProgress
 from flows.reconciliation import after_slice
 from nightmill.backbone.conducting import conducts_slice
 from nightmill.backbone.slices import SliceJobs
+from nightmill.errors import RequestRefused
 from nightmill.execution.jobs import run_jobs
 from nightmill.model.journal import JobReport
 from nightmill.model.order import JobOrder
@@ -35,6 +36,8 @@ from tasks.site import open_site
 from tasks.slices import SliceWork
 
 OTHERS_POLL_SECONDS = 1.0
+REFUSED: Final = "Refused"
+"""Name of the state of a slice that cannot be carried out as it stands; nothing was begun."""
 TOLD_TO_END: Final = "its flow run was told to end: it was cancelled in Prefect, or its runner was stopped"
 
 
@@ -42,12 +45,17 @@ TOLD_TO_END: Final = "its flow run was told to end: it was cancelled in Prefect,
 def slice_(campaign: str, stage: str, number: int, site: str) -> State[None]:
     """Carry out the jobs of a slice that are not done, a task run for each job or for each chunk of short ones.
 
-    Ends Failed where some job is not done afterwards. Carried out again, it takes up what is not published.
+    Ends Failed where some job is not done afterwards, or where the host has too little for any of them. Carried out
+    again, it takes up what is not published.
     """
     log_failures_once()
     flow_run_id = UUID(this_flow_run.get_id())
     with open_site(Path(site)) as opened, PrefectApi.of_flow() as api, get_client(sync_client=True) as client:
-        with SliceWork(opened, campaign, stage, number, flow_run_id=str(flow_run_id)) as work:
+        try:
+            work = SliceWork(opened, campaign, stage, number, flow_run_id=str(flow_run_id))
+        except RequestRefused as refused:
+            return Failed(name=REFUSED, message=f"stage {stage!r}: {refused}")
+        with work:
             opened.database.write(lambda session: conducts_slice(session, work.slice.slice_id, str(flow_run_id)))
             gate = RecordingGate(client, flow_run_id)
             before = work.jobs()
