@@ -76,6 +76,26 @@ def test_a_journal_has_its_name_only_when_its_header_is_durable(
         assert named == [[], [journal.path]]
 
 
+def test_what_is_told_is_made_durable_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    fsync = os.fsync
+
+    def spy(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    with JournalWriter(tmp_path) as journal:
+        monkeypatch.setattr(os, "fsync", spy)
+        journal.sync()
+        assert synced == []
+        journal.append(software(1))
+        journal.sync()
+        journal.sync()
+        assert synced == [journal.path]
+        journal.append(software(2))
+    assert synced == [journal.path] * 2, "by closing it"
+
+
 @pytest.mark.parametrize("cut", [1, 20, 300])
 def test_a_torn_last_line_is_left_out_and_cut_off_before_more_is_appended(tmp_path: Path, cut: int) -> None:
     path = written(tmp_path, software(1), software(2))
