@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import Final
 
 EVIDENCE_LINES: Final = 5
@@ -19,15 +18,13 @@ def readable(text: str) -> str:
     return _UNFIT.sub("\ufffd", _COLOURS.sub("", text))
 
 
-def last_lines(log: Path, start: int) -> str:
-    """Return the last line of what was written to a log from the byte ``start`` on, and below it the few before it.
+def last_lines(log: int, start: int) -> str:
+    """Return the last line of what was written to an open log from the byte ``start`` on, and below it the few before.
 
     The last line comes first because programs say there why they ended, and a list shows the first alone. Lines
     without text do not count.
     """
-    with log.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(start, size - EVIDENCE_BYTES))
-        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    end = os.pread(log, EVIDENCE_BYTES, max(start, os.fstat(log).st_size - EVIDENCE_BYTES))
+    lines = [line for line in end.decode(errors="replace").splitlines() if line.strip()]
     *before, last = lines[-EVIDENCE_LINES:] or [""]
     return readable("\n".join([last, "before that:", *before] if before else [last]))

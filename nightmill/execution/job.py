@@ -205,7 +205,7 @@ def _run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCo
         raise JobFailed(f"step {step.name!r} was not begun: {context.stopping}", fate=Fate.CANCELLED)
     argv = _argv(order, step, scratch)
     stack = context.stack(argv, step)
-    log = os.open(scratch.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    log = os.open(scratch.log, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(log, f"== {step.name}: {shlex.join(argv)}\n".encode())
         start = os.lseek(log, 0, os.SEEK_END)
@@ -228,19 +228,19 @@ def _run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCo
             )
         except (OSError, ValueError) as error:
             raise _not_started(step, argv[0], error) from error
+        context.tell(
+            StepEnded(
+                attempt=order.attempt,
+                at=context.now(),
+                step=step.name,
+                exit_code=ended.exit_code,
+                signal=ended.signal,
+                cost=ended.cost,
+            )
+        )
+        _must_have_succeeded(step, ended, log, start, context.stopping)
     finally:
         os.close(log)
-    context.tell(
-        StepEnded(
-            attempt=order.attempt,
-            at=context.now(),
-            step=step.name,
-            exit_code=ended.exit_code,
-            signal=ended.signal,
-            cost=ended.cost,
-        )
-    )
-    _must_have_succeeded(step, ended, scratch.log, start, context.stopping)
     made = check_outputs(order, step, scratch)
     context.tell(Checked(attempt=order.attempt, at=context.now(), step=step.name, files=tuple(made)))
     scratch.set_aside(step.name)
@@ -274,7 +274,7 @@ def _environment(step: OrderStep, scratch: Scratch, *, cores: int) -> dict[str, 
     return inherited | places | limits | dict(step.environment)
 
 
-def _must_have_succeeded(step: OrderStep, ended: Ended, log: Path, start: int, stopping: str) -> None:
+def _must_have_succeeded(step: OrderStep, ended: Ended, log: int, start: int, stopping: str) -> None:
     if ended.exit_code == 0 and not (ended.timed_out or ended.stopped):
         return
     if ended.stopped:

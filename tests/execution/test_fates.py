@@ -101,6 +101,12 @@ def test_the_output_of_an_earlier_step_is_no_evidence(bench: Bench) -> None:
     assert "from one" not in report.evidence
 
 
+@pytest.mark.parametrize("script", ["rm ../log", "rm ../log; mkfifo ../log"])
+def test_the_output_of_a_step_is_evidence_whatever_it_does_to_the_log(bench: Bench, script: str) -> None:
+    report = bench.run_one(bench.order(shell("s", f"echo no star; {script}; exit 3")))
+    assert (report.fate, report.evidence) == (Fate.STEP_FAILED, "step 's' exited with code 3: no star")
+
+
 def test_evidence_is_text_that_can_be_kept_whatever_a_step_prints(bench: Bench) -> None:
     order = bench.order(python("s", r"import os; os.write(2, b'\x1b[31mred\x1b[0m \x00\xff\r\n' * 1000); exit(1)"))
     report = must_fail(bench, order, Fate.STEP_FAILED, "step 's' exited with code 1: ")
