@@ -268,10 +268,21 @@ def test_a_reader_whose_role_is_gone_is_mended(postgres_url: str, tmp_path: Path
     with database.writing() as session:
         session.execute(text(f"DROP OWNED BY {role}"))
         session.execute(text(f"DROP ROLE {role}"))
-    with pytest.raises(DatabaseAway, match=role):
+    with pytest.raises(DatabaseAway, match=rf"(?s){role}.*run 'nightmill init'"):
         console("SELECT 1")
     ensure_reader(database, console.reader_file)
     assert console("SELECT count(*) FROM file").rows == [(0,)]
+    database.close()
+
+
+def test_a_reader_cannot_be_kept_from_its_work_by_what_it_is_asked(postgres_url: str, tmp_path: Path) -> None:
+    database = Database(postgres_url)
+    database.create()
+    console = Console(database, tmp_path)
+    for statement in ("DROP OWNED BY CURRENT_USER", "ALTER ROLE CURRENT_USER PASSWORD 'other'"):
+        console(statement)
+        ensure_reader(database, console.reader_file)
+        assert console("SELECT count(*) FROM file").rows == [(0,)]
     database.close()
 
 

@@ -160,7 +160,11 @@ def _connected(database: Database, reader: Reader | None) -> Iterator[psycopg.Co
         with psycopg.connect(**options, autocommit=True) as connection:
             yield connection
     except psycopg.OperationalError as error:
-        raise DatabaseAway(f"the database {safe_url(str(url))} cannot be used now: {str(error).strip()}") from error
+        mend = "" if reader is None else ", or run 'nightmill init' in the site's folder, which mends the role"
+        raise DatabaseAway(
+            f"the database {safe_url(str(url))} cannot be used now: {str(error).strip()}",
+            remedy=f"try again when it is back{mend}",
+        ) from error
 
 
 def _read(path: Path) -> Reader | None:
