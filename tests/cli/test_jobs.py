@@ -9,6 +9,7 @@ import pytest
 from nightmill.model.order import JobOrder
 from tasks.site import open_site
 from tests.cli.conftest import Nightmill
+from tests.docs.pages import REFERENCE, Page
 from tests.examples.campaigns import run_campaign
 from tests.tasks.observatory import deliver
 
@@ -142,3 +143,41 @@ def test_a_campaign(campaign: Path, nightmill: Nightmill) -> None:
     assert [stage["stage"] for stage in plain["stages"]] == ["count", "add"]
     assert len(plain["jobs"]) == 4
     assert "did you mean 'first'" in nightmill("show", "frist").err
+
+
+def test_json_has_the_keys_that_the_reference_lists(campaign: Path, nightmill: Nightmill, tmp_path: Path) -> None:
+    (tmp_path / "cut.fits").write_bytes(b"cut")
+    offered = ("ingest", tmp_path / "cut.fits", "--type", "raw_science", "--origin", "raw")
+    job = "first/count/exposure=1,detector=1"
+    order = tmp_path / "order.json"
+    order.write_text(nightmill("show", job, "--order").out)
+    by_hand = (order, "--spool", tmp_path / "spool", "--scratch", tmp_path / "scratch")
+    printed = {
+        "init": ("init", "."),
+        "server": ("server", "status"),
+        "ingest": offered,
+        "calib list": ("calib", "list"),
+        "plan": ("plan", "first.yaml"),
+        "status": ("status",),
+        "find": ("find",),
+        "find --refused": ("find", "--refused"),
+        "show FILE": ("show", SUM),
+        "show CAMPAIGN": ("show", "first"),
+        "show JOB": ("show", job),
+        "why": ("why", SUM),
+        "lineage": ("lineage", SUM),
+        "run": ("run", *by_hand),
+        "record": ("record",),
+        "doctor": ("doctor",),
+    }
+    listed = {
+        row[0].strip("`"): [key.strip("`") for key in row[2].split(", ")]
+        for row in Page(REFERENCE / "cli.md").rows("What `--json` prints")
+    }
+    listed["show FILE"] = [*listed["find"], "made_by", "calibrations"]
+    found = {}
+    for verb, arguments in printed.items():
+        told = nightmill(*arguments, "--json").json
+        found[verb] = list(told[0] if isinstance(told, list) else told)
+    assert found == {verb: listed[verb] for verb in printed}
+    assert set(listed) - set(printed) == {"submit`, `rerun", "sql"}  # needs a server; has no keys of its own
