@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from threading import Event
-from time import sleep
 from typing import Any
 
 import pytest
@@ -16,7 +14,7 @@ from sqlalchemy import func, select
 from nightmill.backbone.catalogue import files_named, replicas
 from nightmill.backbone.refusals import refusals
 from nightmill.backbone.schema import AuditRow, FileRow, GenerationRow, RefusalRow, ReplicaRow
-from nightmill.errors import BadFile, DatabaseAway, RequestRefused, StoreFull, UnknownName
+from nightmill.errors import DatabaseAway, RequestRefused, StoreFull, UnknownName
 from nightmill.files.gate import inspect_file
 from nightmill.files.headers import read_metadata
 from nightmill.model.fate import Origin
@@ -387,25 +385,3 @@ def test_every_reason_code_is_documented() -> None:
     codes = {code for text in texts for code in re.findall(r'reason="(\w+)"', text)}
     assert {"truncated", "changed"} < codes
     assert codes <= told
-
-
-def test_who_gives_up_does_not_wait_for_the_large_files_of_the_lot(
-    lite_site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given_up = Event()
-
-    def inspect(path: Path, *_: object) -> Any:
-        if path.name == "cam_0001.fits":
-            given_up.set()
-            raise KeyboardInterrupt
-        given_up.wait()
-        read.append(path.name)
-        sleep(0.2)
-        raise BadFile("it is none", reason="not_fits")
-
-    read: list[str] = []
-    monkeypatch.setattr(arrivals, "inspect_file", inspect)
-    monkeypatch.setattr(arrivals, "LARGE_BYTES", 0)
-    with pytest.raises(KeyboardInterrupt):
-        raw(lite_site, *deliver(tmp_path / "night", 60))
-    assert len(read) < 59

@@ -6,13 +6,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event
+from time import sleep
+from typing import Any
 
 import pytest
 from sqlalchemy import select, text
 
 from nightmill.backbone.schema import FileRow, ReplicaRow
-from nightmill.errors import DatabaseAway
+from nightmill.errors import BadFile, DatabaseAway
 from nightmill.model.fate import Origin
+from tasks import arrivals
 from tasks.ingest import ingest
 from tasks.placement import Mode
 from tasks.site import Site, open_site
@@ -102,3 +106,25 @@ def test_a_locked_database_loses_nothing(lite_site: Site, tmp_path: Path) -> Non
         assert registered(lite_site) == {}
         result = ingest(impatient, [folder], type="raw_science", origin=Origin.RAW, who="ada")
     assert len(result.registered) == 3
+
+
+def test_who_gives_up_does_not_wait_for_the_large_files_of_the_lot(
+    lite_site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up = Event()
+
+    def inspect(path: Path, *_: object) -> Any:
+        if path.name == "cam_0001.fits":
+            given_up.set()
+            raise KeyboardInterrupt
+        given_up.wait()
+        read.append(path.name)
+        sleep(0.2)
+        raise BadFile("it is none", reason="not_fits")
+
+    read: list[str] = []
+    monkeypatch.setattr(arrivals, "inspect_file", inspect)
+    monkeypatch.setattr(arrivals, "LARGE_BYTES", 0)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(lite_site, deliver(tmp_path / "night", 60), type="raw_science", origin=Origin.RAW, who="ada")
+    assert len(read) < 59
