@@ -38,7 +38,11 @@ def run(database: Database, text: str, uploads: Sequence[Upload]) -> Answer:
         connection = sqlite3.connect(
             f"{file.as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=database.busy_seconds
         )
-        connection.execute("SELECT count(*) FROM sqlite_master")
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master")
+        except sqlite3.Error:
+            connection.close()
+            raise
     except sqlite3.OperationalError as error:
         raise DatabaseAway(f"the database {file} cannot be opened: {error}") from error
     with closing(connection):
