@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from prefect import flow, get_client
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY
 
 
 @flow(name="note")
@@ -18,6 +19,12 @@ def note(file: str, text: str = "done", seconds: float = 0.0) -> None:
     target.write_text(f"{os.getpid()}\n")
     time.sleep(seconds)
     target.write_text(f"{os.getpid()}\n{text}\n")
+
+
+@flow(name="heartbeat")
+def heartbeat(file: str) -> None:
+    """Say how often the engine tells that this flow run is alive."""
+    Path(file).write_text(str(PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value()))
 
 
 @flow(name="vanish")
