@@ -32,7 +32,7 @@ from tasks.spool import drain
 
 POLL_SECONDS = 0.5
 MOST_POLL_SECONDS = 5.0
-"""A slice that has taken long is looked at less often: each time after a twentieth of what it took."""
+"""A slice that has taken long is looked at less often: each time after a fiftieth of what it took."""
 PATIENCE_SECONDS = 3600.0
 """Longer than an upgrade of the server takes: its slices go on meanwhile."""
 LAST_PATIENCE_SECONDS = 5.0
@@ -179,7 +179,7 @@ class Conductor:
             if time.monotonic() > reconcile_at:
                 self._reconcile()
                 reconcile_at = time.monotonic() + RECONCILE_SECONDS
-            time.sleep(min(max(POLL_SECONDS, (time.monotonic() - began) / 20), MOST_POLL_SECONDS))
+            time.sleep(min(max(POLL_SECONDS, (time.monotonic() - began) / 50), MOST_POLL_SECONDS))
 
     def _cancel_slices(self, api: PrefectApi) -> None:
         for run in api.read_many(sorted(self._running)):
