@@ -68,7 +68,8 @@ class _Standing:
         return {
             "campaign": self.row.name,
             "number": self.row.id,
-            "pipeline": f"{self.row.pipeline} {self.row.pipeline_version}",
+            "pipeline": self.row.pipeline,
+            "pipeline_version": self.row.pipeline_version,
             "submitted_at": self.row.submitted_at.isoformat(),
             "submitted_by": self.row.submitted_by,
             "ui_url": self.ui_url,
