@@ -67,8 +67,8 @@ def test_a_failed_job_shows_by_name_and_reason_and_is_retried_from_the_ui(
     assert task_run.state is not None
     assert (task_run.state.name, task_run.state.message) == ("Failed", reason)
     of_task_run = {"logs": {"task_run_id": {"any_": [str(task_run.id)]}}}
-    logs = conductor.client.request("POST", "/logs/filter", json=of_task_run)
-    assert [log["message"].count(reason) for log in logs.json()] == [1], "told once"
+    logs = until(lambda: conductor.client.request("POST", "/logs/filter", json=of_task_run).json(), 30, "its log")
+    assert [log["message"].count(reason) for log in logs] == [1], "told once"
     alone, together = {campaign.exposure(n) for n in range(3)}, f"3 jobs: {campaign.exposure(0)} to "
     assert task_runs.keys() >= alone if jobs_per_task == 1 else any(name.startswith(together) for name in task_runs)
     jobs = conductor.observatory.jobs(campaign.name)

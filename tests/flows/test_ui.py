@@ -64,7 +64,7 @@ def test_an_operator_finds_a_failed_job_in_the_browser_and_retries_it(
     ui.tab("Task Runs")
     ui.follow(failed)
     ui.is_in("Failed")
-    ui.sees(f'message="{reason}"')
+    ui.sees(f'Finished in state Failed("{reason}")')
 
     # The cause is mended, and the slice retried: only what failed runs again, and the campaign goes on to its end.
     flag.touch()
