@@ -7,7 +7,7 @@ from math import prod
 from typing import BinaryIO, Final, NamedTuple, NoReturn, Protocol
 
 from nightmill.errors import BadFile
-from nightmill.files.cards import Header
+from nightmill.files.cards import CARD_BYTES, Header
 from nightmill.files.reading import StrPath, opened
 from nightmill.model.file_type import Checks
 
@@ -237,7 +237,7 @@ def _integer(header: Header, keyword: str, default: int | None = None, *, most: 
 def _ends(block: bytes) -> bool:
     """Say whether a header's block holds the END card: the word can stand at the start of a card alone."""
     at = block.find(b"END     ")
-    while at > 0 and at % 80:
+    while at > 0 and at % CARD_BYTES:
         at = block.find(b"END     ", at + 1)
     return at >= 0
 
