@@ -29,7 +29,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import ClassVar, Final
+
+EXCERPT: Final = 120
+"""Characters of a long expression that an error shows."""
 
 
 class NightmillError(Exception):
@@ -104,7 +107,10 @@ class ExpressionError(RequestRefused):
     def __init__(self, message: str, *, text: str, column: int = 0, remedy: str = "") -> None:
         self.text = text
         self.column = column
-        super().__init__(f"{message}\n    {text}\n    {' ' * column}^", remedy=remedy)
+        begin = max(column - EXCERPT // 2, 0) if len(text) > EXCERPT else 0
+        before, after = "..." * (begin > 0), "..." * (len(text) > begin + EXCERPT)
+        shown = f"{before}{text[begin : begin + EXCERPT]}{after}"
+        super().__init__(f"{message}\n    {shown}\n    {' ' * (len(before) + column - begin)}^", remedy=remedy)
 
 
 class PlanRefused(RequestRefused):

@@ -2,16 +2,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, select
+from sqlalchemy import Text, and_, delete, literal, select, true
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.database import Database
 from nightmill.backbone.expressions import evaluate, parse, to_sql
+from nightmill.backbone.expressions.parser import MAX_DEPTH
 from nightmill.backbone.registration import NewFile
 from nightmill.backbone.schema import FileRow, ReplicaRow
 from nightmill.errors import ExpressionError
@@ -138,7 +140,7 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         (
             'night == "20260110"',
             9,
-            r"night is a whole number, and '20260110' is not.*without quotes: night == 20260110",
+            r'night is a whole number, and "20260110" is not.*without quotes: night == 20260110',
         ),
         ("night == 20260110.5", 9, r"night is a whole number"),
         ("night == True", 9, r"night is a whole number"),
@@ -169,15 +171,59 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         ('object == "a\\0b"', 10, r"characters that no value can have"),
         ('object == "Ångström" and band == 1', 33, r"band is a text"),
         (" or ".join(["night == 1"] * 501), 7000, r"more than 500 comparisons"),
-        ("not " * 60 + "night == 1", 204, r"nested deeper than 50 levels"),
+        ("not " * 30 + "night == 1", 84, r"nested deeper than 20 levels"),
         ("(" * 5000 + "night == 1" + ")" * 5000, 200, r"cannot be read"),
         ("night in [" + "1, " * 10_000 + "]", 0, r"has 30011 characters, more than 20000"),
+        ("not " * 900 + "night == 1", 84, r"nested deeper than 20 levels"),
+        ("not " * 4900 + "night == 1", 84, r"nested deeper than 20 levels"),
+        ("night == " + "-" * 900 + "1", 29, r"nested deeper than 20 levels"),
+        ("night == " + "-" * 9000 + "1", 30, r"nested deeper than 20 levels"),
+        ("night" + ".a" * 2000 + " == 1", 0, r"nested deeper than 20 levels"),
+        ("night" + "()" * 2000 + " == 1", 0, r"nested deeper than 20 levels"),
+        ("lambda: " * 2000 + "1", 168, r"nested deeper than 20 levels"),
+        ("night == " + "2 ** " * 3000 + "1", 0, r"nested deeper than 20 levels"),
+        ("night == 0x" + "9" * 19_000, 9, r"0x9+\.\.\. is no value that a file can have"),
+        (f'like(name, "{"%" * 1001}")', 11, r"the pattern has 1001 characters, more than 1000"),
     ],
 )
 def test_a_mistake_is_shown_where_it_stands(text: str, column: int, message: str) -> None:
     with pytest.raises(ExpressionError, match=f"(?s){message}") as caught:
         parse(text, metadata_keys={"exposure_seconds", "object"})
     assert caught.value.column == column
+
+
+@pytest.mark.parametrize("words", [("and", "or"), ("and not", "or not"), ("and not", "and not"), ("or", "and not")])
+def test_as_deep_as_it_may_be_an_expression_is_carried_out(files: Session, words: tuple[str, str]) -> None:
+    text, depth = "night == 20260110", 0
+    for word in words * 10:
+        deeper = f'like(object, "M%") {word} ({text})'
+        depth += 1 + word.endswith("not")
+        if depth < MAX_DEPTH:
+            text = deeper
+    everyone = select(FileRow.name).where(FileRow.id.in_(select(FileRow.id).where(and_(to_sql(parse(text)), true()))))
+    found = set(files.scalars(everyone))
+    assert found == {file.name for file in FILES if evaluate(parse(text), record(file))}
+
+
+def test_a_long_expression_is_shown_around_its_mistake() -> None:
+    text = "night in [" + "1, " * 2000 + "'a']"
+    with pytest.raises(ExpressionError) as caught:
+        parse(text)
+    _message, shown, mark = str(caught.value).splitlines()[:3]
+    assert len(shown) < 200
+    assert shown[mark.index("^") :].startswith("'a']")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "pattern", ["%a" * 300 + "%b", "a%" * 300 + "b", "%_a" * 200 + "%b%", "%" * 999 + "b", "%a_" * 200 + "b"]
+)
+def test_a_pattern_that_backtracks_ends_soon_everywhere(files: Session, pattern: str) -> None:
+    """Tried one choice of places after another, these would take longer than the sun burns."""
+    expression = parse(f'like(name, "{pattern}")')
+    assert not evaluate(expression, {"name": "a" * 20_000})
+    value = literal("a" * 2000, Text)
+    assert not files.scalar(select(to_sql(expression, cast(type[FileRow], SimpleNamespace(name=value)))))
 
 
 def test_a_key_that_no_file_type_names_can_be_asked_for() -> None:
@@ -192,7 +238,7 @@ FIELDS = {
     "band": st.text("gr%_Å", max_size=2),
     "begins_at": st.datetimes(datetime(2026, 1, 1), datetime(2026, 1, 3)).map(lambda time: time.replace(tzinfo=UTC)),
 }
-TEXTS = st.text("aA%_[*é\n", max_size=3)
+TEXTS = st.text("aA%_[*é\n", max_size=6)
 LONG_NUMBERS = st.sampled_from([2**53, 2**53 + 1, 2.0**53, -(2**63), 2**63 - 1, 0.3, 0.1 + 0.2, 1e300, -1e-300])
 NUMBERS = st.one_of(st.integers(-2, 2), st.floats(-2, 2), st.sampled_from([0.5, 1.0]), LONG_NUMBERS)
 METADATA = st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS)

@@ -29,8 +29,11 @@ from nightmill.errors import ExpressionError, guess
 from nightmill.model.fate import Origin
 
 MAX_LENGTH: Final = 20_000
-MAX_DEPTH: Final = 50
+MAX_DEPTH: Final = 20
+"""SQLite before 3.46 has room for some 30 levels of brackets, less those of the query around."""
 MAX_TERMS: Final = 500
+MAX_PATTERN: Final = 1000
+"""Characters of a pattern: SQLite refuses those of more than some 50,000 bytes."""
 
 
 def parse(text: str, *, metadata_keys: Collection[str] | None = None) -> Expression:
@@ -63,6 +66,8 @@ _OPERATORS: Final[Mapping[type[ast.cmpop], str]] = {
 }
 _MIRRORED: Final = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _INT64: Final = range(-(2**63), 2**63)
+_TOO_DEEP: Final = f"the expression is nested deeper than {MAX_DEPTH} levels"
+_PREFIXES: Final = re.compile(rf"(?:(?:not\b|[-+~])\s*){{{MAX_DEPTH + 1}}}")
 _GRAMMAR: Final = (
     'write comparisons such as night == 20260110, detector in [1, 2], like(name, "x%") or band is None, '
     "joined with and, or, not"
@@ -94,20 +99,30 @@ class _Parser:
         except SyntaxError as error:
             column = self.offset + max((error.offset or 1) - 1, 0)
             self.refuse(f"the expression cannot be read: {error.msg}", min(column, len(self.text)), _hint(source))
-        except (ValueError, MemoryError, RecursionError) as error:
-            self.refuse(f"the expression cannot be read: {error}", 0, _GRAMMAR)
+        except (MemoryError, RecursionError):
+            prefixes = _PREFIXES.search(self.text)
+            self.refuse(_TOO_DEEP, prefixes.end() if prefixes else self.offset)
+        except ValueError as error:
+            self.refuse(f"the expression cannot be read: {error}", self.offset, _GRAMMAR)
         self.encoded = source.encode()
-        return Expression(self.text.strip(), self.term(tree.body, 0), frozenset(self.names))
+        self.refuse_depth(tree.body)
+        return Expression(self.text.strip(), self.term(tree.body), frozenset(self.names))
 
-    def term(self, node: ast.expr, depth: int) -> Term:
-        if depth > MAX_DEPTH:
-            self.refuse(f"the expression is nested deeper than {MAX_DEPTH} levels", node)
+    def refuse_depth(self, root: ast.expr) -> None:
+        """Refuse what is nested so deeply that to walk through it could end in a RecursionError, here or later."""
+        level = [root]
+        for _ in range(MAX_DEPTH + 1):
+            level = [each for node in level for each in ast.iter_child_nodes(node) if isinstance(each, ast.expr)]
+        if level:
+            self.refuse(_TOO_DEEP, level[0])
+
+    def term(self, node: ast.expr) -> Term:
         match node:
             case ast.BoolOp():
                 word = "and" if isinstance(node.op, ast.And) else "or"
-                return Joined(word, tuple(self.term(value, depth + 1) for value in node.values))
+                return Joined(word, tuple(self.term(value) for value in node.values))
             case ast.UnaryOp(op=ast.Not()):
-                return Not(self.term(node.operand, depth + 1))
+                return Not(self.term(node.operand))
             case ast.Compare():
                 return self.comparison(node)
             case ast.Call(func=ast.Name(id="like"), args=[subject, pattern], keywords=[]):
@@ -115,11 +130,10 @@ class _Parser:
             case ast.Call(func=ast.Name(id="like")):
                 self.refuse("like takes a name and a pattern", node, 'write like(name, "c4d_%")')
             case ast.Name() | ast.Attribute():
-                self.refuse(
-                    f"{ast.unparse(node)} stands alone", node, f"compare it with something: {ast.unparse(node)} == True"
-                )
+                written = self.excerpt(node)
+                self.refuse(f"{written} stands alone", node, f"compare it with something: {written} == True")
             case _:
-                self.refuse(f"{_excerpt(node)} is not a comparison", node, _GRAMMAR)
+                self.refuse(f"{self.excerpt(node)} is not a comparison", node, _GRAMMAR)
 
     def comparison(self, node: ast.Compare) -> Term:
         sides = [node.left, *node.comparators]
@@ -150,7 +164,7 @@ class _Parser:
     def one_of(self, left: ast.expr, right: ast.expr) -> OneOf:
         field = self.field(left)
         if not isinstance(right, ast.List | ast.Tuple | ast.Set):
-            self.refuse(f"{_excerpt(right)} is not a list", right, f"write {field.name} in [1, 2]")
+            self.refuse(f"{self.excerpt(right)} is not a list", right, f"write {field.name} in [1, 2]")
         if not right.elts:
             self.refuse("nothing is in an empty list", right)
         values = [self.constant(field, item) for item in right.elts]
@@ -170,6 +184,8 @@ class _Parser:
         value = self.value(pattern)
         if not isinstance(value, str):
             self.refuse("a pattern is text", pattern, 'write like(name, "c4d_%")')
+        if len(value) > MAX_PATTERN:
+            self.refuse(f"the pattern has {len(value)} characters, more than {MAX_PATTERN}", pattern)
         return Like(field, value)
 
     def field(self, node: ast.expr) -> Field:
@@ -188,9 +204,9 @@ class _Parser:
             case ast.Attribute(value=ast.Name(id="metadata"), attr=name):
                 pass
             case ast.Constant():
-                self.refuse(f"{_excerpt(node)} is a constant on either side", node, "name what it is compared with")
+                self.refuse(f"{self.excerpt(node)} is a constant on either side", node, "name what it is compared with")
             case _:
-                self.refuse(f"{_excerpt(node)} is not a name", node, _GRAMMAR)
+                self.refuse(f"{self.excerpt(node)} is not a name", node, _GRAMMAR)
         self.names.add(f"metadata.{name}")
         return Field(name, metadata=True)
 
@@ -201,7 +217,7 @@ class _Parser:
             sign = -1 if isinstance(node.op, ast.USub) else 1
             inner = node.operand
         if not isinstance(inner, ast.Constant) or (inner is not node and isinstance(inner.value, bool | str)):
-            self.refuse(f"{_excerpt(node)} is not a constant", node, "a name is compared with a constant only")
+            self.refuse(f"{self.excerpt(node)} is not a constant", node, "a name is compared with a constant only")
         value = inner.value
         if value is None:
             self.refuse("nothing equals None", node, "write 'is None' or 'is not None'")
@@ -215,7 +231,7 @@ class _Parser:
             return sign * value
         if isinstance(value, float) and math.isfinite(value):
             return sign * value
-        self.refuse(f"{_excerpt(node)} is no value that a file can have", node, "use text, a number, True or False")
+        self.refuse(f"{self.excerpt(node)} is no value that a file can have", node, "use text, a number, True or False")
 
     def constant(self, field: Field, node: ast.expr) -> tuple[Constant, Kind]:
         value = self.value(node)
@@ -231,7 +247,7 @@ class _Parser:
             return value, wanted
         if wanted is not given:
             self.refuse(
-                f"{field.name} is a {wanted}, and {_excerpt(node)} is not", node, _remedy(field.name, wanted, value)
+                f"{field.name} is a {wanted}, and {self.excerpt(node)} is not", node, _remedy(field.name, wanted, value)
             )
         if field.name == "origin" and value not in list(Origin):
             origins = [member.value for member in Origin]
@@ -256,6 +272,11 @@ class _Parser:
         column = where if isinstance(where, int) else self.column(where)
         raise ExpressionError(message, text=self.text, column=column, remedy=remedy)
 
+    def excerpt(self, node: ast.expr) -> str:
+        """Give what was written for a node, cut short."""
+        text = self.encoded[node.col_offset : node.end_col_offset].decode()
+        return text if len(text) <= 40 else text[:37] + "..."
+
     def column(self, node: ast.expr) -> int:
         return self.offset + len(self.encoded[: node.col_offset].decode())
 
@@ -272,11 +293,6 @@ def _remedy(name: str, wanted: Kind, value: object) -> str:
     if wanted is Kind.TIME:
         return f'write a time: {name} >= "2026-01-10T03:12:45"'
     return f"write a whole number: {name} == 12"
-
-
-def _excerpt(node: ast.expr) -> str:
-    text = ast.unparse(node)
-    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def _hint(source: str) -> str:
