@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from flows.agreement import Evidence, agreed
 from flows.api import FlowRun, PrefectApi
@@ -38,11 +39,8 @@ class Correction:
 
 def reconcile_site(site: Site, api: PrefectApi) -> list[Correction]:
     """Correct the states of all flow runs of campaigns that are not finished on both sides; drain the spool before."""
-    with site.database.reading() as session:
-        names = unfinished_campaigns(session)
-    names += [str(run.parameters.get("campaign")) for run in api.runs_in(UNSETTLED, ["campaign", "slice"])]
     corrections: list[Correction] = []
-    for name in dict.fromkeys(names):
+    for name in unsettled_campaigns(site, api):
         try:
             corrections += reconcile_campaign(site, api, name)
         except UnknownName:
@@ -50,8 +48,27 @@ def reconcile_site(site: Site, api: PrefectApi) -> list[Correction]:
     return corrections
 
 
+def unsettled_campaigns(site: Site, api: PrefectApi) -> list[str]:
+    """Return the names of campaigns that are not finished, or whose flow runs are not; some may be of other sites."""
+    with site.database.reading() as session:
+        names = unfinished_campaigns(session)
+    names += [str(run.parameters.get("campaign")) for run in api.runs_in(UNSETTLED, ["campaign", "slice"])]
+    return list(dict.fromkeys(names))
+
+
 def reconcile_campaign(site: Site, api: PrefectApi, name: str) -> list[Correction]:
     """Correct the states of the flow runs of a campaign and of its slices; return the corrections."""
+    return [_correct(api, run, state) for run, state in disagreements(site, api, name)]
+
+
+def disagreements(site: Site, api: PrefectApi, name: str) -> list[tuple[FlowRun, dict[str, Any]]]:
+    """Return the flow runs of a campaign and of its slices whose state is wrong, each with the right one.
+
+    Raises
+    ------
+    UnknownName
+        Where there is no such campaign.
+    """
     lost_hosts = hosts_lost(site)
     with site.database.reading() as session:
         row = campaigns.campaign_named(session, name)
@@ -71,10 +88,11 @@ def reconcile_campaign(site: Site, api: PrefectApi, name: str) -> list[Correctio
         done = sum(stage.counts.get(JobState.DONE, 0) for stage in stages)
         complete = done == total and all(stage.revisions for stage in stages)
         evidence[row.flow_run_id] = _evidence(total, done, complete, held.get(row.flow_run_id), lost_hosts)
+    now = datetime.now(UTC)
     return [
-        correction
+        (run, state)
         for run in api.read_many(list(evidence))
-        if (correction := _correct(api, run, evidence[run.id])) is not None
+        if (state := agreed(run.state, evidence[run.id], now)) is not None
     ]
 
 
@@ -105,10 +123,7 @@ def _has_grown(site: Site, name: str, campaign_id: int) -> bool:
     return any(not stage.revisions or totals[stage.stage] > stage.total for stage in ready)
 
 
-def _correct(api: PrefectApi, run: FlowRun, evidence: Evidence) -> Correction | None:
-    state = agreed(run.state, evidence, datetime.now(UTC))
-    if state is None:
-        return None
+def _correct(api: PrefectApi, run: FlowRun, state: Mapping[str, Any]) -> Correction:
     api.set_state(run.id, state)
     return Correction(run.id, run.name, run.state.type, state["type"], state["message"])
 

@@ -296,6 +296,16 @@ class StagerConformance:
         assert sorted(stager.list("a")) == [("a/1", size), ("a/b/2", size)]
         assert list(stager.list("c")) == []
 
+    def test_uploads_are_listed_until_they_are_revealed(self, stager: Stager, frame: Path) -> None:
+        """Each with the attempt that it is of."""
+        assert list(stager.uploads()) == []
+        for path, attempt in (("a/1", "one-a01-ab"), ("a/b/2", "two.a02"), ("3", "three")):
+            stager.upload(frame, path, attempt=attempt)
+        assert sorted(attempt for _place, attempt in stager.uploads()) == ["one-a01-ab", "three", "two.a02"]
+        stager.reveal("a/1", attempt="one-a01-ab")
+        stager.discard("3", attempt="three")
+        assert [attempt for _place, attempt in stager.uploads()] == ["two.a02"]
+
     def test_settle_takes_files_of_many_folders(self, stager: Stager, frame: Path) -> None:
         """And any iterable of them, an empty one too."""
         paths = ["a/1", "a/2", "b/c/3", "4"]

@@ -142,6 +142,13 @@ class LocalStager:
                 if not _is_temporary(name) and (size := self.size(path)) is not None:
                     yield path, size
 
+    def uploads(self) -> Iterator[tuple[str, str]]:
+        """Yield place and attempt of every upload that was not revealed."""
+        for folder, folders, names in os.walk(self.root, onerror=_unless_missing):
+            folders.sort()
+            for name in sorted(filter(_is_temporary, names)):
+                yield Path(folder, name).relative_to(self.root).as_posix(), name[1:].rpartition(".part")[0][:-17]
+
     def _path(self, path: str) -> Path:
         inside = _inside(self.root, path)
         if inside is None:

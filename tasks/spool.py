@@ -18,7 +18,7 @@ from nightmill.backbone import leases
 from nightmill.backbone.audit import last_acts, record_act
 from nightmill.errors import RequestRefused, StoreError, guess
 from nightmill.execution.job import utc_now
-from nightmill.execution.journal import Journal, JournalBroken, SpoolAway, journals, read_journal
+from nightmill.execution.journal import RECORDED, Journal, JournalBroken, SpoolAway, journals, read_journal
 from nightmill.execution.owner import host_name, lives
 from nightmill.execution.recover import finish_dead, read_to_its_end
 from nightmill.model.journal import Entry, fold, stacks
@@ -26,8 +26,6 @@ from nightmill.model.order import AttemptKey
 from provenance.record import Recorded, record
 from tasks.site import Site, current_user
 
-RECORDED: Final = "recorded"
-"""Folder of the spool for the journals of dead processes whose every entry is recorded."""
 HOST_LOST: Final = "record --host-lost"
 """The act by which an operator declares a host lost."""
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import unquote, urlsplit
 
 import typer
 
+from nightmill.cli._finding import Finding
 from nightmill.cli._shape import SiteFolder
 from nightmill.errors import ConfigError, NightmillError
 
@@ -25,37 +27,49 @@ PINNED: Final = {"prefect": ((3, 8, 8), (3, 9)), "fastapi": ((0,), (0, 151)), "s
 """Versions from, and below: with others the Prefect server does not start, or schedules nothing."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What was looked at, whether it is well, and what was seen."""
-
-    what: str
-    well: bool
-    seen: str
-
-
-EXAMPLES: Final = ("nightmill doctor",)
+EXAMPLES: Final = ("nightmill doctor", "nightmill doctor --deep --checksums")
 
 
 def doctor(
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Compare catalogue, journals, stores, scratch and Prefect."),
+    ] = False,
+    checksums: Annotated[
+        bool, typer.Option("--checksums", help="With --deep: read every file, and compare its SHA-256.")
+    ] = False,
     site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
     """Look whether the installation and the site are in order.
 
-    Exit code 1 where something is not.
+    Nothing is changed. Exit code 1 where something is not in order.
     """
     from nightmill.cli._output import print_json
+    from nightmill.errors import RequestRefused
 
-    findings = [*_packages(), *_versions(), *_site(site)]
-    if as_json:
-        print_json([asdict(finding) for finding in findings])
-    else:
-        for finding in findings:
+    if checksums and not deep:
+        raise RequestRefused("--checksums goes with --deep", remedy="add --deep, or leave it away")
+    findings = chain(_packages(), _versions(), _site(site), _deep(site, checksums) if deep else ())
+    well = True
+    told = []
+    for finding in findings:
+        well = well and finding.well
+        if as_json:
+            told.append(asdict(finding))
+        else:
             typer.secho("well  " if finding.well else "WRONG ", fg="green" if finding.well else "red", nl=False)
             typer.echo(f"{finding.what}: {finding.seen}")
-    if not all(finding.well for finding in findings):
+    if as_json:
+        print_json(told)
+    if not well:
         raise typer.Exit(1)
+
+
+def _deep(directory: Path | None, checksums: bool) -> Iterator[Finding]:
+    from nightmill.cli._deep import deep
+
+    yield from deep(directory, checksums=checksums)
 
 
 def _packages() -> Iterator[Finding]:

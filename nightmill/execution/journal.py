@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from pydantic import ValidationError
 
@@ -19,6 +21,12 @@ from nightmill.execution.owner import this_process
 from nightmill.model.journal import ENTRY, Entry, JournalHeader
 
 Parsed = TypeVar("Parsed")
+
+SUFFIX: Final = ".jsonl"
+COMPRESSED: Final = ".gz"
+"""Added to the name of a journal that is recorded and was compressed."""
+RECORDED: Final = "recorded"
+"""Folder of the spool for the journals of dead processes whose every entry is recorded."""
 
 
 class JournalBroken(NightmillError):
@@ -148,20 +156,32 @@ class Journal:
 
 
 def read_journal(path: Path) -> Journal:
-    """Read a journal file, which may still grow or may end in half a line.
+    """Read a journal file, which may still grow or may end in half a line; or one that was compressed.
 
     Raises
     ------
     JournalBroken
         Where a line before the last is no entry.
     """
-    whole, _, _torn = path.read_bytes().rpartition(b"\n")
+    whole, _, _torn = _content(path).rpartition(b"\n")
     lines = whole.split(b"\n") if whole else []
     if not lines:
         return Journal(path, None, ())
     header = _parse(JournalHeader.model_validate_json, path, 1, lines[0])
     entries = [_parse(ENTRY.validate_json, path, number, line) for number, line in enumerate(lines[1:], start=2)]
     return Journal(path, header, tuple(entries))
+
+
+def _content(path: Path) -> bytes:
+    content = path.read_bytes()
+    if path.suffix != COMPRESSED:
+        return content
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise JournalBroken(
+            f"{path}: it cannot be decompressed: {error}", remedy="set the file aside and tell the developers"
+        ) from error
 
 
 def _parse(parse: Callable[[bytes], Parsed], path: Path, number: int, line: bytes) -> Parsed:
@@ -192,6 +212,13 @@ def journals(spool: Path) -> Iterator[Path]:
     """Yield the journal files of a spool, oldest first."""
     if spool.is_dir():
         yield from sorted(spool.glob("*.jsonl"))
+
+
+def recorded_journals(spool: Path) -> Iterator[Path]:
+    """Yield the journal files that are recorded to their end, compressed or not, oldest first."""
+    folder = spool / RECORDED
+    if folder.is_dir():
+        yield from sorted(path for path in folder.iterdir() if path.name.endswith((SUFFIX, SUFFIX + COMPRESSED)))
 
 
 def _sync_folder(folder: Path) -> None:

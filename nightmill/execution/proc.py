@@ -82,6 +82,11 @@ def end_all_in(
     return ended
 
 
+def all_in(folder: Path) -> list[int]:
+    """Return the processes of a scratch, as :func:`end_all_in` knows them."""
+    return _processes_of(folder, all_processes())
+
+
 def _processes_of(folder: Path, among: Iterable[int]) -> list[int]:
     there = [pid for pid in among if os.path.exists(f"/proc/{pid}")]  # noqa: PTH110 - asked of very many
     if not there:

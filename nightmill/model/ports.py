@@ -100,6 +100,10 @@ class Stager(Protocol):
         """Yield path and size in bytes of every stored file below a prefix, uploads that were not revealed left out."""
         ...
 
+    def uploads(self) -> Iterator[tuple[str, str]]:
+        """Yield the place, below the store's URL, and the ``attempt`` of every upload that was not revealed."""
+        ...
+
 
 class Engine(Protocol):
     """Carries out many orders."""

@@ -34,6 +34,7 @@ from nightmill.model.journal import (
 from nightmill.model.order import AttemptKey, JobOrder, OrderInput, OrderOutput, OrderStep
 from nightmill.model.pipeline import Calibration, Input, Lookup, Output, Pipeline, Resources, Source, Stage, Step
 from nightmill.model.store import Store
+from tasks.audit import Kind
 from tests.docs.pages import REFERENCE, Page, all_pages
 
 SCHEMA = Page(REFERENCE / "schema.md")
@@ -216,3 +217,8 @@ def test_every_page_is_reached_from_the_index() -> None:
     assert {page.name for page in all_pages() if page.path.is_relative_to(REFERENCE.parent)} - {index.name} == {
         Page(path).name for path in linked if path.suffix == ".md" and path.is_relative_to(REFERENCE.parent)
     }
+
+
+def test_every_contradiction_that_an_audit_names_is_documented() -> None:
+    rows = Page(REFERENCE.parent / "how-to" / "recover.md").rows("Is anything left over?")
+    assert [row[0].strip("`") for row in rows] == [kind.value for kind in Kind]
