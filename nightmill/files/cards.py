@@ -15,6 +15,8 @@ from typing import Final
 
 CardValue = str | int | float | bool
 CARD_BYTES: Final = 80
+MAX_TEXT: Final = 65_536
+"""Characters of one long string; more of them are no value of anything."""
 
 _CARD: Final = struct.Struct("8s72s")
 _VALUE: Final = re.compile(
@@ -65,6 +67,11 @@ class Header:
         fields = [(_split(field)[0], field) for keyword, field in self._cards if keyword == b"HIERARCH"]
         return dict(reversed(fields))
 
+    @cached_property
+    def _numbers(self) -> Mapping[int, int]:
+        """The number of each card by the identity of its field."""
+        return {id(field): number for number, (_, field) in enumerate(self._cards)}
+
     @property
     def name(self) -> str:
         """EXTNAME in capitals, or an empty string, also where it cannot be read."""
@@ -112,13 +119,19 @@ class Header:
 
     def _long(self, first: bytes, value: str) -> str:
         """Join a long string with the CONTINUE cards right after it; without any, ``&`` is part of the value."""
-        start = next(number for number, (_, field) in enumerate(self._cards) if field is first)
-        for keyword, field in self._cards[start + 1 :]:
+        parts = [value]
+        length = len(value)
+        for number in range(self._numbers[id(first)] + 1, len(self._cards)):
+            keyword, field = self._cards[number]
             part = _CONTINUED.fullmatch(field)
-            if keyword != b"CONTINUE" or part is None or not value.endswith("&"):
+            if keyword != b"CONTINUE" or part is None or not parts[-1].endswith("&"):
                 break
-            value = value[:-1] + _string(part["str"])
-        return value
+            parts[-1] = parts[-1][:-1]
+            parts.append(_string(part["str"]))
+            length += len(parts[-1])
+            if length > MAX_TEXT:
+                raise ValueError(f"a text of more than {MAX_TEXT:,} characters")
+        return "".join(parts)
 
     def items(self) -> Iterator[tuple[str, CardValue]]:
         """Yield every keyword that has a value, in order, with that; what is no value of FITS as it is written."""

@@ -12,11 +12,17 @@ from nightmill.files.reading import StrPath, opened
 from nightmill.model.file_type import Checks
 
 BLOCK_BYTES: Final = 2880
-MAX_HEADER_BLOCKS: Final = 4096
-"""A header of more cards than these hold (147,456) is none: its END is missing and data is taken for cards."""
+MAX_HEADER_BLOCKS: Final = 1024
+"""A header of more cards than these hold (36,864) is none: its END is missing and data is taken for cards."""
+MAX_HDUS: Final = 10_000
+MAX_HEADERS_BYTES: Final = 64 << 20
+"""Of all headers of a file together: they are held in memory."""
+MAX_FILLING_BYTES: Final = 1 << 20
+"""After the last HDU; the records of a tape had ten blocks."""
 
 _CHUNK_BYTES: Final = 1 << 20
 _ONES: Final = 0xFFFFFFFF
+_MAX_DATA_BYTES: Final = 1 << 62
 _BITPIX: Final = frozenset({8, 16, 32, 64, -32, -64})
 _NO_CHECKS: Final = Checks(checksum="ignored")
 
@@ -43,7 +49,7 @@ def check_fits(path: StrPath, checks: Checks) -> None:
     ------
     BadFile
         With one of these reasons: ``missing``, ``unreadable``, ``empty``, ``too_small``, ``not_fits``, ``truncated``,
-        ``bad_header`` (sizes that cannot be), ``trailing_bytes``, ``bad_checksum``, ``too_few_hdus``.
+        ``bad_header`` (sizes that cannot be), ``trailing_bytes``, ``bad_checksum``, ``too_few_hdus``, ``over_limit``.
     """
     read_headers(path, checks)
 
@@ -102,11 +108,17 @@ class _Walk:
         self.position = 0
 
     def headers(self) -> Iterator[Header]:
-        number = 0
+        number = size = 0
         while (header := self.header(number)) is not None:
+            number += 1
+            size += len(header.raw)
+            if number > MAX_HDUS:
+                self.refuse(f"has more than {MAX_HDUS:,} HDUs, the most that are read", "over_limit")
+            if size > MAX_HEADERS_BYTES:
+                most = f"{MAX_HEADERS_BYTES >> 20} MiB, the most that are read"
+                self.refuse(f"the headers of its first {number:,} HDUs take more than {most}", "over_limit")
             self.data(header)
             yield header
-            number += 1
 
     def header(self, number: int) -> Header | None:
         """Read the next header; None at the end of the file."""
@@ -121,7 +133,11 @@ class _Walk:
             if len(block) < BLOCK_BYTES:
                 self.truncated(f"ends inside the header of HDU {number}")
             if len(blocks) == MAX_HEADER_BLOCKS:
-                self.refuse(f"the header of HDU {number} has no END card", "bad_header")
+                most = MAX_HEADER_BLOCKS * BLOCK_BYTES // CARD_BYTES
+                self.refuse(
+                    f"the header of HDU {number} has no END card in {most:,} cards, the most that are read",
+                    "bad_header",
+                )
             block = self.take(BLOCK_BYTES)
             blocks.append(block)
         if len(block) < BLOCK_BYTES:
@@ -132,9 +148,13 @@ class _Walk:
         """Accept what follows the last HDU: nothing, or the blank or zero filling of old tapes."""
         if block and len(block) < 8 and b"XTENSION".startswith(block):
             self.truncated(f"ends inside the header of HDU {number}")
+        begins = self.position - len(block)
         while block:
             if block.strip(b"\0 "):
                 self.refuse(f"has bytes after HDU {number - 1} that are no HDU", "trailing_bytes")
+            if self.position - begins > MAX_FILLING_BYTES:
+                most = f"{MAX_FILLING_BYTES:,} bytes, the most that are read"
+                self.refuse(f"has filling after HDU {number - 1} of more than {most}", "trailing_bytes")
             block = self.take(_CHUNK_BYTES)
 
     def data(self, header: Header) -> None:
@@ -220,10 +240,13 @@ def data_bytes(header: Header) -> int:
     elements = prod(shape[1:] if groups else shape)
     if groups or header.number:
         elements = _integer(header, "GCOUNT", 1) * (_integer(header, "PCOUNT", 0) + elements)
-    return abs(bitpix) // 8 * elements
+    size = abs(bitpix) // 8 * elements
+    if size > _MAX_DATA_BYTES:
+        raise ValueError(f"its {len(shape)} axes make more bytes than any file can have")
+    return size
 
 
-def _integer(header: Header, keyword: str, default: int | None = None, *, most: int = 1 << 62) -> int:
+def _integer(header: Header, keyword: str, default: int | None = None, *, most: int = _MAX_DATA_BYTES) -> int:
     value = header.get(keyword)
     if value is None:
         value = default
