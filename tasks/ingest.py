@@ -37,6 +37,8 @@ class Taken:
 
     path: Path
     name: str
+    left_out: tuple[str, ...] = ()
+    """What its header has for optional keys and is not a value."""
 
 
 @dataclass
@@ -153,4 +155,4 @@ def _add(result: IngestResult, lot: Lot, placement: Placement) -> None:
 
 
 def _taken(offer: Offer) -> Taken:
-    return Taken(offer.arrival.path, offer.new.name)
+    return Taken(offer.arrival.path, offer.new.name, offer.arrival.inspection.metadata.left_out)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
 from nightmill.cli._shape import SiteFolder
+
+if TYPE_CHECKING:
+    from tasks.ingest import IngestResult
 
 EXAMPLES: Final = (
     "nightmill ingest night/ --type raw_science --origin raw",
@@ -62,7 +65,9 @@ def ingest(
     if as_json:
         print_json(
             {
-                "registered": [{"path": str(each.path), "name": each.name} for each in result.registered],
+                "registered": [
+                    {"path": str(each.path), "name": each.name, "left_out": each.left_out} for each in result.registered
+                ],
                 "skipped": [{"path": str(each.path), "name": each.name} for each in result.skipped],
                 "refused": [
                     {"path": str(each.path), "reason": each.reason, "message": each.message} for each in result.refused
@@ -77,9 +82,21 @@ def ingest(
         for each in result.registered:
             if each.name != each.path.name:
                 typer.echo(f"  {each.path} is now {each.name}")
+    for why, names in _left_out(result).items():
+        more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+        typer.echo(f"registered without {why} ({names[0]}{more})", err=True)
     for path in result.left:
         typer.echo(f"registered, and still there: {path}", err=True)
     for refused in result.refused:
         typer.echo(f"refused ({refused.reason}): {refused.message}", err=True)
     if result.refused:
         raise typer.Exit(1)
+
+
+def _left_out(result: IngestResult) -> dict[str, list[str]]:
+    """Return what was left out of the metadata of files, with their names."""
+    files: dict[str, list[str]] = {}
+    for each in result.registered:
+        for why in each.left_out:
+            files.setdefault(why, []).append(each.name)
+    return files

@@ -12,8 +12,9 @@ from nightmill.config.document import Document, Key, Plain, dotted, load_documen
 from nightmill.config.rules import Problem, check_fit
 from nightmill.errors import BadName, ConfigError, guess
 from nightmill.files.computed import Kind, check_call, parse_call
-from nightmill.files.headers import computing_order, unit_converter
+from nightmill.files.headers import computing_order
 from nightmill.files.naming import NAME_FIELDS, Template
+from nightmill.files.units import unit_converter
 from nightmill.model.base import Frozen
 from nightmill.model.dimensions import DIMENSIONS, TIMES
 from nightmill.model.file_type import FileType, MetadataKey
@@ -143,17 +144,19 @@ def _check_key(name: str, key: MetadataKey, file_type: FileType, kinds: Mapping[
         yield f"{name} has keywords, and files of format {file_type.format!r} have no header; say format: fits"
     for keyword in key.keywords:
         if not _KEYWORD.fullmatch(keyword):
-            yield f"{name}: {keyword!r} is no keyword of FITS"
+            yield f"{name}: {keyword!r} is not a keyword of FITS"
     if key.compute:
         yield from _check_compute(name, key, kinds)
     elif name in DIMENSIONS and kind != (wanted := DIMENSIONS[name].__name__):
         yield f"{name} is a dimension of type {wanted}; say type: {wanted}"
     elif name in TIMES and kind != "time":
         yield f"{name} is a time; say type: time"
+    if kind == "time" and key.unit.upper() not in ("", "MJD", "JD"):
+        yield f"{name} is a time, and its unit is {key.unit!r}; it may be MJD or JD, for a header that has a number"
     if key.keyword_unit and not key.unit:
         yield f"{name} has a keyword_unit and no unit to turn it to"
     if key.keyword_unit and kind not in ("int", "float"):
-        yield f"{name} has units, and is no number but of type {kind}"
+        yield f"{name} has units, and is not a number but of type {kind}"
     if key.keyword_unit and key.unit:
         try:
             unit_converter(key.keyword_unit, key.unit)
@@ -161,6 +164,13 @@ def _check_key(name: str, key: MetadataKey, file_type: FileType, kinds: Mapping[
             yield f"{name}: {error}"
     if key.constant is not None and type(key.constant).__name__ != kind:
         yield f"{name} has the constant {key.constant!r}, which is not of type {kind}"
+    if isinstance(key.constant, str) and not key.constant.isprintable():
+        yield f"{name} has the constant {key.constant!r}, which holds control characters"
+    limits = [limit for limit in (key.min, key.max) if limit is not None]
+    if limits and (key.compute or kind not in ("int", "float")):
+        yield f"{name} has min or max, which are for numbers that a header holds"
+    if limits != sorted(limits):
+        yield f"{name} has min {key.min:g} and max {key.max:g}: no number is both"
 
 
 def _check_compute(name: str, key: MetadataKey, kinds: Mapping[str, Kind]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
@@ -21,8 +22,13 @@ LISTED_NAMES: Final = 20
 """How many of the files that are there a message names."""
 
 
-def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch) -> list[MadeFile]:
+def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch, log: int) -> list[MadeFile]:
     """Check every declared output of a step that exited 0, and move what passed to ``outputs/``.
+
+    Parameters
+    ----------
+    log
+        The open log, which is told what of a header is not a value and left out.
 
     Returns
     -------
@@ -50,7 +56,7 @@ def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch) -> list[Ma
             remedy="look at the log; a step must make each required output, or exit with another code than 0",
         )
     checked = [
-        (path, _check(order, step, output, path, name))
+        (path, _check(order, step, output, path, name, log))
         for output, files in found
         for path, name in _named(step, output, files)
     ]
@@ -94,7 +100,7 @@ def _named(step: OrderStep, output: OrderOutput, files: list[Path]) -> Iterator[
     yield from zip(files, output.names, strict=False)
 
 
-def _check(order: JobOrder, step: OrderStep, output: OrderOutput, path: Path, name: str) -> MadeFile:
+def _check(order: JobOrder, step: OrderStep, output: OrderOutput, path: Path, name: str, log: int) -> MadeFile:
     try:
         facts = path.lstat()
         if not stat.S_ISREG(facts.st_mode) or facts.st_nlink > 1:
@@ -105,6 +111,11 @@ def _check(order: JobOrder, step: OrderStep, output: OrderOutput, path: Path, na
         raise _refused(step, output, error.message.replace(f"{path.parent}/", "")) from error
     metadata = found.metadata
     _agree(step, output, path, metadata.data_id)
+    for each in metadata.left_out:
+        os.write(log, f"== {step.name}: left out of the metadata of {name}: {each}\n".encode())
+    begins_at, ends_at = metadata.begins_at, metadata.ends_at
+    if begins_at is None and ends_at is None:
+        begins_at, ends_at = order.begins_at, order.ends_at
     return MadeFile(
         name=name,
         role=output.role,
@@ -117,8 +128,8 @@ def _check(order: JobOrder, step: OrderStep, output: OrderOutput, path: Path, na
         produced_name=readable(path.name) if path.name != name else "",
         data_id={**metadata.data_id, **output.data_id},
         metadata=metadata.values,
-        begins_at=metadata.begins_at or order.begins_at,
-        ends_at=metadata.ends_at or order.ends_at,
+        begins_at=begins_at,
+        ends_at=ends_at,
     )
 
 

@@ -239,9 +239,9 @@ def _run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCo
             )
         )
         _must_have_succeeded(step, ended, log, start, context.stopping)
+        made = check_outputs(order, step, scratch, log)
     finally:
         os.close(log)
-    made = check_outputs(order, step, scratch)
     context.tell(Checked(attempt=order.attempt, at=context.now(), step=step.name, files=tuple(made)))
     scratch.set_aside(step.name)
     return made

@@ -114,27 +114,31 @@ class Header:
             return None
         value = _parse(text)
         if isinstance(value, str) and value.endswith("&"):
-            return self._long(field, value)
+            return self._long(field, text)
         return value
 
-    def _long(self, first: bytes, value: str) -> str:
-        """Join a long string with the CONTINUE cards right after it; without any, ``&`` is part of the value."""
-        parts = [value]
-        length = len(value)
+    def _long(self, first: bytes, text: bytes) -> str:
+        """Join a long string with the CONTINUE cards right after it; without any, ``&`` is part of the value.
+
+        Joined as bytes: a character may begin on one card and end on the next.
+        """
+        match = _VALUE.fullmatch(text)
+        parts = [_unquoted(match["str"]) if match else b""]
+        length = len(parts[0])
         for number in range(self._numbers[id(first)] + 1, len(self._cards)):
             keyword, field = self._cards[number]
             part = _CONTINUED.fullmatch(field)
-            if keyword != b"CONTINUE" or part is None or not parts[-1].endswith("&"):
+            if keyword != b"CONTINUE" or part is None or not parts[-1].endswith(b"&"):
                 break
             parts[-1] = parts[-1][:-1]
-            parts.append(_string(part["str"]))
+            parts.append(_unquoted(part["str"]))
             length += len(parts[-1])
             if length > MAX_TEXT:
                 raise ValueError(f"a text of more than {MAX_TEXT:,} characters")
-        return "".join(parts)
+        return _text(b"".join(parts))
 
     def items(self) -> Iterator[tuple[str, CardValue]]:
-        """Yield every keyword that has a value, in order, with that; what is no value of FITS as it is written."""
+        """Yield every keyword that has a value, in order, with that; what is not a value of FITS as it is written."""
         seen: set[str] = set()
         for keyword, field in self._cards:
             name, text = _text(keyword.upper()).rstrip(), field
@@ -169,13 +173,13 @@ def _key(keyword: str) -> bytes | str:
 def _parse(field: bytes) -> CardValue | None:
     match = _VALUE.fullmatch(field)
     if match is None:
-        raise ValueError(f"{_text(field[1:]).strip()!r} is no value of FITS")
+        raise ValueError(f"{_text(field[1:]).strip()!r} is not a value of FITS")
     kind = match.lastgroup
     if kind is None:
         return None
     text = match[kind]
     if kind == "str":
-        return _string(text)
+        return _text(_unquoted(text))
     if kind == "int":
         return int(text)
     if kind == "float":
@@ -185,11 +189,21 @@ def _parse(field: bytes) -> CardValue | None:
     return _text(text)
 
 
-def _string(quoted: bytes) -> str:
-    """Turn the inside of a quoted string to text: trailing blanks mean nothing, leading ones do."""
-    return _text(quoted.replace(b"''", b"'")).rstrip(" ")
+def _unquoted(quoted: bytes) -> bytes:
+    """Return what the inside of a quoted string says: trailing blanks mean nothing, leading ones do."""
+    return quoted.replace(b"''", b"'").rstrip(b" ")
 
 
 def _text(data: bytes) -> str:
-    """Decode what should be ASCII and at times is not."""
+    """Decode what should be ASCII and at times is not: UTF-8, else Windows-1252, which has all letters of Latin-1.
+
+    What that knows no character for becomes a control character.
+    """
+    if data.isascii():
+        return data.decode("ascii")
+    for encoding in ("utf-8", "cp1252"):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
     return data.decode("latin-1")

@@ -7,7 +7,7 @@ other keys of the type, numbers or texts.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -65,7 +65,7 @@ class Call:
         Raises
         ------
         ValueError
-            Where there is no result, as a time beyond the year 9999.
+            Where there is no result, as of a negative exposure time, or a time beyond the year 9999.
         """
         given = [values.get(each.name) if isinstance(each, Key) else each for each in self.arguments]
         if any(each is None for each in given):
@@ -73,17 +73,29 @@ class Call:
         try:
             return self.function.run(*given)
         except OverflowError as error:
-            raise ValueError(f"{self.text} is out of range") from error
+            raise ValueError(f"{self.text} is out of range ({self._shown(given)})") from error
+        except ValueError as error:
+            raise ValueError(f"{self.text} is not possible ({self._shown(given)}): {error}") from error
+
+    def _shown(self, given: Sequence[object]) -> str:
+        of_keys = [(each, value) for each, value in zip(self.arguments, given, strict=True) if isinstance(each, Key)]
+        return ", ".join([f"{each.name}: {value}" for each, value in of_keys])
 
 
 def end_of(begins_at: datetime, seconds: float) -> datetime:
-    """Return the time so many seconds after a time."""
-    return begins_at + timedelta(seconds=seconds)
+    """Return the time at which an exposure ends that begins at a time and takes so many seconds."""
+    return begins_at + _lasting(seconds)
 
 
 def mid_of(begins_at: datetime, seconds: float) -> datetime:
     """Return the middle of an exposure that begins at a time and takes so many seconds."""
-    return begins_at + timedelta(seconds=seconds / 2)
+    return begins_at + _lasting(seconds) / 2
+
+
+def _lasting(seconds: float) -> timedelta:
+    if seconds < 0:
+        raise ValueError("nothing takes less than no time")
+    return timedelta(seconds=seconds)
 
 
 def night_of(time: datetime, longitude_east_degrees: float) -> int:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from math import isfinite, isnan
+from math import isfinite
+from operator import gt, lt
 from typing import Final
 
 from nightmill.errors import BadMetadata
@@ -20,11 +21,13 @@ from nightmill.files.fits import read_headers
 from nightmill.files.naming import MAX_VALUE_LENGTH, is_fit
 from nightmill.files.reading import StrPath
 from nightmill.files.times import clock_keywords, has_clock, parse_days, parse_time
+from nightmill.files.units import unit_converter
 from nightmill.model.dimensions import DIMENSIONS, TIMES, DataId
 from nightmill.model.file_type import FileType, MetadataKey
 from nightmill.model.journal import MetadataValue
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_JULIAN: Final = re.compile("(?<![HB])MJD|(?<![HBM])JD")
+"""Names of keywords and units of days; heliocentric and barycentric ones are of another clock."""
 _INT64: Final = range(-(1 << 63), 1 << 63)
 _BOOLS: Final = {"T": True, "TRUE": True, "YES": True, "1": True, "F": False, "FALSE": False, "NO": False, "0": False}
 
@@ -41,12 +44,16 @@ class Metadata:
         UTC, or None.
     values
         Everything else; times in here are ISO 8601 texts, UTC, to the microsecond.
+    left_out
+        What the header has for an optional key and is not a value, one sentence each: ``airmass: AIRMASS of HDU 0 is
+        nan``.
     """
 
     data_id: DataId = field(default_factory=dict)
     begins_at: datetime | None = None
     ends_at: datetime | None = None
     values: Mapping[str, MetadataValue] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 def read_metadata(path: StrPath, file_type: FileType | None = None) -> Metadata:
@@ -63,8 +70,8 @@ def read_metadata(path: StrPath, file_type: FileType | None = None) -> Metadata:
     BadFile
         Where it is not whole; the reasons are those of :func:`nightmill.files.fits.check_fits`.
     BadMetadata
-        Where a required key is missing (``missing_keyword``), a value cannot be what its key wants (``bad_value``), or
-        is not fit to tell files apart (``unfit_value``).
+        Where a required key has no value (``missing_keyword``), a value cannot be what its key wants or the file ends
+        before it begins (``bad_value``), or a value is not fit to tell files apart (``unfit_value``).
     """
     if file_type is None:
         return Metadata(values=_all_cards(read_headers(path).headers))
@@ -86,7 +93,8 @@ def metadata_of(headers: Sequence[Header], file_type: FileType, path: StrPath) -
     BadMetadata
         As :func:`read_metadata` says.
     """
-    found = _Reader(headers, file_type, path).read()
+    reader = _Reader(headers, file_type, path)
+    found = reader.read()
     data_id: dict[str, str | int] = {}
     values: dict[str, MetadataValue] = {}
     times: dict[str, datetime] = {}
@@ -99,7 +107,8 @@ def metadata_of(headers: Sequence[Header], file_type: FileType, path: StrPath) -
             times[name] = value
         else:
             values[name] = value.isoformat(timespec="microseconds")
-    return Metadata(data_id, times.get("begins_at"), times.get("ends_at"), values)
+    left_out = tuple([f"{name}: {why}" for name, why in reader.no_value.items() if name not in found])
+    return Metadata(data_id, times.get("begins_at"), times.get("ends_at"), values, left_out)
 
 
 class _Reader:
@@ -107,6 +116,8 @@ class _Reader:
         self.headers = headers
         self.file_type = file_type
         self.path = path
+        self.no_value: dict[str, str] = {}
+        """What the header has for a key and is not a value."""
 
     def read(self) -> dict[str, Value]:
         wanted = self.file_type.metadata
@@ -131,9 +142,12 @@ class _Reader:
         missing = [name for name, key in wanted.items() if key.required and name not in found]
         if missing:
             raise self.lacks(missing)
-        for name, value in found.items():
-            if isinstance(value, str):
+        for name in DIMENSIONS:
+            if isinstance(value := found.get(name), str):
                 self.check_text(name, value)
+        begins_at, ends_at = found.get("begins_at"), found.get("ends_at")
+        if isinstance(begins_at, datetime) and isinstance(ends_at, datetime) and ends_at < begins_at:
+            raise self.refuse("ends_at", f"it ends at {ends_at}, before it begins at {begins_at}", "bad_value")
         return found
 
     def look_up(self, name: str, key: MetadataKey) -> Value | None:
@@ -147,7 +161,9 @@ class _Reader:
                     value = self.convert(raw, keyword, key, header)
                 except ValueError as error:
                     raise self.refuse(name, f"{keyword} of HDU {header.number}: {error}", "bad_value") from error
-                if value is not None:
+                if lack := _lack(value, name):
+                    self.no_value.setdefault(name, f"{keyword} of HDU {header.number} {lack}")
+                elif value is not None:
                     return value
         return None
 
@@ -162,30 +178,51 @@ class _Reader:
         return (*own, *primary)
 
     def convert(self, raw: CardValue, keyword: str, key: MetadataKey, header: Header) -> Value | None:
-        if key.type == "time":
-            return self.time(raw, keyword, key, header)
+        """Return the value of a card as its key wants it; a number that is not finite as it is."""
+        replaced: CardValue | None = raw
         if key.values:
-            raw = key.values.get(_as_text(raw), raw)
-        value = _CONVERTERS[key.type](raw)
-        if key.keyword_unit and isinstance(value, int | float):
-            value = _CONVERTERS[key.type](unit_converter(key.keyword_unit, key.unit)(value))
-        if isinstance(value, float) and not isfinite(value):
-            if isnan(value):
-                return None
-            raise ValueError("it is infinite")
+            short = f"{raw:g}" if isinstance(raw, float) else ""
+            replaced = key.values.get(_as_text(raw), key.values.get(short, raw))
+        if isinstance(replaced, str) and key.type in ("int", "float") and _is_number(replaced, finite=False):
+            replaced = float(replaced)
+        if replaced is None or (isinstance(replaced, float) and not isfinite(replaced)):
+            return replaced
+        if key.type == "time":
+            return self.time(replaced, keyword, key, header)
+        value = _CONVERTERS[key.type](replaced)
+        if isinstance(value, int | float):
+            if key.keyword_unit:
+                value = _CONVERTERS[key.type](unit_converter(key.keyword_unit, key.unit)(value))
+            for limit, beyond, than in ((key.min, lt, "less"), (key.max, gt, "more")):
+                if limit is not None and beyond(value, limit):
+                    raise ValueError(f"{value} is {than} than {limit:g}")
         return value
 
     def time(self, raw: CardValue, keyword: str, key: MetadataKey, header: Header) -> datetime:
         timesys = self.text_of(("TIMESYS",), header) or "UTC"
         if isinstance(raw, str) and not _is_number(raw):
-            clock = "" if has_clock(raw) else self.text_of(clock_keywords(keyword), header)
+            clock = "" if has_clock(raw) else self.clock(clock_keywords(keyword), header)
             try:
                 return parse_time(raw, clock, timesys)
             except ValueError as error:
                 raise ValueError(f"{raw!r}: {error}") from None
-        if "JD" not in keyword.upper() and key.unit.upper() not in ("MJD", "JD"):
-            raise ValueError(f"{raw!r} is no time")
-        return parse_days(float(raw), key.unit or keyword, timesys)
+        count = key.unit.upper() or keyword.upper()
+        if isinstance(raw, bool) or not _JULIAN.search(count):
+            raise ValueError(f"{_as_text(raw)} is not a date; if it is a (Modified) Julian Date, say unit: MJD or JD")
+        try:
+            return parse_days(float(raw), "MJD" if "MJD" in count else "JD", timesys)
+        except ValueError as error:
+            raise ValueError(f"{raw}: {error}") from None
+
+    def clock(self, keywords: Sequence[str], header: Header) -> str:
+        """Return the time of day under the first keyword that has one; refuse a number, whose unit nobody tells."""
+        if clock := self.text_of(keywords, header):
+            return clock
+        for keyword in keywords:
+            for each in (header, self.headers[0]):
+                if isinstance(value := each.get(keyword), int | float):
+                    raise ValueError(f"its time of day stands under {keyword}, which is {value} and not hh:mm:ss")
+        return ""
 
     def text_of(self, keywords: Sequence[str], header: Header) -> str:
         """Return the first text that a header, or the primary one, has under some keywords."""
@@ -197,23 +234,20 @@ class _Reader:
         return ""
 
     def check_text(self, name: str, value: str) -> None:
-        """Refuse texts that could do harm: control characters anywhere, all but identifiers in dimensions."""
-        if name in DIMENSIONS:
-            if not is_fit(value):
-                shown = value if len(value) <= 60 else f"{value[:60]}... ({len(value)} characters)"
-                raise self.refuse(
-                    name,
-                    f"{shown!r} cannot tell files apart: names are made of it, and take at most {MAX_VALUE_LENGTH}"
-                    " letters, digits and . _ + -",
-                    "unfit_value",
-                    f"say what it means here under 'values' of {name} in file type {self.file_type.name!r}",
-                )
-        elif _CONTROL.search(value):
-            raise self.refuse(name, f"{value[:60]!r} holds control characters", "unfit_value")
+        """Refuse a text that is no identifier where it would tell files apart."""
+        if not is_fit(value):
+            shown = value if len(value) <= 60 else f"{value[:60]}... ({len(value)} characters)"
+            raise self.refuse(
+                name,
+                f"{shown!r} cannot tell files apart: names are made of it, and take at most {MAX_VALUE_LENGTH}"
+                " letters, digits and . _ + -",
+                "unfit_value",
+                f"say what it means here under 'values' of {name} in file type {self.file_type.name!r}",
+            )
 
     def lacks(self, names: Sequence[str]) -> BadMetadata:
         parts = [
-            f"{name} ({' or '.join(key.keywords) or key.compute})"
+            f"{name} ({self.no_value.get(name) or ' or '.join(key.keywords) or key.compute})"
             for name, key in self.file_type.metadata.items()
             if name in names
         ]
@@ -253,24 +287,6 @@ def _order(computed: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
     return tuple(order)
 
 
-@lru_cache(maxsize=256)
-def unit_converter(given: str, wanted: str) -> Callable[[float], float]:
-    """Return the function that turns numbers of one unit to another; temperatures with their zero points.
-
-    Raises
-    ------
-    ValueError
-        Where a unit is not known (to astropy), or the two do not measure the same.
-    """
-    from astropy import units  # 0.3 s to import, and most types need none
-
-    try:
-        convert = units.Unit(given).get_converter(units.Unit(wanted), equivalencies=units.temperature())
-    except units.UnitConversionError as error:
-        raise ValueError(f"{given!r} cannot become {wanted!r}: {error}") from error
-    return lambda value: float(convert(value))
-
-
 def _all_cards(headers: Sequence[Header]) -> dict[str, MetadataValue]:
     return {
         f"{header.number}.{keyword}" if header.number else keyword: value
@@ -285,22 +301,31 @@ def _as_text(raw: CardValue) -> str:
     return str(raw).strip()
 
 
-def _is_number(text: str) -> bool:
+def _lack(value: Value | None, name: str) -> str:
+    """Say why what the header has is not a value; texts that tell files apart are looked at elsewhere."""
+    if isinstance(value, float) and not isfinite(value):
+        return f"is {value}"
+    if isinstance(value, str) and not value.isprintable() and name not in DIMENSIONS:
+        return "holds control characters"
+    return ""
+
+
+def _is_number(text: str, *, finite: bool = True) -> bool:
     try:
-        return isfinite(float(text))
+        return isfinite(float(text)) is finite
     except ValueError:
         return False
 
 
 def _int(raw: CardValue) -> int:
     if isinstance(raw, bool):
-        raise ValueError(f"{_as_text(raw)} is no whole number")
+        raise ValueError(f"{_as_text(raw)} is not a whole number")
     try:
         value = raw if isinstance(raw, int) else int(raw) if isinstance(raw, str) and "." not in raw else float(raw)
         if value != int(value):
             raise ValueError
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"{raw!r} is no whole number") from error
+        raise ValueError(f"{raw!r} is not a whole number") from error
     if int(value) not in _INT64:
         raise ValueError(f"{raw!r} is too large")
     return int(value)
@@ -308,11 +333,11 @@ def _int(raw: CardValue) -> int:
 
 def _float(raw: CardValue) -> float:
     if isinstance(raw, bool):
-        raise ValueError(f"{_as_text(raw)} is no number")
+        raise ValueError(f"{_as_text(raw)} is not a number")
     try:
         return float(raw)
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"{raw!r} is no number") from error
+        raise ValueError(f"{raw!r} is not a number") from error
 
 
 def _bool(raw: CardValue) -> bool:

@@ -26,8 +26,11 @@ class MetadataKey(Frozen):
     """The unit that the catalogue keeps."""
     keyword_unit: str = ""
     """The unit that the header has, where it differs."""
-    values: Mapping[str, str | int | float] = Field(default_factory=dict)
-    """Replacements: what a header says (as text) to what the catalogue keeps."""
+    values: Mapping[str, str | int | float | None] = Field(default_factory=dict)
+    """Replacements: what a header says (as text) to what the catalogue keeps; None where it says nothing."""
+    min: float | None = None
+    max: float | None = None
+    """The least and the greatest that a number may be, in the unit that the catalogue keeps."""
     constant: str | int | float | None = None
     """A value for every file of the type, where no keyword holds one."""
     compute: str = ""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 import pytest
 
 from nightmill.model.fate import Fate
+from nightmill.model.file_type import FileType, MetadataKey
 from nightmill.model.journal import StepBegan
 from tests.execution.failing import FIRST, SECOND, must_fail
-from tests.support.orders import Bench, fits_bytes, output, python, shell
+from tests.support.orders import ENDS, Bench, fits_bytes, output, python, shell
 
 
 @pytest.mark.req("B42")
@@ -146,3 +150,26 @@ def test_a_later_step_that_changes_a_checked_output(bench: Bench, script: str, w
     order = bench.order(shell("one", "echo 1 > first.txt", FIRST), shell("two", script))
     report = must_fail(bench, order, Fate.BAD_OUTPUT, "first (text) first.txt was changed after it passed the gate: ")
     assert why in report.evidence
+
+
+def test_what_a_header_has_and_is_not_a_value_is_told_in_the_log(bench: Bench) -> None:
+    frame = bench.put("raw.fits", fits_bytes(AIRMASS="nan"))
+    made = output("image", "image.fits", type="image")
+    order = bench.order(shell("s", "cp ../inputs/raw.fits image.fits", made, inputs=("raw.fits",)), inputs=(frame,))
+    report = bench.run_one(order)
+    assert report.fate is Fate.PUBLISHED
+    log = (bench.root / "stores/backbone/logs" / order.log_name).read_text()
+    assert "== s: left out of the metadata of image.fits: airmass: AIRMASS of HDU 0 is nan\n" in log
+
+
+def test_times_are_all_of_the_header_or_all_of_the_order(bench: Bench) -> None:
+    times = {"begins_at": MetadataKey(keywords=("DATE-OBS",), type="time")}
+    dated = FileType(name="image", format="fits", metadata=times)
+    after = (ENDS + timedelta(days=1)).replace(tzinfo=None).isoformat()
+    cards: dict[str, Any] = {"DATE-OBS": after}
+    frame = bench.put("raw.fits", fits_bytes(**cards))
+    made = output("image", "image.fits", type="image")
+    step = shell("s", "cp ../inputs/raw.fits image.fits", made, inputs=("raw.fits",))
+    order = bench.order(step, inputs=(frame,)).model_copy(update={"file_types": {"image": dated}})
+    (image,) = [file for file in bench.run_one(order).published if file.role == "image"]
+    assert (image.begins_at, image.ends_at) == (ENDS + timedelta(days=1), None)

@@ -33,6 +33,16 @@ def test_what_lacks_an_argument_has_no_value() -> None:
     assert parse_call("end_of(begins_at, exposure_seconds)")({"begins_at": BEGINS}) is None
 
 
+@pytest.mark.parametrize("name", ["end_of", "mid_of"])
+def test_nothing_takes_less_than_no_time(name: str) -> None:
+    call = parse_call(f"{name}(begins_at, exposure_seconds)")
+    assert call({"begins_at": BEGINS, "exposure_seconds": 0}) == BEGINS
+    with pytest.raises(
+        ValueError, match=r"is not possible \(begins_at: 2026-01-10 .*, exposure_seconds: -1e-06\): nothing"
+    ):
+        call({"begins_at": BEGINS, "exposure_seconds": -1e-6})
+
+
 def test_result_out_of_range_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"end_of\(begins_at, 1e15\) is out of range"):
         parse_call("end_of(begins_at, 1e15)")({"begins_at": BEGINS})
