@@ -19,7 +19,7 @@ from tasks.spool import drain
 @flow(name="reconcile", flow_run_name="reconcile", persist_result=False, validate_parameters=False)
 def reconcile(site: str) -> State[None]:
     """Drain the spool, and give every flow run the state that the backbone says it has."""
-    with PrefectApi.of_flow() as api, open_site(Path(site)) as opened:
+    with PrefectApi.of_flow() as api, open_site(Path(site), need_types=False) as opened:
         drain(opened)
         corrections = reconcile_site(opened, api)
     if corrections:

@@ -102,7 +102,7 @@ def after_slice(directory: Path, name: str) -> None:
     Where nothing is left to do, its flow run is Completed; where a stage or units of one have become possible, it is
     carried out again. A campaign that was cancelled stays so.
     """
-    with PrefectApi.of_flow() as api, open_site(directory) as site:
+    with PrefectApi.of_flow() as api, open_site(directory, need_types=False) as site:
         reconcile_campaign(site, api, name)
         with site.database.reading() as session:
             row = campaigns.campaign_named(session, name)

@@ -50,7 +50,11 @@ def slice_(campaign: str, stage: str, number: int, site: str) -> State[None]:
     """
     log_failures_once()
     flow_run_id = UUID(this_flow_run.get_id())
-    with open_site(Path(site)) as opened, PrefectApi.of_flow() as api, get_client(sync_client=True) as client:
+    with (
+        open_site(Path(site), need_types=False) as opened,
+        PrefectApi.of_flow() as api,
+        get_client(sync_client=True) as client,
+    ):
         try:
             work = SliceWork(opened, campaign, stage, number, flow_run_id=str(flow_run_id))
         except RequestRefused as refused:

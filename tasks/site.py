@@ -78,13 +78,15 @@ class Site:
         self.close()
 
 
-def open_site(directory: Path | None = None) -> Site:
+def open_site(directory: Path | None = None, *, need_types: bool = True) -> Site:
     """Open a site.
 
     Parameters
     ----------
     directory
         Its folder; by default that of ``NIGHTMILL_SITE``, else the nearest above the working directory.
+    need_types
+        Whether what is wrong with its file types is an error; else ``config.wrong_types`` has it.
 
     Raises
     ------
@@ -95,7 +97,7 @@ def open_site(directory: Path | None = None) -> Site:
     DatabaseAway
         Where the database cannot be reached.
     """
-    config = load_site(directory)
+    config = load_site(directory, need_types=need_types)
     database = Database(config.database_url)
     database.check_revision()
     return Site(config, database)

@@ -15,7 +15,7 @@ from tasks.site import Site, open_site
 def deep(directory: Path | None, *, checksums: bool) -> Iterator[Finding]:
     """Yield what an audit of a site finds, as it is found, and for each part that nothing more was."""
     try:
-        site = open_site(directory)
+        site = open_site(directory, need_types=False)
     except NightmillError as error:
         yield Finding("audit", False, f"it cannot be made: {error}")
         return

@@ -36,12 +36,12 @@ def add(
     """
     from nightmill.backbone import calibrations
     from nightmill.backbone.audit import record_act
+    from nightmill.cli._opening import open_without_types
     from nightmill.model.fate import Maturity
-    from tasks.site import open_site
 
     begin, end, now = _time("--from", valid_from), _time("--until", valid_until), datetime.now(UTC)
     maturity = Maturity.CERTIFIED if certified else Maturity.DRAFT
-    with open_site(site) as opened:
+    with open_without_types(site) as opened:
         who = opened.operator("calib add")
         with opened.database.writing() as session:
             calibrations.add(
@@ -86,10 +86,10 @@ def list_(
 ) -> None:
     """List calibrations with the role that each holds now, withdrawn ones too."""
     from nightmill.backbone.calibrations import current
+    from nightmill.cli._opening import open_without_types
     from nightmill.cli._output import print_json, print_table
-    from tasks.site import open_site
 
-    with open_site(site) as opened, opened.database.reading() as session:
+    with open_without_types(site) as opened, opened.database.reading() as session:
         roles = current(session, [set_name] if set_name else [], type_)
     columns = ("set", "file", "type", "data_id", "valid_from", "valid_until", "maturity", "at", "who", "why")
     rows = [
@@ -116,11 +116,11 @@ def list_(
 def _change(verb: str, files: list[str], set_name: str, why: str, site: Path | None) -> None:
     from nightmill.backbone import calibrations
     from nightmill.backbone.audit import record_act
-    from tasks.site import open_site
+    from nightmill.cli._opening import open_without_types
 
     change = calibrations.certify if verb == "certify" else calibrations.withdraw
     now = datetime.now(UTC)
-    with open_site(site) as opened:
+    with open_without_types(site) as opened:
         who = opened.operator(f"calib {verb}")
         with opened.database.writing() as session:
             changed = change(session, files, set_name, who=who, why=_given(why), now=now)

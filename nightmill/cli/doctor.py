@@ -101,11 +101,13 @@ def _site(directory: Path | None) -> Iterator[Finding]:
         yield Finding("site", directory is None, f"none to look at: {error}")
         return
     try:
-        config = load_site(folder)
+        config = load_site(folder, need_types=False)
     except ConfigError as error:
         yield Finding("configuration", False, str(error))
         return
     yield Finding("configuration", True, f"{folder}, {len(config.file_types)} file types")
+    for wrong in config.wrong_types:
+        yield Finding("file types", False, str(wrong))
     with Site(config, Database(config.database_url)) as opened:
         try:
             opened.database.check_revision()

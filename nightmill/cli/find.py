@@ -45,9 +45,9 @@ def find(
 
     In the order of their registration.
     """
-    from tasks.site import open_site
+    from nightmill.cli._opening import open_without_types
 
-    with open_site(site) as opened:
+    with open_without_types(site) as opened:
         if refused:
             _find_refused(opened, type_ or [], where, origin or [], limit, as_json)
         else:
@@ -67,11 +67,12 @@ def _find_files(
     from nightmill.backbone.expressions import parse
     from nightmill.cli._files import as_plain
     from nightmill.cli._output import print_json, print_table
+    from nightmill.config.rules import LOG
     from nightmill.errors import UnknownName
 
     known = site.config.file_types
     for name in types:
-        if name not in known and name != "log":
+        if name not in known and name != LOG and not site.config.wrong_types:
             raise UnknownName("file type", name, sorted(known))
     keys = {key for name, each in known.items() if not types or name in types for key in each.metadata}
     expression = parse(where, metadata_keys=keys) if where else None

@@ -37,13 +37,13 @@ def lineage(
     Every step run and every file between, kept or not.
     """
     from nightmill.backbone.catalogue import files_named
+    from nightmill.cli._opening import open_without_types
     from nightmill.cli._output import print_json
     from provenance.lineage import Direction, walk
-    from tasks.site import open_site
 
     wanted: list[Direction] = ["up"] if up or not down else []
     wanted += ["down"] if down else []
-    with open_site(site) as opened, opened.database.reading() as session:
+    with open_without_types(site) as opened, opened.database.reading() as session:
         id_ = files_named(session, [file])[file].id
         found = [walk(session, id_, direction, depth=depth) for direction in wanted]
     if as_json:

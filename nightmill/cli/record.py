@@ -29,14 +29,14 @@ def record(
     The attempts of processes that died are ended. Doing it twice changes nothing. Submit, rerun, status and every slice
     begin with it by themselves.
     """
+    from nightmill.cli._opening import open_without_types
     from nightmill.cli._output import print_json
     from nightmill.errors import RequestRefused
-    from tasks.site import open_site
     from tasks.spool import HOST_LOST, declare_lost, drain
 
     if bool(host_lost) != bool(why):
         raise RequestRefused("--host-lost and --why go together", remedy="say which host, and how you know")
-    with open_site(site) as opened:
+    with open_without_types(site) as opened:
         if host_lost:
             declare_lost(opened, host_lost, who=opened.operator(HOST_LOST), why=why)
         drained = drain(opened, spool=spool)

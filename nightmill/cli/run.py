@@ -40,7 +40,7 @@ def run(
     if scratch is None or spool is None:
         from nightmill.config.site import load_site
 
-        config = load_site(site)
+        config = load_site(site, need_types=False)
         scratch, spool = scratch or config.scratch, spool or config.spool
     with JournalWriter(spool.resolve()) as journal:
         context = JobContext(open_stagers(job.stores), scratch.resolve(), journal, keep_scratch=keep)

@@ -24,7 +24,7 @@ def start(site: SiteFolder = None, as_json: AsJson = False) -> None:
     from flows.service import start as start_service
     from nightmill.config.site import load_site
 
-    config = load_site(site)
+    config = load_site(site, need_types=False)
     _tell(start_service(config.directory, config.server), as_json=as_json)
 
 
@@ -38,7 +38,7 @@ def stop(site: SiteFolder = None, as_json: AsJson = False) -> None:
     from flows.service import stop as stop_service
     from nightmill.config.site import load_site
 
-    directory = load_site(site).directory
+    directory = load_site(site, need_types=False).directory
     stop_service(directory)
     _tell(service_status(directory), as_json=as_json)
 
@@ -53,7 +53,7 @@ def status(site: SiteFolder = None, as_json: AsJson = False) -> None:
     from nightmill.config.site import load_site
     from nightmill.errors import ServerAway
 
-    told = service_status(load_site(site).directory)
+    told = service_status(load_site(site, need_types=False).directory)
     _tell(told, as_json=as_json)
     if not told.healthy:
         raise typer.Exit(ServerAway.exit_code)

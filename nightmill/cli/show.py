@@ -42,12 +42,12 @@ def show(
     """Show all that is on record of a file, campaign, job or attempt."""
     from nightmill.backbone.campaigns import campaigns, exists
     from nightmill.backbone.catalogue import known_files, near_names
-    from tasks.site import open_site
+    from nightmill.cli._opening import open_without_types
 
     job = _JOB.fullmatch(name)
     if order and not job:
         raise RequestRefused(f"{name!r} is no job, and only jobs have orders", remedy="write CAMPAIGN/STAGE/UNIT")
-    with open_site(site) as opened, opened.database.reading() as session:
+    with open_without_types(site) as opened, opened.database.reading() as session:
         if job:
             number = int(job["number"]) if job["number"] else None
             if order:

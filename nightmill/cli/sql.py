@@ -32,10 +32,10 @@ def sql(
     Temporary tables are allowed; nothing else can be changed, the database itself sees to that.
     """
     from nightmill.backbone.adhoc import run_sql
+    from nightmill.cli._opening import open_without_types
     from nightmill.cli._output import print_json, print_table
-    from tasks.site import open_site
 
-    with open_site(site) as opened:
+    with open_without_types(site) as opened:
         answer = run_sql(opened.database, statement, reader_file=opened.reader_file, uploads=_uploads(upload or []))
     if as_json:
         print_json([dict(zip(answer.columns, row, strict=True)) for row in answer.rows])

@@ -27,8 +27,8 @@ def status(
     Their stages, and of one campaign the jobs that failed, with reasons. What dead processes left in the spool is
     recorded first, and Prefect's states are made to agree, so that nothing is shown as running that is not.
     """
+    from nightmill.cli._opening import open_without_types
     from nightmill.cli._standing import show_status
-    from tasks.site import open_site
 
-    with open_site(site) as opened:
+    with open_without_types(site) as opened:
         show_status(opened, campaign, watch=watch, as_json=as_json)

@@ -37,11 +37,11 @@ def why(
     from nightmill.backbone.catalogue import files_named, known_files, replicas
     from nightmill.backbone.refusals import refusals
     from nightmill.cli._files import as_plain
+    from nightmill.cli._opening import open_without_types
     from nightmill.cli._output import print_json
     from provenance.history import maker_of
-    from tasks.site import open_site
 
-    with open_site(site) as opened, opened.database.reading() as session:
+    with open_without_types(site) as opened, opened.database.reading() as session:
         refused = refusals(session, name=file)
         row = maker = None
         copies: list[Replica] = []

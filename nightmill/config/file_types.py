@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from nightmill.config.build import build, named, raise_all
 from nightmill.config.document import Document, Key, Plain, dotted, load_document
-from nightmill.config.rules import Problem, check_fit
+from nightmill.config.rules import LOG, Problem, check_fit
 from nightmill.errors import BadName, ConfigError, guess
 from nightmill.files.computed import Kind, check_call, parse_call
 from nightmill.files.headers import computing_order
@@ -31,10 +31,7 @@ class _FileTypes(Frozen):
 def load_file_types(paths: Iterable[Path], named_at: Mapping[Path, str] | None = None) -> dict[str, FileType]:
     """Load file types from documents and check each in itself.
 
-    Parameters
-    ----------
-    named_at
-        ``file:line`` that names a document, for the message where it cannot be read.
+    Parameters are those of :func:`read_file_types`.
 
     Returns
     -------
@@ -45,6 +42,26 @@ def load_file_types(paths: Iterable[Path], named_at: Mapping[Path, str] | None =
     ------
     ConfigErrors
         Everything that is wrong in all of the documents.
+    """
+    types, errors = read_file_types(paths, named_at)
+    raise_all(errors)
+    return types
+
+
+def read_file_types(
+    paths: Iterable[Path], named_at: Mapping[Path, str] | None = None
+) -> tuple[dict[str, FileType], list[ConfigError]]:
+    """Read file types from documents and check each in itself.
+
+    Parameters
+    ----------
+    named_at
+        ``file:line`` that names a document, for the message where it cannot be read.
+
+    Returns
+    -------
+    tuple
+        Those that are right, by name in the order of the documents, and everything that is wrong.
     """
     types: dict[str, FileType] = {}
     places: dict[str, str] = {}
@@ -69,8 +86,7 @@ def load_file_types(paths: Iterable[Path], named_at: Mapping[Path, str] | None =
                     )
                 )
             places.setdefault(name, document.where(key))
-    raise_all(errors)
-    return types
+    return types, errors
 
 
 def _file_type(name: str, body: Plain, document: Document) -> FileType:
@@ -88,6 +104,8 @@ def _file_type(name: str, body: Plain, document: Document) -> FileType:
 def check_file_type(file_type: FileType) -> Iterator[Problem]:
     """Yield everything that is wrong with a file type in itself, with the key where it is."""
     yield from (((), text) for text in check_fit("file type name", file_type.name))
+    if file_type.name == LOG:
+        yield (), f"{LOG!r} is the file type of what every job prints; give this one another name"
     yield from ((("template",), text) for text in _check_template(file_type.template))
     if file_type.checks.min_bytes < 0 or file_type.checks.min_hdus < 0:
         yield ("checks",), "min_bytes and min_hdus should be 0 or more"

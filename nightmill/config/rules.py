@@ -20,6 +20,8 @@ _PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_]+)(?:\.([^{}]*))?\}")
 _WITH_NAME: Final = ("inputs", "outputs", "parameters", "unit")
 _ALONE: Final = ("python", "pipeline_dir")
 _CALL: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+LOG: Final = "log"
+"""File type and role of the file that keeps what a job prints."""
 NOWHERE: Final = "none"
 """The destination of files that are known and not kept."""
 
@@ -153,6 +155,9 @@ def _check_step(step: Step, stage: Stage, pipeline: Pipeline, made: dict[str, st
         if role not in known:
             where = "an input of the stage or an output of an earlier step"
             yield ("inputs",), f"{role!r} is not {where}{guess(role, known)}"
+    for role in dict.fromkeys(step.inputs):
+        if step.inputs.count(role) > 1:
+            yield ("inputs",), f"{role!r} is named twice; name it once"
     for role, output in step.outputs.items():
         for rest, text in _check_output(role, output, stage, made):
             yield ("outputs", role, *rest), text
@@ -176,9 +181,11 @@ def _check_output(role: str, output: Output, stage: Stage, made: dict[str, str])
     if not _ROLE.fullmatch(role):
         yield (), f"role {role!r} should have letters, digits, _ and - alone"
     if role in stage.inputs:
-        yield (), f"role {role!r} is an input of the stage already"
+        yield (), f"role {role!r} is an input of the stage already; give the output a name of its own"
     if role in made:
-        yield (), f"role {role!r} is an output of step {made[role]!r} already"
+        yield (), f"role {role!r} is an output of step {made[role]!r} already; give this output a name of its own"
+    if role == LOG:
+        yield (), f"role {role!r} is that of what every job prints; give the output a name of its own"
     if output.min < 0 or output.max < max(output.min, 1):
         yield ("max",), f"min is {output.min} and max is {output.max}: no number of files is both"
     if output.max > 1 and not output.produces:

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from nightmill.config.build import build, named, raise_all
 from nightmill.config.document import Document, Key, Plain, dotted, load_document
-from nightmill.config.file_types import load_file_types
+from nightmill.config.file_types import read_file_types
 from nightmill.config.rules import NOWHERE, check_fit
 from nightmill.errors import ConfigError, ConfigErrors
 from nightmill.model.base import Frozen
@@ -59,6 +59,8 @@ class SiteConfig:
         By name, working areas included (these are not catalogued); their URLs have a scheme.
     operators
         The users that may do what changes the site; none named means everyone.
+    wrong_types
+        What is wrong with its file types, where it was loaded all the same; ``file_types`` has those that are right.
     """
 
     name: str
@@ -70,6 +72,7 @@ class SiteConfig:
     file_types: Mapping[str, FileType]
     server: ServerConfig
     operators: tuple[str, ...] = ()
+    wrong_types: tuple[ConfigError, ...] = ()
 
     def __repr__(self) -> str:
         return f"SiteConfig({self.name!r}, {str(self.directory)!r})"
@@ -125,13 +128,15 @@ def find_site(directory: Path | None = None) -> Path:
     )
 
 
-def load_site(directory: Path | None = None) -> SiteConfig:
+def load_site(directory: Path | None = None, *, need_types: bool = True) -> SiteConfig:
     """Load the configuration of a site.
 
     Parameters
     ----------
     directory
         As :func:`find_site` takes it.
+    need_types
+        Whether what is wrong with its file types is an error; else ``wrong_types`` has it.
 
     Raises
     ------
@@ -153,6 +158,9 @@ def load_site(directory: Path | None = None) -> SiteConfig:
     paths = _file_type_paths(file, folder, document, errors)
     database_url = _database_url(file.database, folder, document, errors)
     raise_all(errors)
+    file_types, wrong_types = read_file_types(paths, paths)
+    if need_types:
+        raise_all(wrong_types)
     return SiteConfig(
         name=file.site,
         directory=folder,
@@ -160,9 +168,10 @@ def load_site(directory: Path | None = None) -> SiteConfig:
         scratch=folder / home_of(file.scratch),
         spool=folder / home_of(file.spool),
         stores=stores,
-        file_types=load_file_types(paths, paths),
+        file_types=file_types,
         server=file.server,
         operators=file.operators,
+        wrong_types=tuple(wrong_types),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from typing import Final, NamedTuple
 
+from nightmill.config.rules import LOG
 from nightmill.errors import BadName
 from nightmill.files.naming import Template
 from nightmill.model.dimensions import DataId
@@ -13,7 +14,6 @@ from nightmill.model.pipeline import Stage
 from nightmill.planning.common import StageCommon
 from nightmill.planning.problems import Problems
 
-LOG_TYPE: Final = "log"
 _LOG: Final = "{pipeline}_{stage}_{unit}_c{campaign:04d}a{attempt:02d}.log"
 
 
@@ -81,7 +81,7 @@ def claims(common: StageCommon, data_id: DataId, attempt: int = 1) -> Iterator[C
         for role, output in step.outputs.items():
             for name in output_names(common, data_id, attempt, step.name, role):
                 yield Claim(name, output.type, step.name, role)
-    yield Claim(log_name(common, data_id, attempt), LOG_TYPE, "", LOG_TYPE)
+    yield Claim(log_name(common, data_id, attempt), LOG, "", LOG)
 
 
 class _Holder(NamedTuple):
@@ -112,7 +112,7 @@ class Names:
                 holder = _Holder(common.stage, unit, data_id, claim)
                 other = self._holders.setdefault(claim.name, holder)
                 if other is not holder:
-                    text = "" if claim.type == LOG_TYPE else common.file_types[claim.type].template
+                    text = "" if claim.type == LOG else common.file_types[claim.type].template
                     problems.add(topic, _clash(holder, other, text), claim.name, noun="name")
                     free = False
         except BadName as error:
@@ -138,7 +138,7 @@ class Names:
 
 
 def _clash(one: _Holder, other: _Holder, text: str) -> str:
-    if one.claim.type == LOG_TYPE:
+    if one.claim.type == LOG:
         return "the logs of two units would have the same name; their dimensions' values differ only in '-'"
     kind = f"the template of file type {one.claim.type!r}, {text!r}"
     if one.stage.name != other.stage.name:
