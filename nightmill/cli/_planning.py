@@ -17,7 +17,7 @@ from nightmill.planning.plan import CampaignPlan, PlannedJob, StagePlan
 
 COLUMNS: Final = ("unit", "", "role", "file", "why, or where to")
 FILES: Final = 3
-"""Files of a role that people are shown before the rest is only counted."""
+"""Files of an input that people are shown before the rest is only counted."""
 
 
 def print_plan(plan: CampaignPlan, limit: int) -> None:
@@ -26,7 +26,7 @@ def print_plan(plan: CampaignPlan, limit: int) -> None:
     Parameters
     ----------
     limit
-        Units to show of each stage; 0 for all.
+        Units to show of each stage; 0 for all of them, with every file that they read.
     """
     pipeline = plan.campaign.pipeline
     typer.echo(f"campaign {plan.campaign.name}, number {plan.number}: pipeline {pipeline.name} {pipeline.version}")
@@ -34,7 +34,7 @@ def print_plan(plan: CampaignPlan, limit: int) -> None:
         source = "projected from the stages before it" if stage.projected else "from what is there"
         typer.secho(f"\nstage {stage.stage.name}: {_count(len(stage.jobs), 'unit')}, {source}", bold=True)
         shown = stage.jobs[: limit or None]
-        print_table(COLUMNS, (row for job in shown for row in _rows(stage, job)))
+        print_table(COLUMNS, (row for job in shown for row in _rows(stage, job, FILES if limit else None)))
         if len(shown) < len(stage.jobs):
             typer.echo(f"... and {_count(len(stage.jobs) - len(shown), 'more unit')}: --limit 0 shows all")
     total = sum(len(stage.jobs) for stage in plan.stages)
@@ -60,16 +60,16 @@ def write_plan(plan: CampaignPlan, out: TextIO) -> None:
     out.write("]}\n")
 
 
-def _rows(stage: StagePlan, job: PlannedJob) -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield a line a file; where a terminal watches, the unit stands in its first line alone."""
+def _rows(stage: StagePlan, job: PlannedJob, most: int | None) -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield a line a file, at most so many an input; where a terminal watches, the unit stands in the first alone."""
     unit = job.unit
     for role, choice in zip(stage.stage.inputs, job.inputs, strict=True):
         rule = stage.common.rules[choice.rule]
-        for file in islice(choice.files, FILES):
+        for file in islice(choice.files, most):
             yield unit, "reads", role, file.name, rule
             unit, rule = _again(unit), _again(rule)
-        if len(choice.files) > FILES:
-            yield unit, "reads", role, f"... and {len(choice.files) - FILES} more", rule
+        if most is not None and len(choice.files) > most:
+            yield unit, "reads", role, f"... and {len(choice.files) - most} more", rule
     for claim in claims(stage.common, job.data_id):
         yield unit, "makes", claim.role, claim.name, _destination(stage, claim)
         unit = _again(unit)

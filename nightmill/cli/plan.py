@@ -20,7 +20,10 @@ def plan(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may be given again.")
     ] = None,
-    limit: Annotated[int, typer.Option(metavar="N", min=0, help="Units to show of each stage; 0 for all.")] = 10,
+    limit: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Units to show of each stage; 0 for all, with all that they read."),
+    ] = 10,
     site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:

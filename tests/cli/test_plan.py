@@ -26,6 +26,22 @@ file_types:
   master_bias: {template: "{instrument}_{detector:02d}_bias_c{campaign:04d}a{attempt:02d}.fits"}
   image: {template: "{instrument}_{exposure:06d}_{detector:02d}_image_c{campaign:04d}a{attempt:02d}.fits"}
 """
+MANY = """\
+pipeline: many
+version: "1.0"
+stages:
+  cut:
+    per: [detector]
+    inputs:
+      raw: {type: raw_science, max: null}
+    steps:
+      - name: cut
+        argv: [cut, "{inputs.raw}"]
+        inputs: [raw]
+        outputs:
+          a: {type: cutout, produces: "a*", max: 12}
+          b: {type: cutout, produces: "b*"}
+"""
 PLANNED = """\
 campaign night1, number 1: pipeline ccd 1.0
 
@@ -100,6 +116,26 @@ def _bias(name: str, days: float) -> NewFile:
 def test_a_plan_is_shown(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("plan", "campaign.yaml", "--limit", "1") == 0
     assert capsys.readouterr().out == PLANNED
+
+
+def test_the_limit_is_one_of_units_and_none_shows_all_that_they_read(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (tmp_path / "file_types.yaml").open("a") as file:
+        file.write('  cutout: {template: "{detector}_{role}_{n:03d}_c{campaign:04d}a{attempt:02d}.fits"}\n')
+    (tmp_path / "campaign.yaml").write_text("campaign: night1\npipeline: many.yaml\n")
+    (tmp_path / "many.yaml").write_text(MANY)
+    database = Database(load_site(tmp_path).database_url)
+    with database.writing() as session:
+        registration.register(session, [_raw(exposure) for exposure in (10, 11)], who="me", now=NIGHT)
+    database.close()
+    assert run("plan", "campaign.yaml", "--limit", "1") == 0
+    shown = capsys.readouterr().out
+    assert (shown.count("\treads\t"), shown.count("\t... and 2 more\t")) == (4, 1)
+    assert [shown.count(f"\tmakes\t{role}\t") for role in ("a", "b", "log")] == [12, 1, 1]
+    assert run("plan", "campaign.yaml", "--limit", "0") == 0
+    shown = capsys.readouterr().out
+    assert (shown.count("\treads\t"), shown.count("... and")) == (5, 0)
 
 
 def test_all_of_it_as_json(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
