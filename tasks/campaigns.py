@@ -19,7 +19,8 @@ from nightmill.model.campaign import Campaign
 from nightmill.model.fate import JobState
 from nightmill.model.pipeline import Stage
 from nightmill.planning.plan import CampaignPlan, plan_campaign, plan_stage
-from nightmill.planning.seal import seal
+from nightmill.planning.seal import Sealed, seal
+from tasks import memory
 from tasks.site import Site
 from tasks.spool import drain
 
@@ -71,9 +72,11 @@ def submit(site: Site, campaign: Campaign, *, who: str) -> Submitted:
     PlanRefused
         Where it cannot be planned; nothing was written.
     RequestRefused
-        Where another campaign has its name.
+        Where another campaign has its name, or the database was brought back from an older backup.
     """
     drain(site)
+    memory.require_current(site)
+    given = memory.numbers(site.config.spool, campaign.name)
     number = None
     while number is None:
         with site.database.reading() as session:
@@ -85,11 +88,19 @@ def submit(site: Site, campaign: Campaign, *, who: str) -> Submitted:
             )
         if plan is not None:
             plan.require()
-        number = site.database.write(partial(_write, site=site, campaign=campaign, plan=plan, who=who))
+        number = site.database.write(partial(_write, site=site, campaign=campaign, plan=plan, who=who, given=given))
     return Submitted(campaign.name, number, resumed)
 
 
-def _write(session: Session, *, site: Site, campaign: Campaign, plan: CampaignPlan | None, who: str) -> int | None:
+def _write(
+    session: Session,
+    *,
+    site: Site,
+    campaign: Campaign,
+    plan: CampaignPlan | None,
+    who: str,
+    given: memory.Numbers,
+) -> int | None:
     """Write a campaign and what of its plan can be sealed; None where the plan's number was taken since."""
     now = utc_now()
     if plan is not None and campaigns.number_of(session, campaign.name) != plan.number:
@@ -100,6 +111,7 @@ def _write(session: Session, *, site: Site, campaign: Campaign, plan: CampaignPl
         for stage in plan.stages:
             if not stage.projected:
                 seal(session, row, stage, now=now)
+        campaigns.number_from(session, row.id, given.stages)
     campaigns.make_ready(session, row.id)
     record_act(session, who=who, verb="submit", subject=campaign.name, detail={"resumed": plan is None}, now=now)
     return row.id
@@ -112,8 +124,14 @@ def rerun(site: Site, name: str, *, who: str, why: str) -> int | None:
     -------
     int or None
         How many of its jobs are not done; None where a stage is not planned yet, so that nobody can tell.
+
+    Raises
+    ------
+    RequestRefused
+        Where the database was brought back from an older backup.
     """
     drain(site)
+    memory.require_current(site)
 
     def work(session: Session) -> int | None:
         row = campaigns.campaign_named(session, name)
@@ -157,7 +175,14 @@ def take_turn(site: Site, name: str, stage: str, *, under_way: Collection[str] =
             plan = None
     left_out: tuple[str, ...] = ()
     if plan is not None:
-        left_out = site.database.write(lambda session: seal(session, row, plan, now=utc_now())).left_out
+        given = memory.numbers(site.config.spool, name)
+
+        def work(session: Session) -> Sealed:
+            sealed = seal(session, row, plan, now=utc_now())
+            campaigns.number_from(session, row.id, given.stages)
+            return sealed
+
+        left_out = site.database.write(work).left_out
     with site.database.reading() as session:
         numbers = [each.number for each in campaigns.slices(session, row.id, stage=stage)]
     return StageTurn(Turn.READY, tuple(numbers), "; ".join(left_out))

@@ -9,7 +9,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from typing import Final, Self
 
+from sqlalchemy.orm import Session
+
 from nightmill.backbone import leases
+from nightmill.backbone.schema import CampaignRow
 from nightmill.backbone.slices import SliceJobs, find_slice, slice_jobs
 from nightmill.errors import DatabaseAway
 from nightmill.execution.host import this_host
@@ -23,6 +26,7 @@ from nightmill.model.journal import Done, Entry, JobReport, SoftwareSeen, StepBe
 from nightmill.model.order import AttemptKey, JobOrder
 from nightmill.planning.issue import issue
 from provenance.record import record
+from tasks import memory
 from tasks.site import Site, current_user
 from tasks.spool import drain, set_aside
 
@@ -55,7 +59,8 @@ class SliceWork:
     Raises
     ------
     RequestRefused
-        Where a job of the stage needs more memory than this host has: none of them is issued.
+        Where a job of the stage needs more memory than this host has, or the database was brought back from an older
+        backup: none of them is issued.
     """
 
     def __init__(self, site: Site, campaign: str, stage: str, number: int, *, flow_run_id: str | None = None) -> None:
@@ -77,6 +82,10 @@ class SliceWork:
 
     def __enter__(self) -> Self:
         drain(self.site)
+        memory.require_current(self.site)
+        with self.site.database.reading() as session:
+            row = session.get_one(CampaignRow, self.slice.campaign_id)
+        memory.keep_campaign(self.site.config.spool, row)
         self._lease = self.site.database.write(
             lambda session: leases.take(session, this_process(), flow_run_id=self.flow_run_id, now=utc_now())
         )
@@ -136,8 +145,11 @@ class SliceWork:
         this may help.
         """
         self._flush_if_there()
-        orders = self.site.database.write(
-            lambda session: issue(
+        remembered = memory.marks(self.site.config.spool)
+
+        def work(session: Session) -> tuple[list[JobOrder], memory.Marks]:
+            memory.refuse_older(self.site, memory.behind(memory.marks_of(session), remembered))
+            orders = issue(
                 session,
                 slice_id=self.slice.slice_id,
                 lease_id=self._lease,
@@ -145,7 +157,10 @@ class SliceWork:
                 limit=limit,
                 skip=self._settled,
             )
-        )
+            return orders, memory.marks_of(session)
+
+        orders, reached = self.site.database.write(work)
+        memory.raise_marks(self.site.config.spool, reached)  # before any of them can make anything
         self._tries.update(order.attempt.unit for order in orders)
         return orders
 

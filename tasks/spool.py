@@ -24,6 +24,7 @@ from nightmill.execution.recover import finish_dead, read_to_its_end
 from nightmill.model.journal import Entry, fold, stacks
 from nightmill.model.order import AttemptKey
 from provenance.record import Recorded, record
+from tasks import memory
 from tasks.site import Site, current_user
 
 HOST_LOST: Final = "record --host-lost"
@@ -68,7 +69,7 @@ def drain(site: Site, *, spool: Path | None = None) -> Drained:
     drained = Drained()
     lost_hosts = hosts_lost(site)
     failure: JournalBroken | StoreError | None = None
-    with _one_at_a_time(folder):
+    with alone(folder):
         for path in journals(folder):
             try:
                 journal, dead = read_to_its_end(path, lost_hosts)
@@ -84,6 +85,9 @@ def drain(site: Site, *, spool: Path | None = None) -> Drained:
         if failure is not None:
             raise failure
         drained.lost += end_abandoned(site, lost_hosts, now=utc_now())
+    with site.database.reading() as session:
+        reached = memory.marks_of(session)
+    memory.raise_marks(site.config.spool, reached)
     return drained
 
 
@@ -164,7 +168,14 @@ def declare_lost(site: Site, host: str, *, who: str, why: str) -> None:
 
 
 @contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
+    """Keep every other drain of a spool waiting.
+
+    Raises
+    ------
+    SpoolAway
+        Where it cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / ".drain.lock", os.O_RDWR | os.O_CREAT, 0o644)

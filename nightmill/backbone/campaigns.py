@@ -8,7 +8,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import bindparam, case, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -221,6 +221,26 @@ def make_ready(session: Session, campaign_id: int) -> None:
     """Have the failed jobs of a campaign issued again, also by a slice that is under way and had settled them."""
     failed = (JobRow.campaign_id == campaign_id) & (JobRow.state == JobState.FAILED.value)
     session.execute(update(JobRow).where(failed).values(state=JobState.READY.value))
+
+
+def number_from(session: Session, campaign_id: int, given: Mapping[str, Mapping[str, int]]) -> None:
+    """Let no job of a campaign give a number to an attempt that was given before it was on record here.
+
+    Parameters
+    ----------
+    given
+        The highest numbers that were given, by stage and unit.
+    """
+    of_job = (JobRow.campaign_id == campaign_id, JobRow.stage == bindparam("of_stage"))
+    below = (JobRow.unit == bindparam("of_unit"), JobRow.attempts < bindparam("number"))
+    rows = [
+        {"of_stage": stage, "of_unit": unit, "number": number}
+        for stage, units in given.items()
+        for unit, number in units.items()
+    ]
+    if rows:
+        statement = update(JobRow.__table__).where(*of_job, *below).values(attempts=bindparam("number"))  # type: ignore[arg-type]
+        session.execute(statement, rows)
 
 
 def progress(session: Session, campaign_id: int) -> list[StageProgress]:

@@ -35,6 +35,7 @@ VERBS: Final = (
     "calib",
     "run",
     "record",
+    "recover",
     "sql",
     "doctor",
 )

@@ -12,6 +12,7 @@ from nightmill.backbone.campaigns import JobLine, StageProgress, campaign_named,
 from nightmill.backbone.schema import CampaignRow
 from nightmill.cli._output import print_json, print_table
 from nightmill.model.fate import JobState
+from tasks.memory import older
 from tasks.site import Site
 from tasks.spool import drain
 
@@ -29,6 +30,8 @@ def show_status(site: Site, campaign: str | None, *, watch: bool, as_json: bool)
     seen, reconcile_at = Seen(), 0.0
     while True:
         drain(site)
+        if why := older(site):
+            typer.echo(f"the database is older than its spool: {why}; see 'nightmill recover'", err=True)
         rows = _rows(site, campaign)
         if time.monotonic() >= reconcile_at:
             seen = reconcile(site, campaign, [row.flow_run_id for row in rows if row.flow_run_id])

@@ -116,6 +116,7 @@ def _site(directory: Path | None) -> Iterator[Finding]:
             yield Finding("database", False, str(error))
         else:
             yield _reader(opened)
+            yield _age(opened)
     yield from _folders(opened)
     yield _spool(config.spool)
     yield _server(folder)
@@ -129,6 +130,17 @@ def _reader(site: Site) -> Finding:
         return Finding("ad-hoc SQL", True, "can be asked")
     except NightmillError as error:
         return Finding("ad-hoc SQL", False, str(error))
+
+
+def _age(site: Site) -> Finding:
+    from tasks.memory import older
+
+    try:
+        why = older(site)
+    except NightmillError as error:
+        return Finding("memory of the spool", False, str(error))
+    seen = f"the database is older than its spool: {why}; see 'nightmill recover'"
+    return Finding("memory of the spool", not why, seen if why else "agrees with the database")
 
 
 def _folders(site: Site) -> Iterator[Finding]:

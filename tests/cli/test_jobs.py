@@ -168,6 +168,7 @@ def test_json_has_the_keys_that_the_reference_lists(campaign: Path, nightmill: N
         "lineage": ("lineage", SUM),
         "run": ("run", *by_hand),
         "record": ("record",),
+        "recover": ("recover",),
         "doctor": ("doctor",),
     }
     listed = {

@@ -42,6 +42,7 @@ def test_every_verb_that_tells_something_has_json() -> None:
         ("calib list", list),
         ("status", list),
         ("record", dict),
+        ("recover", dict),
         ("doctor", list),
         ("sql SELECT/**/1", list),
     ],

@@ -36,6 +36,7 @@ ACTS = {
     "ingest": ("ingest", "../night", "--type", "raw_science", "--origin", "raw"),
     "submit": ("submit", "first.yaml"),
     "rerun": ("rerun", "first"),
+    "recover": ("recover", "--yes", "--why", "the disk failed"),
     "calib add": ("calib", "add", "cam_0001.fits", *OF_SET, *SPAN),
     "calib certify": ("calib", "certify", "cam_0001.fits", *OF_SET),
     "calib withdraw": ("calib", "withdraw", "cam_0001.fits", *OF_SET),
