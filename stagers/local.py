@@ -18,6 +18,8 @@ from nightmill.errors import NameCollision, StoredFileMissing, StoreError, Store
 from nightmill.model.store import Store
 
 _FICLONE = 0x40049409
+_SMALL_BYTES = 1 << 18
+"""Less is hashed at one go: the buffer that file_digest() makes takes longer than the bytes of a small file."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 _NO_REFLINK = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.ETXTBSY)
@@ -64,13 +66,15 @@ class LocalStager:
     def link(self, source: Path, path: str, *, attempt: str) -> None:
         """Bring a local file in as :meth:`upload` does, as a hard link: no bytes are copied."""
         temporary = self._temporary(path, attempt)
-        with self._named("write", path):
+        with source.open("rb") as file, self._named("write", path):
             if os.path.lexists(self._path(path)):
                 raise self._collision(path)
             if not temporary.parent.is_dir():
                 self._make_folder(temporary.parent)
             temporary.unlink(missing_ok=True)
-            temporary.hardlink_to(source)
+            # The file that is open is linked, never a symbolic link that came to stand at its path.
+            own = file.fileno()
+            os.link(f"/proc/self/fd/{own}", temporary, src_dir_fd=own, follow_symlinks=True)
 
     def reveal(self, path: str, *, attempt: str) -> None:
         """Give an uploaded file its name: exclusive and atomic."""
@@ -110,8 +114,12 @@ class LocalStager:
     def uploaded(self, path: str, *, attempt: str) -> tuple[int, str] | None:
         """Return size in bytes and SHA-256 of an upload that was not revealed, or None."""
         try:
-            with self._named("read", path), self._temporary(path, attempt).open("rb") as file:
-                return os.fstat(file.fileno()).st_size, file_digest(file, "sha256").hexdigest()
+            with self._named("read", path), self._temporary(path, attempt).open("rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size < _SMALL_BYTES:
+                    data = file.read()
+                    return len(data), sha256(data).hexdigest()
+                return size, file_digest(file, "sha256").hexdigest()
         except StoredFileMissing:
             return None
 

@@ -1,16 +1,18 @@
-"""Files that arrive: found below the paths that were given, and read once for what they are."""
+"""Files that arrive: each is opened where it was found, and read once for what it is."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
 from nightmill.errors import BadFile, FileRefused
 from nightmill.files.gate import Inspection, inspect_file
+from nightmill.files.reading import held
 from nightmill.model.file_type import FileType
 
 LARGE_BYTES: Final = 1 << 20
@@ -18,6 +20,23 @@ LARGE_BYTES: Final = 1 << 20
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Stamp = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A file that was found.
+
+    Parameters
+    ----------
+    path
+        Absolute, as whoever offers it writes it.
+    real
+        The same without any link; empty where links are followed.
+    """
+
+    path: Path
+    real: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,29 +45,54 @@ class Arrival:
 
     Parameters
     ----------
-    path
-        Where it lies, absolute.
     stamp
-        What changes when its content does, as it was before it was read.
+        What changes when its content does: device, inode, size, time of the last write, and of the last change, which
+        nobody can put back.
     """
 
-    path: Path
-    stamp: tuple[int, int, int]
-    device: int
+    offered: Offered
+    stamp: Stamp
     inspection: Inspection
 
+    @property
+    def path(self) -> Path:
+        """Where it lies, absolute."""
+        return self.offered.path
+
+    @property
+    def device(self) -> int:
+        """The number of its file system."""
+        return self.stamp[0]
+
+    @contextmanager
+    def reopened(self) -> Iterator[int]:
+        """Open the file again, and give its descriptor.
+
+        Raises
+        ------
+        BadFile
+            Where another file, or a link, lies there now, or it cannot be read.
+        """
+        with held(self.path, self.offered.real) as descriptor:
+            if _stamp(os.fstat(descriptor))[:2] != self.stamp[:2]:
+                raise self.changed()
+            yield descriptor
+
     def refuse_change(self) -> None:
-        """Make sure that the file is still the one that was read.
+        """Make sure that the file is still the one that was read, by all that its file system says of it.
 
         Raises
         ------
         BadFile
             Where it is not.
         """
-        if _stamp(_status(self.path)) != self.stamp:
-            raise BadFile(
-                f"{self.path} changed while it was taken in", reason="changed", remedy="let it be written first"
-            )
+        with self.reopened() as descriptor:
+            if _stamp(os.fstat(descriptor)) != self.stamp:
+                raise self.changed()
+
+    def changed(self) -> BadFile:
+        """Make the refusal of a file that is not any more what it was."""
+        return _changed(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,42 +112,27 @@ class Refused:
     sha256: str | None = None
 
 
-def find_files(paths: Sequence[Path]) -> list[Path]:
-    """List files: those given, and all below the folders given, sorted in each; each file once.
-
-    Hidden files and folders are passed over, and folders that are symbolic links are not entered.
-    """
-    return list(dict.fromkeys(file for path in paths for file in _below(path.absolute())))
-
-
-def _below(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        yield path
-        return
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield Path(folder, name)
-
-
-def inspect_all(paths: Sequence[Path], file_type: FileType, pool: Executor) -> Iterator[Arrival | Refused]:
+def inspect_all(offered: Sequence[Offered], file_type: FileType, pool: Executor) -> Iterator[Arrival | Refused]:
     """Read files for what they are; yield what each is, in their order."""
 
-    def inspect(path: Path) -> Arrival | Refused:
+    def inspect(file: Offered) -> Arrival | Refused:
         try:
-            status = _status(path)
-            return Arrival(path, _stamp(status), status.st_dev, inspect_file(path, file_type))
+            with held(file.path, file.real) as descriptor:
+                stamp = _stamp(os.fstat(descriptor))
+                inspection = inspect_file(file.path, file_type, descriptor)
+                if _stamp(os.fstat(descriptor))[:4] != stamp[:4]:
+                    raise _changed(file.path)
+            return Arrival(file, stamp, inspection)
         except FileRefused as error:
-            return Refused(path, error.reason, str(error))
+            return Refused(file.path, error.reason, str(error))
 
-    def is_large(path: Path) -> bool:
+    def is_large(file: Offered) -> bool:
         try:
-            return path.stat().st_size >= LARGE_BYTES
+            return file.path.stat().st_size >= LARGE_BYTES
         except OSError:
             return False
 
-    return side_by_side(inspect, paths, pool, where=is_large)
+    return side_by_side(inspect, offered, pool, where=is_large)
 
 
 def side_by_side(
@@ -115,14 +144,9 @@ def side_by_side(
         yield running[number].result() if number in running else work(item)
 
 
-def _status(path: Path) -> os.stat_result:
-    try:
-        return path.stat()
-    except FileNotFoundError as error:
-        raise BadFile(f"{path} is not there", reason="missing") from error
-    except OSError as error:
-        raise BadFile(f"{path} cannot be read: {error.strerror}", reason="unreadable") from error
+def _stamp(status: os.stat_result) -> Stamp:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _stamp(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_ino, status.st_size, status.st_mtime_ns
+def _changed(path: Path) -> BadFile:
+    return BadFile(f"{path} changed while it was taken in", reason="changed", remedy="let it be written first")

@@ -20,7 +20,8 @@ from nightmill.errors import RequestRefused, UnknownName
 from nightmill.execution.job import utc_now
 from nightmill.model.fate import Origin
 from nightmill.model.file_type import FileType
-from tasks.arrivals import Refused, find_files
+from tasks.arrivals import Refused
+from tasks.finding import find_files
 from tasks.lots import Intake, Lot, Offer, storable
 from tasks.placement import Mode, Placement
 from tasks.site import Site
@@ -51,6 +52,10 @@ class IngestResult:
     refused: list[Refused] = field(default_factory=list)
     left: list[Path] = field(default_factory=list)
     """Registered, but not removed where they came from (mode move): no copy that is sure, or no right to."""
+    hidden: list[Path] = field(default_factory=list)
+    """Files and folders that were passed over, as their names begin with a dot."""
+    found: int = 0
+    """Files and links that were found: those that are not in one of the lists were not come to."""
 
 
 def ingest(
@@ -63,7 +68,10 @@ def ingest(
     provenance: str = "",
     mode: Mode = Mode.COPY,
     store: str = "",
+    follow_links: bool = False,
     report: Callable[[int, int], None] | None = None,
+    tell: Callable[[str], None] | None = None,
+    result: IngestResult | None = None,
 ) -> IngestResult:
     """Take files into the backbone.
 
@@ -84,8 +92,14 @@ def ingest(
         Where the files come from, in the user's words: required of origin ``manual``.
     store
         Which of the site's; by default the first.
+    follow_links
+        Whether symbolic links stand for what they point to, under their own names; otherwise they are refused.
     report
         Is told after each lot how many files are done, of how many.
+    tell
+        Is told in words for whom this waits, where it does.
+    result
+        Is filled as it goes: what became of files is known also where it ends with an error.
 
     Raises
     ------
@@ -96,24 +110,33 @@ def ingest(
         there.
     """
     file_type = _check(site, type, origin, provenance)
-    store = _catalogued(site, store)
-    placement = Placement(site.stagers[store], store, mode, site.private / "ingest.lock")
-    files = find_files(paths)
-    if not files:
+    if follow_links and mode is Mode.MOVE:
         raise RequestRefused(
-            f"there are no files in {', '.join(map(str, paths))}", remedy="name files, or their folder"
+            "a link that is moved leaves what it points to behind",
+            remedy="use --mode copy, or leave --follow-links away",
+        )
+    store = _catalogued(site, store)
+    placement = Placement(site.stagers[store], store, mode, site.private, who=who, tell=tell)
+    found = find_files(paths, follow_links=follow_links)
+    files = found.files
+    result = IngestResult() if result is None else result
+    result.hidden += found.hidden
+    result.found += len(files) + len(found.refused)
+    if not result.found:
+        hidden = f", but for {len(found.hidden)} hidden" if found.hidden else ""
+        raise RequestRefused(
+            f"there are no files in {', '.join(map(str, paths))}{hidden}", remedy="name files, or their folder"
         )
     with site.database.writing() as session:
         store_ids(session, site.config.stores)
         detail = {"type": type, "origin": origin, "mode": mode, "store": store, "files": len(files)}
         subject = " ".join(map(storable, paths))
         record_act(session, who=who, verb="ingest", subject=subject, why=provenance, detail=detail, now=utc_now())
-    result = IngestResult()
     with ThreadPoolExecutor(THREADS) as pool, ExitStack() as leaving:
         leaving.callback(pool.shutdown, wait=False, cancel_futures=True)  # Ctrl-C does not read on to the lot's end
         intake = Intake(site, file_type, origin, provenance.strip(), placement, who, pool)
-        for start in range(0, len(files), LOT):
-            lot = intake.take_in(files[start : start + LOT])
+        for start in range(0, max(len(files), 1), LOT):
+            lot = intake.take_in(files[start : start + LOT], () if start else found.refused)
             _add(result, lot, placement)
             if lot.failure is not None:
                 raise lot.failure

@@ -25,7 +25,7 @@ from nightmill.execution.job import utc_now
 from nightmill.files.naming import check_name
 from nightmill.model.fate import Origin
 from nightmill.model.file_type import FileType
-from tasks.arrivals import LARGE_BYTES, Arrival, Refused, inspect_all, side_by_side
+from tasks.arrivals import LARGE_BYTES, Arrival, Offered, Refused, inspect_all, side_by_side
 from tasks.manual_names import propose_names
 from tasks.placement import Mode, Placement
 from tasks.site import Site
@@ -75,17 +75,22 @@ class Intake:
     who: str
     pool: Executor
 
-    def take_in(self, paths: Sequence[Path]) -> Lot:
+    def take_in(self, files: Sequence[Offered], refused: Sequence[Refused] = ()) -> Lot:
         """Take in one lot.
+
+        Parameters
+        ----------
+        refused
+            What was refused before it was read: it goes on record with the lot.
 
         Raises
         ------
         DatabaseAway
             Where the database cannot be used: nothing of the lot is registered.
         """
-        lot = Lot()
+        lot = Lot(refused=list(refused))
         arrivals = []
-        for outcome in inspect_all(paths, self.file_type, self.pool):
+        for outcome in inspect_all(files, self.file_type, self.pool):
             if isinstance(outcome, Arrival):
                 arrivals.append(outcome)
             else:
@@ -156,7 +161,8 @@ class Intake:
         """Bring bytes into the store; return the offers whose bytes stand, and those of them that are of this lot."""
         place = self.placement
         if place.mode is Mode.IN_PLACE:
-            return list(offers), []
+            unchanged = self._each(lambda arrival, _path: arrival.refuse_change(), offers, lot)
+            return [offer for offer, _ in unchanged], []
         with place.alone():
             uploaded = [offer for offer, _ in self._each(place.upload, offers, lot)]
             place.sync([offer.path for offer in uploaded])

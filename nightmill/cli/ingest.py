@@ -35,6 +35,9 @@ def ingest(
         ),
     ] = "copy",
     store: Annotated[str, typer.Option(metavar="STORE", help="Which store; by default the site's first.")] = "",
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Take in what symbolic links point to; they are refused otherwise.")
+    ] = False,
     site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what became of each file as JSON.")] = False,
 ) -> None:
@@ -44,24 +47,42 @@ def ingest(
     by name and reason, and the others go in. Exit code 1 where some were refused. An ingest that was interrupted is
     simply typed again.
     """
-    from nightmill.cli._output import print_json, progress
+    from nightmill.cli._output import progress
     from nightmill.model.fate import Origin
+    from tasks.ingest import IngestResult
     from tasks.ingest import ingest as take_in
     from tasks.placement import Mode
     from tasks.site import open_site
 
-    with open_site(site) as opened, progress("ingest") as report:
-        result = take_in(
-            opened,
-            paths,
-            type=type_,
-            origin=Origin(origin),
-            who=opened.operator("ingest"),
-            provenance=provenance,
-            mode=Mode(mode),
-            store=store,
-            report=report,
-        )
+    result = IngestResult()
+    try:
+        with open_site(site) as opened, progress("ingest") as report:
+            take_in(
+                opened,
+                paths,
+                type=type_,
+                origin=Origin(origin),
+                who=opened.operator("ingest"),
+                provenance=provenance,
+                mode=Mode(mode),
+                store=store,
+                follow_links=follow_links,
+                report=report,
+                tell=lambda words: typer.echo(words, err=True),
+                result=result,
+            )
+    finally:
+        if result.found:  # also where it ends with an error: what was registered stays
+            _tell(result, as_json=as_json)
+    if result.refused:
+        raise typer.Exit(1)
+
+
+def _tell(result: IngestResult, *, as_json: bool) -> None:
+    """Say what became of every file that was found."""
+    from nightmill.cli._output import print_json
+
+    open_ = result.found - len(result.registered) - len(result.skipped) - len(result.refused)
     if as_json:
         print_json(
             {
@@ -73,12 +94,17 @@ def ingest(
                     {"path": str(each.path), "reason": each.reason, "message": each.message} for each in result.refused
                 ],
                 "left": [str(path) for path in result.left],
+                "hidden": [str(path) for path in result.hidden],
+                "not_reached": open_,
             }
         )
     else:
-        typer.echo(
+        counts = [
             f"{len(result.registered)} registered, {len(result.skipped)} there already, {len(result.refused)} refused"
-        )
+        ]
+        counts += [f"{len(result.hidden)} hidden and passed over"] if result.hidden else []
+        counts += [f"{open_} not come to"] if open_ else []
+        typer.echo(", ".join(counts))
         for each in result.registered:
             if each.name != each.path.name:
                 typer.echo(f"  {each.path} is now {each.name}")
@@ -87,10 +113,10 @@ def ingest(
         typer.echo(f"registered without {why} ({names[0]}{more})", err=True)
     for path in result.left:
         typer.echo(f"registered, and still there: {path}", err=True)
+    for path in result.hidden:
+        typer.echo(f"hidden, and passed over: {path}", err=True)
     for refused in result.refused:
         typer.echo(f"refused ({refused.reason}): {refused.message}", err=True)
-    if result.refused:
-        raise typer.Exit(1)
 
 
 def _left_out(result: IngestResult) -> dict[str, list[str]]:

@@ -54,7 +54,9 @@ def check_fits(path: StrPath, checks: Checks) -> None:
     read_headers(path, checks)
 
 
-def read_headers(path: StrPath, checks: Checks | None = None, digest: Digest | None = None) -> FitsFile:
+def read_headers(
+    path: StrPath, checks: Checks | None = None, digest: Digest | None = None, *, descriptor: int | None = None
+) -> FitsFile:
     """Read the headers of a FITS file and check its structure, in one pass.
 
     The data is passed over, unless a checksum in the header is to be verified or a digest wants all bytes.
@@ -65,6 +67,8 @@ def read_headers(path: StrPath, checks: Checks | None = None, digest: Digest | N
         What else the file must be; without them, its structure alone is checked.
     digest
         Is given every byte of the file, in order.
+    descriptor
+        Of the file, where it is open already.
 
     Raises
     ------
@@ -72,7 +76,7 @@ def read_headers(path: StrPath, checks: Checks | None = None, digest: Digest | N
         As :func:`check_fits` says.
     """
     wanted = checks or _NO_CHECKS
-    with opened(path) as (file, size_bytes):
+    with opened(path, descriptor) as (file, size_bytes):
         check_size(path, size_bytes, wanted)
         headers = tuple(_Walk(path, file, size_bytes, wanted, digest).headers())
     if len(headers) < wanted.min_hdus:

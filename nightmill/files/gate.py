@@ -47,8 +47,10 @@ def check_file(path: StrPath, file_type: FileType) -> Metadata:
     return metadata_of((), file_type, path)
 
 
-def inspect_file(path: StrPath, file_type: FileType) -> Inspection:
+def inspect_file(path: StrPath, file_type: FileType, descriptor: int | None = None) -> Inspection:
     """Check a file as :func:`check_file` does, and take its size and SHA-256, reading it once.
+
+    A descriptor may be given of a file that is open already.
 
     Raises
     ------
@@ -57,8 +59,8 @@ def inspect_file(path: StrPath, file_type: FileType) -> Inspection:
     """
     if file_type.format == "fits":
         digest = sha256()
-        headers, size_bytes = read_headers(path, file_type.checks, digest)
+        headers, size_bytes = read_headers(path, file_type.checks, digest, descriptor=descriptor)
         return Inspection(metadata_of(headers, file_type, path), size_bytes, digest.hexdigest())
-    size_bytes, hexdigest = fingerprint(path)
+    size_bytes, hexdigest = fingerprint(path, descriptor)
     check_size(path, size_bytes, file_type.checks)
     return Inspection(metadata_of((), file_type, path), size_bytes, hexdigest)

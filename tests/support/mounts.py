@@ -1,12 +1,14 @@
-"""Small file systems for tests of what happens when one is full or read-only."""
+"""Small file systems, and a user without rights, for tests of what happens where something is not possible."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,3 +42,24 @@ def fill(folder: Path) -> None:
                 file.write(bytes(4096))
         except OSError:
             return
+
+
+def as_nobody(function: Callable[[], Any]) -> Any:
+    """Return what a function returns in a process of a user without rights, through JSON; for root alone."""
+    if os.geteuid() != 0:
+        return json.loads(json.dumps(function()))
+    receiver, sender = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            os.write(sender, json.dumps(function()).encode())
+        finally:
+            os._exit(0)
+    os.close(sender)
+    with os.fdopen(receiver, "rb") as file:
+        told = file.read()
+    os.waitpid(child, 0)
+    return json.loads(told)

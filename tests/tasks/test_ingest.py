@@ -278,7 +278,9 @@ def test_in_place_registers_a_file_where_it_lies(site: Site, tmp_path: Path) -> 
     before = stored(site.config.directory)
     result = raw(site, folder, outside, mode=Mode.IN_PLACE)
     assert names(result.registered) == [path.name for path in inside]
-    assert reasons(result) == {"link.fits": "not_in_store", outside.name: "not_in_store"}
+    assert reasons(result) == {"link.fits": "link", outside.name: "not_in_store"}
+    followed = raw(site, link, mode=Mode.IN_PLACE, follow_links=True)
+    assert reasons(followed) == {"link.fits": "not_in_store"}
     assert stored(site.config.directory) == before
     file = file_of(site, inside[0].name)
     with site.database.reading() as session:
@@ -298,8 +300,8 @@ def test_a_file_that_changes_while_it_is_taken_in_is_refused(
 ) -> None:
     paths = deliver(tmp_path / "night", 2)
 
-    def inspect_and_append(path: Path, file_type: Any) -> Any:
-        found = inspect_file(path, file_type)
+    def inspect_and_append(path: Path, *arguments: Any) -> Any:
+        found = inspect_file(path, *arguments)
         if path == paths[0]:
             with path.open("ab") as file:
                 file.write(bytes(2880))
