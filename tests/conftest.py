@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.support.backbone import create_schema
 from tests.support.postgres import PostgresServer, PostgresUnavailable, running_server
 
 pytest_plugins = ["tests.support.requirements_plugin"]
@@ -24,18 +26,55 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def postgres_template(postgres: PostgresServer) -> str:
+    """Give the name of a database that has the whole schema and no row: tests get copies of it."""
+    name = postgres.create()
+    create_schema(postgres.url(name))
+    return name
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give an SQLite file that has the whole schema and no row: tests get copies of it."""
+    path: Path = tmp_path_factory.mktemp("template") / "nightmill.db"
+    create_schema(f"sqlite:///{path}")
+    return path
+
+
 @pytest.fixture
-def postgres_url(postgres: PostgresServer) -> Iterator[str]:
-    """Give the SQLAlchemy URL of an empty PostgreSQL database that only this test sees."""
+def postgres_url(postgres: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """Give the SQLAlchemy URL of a PostgreSQL database with the schema and no row, which only this test sees."""
+    database = postgres.create(postgres_template)
+    yield postgres.url(database)
+    postgres.drop(database)
+
+
+@pytest.fixture
+def empty_postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """Give the SQLAlchemy URL of a PostgreSQL database with nothing in it, which only this test sees."""
     database = postgres.create()
     yield postgres.url(database)
     postgres.drop(database)
 
 
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """Give the SQLAlchemy URL of an SQLite database with the schema and no row, which only this test sees."""
+    return f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'nightmill.db')}"
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Give the SQLAlchemy URL of an empty database that only this test sees: once SQLite, once PostgreSQL."""
+def database_url(request: pytest.FixtureRequest) -> str:
+    """Give the SQLAlchemy URL of a database with the schema and no row: once SQLite, once PostgreSQL."""
+    url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Give the SQLAlchemy URL of a database with nothing in it: once SQLite, once PostgreSQL."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'nightmill.db'}"
-    url: str = request.getfixturevalue("postgres_url")
+    url: str = request.getfixturevalue("empty_postgres_url")
     return url

@@ -13,6 +13,5 @@ from nightmill.backbone.database import Database
 def database(database_url: str) -> Iterator[Database]:
     """Give an empty backbone that only this test sees: once on SQLite, once on PostgreSQL."""
     database = Database(database_url)
-    database.create()
     yield database
     database.close()

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -10,6 +13,15 @@ from nightmill.backbone.schema import Base, FileRow
 from tests.backbone.files import add_files, new_file
 
 VIEWS = {"current_calibration", "file_location", "job_status", "lineage", "step_cost"}
+
+
+@pytest.fixture
+def database(empty_database_url: str) -> Iterator[Database]:
+    """Give a database that the migrations have made from nothing."""
+    database = Database(empty_database_url)
+    database.create()
+    yield database
+    database.close()
 
 
 def downgrade(database: Database, revision: str) -> None:

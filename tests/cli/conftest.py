@@ -45,9 +45,9 @@ def nightmill(capsys: pytest.CaptureFixture[str]) -> Nightmill:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, nightmill: Nightmill, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, nightmill: Nightmill, monkeypatch: pytest.MonkeyPatch, sqlite_url: str) -> Path:
     """Give the folder of a new site on SQLite, and make it the working folder."""
-    return _init(tmp_path, nightmill, monkeypatch, f"sqlite:///{tmp_path / 'nightmill.db'}")
+    return _init(tmp_path, nightmill, monkeypatch, sqlite_url)
 
 
 @pytest.fixture

@@ -60,9 +60,9 @@ def empty(tmp_path: Path) -> Iterator[Shell]:
 
 
 @pytest.fixture
-def postgresql(tmp_path: Path, postgres_url: str) -> Iterator[Shell]:
+def postgresql(tmp_path: Path, empty_postgres_url: str) -> Iterator[Shell]:
     """Give a shell in an empty folder, and the URL of an empty database in a variable."""
-    shell = Shell(tmp_path, {"NIGHTMILL_DATABASE": postgres_url})
+    shell = Shell(tmp_path, {"NIGHTMILL_DATABASE": empty_postgres_url})
     yield shell
     stop_servers(shell)
 

@@ -21,6 +21,5 @@ def bench(tmp_path: Path) -> Bench:
 def database(database_url: str) -> Iterator[Database]:
     """Give an empty backbone that only this test sees: once on SQLite, once on PostgreSQL."""
     database = Database(database_url)
-    database.create()
     yield database
     database.close()

@@ -37,6 +37,13 @@ NOW = datetime(2026, 1, 11, 9, 30, tzinfo=UTC)
 EMPTY_SHA256 = "0" * 64
 
 
+def create_schema(url: str) -> None:
+    """Bring the schema into the database of this URL."""
+    database = Database(url)
+    database.create()
+    database.close()
+
+
 def issue(session: Session, *orders: JobOrder, lease_id: int | None = None) -> None:
     """Write the rows that say that attempts were issued, with whatever they stand on that is not there yet."""
     store_ids(session, {name: store for order in orders for name, store in order.stores.items()})

@@ -8,8 +8,8 @@ from tests.support import postgres as module
 from tests.support.postgres import PostgresServer, PostgresUnavailable, find_binaries, running_server
 
 
-def test_each_test_gets_an_empty_database(database_url: str) -> None:
-    engine = sqlalchemy.create_engine(database_url)
+def test_each_test_gets_an_empty_database(empty_database_url: str) -> None:
+    engine = sqlalchemy.create_engine(empty_database_url)
     with engine.begin() as connection:
         assert sqlalchemy.inspect(connection).get_table_names() == []
         connection.execute(sqlalchemy.text("CREATE TABLE left_behind (n INTEGER)"))

@@ -19,9 +19,9 @@ def site(database_url: str, tmp_path: Path) -> Iterator[Site]:
 
 
 @pytest.fixture
-def lite_site(tmp_path: Path) -> Iterator[Site]:
+def lite_site(tmp_path: Path, sqlite_url: str) -> Iterator[Site]:
     """Give a new site on SQLite, for what has nothing to do with the database."""
-    with _site(tmp_path, f"sqlite:///{tmp_path / 'nightmill.db'}") as site:
+    with _site(tmp_path, sqlite_url) as site:
         yield site
 
 
