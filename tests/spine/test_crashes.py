@@ -8,8 +8,6 @@ run that nobody disturbed came to: on SQLite and on PostgreSQL.
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -29,12 +27,13 @@ from nightmill.model.journal import fold, stacks
 from nightmill.model.order import JobOrder
 from nightmill.model.pipeline import Calibration
 from provenance.record import record
+from tests.spine.victim import main
 from tests.support.backbone import dump, issue, results
+from tests.support.forks import forked
 from tests.support.orders import Bench, fits_bytes, output, python
 from tests.support.postgres import PostgresServer
 
 NOW = datetime(2026, 1, 12, 9, 30, tzinfo=UTC)
-ROOT = Path(__file__).parents[2]
 UNITS = (12, 13)
 ENTRIES = 2 * 10 + 1
 """Ten of each job, and the software stack, which is told once."""
@@ -81,8 +80,7 @@ def orders(bench: Bench, number: int = 1) -> list[JobOrder]:
 
 
 def victim(bench: Bench, mode: str, what: str, count: int) -> int:
-    argv = [sys.executable, "-m", "tests.spine.victim", mode, str(bench.root), what, str(count)]
-    return subprocess.run(argv, cwd=ROOT, stdout=subprocess.DEVNULL, check=False).returncode
+    return forked(main, mode, bench.root, what, count)
 
 
 def recover(bench: Bench) -> None:
