@@ -1,11 +1,13 @@
 # make install       a virtual environment in .venv with nightmill in it
 # make demo          the whole thing on an embedded default, in a few minutes
 # make test          every test, on SQLite and on a real PostgreSQL where its programs are installed
+# make test-fast     those that need no server and no browser
 # make check         style, types and layering
 # make bench         the headline figures, each beside its floor
 # make requirements  one line a requirement: proven by which test, or open
 #
-# PYTHON=python3.13 chooses another interpreter for a new .venv; PYTEST_ARGS="-n 2 tests/backbone" narrows a test run.
+# PYTHON=python3.13 chooses another interpreter for a new .venv; PYTEST_ARGS="tests/backbone -k views" narrows a test run,
+# and PYTEST_ARGS="-n 0" runs it in one process.
 
 PYTHON ?= $(firstword $(shell command -v python3.11 python3))
 VENV := .venv
@@ -13,7 +15,9 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 SOURCES = $(wildcard $(shell git ls-files -- '*.py' '*.yaml' '*.toml'))
 
-.PHONY: install demo test check bench requirements clean
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8
+
+.PHONY: install demo test test-fast check bench requirements clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -22,7 +26,10 @@ demo: $(VENV)/.installed-examples
 	$(BIN)/nightmill demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
+
+test-fast: $(VENV)/.installed-test
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -38,7 +45,7 @@ requirements: .requirements.json
 
 # A failed test proves nothing; the others still do.
 .requirements.json: $(VENV)/.installed-test $(SOURCES)
-	-@$(BIN)/python -m pytest >&2
+	-@$(PYTEST) >&2
 
 # Each stamp is younger than what it was installed from, so that a second call does nothing.
 $(BIN)/python:

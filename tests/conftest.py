@@ -12,7 +12,7 @@ import pytest
 from tests.support.backbone import create_schema
 from tests.support.postgres import PostgresServer, PostgresUnavailable, running_server
 
-pytest_plugins = ["tests.support.requirements_plugin"]
+pytest_plugins = ["tests.support.requirements_plugin", "tests.support.scheduling_plugin"]
 
 
 @pytest.fixture(scope="session")

@@ -153,3 +153,10 @@ class Shell:
                 assert done.returncode == command.exit_code, told
                 missing = lacking(command.output, done.stdout)
                 assert missing is None, f"{told}\nthe page shows a line that did not come: {missing}"
+
+
+def stop_servers(shell: Shell) -> None:
+    """Leave no server running, whatever happened."""
+    for site in shell.home.rglob("nightmill.yaml"):
+        if (site.parent / ".nightmill").exists():
+            shell.run(f"nightmill server stop --site {site.parent}")

@@ -1,4 +1,4 @@
-"""What the tutorial and the how-to guides show is what happens when it is typed.
+"""What the second tutorial and the how-to guides show is what happens when it is typed.
 
 The guides begin where the second tutorial ends, in its site and with its server, before it is stopped; a guide that
 begins elsewhere says so in a comment: ``<!-- begins: empty -->`` (an empty folder) or ``<!-- begins: postgresql -->``
@@ -14,21 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import DOCS, Page, pages
-from tests.docs.shell import Shell
+from tests.docs.shell import Shell, stop_servers
 
-DEMO = Page(DOCS / "tutorial" / "1-your-first-campaign.md")
 TUTORIAL = Page(DOCS / "tutorial" / "2-your-own-pipeline.md")
 END = "## Stop the site"
 GUIDES = [page for page in pages(DOCS / "how-to") if any(fence.info == "console" for fence in page.fences)]
 
 pytestmark = pytest.mark.timeout(900)
-
-
-def stop_servers(shell: Shell) -> None:
-    """Leave no server running, whatever happened."""
-    for site in shell.home.rglob("nightmill.yaml"):
-        if (site.parent / ".nightmill").exists():
-            shell.run(f"nightmill server stop --site {site.parent}")
 
 
 @pytest.fixture(scope="session")
@@ -52,14 +44,6 @@ def after_tutorial(tutorial: Shell) -> Shell:
 
 
 @pytest.fixture
-def empty(tmp_path: Path) -> Iterator[Shell]:
-    """Give a shell in an empty folder."""
-    shell = Shell(tmp_path)
-    yield shell
-    stop_servers(shell)
-
-
-@pytest.fixture
 def postgresql(tmp_path: Path, empty_postgres_url: str) -> Iterator[Shell]:
     """Give a shell in an empty folder, and the URL of an empty database in a variable."""
     shell = Shell(tmp_path, {"NIGHTMILL_DATABASE": empty_postgres_url})
@@ -70,10 +54,6 @@ def postgresql(tmp_path: Path, empty_postgres_url: str) -> Iterator[Shell]:
 def beginning(page: Page) -> str:
     match = re.search(r"<!-- begins: (\w+) -->", page.text)
     return match[1] if match else "after_tutorial"
-
-
-def test_first_tutorial(empty: Shell) -> None:
-    empty.follow(DEMO)
 
 
 def test_second_tutorial(tutorial: Shell) -> None:

@@ -1,0 +1,18 @@
+"""Shells for the pages of the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.shell import Shell, stop_servers
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Shell]:
+    """Give a shell in an empty folder."""
+    shell = Shell(tmp_path)
+    yield shell
+    stop_servers(shell)

@@ -1,0 +1,60 @@
+"""What parallel and quick runs need: a file goes to one process, slow ones first; ``-m 'not slow'`` leaves them out.
+
+A test is slow where it starts a Prefect server, a PostgreSQL server, a browser or a campaign of real programs, or where
+it kills processes by the dozen. Such parts are named here; what asks for PostgreSQL is seen by its fixtures.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+CONDUCTED: Final = "tests/flows/"
+"""Its tests share a Prefect server, which takes half a minute to start: they all go to one process."""
+SLOW_PARTS: Final = (
+    CONDUCTED,
+    "tests/docs/test_tutorials.py",
+    "tests/docs/test_pages.py",
+    "tests/examples/test_ccd_",
+    "tests/examples/test_real_campaigns.py",
+    "tests/benchmarks/",
+    "tests/spine/test_crashes.py",
+    "tests/tasks/test_ingest_crashes.py",
+)
+"""The longest first: whoever is left with a long file at the end works alone."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: starts servers, browsers or campaigns; left out by `make test-fast`")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m is looked at
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _part(item) < len(SLOW_PARTS) or _asks_for_postgresql(item):
+            item.add_marker("slow")
+    items.sort(key=_part)  # stable: within a part, and among all the others, the order stays
+
+
+@pytest.hookimpl(optionalhook=True)  # where pytest-xdist is there
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    config.option.loadscopereorder = False  # it would sort by the number of tests, not by what they take
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = _shared_by
+    return scheduler
+
+
+def _shared_by(node: str) -> str:
+    """Return which tests go to one process with this one: those of its file, which share what is slow to make."""
+    return CONDUCTED if node.startswith(CONDUCTED) else node.partition("::")[0]
+
+
+def _part(item: pytest.Item) -> int:
+    return next((at for at, part in enumerate(SLOW_PARTS) if item.nodeid.startswith(part)), len(SLOW_PARTS))
+
+
+def _asks_for_postgresql(item: pytest.Item) -> bool:
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return "postgresql" in values or "postgres" in getattr(item, "fixturenames", ())
