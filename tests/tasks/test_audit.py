@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,9 +26,11 @@ from nightmill.model.order import JobOrder
 from tasks.audit import PARTS, Contradiction, Ground
 from tasks.site import Site, make_site
 from tasks.spool import drain, set_aside
-from tests.spine.test_crashes import ENTRIES, ROOT
+from tests.spine.test_crashes import ENTRIES
 from tests.spine.test_crashes import orders as crash_orders
+from tests.spine.victim import main
 from tests.support.backbone import dump, issue
+from tests.support.forks import forked
 from tests.support.orders import Bench, output, shell
 
 GONE = this_process().model_copy(update={"pid": 2**22 + 1})
@@ -96,8 +97,7 @@ def test_nothing_is_found_after_a_crash_that_was_drained(site: Site, bench: Benc
     (bench.root / "orders.jsonl").write_text("".join(order.model_dump_json() + "\n" for order in orders))
     lease = take_lease(site, GONE)
     site.database.write(lambda session: issue(session, *orders, lease_id=lease))
-    argv = [sys.executable, "-m", "tests.spine.victim", "run", str(bench.root), what, str(count)]
-    assert subprocess.run(argv, cwd=ROOT, stdout=subprocess.DEVNULL, check=False).returncode == -signal.SIGKILL
+    assert forked(main, "run", bench.root, what, count) == -signal.SIGKILL
     assert {found.kind for found in audit(site)} >= {"journal_waits", "lease_orphan", "attempt_orphan"}
     drain(site)
     before = dump(site.database)
