@@ -21,6 +21,7 @@ from benchmarks.figures import Result, figure, machine, now
 from benchmarks.job_overhead import CONTENT, BareLoop
 from benchmarks.sites import COPY_STAGE, new_site, raw_names, register_raw, store_folder, working_folder, write_campaign
 from flows import server, service
+from flows.access import read_secret
 from flows.daemon import clean_environment
 from nightmill.backbone.campaigns import campaign_named, progress, slices
 from nightmill.backbone.schema import AttemptRow, JobRow
@@ -120,16 +121,17 @@ def _run(site: Site, folder: Path, api_url: str, name: str, execution: dict[str,
         first_job_seconds=(first - submitted).total_seconds(),
         published=stage.counts.get(JobState.DONE, 0),
         attempts=attempts,
-        task_runs_recorded=_recorded(api_url, flow_run_ids),
+        task_runs_recorded=_recorded(site, api_url, flow_run_ids),
         files_in_store=sum(path.is_file() for path in (store_folder(site) / name).rglob("*")),
     )
 
 
-def _recorded(api_url: str, flow_run_ids: list[str | None]) -> int:
+def _recorded(site: Site, api_url: str, flow_run_ids: list[str | None]) -> int:
     """Count the task runs that the server has of these flow runs, and that ended well."""
     completed = {"state": {"type": {"any_": ["COMPLETED"]}}}
     body = {"flow_runs": {"id": {"any_": flow_run_ids}}, "task_runs": completed}
-    response = httpx.post(f"{api_url}/task_runs/count", json=body, timeout=60)
+    user, _, password = read_secret(service.folder_of(site.config.directory)).partition(":")
+    response = httpx.post(f"{api_url}/task_runs/count", json=body, auth=(user, password), timeout=60)
     response.raise_for_status()
     return int(response.json())
 

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 
 from flows import server
+from flows.listener import require_own
 from flows.service import folder_of
 from nightmill.errors import ServerAway
 
@@ -81,6 +83,8 @@ class PrefectApi:
         How long for one that answers that it is busy, at least.
     answer_seconds
         How long for an answer.
+    guard
+        Is called before each request, and raises where it must not be sent.
     """
 
     url: str
@@ -88,6 +92,7 @@ class PrefectApi:
     patience_seconds: float = 0.0
     busy_seconds: float = BUSY_SECONDS
     answer_seconds: float = ANSWER_SECONDS
+    guard: Callable[[], None] = lambda: None
 
     @classmethod
     def of_site(cls, site: Path) -> Self:
@@ -96,10 +101,16 @@ class PrefectApi:
         Raises
         ------
         ServerAway
-            Where none was started.
+            Where none was started. Each request raises it, too, where the server's own process does not listen any
+            more: so that no other is told the secret.
         """
-        environment = server.api_environment(folder_of(site))
-        return cls(environment["PREFECT_API_URL"], environment.get("PREFECT_API_AUTH_STRING", ""))
+        folder = folder_of(site)
+        environment = server.api_environment(folder)
+        return cls(
+            environment["PREFECT_API_URL"],
+            environment.get("PREFECT_API_AUTH_STRING", ""),
+            guard=partial(require_own, server.daemon(folder)),
+        )
 
     @classmethod
     def of_flow(cls, patience_seconds: float = PATIENCE_SECONDS) -> Self:
@@ -223,6 +234,8 @@ class PrefectApi:
     def _request(self, method: str, path: str, body: object = None) -> Any:
         began = time.monotonic()
         while True:
+            self.guard()
+            remedy = "see how it is with `nightmill server status`"
             try:
                 response = self._http.request(method, path, json=body)
                 response.raise_for_status()
@@ -232,13 +245,15 @@ class PrefectApi:
                 patience = max(self.patience_seconds, self.busy_seconds) if busy else 0.0
                 failure: httpx.HTTPError = error
                 told = f"answered {error.response.status_code}: {error.response.text[:200]}"
+                if error.response.status_code == httpx.codes.UNAUTHORIZED:
+                    told, remedy = "refuses the secret that it was sent", "`nightmill server stop`, then start it again"
             except httpx.HTTPError as error:
                 patience, failure = self.patience_seconds, error
                 told = f"cannot be reached: {error}"
             if time.monotonic() - began >= patience:
                 raise ServerAway(
                     f"the Prefect server at {self.url} {told} ({method} {path})",
-                    remedy="look at it with `nightmill server status`, start it with `nightmill server start`",
+                    remedy=remedy,
                 ) from failure
             time.sleep(POLL_SECONDS)
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -17,12 +16,12 @@ from sqlalchemy.orm import Session
 
 from flows import artifacts
 from flows.api import PrefectApi
+from flows.own_site import REFUSED, own_site
 from flows.reconciliation import reconcile_campaign
-from flows.slice import REFUSED
 from nightmill.backbone import campaigns, leases
 from nightmill.backbone.campaigns import StageProgress
 from nightmill.backbone.conducting import conducts_campaign
-from nightmill.errors import PlanRefused, ServerAway
+from nightmill.errors import PlanRefused, RequestRefused, ServerAway
 from nightmill.execution.job import utc_now
 from nightmill.execution.owner import this_process
 from nightmill.model.fate import JobState
@@ -48,8 +47,12 @@ def campaign(campaign: str, site: str) -> State[None]:
     Ends Failed where some job is not done, or some stage cannot be carried out. Carried out again, it takes up what is
     not published.
     """
+    try:
+        directory = own_site(site)
+    except RequestRefused as refused:
+        return Failed(name=REFUSED, message=str(refused))
     flow_run_id = str(this_flow_run.get_id())
-    with PrefectApi.of_flow(PATIENCE_SECONDS) as api, open_site(Path(site)) as opened:
+    with PrefectApi.of_flow(PATIENCE_SECONDS) as api, open_site(directory) as opened:
         conductor = Conductor(opened, api, campaign, flow_run_id)
         with conductor.in_hand():
             conductor.conduct()

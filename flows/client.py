@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows import server, service
 from flows.api import PrefectApi, RunState
 from flows.daemon import DaemonState
+from flows.listener import unusable
 from flows.reconciliation import reconcile_campaign, reconcile_site
 from nightmill.backbone.campaigns import campaign_named, slices
 from nightmill.errors import ServerAway
@@ -18,6 +20,7 @@ __all__ = [
     "CampaignRun",
     "RunState",
     "Seen",
+    "flow_run_link",
     "flow_run_url",
     "reconcile",
     "require_server",
@@ -27,6 +30,7 @@ __all__ = [
 
 POOL = "nightmill"
 AGAIN = "submitted again"
+_FLOW_RUN = "/runs/flow-run/"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class CampaignRun:
 
     flow_run_id: str
     ui_url: str
+    link: str
+    """The same for a person: it signs their browser in."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +69,7 @@ def require_server(directory: Path) -> None:
     """
     status = service.status(directory)
     if not status.server.healthy:
-        raise ServerAway(
-            f"the Prefect server of {directory} is {status.server.state}"
-            + (" and does not answer" if status.server.state is DaemonState.RUNNING else ""),
-            remedy="start it with `nightmill server start`",
-        )
+        raise unusable(server.daemon(service.folder_of(directory)))
     if status.runner is not DaemonState.RUNNING:
         with PrefectApi.of_site(directory) as api:
             if not api.pool_is_served(POOL):
@@ -88,10 +90,10 @@ def reconcile(site: Site, name: str | None, flow_run_ids: Sequence[str]) -> Seen
     directory = site.config.directory
     if not flow_run_ids:
         return Seen()
-    state = server.daemon(service.folder_of(directory)).state()
-    if state is not DaemonState.RUNNING:
-        return Seen(away=f"its server is {state}")
     try:
+        state = server.daemon(service.folder_of(directory)).state()
+        if state is not DaemonState.RUNNING:
+            return Seen(away=f"its server is {state}")
         with PrefectApi.of_site(directory).in_a_hurry() as api:
             if name is None:
                 reconcile_site(site, api)
@@ -132,7 +134,7 @@ def start_campaign(site: Site, name: str) -> CampaignRun:
             for slice_run in api.read_many(left):
                 if slice_run.state.ended:
                     api.schedule(slice_run.id, AGAIN)
-    return CampaignRun(run.id, flow_run_url(directory, run.id))
+    return CampaignRun(run.id, flow_run_url(directory, run.id), flow_run_link(directory, run.id))
 
 
 def run_state(directory: Path, flow_run_id: str) -> RunState:
@@ -154,6 +156,15 @@ def run_state(directory: Path, flow_run_id: str) -> RunState:
 
 
 def flow_run_url(directory: Path, flow_run_id: str) -> str:
-    """Return where the UI shows a flow run; empty where no server was ever started for the site."""
-    record = server.daemon(service.folder_of(directory)).record()
-    return f"{record.details['ui_url']}/runs/flow-run/{flow_run_id}" if record else ""
+    """Return where the UI shows a flow run; empty where this user never started a server for the site."""
+    with suppress(ServerAway):
+        if record := server.daemon(service.folder_of(directory)).record():
+            return f"{record.details['ui_url']}{_FLOW_RUN}{flow_run_id}"
+    return ""
+
+
+def flow_run_link(directory: Path, flow_run_id: str) -> str:
+    """Return the same for a person: a link that signs their browser in, and is good for some hours."""
+    with suppress(ServerAway):
+        return server.link(service.folder_of(directory), f"{_FLOW_RUN}{flow_run_id}")
+    return ""

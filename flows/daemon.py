@@ -6,14 +6,15 @@ import fcntl
 import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from pwd import getpwuid
 
 import psutil
 
-from nightmill.errors import RequestRefused
+from nightmill.errors import RequestRefused, ServerAway
 from nightmill.execution.owner import is_alive, owner_of
 from nightmill.model.base import Frozen
 from nightmill.model.journal import Owner
@@ -65,11 +66,30 @@ class Daemon:
         return self.folder / f"{self.name}.json"
 
     def record(self) -> DaemonRecord | None:
-        """Return what is remembered, or None where it was never started."""
+        """Return what is remembered, or None where it was never started.
+
+        Raises
+        ------
+        ServerAway
+            Where it belongs to another user.
+        """
+        with self.own():
+            try:
+                return DaemonRecord.model_validate_json(self._file.read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                return None
+
+    @contextmanager
+    def own(self) -> Iterator[None]:
+        """Say whose it is, where the system refuses what is done in this context because it is another user's."""
         try:
-            return DaemonRecord.model_validate_json(self._file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
+            yield
+        except (PermissionError, psutil.AccessDenied) as error:
+            raise ServerAway(
+                f"the {self.name} in {self.folder} belongs to user {owner_name(self.folder)!r}, and answers to that "
+                "user alone",
+                remedy=f"ask that user, or become that user: sudo -u {owner_name(self.folder)} ...",
+            ) from error
 
     def state(self) -> DaemonState:
         """Tell whether it runs."""
@@ -81,8 +101,10 @@ class Daemon:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep two commands from starting or stopping it at the same time."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / f"{self.name}.lock").open("w") as lock:
+        with self.own():
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = (self.folder / f"{self.name}.lock").open("w")
+        with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -106,7 +128,7 @@ class Daemon:
         Owner
             The process, remembered together with ``details``.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         pid = os.posix_spawn(
             "/bin/sh",
             ["sh", "-c", 'cd "$0" && exec "$@"', str(self.folder), *argv],
@@ -124,6 +146,12 @@ class Daemon:
         self._write(DaemonRecord(owner=owner, details=dict(details)))
         return owner
 
+    def tell(self, **details: str) -> None:
+        """Add to what it tells its clients."""
+        record = self.record()
+        assert record is not None  # it was spawned
+        self._write(record.model_copy(update={"details": {**record.details, **details}}))
+
     def stop(self, grace_seconds: float) -> bool:
         """End the process: SIGTERM, and after ``grace_seconds`` SIGKILL to its whole process group.
 
@@ -136,6 +164,8 @@ class Daemon:
         ------
         RequestRefused
             Where it is a process of another host, which may run on.
+        ServerAway
+            Where it is a process of another user, which runs on.
         """
         record = self.record()
         if record is None or record.stopped:
@@ -148,7 +178,8 @@ class Daemon:
             )
         if alive:
             process = psutil.Process(record.owner.pid)
-            process.terminate()
+            with self.own():
+                process.terminate()
             try:
                 process.wait(grace_seconds)
             except psutil.TimeoutExpired:
@@ -170,14 +201,32 @@ class Daemon:
 
 
 def keep(file: Path, record: Frozen) -> None:
-    """Write a record to a file, readable by its owner alone: whatever happens, the file is whole, or the one before."""
+    """Write a record to a file, as :func:`keep_text`."""
+    keep_text(file, record.model_dump_json())
+
+
+def keep_text(file: Path, text: str) -> None:
+    """Write a file that its owner alone can read: whatever happens, it is whole, or the one before."""
     temporary = file.with_suffix(".tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    temporary.unlink(missing_ok=True)  # its mode would be kept, and whoever has it open could read on
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(record.model_dump_json())
+        stream.write(text)
         stream.flush()
         os.fsync(descriptor)
     temporary.replace(file)
+
+
+def owner_name(path: Path) -> str:
+    """Return the user whose a path is, or the nearest folder above it that can be seen."""
+    for each in (path, *path.parents):
+        with suppress(OSError):
+            number = each.stat().st_uid
+            try:
+                return getpwuid(number).pw_name
+            except KeyError:
+                return str(number)
+    return "root"
 
 
 def clean_environment(updates: Mapping[str, str]) -> dict[str, str]:

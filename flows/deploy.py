@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
+from uuid import UUID
 
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
@@ -83,7 +84,9 @@ def load_deployments(file: Path | None = None) -> DeploymentsFile:
     return DeploymentsFile.model_validate(yaml.safe_load(source.read_text(encoding="utf-8")))
 
 
-def deploy(client: SyncPrefectClient, declared: DeploymentsFile, *, site: Path, limits: Mapping[str, int]) -> None:
+def deploy(
+    client: SyncPrefectClient, declared: DeploymentsFile, *, site: Path, limits: Mapping[str, int]
+) -> dict[UUID, str]:
     """Create the work pools, queues and deployments, or bring them up to date; doing it twice changes nothing.
 
     Parameters
@@ -92,6 +95,11 @@ def deploy(client: SyncPrefectClient, declared: DeploymentsFile, *, site: Path, 
         The site's folder: the value of each deployment's parameter ``site``.
     limits
         Flow runs at a time in each queue.
+
+    Returns
+    -------
+    dict
+        The entry point of each deployment, by its ID.
 
     Raises
     ------
@@ -107,9 +115,10 @@ def deploy(client: SyncPrefectClient, declared: DeploymentsFile, *, site: Path, 
             client.update_work_queue(made.default_queue_id, name=next(iter(limits)))
         for queue, limit in limits.items():
             _set_queue(client, pool, queue, limit)
+    made_deployments: dict[UUID, str] = {}
     for spec in declared.deployments:
         flow: Flow[..., object] = load_flow_from_entrypoint(spec.entrypoint, use_placeholder_flow=False)
-        client.create_deployment(
+        deployment_id = client.create_deployment(
             client.create_flow(flow),
             spec.name,
             entrypoint=spec.entrypoint,
@@ -128,7 +137,10 @@ def deploy(client: SyncPrefectClient, declared: DeploymentsFile, *, site: Path, 
                 )
                 for schedule in spec.schedules
             ],
+            pull_steps=[],
         )
+        made_deployments[deployment_id] = spec.entrypoint
+    return made_deployments
 
 
 def _set_queue(client: SyncPrefectClient, pool: str, queue: str, limit: int) -> None:

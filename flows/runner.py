@@ -30,16 +30,18 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.engine import handle_engine_signals
 from prefect.exceptions import ObjectNotFound
-from prefect.flow_engine import load_flow_and_flow_run, run_flow
+from prefect.flow_engine import load_flow_run, run_flow
+from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.logging import get_logger
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-from prefect.states import Cancelled, Crashed, Pending, Scheduled
+from prefect.states import Cancelled, Crashed, Failed, Pending, Scheduled
 
 from flows.daemon import keep
+from flows.own_site import REFUSED
 from nightmill.execution.owner import is_alive, owner_of, this_process
 from nightmill.model.base import Frozen
 from nightmill.model.journal import Owner
@@ -63,6 +65,9 @@ class RunnerOptions:
     limits
         Flow runs at a time, for each work queue that it serves. Queues never wait for each other: a campaign waits for
         its slices, which would never start if campaigns took their places.
+    deployments
+        The entry points of those deployments, by ID, whose flow runs it carries out. What the server says of them is
+        never followed: whoever can change it there could have any program run.
     folder
         Where it remembers its children, for the runner that comes after it.
     poll_seconds
@@ -72,6 +77,7 @@ class RunnerOptions:
     name: str
     pool: str
     limits: Mapping[str, int]
+    deployments: Mapping[UUID, str]
     folder: Path
     poll_seconds: float = 0.5
 
@@ -91,6 +97,8 @@ class Child:
     """A flow run of this runner, or of one before it."""
 
     record: ChildRecord
+    entrypoint: str = ""
+    """Of its flow; empty for one of a runner before."""
     mine: bool = False
     """Whether the process is a child of this process, so that its exit code can be known."""
     exit_code: int | None = None
@@ -120,7 +128,7 @@ class Runner:
     def __post_init__(self) -> None:
         self.logger = get_logger("nightmill.runner")
 
-    def run(self) -> UUID | None:
+    def run(self) -> Child | None:
         """Serve until SIGTERM or SIGINT (children are ended) or SIGHUP (children go on by themselves).
 
         Returns once for each flow run and once more, as fork does: in a child with the flow run to carry out, in the
@@ -133,7 +141,7 @@ class Runner:
             self._reap()
             for claimed in self._serve():
                 if self._fork(claimed):
-                    return claimed.record.flow_run_id
+                    return claimed
             received = signal.sigtimedwait(_AWAITED, self.options.poll_seconds)
             if received is None or received.si_signo == signal.SIGCHLD:
                 continue
@@ -252,7 +260,11 @@ class Runner:
             queue = flow_run.work_queue_name or ""
             if flow_run.id in self.children or free.get(queue, 0) <= 0:
                 continue
-            child = Child(ChildRecord(flow_run_id=flow_run.id, flow_run_name=flow_run.name, queue=queue))
+            entrypoint = self._entrypoint(flow_run)
+            if entrypoint is None:
+                continue
+            record = ChildRecord(flow_run_id=flow_run.id, flow_run_name=flow_run.name, queue=queue)
+            child = Child(record, entrypoint)
             self._remember(child.record)
             self.children[flow_run.id] = child  # and if the next call fails, its claim is given back later
             with suppress(ObjectNotFound):  # it was deleted a moment ago
@@ -261,6 +273,24 @@ class Runner:
                     yield child
                     continue
             self._forget(flow_run.id)
+
+    def _entrypoint(self, flow_run: FlowRun) -> str | None:
+        """Return the entry point of a flow run's deployment; None where it is not one of the runner's own.
+
+        A flow run of any other gets an end that says so, and so does one whose deployment was changed.
+        """
+        why = "its deployment was not made by the runner of this site"
+        with suppress(ObjectNotFound):  # one of both was deleted a moment ago
+            if flow_run.deployment_id and flow_run.deployment_id in self.options.deployments:
+                found = self.client.read_deployment(flow_run.deployment_id)
+                own = self.options.deployments[found.id]
+                if found.entrypoint == own and not found.pull_steps and not found.storage_document_id:
+                    return own
+                why = f"its deployment {found.name!r} is no longer as the runner of this site has made it"
+            message = f"{why}: nothing was executed; to have it made anew: `nightmill server stop`, then start it again"
+            self.client.set_flow_run_state(flow_run.id, Failed(name=REFUSED, message=message), force=True)
+            self.logger.warning("Flow run '%s' (%s) refused: %s", flow_run.name, flow_run.id, message)
+        return None
 
     def _heartbeat(self) -> None:
         if time.monotonic() >= self._next_heartbeat:
@@ -327,14 +357,17 @@ def _kill_tree(pid: int) -> None:
                 process.kill()
 
 
-def execute(flow_run_id: UUID) -> None:
+def execute(flow_run_id: UUID, entrypoint: str) -> None:
     """Carry out a flow run in this process with Prefect's own engine, and exit as its engine command does.
+
+    The flow is the one that the runner deployed, whatever the server says of the deployment by now.
 
     Heartbeats of the engine are off: they would hold up the end of each flow run for a second, and the runner sees
     its children end without them.
     """
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), handle_engine_signals(flow_run_id):
-        flow_run, flow = load_flow_and_flow_run(flow_run_id)
+        flow_run = load_flow_run(flow_run_id)
+        flow: Flow[..., object] = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
         result: object = run_flow(flow, flow_run=flow_run)
         if inspect.iscoroutine(result):
             asyncio.run(result)
@@ -351,6 +384,6 @@ def serve(options: RunnerOptions) -> None:
         temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),  # it polls anyway, and must not sleep over its children
         get_client(sync_client=True) as client,
     ):
-        flow_run_id = Runner(options, client).run()
-    if flow_run_id is not None:
-        execute(flow_run_id)
+        child = Runner(options, client).run()
+    if child is not None:
+        execute(child.record.flow_run_id, child.entrypoint)

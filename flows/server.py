@@ -17,8 +17,11 @@ from pathlib import Path
 
 import psutil
 
+from flows.access import make_secret, read_secret, sign_in_url
 from flows.daemon import Daemon, DaemonState, clean_environment
-from nightmill.config.site import ServerConfig
+from flows.doors import HOSTS_VARIABLE, LOOPBACK
+from flows.listener import START, has_its_port, sockets_of
+from nightmill.config.site import NO_AUTH, ServerConfig
 from nightmill.errors import RequestRefused, ServerAway
 from nightmill.execution.owner import is_alive
 from nightmill.model.journal import Owner
@@ -73,7 +76,7 @@ def start(folder: Path, config: ServerConfig, *, timeout_seconds: float = 180.0)
     Raises
     ------
     RequestRefused
-        Where the port is taken, or others could reach a server that has no password.
+        Where the port is taken, or others could reach a server that lets everyone in.
     ServerAway
         Where it ended or did not answer in time; shows the end of its log.
     """
@@ -111,9 +114,11 @@ def status(folder: Path) -> ServerStatus:
     record, state = server.record(), server.state()
     if record is None:
         return ServerStatus(state, healthy=False)
+    with server.own():
+        listens = state is DaemonState.RUNNING and has_its_port(record)
     return ServerStatus(
         state=state,
-        healthy=state is DaemonState.RUNNING and _answers(record.details["api_url"]),
+        healthy=listens and _answers(record.details["api_url"]),
         pid=record.owner.pid if state is DaemonState.RUNNING else 0,
         api_url=record.details["api_url"],
         ui_url=record.details["ui_url"],
@@ -131,13 +136,23 @@ def api_environment(folder: Path) -> dict[str, str]:
     """
     record = daemon(folder).record()
     if record is None:
-        raise ServerAway(f"no Prefect server was started in {folder}", remedy="start it with `nightmill server start`")
+        raise ServerAway(f"no Prefect server was started in {folder}", remedy=START)
+    secret = read_secret(folder)
     return {
         **shipped_settings("client"),
         "PREFECT_HOME": str(folder / "home"),
         "PREFECT_API_URL": record.details["api_url"],
-        **({"PREFECT_API_AUTH_STRING": record.details["auth"]} if record.details["auth"] else {}),
+        **({"PREFECT_API_AUTH_STRING": secret} if secret else {}),
     }
+
+
+def link(folder: Path, path: str = "") -> str:
+    """Return a link for a person, which signs their browser in and goes on to a page of the UI.
+
+    It is good for some hours; nothing where no server was ever started here.
+    """
+    record = daemon(folder).record()
+    return sign_in_url(record.details["ui_url"], read_secret(folder), path) if record else ""
 
 
 def shipped_settings(name: str) -> dict[str, str]:
@@ -157,30 +172,36 @@ def database_url(folder: Path, configured: str) -> str:
 
 
 def _spawn(server: Daemon, config: ServerConfig) -> None:
-    if not config.auth and not _is_loopback(config.host):
+    if config.auth == NO_AUTH and not _is_loopback(config.host):
         raise RequestRefused(
             f"a Prefect server on {config.host} without a password lets everybody there run commands as you",
-            remedy="set server.auth to user:password, or server.host to 127.0.0.1",
+            remedy="leave server.auth away for a random one, or set server.host to 127.0.0.1",
         )
     server.new_log()
     previous = server.record()
     port = _choose_port(config, int(previous.details["port"]) if previous else 0)
-    host = f"[{config.host}]" if ":" in config.host else config.host
+    # a name may stand for two addresses, of which another program could have one
+    bound = "127.0.0.1" if config.host == "localhost" else config.host
+    called = _own_name() if bound == "0.0.0.0" else bound
+    host = f"[{called}]" if ":" in called else called
     url = f"http://{host}:{port}"
     folder = server.folder
+    secret = make_secret(folder, config.auth)
     environment = clean_environment(
         {
             **shipped_settings("server"),
             "PREFECT_HOME": str(folder / "home"),
             "PREFECT_API_DATABASE_CONNECTION_URL": database_url(folder, config.database),
             "PREFECT_UI_STATIC_DIRECTORY": str(folder / "ui"),
-            **({"PREFECT_SERVER_API_AUTH_STRING": config.auth} if config.auth else {}),
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url,
+            HOSTS_VARIABLE: ",".join([*LOOPBACK, host, *_names_of_this_host(bound), *config.hosts]),
+            **({"PREFECT_SERVER_API_AUTH_STRING": secret} if secret else {}),
         }
     )
     server.spawn(
-        [sys.executable, "-m", "flows.prefect_server", "start", "--host", config.host, "--port", str(port)],
+        [sys.executable, "-m", "flows.prefect_server", "start", "--host", bound, "--port", str(port)],
         environment,
-        {"port": str(port), "api_url": f"{url}/api", "ui_url": url, "auth": config.auth},
+        {"port": str(port), "api_url": f"{url}/api", "ui_url": url},
     )
 
 
@@ -189,6 +210,24 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _own_name() -> str:
+    """Return how this host is called here and elsewhere; its loopback address where nothing knows its name."""
+    try:
+        socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
+    except OSError:
+        return "127.0.0.1"
+    return socket.gethostname()
+
+
+def _names_of_this_host(bound: str) -> list[str]:
+    """Return by what names others reach a server that listens to more than this host."""
+    if _is_loopback(bound):
+        return []
+    addresses = [address.address for each in psutil.net_if_addrs().values() for address in each]
+    names = [socket.gethostname(), socket.getfqdn(), *addresses]
+    return [f"[{name.partition('%')[0]}]" if ":" in name else name for name in names]
 
 
 def _choose_port(config: ServerConfig, previous: int) -> int:
@@ -226,7 +265,7 @@ def _wait_until_healthy(server: Daemon, timeout_seconds: float) -> None:
     record = server.record()
     assert record is not None  # it was spawned, or runs
     deadline = time.monotonic() + timeout_seconds
-    while not (_listens(record.owner, int(record.details["port"])) and _answers(record.details["api_url"])):
+    while not (_listens(server, record.owner, int(record.details["port"])) and _answers(record.details["api_url"])):
         if is_alive(record.owner) is False:
             raise ServerAway(
                 f"the Prefect server ended while it started; the end of {server.log}:\n{server.log_tail()}"
@@ -238,19 +277,14 @@ def _wait_until_healthy(server: Daemon, timeout_seconds: float) -> None:
                 remedy="wait and ask with `nightmill server status`, or stop it with `nightmill server stop`",
             )
         time.sleep(0.1)
+    if is_alive(record.owner):  # clients see by them, in no time, that it still listens
+        server.tell(sockets=sockets_of(record.owner, int(record.details["port"])))
 
 
-def _listens(owner: Owner, port: int) -> bool:
+def _listens(server: Daemon, owner: Owner, port: int) -> bool:
     """Whether it is this process that has the port, and not another server that answers there."""
-    if is_alive(owner) is None:
-        return True  # on another host
-    try:
-        return any(
-            connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
-            for connection in psutil.Process(owner.pid).net_connections("tcp")
-        )
-    except psutil.NoSuchProcess:
-        return False
+    with server.own():
+        return is_alive(owner) is None or bool(sockets_of(owner, port))
 
 
 def _answers(api_url: str) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from flows import server
 from flows.daemon import Daemon, DaemonState, clean_environment
+from flows.listener import refuse_strangers
 from flows.server import ServerStatus
 from nightmill.config.site import ServerConfig
 from nightmill.errors import ServerAway
@@ -83,6 +84,9 @@ def start(site: Path, config: ServerConfig, *, deployments: Path | None = None) 
     """
     folder = folder_of(site)
     runner = _runner(folder)
+    with runner.own():
+        folder.parent.mkdir(mode=0o700, exist_ok=True)
+        folder.parent.chmod(0o700)
     with runner.locked():  # over the server, too: nobody stops it between its start and the runner's
         started = server.start(folder, config)
         record = runner.record()
@@ -154,10 +158,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from flows import deploy, runner
 
+    refuse_strangers(server.daemon(folder_of(given.site)))
     declared = deploy.load_deployments(given.deployments)
     limits = {**declared.definitions.work_queues, "slices": given.slices}
     with get_client(sync_client=True) as client:
-        deploy.deploy(client, declared, site=given.site, limits=limits)
+        deployments = deploy.deploy(client, declared, site=given.site, limits=limits)
     for module in WARM:
         import_module(module)
     [pool] = declared.pools
@@ -166,6 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             name=f"{given.site.name} on {socket.gethostname()}",
             pool=pool,
             limits=limits,
+            deployments=deployments,
             folder=folder_of(given.site),
         )
     )

@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from math import ceil
-from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -21,6 +20,7 @@ from prefect.states import Completed, Failed
 from flows import artifacts
 from flows.api import PrefectApi
 from flows.artifacts import SliceProgress
+from flows.own_site import REFUSED, own_site
 from flows.reconciliation import after_slice
 from nightmill.backbone.conducting import conducts_slice
 from nightmill.backbone.slices import SliceJobs
@@ -36,8 +36,6 @@ from tasks.site import open_site
 from tasks.slices import SliceWork
 
 OTHERS_POLL_SECONDS = 1.0
-REFUSED: Final = "Refused"
-"""Name of the state of a slice that cannot be carried out as it stands; nothing was begun."""
 TOLD_TO_END: Final = "its flow run was told to end: it was cancelled in Prefect, or its runner was stopped"
 
 
@@ -49,9 +47,13 @@ def slice_(campaign: str, stage: str, number: int, site: str) -> State[None]:
     again, it takes up what is not published.
     """
     log_failures_once()
+    try:
+        directory = own_site(site)
+    except RequestRefused as refused:
+        return Failed(name=REFUSED, message=str(refused))
     flow_run_id = UUID(this_flow_run.get_id())
     with (
-        open_site(Path(site), need_types=False) as opened,
+        open_site(directory, need_types=False) as opened,
         PrefectApi.of_flow() as api,
         get_client(sync_client=True) as client,
     ):
@@ -162,4 +164,5 @@ class _Issued:
 @slice_.on_completion
 def _ended(flow: Flow[..., State[None]], flow_run: FlowRun, state: State[None]) -> None:
     """Let the campaign go on where it had ended, as after a retry from the UI."""
-    after_slice(Path(flow_run.parameters["site"]), flow_run.parameters["campaign"])
+    with suppress(RequestRefused):  # it was not carried out, either
+        after_slice(own_site(flow_run.parameters["site"]), flow_run.parameters["campaign"])

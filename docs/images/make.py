@@ -36,9 +36,9 @@ def take_pictures(site: Path, campaign: str, images: Path) -> None:
         row = campaigns.campaign_named(session, campaign)
         failed = next(campaigns.jobs(session, row.id, states=[JobState.FAILED]))
         [slice_] = campaigns.slices(session, row.id, stage=failed.stage)
-    url = server.status(service.folder_of(site)).ui_url
+    link = server.link(service.folder_of(site))
     reason = failed.evidence.partition("\n")[0]
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, open_ui(url, Path(profile)) as ui:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, open_ui(link, Path(profile)) as ui:
         ui.go("/runs")
         ui.sees(f"{campaign} {failed.stage} #{slice_.number}")
         ui.scroll_to("Items per page")

@@ -25,7 +25,7 @@ def follow(site: Site, name: str, run: CampaignRun, *, begun: str, stay: bool, a
     """
     console = Console(stderr=as_json)
     if not as_json:
-        typer.echo(f"campaign {name} {begun}: {run.ui_url}")
+        typer.echo(f"campaign {name} {begun}: {run.link}")
     if not stay:
         if as_json:
             print_json({"campaign": name, "flow_run_id": run.flow_run_id, "ui_url": run.ui_url})

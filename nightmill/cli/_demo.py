@@ -114,12 +114,15 @@ class Demo:
         (self.directory / MARKER).touch()
 
     def _farewell(self, catalogue: str, seconds: float) -> None:
-        ui_url = self._ask_json("server", "status")["server"]["ui_url"]
+        from flows.server import link
+        from flows.service import folder_of
+
+        ui = link(folder_of(self.site), "/runs")
         where = shlex.quote(str(self.site))
         nightmill = "nightmill" if shutil.which("nightmill") else str(Path(sys.executable).with_name("nightmill"))
         self._say(f"Done, in {seconds:.0f} s. Look around:")
         for line in (
-            f"  in the browser      {ui_url}/runs    (campaigns, slices, jobs by name, the one that failed)",
+            f"  in the browser      {ui}    (campaigns, slices, jobs by name, the one that failed)",
             f"  why is it so        {nightmill} why {catalogue} --site {where}",
             f"  how it stands       {nightmill} status science-n1 --site {where}",
             f'  ask the database    {nightmill} sql "SELECT * FROM job_status WHERE attempts > 1" --site {where}',

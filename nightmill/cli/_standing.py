@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import typer
 
-from flows.client import RunState, Seen, flow_run_url, reconcile
+from flows.client import RunState, Seen, flow_run_link, flow_run_url, reconcile
 from nightmill.backbone.campaigns import JobLine, StageProgress, campaign_named, campaigns, jobs, progress
 from nightmill.backbone.schema import CampaignRow
 from nightmill.cli._output import print_json, print_table
@@ -43,7 +43,7 @@ def show_status(site: Site, campaign: str | None, *, watch: bool, as_json: bool)
             print_json([each.as_json() for each in standing])
         else:
             for each in standing:
-                _show(each, failures=campaign is not None)
+                _show(site, each, failures=campaign is not None)
         if not (watch and any(each.is_open for each in standing)):
             return
         time.sleep(WATCH_SECONDS)
@@ -107,7 +107,7 @@ def _standing(site: Site, row: CampaignRow, seen: Seen) -> _Standing:
     return _Standing(row, stages, failed, url, seen.states.get(row.flow_run_id or ""))
 
 
-def _show(standing: _Standing, *, failures: bool) -> None:
+def _show(site: Site, standing: _Standing, *, failures: bool) -> None:
     row = standing.row
     typer.secho(f"{row.name} ({row.pipeline} {row.pipeline_version})", bold=True)
     states = (*OPEN, JobState.DONE, JobState.FAILED)
@@ -126,5 +126,5 @@ def _show(standing: _Standing, *, failures: bool) -> None:
     if failures:
         for job in standing.failed:
             typer.echo(f"failed: {row.name}/{job} (attempt {job.attempts})")
-    if standing.ui_url:
-        typer.echo(f"{standing.ui_url} {standing.run.name}" if standing.run else standing.ui_url)
+    if link := flow_run_link(site.config.directory, row.flow_run_id) if row.flow_run_id else "":
+        typer.echo(f"{link} {standing.run.name}" if standing.run else link)

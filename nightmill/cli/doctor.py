@@ -19,6 +19,7 @@ from nightmill.cli._shape import SiteFolder
 from nightmill.errors import ConfigError, NightmillError
 
 if TYPE_CHECKING:
+    from nightmill.config.site import SiteConfig
     from tasks.site import Site
 
 PACKAGES: Final = ("nightmill", "flows", "provenance", "stagers", "tasks")
@@ -119,7 +120,7 @@ def _site(directory: Path | None) -> Iterator[Finding]:
             yield _age(opened)
     yield from _folders(opened)
     yield _spool(config.spool)
-    yield _server(folder)
+    yield from _server(config)
 
 
 def _reader(site: Site) -> Finding:
@@ -164,9 +165,23 @@ def _spool(folder: Path) -> Finding:
     return Finding("journals", True, f"{waiting} in the spool" if waiting else "all recorded")
 
 
-def _server(folder: Path) -> Finding:
-    from flows.service import status
+def _server(config: SiteConfig) -> Iterator[Finding]:
+    from flows.exposure import exposures
+    from flows.listener import unusable
+    from flows.server import daemon
+    from flows.service import folder_of, status
 
-    found = status(folder)
-    seen = found.server.ui_url if found.healthy else "does not run; 'nightmill server start' starts it"
-    return Finding("Prefect server", True, seen)
+    folder = folder_of(config.directory)
+    try:
+        found = status(config.directory)
+        if found.healthy:
+            yield Finding("Prefect server", True, f"runs and answers (pid {found.server.pid})")
+        elif found.server.healthy:
+            yield Finding("Prefect server", False, "runs, and its runner does not; 'nightmill server start' starts it")
+        elif found.server.pid:
+            yield Finding("Prefect server", False, str(unusable(daemon(folder))))
+        else:
+            yield Finding("Prefect server", True, "does not run; 'nightmill server start' starts it")
+        yield from (Finding(each.what, each.shut, each.seen) for each in exposures(folder, config.server))
+    except NightmillError as error:
+        yield Finding("Prefect server", False, str(error))

@@ -12,6 +12,7 @@ from nightmill.cli._shape import SiteFolder, group
 
 if TYPE_CHECKING:
     from flows.service import ServiceStatus
+    from nightmill.config.site import SiteConfig
 
 app = group(help="Start and stop the conductor of a site: its Prefect server and its runner.")
 
@@ -25,7 +26,7 @@ def start(site: SiteFolder = None, as_json: AsJson = False) -> None:
     from nightmill.config.site import load_site
 
     config = load_site(site, need_types=False)
-    _tell(start_service(config.directory, config.server), as_json=as_json)
+    _tell(config, start_service(config.directory, config.server), as_json=as_json)
 
 
 @app.command()
@@ -38,9 +39,9 @@ def stop(site: SiteFolder = None, as_json: AsJson = False) -> None:
     from flows.service import stop as stop_service
     from nightmill.config.site import load_site
 
-    directory = load_site(site, need_types=False).directory
-    stop_service(directory)
-    _tell(service_status(directory), as_json=as_json)
+    config = load_site(site, need_types=False)
+    stop_service(config.directory)
+    _tell(config, service_status(config.directory), as_json=as_json)
 
 
 @app.command()
@@ -53,13 +54,25 @@ def status(site: SiteFolder = None, as_json: AsJson = False) -> None:
     from nightmill.config.site import load_site
     from nightmill.errors import ServerAway
 
-    told = service_status(load_site(site, need_types=False).directory)
-    _tell(told, as_json=as_json)
+    config = load_site(site, need_types=False)
+    told = service_status(config.directory)
+    _tell(config, told, as_json=as_json)
     if not told.healthy:
         raise typer.Exit(ServerAway.exit_code)
 
 
-def _tell(status: ServiceStatus, *, as_json: bool) -> None:
+def _tell(config: SiteConfig, status: ServiceStatus, *, as_json: bool) -> None:
+    from flows.listener import unusable
+    from flows.server import daemon, link
+    from flows.service import folder_of
+    from nightmill.config.site import NO_AUTH
+
+    folder = folder_of(config.directory)
+    if status.server.pid and not status.server.healthy:
+        typer.echo(unusable(daemon(folder)), err=True)
+    if config.server.auth == NO_AUTH:
+        what = f"server.auth is {NO_AUTH!r}: every user of this host can have the runner run commands as you"
+        typer.secho(f"warning: {what}", fg=typer.colors.YELLOW, err=True)
     if as_json:
         print_json({**asdict(status), "healthy": status.healthy})
         return
@@ -69,7 +82,7 @@ def _tell(status: ServiceStatus, *, as_json: bool) -> None:
             ("server", server + (f" (pid {status.server.pid})" if status.server.pid else "")),
             ("runner", status.runner + (f" (pid {status.runner_pid})" if status.runner_pid else "")),
             ("flow runs", status.flow_runs or None),
-            ("UI", status.server.ui_url),
+            ("UI", link(folder) if status.server.healthy else status.server.ui_url),
             ("log", status.server.log),
         ]
     )

@@ -26,8 +26,12 @@ from nightmill.model.store import Store
 SITE_FILE: Final = "nightmill.yaml"
 SITE_VARIABLE: Final = "NIGHTMILL_SITE"
 BACKBONE: Final = "backbone"
+NO_AUTH: Final = "none"
+"""The value of ``server.auth`` that lets everyone in who reaches the server."""
 
 _POSTGRESQL: Final = "postgresql+psycopg"
+_AUTH: Final = re.compile(r"[!-9;-~]+:[ -~]+")
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]+(:[0-9]{1,5})?")
 _VARIABLE: Final = re.compile(r"\$(?:\$|\{([^}]*)\})")
 
 
@@ -40,7 +44,9 @@ class ServerConfig(Frozen):
     database: str = Field(default="", repr=False)
     """URL of its own database; empty for an SQLite file in the site's folder."""
     auth: str = Field(default="", repr=False)
-    """``user:password`` that its API asks for; empty for none."""
+    """``user:password`` that its API asks for; empty for a random one, :data:`NO_AUTH` for none at all."""
+    hosts: tuple[str, ...] = ()
+    """Further names, as ``name`` or ``name:port``, by which it is reached: those of a proxy before it."""
     slices: int = Field(default=2, ge=1)
     """Slices that are worked on at a time."""
 
@@ -157,6 +163,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
     stores = _stores(file, folder, document, errors)
     paths = _file_type_paths(file, folder, document, errors)
     database_url = _database_url(file.database, folder, document, errors)
+    _check_server(file.server, document, errors)
     raise_all(errors)
     file_types, wrong_types = read_file_types(paths, paths)
     if need_types:
@@ -199,6 +206,25 @@ def _with_variables(value: Plain, key: Key, document: Document, errors: list[Con
         return os.environ.get(name, "")
 
     return _VARIABLE.sub(filled, value)
+
+
+def _check_server(server: ServerConfig, document: Document, errors: list[ConfigError]) -> None:
+    where = document.where(("server", "auth"))
+    is_filled = all(error.where != where for error in errors)  # or a variable in it is not set
+    if is_filled and server.auth not in ("", NO_AUTH) and not _AUTH.fullmatch(server.auth):
+        errors.append(
+            ConfigError(
+                "server.auth should be user:password, in printable ASCII characters",
+                where=where,
+                remedy=f"leave it away for a random password, or write {NO_AUTH} for none at all",
+            )
+        )
+    for number, host in enumerate(server.hosts):
+        if not _HOST.fullmatch(host):
+            key: Key = ("server", "hosts", number)
+            errors.append(
+                ConfigError(f"{dotted(key)} is {host!r}, and should be name or name:port", where=document.where(key))
+            )
 
 
 def _stores(file: _SiteFile, folder: Path, document: Document, errors: list[ConfigError]) -> dict[str, Store]:

@@ -42,7 +42,8 @@ server:
   port: 0               # 0: a free one
   slices: 2             # slices of campaigns that are worked on at a time
   # database: postgresql+asyncpg://user:${{PGPASSWORD}}@host/prefect
-  # auth: operator:${{NIGHTMILL_SERVER_PASSWORD}}
+  # auth: operator:${{NIGHTMILL_SERVER_PASSWORD}}   # without it a random one, in .nightmill/server/secret
+  # hosts: [nightmill.example.org]                # the name of a TLS proxy before it
 """
 
 _FILE_TYPES: Final = """\

@@ -13,6 +13,7 @@ from flows import api, server
 from flows.api import RunState
 from flows.client import Seen
 from flows.daemon import DaemonRecord, keep
+from flows.listener import sockets_of
 from flows.service import folder_of
 from nightmill.backbone.campaigns import campaign_named
 from nightmill.backbone.conducting import conducts_campaign
@@ -50,7 +51,9 @@ def silent(site: Path) -> Iterator[None]:
     """Let the site's server take connections and answer none."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        details = {"port": url.rpartition(":")[2], "api_url": f"{url}/api", "ui_url": url, "auth": ""}
+        port = url.rpartition(":")[2]
+        details = {"port": port, "api_url": f"{url}/api", "ui_url": url}
+        details["sockets"] = sockets_of(this_process(), int(port))
         folder_of(site).mkdir(parents=True)
         keep(folder_of(site) / "server.json", DaemonRecord(owner=this_process(), details=details))
         assert server.daemon(folder_of(site)).state() == "running"
@@ -91,7 +94,7 @@ def test_who_watches_asks_prefect_seldom_and_leaves_when_the_flow_run_has_ended(
         return answers.pop(0)
 
     monkeypatch.setattr(_standing, "reconcile", answer)
-    monkeypatch.setattr(_standing, "flow_run_url", lambda *_: "http://ui/first")
+    monkeypatch.setattr(_standing, "flow_run_link", lambda *_: "http://ui/first")
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(time, "sleep", lambda _: None)
     told = nightmill("status", "first", "--watch")

@@ -119,6 +119,18 @@ def test_variables_that_are_not_set_are_all_named(site: Path, monkeypatch: pytes
             "server.port is 99999 and should be less than or equal",
         ),
         ("site: laptop", "site: laptop\nserver: {slises: 2}", ":2: unknown key server.slises (did you mean 'slices'?)"),
+        (
+            "site: laptop",
+            "site: laptop\nserver: {auth: secret}",
+            ":2: server.auth should be user:password, in printable",
+        ),
+        ("site: laptop", "site: laptop\nserver: {auth: 'me:pässword'}", ":2: server.auth should be user:password"),
+        ("site: laptop", "site: laptop\nserver: {auth: ':x'}", ":2: server.auth should be user:password"),
+        (
+            "site: laptop",
+            "site: laptop\nserver: {hosts: ['http://mill']}",
+            ":2: server.hosts[0] is 'http://mill', and should be name or name:port",
+        ),
         ("[types/*.yaml]", "[typs/*.yaml]", ":2: file_types[0]: no file is like 'typs/*.yaml'"),
         ("[types/*.yaml]", "[types/**.yml]", ":2: file_types[0]: no file is like 'types/**.yml'"),
         ("[types/*.yaml]", "[types.yaml]", "types.yaml is not there; the folder has: nightmill.yaml"),

@@ -62,6 +62,7 @@ _CHANGING = (
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?", "TIME"),
     (r"\b\d{8}T\d{12,}-\S+", "JOURNAL"),
     (r"127\.0\.0\.1:\d+", "ADDRESS"),
+    (r"/sign-in#[\w-]+", "SIGN-IN"),
     (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "ID"),
     (r"\b(?=[0-9]*[a-f])[0-9a-f]{8,64}\b", "DIGEST"),
     (r"\b\d+(\.\d+)? (s|ms|MB|kB|GB)\b", "AMOUNT"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from playwright.sync_api import Page, expect, sync_playwright
+
+from flows.access import SIGN_IN_PATH
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -124,17 +127,21 @@ class Ui:
 
 
 @contextmanager
-def open_ui(url: str, profile: Path, *, width: int = 1400, height: int = 900) -> Iterator[Ui]:
+def open_ui(
+    link: str, profile: Path, *, width: int = 1400, height: int = 900, flags: Sequence[str] = ()
+) -> Iterator[Ui]:
     """Open the UI of a Prefect server in a browser of its own.
 
     Parameters
     ----------
-    url
-        Of the UI.
+    link
+        That signs in.
     profile
         A new folder for what the browser keeps.
     width, height
         Of its window.
+    flags
+        Further ones for the browser.
 
     Raises
     ------
@@ -146,11 +153,15 @@ def open_ui(url: str, profile: Path, *, width: int = 1400, height: int = 900) ->
         raise BrowserUnavailable("there is no browser: install Debian's chromium")
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
-            profile, executable_path=program, args=FLAGS, viewport={"width": width, "height": height}
+            profile, executable_path=program, args=[*FLAGS, *flags], viewport={"width": width, "height": height}
         )
         context.set_default_timeout(1000 * PATIENCE_SECONDS)
         expect.set_options(timeout=1000 * PATIENCE_SECONDS)
         try:
-            yield Ui(context.pages[0], url)
+            parts = urlsplit(link)
+            opened = Ui(context.pages[0], f"{parts.scheme}://{parts.netloc}")
+            opened.page.goto(link)
+            opened.page.wait_for_url(lambda url: SIGN_IN_PATH not in url)
+            yield opened
         finally:
             context.close()

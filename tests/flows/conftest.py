@@ -20,6 +20,7 @@ from prefect.client.schemas.objects import FlowRun, State, TaskRun
 
 from flows import client as commands
 from flows import service
+from flows.access import read_secret
 from flows.api import RunState
 from flows.runner import ChildRecord
 from nightmill.config.site import ServerConfig
@@ -84,7 +85,8 @@ def conductor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Conductor]:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
         try:
             started = service.start(site, ServerConfig(), deployments=DEPLOYMENTS)
-            with SyncPrefectClient(started.server.api_url) as client:
+            secret = read_secret(service.folder_of(site))
+            with SyncPrefectClient(started.server.api_url, auth_string=secret) as client:
                 yield Conductor(observatory, client)
         finally:
             service.stop(site)

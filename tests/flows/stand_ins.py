@@ -8,8 +8,9 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 from prefect import flow, get_client
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 
 @flow(name="note")
@@ -56,3 +57,17 @@ def waits_for_slices(file: str) -> None:
             while not (state := client.read_flow_run(run.id).state) or not state.is_final():
                 time.sleep(0.2)
     Path(file).write_text("all done\n")
+
+
+@flow(name="asks-often")
+def asks_often(file: str) -> None:
+    """Ask the server again and again, each time by a new connection, and note that; until ``FILE.stop`` is there."""
+    while not Path(f"{file}.stop").exists():
+        try:
+            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(sync_client=True) as client:
+                told = str(client.hello().status_code)
+        except httpx.HTTPError as error:
+            told = type(error).__name__
+        with Path(file).open("a") as notes:
+            notes.write(f"{told}\n")
+        time.sleep(0.2)

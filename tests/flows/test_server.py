@@ -15,7 +15,7 @@ import pytest
 from flows import server
 from flows.daemon import DaemonState
 from flows.service import folder_of
-from nightmill.config.site import ServerConfig
+from nightmill.config.site import NO_AUTH, ServerConfig
 from nightmill.errors import RequestRefused, ServerAway
 from tests.flows.conftest import Conductor
 
@@ -77,7 +77,7 @@ def test_password_restart_and_a_new_port_where_the_old_one_is_taken(folder: Path
 def test_one_that_died_is_started_again(folder: Path) -> None:
     try:
         daemon = server.daemon(folder)
-        ghost = daemon.spawn(["true"], {}, {"port": "1", "api_url": "http://127.0.0.1:1/api", "ui_url": "", "auth": ""})
+        ghost = daemon.spawn(["true"], {}, {"port": "1", "api_url": "http://127.0.0.1:1/api", "ui_url": ""})
         while daemon.state() is not DaemonState.DEAD:
             pass
         started = server.start(folder, ServerConfig())
@@ -112,7 +112,7 @@ def test_a_port_that_is_taken_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_others_reach_no_server_without_a_password(tmp_path: Path) -> None:
     with pytest.raises(RequestRefused, match=r"0\.0\.0\.0 without a password .*server\.auth"):
-        server.start(tmp_path, ServerConfig(host="0.0.0.0"))
+        server.start(tmp_path, ServerConfig(host="0.0.0.0", auth=NO_AUTH))
 
 
 def test_a_server_that_was_never_started_has_no_address(tmp_path: Path) -> None:

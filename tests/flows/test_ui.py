@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Request
 
 from flows import client as commands
+from flows import server, service
 from tests.flows.browser import BrowserUnavailable, Ui, open_ui
 from tests.flows.conftest import Conductor, until, written
 
@@ -18,7 +20,8 @@ def ui(conductor: Conductor, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """Give the UI of the conducted site in a headless browser."""
     profile = tmp_path_factory.mktemp("browser")
     try:
-        with open_ui(conductor.start().server.ui_url, profile) as opened:
+        conductor.start()
+        with open_ui(server.link(service.folder_of(conductor.site)), profile) as opened:
             yield opened
     except BrowserUnavailable as error:
         pytest.skip(str(error))
@@ -79,3 +82,32 @@ def test_an_operator_finds_a_failed_job_in_the_browser_and_retries_it(
     ui.is_in("Completed")
     ui.tab("Details")
     ui.sees("4 jobs done")
+
+
+@pytest.mark.req("X34")
+@pytest.mark.parametrize("prefix", ["", "/v2"], ids=["classic", "v2"])
+def test_a_link_signs_in_to_either_ui_and_nothing_leaves_the_site(
+    conductor: Conductor, tmp_path: Path, prefix: str
+) -> None:
+    run = conductor.submit("note/note", file=str(tmp_path / "note"))
+    conductor.wait(run, "Completed")
+    name = conductor.client.read_flow_run(run).name
+    link = server.link(service.folder_of(conductor.site), f"{prefix}/runs")
+    try:
+        with open_ui(link, tmp_path / "browser") as ui:
+            asked: list[Request] = []
+            said: list[str] = []
+            ui.page.on("request", asked.append)
+            ui.page.on("console", lambda message: said.append(message.text))
+            ui.sees(name)
+            for path in ("/dashboard", "/flows", "/deployments", "/work-pools", f"/runs/flow-run/{run}"):
+                ui.go(f"{prefix}{path}")
+                ui.page.wait_for_load_state("networkidle")
+            ui.sees(name)
+            left = [request for request in asked if not request.url.startswith((ui.url, "data:", "blob:"))]
+            assert [request.url for request in left if "csp" not in (request.failure or "").lower()] == []
+            refused = [text for text in said if "Content Security Policy" in text]
+            assert [text for text in refused if ui.url in text] == [], "the policy takes nothing from the UI itself"
+            assert bool(refused) == (prefix == "/v2"), "the classic UI asks nobody, the other one tries"
+    except BrowserUnavailable as error:
+        pytest.skip(str(error))
