@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.among import among
 from nightmill.backbone.catalogue import names_taken
-from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow
+from nightmill.backbone.schema import AttemptRow, JobRow
 from nightmill.model.fate import AttemptState, Fate, JobState
 from nightmill.model.journal import JobReport
 from nightmill.model.order import AttemptKey
 from provenance.executions import Execution, Stacks, execution_rows, write_executions, write_uses
+from provenance.known import Known, known
 from provenance.products import registered, write_files
 
 Progress = tuple[int, int, int]
@@ -29,18 +29,6 @@ Progress = tuple[int, int, int]
 _BATCH: Final = 500
 _ORDER: Final = list(AttemptState)
 _GIVEN_UP: Final = (AttemptState.CANCELLED, AttemptState.LOST)
-
-
-@dataclass(frozen=True)
-class Known:
-    """An attempt as the backbone has it."""
-
-    attempt_id: int
-    job_id: int
-    state: AttemptState
-    is_last: bool
-    """Whether no later attempt of the job was issued."""
-    job_state: JobState
 
 
 @dataclass
@@ -90,17 +78,17 @@ def record(session: Session, reports: Sequence[JobReport], stacks: Stacks, *, wh
 def _record_batch(
     session: Session, reports: Sequence[JobReport], stacks: Stacks, who: str, now: datetime, done: Recorded
 ) -> None:
-    known = _known(session, [report.attempt for report in reports])
-    done.unknown += [report.attempt for report in reports if report.attempt not in known]
-    ids = {attempt: row.attempt_id for attempt, row in known.items()}
+    attempts = known(session, [report.attempt for report in reports], to_change=True)
+    done.unknown += [report.attempt for report in reports if report.attempt not in attempts]
+    ids = {attempt: row.attempt_id for attempt, row in attempts.items()}
     rows = execution_rows(session, list(ids.values()))
-    told = [report for report in _furthest(reports) if report.attempt in known]
-    news = [report for report in told if _is_news(report, known[report.attempt], rows[ids[report.attempt]])]
+    told = [report for report in _furthest(reports) if report.attempt in attempts]
+    news = [report for report in told if _is_news(report, attempts[report.attempt], rows[ids[report.attempt]])]
     if not news:
         return
     news = _without_taken_names(session, news)
     executions = write_executions(session, news, ids, rows, stacks)
-    _update_attempts(session, news, known, done)
+    _update_attempts(session, news, attempts, done)
     made = write_files(session, [report for report in news if report.state.ended], ids, executions, who=who, now=now)
     write_uses(session, news, ids, executions, made, rows)
 
@@ -121,40 +109,13 @@ def _how_far(report: JobReport) -> tuple[bool, bool, Progress]:
     return report.state.ended, report.state is not AttemptState.LOST, progress
 
 
-def _known(session: Session, attempts: Iterable[AttemptKey]) -> dict[AttemptKey, Known]:
-    wanted = list(dict.fromkeys(attempts))
-    rows = session.execute(
-        select(
-            CampaignRow.name, JobRow.stage, JobRow.unit, AttemptRow.number, AttemptRow.id, JobRow.id,
-            AttemptRow.state, JobRow.state, JobRow.attempts,
-        )
-        .join(JobRow, JobRow.id == AttemptRow.job_id)
-        .join(CampaignRow, CampaignRow.id == JobRow.campaign_id)
-        .where(
-            CampaignRow.name.in_({key.campaign for key in wanted}),
-            JobRow.stage.in_({key.stage for key in wanted}),
-            among(JobRow.unit, {key.unit for key in wanted}),
-            AttemptRow.number.in_({key.number for key in wanted}),
-        )
-        .order_by(AttemptRow.id)
-        .with_for_update(of=(AttemptRow, JobRow))
-    )  # fmt: skip
-    found = {
-        AttemptKey(campaign=campaign, stage=stage, unit=unit, number=number): Known(
-            attempt_id, job_id, AttemptState(state), number == last, JobState(job_state)
-        )
-        for campaign, stage, unit, number, attempt_id, job_id, state, job_state, last in rows
-    }
-    return {key: found[key] for key in wanted if key in found}
-
-
-def _is_news(report: JobReport, known: Known, executions: Mapping[str, Execution]) -> bool:
+def _is_news(report: JobReport, before: Known, executions: Mapping[str, Execution]) -> bool:
     """Whether a report tells more than is recorded: an attempt that was given up may still report its real end."""
-    if known.state in _GIVEN_UP:
+    if before.given_up:
         return report.state.ended and report.state not in _GIVEN_UP
-    if known.state.ended or report.state.ended:
-        return not known.state.ended
-    recorded = (len(executions), sum(row.ended for row in executions.values()), _ORDER.index(known.state))
+    if before.state.ended or report.state.ended:
+        return not before.state.ended
+    recorded = (len(executions), sum(row.ended for row in executions.values()), _ORDER.index(before.state))
     return _how_far(report)[2] > recorded
 
 
@@ -186,13 +147,13 @@ def _collided(report: JobReport, names: Sequence[str]) -> JobReport:
 
 
 def _update_attempts(
-    session: Session, reports: Sequence[JobReport], known: Mapping[AttemptKey, Known], done: Recorded
+    session: Session, reports: Sequence[JobReport], before: Mapping[AttemptKey, Known], done: Recorded
 ) -> None:
     attempts: list[dict[str, Any]] = []
-    jobs = {attempt.job_id: attempt.job_state for attempt in known.values()}
+    jobs = {attempt.job_id: attempt.job_state for attempt in before.values()}
     changed: dict[int, JobState] = {}
     for report in reports:
-        is_known = known[report.attempt]
+        is_known = before[report.attempt]
         state = jobs[is_known.job_id]
         result = report.state is AttemptState.PUBLISHED and state is not JobState.DONE
         attempts.append(

@@ -31,7 +31,7 @@ from nightmill.backbone.schema import (
 )
 from nightmill.errors import NightmillError, StoreError
 from nightmill.execution.job import utc_now
-from nightmill.execution.journal import JournalBroken, read_journal, recorded_journals
+from nightmill.execution.journal import JournalBroken, read_whole_journal, recorded_journals
 from nightmill.model.fate import AttemptState, JobState
 from nightmill.model.journal import JobReport, fold, stacks
 from nightmill.model.order import AttemptKey
@@ -183,7 +183,7 @@ class _Work:
         paths = list(recorded_journals(self.site.config.spool))
         for number, path in enumerate(paths, start=1):
             try:
-                entries = read_journal(path).entries
+                entries = read_whole_journal(path).entries
             except (JournalBroken, OSError) as error:
                 self.found.refused[path.name] = str(error)
                 continue

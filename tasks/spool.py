@@ -7,26 +7,34 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from nightmill.backbone import leases
 from nightmill.backbone.audit import last_acts, record_act
 from nightmill.errors import RequestRefused, StoreError, guess
 from nightmill.execution.job import utc_now
-from nightmill.execution.journal import RECORDED, Journal, JournalBroken, SpoolAway, journals, read_journal
+from nightmill.execution.journal import RECORDED, Journal, SpoolAway, journals, read_journal
 from nightmill.execution.owner import host_name, lives
-from nightmill.execution.recover import finish_dead, read_to_its_end
-from nightmill.model.journal import Entry, fold, stacks
+from nightmill.execution.quarantine import Quarantined, put_in, quarantined
+from nightmill.execution.recover import Finished, contradicted, finish_dead, read_to_its_end
+from nightmill.model.journal import Entry, JobReport, fold, stacks
 from nightmill.model.order import AttemptKey
+from provenance.executions import Stacks
+from provenance.known import known
 from provenance.record import Recorded, record
 from tasks import memory
+from tasks.belonging import judge
 from tasks.site import Site, current_user
 
+_REFUSED: Final = (RequestRefused, SQLAlchemyError, ArithmeticError, ValueError)
+"""How the database says that it cannot take what a report holds."""
 HOST_LOST: Final = "record --host-lost"
 """The act by which an operator declares a host lost."""
 
@@ -41,10 +49,16 @@ class Drained:
     """Attempts whose process died while publishing, and whose files were all found in place."""
     lost: int = 0
     """Attempts that ended with their process."""
+    quarantined: list[Quarantined] = field(default_factory=list)
+    """Journals that were set apart: what could be believed of them is recorded."""
+    waiting: dict[AttemptKey, StoreError] = field(default_factory=dict)
+    """Attempts that stay as they are because a store could not be asked, and why."""
 
 
 def drain(site: Site, *, spool: Path | None = None) -> Drained:
     """Record every journal of a spool, and end the attempts of dead processes.
+
+    One bad journal, or a store that is away, holds up nothing but the attempts that it may tell of, or that need it.
 
     Parameters
     ----------
@@ -57,55 +71,100 @@ def drain(site: Site, *, spool: Path | None = None) -> Drained:
     ------
     DatabaseAway
         Where the database cannot be used: the journals stay, and nothing is lost.
-    JournalBroken
-        Where a journal is damaged before its last line. Every other journal was recorded; attempts that no journal
-        tells of were not given up, because the damaged one may.
-    StoreError
-        Where a store cannot tell what a dead process left there: as for a journal that is damaged.
     SpoolAway
         Where the spool cannot be read or written.
     """
     folder = spool or site.config.spool
     drained = Drained()
     lost_hosts = hosts_lost(site)
-    failure: JournalBroken | StoreError | None = None
     with alone(folder):
         for path in journals(folder):
             try:
                 journal, dead = read_to_its_end(path, lost_hosts)
+                _drain_journal(site, journal, dead, lost_hosts, drained)
             except FileNotFoundError:
                 continue  # its writer has recorded it to its end meanwhile, and set it aside
-            except JournalBroken as error:
-                failure = failure or error
-                continue
-            try:
-                _drain_journal(site, journal, dead, drained)
-            except StoreError as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
-        drained.lost += end_abandoned(site, lost_hosts, now=utc_now())
+        if folder == site.config.spool:  # or journals that wait there would come too late
+            damaged = [read_journal(each.path) for each in quarantined(folder)]
+            drained.lost += end_abandoned(
+                site,
+                lost_hosts,
+                now=utc_now(),
+                told=[*drained.waiting],
+                damaged=[journal for journal in damaged if journal.damage],
+            )
     with site.database.reading() as session:
         reached = memory.marks_of(session)
     memory.raise_marks(site.config.spool, reached)
     return drained
 
 
-def _drain_journal(site: Site, journal: Journal, dead: bool, drained: Drained) -> None:
-    entries: list[Entry] = list(journal.entries)
+def _drain_journal(
+    site: Site, journal: Journal, dead: bool, lost_hosts: Mapping[str, datetime], drained: Drained
+) -> None:
+    judged = judge(site, journal, lost_hosts)
+    believed = judged.believed - _withheld(journal)
+    finished = Finished()
     if dead:
-        ends = finish_dead(journal, site.stagers, scratch=site.config.scratch)
-        entries += ends
-        drained.adopted += [end.attempt for end in ends if end.adopted]
-        drained.lost += sum(not end.adopted for end in ends)
+        rights = {attempt: rights for attempt, rights in judged.rights.items() if attempt in believed}
+        finished = finish_dead(journal, site.stagers, rights, scratch=site.config.scratch)
+    entries: list[Entry] = [*journal.entries, *finished.ends]
+    reports = [report for attempt, report in fold(entries).items() if attempt in believed]
+    misfits, waiting = dict(judged.misfits), dict(finished.waiting)
+    ended_here = {end.attempt for end in finished.ends}
+    for report in reports:
+        if report.state.ended and report.attempt not in ended_here:
+            try:
+                if why := contradicted(report.published, site.stagers):
+                    misfits[report.attempt] = f"{report.attempt}: {why}"
+            except StoreError as error:
+                waiting[report.attempt] = error
+    sound = [report for report in reports if report.attempt not in misfits | waiting]
+    misfits |= _record(site, sound, stacks(entries), drained)
     drained.journals += 1
-    reports = list(fold(entries).values())
-    told = site.database.write(
-        lambda session: record(session, reports, stacks(entries), who=current_user(), now=utc_now())
-    )
-    drained.recorded.add(told)
-    if dead and not told.unknown:
+    drained.adopted += [end.attempt for end in finished.ends if end.adopted]
+    drained.lost += sum(not end.adopted for end in finished.ends)
+    drained.recorded.unknown += [attempt for attempt in misfits if attempt not in judged.known]
+    drained.waiting |= waiting
+    if not dead or waiting:
+        return
+    if journal.damage or misfits:
+        drained.quarantined.append(put_in(journal.path, [*_damages(journal), *misfits.values(), _remedy(journal)]))
+    else:
         set_aside(journal.path)
+
+
+def _record(site: Site, reports: Sequence[JobReport], software: Stacks, drained: Drained) -> dict[AttemptKey, str]:
+    """Record reports, all at once or, where the database refuses that, one by one; return those that it refuses."""
+    try:
+        told = site.database.write(
+            lambda session: record(session, reports, software, who=current_user(), now=utc_now())
+        )
+    except _REFUSED as error:
+        if len(reports) == 1:
+            return {reports[0].attempt: f"{reports[0].attempt}: it cannot be recorded: {error}"}
+        refused: dict[AttemptKey, str] = {}
+        for report in reports:
+            refused |= _record(site, [report], software, drained)
+        return refused
+    drained.recorded.add(told)
+    return {}
+
+
+def _damages(journal: Journal) -> Iterator[str]:
+    for damage in journal.damage:
+        of = f" of {damage.attempt}" if damage.attempt else ""
+        yield f"line {damage.line}{of}: {damage.what}"
+
+
+def _remedy(journal: Journal) -> str:
+    spool = journal.path.parent
+    if journal.damage:
+        return (
+            f"mend the line or delete it, and move the file back into {spool}; or remove the file: attempts that it"
+            " left open are lost then, and can be rerun"
+        )
+    return f"what else it tells is recorded; remove the file, or move it back into {spool} when this is set right"
 
 
 def set_aside(path: Path) -> None:
@@ -115,17 +174,47 @@ def set_aside(path: Path) -> None:
     path.rename(target / path.name)
 
 
-def end_abandoned(site: Site, lost_hosts: Mapping[str, datetime], *, now: datetime) -> int:
+def end_abandoned(
+    site: Site,
+    lost_hosts: Mapping[str, datetime],
+    *,
+    now: datetime,
+    told: Sequence[AttemptKey] = (),
+    damaged: Sequence[Journal] = (),
+) -> int:
     """End the leases of dead processes, and the attempts that these issued and never began; return how many attempts.
 
     Call it after the journals were recorded: what they tell comes first.
+
+    Parameters
+    ----------
+    told
+        Attempts that stay open: their end is known, and cannot be carried out yet.
+    damaged
+        Journals in quarantine: the attempts that their damaged lines may tell of stay open.
     """
     with site.database.reading() as session:
         held = leases.unreleased(session)
-    dead = [number for number, holder in held.items() if lives(holder.owner, holder.since, lost_hosts) is False]
+        keep = [*told, *(attempt for journal in damaged for attempt in _withheld(journal))]
+        kept = [each.attempt_id for each in known(session, keep).values()]
+    anything = [journal for journal in damaged if any(damage.attempt is None for damage in journal.damage)]
+    dead = [
+        number
+        for number, holder in held.items()
+        if lives(holder.owner, holder.since, lost_hosts) is False
+        and not any(journal.wrote(holder.owner) for journal in anything)
+    ]
     if not dead:
         return 0
-    return site.database.write(lambda session: leases.give_up(session, dead, now=now))
+    return site.database.write(lambda session: leases.give_up(session, dead, now=now, keep=kept))
+
+
+def _withheld(journal: Journal) -> set[AttemptKey]:
+    """Return the attempts that the damaged lines of a journal may tell of, as far as it names any."""
+    withheld = {damage.attempt for damage in journal.damage if damage.attempt is not None}
+    if any(damage.attempt is None for damage in journal.damage):
+        withheld |= {attempt for attempt, report in fold(journal.entries).items() if not report.state.ended}
+    return withheld
 
 
 def hosts_lost(site: Site) -> Mapping[str, datetime]:
@@ -153,7 +242,7 @@ def declare_lost(site: Site, host: str, *, who: str, why: str) -> None:
     with site.database.reading() as session:
         held = [(holder.owner, holder.since) for holder in leases.unreleased(session).values()]
     for path in journals(site.config.spool):
-        with suppress(FileNotFoundError, JournalBroken):
+        with suppress(FileNotFoundError):
             if (header := read_journal(path).header) is not None:
                 held.append((header.owner, header.begun_at))
     hosts = sorted({owner.host for owner, since in held if lives(owner, since, lost_hosts) is None})

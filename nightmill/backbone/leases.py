@@ -5,7 +5,7 @@ One row a process. A lease needs no renewal: its owner is alive or dead, which t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
-from nightmill.backbone.schema import AttemptRow, JobRow, LeaseRow
+from nightmill.backbone.schema import AttemptRow, ExecutionRow, JobRow, LeaseRow
 from nightmill.model.fate import AttemptState, Fate, JobState
 from nightmill.model.journal import Owner
 
@@ -87,18 +87,26 @@ def give_up(
     now: datetime,
     fate: Fate = Fate.LOST,
     evidence: str = "its process died before the attempt began to tell anything",
+    keep: Collection[int] = (),
 ) -> int:
     """End leases; return how many open attempts ended with them, as lost or as cancelled, and their jobs accordingly.
 
     One that tells its end after all is recorded with it.
+
+    Parameters
+    ----------
+    keep
+        Attempts that stay open, and their leases with them.
     """
     open_states = [state.value for state in AttemptState if not state.ended]
     query = (
-        select(AttemptRow.id, AttemptRow.job_id)
+        select(AttemptRow.id, AttemptRow.job_id, AttemptRow.lease_id)
         .where(AttemptRow.lease_id.in_(lease_ids), AttemptRow.state.in_(open_states))
         .with_for_update()
     )
-    lost = session.execute(query).all()
+    found = session.execute(query).all()
+    lost = [(attempt_id, job_id) for attempt_id, job_id, _lease in found if attempt_id not in keep]
+    kept = {lease_id for attempt_id, _job, lease_id in found if attempt_id in keep}
     if lost:
         end = {"state": fate.attempt_state.value, "fate": fate.value, "ended_at": now, "evidence": evidence}
         session.execute(update(AttemptRow), [{"id": attempt_id, **end} for attempt_id, _ in lost])
@@ -107,5 +115,8 @@ def give_up(
             .where(among(JobRow.id, [job_id for _, job_id in lost]), JobRow.state == JobState.ACTIVE.value)
             .values(state=fate.job_state.value)
         )
-    session.execute(update(LeaseRow).where(among(LeaseRow.id, lease_ids)).values(released_at=now))
+        of_lost = among(ExecutionRow.attempt_id, [attempt_id for attempt_id, _ in lost])
+        session.execute(update(ExecutionRow).where(of_lost, ExecutionRow.state == "running").values(state="lost"))
+    ended = [lease_id for lease_id in lease_ids if lease_id not in kept]
+    session.execute(update(LeaseRow).where(among(LeaseRow.id, ended)).values(released_at=now))
     return len(lost)

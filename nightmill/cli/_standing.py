@@ -11,6 +11,7 @@ from flows.client import RunState, Seen, flow_run_link, flow_run_url, reconcile
 from nightmill.backbone.campaigns import JobLine, StageProgress, campaign_named, campaigns, jobs, progress
 from nightmill.backbone.schema import CampaignRow
 from nightmill.cli._output import print_json, print_table
+from nightmill.execution.quarantine import quarantined
 from nightmill.model.fate import JobState
 from tasks.memory import older
 from tasks.site import Site
@@ -29,7 +30,11 @@ def show_status(site: Site, campaign: str | None, *, watch: bool, as_json: bool)
     """
     seen, reconcile_at = Seen(), 0.0
     while True:
-        drain(site)
+        drained = drain(site)
+        for attempt, error in drained.waiting.items():
+            typer.echo(f"waits for a store: {attempt}: {error}", err=True)
+        for journal in quarantined(site.config.spool):
+            typer.echo(f"set apart: {journal}", err=True)
         if why := older(site):
             typer.echo(f"the database is older than its spool: {why}; see 'nightmill recover'", err=True)
         rows = _rows(site, campaign)

@@ -160,9 +160,12 @@ def _folders(site: Site) -> Iterator[Finding]:
 
 def _spool(folder: Path) -> Finding:
     from nightmill.execution.journal import journals
+    from nightmill.execution.quarantine import quarantined
 
     waiting = len(list(journals(folder)))
-    return Finding("journals", True, f"{waiting} in the spool" if waiting else "all recorded")
+    seen = f"{waiting} in the spool" if waiting else "all recorded"
+    apart = [str(each) for each in quarantined(folder)]
+    return Finding("journals", not apart, "; ".join([seen, *(f"set apart: {each}" for each in apart)]))
 
 
 def _server(config: SiteConfig) -> Iterator[Finding]:

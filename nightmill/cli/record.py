@@ -28,6 +28,9 @@ def record(
 
     The attempts of processes that died are ended. Doing it twice changes nothing. Submit, rerun, status and every slice
     begin with it by themselves.
+
+    A journal that is damaged, or tells what cannot be so, is set apart; exit code 1 says that one was, or that
+    something waits for a store.
     """
     from nightmill.cli._opening import open_without_types
     from nightmill.cli._output import print_json
@@ -50,10 +53,16 @@ def record(
         "adopted": len(drained.adopted),
         "lost": drained.lost,
         "unknown": [str(attempt) for attempt in told.unknown],
+        "waiting": {str(attempt): str(error) for attempt, error in drained.waiting.items()},
+        "quarantined": [{"journal": str(each.path), "why": "\n".join(each.why)} for each in drained.quarantined],
     }
     if as_json:
         print_json(counts)
-        return
-    typer.echo(", ".join(f"{count} {name}" for name, count in counts.items() if name != "unknown"))
-    for attempt in told.unknown:
-        typer.echo(f"unknown here, its journal stays in the spool: {attempt}", err=True)
+    else:
+        typer.echo(", ".join(f"{count} {name}" for name, count in counts.items() if isinstance(count, int)))
+    for attempt, error in drained.waiting.items():
+        typer.echo(f"waits for a store: {attempt}: {error}", err=True)
+    for each in drained.quarantined:
+        typer.echo(f"set apart: {each}", err=True)
+    if drained.waiting or drained.quarantined:
+        raise typer.Exit(1)

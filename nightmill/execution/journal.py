@@ -5,32 +5,33 @@ from __future__ import annotations
 import errno
 import gzip
 import os
+import re
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
 from pydantic import ValidationError
 
 from nightmill.errors import NightmillError, ServiceError
 from nightmill.execution.owner import this_process
-from nightmill.model.journal import ENTRY, Entry, JournalHeader
-
-Parsed = TypeVar("Parsed")
+from nightmill.model.journal import ENTRY, Entry, JournalHeader, Owner
+from nightmill.model.order import AttemptKey
 
 SUFFIX: Final = ".jsonl"
 COMPRESSED: Final = ".gz"
 """Added to the name of a journal that is recorded and was compressed."""
 RECORDED: Final = "recorded"
 """Folder of the spool for the journals of dead processes whose every entry is recorded."""
+_ATTEMPT: Final = re.compile(rb'"attempt": *(\{[^{}]*\})')
 
 
 class JournalBroken(NightmillError):
-    """A journal file holds something that is no entry, before its last line."""
+    """A journal file is damaged before its last line."""
 
 
 class SpoolAway(ServiceError):
@@ -146,30 +147,74 @@ class JournalWriter:
 
 
 @dataclass(frozen=True)
+class Damage:
+    """A line of a journal that is not an entry."""
+
+    line: int
+    what: str
+    attempt: AttemptKey | None
+    """Of which attempt it told; None where nothing of it can be read, so that it may be any."""
+
+
+@dataclass(frozen=True)
 class Journal:
     """What a journal file says so far."""
 
     path: Path
     header: JournalHeader | None
-    """None where the writer died before its first line was whole."""
+    """None where the writer died before its first line was whole, or that line is damaged."""
     entries: tuple[Entry, ...]
+    damage: tuple[Damage, ...] = ()
+    """Lines before the last that are not entries; the others count."""
+
+    def wrote(self, owner: Owner) -> bool:
+        """Whether a process may be the writer: by the first line, or by the file's name where that is damaged."""
+        if self.header is not None:
+            return self.header.owner == owner
+        return self.path.stem.endswith(f"-{owner.host}-{owner.pid}")
 
 
 def read_journal(path: Path) -> Journal:
-    """Read a journal file, which may still grow or may end in half a line; or one that was compressed.
+    """Read a journal file, which may still grow, may end in half a line, and may be damaged or compressed.
 
     Raises
     ------
     JournalBroken
-        Where a line before the last is no entry.
+        Where it cannot be decompressed.
     """
     whole, _, _torn = _content(path).rpartition(b"\n")
     lines = whole.split(b"\n") if whole else []
-    if not lines:
-        return Journal(path, None, ())
-    header = _parse(JournalHeader.model_validate_json, path, 1, lines[0])
-    entries = [_parse(ENTRY.validate_json, path, number, line) for number, line in enumerate(lines[1:], start=2)]
-    return Journal(path, header, tuple(entries))
+    header: JournalHeader | None = None
+    entries: list[Entry] = []
+    damage: list[Damage] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            if number == 1:
+                header = JournalHeader.model_validate_json(line)
+            else:
+                entries.append(ENTRY.validate_json(line))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"])) or "the line"
+            damage.append(Damage(number, f"it is not a journal entry: {key}: {first['msg']}", _attempt_in(line)))
+    return Journal(path, header, tuple(entries), tuple(damage))
+
+
+def read_whole_journal(path: Path) -> Journal:
+    """Read a journal file as :func:`read_journal` does; a damaged one is not read.
+
+    Raises
+    ------
+    JournalBroken
+        Where a line before the last is not an entry, or it cannot be decompressed.
+    """
+    journal = read_journal(path)
+    for damage in journal.damage:
+        raise JournalBroken(
+            f"{path}:{damage.line}: {damage.what}",
+            remedy="mend the line or set the file aside; the jobs that it names can be rerun",
+        )
+    return journal
 
 
 def _content(path: Path) -> bytes:
@@ -184,16 +229,12 @@ def _content(path: Path) -> bytes:
         ) from error
 
 
-def _parse(parse: Callable[[bytes], Parsed], path: Path, number: int, line: bytes) -> Parsed:
-    try:
-        return parse(line)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the line"
-        raise JournalBroken(
-            f"{path}:{number}: this is no journal entry: {key}: {first['msg']}",
-            remedy="set the file aside and tell the developers; the jobs that it names can be rerun",
-        ) from error
+def _attempt_in(line: bytes) -> AttemptKey | None:
+    """Return the attempt that a damaged line names, as far as that can still be read."""
+    match = _ATTEMPT.search(line)
+    with suppress(ValidationError):
+        return AttemptKey.model_validate_json(match[1]) if match else None
+    return None
 
 
 def append_entries(path: Path, entries: Sequence[Entry]) -> None:

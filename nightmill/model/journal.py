@@ -247,7 +247,7 @@ def _change(report: JobReport, entry: Entry) -> dict[str, object]:
         case StepBegan():
             step = StepReport(name=entry.step, argv=entry.argv, began_at=entry.at, software=entry.software)
             return {"state": AttemptState.RUNNING, "steps": (*report.steps, step)}
-        case StepEnded():
+        case StepEnded() if report.steps:
             last = report.steps[-1].model_copy(
                 update={
                     "ended_at": entry.at,

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow
-from nightmill.execution.journal import JournalBroken, journals, read_journal
+from nightmill.execution.journal import JournalBroken, journals, read_whole_journal
 from nightmill.execution.owner import lives
 from nightmill.execution.scratch import token
 from nightmill.model.fate import AttemptState
@@ -130,7 +130,7 @@ class Ground:
         reports: dict[AttemptKey, JobReport] = {}
         for path in journals(self.site.config.spool):
             try:
-                journal = read_journal(path)
+                journal = read_whole_journal(path)
             except (JournalBroken, FileNotFoundError):
                 continue  # the part of the journals tells of it; or it was recorded and set aside meanwhile
             header = journal.header

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.backbone.attempts import Standing, standings
-from nightmill.execution.journal import JournalBroken, journals, read_journal, recorded_journals
+from nightmill.execution.journal import JournalBroken, journals, read_whole_journal, recorded_journals
 from nightmill.execution.recover import writer_is_dead
 from nightmill.model.fate import AttemptState, Fate
 from nightmill.model.journal import JobReport, fold
@@ -24,7 +24,7 @@ def find(ground: Ground) -> Iterator[Contradiction]:
     paths = list(recorded_journals(ground.site.config.spool))
     for number, path in enumerate(paths, start=1):
         try:
-            reports = [report for report in fold(read_journal(path).entries).values() if report.state.ended]
+            reports = [report for report in fold(read_whole_journal(path).entries).values() if report.state.ended]
         except FileNotFoundError:
             continue  # its retention has ended meanwhile
         except (JournalBroken, OSError) as error:
@@ -39,7 +39,7 @@ def find(ground: Ground) -> Iterator[Contradiction]:
 def _waiting(ground: Ground) -> Iterator[Contradiction]:
     for path in journals(ground.site.config.spool):
         try:
-            journal = read_journal(path)
+            journal = read_whole_journal(path)
         except FileNotFoundError:
             continue  # it was recorded to its end meanwhile
         except (JournalBroken, OSError) as error:

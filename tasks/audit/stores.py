@@ -18,7 +18,7 @@ from sqlalchemy import func, select
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import CampaignRow, FileRow, ReplicaRow, StoreRow
 from nightmill.errors import StoreError
-from nightmill.execution.journal import JournalBroken, journals, read_journal, recorded_journals
+from nightmill.execution.journal import JournalBroken, journals, read_whole_journal, recorded_journals
 from nightmill.execution.scratch import token
 from nightmill.model.journal import JobReport, fold
 from nightmill.model.ports import Stager
@@ -207,6 +207,6 @@ def _all_reports(ground: Ground) -> Iterator[JobReport]:
     spool = ground.site.config.spool
     for path in (*journals(spool), *recorded_journals(spool)):
         try:
-            yield from fold(read_journal(path).entries).values()
+            yield from fold(read_whole_journal(path).entries).values()
         except (JournalBroken, OSError):
             continue  # the part of the journals tells of it

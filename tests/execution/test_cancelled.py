@@ -17,7 +17,7 @@ from nightmill.execution.recover import finish_dead
 from nightmill.model.fate import AttemptState, Fate, JobState
 from nightmill.model.journal import Done, Entry, JobReport, Publishing, StepBegan, StepEnded
 from nightmill.model.order import JobOrder
-from tests.support.orders import Bench, output, python, shell
+from tests.support.orders import Bench, output, python, rights_of, shell
 
 WHY = "its flow run was told to end"
 FIRST = output("first", "first.txt")
@@ -99,7 +99,7 @@ def test_killed_before_it_could_tell_its_end_it_is_still_cancelled(bench: Bench)
     path.write_bytes(b"".join(lines[:-1]))
     journal = read_journal(path)
     assert isinstance(journal.entries[-1], Publishing)
-    [end] = finish_dead(journal, bench.stagers)
+    [end] = finish_dead(journal, bench.stagers, rights_of(journal)).ends
     assert isinstance(end, Done)
     assert (end.state, end.fate, end.adopted) == (AttemptState.CANCELLED, Fate.CANCELLED, True)
 

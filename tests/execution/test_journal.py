@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightmill.errors import NightmillError
 from nightmill.execution.journal import JournalWriter, SpoolAway, append_entries, journals, read_journal
 from nightmill.execution.owner import this_process
 from nightmill.execution.recover import finish_dead, writer_is_dead
@@ -111,24 +109,36 @@ def test_a_torn_header_says_that_the_writer_is_dead(tmp_path: Path) -> None:
     journal = read_journal(path)
     assert (journal.header, journal.entries) == (None, ())
     assert writer_is_dead(journal)
-    assert finish_dead(journal, {}) == []
+    assert finish_dead(journal, {}, {}).ends == []
 
 
 @pytest.mark.parametrize("garbage", [b"garbage", b"{}", b'{"entry": "unheard_of"}', b"\0" * 40, b'"text"'])
-def test_garbage_before_the_last_line_is_told_with_file_and_line(tmp_path: Path, garbage: bytes) -> None:
+def test_garbage_before_the_last_line_is_told_with_its_line(tmp_path: Path, garbage: bytes) -> None:
     path = written(tmp_path, software(1), software(2))
     lines = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([*lines[:2], garbage, *lines[2:]]))
-    message = re.escape(f"{path}:3: this is no journal entry: ") + ".*; set the file aside and tell the developers"
-    with pytest.raises(NightmillError, match=message):
-        read_journal(path)
+    journal = read_journal(path)
+    assert journal.entries == (software(1), software(2)), "the others count"
+    [damage] = journal.damage
+    assert (damage.line, damage.attempt) == (3, None)
+    assert damage.what.startswith("it is not a journal entry: ")
+
+
+def test_a_damaged_line_says_of_which_attempt_as_long_as_that_can_be_read(tmp_path: Path) -> None:
+    path = written(tmp_path, software(1))
+    key = AttemptKey(campaign="night1", stage="science", unit="exposure=1", number=2)
+    with path.open("a") as file:
+        file.write('{"entry": "do\x00e", "attempt": ' + key.model_dump_json() + ', "at": "2026')
+        file.write('\n{"entry": "done", "attempt": {"campaign": "night1"}}\n')
+    assert [damage.attempt for damage in read_journal(path).damage] == [key, None]
 
 
 def test_a_file_that_is_no_journal_is_told_with_its_first_line(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('{"a": 1}\n')
-    with pytest.raises(NightmillError, match=re.escape(f"{path}:1: this is no journal entry: owner: Field required")):
-        read_journal(path)
+    journal = read_journal(path)
+    assert (journal.header, journal.entries) == (None, ())
+    assert [damage.what for damage in journal.damage] == ["it is not a journal entry: owner: Field required"]
 
 
 def test_threads_write_whole_entries(tmp_path: Path) -> None:

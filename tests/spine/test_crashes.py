@@ -30,7 +30,7 @@ from provenance.record import record
 from tests.spine.victim import main
 from tests.support.backbone import dump, issue, results
 from tests.support.forks import forked
-from tests.support.orders import Bench, fits_bytes, output, python
+from tests.support.orders import Bench, fits_bytes, output, python, rights_of
 from tests.support.postgres import PostgresServer
 
 NOW = datetime(2026, 1, 12, 9, 30, tzinfo=UTC)
@@ -87,7 +87,7 @@ def recover(bench: Bench) -> None:
     for path in journals(bench.spool):
         journal = read_journal(path)
         if writer_is_dead(journal):
-            finish_dead(journal, bench.stagers, scratch=bench.scratch)
+            finish_dead(journal, bench.stagers, rights_of(journal), scratch=bench.scratch)
 
 
 def record_all(bench: Bench, database: Database) -> None:

@@ -13,14 +13,15 @@ from sqlalchemy import select
 from nightmill.backbone import leases
 from nightmill.backbone.database import Database
 from nightmill.backbone.schema import AttemptRow, JobRow
-from nightmill.errors import DatabaseAway, StoreError
+from nightmill.errors import DatabaseAway
 from nightmill.execution import recover
-from nightmill.execution.journal import JournalBroken, SpoolAway, append_entries, journals, read_journal
+from nightmill.execution.journal import SpoolAway, append_entries, journals, read_journal
 from nightmill.execution.owner import is_alive, this_process
+from nightmill.execution.quarantine import quarantined
 from nightmill.model.fate import AttemptState, Fate
-from nightmill.model.journal import Checked, Publishing
+from nightmill.model.journal import Checked, Publishing, Staged
 from nightmill.model.order import JobOrder
-from tasks import spool
+from tasks import belonging, spool
 from tasks.site import Site, make_site
 from tasks.spool import drain
 from tests.support.backbone import NOW, issue, take_lease
@@ -50,8 +51,9 @@ def order_of(bench: Bench, unit: int = 1) -> JobOrder:
 
 
 def dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every process be dead to whoever recovers."""
-    monkeypatch.setattr(recover, "lives", lambda *_: False)
+    """Let every process be dead to whoever drains."""
+    for module in (recover, spool, belonging):
+        monkeypatch.setattr(module, "lives", lambda *_: False)
 
 
 def attempts(site: Site) -> list[tuple[str, str, str]]:
@@ -91,55 +93,122 @@ def test_the_journal_of_a_dead_process_is_set_aside_once_it_is_recorded(
     assert drain(site).journals == 0
 
 
-def test_the_journal_of_an_attempt_that_nobody_issued_stays(
+def test_the_journal_of_an_attempt_that_nobody_issued_is_set_apart_and_may_come_back(
     site: Site, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead(monkeypatch)
     bench.run_one(order_of(bench))
-    assert drain(site).recorded.unknown == [order_of(bench).attempt]
-    assert len(list(journals(site.config.spool))) == 1
+    drained = drain(site)
+    assert drained.recorded.unknown == [order_of(bench).attempt]
+    [set_apart] = drained.quarantined
+    assert [*quarantined(site.config.spool)] == [set_apart]
+    assert list(journals(site.config.spool)) == []
     site.database.write(lambda session: issue(session, order_of(bench)))
+    set_apart.path.rename(site.config.spool / set_apart.path.name)
     assert drain(site).recorded.published == [order_of(bench).attempt]
 
 
-def test_a_damaged_journal_is_told_after_every_other_was_recorded(
-    site: Site, bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dead(monkeypatch)
-    for order in (order_of(bench, 1), order_of(bench, 2)):
-        with site.database.writing() as session:
-            issue(session, order)
-        bench.run_one(order)
-    first, second = journals(site.config.spool)
-    lines = first.read_bytes().splitlines(keepends=True)
-    first.write_bytes(b"".join([*lines[:2], b"garbage\n", *lines[2:]]))
-    with pytest.raises(JournalBroken, match=rf"{first.name}:3: this is no journal entry.*set the file aside"):
-        drain(site)
-    assert list(journals(site.config.spool)) == [first]
-    assert attempts(site) == [("exposure=1", "active", "issued"), ("exposure=2", "done", "published")]
-    assert second.name in {path.name for path in (site.config.spool / "recorded").iterdir()}
-
-
-def test_a_store_that_is_away_is_told_after_every_other_journal_was_recorded(
-    site: Site, bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dead(monkeypatch)
-    orders = [order_of(bench, 1), order_of(bench, 2)]
+def issued_in_turn(site: Site, bench: Bench, lease: int, *units: int) -> list[JobOrder]:
+    """Issue attempts and carry out each, with a journal of its own."""
+    orders = [order_of(bench, unit) for unit in units]
     for order in orders:
         with site.database.writing() as session:
-            issue(session, order)
+            issue(session, order, lease_id=lease)
         bench.run_one(order)
-    first, _second = journals(site.config.spool)
+    return orders
+
+
+def damage(path: Path, line: int, text: bytes) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[: line - 1], text + b"\n", *lines[line:]]))
+
+
+def join(paths: list[Path]) -> Path:
+    """Let one process have written several journals."""
+    first, *others = paths
+    for other in others:
+        first.write_bytes(first.read_bytes() + other.read_bytes().partition(b"\n")[2])
+        other.unlink()
+    return first
+
+
+def test_a_damaged_journal_holds_up_only_the_attempts_that_it_may_tell_of(
+    site: Site, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = site.database.write(take_lease)
+    issued_in_turn(site, bench, lease, 1, 2, 3)
+    [first, second, third] = journals(site.config.spool)
+    lines = first.read_bytes().count(b"\n")
+    whole = join([first, second])
+    damage(whole, lines, b'{"entry": "done", "attempt": ' + order_of(bench, 1).attempt.model_dump_json().encode())
+    site.database.write(lambda session: issue(session, order_of(bench, 4), lease_id=lease))
+    dead(monkeypatch)
+    drained = drain(site)
+    [set_apart] = drained.quarantined
+    assert set_apart.path == site.config.spool / "quarantine" / whole.name
+    assert str(set_apart).startswith(
+        f"journal {set_apart.path}: line {lines} of night1/science/exposure=1/a01: it is not a journal entry:"
+    )
+    assert str(set_apart).endswith(
+        f"move the file back into {site.config.spool}; or remove the file: attempts that it left open are lost then,"
+        " and can be rerun"
+    )
+    assert attempts(site) == [
+        ("exposure=1", "active", "issued"),
+        ("exposure=2", "done", "published"),
+        ("exposure=3", "done", "published"),
+        ("exposure=4", "failed", "lost"),
+    ]
+    assert third.name in {path.name for path in (site.config.spool / "recorded").iterdir()}
+    assert (drain(site).quarantined, attempts(site)[0]) == ([], ("exposure=1", "active", "issued"))
+
+    text = set_apart.path.read_bytes().splitlines(keepends=True)
+    (site.config.spool / whole.name).write_bytes(b"".join([*text[: lines - 1], *text[lines:]]))
+    set_apart.path.unlink()
+    assert drain(site).adopted == [order_of(bench, 1).attempt], "the line is deleted: nothing is lost"
+    assert attempts(site)[0] == ("exposure=1", "done", "published")
+
+
+def test_a_line_of_which_nothing_can_be_read_may_tell_of_any_attempt_of_its_process(
+    site: Site, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = site.database.write(take_lease)
+    issued_in_turn(site, bench, lease, 1, 2)
+    whole = join([*journals(site.config.spool)])
+    cut_after(whole, Publishing, 2)
+    damage(whole, 3, b"garbage")
+    site.database.write(lambda session: issue(session, order_of(bench, 3), lease_id=lease))
+    dead(monkeypatch)
+    [set_apart] = drain(site).quarantined
+    states = [attempt for _unit, _job, attempt in attempts(site)]
+    assert states == ["published", "issued", "issued"]
+    set_apart.path.unlink()
+    drain(site)
+    assert [attempt for _unit, _job, attempt in attempts(site)] == ["published", "lost", "lost"]
+
+
+def test_a_store_that_is_away_holds_up_only_the_attempts_that_need_it(
+    site: Site, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = site.database.write(take_lease)
+    orders = issued_in_turn(site, bench, lease, 1, 2, 3)
+    [first, second, third] = journals(site.config.spool)
     cut_after(first, Publishing)
+    cut_after(third, Staged)
+    site.database.write(lambda session: issue(session, order_of(bench, 4), lease_id=lease))
+    dead(monkeypatch)
     store = bench.root / "stores" / "backbone"
     store.rename(store.with_name("away"))
-    with pytest.raises(StoreError, match=f"the folder {store} of store 'backbone' does not exist; is its disk mounted"):
-        drain(site)
-    assert list(journals(site.config.spool)) == [first]
-    assert attempts(site) == [("exposure=1", "active", "issued"), ("exposure=2", "done", "published")]
+    drained = drain(site)
+    assert set(drained.waiting) == {each.attempt for each in orders}
+    why = f"the folder {store} of store 'backbone' does not exist; is its disk mounted"
+    assert all(why in str(error) for error in drained.waiting.values())
+    assert list(journals(site.config.spool)) == [first, second, third]
+    assert [attempt for _unit, _job, attempt in attempts(site)] == ["issued", "issued", "issued", "lost"]
     store.with_name("away").rename(store)
-    assert drain(site).adopted == [orders[0].attempt]
-    assert [state for _unit, state, _attempt in attempts(site)] == ["done", "done"]
+    drained = drain(site)
+    assert (drained.adopted, drained.waiting) == ([orders[0].attempt], {})
+    assert [attempt for _unit, _job, attempt in attempts(site)] == ["published", "published", "lost", "lost"]
 
 
 def test_a_spool_that_cannot_be_written_is_told(site: Site) -> None:

@@ -23,6 +23,7 @@ from nightmill.execution.recover import finish_dead
 from nightmill.model.order import JobOrder
 from nightmill.model.store import Store
 from stagers.local import LocalStager
+from tests.support.orders import rights_of
 
 
 class Moment:
@@ -84,7 +85,8 @@ def main(mode: str, folder: Path, what: str, count: int) -> None:
     stagers = {name: DoomedStager(store, moment) for name, store in orders[0].stores.items()}
     if mode == "recover":
         for path in journals(folder / "spool"):
-            finish_dead(read_journal(path), stagers, scratch=folder / "scratch")
+            left = read_journal(path)
+            finish_dead(left, stagers, rights_of(left), scratch=folder / "scratch")
         return
     with JournalWriter(folder / "spool", listener=lambda _entry: moment.happened("entry")) as journal:
         moment.happened("header")

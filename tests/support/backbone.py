@@ -32,6 +32,7 @@ from nightmill.backbone.schema import (
 from nightmill.execution.owner import this_process
 from nightmill.model.fate import AttemptState, JobState, Origin
 from nightmill.model.order import JobOrder, OrderInput
+from nightmill.planning.orders import order_sha256
 
 NOW = datetime(2026, 1, 11, 9, 30, tzinfo=UTC)
 EMPTY_SHA256 = "0" * 64
@@ -62,19 +63,19 @@ def issue(session: Session, *orders: JobOrder, lease_id: int | None = None) -> N
             job = jobs[of_stage["campaign_id"], key.stage, key.unit] = JobRow(**of_stage, unit=key.unit, detail={})
             session.add(job)
         job.state, job.attempts = JobState.ACTIVE.value, key.number
-        attempts.append((job, key.number))
+        attempts.append((job, order))
     session.flush()
     session.add_all(
         AttemptRow(
             job_id=job.id,
             plan_id=job.plan_id,
             lease_id=lease_id,
-            number=number,
+            number=order.attempt.number,
             state=AttemptState.ISSUED.value,
-            order_sha256=EMPTY_SHA256,
+            order_sha256=order_sha256(order),
             issued_at=NOW,
         )
-        for job, number in attempts
+        for job, order in attempts
     )
     session.flush()
 

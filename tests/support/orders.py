@@ -16,9 +16,10 @@ from astropy.io import fits
 from nightmill.execution.host import Host, this_host
 from nightmill.execution.job import JobContext
 from nightmill.execution.jobs import run_jobs
-from nightmill.execution.journal import JournalWriter, journals, read_journal
+from nightmill.execution.journal import Journal, JournalWriter, journals, read_journal
+from nightmill.execution.recover import Rights
 from nightmill.model.file_type import FileType, MetadataKey
-from nightmill.model.journal import Entry, JobReport
+from nightmill.model.journal import Entry, JobReport, fold
 from nightmill.model.order import AttemptKey, JobOrder, OrderInput, OrderOutput, OrderStep
 from nightmill.model.ports import Stager
 from nightmill.model.store import Store
@@ -167,3 +168,8 @@ class Bench:
         """Return what should never stay: scratches, and uploads that were not revealed."""
         scratches = list(self.scratch.iterdir()) if self.scratch.exists() else []
         return [str(path) for path in [*scratches, *(self.root / "stores").rglob(".*.part")]]
+
+
+def rights_of(journal: Journal) -> dict[AttemptKey, Rights]:
+    """Give every right on the attempts of a journal: they are open, and nobody has what is theirs."""
+    return {attempt: Rights() for attempt in fold(journal.entries)}

@@ -189,7 +189,7 @@ def journal_waits(site: Site, bench: Bench, order: JobOrder) -> str:
 def journal_broken(site: Site, bench: Bench, order: JobOrder) -> str:
     (recorded,) = (bench.spool / RECORDED).iterdir()
     recorded.write_text("garbage\ngarbage\n")
-    return rf"^{recorded}: it cannot be read: .*:1: .* no journal entry"
+    return rf"^{recorded}: it cannot be read: .*:1: .* not a journal entry"
 
 
 def journal_disagrees(site: Site, bench: Bench, order: JobOrder) -> str:
