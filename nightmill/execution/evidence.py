@@ -18,6 +18,11 @@ def readable(text: str) -> str:
     return _UNFIT.sub("\ufffd", _COLOURS.sub("", text))
 
 
+def on_one_line(name: str) -> str:
+    """Return a file's name as :func:`readable` does; it cannot pass for a second line either."""
+    return readable(name).replace("\n", "\ufffd").replace("\t", "\ufffd")
+
+
 def last_lines(log: int, start: int) -> str:
     """Return the last line of what was written to an open log from the byte ``start`` on, and below it the few before.
 

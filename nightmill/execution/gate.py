@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from itertools import islice
-from pathlib import Path
 from typing import Final
 
 from nightmill.errors import FileRefused, JobFailed
-from nightmill.execution.evidence import readable
+from nightmill.execution.descriptors import names_in, opened_file, path_of
+from nightmill.execution.evidence import on_one_line
 from nightmill.execution.scratch import Scratch
-from nightmill.files.gate import inspect_file
+from nightmill.files.gate import Inspection, inspect_file
 from nightmill.model.fate import Fate
+from nightmill.model.file_type import FileType
 from nightmill.model.journal import MadeFile
 from nightmill.model.order import JobOrder, OrderOutput, OrderStep, stored_path
 
@@ -39,56 +39,58 @@ def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch, log: int) 
     ------
     JobFailed
         Where a required output is missing, or one that is there is not what it should be; nothing was moved.
+    OSError
+        Where the working folder cannot be looked into.
     """
-    if scratch.work.is_symlink() or not scratch.work.is_dir():
-        raise JobFailed(
-            f"step {step.name!r} removed or replaced its working folder", fate=Fate.BAD_OUTPUT, step=step.name
-        )
-    scratch.work.chmod(0o700)
-    found = [(output, _find(output, scratch.work)) for output in step.outputs]
-    missing = [_lack(output, files) for output, files in found if len(files) < _least(output)]
-    if missing:
-        raise JobFailed(
-            f"step {step.name!r} exited 0 and did not make {'; '.join(missing)} (its folder holds"
-            f" {_listing(scratch.work)})",
-            fate=Fate.MISSING_OUTPUT,
-            step=step.name,
-            remedy="look at the log; a step must make each required output, or exit with another code than 0",
-        )
-    checked = [
-        (path, _check(order, step, output, path, name, log))
-        for output, files in found
-        for path, name in _named(step, output, files)
-    ]
-    for path, made in checked:
-        scratch.keep(path, made.name)
-    return [made for _path, made in checked]
+    with scratch.opened("work") as work:
+        there = names_in(work)
+        found = [(output, _find(output, there, work)) for output in step.outputs]
+        missing = [_lack(output, files) for output, files in found if len(files) < _least(output)]
+        if missing:
+            raise JobFailed(
+                f"step {step.name!r} exited 0 and did not make {'; '.join(missing)} (its folder holds"
+                f" {_listing(there)})",
+                fate=Fate.MISSING_OUTPUT,
+                step=step.name,
+                remedy="look at the log; a step must make each required output, or exit with another code than 0",
+            )
+        checked = [
+            (own_name, _check(order, step, output, own_name, name, work, log))
+            for output, files in found
+            for own_name, name in _named(step, output, files)
+        ]
+        for own_name, made in checked:
+            what = f"{made.role} ({made.type}) {made.name} of step {step.name!r}"
+            scratch.keep(own_name, work, made.name, what, made.sha256)
+    return [made for _own_name, made in checked]
 
 
-def _listing(folder: Path) -> str:
-    names = sorted(path.name for path in folder.iterdir())
+def _listing(names: Sequence[str]) -> str:
     more = f" and {len(names) - LISTED_NAMES} more" if len(names) > LISTED_NAMES else ""
-    return ", ".join(islice(names, LISTED_NAMES)) + more if names else "nothing"
+    return ", ".join(map(on_one_line, names[:LISTED_NAMES])) + more if names else "nothing"
 
 
 def _least(output: OrderOutput) -> int:
     return output.min if output.required else 0
 
 
-def _find(output: OrderOutput, work: Path) -> list[Path]:
+def _find(output: OrderOutput, there: Sequence[str], work: int) -> list[str]:
     if output.produces:
-        return sorted(path for path in work.iterdir() if fnmatchcase(path.name, output.produces) and not path.is_dir())
-    path = work / output.names[0]
-    return [path] if path.exists() or path.is_symlink() else []
+        return [name for name in there if fnmatchcase(name, output.produces) and not _is_folder(name, work)]
+    return [name for name in output.names[:1] if name in there]
 
 
-def _lack(output: OrderOutput, files: list[Path]) -> str:
+def _is_folder(name: str, work: int) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=work, follow_symlinks=False).st_mode)
+
+
+def _lack(output: OrderOutput, files: list[str]) -> str:
     if output.produces:
         return f"{output.role} ({output.type}): {len(files)} of at least {output.min} files {output.produces!r}"
     return f"{output.role} ({output.type}) {output.names[0]}"
 
 
-def _named(step: OrderStep, output: OrderOutput, files: list[Path]) -> Iterator[tuple[Path, str]]:
+def _named(step: OrderStep, output: OrderOutput, files: list[str]) -> Iterator[tuple[str, str]]:
     if len(files) > len(output.names):
         raise JobFailed(
             f"step {step.name!r} made {len(files)} files {output.produces!r} for {output.role}, at most"
@@ -100,17 +102,18 @@ def _named(step: OrderStep, output: OrderOutput, files: list[Path]) -> Iterator[
     yield from zip(files, output.names, strict=False)
 
 
-def _check(order: JobOrder, step: OrderStep, output: OrderOutput, path: Path, name: str, log: int) -> MadeFile:
+def _check(
+    order: JobOrder, step: OrderStep, output: OrderOutput, own_name: str, name: str, work: int, log: int
+) -> MadeFile:
+    called = on_one_line(own_name)
     try:
-        facts = path.lstat()
-        if not stat.S_ISREG(facts.st_mode) or facts.st_nlink > 1:
-            kind = "a symbolic link" if stat.S_ISLNK(facts.st_mode) else "a link to another file or no regular file"
-            raise _refused(step, output, f"{path.name} is {kind}")
-        found = inspect_file(path, order.file_types[output.type])
+        with opened_file(own_name, work, alone=True) as descriptor:
+            found = _inspect(descriptor, called, order.file_types[output.type])
+            os.fchmod(descriptor, 0o444)
     except FileRefused as error:
-        raise _refused(step, output, error.message.replace(f"{path.parent}/", "")) from error
+        raise _refused(step, output, error.message) from error
     metadata = found.metadata
-    _agree(step, output, path, metadata.data_id)
+    _agree(step, output, called, metadata.data_id)
     for each in metadata.left_out:
         os.write(log, f"== {step.name}: left out of the metadata of {name}: {each}\n".encode())
     begins_at, ends_at = metadata.begins_at, metadata.ends_at
@@ -125,7 +128,7 @@ def _check(order: JobOrder, step: OrderStep, output: OrderOutput, path: Path, na
         sha256=found.sha256,
         store=output.store,
         path=stored_path(output.directory, name) if output.store else "",
-        produced_name=readable(path.name) if path.name != name else "",
+        produced_name=called if own_name != name else "",
         data_id={**metadata.data_id, **output.data_id},
         metadata=metadata.values,
         begins_at=begins_at,
@@ -133,12 +136,21 @@ def _check(order: JobOrder, step: OrderStep, output: OrderOutput, path: Path, na
     )
 
 
-def _agree(step: OrderStep, output: OrderOutput, path: Path, found: Mapping[str, str | int]) -> None:
+def _inspect(descriptor: int, called: str, file_type: FileType) -> Inspection:
+    path = path_of(descriptor)
+    try:
+        return inspect_file(path, file_type)
+    except FileRefused as error:
+        error.message = error.message.replace(path, called)
+        raise
+
+
+def _agree(step: OrderStep, output: OrderOutput, called: str, found: Mapping[str, str | int]) -> None:
     for dimension, value in found.items():
         planned = output.data_id.get(dimension, value)
         if planned != value:
             raise _refused(
-                step, output, f"{path.name}: its header says {dimension}={value}, the plan {dimension}={planned}"
+                step, output, f"{called}: its header says {dimension}={value}, the plan {dimension}={planned}"
             )
 
 

@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -21,6 +21,7 @@ from typing import Final
 
 from nightmill.errors import BadFile, JobFailed, StoredFileMissing, StoreError
 from nightmill.execution.evidence import last_lines
+from nightmill.execution.faults import scratch_failed
 from nightmill.execution.gate import check_outputs
 from nightmill.execution.host import Host, this_host
 from nightmill.execution.journal import JournalWriter
@@ -82,7 +83,7 @@ class JobContext:
     stopping: str = ""
     """Set, by any thread, to why everything is to end: steps that run are ended, and none begins any more."""
     _told: dict[AttemptKey, list[Entry]] = field(default_factory=lambda: defaultdict(list))
-    _stacks: dict[tuple[str, ...], str] = field(default_factory=dict)
+    _stacks: dict[object, str] = field(default_factory=dict)
 
     def tell(self, entry: AttemptEntry) -> None:
         """Append an entry to the journal."""
@@ -97,11 +98,11 @@ class JobContext:
         """Return what moves bytes to and from a store, as :func:`stager_of` does."""
         return stager_of(store, self.stagers)
 
-    def stack(self, argv: tuple[str, ...], step: OrderStep) -> str:
-        """Return the digest of a step's software, which the journal is told once."""
-        key = (argv[0], *(f"{name}={command}" for name, command in step.software.items()))
+    def stack(self, argv: tuple[str, ...], step: OrderStep, environment: Mapping[str, str]) -> str:
+        """Return the digest of the software of a step in its environment, which the journal is told once."""
+        key = (argv[0], tuple(step.software.items()), tuple(environment.items()))
         if key not in self._stacks:
-            packages = stack_of(argv, step.software)
+            packages = stack_of(argv, step.software, environment)
             digest = sha256(repr(sorted(packages.items())).encode()).hexdigest()
             self.journal.append(SoftwareSeen(sha256=digest, packages=packages))
             self._stacks[key] = digest
@@ -126,38 +127,51 @@ def prepare(order: JobOrder, context: JobContext) -> Prepared:
 
     A failure is part of what is returned; only errors of nightmill itself are raised.
     """
-    failure: JobFailed | None = None
     scratch: Scratch | None = None
-    files: list[MadeFile] = []
+    failure: JobFailed | None = None
     try:
         scratch = Scratch(context.scratch, order)
     except OSError as error:
-        failure = _scratch_failed(error)
-    context.tell(Started(attempt=order.attempt, at=context.now(), order=order, host=this_process().host))
-    if scratch is not None:
-        try:
-            files = _run(order, scratch, context)
-        except JobFailed as error:
-            failure = error
-        except OSError as error:
-            failure = _scratch_failed(error)
-        try:
-            files += _log_of(order, scratch)
-        except BadFile as error:
-            files, failure = [], failure or _log_failed(error)
+        failure = scratch_failed(error)
+    try:
+        context.tell(Started(attempt=order.attempt, at=context.now(), order=order, host=this_process().host))
+        if scratch is None:
+            return Prepared(order, token(order.attempt), failure, [], None)
+        return _prepared(order, scratch, context)
+    except BaseException:  # nobody can be told any more, and nobody else looks for it
+        if scratch is not None:
+            scratch.end(keep=context.keep_scratch)
+        raise
+
+
+def _prepared(order: JobOrder, scratch: Scratch, context: JobContext) -> Prepared:
+    failure: JobFailed | None = None
+    files: list[MadeFile] = []
+    try:
+        files = _run(order, scratch, context)
+    except JobFailed as error:
+        failure = error
+    except OSError as error:
+        failure = scratch_failed(error)
+    try:
+        files += _log_of(order, scratch)
+    except BadFile as error:
+        files, failure = [], failure or _log_failed(error)
     return Prepared(order, token(order.attempt), failure, files, scratch)
 
 
 def _run(order: JobOrder, scratch: Scratch, context: JobContext) -> list[MadeFile]:
     """Stage in and run every step; return the outputs that are to be kept."""
     _stage_in(order, scratch, context)
-    made = [file for step in order.steps for file in _run_step(order, step, scratch, context)]
+    made: list[MadeFile] = []
+    for step in order.steps:
+        made += _run_step(order, step, scratch, context, made)
     return [file for file in made if file.store]
 
 
 def _stage_in(order: JobOrder, scratch: Scratch, context: JobContext) -> None:
     _must_have_room(order, scratch)
-    (scratch.path / "order.json").write_text(order.model_dump_json())
+    scratch.write_order(order)
     total = 0
     for file in {file.name: file for file in order.inputs}.values():
         total += _stage_file(file, scratch, context, order.stores[file.store].verify == "checksum")
@@ -197,53 +211,59 @@ def _stage_file(file: OrderInput, scratch: Scratch, context: JobContext, verify:
                 fate=Fate.INPUT_CORRUPT,
                 remedy="bring back a good copy of the file",
             )
+    scratch.seal_input(file.name, what, file.sha256)
     return size
 
 
-def _run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobContext) -> list[MadeFile]:
+def _run_step(
+    order: JobOrder, step: OrderStep, scratch: Scratch, context: JobContext, before: Sequence[MadeFile]
+) -> list[MadeFile]:
+    """Run a step and check what it made; ``before`` is what the steps before it made."""
     if context.stopping:
         raise JobFailed(f"step {step.name!r} was not begun: {context.stopping}", fate=Fate.CANCELLED)
-    argv = _argv(order, step, scratch)
-    stack = context.stack(argv, step)
-    log = os.open(scratch.log, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(log, f"== {step.name}: {shlex.join(argv)}\n".encode())
-        start = os.lseek(log, 0, os.SEEK_END)
+    argv = _argv(order, step, before)
+    environment = _environment(step, cores=context.host.cores_for(order.resources))
+    stack = context.stack(argv, step, environment)
+    log = scratch.open_log()
+    os.write(log, f"== {step.name}: {shlex.join(argv)}\n".encode())
+    start = os.lseek(log, 0, os.SEEK_END)
 
-        def began(pid: int) -> None:
-            context.tell(
-                StepBegan(attempt=order.attempt, at=context.now(), step=step.name, argv=argv, pid=pid, software=stack)
-            )
-
-        try:
-            ended = run_process(
-                argv,
-                directory=scratch.work,
-                scratch=scratch.path,
-                environment=_environment(step, scratch, cores=context.host.cores_for(order.resources)),
-                output=log,
-                wall_seconds=step.wall_seconds,
-                began=began,
-                stopping=lambda: bool(context.stopping),
-            )
-        except (OSError, ValueError) as error:
-            raise _not_started(step, argv[0], error) from error
+    def began(pid: int) -> None:
         context.tell(
-            StepEnded(
-                attempt=order.attempt,
-                at=context.now(),
-                step=step.name,
-                exit_code=ended.exit_code,
-                signal=ended.signal,
-                cost=ended.cost,
-            )
+            StepBegan(attempt=order.attempt, at=context.now(), step=step.name, argv=argv, pid=pid, software=stack)
         )
-        _must_have_succeeded(step, ended, log, start, context.stopping)
+
+    try:
+        ended = run_process(
+            argv,
+            directory=scratch.work,
+            scratch=scratch.path,
+            environment={"HOME": str(scratch.tmp), "TMPDIR": str(scratch.tmp)} | environment,
+            output=log,
+            wall_seconds=step.wall_seconds,
+            began=began,
+            stopping=lambda: bool(context.stopping),
+        )
+    except (OSError, ValueError) as error:
+        raise _not_started(step, argv[0], error) from error
+    context.tell(
+        StepEnded(
+            attempt=order.attempt,
+            at=context.now(),
+            step=step.name,
+            exit_code=ended.exit_code,
+            signal=ended.signal,
+            cost=ended.cost,
+        )
+    )
+    _must_have_succeeded(step, ended, log, start, context.stopping)
+    try:
+        scratch.must_be_whole(step.name)
         made = check_outputs(order, step, scratch, log)
-    finally:
-        os.close(log)
-    context.tell(Checked(attempt=order.attempt, at=context.now(), step=step.name, files=tuple(made)))
-    scratch.set_aside(step.name)
+        context.tell(Checked(attempt=order.attempt, at=context.now(), step=step.name, files=tuple(made)))
+        scratch.set_aside(step.name)
+    except OSError as error:
+        raise scratch_failed(error, step.name) from error
     return made
 
 
@@ -260,18 +280,18 @@ def _not_started(step: OrderStep, program: str, error: OSError | ValueError) -> 
     )
 
 
-def _argv(order: JobOrder, step: OrderStep, scratch: Scratch) -> tuple[str, ...]:
+def _argv(order: JobOrder, step: OrderStep, before: Sequence[MadeFile]) -> tuple[str, ...]:
     """Fill in this Python, and leave out the outputs that earlier steps were free not to make."""
-    planned = [name for each in order.steps for output in each.outputs for name in output.names]
-    absent = {f"../outputs/{name}" for name in planned if not (scratch.outputs / name).exists()}
+    planned = {name for each in order.steps for output in each.outputs for name in output.names}
+    absent = {f"../outputs/{name}" for name in planned - {file.name for file in before}}
     return tuple(item.replace("{python}", sys.executable) for item in step.argv if item not in absent)
 
 
-def _environment(step: OrderStep, scratch: Scratch, *, cores: int) -> dict[str, str]:
+def _environment(step: OrderStep, *, cores: int) -> dict[str, str]:
+    """Return a step's environment but for its places: of what this process knows, no more than a program needs."""
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    places = {"HOME": str(scratch.tmp), "TMPDIR": str(scratch.tmp), "TZ": "UTC"}
     limits = {"NIGHTMILL_CORES": str(cores), "OMP_NUM_THREADS": str(cores)}  # or libraries take every core of the host
-    return inherited | places | limits | dict(step.environment)
+    return inherited | {"TZ": "UTC"} | limits | dict(step.environment)
 
 
 def _must_have_succeeded(step: OrderStep, ended: Ended, log: int, start: int, stopping: str) -> None:
@@ -297,7 +317,7 @@ def _signal_name(number: int) -> str:
 
 
 def _log_of(order: JobOrder, scratch: Scratch) -> list[MadeFile]:
-    if not scratch.log.exists():
+    if scratch.log is None:
         return []
     size_bytes, digest = fingerprint(scratch.log)
     log = MadeFile(
@@ -317,15 +337,4 @@ def _log_of(order: JobOrder, scratch: Scratch) -> list[MadeFile]:
 
 
 def _log_failed(error: BadFile) -> JobFailed:
-    return JobFailed(
-        f"the log cannot be kept: {error.message}", fate=Fate.BAD_OUTPUT, remedy="no step may change ../log"
-    )
-
-
-def _scratch_failed(error: OSError) -> JobFailed:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return JobFailed(
-        f"the scratch cannot be used: {error.filename or 'write'}: {error.strerror}",
-        fate=Fate.NO_SPACE if full else Fate.STORE_ERROR,
-        remedy="make room, then rerun" if full else "mend the scratch disk, then rerun",
-    )
+    return JobFailed(f"the log cannot be kept: {error.message}", fate=Fate.STORE_ERROR, remedy="mend the scratch disk")

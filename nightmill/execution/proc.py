@@ -72,9 +72,8 @@ def end_all_in(
     ended: list[int] = []
     deadline = time.monotonic() + patience_seconds
     while found := _processes_of(folder, among()):
-        for pid in found:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for pid, started in found.items():
+            kill(pid, started)
         ended += [pid for pid in found if pid not in ended]
         if time.monotonic() > deadline:
             break
@@ -84,16 +83,29 @@ def end_all_in(
 
 def all_in(folder: Path) -> list[int]:
     """Return the processes of a scratch, as :func:`end_all_in` knows them."""
-    return _processes_of(folder, all_processes())
+    return list(_processes_of(folder, all_processes()))
 
 
-def _processes_of(folder: Path, among: Iterable[int]) -> list[int]:
+def kill(pid: int, started: float) -> None:
+    """Kill the process that has a number and started then: not another that was given the number since."""
+    with suppress(ProcessLookupError, PermissionError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            if started_at(pid) == started:
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        finally:
+            os.close(descriptor)
+
+
+def _processes_of(folder: Path, among: Iterable[int]) -> dict[int, float]:
+    """Return the processes of a scratch, and when each started."""
     there = [pid for pid in among if os.path.exists(f"/proc/{pid}")]  # noqa: PTH110 - asked of very many
     if not there:
-        return []
-    whole = folder.resolve()
+        return {}
+    whole = folder.parent.resolve() / folder.name  # the folder itself may have been made a link to anywhere
     marks = [f"\0{SCRATCH_VARIABLE}={path}\0".encode() for path in (folder, whole)]
-    return [pid for pid in there if _is_of(pid, whole, marks)]
+    found = {pid: started for pid in there if (started := started_at(pid)) is not None and _is_of(pid, whole, marks)}
+    return found
 
 
 def _is_of(pid: int, folder: Path, marks: Sequence[bytes]) -> bool:

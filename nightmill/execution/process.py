@@ -22,6 +22,7 @@ from nightmill.execution.proc import (
     bytes_moved,
     children,
     end_all_in,
+    kill,
     rss_bytes,
     started_after,
     started_at,
@@ -170,16 +171,17 @@ class _Tree:
         self._seen: dict[int, float] = {}
 
     def sample(self) -> None:
-        """Look at every process of the tree: what it holds in memory now."""
+        """Look at every process of the tree: what it holds in memory now; those that have ended are forgotten."""
         total = 0
-        waiting = {self.pid, *self._seen}
-        known: set[int] = set()
+        before, self._seen = self._seen, {}
+        waiting = {self.pid, *before}
         while waiting:
             pid = waiting.pop()
-            known.add(pid)
-            if (started := started_at(pid)) is not None and self._seen.setdefault(pid, started) == started:
+            started = started_at(pid)
+            if started is not None and before.get(pid, started) == started:
+                self._seen[pid] = started
                 total += rss_bytes(pid)
-                waiting.update(set(children(pid)) - known)
+                waiting.update(set(children(pid)) - self._seen.keys())
         self.peak_bytes = max(self.peak_bytes, total)
 
     def signal_group(self, number: signal.Signals) -> None:
@@ -191,9 +193,7 @@ class _Tree:
         """End every process of the group, and every one that was seen."""
         self.signal_group(signal.SIGKILL)
         for pid, started in self._seen.items():
-            if started_at(pid) == started:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
+            kill(pid, started)
 
 
 def _largest_bytes(usage: resource.struct_rusage) -> int:

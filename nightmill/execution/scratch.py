@@ -4,23 +4,39 @@ inputs/    the pre-flight list, read-only
 work/      where a step runs; empty when it begins
 outputs/   what passed the gate, read-only; inputs of later steps
 left/STEP/ what a step made and did not declare: no later step finds it
-tmp/       TMPDIR and HOME of the steps
+tmp/       TMPDIR and HOME of a step; empty when it begins
 log        stdout and stderr of all steps
 order.json the order
+
+A step may put links, pipes or other folders in place of anything here. So once one has run, nothing is looked up by its
+path, but from open folders and without following links.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
-from contextlib import suppress
+import stat
+from collections.abc import Container, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import Final
 
-from nightmill.errors import RequestRefused
+from nightmill.errors import JobFailed, RequestRefused
+from nightmill.execution.descriptors import Place, names_in, open_up, opened_file, opened_folder, path_of, place_of
+from nightmill.execution.faults import HANDS_OFF
 from nightmill.execution.proc import end_all_in
+from nightmill.execution.removal import empty
+from nightmill.execution.sealed import SealedFolder
+from nightmill.model.fate import Fate
+from nightmill.model.journal import MadeFile
 from nightmill.model.order import AttemptKey, JobOrder
+
+_FOLDERS: Final = ("inputs", "work", "outputs", "left", "tmp")
+_LOG: Final = "log"
+_ORDER: Final = "order.json"
+_CALLED: Final = {"": "its scratch", "work": "its working folder"}
 
 
 def token(attempt: AttemptKey) -> str:
@@ -30,7 +46,7 @@ def token(attempt: AttemptKey) -> str:
 
 
 class Scratch:
-    """The scratch folder of one attempt.
+    """The scratch folder of one attempt, open until it is ended.
 
     Parameters
     ----------
@@ -51,70 +67,175 @@ class Scratch:
         self.path = root / token(order.attempt)
         self.inputs = self.path / "inputs"
         self.work = self.path / "work"
-        self.outputs = self.path / "outputs"
         self.tmp = self.path / "tmp"
-        self.log = self.path / "log"
+        self._sealed = {"inputs": SealedFolder(), "outputs": SealedFolder()}
+        self._places: dict[str, Place] = {}
+        self._log: int | None = None
+        self._aside: set[str] = set()
         try:
-            self.path.mkdir(parents=True)
+            self.path.mkdir(mode=0o700, parents=True)
         except FileExistsError:
             raise RequestRefused(
                 f"the scratch {self.path} exists: attempt {order.attempt} runs there, or its scratch was kept",
                 remedy="remove the folder, or give another scratch",
             ) from None
+        self._folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        self._places[""] = place_of(os.fstat(self._folder))
         try:
-            for folder in (self.inputs, self.work, self.outputs, self.tmp):
-                folder.mkdir()
+            for name in _FOLDERS:
+                self._make(name)
         except OSError:
-            self.remove()
+            self.end()
             raise
 
-    def keep(self, made: Path, name: str) -> Path:
-        """Move a checked output out of the working folder, under its full name, read-only."""
-        target = self.outputs / name
-        made.rename(target)
-        target.chmod(0o444)
-        return target
+    def _make(self, name: str) -> None:
+        os.mkdir(name, dir_fd=self._folder)
+        self._places[name] = place_of(os.stat(name, dir_fd=self._folder, follow_symlinks=False))
+
+    def write_order(self, order: JobOrder) -> None:
+        """Put the order there, for whoever looks into the scratch."""
+        with (self.path / _ORDER).open("x") as file:
+            file.write(order.model_dump_json())
+
+    def open_log(self) -> int:
+        """Return the descriptor of the log, always the same: it stays the log whatever becomes of the name."""
+        if self._log is None:
+            self._log = os.open(_LOG, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=self._folder)
+            self._places[_LOG] = place_of(os.fstat(self._log))
+        return self._log
+
+    @property
+    def log(self) -> str | None:
+        """Where the log can be read as long as the scratch is open, or None where no step began."""
+        return None if self._log is None else path_of(self._log)
+
+    def opened(self, folder: str) -> AbstractContextManager[int]:
+        """Open one of its folders; a link in its place is an OSError."""
+        return opened_folder(folder, self._folder)
+
+    @contextmanager
+    def source(self, file: MadeFile) -> Iterator[Path]:
+        """Open an output that was kept, or the log, and give a path that leads to its bytes, for other processes too.
+
+        Raises
+        ------
+        BadFile
+            Where the output is not a regular file any more.
+        """
+        if not file.step:
+            yield Path(path_of(self.open_log()))
+            return
+        with self.opened("outputs") as outputs, opened_file(file.name, outputs) as descriptor:
+            yield Path(path_of(descriptor))
+
+    def seal_input(self, name: str, what: str, digest: str) -> None:
+        """Note that an input is as it is to stay, and by what name a message calls it."""
+        facts = os.stat(f"inputs/{name}", dir_fd=self._folder, follow_symlinks=False)
+        self._sealed["inputs"].seal(name, what, digest, facts)
+
+    def keep(self, made: str, work: int, name: str, what: str, digest: str) -> None:
+        """Move a checked output out of the open working folder, under its full name, and seal it."""
+        with self.opened("outputs") as outputs:
+            os.rename(made, name, src_dir_fd=work, dst_dir_fd=outputs)
+            facts = os.stat(name, dir_fd=outputs, follow_symlinks=False)
+        self._sealed["outputs"].seal(name, what, digest, facts)
+
+    def must_be_whole(self, step: str) -> None:
+        """See that the scratch is as it was before a step, but for what steps may change; closed folders are opened.
+
+        Raises
+        ------
+        JobFailed
+            Where the step removed or replaced a part of it, or changed a file that is sealed.
+        """
+        for name, place in self._places.items():
+            if (mode := self._mode_at(name, place)) is None:
+                raise _meddled(step, f"removed or replaced {_CALLED.get(name, f'../{name}')}")
+            if stat.S_ISDIR(mode) and mode & 0o700 != 0o700:
+                if name:
+                    open_up(name, self._folder)
+                else:
+                    os.fchmod(self._folder, 0o700)
+        for folder, sealed in self._sealed.items():
+            with self.opened(folder) as descriptor:
+                if changed := sealed.broken(descriptor):
+                    raise _meddled(step, f"changed {changed}")
+
+    def _mode_at(self, name: str, place: Place) -> int | None:
+        """Return the mode of a part of the scratch, or None where another stands in its place, or none."""
+        try:
+            facts = os.stat(name or self.path, dir_fd=self._folder, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return facts.st_mode if place_of(facts) == place else None
 
     def set_aside(self, step: str) -> list[str]:
-        """Move what is left in the working folder to where no later step looks, and return its names."""
-        names = sorted(path.name for path in self.work.iterdir())
+        """Move what a step left, wherever in the scratch, to where no later step looks; return its names."""
+        with self.opened("work") as work:
+            names = names_in(work)
         if names:
-            self.work.rename(self._left(step))
-            self.work.mkdir()
-        return names
+            with self.opened("left") as left:
+                os.rename("work", step, src_dir_fd=self._folder, dst_dir_fd=left)
+            self._make("work")
+        with self.opened("tmp") as tmp:
+            if names_in(tmp):
+                empty(tmp)
+        self._aside.add(step)
+        own: dict[str, Container[object]] = {".": {*self._places, _ORDER}, "left": self._aside, **self._sealed}
+        for folder, known in own.items():
+            with self.opened(folder) as source:
+                for name in names_in(source):
+                    if name not in known:
+                        with self._left(step) as target:
+                            os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+                        names.append(name)
+        return sorted(names)
 
-    def _left(self, step: str) -> Path:
-        left = self.path / "left"
-        left.mkdir(exist_ok=True)
-        return left / step
+    @contextmanager
+    def _left(self, step: str) -> Iterator[int]:
+        with self.opened("left") as left:
+            with suppress(FileExistsError):
+                os.mkdir(step, dir_fd=left)
+            with opened_folder(step, left) as descriptor:
+                yield descriptor
 
-    def remove(self) -> None:
-        """Remove the scratch with all that is in it, as far as that can be done."""
-        _remove(self.path)
+    def end(self, *, keep: bool = False) -> None:
+        """Close the scratch, and unless it is kept remove it with all that is in it, as far as that can be done."""
+        if not keep:
+            _remove(self.path, self._folder)
+        os.close(self._folder)
+        if self._log is not None:
+            os.close(self._log)
 
     @staticmethod
     def discard(root: Path, order: JobOrder) -> None:
         """Remove what a dead process left of an attempt: steps that still run, and its scratch; none is no error."""
         path = root / token(order.attempt)
-        if path.exists():
-            end_all_in(path)
-            _remove(path)
-
-
-def _remove(path: Path) -> None:
-    """Remove a folder with all that is in it, as far as that can be done: what stays is no failure of the attempt."""
-    with suppress(OSError, RecursionError):  # folders in folders, a thousand deep, stay too
+        if not os.path.lexists(path):
+            return
+        end_all_in(path)
+        above = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            shutil.rmtree(path)
-        except PermissionError:
-            _open_up(path)
-            shutil.rmtree(path)
+            with suppress(OSError), opened_folder(path.name, above) as folder:
+                _remove(path, folder)
+        finally:
+            os.close(above)
+        _unlink(path)
 
 
-def _open_up(path: Path) -> None:
-    """Open every folder that a step left closed to its owner."""
-    path.chmod(0o700)
-    for folder, names, _files in os.walk(path):
-        for name in names:
-            if not (inside := Path(folder, name)).is_symlink():
-                inside.chmod(0o700)
+def _remove(path: Path, folder: int) -> None:
+    """Remove an open folder with all that is in it: what stays is no failure of the attempt."""
+    with suppress(OSError):
+        empty(folder)
+        path.rmdir()
+    _unlink(path)
+
+
+def _unlink(path: Path) -> None:
+    """Remove what a step put in place of its scratch; a folder stays."""
+    with suppress(OSError):
+        path.unlink()
+
+
+def _meddled(step: str, how: str) -> JobFailed:
+    return JobFailed(f"step {step!r} {how}", fate=Fate.BAD_OUTPUT, step=step, remedy=HANDS_OFF)

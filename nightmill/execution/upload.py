@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from nightmill.errors import BadFile, JobFailed, NameCollision, StoreError, StoreFull
+from nightmill.execution.faults import scratch_failed
 from nightmill.execution.job import JobContext, Prepared
 from nightmill.files.checksum import fingerprint
 from nightmill.model.fate import Fate
@@ -17,6 +18,15 @@ def put_away(prepared: Prepared, context: JobContext) -> Prepared:
 
     Where an upload fails, the attempt fails, and at least its log is tried.
     """
+    try:
+        _upload_all(prepared, context)
+    finally:
+        if prepared.scratch is not None:
+            prepared.scratch.end(keep=context.keep_scratch)
+    return prepared
+
+
+def _upload_all(prepared: Prepared, context: JobContext) -> None:
     try:
         for file in prepared.files:
             _upload_one(prepared, file, context)
@@ -30,24 +40,23 @@ def put_away(prepared: Prepared, context: JobContext) -> Prepared:
         except (JobFailed, StoreError):
             discard(prepared.files, prepared.token, context)
             prepared.files = []
-    if prepared.scratch is not None and not context.keep_scratch:
-        prepared.scratch.remove()
-    return prepared
 
 
 def _upload_one(prepared: Prepared, file: MadeFile, context: JobContext) -> None:
     """Upload a file, and read it again in its store: what is published is what the gate saw."""
     assert prepared.scratch is not None
-    source = prepared.scratch.outputs / file.name if file.step else prepared.scratch.log
     stager = context.stager(file.store)
     try:
-        stager.upload(source, file.path, attempt=prepared.token)
-        seen = (file.size_bytes, file.sha256)
-        if stager.uploaded(file.path, attempt=prepared.token) == seen:
-            return
-        changed = fingerprint(source) != seen
-    except (OSError, BadFile) as error:
-        raise _tampered(file, str(error)) from error
+        with prepared.scratch.source(file) as source:
+            stager.upload(source, file.path, attempt=prepared.token)
+            seen = (file.size_bytes, file.sha256)
+            if stager.uploaded(file.path, attempt=prepared.token) == seen:
+                return
+            changed = fingerprint(source) != seen
+    except BadFile as error:
+        raise _tampered(file, error.message) from error
+    except OSError as error:
+        raise scratch_failed(error, file.step) from error
     if changed:
         raise _tampered(file, "its bytes are others now")
     raise StoreError(f"{file.name} did not arrive in store {file.store!r} as it was sent", remedy="check the store")

@@ -74,7 +74,9 @@ def test_a_file_name_that_is_no_text(bench: Bench) -> None:
 def test_a_step_that_does_away_with_its_working_folder(bench: Bench, script: str) -> None:
     report = bench.run_one(bench.order(shell("s", script)))
     assert report.fate is Fate.BAD_OUTPUT
-    assert report.evidence == "step 's' removed or replaced its working folder"
+    assert report.evidence.startswith(
+        "step 's' removed or replaced its working folder; a step may change what is in its"
+    )
 
 
 def test_any_pattern_is_one_of_names(bench: Bench) -> None:
@@ -129,27 +131,14 @@ def test_an_output_of_another_detector_than_the_plans(bench: Bench) -> None:
     [
         ("ln -s ../inputs/frame.txt first.txt", "is a symbolic link"),
         ("ln -s nowhere first.txt", "is a symbolic link"),
-        ("ln ../inputs/frame.txt first.txt", "is a link to another file or no regular file"),
-        ("mkdir first.txt", "is a link to another file or no regular file"),
-        ("mkfifo first.txt", "is a link to another file or no regular file"),
+        ("ln ../inputs/frame.txt first.txt", "is a hard link to a file that has another name too"),
+        ("mkdir first.txt", "is not a regular file"),
+        ("mkfifo first.txt", "is not a regular file"),
     ],
 )
 def test_an_output_that_is_no_file_of_its_own(bench: Bench, script: str, what: str) -> None:
     frame = bench.put("frame.txt", b"input", type="text")
     must_fail(bench, bench.order(shell("s", script, FIRST), inputs=(frame,)), Fate.BAD_OUTPUT, f"first.txt {what}")
-
-
-@pytest.mark.parametrize(
-    ("script", "why"),
-    [
-        ("chmod u+w ../outputs/first.txt; echo 2 > ../outputs/first.txt", "its bytes are others now"),
-        ("rm -f ../outputs/first.txt", "No such file or directory"),
-    ],
-)
-def test_a_later_step_that_changes_a_checked_output(bench: Bench, script: str, why: str) -> None:
-    order = bench.order(shell("one", "echo 1 > first.txt", FIRST), shell("two", script))
-    report = must_fail(bench, order, Fate.BAD_OUTPUT, "first (text) first.txt was changed after it passed the gate: ")
-    assert why in report.evidence
 
 
 def test_what_a_header_has_and_is_not_a_value_is_told_in_the_log(bench: Bench) -> None:

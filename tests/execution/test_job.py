@@ -212,6 +212,32 @@ def test_only_what_an_order_or_nightmill_sets_is_in_a_steps_environment(
     assert names <= always | of_the_shell | inherited
 
 
+SECRETS = ("PREFECT_API_AUTH_STRING", "PREFECT_API_KEY", "PREFECT_SERVER_API_AUTH_STRING", "NIGHTMILL_DB", "PGPASSWORD")
+
+
+def test_no_secret_of_nightmills_own_reaches_a_step_or_its_record(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither those of Prefect's API, nor what a site's configuration fills in from the environment."""
+    for name in SECRETS:
+        monkeypatch.setenv(name, "hidden-from-steps")
+    ask = {
+        "one": ("sh", "-c", "env | grep -c hidden-"),
+        "two": ("sh", "-c", "cat /proc/self/environ | grep -ac hidden"),
+    }
+    bench.run_one(bench.order(shell("env", "env", software=ask), python("py", "import os; print(os.environ)")))
+    assert "hidden-from-steps" not in log_of(bench)
+    assert [path for path in bench.spool.iterdir() if "hidden-from-steps" in path.read_text()] == []
+    stacks = [entry.packages for entry in bench.entries() if isinstance(entry, SoftwareSeen)]
+    assert [(stack["one"], stack["two"]) for stack in stacks[:1]] == [("0", "0")]
+
+
+def test_a_pipeline_may_name_any_variable_and_its_value(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "hidden-from-steps")
+    bench.run_one(bench.order(shell("env", "env", environment={"PREFECT_API_AUTH_STRING": "its own"})))
+    assert "PREFECT_API_AUTH_STRING=its own" in log_of(bench).splitlines()
+
+
 @pytest.mark.parametrize(("asked", "told"), [(1, "1 1"), (3, "3 3"), (100, "4 4")])
 def test_a_step_is_told_how_many_cores_are_its_own(bench: Bench, asked: int, told: str) -> None:
     order = bench.order(shell("cores", "echo $NIGHTMILL_CORES $OMP_NUM_THREADS"))

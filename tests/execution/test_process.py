@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -210,6 +211,30 @@ time.sleep(1.5)
 def test_what_was_seen_of_a_step_is_ended_though_nothing_marks_it(run: Callable[..., Ended], tmp_path: Path) -> None:
     assert run(*python(HIDDEN)).exit_code == 0
     await_death(pids_written(tmp_path))
+
+
+def test_processes_that_have_ended_are_forgotten_and_their_numbers_are_anybodys() -> None:
+    leader, child = (subprocess.Popen(["sleep", "1000"], start_new_session=True) for _ in range(2))
+    try:
+        tree = process_module._Tree(leader.pid)
+        started = started_at(child.pid)
+        assert started is not None
+        tree._seen = {child.pid: started - 1.0, 4_194_305: 1.0}
+        tree.sample()
+        assert list(tree._seen) == [leader.pid]
+        tree._seen[child.pid] = started - 1.0
+        tree.kill()
+        assert leader.wait(5) == -signal.SIGKILL
+        assert child.poll() is None
+        tree._seen = {child.pid: started}
+        tree.kill()
+        assert child.wait(5) == -signal.SIGKILL
+        tree.sample()
+        assert tree._seen == {}
+    finally:
+        for process in (leader, child):
+            process.kill()
+            process.wait()
 
 
 def test_the_numbers_of_processes_may_begin_anew(run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -15,12 +10,15 @@ from hypothesis import strategies as st
 
 from nightmill.errors import RequestRefused
 from nightmill.execution.gate import check_outputs
+from nightmill.execution.journal import JournalWriter, SpoolAway
 from nightmill.execution.scratch import Scratch, token
 from nightmill.model.fate import Fate
+from nightmill.model.journal import Entry
 from nightmill.model.order import AttemptKey
 from tests.execution.failing import FIRST
 from tests.support.mounts import small_disk
 from tests.support.orders import Bench, python, shell
+from tests.support.users import ordinary_user
 
 
 def test_a_second_scratch_of_an_attempt_is_refused_and_the_first_left_alone(bench: Bench) -> None:
@@ -39,12 +37,12 @@ def test_a_scratch_that_cannot_be_made_whole_is_not_left_in_halves(bench: Bench)
         assert list(bench.scratch.iterdir()) == []
 
 
-def test_what_is_kept_is_moved_and_read_only(bench: Bench) -> None:
+def test_what_is_kept_is_moved(bench: Bench) -> None:
     scratch = Scratch(bench.scratch, bench.order(shell("s", ":")))
     (scratch.work / "own.cat").write_text("x")
-    kept = scratch.keep(scratch.work / "own.cat", "unique.cat")
-    assert kept == scratch.outputs / "unique.cat"
-    assert kept.stat().st_mode & 0o777 == 0o444
+    with scratch.opened("work") as work:
+        scratch.keep("own.cat", work, "unique.cat", "catalogue", "")
+    assert [path.name for path in (scratch.path / "outputs").iterdir()] == ["unique.cat"]
     assert list(scratch.work.iterdir()) == []
 
 
@@ -67,22 +65,9 @@ def test_removing_never_follows_a_link_out_of_the_scratch(bench: Bench, tmp_path
     scratch = Scratch(bench.scratch, bench.order(shell("s", ":")))
     (scratch.work / "link").symlink_to(outside)
     (scratch.work / "link2").symlink_to(outside / "file")
-    scratch.remove()
+    scratch.end()
     assert not scratch.path.exists()
     assert (outside / "file").read_text() == "precious"
-
-
-@contextmanager
-def ordinary_user() -> Iterator[Path]:
-    """Be a user whom permissions bind, with a folder of their own."""
-    with TemporaryDirectory() as folder:
-        Path(folder).chmod(0o777)
-        before = os.geteuid()
-        os.seteuid(before or 65534)
-        try:
-            yield Path(folder)
-        finally:
-            os.seteuid(before)
 
 
 def test_folders_that_a_step_closed_are_removed_too(bench: Bench) -> None:
@@ -94,7 +79,7 @@ def test_folders_that_a_step_closed_are_removed_too(bench: Bench) -> None:
         (inner / "file").touch()
         for each in (inner, inner.parent, inner.parent.parent, scratch.work):
             each.chmod(0)
-        scratch.remove()
+        scratch.end()
         assert list((folder / "scratch").iterdir()) == []
 
 
@@ -104,14 +89,16 @@ def test_a_working_folder_that_a_step_closed_is_looked_into(bench: Bench) -> Non
         scratch = Scratch(folder / "scratch", order)
         (scratch.work / "first.txt").write_text("1")
         scratch.work.chmod(0o500)
+        scratch.must_be_whole("s")
         assert [made.name for made in check_outputs(order, order.steps[0], scratch, -1)] == ["first.txt"]
-        scratch.remove()
+        assert (scratch.path / "outputs/first.txt").stat().st_mode & 0o777 == 0o444
+        scratch.end()
 
 
-def test_what_cannot_be_removed_is_no_failure(bench: Bench) -> None:
-    deep = "import os\nfor _ in range(2000):\n os.mkdir('d')\n os.chdir('d')"
+def test_folders_in_folders_are_removed_however_deep(bench: Bench) -> None:
+    deep = "import os\nfor _ in range(5000):\n os.mkdir('d')\n open('f', 'w').close()\n os.chdir('d')"
     assert bench.run_one(bench.order(python("s", deep))).fate is Fate.PUBLISHED
-    subprocess.run(["rm", "-r", bench.scratch], check=True)
+    assert bench.leftovers() == []
 
 
 def test_discarding_what_a_dead_process_left_finds_nothing_without_complaint(bench: Bench) -> None:
@@ -119,6 +106,38 @@ def test_discarding_what_a_dead_process_left_finds_nothing_without_complaint(ben
     Scratch.discard(bench.scratch, order)
     Scratch(bench.scratch, order)
     Scratch.discard(bench.scratch, order)
+    assert list(bench.scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_no_scratch_is_left_whenever_the_journal_cannot_be_written(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    written = JournalWriter.append
+    entries: list[str] = []
+
+    def full(self: JournalWriter, entry: Entry) -> None:
+        entries.append(entry.entry)
+        if len(entries) > number:
+            raise SpoolAway("the journal cannot be written: No space left on device")
+        written(self, entry)
+
+    monkeypatch.setattr(JournalWriter, "append", full)
+    frame = bench.put("frame.txt", b"input", type="text")
+    order = bench.order(shell("one", "echo 1 > first.txt", FIRST), inputs=(frame,))
+    with pytest.raises(SpoolAway, match="the journal cannot be written"):
+        bench.run_one(order)
+    said = ["started", "staged", "software", "step_began", "step_ended", "checked", "publishing", "done"]
+    assert entries[: number + 1] == said[: number + 1]
+    assert list(bench.scratch.iterdir()) == []
+
+
+def test_no_scratch_is_left_by_a_full_spool(bench: Bench) -> None:
+    with small_disk(bench.spool, size="64k") as disk:
+        orders = [bench.order(shell("s", "echo 1 > first.txt", FIRST), unit=f"exposure={n}") for n in range(200)]
+        with pytest.raises(SpoolAway, match="cannot be written: No space left on device"):
+            bench.run(*orders)
+        assert list(disk.glob("*.jsonl")) != []
     assert list(bench.scratch.iterdir()) == []
 
 

@@ -1,0 +1,44 @@
+"""Whose fault an error of the scratch is: the disk's, which the same order may get over, or a step's."""
+
+from __future__ import annotations
+
+import errno
+from typing import Final
+
+from nightmill.errors import JobFailed
+from nightmill.model.fate import Fate
+
+HANDS_OFF: Final = "a step may change what is in its working folder and its TMPDIR, and nothing else"
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_BY_A_STEP: Final = frozenset(
+    {
+        errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY, errno.EACCES,
+        errno.EPERM, errno.EXDEV, errno.EBUSY,
+    }
+)  # fmt: skip
+"""What no disk says of folders that nightmill made itself a moment ago."""
+
+
+def scratch_failed(error: OSError, step: str = "") -> JobFailed:
+    """Say what an error of the scratch means for an attempt.
+
+    Parameters
+    ----------
+    step
+        The step that has just run there; empty where none has.
+    """
+    what = f"{error.filename or 'write'}: {error.strerror}"
+    if step and error.errno in _BY_A_STEP:
+        return JobFailed(
+            f"step {step!r} left its scratch so that it cannot be used: {what}",
+            fate=Fate.BAD_OUTPUT,
+            step=step,
+            remedy=HANDS_OFF,
+        )
+    full = error.errno in _FULL
+    return JobFailed(
+        f"the scratch cannot be used: {what}",
+        fate=Fate.NO_SPACE if full else Fate.STORE_ERROR,
+        remedy="make room, then rerun" if full else "mend the scratch disk, then rerun",
+    )

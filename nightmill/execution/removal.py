@@ -1,0 +1,60 @@
+"""Folders that steps filled are emptied, and nothing that lies outside of them."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from secrets import token_hex
+
+from nightmill.execution.descriptors import open_up, opened_folder
+
+
+def empty(folder: int) -> None:
+    """Remove everything in an open folder as far as that can be done, and nothing outside of it.
+
+    No link is followed and no mount entered: a folder is looked into under a new name that it was just given, and the
+    kernel gives none to a mount point. Folders in folders are all brought to the top first, so that neither the stack
+    nor the number of descriptors grows with their depth.
+    """
+    waiting = _lift_from(folder, folder)
+    while waiting:
+        name = waiting.pop()
+        with suppress(OSError):
+            with opened_folder(name, folder) as inner:
+                waiting += _lift_from(inner, folder)
+            os.rmdir(name, dir_fd=folder)
+
+
+def _lift_from(inner: int, top: int) -> list[str]:
+    """Remove the files of a folder and its empty folders, and bring the others to the top; return their names there."""
+    if os.fstat(inner).st_mode & 0o700 != 0o700:
+        os.fchmod(inner, 0o700)
+    with os.scandir(inner) as found:
+        entries = list(found)
+    lifted: list[str] = []
+    for entry in entries:
+        with suppress(OSError):
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.name, dir_fd=inner)
+            elif not _removed(entry.name, inner):
+                lifted.append(_lift(entry.name, inner, top))
+    return lifted
+
+
+def _removed(name: str, inner: int) -> bool:
+    try:
+        os.rmdir(name, dir_fd=inner)
+    except OSError:
+        return False
+    return True
+
+
+def _lift(name: str, inner: int, top: int) -> str:
+    fresh = token_hex(8)
+    try:
+        os.rename(name, fresh, src_dir_fd=inner, dst_dir_fd=top)
+    except PermissionError:  # it is closed to its owner, who may give it a name beside its own
+        os.rename(name, fresh, src_dir_fd=inner, dst_dir_fd=inner)
+        open_up(fresh, inner)
+        os.rename(fresh, fresh, src_dir_fd=inner, dst_dir_fd=top)
+    return fresh
