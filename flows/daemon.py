@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -62,6 +63,11 @@ class Daemon:
         return self.folder / f"{self.name}.log"
 
     @property
+    def old_log(self) -> Path:
+        """Where a log stands that was set aside because it had grown large."""
+        return self.log.with_name(f"{self.log.name}.1")
+
+    @property
     def _file(self) -> Path:
         return self.folder / f"{self.name}.json"
 
@@ -115,8 +121,15 @@ class Daemon:
         size_bytes = self.log.stat().st_size
         if size_bytes < LOG_BYTES:
             return size_bytes
-        self.log.replace(self.log.with_name(f"{self.log.name}.1"))
+        self.log.replace(self.old_log)
         return 0
+
+    def cut_log(self) -> None:
+        """Set the log of a process aside that goes on writing it, where it has grown large; a last line may be lost."""
+        if self.log.exists() and self.log.stat().st_size >= LOG_BYTES:
+            shutil.copyfile(self.log, self.old_log)
+            self.old_log.chmod(0o600)
+            os.truncate(self.log, 0)  # it is opened to append
 
     def spawn(self, argv: Sequence[str], environment: Mapping[str, str], details: Mapping[str, str]) -> Owner:
         """Start the process in a session of its own, with default signals, in the daemon's folder.

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -56,7 +57,9 @@ def daemon(folder: Path) -> Daemon:
     return Daemon(folder, "server")
 
 
-def start(folder: Path, config: ServerConfig, *, timeout_seconds: float = 180.0) -> ServerStatus:
+def start(
+    folder: Path, config: ServerConfig, *, settings: Mapping[str, str] = {}, timeout_seconds: float = 180.0
+) -> ServerStatus:
     """Start the server unless it runs already, and wait until it answers.
 
     Parameters
@@ -65,6 +68,8 @@ def start(folder: Path, config: ServerConfig, *, timeout_seconds: float = 180.0)
         Where it keeps its record, log, database and ``PREFECT_HOME``; nothing outside is touched.
     config
         Ignored where it runs already.
+    settings
+        More settings of Prefect.
     timeout_seconds
         How long the first answer may take; an empty database is migrated first (5 to 50 s).
 
@@ -84,13 +89,13 @@ def start(folder: Path, config: ServerConfig, *, timeout_seconds: float = 180.0)
     with server.locked():
         found = server.state() is DaemonState.RUNNING
         if not found:
-            _spawn(server, config)
+            _spawn(server, config, settings)
         try:
             _wait_until_healthy(server, timeout_seconds)
         except ServerAway:
             if not found or server.state() is DaemonState.RUNNING:
                 raise
-            _spawn(server, config)  # the one that was found was about to end
+            _spawn(server, config, settings)  # the one that was found was about to end
             _wait_until_healthy(server, timeout_seconds)
     return status(folder)
 
@@ -171,7 +176,7 @@ def database_url(folder: Path, configured: str) -> str:
     return f"{drivers.get(scheme.partition('+')[0], scheme)}://{rest}"
 
 
-def _spawn(server: Daemon, config: ServerConfig) -> None:
+def _spawn(server: Daemon, config: ServerConfig, settings: Mapping[str, str]) -> None:
     if config.auth == NO_AUTH and not _is_loopback(config.host):
         raise RequestRefused(
             f"a Prefect server on {config.host} without a password lets everybody there run commands as you",
@@ -190,6 +195,7 @@ def _spawn(server: Daemon, config: ServerConfig) -> None:
     environment = clean_environment(
         {
             **shipped_settings("server"),
+            **settings,
             "PREFECT_HOME": str(folder / "home"),
             "PREFECT_API_DATABASE_CONNECTION_URL": database_url(folder, config.database),
             "PREFECT_UI_STATIC_DIRECTORY": str(folder / "ui"),

@@ -9,7 +9,7 @@ import argparse
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -65,7 +65,9 @@ def folder_of(site: Path) -> Path:
     return site / ".nightmill" / "server"
 
 
-def start(site: Path, config: ServerConfig, *, deployments: Path | None = None) -> ServiceStatus:
+def start(
+    site: Path, config: ServerConfig, *, settings: Mapping[str, str] = {}, deployments: Path | None = None
+) -> ServiceStatus:
     """Start what does not run yet, deploy, and wait until flow runs would be carried out.
 
     Parameters
@@ -74,6 +76,8 @@ def start(site: Path, config: ServerConfig, *, deployments: Path | None = None) 
         The site's folder.
     config
         How its server is to be, and how many slices at a time.
+    settings
+        More settings of the Prefect server.
     deployments
         Another prefect.yaml than the installed one.
 
@@ -88,7 +92,7 @@ def start(site: Path, config: ServerConfig, *, deployments: Path | None = None) 
         folder.parent.mkdir(mode=0o700, exist_ok=True)
         folder.parent.chmod(0o700)
     with runner.locked():  # over the server, too: nobody stops it between its start and the runner's
-        started = server.start(folder, config)
+        started = server.start(folder, config, settings=settings)
         record = runner.record()
         if runner.state() is DaemonState.RUNNING and record and record.details["api_url"] != started.api_url:
             runner.stop(RUNNER_STOP_SECONDS)

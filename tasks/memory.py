@@ -27,6 +27,10 @@ from tasks.site import Site
 
 MEMORY: Final = "memory"
 """Folder of the spool."""
+_MARKS_BYTES: Final = 80
+_REACHED: Final = select(
+    select(func.max(AttemptRow.id)).scalar_subquery(), select(func.max(FileRow.id)).scalar_subquery()
+)
 Kept = TypeVar("Kept", bound=Frozen)
 
 
@@ -59,14 +63,25 @@ class Numbers(Frozen):
 
 def marks_of(session: Session) -> Marks:
     """Return how far a database is."""
-    attempt, file = select(func.max(AttemptRow.id)), select(func.max(FileRow.id))
-    row = session.execute(select(attempt.scalar_subquery(), file.scalar_subquery())).one()
-    return Marks(attempt=row[0] or 0, file=row[1] or 0)
+    attempt, file = session.execute(_REACHED).one()
+    return Marks(attempt=attempt or 0, file=file or 0)
 
 
 def marks(spool: Path) -> Marks:
     """Return how far the database is known to have been."""
     return _read(_marks(spool), Marks) or Marks()
+
+
+def _write_marks(spool: Path, seen: Marks) -> None:
+    """Write the marks over those before: so short a text is whole or the one before, and need not wait for the disk.
+
+    A loss of power may take it back, with which the database of then still agrees.
+    """
+    descriptor = os.open(_marks(spool), os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        os.pwrite(descriptor, f"{seen.model_dump_json():<{_MARKS_BYTES}}".encode(), 0)
+    finally:
+        os.close(descriptor)
 
 
 def raise_marks(spool: Path, seen: Marks) -> None:
@@ -77,13 +92,13 @@ def raise_marks(spool: Path, seen: Marks) -> None:
     with _alone(spool):
         before = marks(spool)
         highest = Marks(attempt=max(before.attempt, seen.attempt), file=max(before.file, seen.file))
-        _write(_marks(spool), highest)
+        _write_marks(spool, highest)
 
 
 def set_marks(spool: Path, seen: Marks) -> None:
     """Take a database for current that is not as far as another was, once that was told to somebody."""
     with _alone(spool):
-        _write(_marks(spool), seen)
+        _write_marks(spool, seen)
 
 
 def behind(known: Marks, remembered: Marks) -> str:
@@ -181,7 +196,8 @@ def _marks(spool: Path) -> Path:
 
 def _read(path: Path, kind: type[Kept]) -> Kept | None:
     try:
-        return kind.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        return kind.model_validate_json(content) if content else None
     except FileNotFoundError:
         return None
     except ValidationError as error:

@@ -33,6 +33,7 @@ from nightmill.errors import NightmillError, StoreError
 from nightmill.execution.job import utc_now
 from nightmill.execution.journal import JournalBroken, read_whole_journal, recorded_journals
 from nightmill.model.fate import AttemptState, JobState
+from nightmill.model.fit import misfit
 from nightmill.model.journal import JobReport, fold, stacks
 from nightmill.model.order import AttemptKey
 from nightmill.planning.orders import order_sha256
@@ -201,6 +202,9 @@ class _Work:
             told = [report for report in reports if _tells_more(report, known.get(report.attempt))]
             wanted = [report for report in told if report.attempt not in self._told]
             why = _taken(session, wanted) | _lacking(session, wanted)
+        for report in wanted:
+            if unfit := misfit(report, software):
+                why[report.attempt] = f"its journal contradicts itself: {unfit}"
         numbers: dict[JobKey, int] = {}
         fit = []
         for report in wanted:

@@ -36,6 +36,8 @@ VERBS: Final = (
     "run",
     "record",
     "recover",
+    "backup",
+    "retain",
     "sql",
     "doctor",
 )

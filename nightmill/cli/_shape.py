@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+
+from nightmill.errors import RequestRefused
 
 SiteFolder = Annotated[
     Path | None,
@@ -31,3 +34,20 @@ def group(**settings: Any) -> typer.Typer:
 def examples(*lines: str) -> str:
     """Write command lines as the end of a verb's help."""
     return "\n".join(["\b", "Examples:" if len(lines) > 1 else "Example:", *(f"  {line}" for line in lines)])
+
+
+def time_of(option: str, text: str) -> datetime:
+    """Read a time that was given; one without a zone is UTC.
+
+    Raises
+    ------
+    RequestRefused
+        Where it is no time.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise RequestRefused(
+            f"{option} {text!r} is not a time", remedy="write 2026-01-10 or 2026-01-10T03:12:45"
+        ) from None
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nightmill.cli._shape import SiteFolder, examples, group
+from nightmill.cli._shape import SiteFolder, examples, group, time_of
 from nightmill.errors import RequestRefused
 
 app = group(help="Add, certify, withdraw and list calibrations.")
@@ -39,7 +39,7 @@ def add(
     from nightmill.cli._opening import open_without_types
     from nightmill.model.fate import Maturity
 
-    begin, end, now = _time("--from", valid_from), _time("--until", valid_until), datetime.now(UTC)
+    begin, end, now = time_of("--from", valid_from), time_of("--until", valid_until), datetime.now(UTC)
     maturity = Maturity.CERTIFIED if certified else Maturity.DRAFT
     with open_without_types(site) as opened:
         who = opened.operator("calib add")
@@ -134,13 +134,3 @@ def _given(why: str) -> str:
     if not why.strip():
         raise RequestRefused("--why is empty", remedy="say why, in words: it is kept with the act")
     return why
-
-
-def _time(option: str, text: str) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise RequestRefused(
-            f"{option} {text!r} is no time", remedy="write 2026-01-10 or 2026-01-10T03:12:45"
-        ) from None
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time

@@ -22,11 +22,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print how they are as JSON
 @app.command()
 def start(site: SiteFolder = None, as_json: AsJson = False) -> None:
     """Start what does not run yet: the Prefect server, then the runner."""
+    from flows.growth import prefect_settings
     from flows.service import start as start_service
     from nightmill.config.site import load_site
 
     config = load_site(site, need_types=False)
-    _tell(config, start_service(config.directory, config.server), as_json=as_json)
+    settings = prefect_settings(config.retention)
+    _tell(config, start_service(config.directory, config.server, settings=settings), as_json=as_json)
 
 
 @app.command()

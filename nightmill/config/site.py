@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,6 +51,17 @@ class ServerConfig(Frozen):
     """Slices that are worked on at a time."""
 
 
+class RetentionConfig(Frozen):
+    """How long is kept what nobody may need any more; without a value, for ever."""
+
+    journals_days: int | None = Field(default=30, ge=1)
+    """Journals that are recorded to their end, and in a verified backup of the database."""
+    logs_days: int | None = Field(default=30, ge=1)
+    """Logs of the server and the runner that were set aside."""
+    flow_runs_days: int | None = Field(default=30, ge=1)
+    """Flow runs of Prefect that have ended, with their task runs, logs and artifacts."""
+
+
 @dataclass(frozen=True)
 class SiteConfig:
     """A site.
@@ -78,6 +89,7 @@ class SiteConfig:
     file_types: Mapping[str, FileType]
     server: ServerConfig
     operators: tuple[str, ...] = ()
+    retention: RetentionConfig = field(default_factory=RetentionConfig)
     wrong_types: tuple[ConfigError, ...] = ()
 
     def __repr__(self) -> str:
@@ -96,6 +108,7 @@ class _SiteFile(Frozen):
     working_areas: Mapping[str, Any] = Field(default_factory=dict)
     server: ServerConfig = ServerConfig()
     operators: tuple[str, ...] = ()
+    retention: RetentionConfig = RetentionConfig()
 
 
 def find_site(directory: Path | None = None) -> Path:
@@ -178,6 +191,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         file_types=file_types,
         server=file.server,
         operators=file.operators,
+        retention=file.retention,
         wrong_types=tuple(wrong_types),
     )
 

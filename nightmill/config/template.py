@@ -36,6 +36,9 @@ working_areas:
 # Who may do what changes the site; without this, everyone.
 # operators: [alice, bob]
 
+# How long to keep what would grow for ever; journals only go once a verified backup of the database holds them.
+# retention: {{journals_days: 30, logs_days: 30, flow_runs_days: 30}}
+
 # The Prefect server that 'nightmill server start' runs for this site.
 server:
   host: 127.0.0.1       # it has one shared credential and no roles: leave it on loopback, or put a TLS proxy before it

@@ -55,6 +55,8 @@ class Kind(StrEnum):
     """The writer of a journal is dead, and what it told is not recorded to its end."""
     JOURNAL_BROKEN = "journal_broken"
     """A journal cannot be read."""
+    JOURNAL_QUARANTINED = "journal_quarantined"
+    """A journal was set apart, because it is damaged or tells what cannot be so."""
     JOURNAL_DISAGREES = "journal_disagrees"
     """A journal and the database tell of another end of an attempt."""
     DATABASE_OLDER = "database_older"

@@ -9,6 +9,7 @@ from typing import Final
 
 from nightmill.backbone.attempts import Standing, standings
 from nightmill.execution.journal import JournalBroken, journals, read_whole_journal, recorded_journals
+from nightmill.execution.quarantine import quarantined
 from nightmill.execution.recover import writer_is_dead
 from nightmill.model.fate import AttemptState, Fate
 from nightmill.model.journal import JobReport, fold
@@ -21,6 +22,14 @@ RECOVER: Final = "'nightmill recover' shows what can be had back"
 def find(ground: Ground) -> Iterator[Contradiction]:
     """Yield what is wrong with journals, those that wait first."""
     yield from _waiting(ground)
+    for each in quarantined(ground.site.config.spool):
+        yield Contradiction(
+            Kind.JOURNAL_QUARANTINED,
+            str(each.path),
+            f"it was set apart: {each.why[0] if each.why else 'nothing says why'}",
+            each.why[-1] if len(each.why) > 1 else "mend it and move it back into the spool, or remove it",
+            since=datetime.fromtimestamp(each.path.stat().st_ctime, UTC),
+        )
     paths = list(recorded_journals(ground.site.config.spool))
     for number, path in enumerate(paths, start=1):
         try:

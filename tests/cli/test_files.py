@@ -252,7 +252,7 @@ def test_acts_on_calibrations_are_on_record(nightmill: Nightmill, each_folder: P
         (["certify", "cam_0001.fits", "--set", "ccd", "--why", " "], "--why is empty"),
         (
             ["add", "cam_0001.fits", "--set", "c", "--why", "x", "--from", "soon", "--until", "2026"],
-            "--from 'soon' is no time",
+            "--from 'soon' is not a time",
         ),
     ],
 )

@@ -169,6 +169,8 @@ def test_json_has_the_keys_that_the_reference_lists(campaign: Path, nightmill: N
         "run": ("run", *by_hand),
         "record": ("record",),
         "recover": ("recover",),
+        "backup": ("backup", tmp_path / "copy.db"),
+        "retain": ("retain", "--dry-run"),
         "doctor": ("doctor",),
     }
     listed = {

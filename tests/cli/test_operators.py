@@ -37,6 +37,8 @@ ACTS = {
     "submit": ("submit", "first.yaml"),
     "rerun": ("rerun", "first"),
     "recover": ("recover", "--yes", "--why", "the disk failed"),
+    "backup": ("backup", "../copy.db"),
+    "retain": ("retain",),
     "calib add": ("calib", "add", "cam_0001.fits", *OF_SET, *SPAN),
     "calib certify": ("calib", "certify", "cam_0001.fits", *OF_SET),
     "calib withdraw": ("calib", "withdraw", "cam_0001.fits", *OF_SET),

@@ -16,7 +16,7 @@ from nightmill.backbone.database import Database
 from nightmill.backbone.expressions import COLUMNS
 from nightmill.backbone.schema import Base
 from nightmill.config.campaign import load_campaign, load_pipeline
-from nightmill.config.site import ServerConfig, _SiteFile, load_site
+from nightmill.config.site import RetentionConfig, ServerConfig, _SiteFile, load_site
 from nightmill.errors import NightmillError
 from nightmill.files.computed import FUNCTIONS
 from nightmill.model.campaign import Campaign, Execution
@@ -46,7 +46,7 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
     "pipeline.md": {
         each.__name__: each for each in (Pipeline, Stage, Input, Source, Lookup, Step, Output, Calibration, Resources)
     },
-    "site.md": {"Site": _SiteFile, "Store": Store, "Server": ServerConfig},
+    "site.md": {"Site": _SiteFile, "Store": Store, "Server": ServerConfig, "Retention": RetentionConfig},
     "campaign.md": {each.__name__: each for each in (Campaign, Execution)},
 }
 BESIDE = {("campaign.md", "Campaign"): {"overrides"}}

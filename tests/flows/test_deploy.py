@@ -20,6 +20,7 @@ INSTALLED = {
     "campaign": ("flows.campaign.campaign", "campaigns"),
     "slice": ("flows.slice.slice_", "slices"),
     "reconcile": ("flows.reconcile.reconcile", "services"),
+    "retain": ("flows.retain.retain", "services"),
 }
 
 
@@ -40,7 +41,7 @@ def _deployed(conductor: Conductor) -> dict[str, tuple[str | None, str | None, o
     }
 
 
-def test_the_installed_file_declares_the_three_flows() -> None:
+def test_the_installed_file_declares_the_flows() -> None:
     declared = load_deployments()
     assert {d.name: (d.entrypoint, d.work_pool.work_queue_name) for d in declared.deployments} == INSTALLED
     assert declared.pools == {"nightmill"}

@@ -192,6 +192,14 @@ def journal_broken(site: Site, bench: Bench, order: JobOrder) -> str:
     return rf"^{recorded}: it cannot be read: .*:1: .* not a journal entry"
 
 
+def journal_quarantined(site: Site, bench: Bench, order: JobOrder) -> str:
+    bench.run_one(order_of(bench, 2))
+    (path,) = journals(bench.spool)
+    rewrite_owner(path, GONE)
+    drain(site)
+    return rf"^{bench.spool / 'quarantine' / path.name}: it was set apart: night1/science/exposure=2/a01: it was never"
+
+
 def journal_disagrees(site: Site, bench: Bench, order: JobOrder) -> str:
     order = order_of(bench, 2)
     lease = take_lease(site, this_process())
@@ -266,7 +274,8 @@ PLANTS: dict[str, Callable[..., str]] = {
     plant.__name__: plant
     for plant in (
         execution_runs, job_active, job_idle, job_result, job_number, result_empty, attempt_orphan, lease_orphan,
-        process_orphan, scratch_orphan, journal_waits, journal_broken, journal_disagrees, database_older, file_unnamed,
+        process_orphan, scratch_orphan, journal_waits, journal_quarantined, journal_broken, journal_disagrees,
+        database_older, file_unnamed,
         file_unnamed_by_name, file_unnamed_by_nobody, replica_missing, replica_changed, upload_left,
         upload_of_an_ingest,
     )

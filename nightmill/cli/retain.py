@@ -1,0 +1,45 @@
+"""``nightmill retain``: remove what is older than the site keeps it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import typer
+
+from nightmill.cli._shape import SiteFolder
+
+EXAMPLES: Final = ("nightmill retain --dry-run",)
+
+
+def retain(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    site: SiteFolder = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+) -> None:
+    """Compress and remove journals and logs by the site's retention.
+
+    The server does it once a day. A journal is removed once everything that it tells is on record, and in a backup of
+    the database that was verified.
+    """
+    from flows.growth import cut_logs
+    from nightmill.cli._opening import open_without_types
+    from nightmill.cli._output import print_json
+    from tasks.retention import RETAIN
+    from tasks.retention import retain as retain_site
+
+    now = datetime.now(UTC)
+    with open_without_types(site) as opened:
+        done = retain_site(opened, who=opened.operator(RETAIN), now=now, dry_run=dry_run)
+        logs = cut_logs(opened.config.directory, opened.config.retention, now=now, dry_run=dry_run)
+    if as_json:
+        print_json({**asdict(done), "logs": [str(path) for path in logs]})
+        return
+    verb = "would be " if dry_run else ""
+    typer.echo(
+        f"{done.compressed} journals {verb}compressed, {done.removed} {verb}removed, {len(logs)} logs {verb}removed"
+    )
+    for why, count in Counter(done.kept.values()).most_common(10):
+        typer.echo(f"{count} older journals stay: {why}")
