@@ -190,7 +190,7 @@ def take_turn(site: Site, name: str, stage: str, *, under_way: Collection[str] =
 
 def upstream(stage: Stage) -> list[str]:
     """Return the stages that a stage takes inputs from."""
-    return sorted({declared.source.stage for declared in stage.inputs.values() if declared.source.stage})
+    return sorted({declared.source.own_stage for declared in stage.inputs.values() if declared.source.own_stage})
 
 
 def _held(stage: Stage, progress: Mapping[str, StageProgress], under_way: Collection[str]) -> StageTurn | None:

@@ -89,10 +89,10 @@ def _check_input(role: Input, stages: Sequence[Stage], number: int) -> Iterator[
     if role.min < 0 or (role.max is not None and role.max < max(role.min, 1)):
         yield ("max",), f"min is {role.min} and max is {role.max}: no number of files is both"
     yield from _check_dimensions(role.match or (), ("match",))
-    given = [name for name in ("stage", "campaigns", "calibrations") if getattr(source, name)]
-    if len(given) > 1:
-        yield ("source",), f"source has {' and '.join(given)}, and takes one of them"
-    if source.stage:
+    others = [name for name in ("stage", "campaigns") if getattr(source, name)]
+    if source.calibrations and others:
+        yield ("source",), f"source has {' and '.join([*others, 'calibrations'])}; sets of calibrations stand alone"
+    if source.own_stage:
         yield from _check_source_stage(role, stages, number)
     if lookup is None:
         if source.calibrations:

@@ -13,14 +13,19 @@ Parameter = str | int | float | bool
 
 
 class Source(Frozen):
-    """Where a plan may take an input from. Exactly one is set; none means files of origin raw or manual."""
+    """Where a plan may take an input from; nothing set means files of origin raw or manual."""
 
     stage: str = ""
-    """A stage before this one, in the same campaign."""
+    """A stage before this one, in the same campaign; with ``campaigns``, a stage of these."""
     campaigns: tuple[str, ...] = ()
     """Results of named campaigns."""
     calibrations: tuple[str, ...] = ()
-    """Named calibration sets, searched in their order."""
+    """Named calibration sets, searched in their order; takes neither of the others."""
+
+    @property
+    def own_stage(self) -> str:
+        """The stage of the same campaign that it takes from; empty where there is none."""
+        return "" if self.campaigns else self.stage
 
 
 class Lookup(Frozen):

@@ -178,7 +178,7 @@ class _Planner:
             jobs=tuple(jobs),
             problems=(*problems.sentences(), *nameless.sentences()),
             waiting=tuple(waiting.sentences()),
-            projected=any(declared.source.stage in self.projected for declared in stage.inputs.values()),
+            projected=any(declared.source.own_stage in self.projected for declared in stage.inputs.values()),
             watermark=self.watermark,
         )
 
@@ -229,7 +229,7 @@ class _Planner:
             return []
         files = [candidate.file for group in groups[making] for candidate in group.candidates]
         topic = f"stage {stage.name!r}, input {making!r}"
-        if not files and stage.inputs[making].source.stage not in self.broken:
+        if not files and stage.inputs[making].source.own_stage not in self.broken:
             problems.add(topic, f"no {stage.inputs[making].type} {groups[making][0].place}: there is nothing to do")
         units = make_units(stage.per, files, problems, topic=topic)
         choosers = [
@@ -246,7 +246,7 @@ class _Planner:
 
     def _missing(self, declared: Input, problems: Problems, waiting: Problems) -> Problems:
         """Return where to tell that an input lacks files."""
-        source = declared.source.stage
+        source = declared.source.own_stage
         if source in self.broken:
             return Problems()  # they lack because of problems of that stage, which are told
         return waiting if source and source not in self.projected else problems

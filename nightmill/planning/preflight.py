@@ -59,11 +59,11 @@ def _check_input(topic: str, declared: Input, pipeline: Pipeline, site: SiteConf
     """Say whether an input's files can be looked for; report why not."""
     if not _known("file type", declared.type, site.file_types, topic, problems):
         return False
-    if declared.source.stage:
-        steps = pipeline.stage(declared.source.stage).steps
+    if declared.source.own_stage:
+        steps = pipeline.stage(declared.source.own_stage).steps
         made = [output for step in steps for output in step.outputs.values() if output.type == declared.type]
         if not any(_is_kept(output, site) for output in made):
-            where = f"stage {declared.source.stage!r} delivers its {declared.type} to a working area"
+            where = f"stage {declared.source.own_stage!r} delivers its {declared.type} to a working area"
             problems.add(topic, f"{where}, and jobs read from stores alone; send it to a store")
             return False
     return True

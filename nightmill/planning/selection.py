@@ -19,11 +19,12 @@ from nightmill.backbone.campaigns import campaign_named
 from nightmill.backbone.catalogue import FoundFile, found_columns, found_files, select_files, selectable
 from nightmill.backbone.expressions import Expression, evaluate, parse, to_sql
 from nightmill.backbone.schema import AttemptRow, CalibrationRow, FileRow
-from nightmill.errors import ExpressionError, UnknownName
+from nightmill.config.rules import NOWHERE
+from nightmill.errors import ExpressionError, RequestRefused, UnknownName
 from nightmill.model.campaign import Campaign
 from nightmill.model.fate import Maturity
 from nightmill.model.file_type import FileType
-from nightmill.model.pipeline import Input
+from nightmill.model.pipeline import Input, Source
 from nightmill.planning.lookups import Candidate
 
 UNKNOWN_YET: Final = ("origin", "registered_at")
@@ -88,7 +89,9 @@ class Selector:
         ExpressionError
             Where an expression is wrong.
         UnknownName
-            Where there is no such campaign or calibration set.
+            Where there is no such campaign, stage in any of the campaigns, or calibration set.
+        RequestRefused
+            Where the stage keeps no files of the type.
         """
         source, lookup = declared.source, declared.lookup
         texts = [text for text in (declared.where, extra_where) if text]
@@ -96,17 +99,33 @@ class Selector:
             return list(self._calibrations(declared, texts))
         if lookup is not None and lookup.strategy == "list":
             place, files = "of the catalogue", self._listed(declared.type, lookup.files, texts)
-        elif source.stage:
+        elif source.own_stage:
             place, files = f"made by stage {source.stage}", self._of_stage(declared.type, source.stage, texts)
         elif source.campaigns:
-            for name in source.campaigns:
-                campaign_named(self.session, name)
-            place = f"results of campaign {' or '.join(source.campaigns)}"
-            files = self._catalogued(declared.type, texts, campaigns=source.campaigns)
+            self._require_campaigns(declared.type, source)
+            of_stage = f"made by stage {source.stage}" if source.stage else "results"
+            place = f"{of_stage} of campaign {' or '.join(source.campaigns)}"
+            files = self._catalogued(declared.type, texts, campaigns=source.campaigns, stage=source.stage)
         else:
             texts = [text for text in (self.campaign.where, *texts) if text]
             place, files = "raw or manual", self._catalogued(declared.type, texts)
         return [Group(place + _conditions(texts), tuple([Candidate(file) for file in files]))]
+
+    def _require_campaigns(self, type_: str, source: Source) -> None:
+        """Make sure that there are the campaigns of a source, and in one of them its stage, which keeps such files."""
+        rows = [campaign_named(self.session, name) for name in source.campaigns]
+        if not source.stage:
+            return
+        kept: dict[str, set[str]] = {}
+        for stage in (each for row in rows for each in Campaign.model_validate(row.definition).pipeline.stages):
+            outputs = [output for step in stage.steps for output in step.outputs.values() if output.to != NOWHERE]
+            kept.setdefault(stage.name, set()).update(output.type for output in outputs)
+        of = f"of campaign {' or '.join(source.campaigns)}"
+        if source.stage not in kept:
+            raise UnknownName(f"stage {of}", source.stage, list(kept), remedy=f"there is {', '.join(kept)}")
+        if type_ not in (types := sorted(kept[source.stage])):
+            makes = f"it makes {', '.join(types)}" if types else "it keeps nothing"
+            raise RequestRefused(f"stage {source.stage!r} {of} keeps no files of type {type_!r}", remedy=makes)
 
     def _of_stage(self, type_: str, stage: str, texts: Sequence[str]) -> list[FoundFile]:
         made = self.projected.get(stage)

@@ -124,7 +124,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         (
             "{stage: bias}",
             "{stage: bias, calibrations: [ccd]}",
-            "source has stage and calibrations, and takes one of them",
+            "source has stage and calibrations; sets of calibrations stand alone",
         ),
         (
             "{stage: bias}",

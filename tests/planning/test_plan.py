@@ -8,8 +8,9 @@ from sqlalchemy import event, select
 
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlannedInputRow
 from nightmill.model.fate import Maturity
-from nightmill.planning.plan import PlannedJob, StagePlan
-from tests.planning.world import BIAS, NIGHT, SCIENCE, World, changed, make_campaign, use_set
+from nightmill.planning.plan import CampaignPlan, PlannedJob, StagePlan
+from tasks.campaigns import upstream
+from tests.planning.world import BIAS, NIGHT, SCIENCE, World, changed, file_types, make_campaign, use_set
 
 
 def chosen(plan: StagePlan, job: PlannedJob) -> dict[str, list[tuple[str, str]]]:
@@ -167,6 +168,60 @@ def test_results_of_named_campaigns_and_of_no_other(world: World) -> None:
         "cals-a": [("nmcam_01_bias_c0001a01.fits", "results of campaign cals-a, same detector")],
         "cals-b": [("nmcam_01_bias_c0002a01.fits", "results of campaign cals-b, same detector")],
     }
+
+
+def test_results_of_one_stage_of_named_campaigns(world: World) -> None:
+    world.add_raw("raw_bias", [1, 2], [1])
+    step = {"name": "look", "argv": ["look"], "outputs": {"picture": {"type": "image"}}}
+    again = {**BIAS, "name": "again", "steps": [step]}
+    other = {**BIAS, "name": "other"}
+    world.types = file_types(
+        master_bias="{stage}_{detector:02d}_c{campaign:04d}a{attempt:02d}.fits",
+        image="{stage}_{detector:02d}_{role}_c{campaign:04d}a{attempt:02d}.fits",
+    )
+    for name, stages in (("cals-a", (BIAS, other, again)), ("cals-b", (other,))):
+        for stage in stages:
+            world.seal(make_campaign(*stages, name=name), stage["name"])
+            for order in world.issue(stage["name"], campaign=name):
+                world.end(order)
+    world.add_raw("raw_science", [7], [1])
+
+    def plan(stage: str, *campaigns: str, **changes: object) -> CampaignPlan:
+        source = {"campaigns": list(campaigns), "stage": stage}
+        science = changed(SCIENCE, "bias", source=source, lookup=None, **changes)
+        science["steps"] = [{**science["steps"][0], "outputs": {"image": {"type": "image"}}}]
+        return world.plan(make_campaign(science, name="sci"))
+
+    (stage_plan,) = plan("bias", "cals-a", "cals-b").stages
+    assert chosen(stage_plan, stage_plan.jobs[0])["bias"] == [
+        ("bias_01_c0001a01.fits", "made by stage bias of campaign cals-a or cals-b, same detector")
+    ]
+    (stage_plan,) = plan("other", "cals-a", "cals-b", max=None).stages
+    names = [name for name, _rule in chosen(stage_plan, stage_plan.jobs[0])["bias"]]
+    assert names == ["other_01_c0001a01.fits", "other_01_c0002a01.fits"]
+    topic = "stage 'science', input 'bias': "
+    (unknown,) = plan("bais", "cals-a", "cals-b").problems
+    assert unknown == (
+        f"{topic}no stage of campaign cals-a or cals-b named 'bais' (did you mean 'bias'?); there is bias, other, again"
+    )
+    assert plan("bias", "cals-b").problems == (f"{topic}no stage of campaign cals-b named 'bias'; there is other",)
+    assert plan("again", "cals-a").problems == (
+        f"{topic}stage 'again' of campaign cals-a keeps no files of type 'master_bias'; it makes image",
+    )
+
+
+def test_a_stage_of_another_campaign_is_not_waited_for_in_the_own_one(world: World) -> None:
+    world.add_raw("raw_bias", [1, 2], [1])
+    world.seal(make_campaign(BIAS, name="cals"), "bias")
+    for order in world.issue("bias", campaign="cals"):
+        world.end(order)
+    world.add_raw("raw_science", [7], [1])
+    science = changed(SCIENCE, "bias", source={"campaigns": ["cals"], "stage": "bias"}, lookup=None)
+    plan = world.plan(make_campaign(BIAS, science), number=2)
+    assert (plan.problems, plan.stages[1].projected, upstream(plan.stages[1].stage)) == ((), False, [])
+    assert [name for name, _ in chosen(plan.stages[1], plan.stages[1].jobs[0])["bias"]] == [
+        "nmcam_01_bias_c0001a01.fits"
+    ]
 
 
 def test_flats_match_the_band_and_biases_need_not(world: World) -> None:
