@@ -42,6 +42,11 @@ def unit_role(stage: Stage) -> str:
     return stage.units_from or next((role for role, declared in stage.inputs.items() if declared.lookup is None), "")
 
 
+def takes_one(stage: Stage) -> bool:
+    """Say whether a unit of a stage is one file by the stage's declaration, so that what the file is of, it is of."""
+    return stage.inputs[unit_role(stage)].max == 1
+
+
 class Chooser:
     """Chooses the files of one input for unit after unit.
 

@@ -23,7 +23,7 @@ from nightmill.model.campaign import Campaign
 from nightmill.model.dimensions import DataId
 from nightmill.model.pipeline import Input, Source, Stage
 from nightmill.planning.common import StageCommon
-from nightmill.planning.inputs import Choice, Chooser, Rules, unit_role
+from nightmill.planning.inputs import Choice, Chooser, Rules, takes_one, unit_role
 from nightmill.planning.outputs import Names, output_names
 from nightmill.planning.preflight import check_inputs, check_outputs, log_store
 from nightmill.planning.problems import Problems
@@ -40,7 +40,7 @@ class PlannedJob:
     unit
         Its name.
     data_id
-        Its dimensions, those on which all its unit-making files agree included.
+        Its dimensions as its stage fixes them: those of its products.
     begins_at, ends_at
         The span of those files, UTC.
     inputs
@@ -236,12 +236,14 @@ class _Planner:
             Chooser(stage, role, found, rules, problems, self._missing(stage.inputs[role], problems, waiting))
             for role, found in groups.items()
         ]
+        one = takes_one(stage)
         jobs = []
         for unit in units:
             chosen = [chooser.choose(unit) for chooser in choosers]
             inputs = tuple([choice for choice in chosen if choice is not None])
             if len(inputs) == len(stage.inputs):
-                jobs.append(PlannedJob(unit.name, unit.data_id, unit.begins_at, unit.ends_at, inputs))
+                data_id = unit.fixed(stage.per, takes_one=one)
+                jobs.append(PlannedJob(unit.name, data_id, unit.begins_at, unit.ends_at, inputs))
         return jobs
 
     def _missing(self, declared: Input, problems: Problems, waiting: Problems) -> Problems:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from nightmill.config.rules import NOWHERE
 from nightmill.config.site import BACKBONE, SiteConfig
 from nightmill.errors import guess
+from nightmill.model.dimensions import DIMENSIONS
 from nightmill.model.file_type import FileType
 from nightmill.model.pipeline import Input, Output, Pipeline, Stage
 from nightmill.model.store import Store
-from nightmill.planning.inputs import unit_role
+from nightmill.planning.inputs import takes_one, unit_role
 from nightmill.planning.outputs import template
 from nightmill.planning.problems import Problems
 
@@ -40,7 +41,7 @@ def check_outputs(stage: Stage, site: SiteConfig, problems: Problems) -> None:
     """Report every file type, store and template of a stage's outputs that cannot work on this site."""
     for step in stage.steps:
         for role, output in step.outputs.items():
-            _check_output(f"stage {stage.name!r}, step {step.name!r}, output {role!r}", output, site, problems)
+            _check_output(f"stage {stage.name!r}, step {step.name!r}, output {role!r}", output, stage, site, problems)
     if not log_store(site.stores):
         problems.add("site", "it has no store, so that neither outputs nor logs have a place")
 
@@ -75,19 +76,27 @@ def _is_kept(output: Output, site: SiteConfig) -> bool:
     return output.to != NOWHERE and (store is None or store.catalogued)
 
 
-def _check_output(topic: str, output: Output, site: SiteConfig, problems: Problems) -> None:
+def _check_output(topic: str, output: Output, stage: Stage, site: SiteConfig, problems: Problems) -> None:
     _known("store or working area", output.to, [*site.stores, NOWHERE], topic, problems)
     if output.calibration is not None and not _is_kept(output, site):
         problems.add(topic, f"a calibration must be kept in a store, and it goes to {output.to!r}")
     if _known("file type", output.type, site.file_types, topic, problems):
-        _check_template(topic, output, site.file_types[output.type], problems)
+        _check_template(topic, output, stage, site.file_types[output.type], problems)
 
 
-def _check_template(topic: str, output: Output, file_type: FileType, problems: Problems) -> None:
+def _check_template(topic: str, output: Output, stage: Stage, file_type: FileType, problems: Problems) -> None:
     kind = f"file type {file_type.name!r}"
+    fields = template(file_type.template).fields if file_type.template else ()
+    free = [] if takes_one(stage) else [each for each in fields if each in DIMENSIONS and each not in stage.per]
+    if free:
+        reason = (
+            f"the template of {kind}, {file_type.template!r}, has {' and '.join(f'{{{each}}}' for each in free)}, which"
+            f" may differ between the files of one unit; add {' and '.join(free)} to 'per' of the stage"
+        )
+        problems.add(topic, reason)
     if not file_type.template:
         problems.add(topic, f"{kind} has no template to name outputs with: its files keep the names they come with")
-    elif output.max > 1 and "n" not in template(file_type.template).fields:
+    elif output.max > 1 and "n" not in fields:
         problems.add(
             topic,
             f"the template of {kind}, {file_type.template!r}, lacks {{n}}: it cannot tell the up to {output.max} files"

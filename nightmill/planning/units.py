@@ -20,7 +20,7 @@ class Unit:
     name
         The canonical string of its ``per`` dimensions.
     data_id
-        The ``per`` dimensions, and beside them every dimension on which all its files agree.
+        The ``per`` dimensions, and beside them every dimension on which all its files agree: what inputs are chosen by.
     begins_at, ends_at
         The span of its files, UTC; None where none of them tells.
     files
@@ -32,6 +32,13 @@ class Unit:
     begins_at: datetime | None
     ends_at: datetime | None
     files: tuple[FoundFile, ...]
+
+    def fixed(self, per: Sequence[str], *, takes_one: bool) -> DataId:
+        """Return the dimensions that the declaration of its stage fixes: those of its products.
+
+        They are the same for all units of the stage, whatever files each happens to have.
+        """
+        return self.data_id if takes_one else {dimension: self.data_id[dimension] for dimension in per}
 
     @property
     def middle(self) -> float | None:

@@ -104,8 +104,8 @@ def test_rerun_tries_only_what_failed_under_the_next_number(site: Site, science:
         "detector/exposure=11,detector=2": (JobState.DONE, 1),
         "detector/exposure=12,detector=1": (JobState.DONE, 1),
         "detector/exposure=12,detector=2": (JobState.DONE, 2),
-        "exposure/exposure=11": (JobState.DONE, 1),
-        "exposure/exposure=12": (JobState.DONE, 1),
+        "exposure/instrument=nmcam,exposure=11": (JobState.DONE, 1),
+        "exposure/instrument=nmcam,exposure=12": (JobState.DONE, 1),
     }
     logs = [path.name for path in stored(site, "science-n1/detector/*_12-2_*.log")]
     assert logs == [f"ccd-science_detector_12-2_c0002a0{attempt}.log" for attempt in (1, 2)]

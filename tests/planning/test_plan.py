@@ -224,6 +224,37 @@ def test_a_stage_of_another_campaign_is_not_waited_for_in_the_own_one(world: Wor
     ]
 
 
+@pytest.mark.parametrize("exposures", [[1], [1, 2], [1, 2, 31]])
+def test_what_a_product_is_of_does_not_depend_on_the_members_of_its_unit(
+    small_world: World, exposures: list[int]
+) -> None:
+    for exposure in exposures:
+        small_world.add_raw("raw_bias", [exposure], [1], night=NIGHT + timedelta(days=exposure // 30), band="g")
+    some = {**BIAS, "inputs": {"frames": {"type": "raw_bias", "max": None}}}
+    after = {**some, "name": "after", "inputs": {"master": {"type": "master_bias", "source": {"stage": "bias"}}}}
+    after["steps"] = [{"name": "look", "argv": ["look"], "outputs": {"flat": {"type": "master_flat"}}}]
+    small_world.types = file_types(master_flat="{instrument}_{detector}_flat_c{campaign:04d}a{attempt:02d}.fits")
+    plan = small_world.plan(make_campaign(some, after))
+    assert plan.problems == ()
+    of = {"instrument": "nmcam", "detector": 1}
+    assert [job.data_id for stage in plan.stages for job in stage.jobs] == [of, of]
+
+
+def test_a_template_that_wants_more_than_the_stage_fixes_is_told(small_world: World) -> None:
+    small_world.add_raw("raw_bias", [1], [1], band="g")
+    some = {**BIAS, "inputs": {"frames": {"type": "raw_bias", "max": None}}}
+    text = "{detector}_{band}_{night}_c{campaign:04d}a{attempt:02d}.fits"
+    small_world.types = file_types(master_bias=text)
+    assert small_world.plan(make_campaign(some)).problems == (
+        "stage 'bias', step 'combine', output 'master': the template of file type 'master_bias',"
+        f" '{text}', has {{band}} and {{night}}, which may differ between the files of one unit; add band and night to"
+        " 'per' of the stage",
+    )
+    one = {**BIAS, "inputs": {"frames": {"type": "raw_bias"}}}
+    (job,) = small_world.plan(make_campaign(one)).stages[0].jobs
+    assert (job.data_id["band"], job.data_id["exposure"]) == ("g", 1)
+
+
 def test_flats_match_the_band_and_biases_need_not(world: World) -> None:
     world.add_raw("raw_science", [7], [1], band="g")
     world.add_raw("raw_science", [8], [1], band="r")

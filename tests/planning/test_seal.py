@@ -50,7 +50,7 @@ def test_a_sealed_plan_holds_its_common_part_once_and_of_each_job_what_differs(w
     assert (plan.watermark, plan.position, len(plan.sha256)) == (6, 0, 64)
     details = [JobDetail.model_validate(job.detail) for job in jobs]
     assert [detail.number for detail in details] == [0, 1]
-    assert details[1].data_id == {"instrument": "nmcam", "night": 20260110, "detector": 2}
+    assert details[1].data_id == {"instrument": "nmcam", "detector": 2}
     assert details[1].inputs == {"frames": (0, (2, 4, 6))}
     assert common.rules == ("raw or manual; its files make the units",)
 

@@ -31,6 +31,8 @@ def test_a_unit_inherits_what_all_its_files_agree_on() -> None:
     ]
     (unit,) = make_units(["detector"], files, Problems(), topic="")
     assert unit.data_id == {"instrument": "nmcam", "night": 20260110, "detector": 3}
+    assert unit.fixed(["detector"], takes_one=False) == {"detector": 3}
+    assert unit.fixed(["detector"], takes_one=True) == unit.data_id
     assert unit.name == "detector=3"
 
 
