@@ -32,6 +32,17 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, indent=2, default=_plain, ensure_ascii=False))
 
 
+def print_json_rows(rows: Iterable[object]) -> None:
+    """Print a list for programs as :func:`print_json` does, each of its values when it comes."""
+    begun = False
+    for row in rows:
+        typer.echo(",\n" if begun else "[\n", nl=False)
+        written = json.dumps(row, indent=2, default=_plain, ensure_ascii=False)
+        typer.echo("  " + written.replace("\n", "\n  "), nl=False)
+        begun = True
+    typer.echo("\n]" if begun else "[]")
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows: a table where a terminal watches, else tab-separated lines below one of the columns' names."""
     if not sys.stdout.isatty():

@@ -127,7 +127,7 @@ def _reader(site: Site) -> Finding:
     from nightmill.backbone.adhoc import run_sql
 
     try:
-        run_sql(site.database, "SELECT 1", reader_file=site.reader_file)
+        run_sql(site.database, "SELECT 1", reader_file=site.reader_file, seconds=30)
         return Finding("ad-hoc SQL", True, "can be asked")
     except NightmillError as error:
         return Finding("ad-hoc SQL", False, str(error))

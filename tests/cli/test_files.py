@@ -312,6 +312,23 @@ def test_sql_joins_an_uploaded_list(nightmill: Nightmill, each_folder: Path, tmp
     assert nightmill("sql", "SELECT 1", "--upload", "wanted").code == 2
 
 
+@pytest.mark.req("B26")
+def test_sql_prints_rows_as_they_come_and_says_where_there_are_more(nightmill: Nightmill, each_folder: Path) -> None:
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) SELECT i FROM n"
+    assert len(nightmill("sql", numbers).out.splitlines()) == 5001
+    assert len(nightmill("sql", numbers, "--json").json) == 5000
+    called = nightmill("sql", numbers, "--json", "--limit", "2")
+    assert called.json == [{"i": 1}, {"i": 2}]
+    assert "there are more than these 2 rows; --limit 0 prints all" in called.err
+    assert "there are more" not in nightmill("sql", numbers, "--limit", "5000").err
+    assert nightmill("sql", "SELECT name FROM file", "--json").out == "[]\n"
+    odd = "first\nsecond\u2028third"
+    assert nightmill("sql", f"SELECT '{odd}' AS t, 1 AS n", "--json").json == [{"t": odd, "n": 1}]
+    slow = nightmill("sql", numbers.replace("5000", "5000000000"), "--seconds", "1")
+    assert slow.code == 2
+    assert "took longer than 1 seconds" in slow.err
+
+
 # ----------------------------------------------------------------------------------------------- doctor
 
 

@@ -2,53 +2,82 @@
 
 That nothing can be changed is the database's doing, not that of a look at the text. SQLite opens the file read-only and
 asks an authorizer before it compiles a statement, since ``ATTACH`` would open another file for writing. PostgreSQL sees
-a login role of the site's own that may SELECT and make temporary tables: a read-only transaction would refuse those,
-and ``COMMIT;`` leaves it.
+a login role of the site's own that may SELECT and make temporary tables, one statement at a time, each in a transaction
+that is read-only but for the definition of temporary tables: what the role could do to itself is refused there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from nightmill.backbone.adhoc import sqlite
-from nightmill.backbone.adhoc.answer import Answer
+from nightmill.backbone.adhoc.answer import Answer, Limit
 from nightmill.backbone.adhoc.upload import read_upload
 from nightmill.backbone.database import Database
 
 
-def run_sql(database: Database, text: str, *, reader_file: Path, uploads: Mapping[str, Path] | None = None) -> Answer:
-    """Run one statement or several, and return the answer of the last that has one.
+@contextmanager
+def asked(
+    database: Database,
+    text: str,
+    *,
+    reader_file: Path,
+    uploads: Mapping[str, Path] | None = None,
+    seconds: float,
+) -> Iterator[Answer]:
+    """Run one statement or several, and give the answer of the last; its rows come as they are read, and only here.
 
     Parameters
     ----------
     database
         The backbone.
     text
-        SQL of the database at hand, statements separated by semicolons.
+        SQL of the database at hand, statements separated by semicolons, each a transaction of its own.
     reader_file
         Where :func:`ensure_reader` keeps the role that PostgreSQL is asked as; SQLite has no need of it.
     uploads
         Names of temporary tables to CSV files (the first line names the columns) or lists of values (``.txt``, one a
         line, in the column ``value``) that fill them.
+    seconds
+        How long all of it may take, until the last row is read. Whoever reads no further ends it.
 
     Raises
     ------
     RequestRefused
-        Where the database refuses the statement: it would write, or it is wrong; or where an upload cannot be read.
+        Here or while rows are read: where the database refuses the statement (it would write, it is wrong, or it takes
+        more time or temporary disk than it may), or where an upload cannot be read.
     DatabaseAway
         Where the database cannot be reached.
     """
     tables = [read_upload(name, path) for name, path in (uploads or {}).items()]
+    limit = Limit(seconds)
     if database.is_sqlite:
-        return sqlite.run(database, text, tables)
+        with sqlite.asked(database, text, tables, limit) as answer:
+            yield answer
+        return
     from nightmill.backbone.adhoc import postgresql
 
-    return postgresql.run(database, text, tables, reader_file)
+    with postgresql.asked(database, text, tables, limit, reader_file) as answer:
+        yield answer
+
+
+def run_sql(
+    database: Database,
+    text: str,
+    *,
+    reader_file: Path,
+    uploads: Mapping[str, Path] | None = None,
+    seconds: float,
+) -> Answer:
+    """Run statements as :func:`asked` does, and return all rows at once: for answers that are known to be small."""
+    with asked(database, text, reader_file=reader_file, uploads=uploads, seconds=seconds) as answer:
+        return Answer(answer.columns, [*answer.rows])
 
 
 def ensure_reader(database: Database, reader_file: Path) -> None:
-    """Make sure that ad-hoc SQL has its role on PostgreSQL, with its password in a file that only its owner reads.
+    """Make sure that ad-hoc SQL has its role on PostgreSQL, with its password in a file that others cannot read.
 
     Raises
     ------
@@ -61,4 +90,4 @@ def ensure_reader(database: Database, reader_file: Path) -> None:
         postgresql.ensure_reader(database, reader_file)
 
 
-__all__ = ["Answer", "ensure_reader", "run_sql"]
+__all__ = ["Answer", "asked", "ensure_reader", "run_sql"]

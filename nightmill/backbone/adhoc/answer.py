@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from nightmill.errors import RequestRefused
+
+TEMPORARY_BYTES: Final = 10 * 2**30
+"""What a request may put on disk meanwhile: temporary tables (SQLite) and what a sort has no room for in memory."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Columns and rows of the last statement that had any; no columns where none had."""
+    """Columns of the last statement, and its rows; no columns where it has none."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[Any]]
+    rows: Iterable[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How long a request may take, from when this is made."""
+
+    seconds: float
+    _began: float = field(default_factory=time.monotonic)
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return self.seconds - (time.monotonic() - self._began)
+
+    def refused(self) -> RequestRefused:
+        """Make the error for a request that took longer."""
+        return RequestRefused(
+            f"the SQL took longer than {self.seconds:g} seconds, the reading of its rows included, and was ended",
+            remedy="narrow it, or give it more time with --seconds",
+        )
 
 
 def refused(said: str, *, forbidden: bool) -> RequestRefused:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from sqlalchemy.engine import make_url
 
-from nightmill.backbone.adhoc.answer import Answer, refused
+from nightmill.backbone.adhoc.answer import TEMPORARY_BYTES, Answer, Limit, refused
 from nightmill.backbone.adhoc.upload import Upload
 from nightmill.backbone.database import Database
 from nightmill.errors import DatabaseAway, RequestRefused
@@ -31,8 +33,16 @@ _PRAGMAS: Final = {
 _FORBIDDEN_FUNCTIONS: Final = {"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"}
 
 
-def run(database: Database, text: str, uploads: Sequence[Upload]) -> Answer:
-    """Run statements on a read-only connection of their own; see :func:`nightmill.backbone.adhoc.run_sql`."""
+_COMMENTS: Final = re.compile(r"\s+|--[^\n]*(?=\n|;$)|/\*.*?\*/", re.DOTALL)
+_LONGEST_BYTES: Final = 64 * 2**20
+"""Of one value: ``zeroblob(1e9)`` would be made in memory."""
+_STEPS: Final = 100_000
+"""Of SQLite's machine between two looks at the limits: some milliseconds."""
+
+
+@contextmanager
+def asked(database: Database, text: str, uploads: Sequence[Upload], limit: Limit) -> Iterator[Answer]:
+    """Run statements on a read-only connection of their own; see :func:`nightmill.backbone.adhoc.asked`."""
     file = Path(make_url(database.url).database or "").absolute()
     try:
         connection = sqlite3.connect(
@@ -49,11 +59,32 @@ def run(database: Database, text: str, uploads: Sequence[Upload]) -> Answer:
         try:
             for upload in uploads:
                 _load(connection, upload)
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_BYTES)
+            connection.set_progress_handler(lambda: _exceeds(limit), _STEPS)
             connection.set_authorizer(_authorize)
-            return _run(connection, text)
+            yield _answer(connection, text)
         except (sqlite3.Error, sqlite3.Warning) as error:
+            if limit.left <= 0:
+                raise limit.refused() from error
             said = str(error)
+            if said == "interrupted":
+                said = f"it needs more than {TEMPORARY_BYTES / 2**30:g} GiB of temporary disk; narrow it"
             raise refused(said, forbidden="not authorized" in said or "readonly" in said) from error
+
+
+def _exceeds(limit: Limit) -> bool:
+    """Whether a request has to be ended."""
+    return limit.left <= 0 or _temporary_bytes() > TEMPORARY_BYTES
+
+
+def _temporary_bytes() -> int:
+    """Return what this process holds in temporary files of SQLite's, which have no name any more once they are open."""
+    total = 0
+    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - at 1 kHz
+        with suppress(OSError):
+            if "/etilqs_" in os.readlink(f"/proc/self/fd/{number}"):  # noqa: PTH115
+                total += os.fstat(int(number)).st_size
+    return total
 
 
 def _authorize(action: int, first: str | None, second: str | None, _database: str | None, _trigger: str | None) -> int:
@@ -78,12 +109,14 @@ def _load(connection: sqlite3.Connection, upload: Upload) -> None:
     connection.execute("COMMIT")
 
 
-def _run(connection: sqlite3.Connection, text: str) -> Answer:
+def _answer(connection: sqlite3.Connection, text: str) -> Answer:
     answer = Answer((), ())
     for statement in _statements(text):
+        for _ in answer.rows:
+            pass
         cursor = connection.execute(statement)
-        if cursor.description is not None:
-            answer = Answer([column[0] for column in cursor.description], cursor.fetchall())
+        described = cursor.description
+        answer = Answer([column[0] for column in described], cursor) if described else Answer((), ())
     return answer
 
 
@@ -93,7 +126,12 @@ def _statements(text: str) -> Iterator[str]:
     for part in text.split(";"):
         statement += part + ";"
         if sqlite3.complete_statement(statement):
-            yield statement
+            if _says_something(statement):
+                yield statement
             statement = ""
-    if statement.strip(" \t\r\n;"):
+    if _says_something(statement):
         yield statement[:-1]
+
+
+def _says_something(statement: str) -> bool:
+    return _COMMENTS.sub("", statement) not in ("", ";")
