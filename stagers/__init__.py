@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import cast
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 
 from nightmill.errors import UnknownName
 from nightmill.model.ports import Stager
+from nightmill.model.secrets import masked, resolved
 from nightmill.model.store import Store
 
 ENTRY_POINT = "nightmill.stagers"
@@ -18,18 +20,26 @@ ENTRY_POINT = "nightmill.stagers"
 def open_stager(store: Store) -> Stager:
     """Return the stager of a store, chosen by the scheme of its URL (``file`` where it has none).
 
+    References to secrets in the URL are filled in from the environment, here and nowhere else.
+
     Raises
     ------
+    ConfigError
+        Where the environment lacks one.
     UnknownName
         Where no plug-in is installed for the scheme.
     """
-    scheme = urlsplit(store.url).scheme or "file"
+    url = resolved(f"store {store.name!r}", store.url, os.environ)
+    scheme = urlsplit(url).scheme or "file"
     known = {point.name: point for point in entry_points(group=ENTRY_POINT)}
     if scheme not in known:
         raise UnknownName(
-            "stager", scheme, sorted(known), remedy=f"store {store.name!r} has the URL {store.url!r}; install a plug-in"
+            "stager",
+            scheme,
+            sorted(known),
+            remedy=f"store {store.name!r} has the URL {masked(store.url)!r}; install a plug-in",
         )
-    return cast(Stager, known[scheme].load()(store))
+    return cast(Stager, known[scheme].load()(store.model_copy(update={"url": url})))
 
 
 def open_stagers(stores: Mapping[str, Store]) -> dict[str, Stager]:

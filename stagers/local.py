@@ -43,25 +43,25 @@ class LocalStager:
         with self._named("read", path):
             source = self._path(path).open("rb")
         with source:
-            return _copy(source.fileno(), target)
+            return _copy(source.fileno(), target, 0o400)
 
     def upload(self, source: Path, path: str, *, attempt: str, durable: bool = True) -> None:
         """Bring a local file in under a temporary name, durable, not yet visible.
 
         Many small files are faster with ``durable`` false, and one :meth:`sync` of all before the first is revealed.
         """
-        temporary = self._temporary(path, attempt)
+        temporary, mode = self._temporary(path, attempt), self.store.access.stored_mode
         with source.open("rb", buffering=0) as file, self._named("write", path):
             if os.path.lexists(self._path(path)):
                 raise self._collision(path)
             try:
-                _copy(file.fileno(), temporary, durable=durable)
+                _copy(file.fileno(), temporary, mode, durable=durable)
             except FileExistsError:  # of an upload that was killed
                 temporary.unlink(missing_ok=True)
-                _copy(file.fileno(), temporary, durable=durable)
+                _copy(file.fileno(), temporary, mode, durable=durable)
             except FileNotFoundError:
                 self._make_folder(temporary.parent)
-                _copy(file.fileno(), temporary, durable=durable)
+                _copy(file.fileno(), temporary, mode, durable=durable)
 
     def link(self, source: Path, path: str, *, attempt: str) -> None:
         """Bring a local file in as :meth:`upload` does, as a hard link: no bytes are copied."""
@@ -177,7 +177,9 @@ class LocalStager:
             raise self._no_folder()
         if not folder.parent.is_dir():
             self._make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
+        with suppress(FileExistsError):
+            folder.mkdir()
+            folder.chmod(self.store.access.folder_mode)
         _sync_folder(folder.parent)
 
     def _no_folder(self) -> StoreError:
@@ -250,14 +252,16 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _copy(source: int, target: Path, *, durable: bool = False) -> int:
-    """Copy an open file to a new one, by reflink where possible, and return the bytes.
+def _copy(source: int, target: Path, mode: int, *, durable: bool = False) -> int:
+    """Copy an open file to a new one, by reflink where possible, and return the bytes; no umask changes its mode.
 
     Where it fails nothing is left behind, and the error names the target.
     """
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
     try:
         _clone_or_copy(source, descriptor)
+        if mode != 0o400:
+            os.fchmod(descriptor, mode)
         if durable:
             os.fsync(descriptor)
         return os.fstat(descriptor).st_size

@@ -77,7 +77,7 @@ def _write_marks(spool: Path, seen: Marks) -> None:
 
     A loss of power may take it back, with which the database of then still agrees.
     """
-    descriptor = os.open(_marks(spool), os.O_WRONLY | os.O_CREAT, 0o644)
+    descriptor = os.open(_marks(spool), os.O_WRONLY | os.O_CREAT, 0o666)
     try:
         os.pwrite(descriptor, f"{seen.model_dump_json():<{_MARKS_BYTES}}".encode(), 0)
     finally:

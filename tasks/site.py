@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,12 +22,15 @@ from nightmill.config.site import SITE_FILE, SiteConfig, home_of, load_site
 from nightmill.config.template import file_types_text, site_text
 from nightmill.errors import ConfigError, RequestRefused
 from nightmill.execution.job import utc_now
+from nightmill.model.access import Access
 from nightmill.model.ports import Stager
+from nightmill.model.store import Store
 from stagers import open_stagers
 
 PRIVATE: Final = ".nightmill"
 """Folder of a site for what nobody edits: the server's files, and secrets."""
 FILE_TYPES_FILE: Final = "file_types.yaml"
+READER_FILE: Final = "reader.json"
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Site:
     @property
     def reader_file(self) -> Path:
         """Where the role that ad-hoc SQL is asked as is kept."""
-        return self.private / "reader.json"
+        return self.private / READER_FILE
 
     def operator(self, verb: str) -> str:
         """Return the user whose process this is, where they may do what changes the site.
@@ -79,7 +83,7 @@ class Site:
 
 
 def open_site(directory: Path | None = None, *, need_types: bool = True) -> Site:
-    """Open a site.
+    """Open a site: from then on, what this process makes is open to whom the site says, whatever umask it began with.
 
     Parameters
     ----------
@@ -98,6 +102,7 @@ def open_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         Where the database cannot be reached.
     """
     config = load_site(directory, need_types=need_types)
+    os.umask(config.access.umask)
     database = Database(config.database_url)
     database.check_revision()
     return Site(config, database)
@@ -106,7 +111,9 @@ def open_site(directory: Path | None = None, *, need_types: bool = True) -> Site
 def make_site(directory: Path, *, database: str = "", file_types: Path | None = None) -> Site:
     """Make a site, or complete one: configuration, folders, database with the newest schema.
 
-    What is there is kept, so that this can be done again: after a change of the stores, or with a new release.
+    What is there is kept, so that this can be done again: after a change of the stores, or with a new release. Its
+    folders, database and configuration are opened and closed to others as its ``access`` says; stores that are there
+    already, and elsewhere, stay as they are.
 
     Parameters
     ----------
@@ -128,6 +135,7 @@ def make_site(directory: Path, *, database: str = "", file_types: Path | None = 
         Where the database cannot be reached.
     """
     directory = home_of(str(directory)).resolve()
+    os.umask(Access.PRIVATE.umask)  # until its configuration says otherwise
     if not (directory / SITE_FILE).exists():
         with _making(directory):
             _write_configuration(directory, database, file_types)
@@ -138,11 +146,18 @@ def make_site(directory: Path, *, database: str = "", file_types: Path | None = 
     config = load_site(directory)
     site = Site(config, Database(config.database_url))
     who = site.operator("init")
-    stores = [Path(unquote(urlsplit(store.url).path)) for store in config.stores.values() if _is_local(store.url)]
+    os.umask(config.access.umask)
     with _making(directory):
-        for folder in (config.scratch, config.spool, *stores):
+        _settle_modes(config)
+        for folder in (config.scratch, config.spool, site.private):
             folder.mkdir(parents=True, exist_ok=True)
-        (directory / PRIVATE).mkdir(mode=0o700, exist_ok=True)
+        for store in config.stores.values():
+            if (its_own := folder_of(store)) is not None and not its_own.is_dir():
+                its_own.mkdir(parents=True)
+                its_own.chmod(store.access.folder_mode)
+        if site.database.file is not None:
+            site.database.file.touch()  # SQLite makes it, and what lies beside it, with a mode of its own
+        _settle_modes(config)
     site.database.create()
     with site.database.writing() as session:
         store_ids(session, config.stores)
@@ -166,8 +181,41 @@ def _making(directory: Path) -> Iterator[None]:
         raise RequestRefused(f"{error.filename or directory} cannot be made: {error.strerror}") from error
 
 
-def _is_local(url: str) -> bool:
-    return urlsplit(url).scheme in ("", "file")
+def folder_of(store: Store) -> Path | None:
+    """Return the folder that a store is, or None where it is none."""
+    parts = urlsplit(store.url)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def _settle_modes(config: SiteConfig) -> None:
+    for path, mode in modes(config):
+        if stat.S_IMODE(path.stat().st_mode) != mode:
+            path.chmod(mode)
+
+
+def modes(config: SiteConfig) -> Iterator[tuple[Path, int]]:
+    """Yield what there is of a site's own folders and files, each with the mode that its access means.
+
+    A store in the folder of the site is its own; of others it is not known who else uses them.
+    """
+    access = config.access
+    database = Database(config.database_url).file
+    files = [config.directory / SITE_FILE, config.directory / FILE_TYPES_FILE]
+    if database is not None:
+        files += [database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm")]
+    stores: dict[Path, int] = {}
+    for store in config.stores.values():
+        folder = folder_of(store)
+        if folder is not None and config.directory in folder.parents:
+            between = [*folder.parents][: [*folder.parents].index(config.directory)]
+            stores |= {**dict.fromkeys(between, access.folder_mode), folder: store.access.folder_mode}
+    wanted = stores | {
+        **dict.fromkeys((config.directory, config.scratch, config.spool), access.folder_mode),
+        config.directory / PRIVATE: access.folder_mode & ~0o007,
+        config.directory / PRIVATE / READER_FILE: access.file_mode & ~0o007,
+        **dict.fromkeys(files, access.file_mode),
+    }
+    yield from ((path, mode) for path, mode in wanted.items() if path.exists())
 
 
 def _write_configuration(directory: Path, database: str, file_types: Path | None) -> None:

@@ -267,7 +267,7 @@ def alone(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / ".drain.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(folder / ".drain.lock", os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

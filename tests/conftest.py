@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,6 +14,15 @@ from tests.support.backbone import create_schema
 from tests.support.postgres import PostgresServer, PostgresUnavailable, running_server
 
 pytest_plugins = ["tests.support.requirements_plugin", "tests.support.scheduling_plugin"]
+
+
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """Give back the umask, which is another one once a site was opened."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(scope="session")

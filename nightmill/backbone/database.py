@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Engine, create_engine, event
@@ -21,6 +22,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from nightmill.errors import DatabaseAway, RequestRefused
+from nightmill.model.secrets import masked
 
 Result = TypeVar("Result")
 
@@ -53,6 +55,11 @@ class Database:
     def is_sqlite(self) -> bool:
         """Whether it is SQLite (and not PostgreSQL)."""
         return make_url(self.url).get_backend_name() == "sqlite"
+
+    @property
+    def file(self) -> Path | None:
+        """The file that it is, where it is SQLite."""
+        return Path(make_url(self.url).database or "").absolute() if self.is_sqlite else None
 
     @cached_property
     def engine(self) -> Engine:
@@ -159,8 +166,8 @@ class Database:
 
 
 def safe_url(url: str) -> str:
-    """Write a database URL without its password."""
-    return make_url(url).render_as_string(hide_password=True)
+    """Write a database URL without its secrets."""
+    return masked(url)
 
 
 def is_away(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -10,7 +11,6 @@ from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
-from urllib.parse import unquote, urlsplit
 
 import typer
 
@@ -93,7 +93,7 @@ def _versions() -> Iterator[Finding]:
 
 def _site(directory: Path | None) -> Iterator[Finding]:
     from nightmill.backbone.database import Database, safe_url
-    from nightmill.config.site import find_site, load_site
+    from nightmill.config.site import find_site, literal_secrets, load_site
     from tasks.site import Site
 
     try:
@@ -109,6 +109,8 @@ def _site(directory: Path | None) -> Iterator[Finding]:
     yield Finding("configuration", True, f"{folder}, {len(config.file_types)} file types")
     for wrong in config.wrong_types:
         yield Finding("file types", False, str(wrong))
+    yield from (Finding("secrets", False, str(error)) for error in literal_secrets(folder))
+    yield from _access(config)
     with Site(config, Database(config.database_url)) as opened:
         try:
             opened.database.check_revision()
@@ -121,6 +123,21 @@ def _site(directory: Path | None) -> Iterator[Finding]:
     yield from _folders(opened)
     yield _spool(config.spool)
     yield from _server(config)
+
+
+def _access(config: SiteConfig) -> Iterator[Finding]:
+    """Find what of a site is open to more than its configuration says."""
+    from tasks.site import modes
+
+    is_closed = True
+    for path, mode in modes(config):
+        found = stat.S_IMODE(path.stat().st_mode)
+        if found & 0o077 & ~mode:
+            is_closed = False
+            told = f"{path} has mode {found:03o}, which is more than access: {config.access} of the site means"
+            yield Finding("access", False, f"{told}; 'nightmill init {config.directory}' sets it to {mode:03o}")
+    if is_closed:
+        yield Finding("access", True, f"as the site says: {config.access}")
 
 
 def _reader(site: Site) -> Finding:
@@ -145,11 +162,12 @@ def _age(site: Site) -> Finding:
 
 
 def _folders(site: Site) -> Iterator[Finding]:
+    from tasks.site import folder_of
+
     folders = {"scratch": site.config.scratch, "spool": site.config.spool}
     for name, store in site.config.stores.items():
-        parts = urlsplit(store.url)
-        if parts.scheme in ("", "file"):
-            folders[f"store {name}"] = Path(unquote(parts.path))
+        if (folder := folder_of(store)) is not None:
+            folders[f"store {name}"] = folder
     for name, folder in folders.items():
         try:
             with tempfile.TemporaryFile(dir=folder, prefix=".doctor."):

@@ -35,6 +35,7 @@ def init(
     from nightmill.backbone.database import safe_url
     from nightmill.cli._output import print_error, print_facts, print_json
     from nightmill.errors import RequestRefused
+    from nightmill.model.secrets import masked
     from tasks.site import make_site
 
     with make_site(directory, database=database, file_types=file_types) as site:
@@ -43,7 +44,7 @@ def init(
         except RequestRefused as error:
             print_error(error)
         config = site.config
-        stores = {name: store.url for name, store in config.stores.items()}
+        stores = {name: masked(store.url) for name, store in config.stores.items()}
         url = safe_url(config.database_url)
     if as_json:
         facts = {"site": config.name, "directory": str(config.directory), "database": url, "stores": stores}
@@ -53,6 +54,7 @@ def init(
     print_facts(
         [
             ("configuration", config.directory / "nightmill.yaml"),
+            ("access", config.access),
             ("database", url),
             *((f"store {name}", url) for name, url in stores.items()),
             ("file types", ", ".join(sorted(config.file_types))),

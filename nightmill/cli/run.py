@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -33,15 +34,18 @@ def run(
     from nightmill.execution.job import JobContext
     from nightmill.execution.jobs import run_jobs
     from nightmill.execution.journal import JournalWriter
+    from nightmill.model.access import Access
     from nightmill.model.fate import AttemptState
     from stagers import open_stagers
 
     job = _read(order)
+    access = Access.PRIVATE
     if scratch is None or spool is None:
         from nightmill.config.site import load_site
 
         config = load_site(site, need_types=False)
-        scratch, spool = scratch or config.scratch, spool or config.spool
+        scratch, spool, access = scratch or config.scratch, spool or config.spool, config.access
+    os.umask(access.umask)
     with JournalWriter(spool.resolve()) as journal:
         context = JobContext(open_stagers(job.stores), scratch.resolve(), journal, keep_scratch=keep)
         [report] = run_jobs([job], context)

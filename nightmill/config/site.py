@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
@@ -19,8 +19,10 @@ from nightmill.config.document import Document, Key, Plain, dotted, load_documen
 from nightmill.config.file_types import read_file_types
 from nightmill.config.rules import NOWHERE, check_fit
 from nightmill.errors import ConfigError, ConfigErrors
+from nightmill.model.access import Access
 from nightmill.model.base import Frozen
 from nightmill.model.file_type import FileType
+from nightmill.model.secrets import filled, has_secret, masked, missing
 from nightmill.model.store import Store
 
 SITE_FILE: Final = "nightmill.yaml"
@@ -32,7 +34,8 @@ NO_AUTH: Final = "none"
 _POSTGRESQL: Final = "postgresql+psycopg"
 _AUTH: Final = re.compile(r"[!-9;-~]+:[ -~]+")
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+(:[0-9]{1,5})?")
-_VARIABLE: Final = re.compile(r"\$(?:\$|\{([^}]*)\})")
+_URLS: Final = ("database", "url")
+"""Keys whose values are URLs."""
 
 
 class ServerConfig(Frozen):
@@ -78,6 +81,8 @@ class SiteConfig:
         The users that may do what changes the site; none named means everyone.
     wrong_types
         What is wrong with its file types, where it was loaded all the same; ``file_types`` has those that are right.
+    access
+        Who besides the operator may read its folders, database and journals.
     """
 
     name: str
@@ -91,6 +96,7 @@ class SiteConfig:
     operators: tuple[str, ...] = ()
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     wrong_types: tuple[ConfigError, ...] = ()
+    access: Access = Access.PRIVATE
 
     def __repr__(self) -> str:
         return f"SiteConfig({self.name!r}, {str(self.directory)!r})"
@@ -109,6 +115,7 @@ class _SiteFile(Frozen):
     server: ServerConfig = ServerConfig()
     operators: tuple[str, ...] = ()
     retention: RetentionConfig = RetentionConfig()
+    access: Access = Access.PRIVATE
 
 
 def find_site(directory: Path | None = None) -> Path:
@@ -193,11 +200,30 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         operators=file.operators,
         retention=file.retention,
         wrong_types=tuple(wrong_types),
+        access=file.access,
     )
 
 
+def literal_secrets(directory: Path) -> list[ConfigError]:
+    """Tell of each password, token and signature that stands in a nightmill.yaml itself."""
+    document = load_document(directory / SITE_FILE)
+
+    def told(key: Key, value: Plain) -> Iterator[ConfigError]:
+        if isinstance(value, dict):
+            for name, each in value.items():
+                yield from told((*key, name), each)
+        elif isinstance(value, str) and has_secret(f"ssh://{value}@" if key == ("server", "auth") else value):
+            yield ConfigError(
+                f"{dotted(key)} holds a secret",
+                where=document.where(key),
+                remedy="write ${NAME} in its place, and export NAME where nightmill runs",
+            )
+
+    return [*told((), dict(document.data))]
+
+
 def _with_variables(value: Plain, key: Key, document: Document, errors: list[ConfigError]) -> Plain:
-    """Put in the values of ``${VARIABLES}``; ``$$`` stands for a dollar sign."""
+    """Put in the values of ``${VARIABLES}``, quoted where they are part of a URL."""
     if isinstance(value, dict):
         return {name: _with_variables(each, (*key, name), document, errors) for name, each in value.items()}
     if isinstance(value, list):
@@ -205,21 +231,15 @@ def _with_variables(value: Plain, key: Key, document: Document, errors: list[Con
     if not isinstance(value, str):
         return value
 
-    def filled(match: re.Match[str]) -> str:
-        name = match[1]
-        if name is None:
-            return "$"
-        if name not in os.environ:
-            errors.append(
-                ConfigError(
-                    f"{dotted(key)} needs the environment variable {name!r}, which is not set",
-                    where=document.where(key),
-                    remedy=f"export {name}=...; a dollar sign itself is written $$",
-                )
-            )
-        return os.environ.get(name, "")
-
-    return _VARIABLE.sub(filled, value)
+    errors += [
+        ConfigError(
+            f"{dotted(key)} needs the environment variable {name!r}, which is not set",
+            where=document.where(key),
+            remedy=f"export {name}=...; a dollar sign itself is written $$",
+        )
+        for name in missing(value, os.environ)
+    ]
+    return filled(value, os.environ, url=key[-1] in _URLS)
 
 
 def _check_server(server: ServerConfig, document: Document, errors: list[ConfigError]) -> None:
@@ -262,12 +282,15 @@ def _stores(file: _SiteFile, folder: Path, document: Document, errors: list[Conf
                 why = "stands for no store" if name == NOWHERE else "is a store already"
                 errors.append(ConfigError(f"{dotted(key)}: {name!r} {why}", where=document.where(key)))
             try:
-                url = _store_url(store.url, folder)
+                url = _store_url(store.url, document.data[kind][name]["url"], folder)
             except ValueError as error:
                 own = (*key, "url")
                 errors.append(ConfigError(f"{dotted(own)} is no URL: {error}", where=document.where(own)))
                 continue
-            stores[name] = store.model_copy(update={"url": url, "catalogued": kind == "stores"})
+            access = store.access if "access" in body else file.access
+            stores[name] = store.model_copy(
+                update={"url": url, "catalogued": kind == "stores", "access": access},
+            )
     if BACKBONE not in file.stores:
         errors.append(
             ConfigError(
@@ -278,8 +301,12 @@ def _stores(file: _SiteFile, folder: Path, document: Document, errors: list[Conf
     return stores
 
 
-def _store_url(url: str, folder: Path) -> str:
-    return url if urlsplit(url).scheme else (folder / home_of(url)).as_uri()
+def _store_url(url: str, written: str, folder: Path) -> str:
+    """Make the path of a folder absolute; any other URL stays as it is written, with references to what is secret."""
+    scheme = urlsplit(url).scheme
+    if not scheme:
+        return (folder / home_of(url)).as_uri()
+    return url if scheme == "file" else written
 
 
 def home_of(path: str) -> Path:
@@ -321,7 +348,7 @@ def _database_url(url: str, folder: Path, document: Document, errors: list[Confi
     if not separator or scheme != "sqlite":
         errors.append(
             ConfigError(
-                f"database is {url.partition('@')[2] or url!r}, no database of a kind that is supported",
+                f"database is {masked(url)!r}, no database of a kind that is supported",
                 where=document.where(("database",)),
                 remedy="write sqlite:///nightmill.db or postgresql+psycopg://user@host/name",
             )

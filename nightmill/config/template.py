@@ -33,6 +33,10 @@ working_areas:
   quicklook:
     url: areas/quicklook
 
+# Who may read the site: private (its owner), group (the group of this folder, which may also work in it), or all.
+# Stores have this key, too, for the files in them.
+access: private
+
 # Who may do what changes the site; without this, everyone.
 # operators: [alice, bob]
 

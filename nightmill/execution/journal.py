@@ -71,7 +71,7 @@ class JournalWriter:
         unnamed = self.path.with_suffix(".new")
         with self._told():
             spool.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(unnamed, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+            self._descriptor = os.open(unnamed, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
             try:
                 self._write(JournalHeader(owner=owner, begun_at=now).model_dump_json())
                 self._sync()

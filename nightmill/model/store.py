@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from nightmill.model.access import Access
 from nightmill.model.base import Frozen
 
 
@@ -15,16 +16,20 @@ class Store(Frozen):
     name
         How everything else speaks of it.
     url
-        Where it is; the scheme picks the stager (``file:///data/backbone``).
+        Where it is; the scheme picks the stager (``file:///data/backbone``). What is secret in it stands as
+        ``${NAME}``, and is filled in by whoever opens the store.
     kind
         What a loss or a read of it means.
     verify
         What stage-in checks beside the size.
+    access
+        Who may read the files that nightmill makes there, where it is a folder.
     """
 
     name: str
     url: str
     kind: Literal["disk", "object", "tape", "enclave"] = "disk"
     verify: Literal["size", "checksum"] = "size"
+    access: Access = Access.PRIVATE
     catalogued: bool = True
     """False for a working area: its files are delivered there and not registered (never inputs of a plan)."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from nightmill.config import site as config_site
 from nightmill.config.site import SITE_VARIABLE, find_site, load_site
@@ -97,6 +98,38 @@ def test_variables_are_put_in_everywhere(site: Path, monkeypatch: pytest.MonkeyP
     assert "s3cret" not in repr(found)
 
 
+def test_a_secret_is_quoted_where_it_is_put_in_and_referred_to_elsewhere(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "p/w@x:y%?#&=ä")
+    monkeypatch.setenv("HOST", "db.example:5433")
+    monkeypatch.setenv("STORE", "s3://key:s3cret@bucket/x")
+    monkeypatch.setenv("AREA", "/data/my areas")
+    write(
+        site,
+        "nightmill.yaml",
+        SITE
+        + "  far: {url: 's3://key:${SECRET}@bucket/x?token=${SECRET}'}\n"
+        + "  whole: {url: '${STORE}'}\n"
+        + "  near: {url: '${AREA}/near'}\n"
+        + "  named: {url: 'file://${AREA}/named'}\n"
+        + "database: postgresql://me:${SECRET}@${HOST}/db?host=${AREA}\n"
+        + "server: {database: 'postgresql://me:${SECRET}@h/prefect'}\n",
+    )
+    found = load_site(site)
+    url = make_url(found.database_url)
+    assert (url.password, url.host, url.port) == ("p/w@x:y%?#&=ä", "db.example", 5433)
+    assert url.query == {"host": "/data/my areas"}
+    assert make_url(found.server.database).password == "p/w@x:y%?#&=ä"
+    assert {name: store.url for name, store in found.stores.items()} == {
+        "backbone": (site / "stores/backbone").as_uri(),
+        "far": "s3://key:${SECRET}@bucket/x?token=${SECRET}",
+        "whole": "${STORE}",
+        "near": "file:///data/my%20areas/near",
+        "named": "file:///data/my%20areas/named",
+    }
+
+
 def test_variables_that_are_not_set_are_all_named(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_SUCH", raising=False)
     found = problems(site, SITE + "spool: ${NO_SUCH}/spool\nserver: {auth: 'me:${NO_SUCH}'}\n")
@@ -169,7 +202,7 @@ def test_variables_that_are_not_set_are_all_named(site: Path, monkeypatch: pytes
         (
             "site: laptop",
             "site: laptop\ndatabase: mysql://me:secret@host/db",
-            "database is 'host/db', no database of a kind",
+            "database is 'mysql://me:***@host/db', no database of a kind",
         ),
         (
             "site: laptop",

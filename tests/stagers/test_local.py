@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from nightmill.errors import NameCollision, StoreError, StoreFull, UnknownName
+from nightmill.model.access import Access
 from nightmill.model.store import Store
 from stagers import open_stager, open_stagers
 from stagers.conformance import Opener, StagerConformance, publish
@@ -70,10 +71,18 @@ def test_an_unknown_scheme_is_refused_with_a_guess() -> None:
         open_stager(Store(name="x", url="fil:///data"))
 
 
-def test_a_stored_file_is_readable_and_not_writable(tmp_path: Path, frame: Path) -> None:
-    publish(open_folder(tmp_path / "store"), frame, "a/frame")
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+@pytest.mark.parametrize(("access", "mode"), [("private", 0o400), ("group", 0o440), ("all", 0o444)])
+def test_a_stored_file_is_as_open_as_its_store_says_and_not_writable(
+    tmp_path: Path, frame: Path, access: str, mode: int, umask: int
+) -> None:
+    frame.chmod(0o600)
+    os.umask(umask)
+    (tmp_path / "store").mkdir()
+    stager = LocalStager(Store(name="x", url=(tmp_path / "store").as_uri(), access=Access(access)))
+    publish(stager, frame, "a/frame")
     stored = tmp_path / "store" / "a" / "frame"
-    assert stored.stat().st_mode & 0o777 == 0o444
+    assert stored.stat().st_mode & 0o777 == mode
     assert stored.stat().st_nlink == 1
 
 

@@ -1,0 +1,79 @@
+"""A secret in the URL of a store stands in the environment alone, and whoever opens the store has it from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import stagers
+from nightmill.config.campaign import load_campaign
+from nightmill.model.store import Store
+from stagers.local import LocalStager
+from tasks.campaigns import submit
+from tasks.site import open_site
+from tests.cli.conftest import Nightmill
+from tests.cli.test_bad_input import CAMPAIGN, PIPELINE, RAW, TYPES
+from tests.examples.campaigns import conduct
+from tests.tasks.observatory import deliver
+
+SECRET = "s3cret/@:%"
+URL = "veiled://me:${STORE_KEY}@archive/nights?token=${STORE_KEY}"
+FILLED = "veiled://me:s3cret%2F%40%3A%25@archive/nights?token=s3cret%2F%40%3A%25"
+
+
+@pytest.fixture
+def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Install a stager for ``veiled``, which keeps files in a folder; return the URLs that it was opened with."""
+    seen: list[str] = []
+    (tmp_path / "veiled").mkdir()
+
+    def veiled(store: Store) -> LocalStager:
+        seen.append(store.url)
+        return LocalStager(store.model_copy(update={"url": (tmp_path / "veiled").as_uri()}))
+
+    def points(group: str) -> list[Any]:
+        load: Callable[[], object] = lambda: veiled  # noqa: E731 - as an entry point has it
+        return [*entry_points(group=group), SimpleNamespace(name="veiled", load=load)]
+
+    monkeypatch.setattr(stagers, "entry_points", points)
+    monkeypatch.setenv("STORE_KEY", SECRET)
+    return seen
+
+
+def test_a_secret_of_a_store_is_written_nowhere(
+    folder: Path, nightmill: Nightmill, tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (folder / "nightmill.yaml").read_text()
+    (folder / "nightmill.yaml").write_text(text.replace("url: stores/backbone", f"url: {URL}"))
+    (folder / "file_types.yaml").write_text((folder / "file_types.yaml").read_text() + TYPES)
+    (folder / "pipeline.yaml").write_text(PIPELINE)
+    (folder / "first.yaml").write_text(CAMPAIGN)
+    told = [nightmill("init", folder), nightmill("doctor")]
+    deliver(tmp_path / "night", 1)
+    told.append(nightmill("ingest", tmp_path / "night", *RAW))
+    with open_site(folder) as site:
+        submit(site, load_campaign(folder / "first.yaml"), who="tester")
+        conduct(site, "first")
+    told += [nightmill("show", "first/count/exposure=1", "--order"), nightmill("sql", "SELECT * FROM file_location")]
+    assert all(called.code == 0 for called in told), told
+    assert URL in told[-1].out
+    assert URL in told[-2].out
+    assert set(opened) == {FILLED}
+    assert not [called for called in told if "s3cret" in called.out + called.err]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
+    order = tmp_path / "order.json"
+    order.write_text(told[-2].out.replace("a01.", "a07."))
+    by_hand = ("run", order, "--spool", tmp_path / "spool", "--scratch", tmp_path / "scratch")
+    monkeypatch.delenv("STORE_KEY")
+    called = nightmill(*by_hand)
+    assert called.code == 2
+    assert "store 'backbone' has the URL veiled://me:${STORE_KEY}@archive" in called.err
+    assert "the environment variable STORE_KEY is not set on this host; export STORE_KEY=" in called.err
+    monkeypatch.setenv("STORE_KEY", SECRET)
+    assert nightmill(*by_hand).code == 0
+    assert set(opened) == {FILLED}
