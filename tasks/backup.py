@@ -63,24 +63,25 @@ def back_up(site: Site, target: Path, *, who: str, why: str = "") -> Backup:
     DatabaseAway
         Where the database cannot be reached.
     """
-    part = target.with_name(f".{target.name}.part")
     as_of = utc_now()
     with site.database.reading() as session:
         reached = marks_of(session)
-    if target.exists():
-        raise RequestRefused(f"{target} exists", remedy="a backup overwrites nothing; give it a name of its own")
     try:
-        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
-        try:
-            (_copy_sqlite if site.database.is_sqlite else _dump_postgresql)(site.config.database_url, part)
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-                sha256 = file_digest(file, "sha256").hexdigest()
-            target.hardlink_to(part)
-        finally:
-            part.unlink(missing_ok=True)
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        raise RequestRefused(
+            f"{target} exists", remedy="a backup overwrites nothing; give it a name of its own"
+        ) from None
     except OSError as error:
-        raise RequestRefused(f"the backup {target} cannot be made: {error.filename}: {error.strerror}") from error
+        raise RequestRefused(f"the backup {target} cannot be made: {error.strerror}") from error
+    try:
+        (_copy_sqlite if site.database.is_sqlite else _dump_postgresql)(site.config.database_url, target)
+        with target.open("rb") as file:
+            os.fsync(file.fileno())
+            sha256 = file_digest(file, "sha256").hexdigest()
+    except BaseException:
+        target.unlink()
+        raise
     backup = Backup(str(target.resolve()), as_of, target.stat().st_size, sha256)
     _record(site, backup, reached, who, why)
     return backup

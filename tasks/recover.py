@@ -32,6 +32,7 @@ from nightmill.backbone.schema import (
 from nightmill.errors import NightmillError, StoreError
 from nightmill.execution.job import utc_now
 from nightmill.execution.journal import JournalBroken, read_whole_journal, recorded_journals
+from nightmill.files.naming import is_fit
 from nightmill.model.fate import AttemptState, JobState
 from nightmill.model.fit import misfit
 from nightmill.model.journal import JobReport, fold, stacks
@@ -188,12 +189,20 @@ class _Work:
             except (JournalBroken, OSError) as error:
                 self.found.refused[path.name] = str(error)
                 continue
-            ended = [report for report in fold(entries).values() if report.state.ended]
+            ended = [report for report in fold(entries).values() if report.state.ended and self._is_possible(report)]
             for start in range(0, len(ended), _BATCH):
                 self._batch(ended[start : start + _BATCH], stacks(entries), path.name)
             if self.report is not None:
                 self.report(number, len(paths))
         return bool(self.found.unplanned)
+
+    def _is_possible(self, report: JobReport) -> bool:
+        """Whether a database can be asked for an attempt, and a file be called by its campaign: a key may be forged."""
+        key = report.attempt
+        possible = is_fit(key.campaign) and key.campaign[0] != "." and "\0" not in str(key) and key.number < 2**31
+        if not possible:
+            self.found.refused[repr(str(key))] = "no campaign, job and number are like that: its journal is forged"
+        return possible
 
     def _batch(self, reports: Sequence[JobReport], software: Stacks, source: str) -> None:
         with self.site.database.reading() as session:

@@ -101,9 +101,12 @@ class SliceWork:
         self._flush()
         if not self._waiting and not self._follower.hears_of_open_attempts:
             set_aside(self._journal.path)
-        self.site.database.write(
-            lambda session: leases.release(session, self._lease, now=utc_now(), cancelled=self.context.stopping)
-        )
+
+        def work(session: Session) -> memory.Marks:
+            leases.release(session, self._lease, now=utc_now(), cancelled=self.context.stopping)
+            return memory.marks_of(session)
+
+        memory.raise_marks(self.site.config.spool, self.site.database.write(work))
 
     @property
     def threads(self) -> int:

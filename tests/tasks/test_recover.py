@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -15,11 +16,13 @@ import yaml
 from sqlalchemy import make_url, select, update
 from sqlalchemy.orm import Session
 
+from nightmill.backbone import leases
 from nightmill.backbone.database import Database
 from nightmill.backbone.schema import AttemptRow, AuditRow, CampaignRow, ExecutionRow, FileRow, JobRow, ReplicaRow
 from nightmill.config.campaign import load_campaign
 from nightmill.config.site import load_site
 from nightmill.errors import RequestRefused
+from nightmill.execution.job import utc_now
 from nightmill.execution.jobs import run_jobs
 from nightmill.execution.journal import recorded_journals
 from nightmill.model.fate import Origin
@@ -263,6 +266,40 @@ def test_an_input_that_is_not_on_record_is_taken_in_first(world: World, tmp_path
     assert (done.refused, done.unplanned) == ({}, {})
     assert {row[:2] for row in world.facts()["files"]} == {row[:2] for row in known["files"]}
     assert world.found() == []
+
+
+def test_what_was_under_way_when_the_backup_was_made_is_had_back(world: World) -> None:
+    world.submit("first")
+    (number,) = take_turn(world.site, "first", "measure").slices
+    with SliceWork(world.site, "first", "measure", number) as work:
+        orders = work.issue(10)
+        world.backup()
+        work.record(list(run_jobs(orders, work.context)))
+    known = world.facts()
+    world.restore()
+    assert "files up to 9 were registered" in memory.older(world.site), "though no attempt was issued since"
+    world.site.database.write(lambda session: leases.give_up(session, [1], now=utc_now()))
+    assert {row[7] for row in world.facts()["attempts"]} == {"lost"}, "as a drain would, once its process is dead"
+    assert recover(world.site, who="ada", why="the disk failed").attempts == {"published": 3}
+    assert world.facts() == known
+    assert world.found() == []
+
+
+@pytest.mark.parametrize("forged", ["../../../first", "..", "a\0b", "a/b"])
+def test_a_forged_journal_names_no_file_and_stops_nothing(world: World, forged: str) -> None:
+    known = lived(world)
+    path = list(recorded_journals(world.site.config.spool))[-1]
+    text = path.read_text().replace('"campaign":"second"', f'"campaign":{json.dumps(forged)}')
+    path.with_name("20990101T000000-far-1.jsonl").write_text(text)
+    high = text.replace(json.dumps(forged), '"first"').replace('"number":1', f'"number":{2**40}')
+    path.with_name("20990102T000000-far-1.jsonl").write_text(high)
+    before = {each for each in world.folder.rglob("*") if "memory" not in each.parts}
+    done = recover(world.site, who="ada", why="the disk failed")
+    assert {why for why in done.refused.values()} == {
+        "no campaign, job and number are like that: its journal is forged"
+    }
+    assert {each for each in world.folder.rglob("*") if "memory" not in each.parts} <= before | {world.folder}
+    assert world.facts() == known
 
 
 def test_rows_that_contradict_others_are_set_right(world: World) -> None:

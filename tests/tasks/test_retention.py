@@ -58,7 +58,8 @@ def test_a_backup_is_a_sound_copy_and_on_record(world: World, tmp_path: Path) ->
         assert len(rows[1].splitlines()) == attempts
     with pytest.raises(RequestRefused, match=f"{target} exists; a backup overwrites nothing"):
         backup.back_up(world.site, target, who="ada")
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".copy")] == []
+    with pytest.raises(RequestRefused, match=r"the backup .*nowhere/copy cannot be made: No such file or directory"):
+        backup.back_up(world.site, tmp_path / "nowhere" / "copy", who="ada")
 
 
 def test_a_damaged_database_gives_no_backup(world: World, tmp_path: Path) -> None:
