@@ -45,9 +45,13 @@ def exposures(folder: Path, config: ServerConfig) -> Iterator[Exposure]:
             mode = path.stat().st_mode & 0o777
             remedy = "" if mode & ~most == 0 else f", and others can look into it: {AGAIN}, for a new secret"
             yield Exposure(f"mode of {path.name}", not remedy, f"{mode:03o}{remedy}")
-    if found.healthy:
+    if not found.healthy:
+        return
+    try:
         yield _secret(found.api_url, config)
         yield from _doors(found.api_url, found.ui_url)
+    except httpx.HTTPError as error:
+        yield Exposure("Prefect API", False, f"does not answer as it should, and was not looked at further: {error}")
 
 
 def _secret(api_url: str, config: ServerConfig) -> Exposure:

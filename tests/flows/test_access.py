@@ -8,8 +8,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from subprocess import PIPE
 
@@ -22,7 +24,7 @@ from flows.daemon import DaemonRecord, keep
 from flows.exposure import exposures
 from flows.listener import has_its_port, require_own, sockets_of
 from nightmill.cli import main
-from nightmill.config.site import NO_AUTH, ServerConfig
+from nightmill.config.site import NO_AUTH, ServerConfig, load_site
 from nightmill.errors import ServerAway
 from nightmill.execution.owner import owner_of, this_process
 from nightmill.model.journal import Owner
@@ -123,6 +125,42 @@ def test_doctor_names_files_that_others_can_read(listening: tuple[Path, socket.s
     assert not found["mode of secret"].shut
     assert found["mode of secret"].seen.startswith("640, and others can look into it: `nightmill server stop`")
     assert not found["mode of .nightmill"].shut
+
+
+class OpenToAll(BaseHTTPRequestHandler):
+    """A server without a secret, that takes any name and any page, as Prefect's does by itself."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Access-Control-Allow-Origin", "*")
+        self.send_header("Content-Length", "4")
+        self.end_headers()
+        self.wfile.write(b"true")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_doctor_names_each_way_in_that_is_open(tmp_path: Path) -> None:
+    site = Observatory.build(tmp_path / "site").directory
+    folder = service.folder_of(site)
+    folder.mkdir(parents=True)
+    with (site / "nightmill.yaml").open("a") as file:
+        file.write("server: {auth: none}\n")
+    with ThreadingHTTPServer(("127.0.0.1", 0), OpenToAll) as opened:
+        threading.Thread(target=opened.serve_forever).start()
+        try:
+            _remember(folder, this_process(), opened.server_port)
+            found = {each.what: each for each in exposures(folder, load_site(site).server)}
+        finally:
+            opened.shutdown()
+    open_ = {what: each.seen for what, each in found.items() if not each.shut and not what.startswith("mode")}
+    assert open_ == {
+        "Prefect API without its secret": "lets every user of this host run commands as you (server.auth is 'none')",
+        "Prefect API, foreign Host": "is let in: `nightmill server stop`, then start it again",
+        "Prefect API, foreign Origin": "is let in: `nightmill server stop`, then start it again",
+        "Prefect UI": "asks hosts of the internet: `nightmill server stop`, then start it again",
+    }
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from flows import client as commands
 from flows.access import read_secret, secret_file, ticket
 from flows.api import PrefectApi
 from flows.daemon import DaemonState
+from nightmill.cli import main
 from nightmill.errors import ServerAway
 from tests.flows.conftest import Conductor, Observe, until, written
 from tests.flows.observatory import Observatory
@@ -175,6 +176,16 @@ def test_no_foreign_page_and_no_foreign_name_reach_it(insider: Attacker, conduct
         with pytest.raises(InvalidStatus) as refused, connect(f"ws://{host}/api/events/in", sock=wire, origin=origin):
             pass
         assert refused.value.response.status_code == 403
+
+
+def test_doctor_finds_every_way_in_shut(conductor: Conductor, capsys: pytest.CaptureFixture[str]) -> None:
+    conductor.start()
+    with pytest.raises(SystemExit):
+        main(["doctor", "--json", "--site", str(conductor.site)])
+    found = {each["what"]: each for each in json.loads(capsys.readouterr().out)}
+    ways = ("mode of .nightmill", "mode of secret", "Prefect API without its secret", "Prefect API, foreign Host")
+    for what in (*ways, "Prefect API, foreign Origin", "Prefect UI", "Prefect server"):
+        assert found[what]["well"], found[what]
 
 
 def test_the_secret_is_for_its_owner_alone_and_stands_nowhere_else(observe: Observe, conductor: Conductor) -> None:
