@@ -36,6 +36,8 @@ from nightmill.model.order import AttemptKey, JobOrder
 _FOLDERS: Final = ("inputs", "work", "outputs", "left", "tmp")
 _LOG: Final = "log"
 _ORDER: Final = "order.json"
+_MODE: Final = 0o755
+"""Others may look into a scratch as far as its site lets them; none may put anything there."""
 _CALLED: Final = {"": "its scratch", "work": "its working folder"}
 
 
@@ -73,7 +75,7 @@ class Scratch:
         self._log: int | None = None
         self._aside: set[str] = set()
         try:
-            self.path.mkdir(mode=0o700, parents=True)
+            self.path.mkdir(mode=_MODE, parents=True)
         except FileExistsError:
             raise RequestRefused(
                 f"the scratch {self.path} exists: attempt {order.attempt} runs there, or its scratch was kept",
@@ -89,7 +91,7 @@ class Scratch:
             raise
 
     def _make(self, name: str) -> None:
-        os.mkdir(name, dir_fd=self._folder)
+        os.mkdir(name, _MODE, dir_fd=self._folder)
         self._places[name] = place_of(os.stat(name, dir_fd=self._folder, follow_symlinks=False))
 
     def write_order(self, order: JobOrder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,17 @@ def test_a_scratch_that_cannot_be_made_whole_is_not_left_in_halves(bench: Bench)
         with pytest.raises(OSError, match="No space left on device"):
             Scratch(bench.scratch, bench.order(shell("s", ":")))
         assert list(bench.scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o700), (0o007, 0o750), (0o022, 0o755), (0, 0o755)])
+def test_nobody_else_may_write_to_a_scratch_whoever_may_read_it(bench: Bench, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        scratch = Scratch(bench.scratch, bench.order(shell("s", ":")))
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (scratch.path, *scratch.path.iterdir())} == {mode}
+    scratch.end()
 
 
 def test_what_is_kept_is_moved(bench: Bench) -> None:
