@@ -67,7 +67,7 @@ file_types:
       band: {keywords: [FILTER, FILTER1]}           # values: {"r DECam": r} turns what a header says to a band
       # A date alone takes its time of day from TIME-OBS, UT or UTSTART; times are UTC, or of the header's TIMESYS.
       begins_at: {keywords: [DATE-OBS, MJD-OBS], type: time, required: true}
-      exposure_seconds: {keywords: [EXPTIME, EXPOSURE], type: float, unit: s}    # keyword_unit: min, if it is minutes
+      exposure_seconds: {keywords: [EXPTIME, EXPOSURE], type: float, unit: s, min: 0}  # minutes? keyword_unit: min
       ends_at: {compute: "end_of(begins_at, exposure_seconds)"}
       night: {compute: "night_of(begins_at, 0.0)"}  # the local night; the longitude of the telescope, degrees east
     checks: {checksum: if_present}
