@@ -112,6 +112,9 @@ def test_wrong_sql_is_said_to_be_wrong(sql: Console) -> None:
         sql("SELECT nam FROM file")
     with pytest.raises(RequestRefused, match="cannot carry out the SQL"):
         sql("SELEKT 1")
+    for odd in ("SELECT '\udcff'", "SELECT 1\0; DELETE FROM file"):
+        with pytest.raises(RequestRefused, match="bytes that are not UTF-8, or zero bytes"):
+            sql(odd)
 
 
 EVERYWHERE = [

@@ -16,6 +16,7 @@ from nightmill.backbone.adhoc import sqlite
 from nightmill.backbone.adhoc.answer import Answer, Limit
 from nightmill.backbone.adhoc.upload import read_upload
 from nightmill.backbone.database import Database
+from nightmill.errors import RequestRefused
 
 
 @contextmanager
@@ -51,6 +52,8 @@ def asked(
     DatabaseAway
         Where the database cannot be reached.
     """
+    if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text):
+        raise RequestRefused("the SQL holds bytes that are not UTF-8, or zero bytes", remedy="write it in UTF-8")
     tables = [read_upload(name, path) for name, path in (uploads or {}).items()]
     limit = Limit(seconds)
     if database.is_sqlite:
