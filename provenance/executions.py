@@ -124,7 +124,7 @@ def write_uses(
 ) -> None:
     """Say of each step that began which files it used, as soon as the files are on record."""
     inputs = known_files(session, {item.name for report in reports for item in report.order.inputs})
-    names = dict(made) | {name: known.id for (name, _compression), known in inputs.items()}
+    names = dict(made) | {name: known.id for name, known in inputs.items()}
     before = [row.id for report in reports for row in rows[attempts[report.attempt]].values()]
     query = select(InputUseRow.execution_id, InputUseRow.file_id).where(among(InputUseRow.execution_id, before))
     there = set(session.execute(query).tuples()) if before else set()

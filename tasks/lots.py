@@ -20,9 +20,9 @@ from nightmill.backbone.among import among
 from nightmill.backbone.catalogue import known_files
 from nightmill.backbone.registration import NewFile, register
 from nightmill.backbone.schema import FileRow, RefusalRow
-from nightmill.errors import BadName, FileRefused, NameTaken, StoreError
+from nightmill.errors import FileRefused, NameTaken, StoreError
 from nightmill.execution.job import utc_now
-from nightmill.files.naming import check_name
+from nightmill.files.naming import fit_name, name_of_content
 from nightmill.model.fate import Origin
 from nightmill.model.file_type import FileType
 from tasks.arrivals import LARGE_BYTES, Arrival, Offered, Refused, inspect_all, side_by_side
@@ -107,21 +107,18 @@ class Intake:
         return lot
 
     def _offers(self, session: Session, arrivals: Sequence[Arrival], lot: Lot) -> list[Offer]:
-        """Say under which name, and where, each file is to stand; refuse those that cannot."""
+        """Say under which name, and where, each file is to stand; refuse those whose place does not fit the mode."""
         manual = self.origin is Origin.MANUAL
-        names = self._manual_names(session, arrivals) if manual else [arrival.path.name for arrival in arrivals]
+        names = self._manual_names(session, arrivals) if manual else [fit_name(_told(each)) for each in arrivals]
         offers = []
         for arrival, name in zip(arrivals, names, strict=True):
             found = arrival.inspection
             metadata = found.metadata
             folder = f"manual/{self.file_type.name}" if manual else f"raw/{metadata.data_id.get('night', 'undated')}"
             try:
-                check_name(name)
                 path = self.placement.path_of(arrival, folder, name)
-            except (BadName, FileRefused) as error:
-                reason = error.reason if isinstance(error, FileRefused) else "bad_name"
-                why = str(error) if isinstance(error, FileRefused) else f"{storable(arrival.path)}: {error}"
-                lot.refused.append(Refused(arrival.path, reason, why, found.size_bytes, found.sha256))
+            except FileRefused as error:
+                lot.refused.append(Refused(arrival.path, error.reason, str(error), found.size_bytes, found.sha256))
                 continue
             new = NewFile(
                 name=name,
@@ -133,7 +130,7 @@ class Intake:
                 begins_at=metadata.begins_at,
                 ends_at=metadata.ends_at,
                 metadata=metadata.values,
-                original_name=storable(arrival.path.name) if manual else None,
+                original_name=storable(arrival.path.name),
                 provenance=self.provenance if manual else None,
                 store=self.placement.store,
                 path=path,
@@ -153,7 +150,8 @@ class Intake:
         }
         keys = [(arrival.inspection.sha256, storable(arrival.path.name)) for arrival in arrivals]
         unnamed = list(dict.fromkeys(key for key in keys if key not in names))
-        proposed = propose_names(session, [original for _, original in unnamed])
+        told = {key: storable(_told(arrival)) for key, arrival in zip(keys, arrivals, strict=True)}
+        proposed = propose_names(session, [told[key] for key in unnamed])
         names |= dict(zip(unnamed, proposed, strict=True))
         return [names[key] for key in keys]
 
@@ -236,7 +234,7 @@ def _judge(session: Session, offers: Sequence[Offer]) -> tuple[list[Offer], list
     """Divide offers by their names: free ones, those that are there with the same bytes, and those that are taken."""
     known = {
         name: (found.sha256, found.type)
-        for (name, _), found in known_files(session, (offer.new.name for offer in offers)).items()
+        for name, found in known_files(session, (offer.new.name for offer in offers)).items()
     }
     free: list[Offer] = []
     same: list[Offer] = []
@@ -255,6 +253,13 @@ def _judge(session: Session, offers: Sequence[Offer]) -> tuple[list[Offer], list
             why = f"{storable(offer.arrival.path)}: {taken_by}"
             taken.append(offer.refuse("name_taken", why))
     return free, same, taken
+
+
+def _told(arrival: Arrival) -> str:
+    """Return the name that a file comes with, with an end that tells how its bytes are compressed."""
+    compression = arrival.inspection.compression
+    name = arrival.path.name
+    return name if compression is None else name_of_content(name, compression)
 
 
 def storable(text: str | Path) -> str:

@@ -110,6 +110,12 @@ class Placement:
                     reason="not_in_store",
                     remedy="use --mode copy, link or move",
                 )
+            if not inside.isprintable():  # nor are bytes that are no text
+                raise FileRefused(
+                    f"{arrival.path}: control characters and bytes that are no text cannot stand in the path of a copy",
+                    reason="bad_name",
+                    remedy="rename it, or use --mode copy from outside of the store",
+                )
             return inside
         if inside is not None:
             raise FileRefused(

@@ -274,7 +274,7 @@ def _tells_more(report: JobReport, standing: Standing | None) -> bool:
 def _lacking(session: Session, reports: Sequence[JobReport]) -> dict[AttemptKey, str]:
     """Say which input of attempts is not on record: without it, their provenance would have a hole."""
     names = {item.name for report in reports for item in report.order.inputs}
-    digests = {name: file.sha256 for (name, _compression), file in known_files(session, names).items()}
+    digests = {name: file.sha256 for name, file in known_files(session, names).items()}
     why: dict[AttemptKey, str] = {}
     for report in reports:
         for item in report.order.inputs:
@@ -352,7 +352,7 @@ def _issue(session: Session, job: JobRow, report: JobReport, source: str) -> Non
     )
     session.add(attempt)
     session.flush()
-    ids = {name: file.id for (name, _), file in known_files(session, [item.name for item in order.inputs]).items()}
+    ids = {name: file.id for name, file in known_files(session, [item.name for item in order.inputs]).items()}
     planned: list[dict[str, Any]] = [
         {
             "attempt_id": attempt.id,

@@ -14,7 +14,7 @@ from nightmill.backbone.among import among
 from nightmill.backbone.expressions import Expression, to_sql
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, ReplicaRow, StoreRow
 from nightmill.backbone.upsert import add_missing
-from nightmill.errors import UnknownName
+from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.dimensions import DIMENSIONS
 from nightmill.model.fate import Origin
 from nightmill.model.store import Store
@@ -62,28 +62,19 @@ class Replica:
     verified_at: datetime
 
 
-def known_files(session: Session, names: Iterable[str]) -> dict[tuple[str, str], Known]:
-    """Look up names in bulk.
-
-    Returns
-    -------
-    dict
-        Name and compression to what the catalogue says; only of those that are there.
-    """
-    query = select(FileRow.name, FileRow.compression, FileRow.id, FileRow.type, FileRow.sha256)
-    return {
-        (name, compression): Known(id_, type_, sha256)
-        for name, compression, id_, type_, sha256 in session.execute(query.where(among(FileRow.name, names)))
-    }
+def known_files(session: Session, names: Iterable[str]) -> dict[str, Known]:
+    """Look up names in bulk; return what the catalogue says of those that are there."""
+    query = select(FileRow.name, FileRow.id, FileRow.type, FileRow.sha256).where(among(FileRow.name, names))
+    return {name: Known(id_, type_, sha256) for name, id_, type_, sha256 in session.execute(query)}
 
 
 def names_taken(session: Session, names: Iterable[str]) -> set[str]:
-    """Return those of the names that stand in the catalogue, under whatever compression."""
+    """Return those of the names that stand in the catalogue."""
     return set(session.scalars(select(FileRow.name).where(among(FileRow.name, names))))
 
 
 def files_named(session: Session, names: Iterable[str]) -> dict[str, FileRow]:
-    """Return files by their names; of one that stands in several compressions, the first registered.
+    """Return files by their names.
 
     Raises
     ------
@@ -91,14 +82,29 @@ def files_named(session: Session, names: Iterable[str]) -> dict[str, FileRow]:
         Where the catalogue has no file of a name; with a guess.
     """
     wanted = list(dict.fromkeys(names))
-    rows: dict[str, FileRow] = {}
-    for row in session.scalars(select(FileRow).where(among(FileRow.name, wanted)).order_by(FileRow.id)):
-        rows.setdefault(row.name, row)
+    rows = {row.name: row for row in session.scalars(select(FileRow).where(among(FileRow.name, wanted)))}
     for name in wanted:
         if name not in rows:
             near = near_names(session, name)
             raise UnknownName("file", name, near, remedy="see what there is with 'nightmill find'")
     return {name: rows[name] for name in wanted}
+
+
+def name_meant(session: Session, given: str) -> str | None:
+    """Return the name of the file that somebody may mean: that of this name, else the one that came under it.
+
+    Raises
+    ------
+    RequestRefused
+        Where several files came under it.
+    """
+    if known_files(session, [given]):
+        return given
+    came = select(FileRow.name).where(FileRow.original_name == given).order_by(FileRow.id).limit(GUESSES)
+    names = list(session.scalars(came))
+    if len(names) > 1:
+        raise RequestRefused(f"{len(names)} files came as {given!r}: {', '.join(names)}", remedy="name one of them")
+    return names[0] if names else None
 
 
 def near_names(session: Session, name: str) -> list[str]:

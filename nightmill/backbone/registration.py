@@ -18,6 +18,7 @@ from nightmill.backbone.schema import Base, FileRow, ReplicaRow, StoreRow
 from nightmill.errors import NameTaken, RequestRefused, UnknownName
 from nightmill.model.dimensions import DIMENSIONS, DataId
 from nightmill.model.fate import Origin
+from nightmill.model.file_type import compression_of
 from nightmill.model.journal import MetadataValue
 
 _FILES: Final = Base.metadata.tables["file"]
@@ -32,6 +33,8 @@ class NewFile:
     ----------
     store, path
         Where its bytes stand already; both None for a file that is known and not kept.
+    original_name
+        What it was called when it was brought (origins raw and manual).
     provenance
         What the person who brings it says about where it comes from (origin manual).
     """
@@ -49,7 +52,6 @@ class NewFile:
     provenance: str | None = None
     store: str | None = None
     path: str | None = None
-    compression: str = ""
 
 
 def register(
@@ -96,7 +98,7 @@ def register(
         with session.begin_nested():
             session.execute(insert(_FILES), rows)
             known = known_files(session, (new.name for new in files))
-            ids = [known[new.name, new.compression].id for new in files]
+            ids = [known[new.name].id for new in files]
             copies = [
                 {
                     "file_id": id_,
@@ -122,11 +124,10 @@ def _refuse_taken(session: Session, files: Sequence[NewFile]) -> None:
     same: list[str] = []
     other: list[str] = []
     for new in files:
-        found = known.get((new.name, new.compression))
+        found = known.get(new.name)
         if found is not None:
             (same if found.sha256 == new.sha256 else other).append(new.name)
-    times = Counter((new.name, new.compression) for new in files)
-    other += [name for (name, _), count in times.items() if count > 1]
+    other += [name for name, count in Counter(new.name for new in files).items() if count > 1]
     if same or other:
         raise NameTaken(same=same, other=other)
 
@@ -161,7 +162,7 @@ def _file_values(new: NewFile, attempt_id: int | None, who: str, now: datetime) 
         raise ValueError(f"{new.name}: no dimensions of a file: {', '.join(sorted(strangers))}")
     return {
         "name": new.name,
-        "compression": new.compression,
+        "compression": compression_of(new.name),
         "type": new.type,
         "origin": new.origin.value,
         "size_bytes": new.size_bytes,

@@ -20,7 +20,7 @@ from nightmill.model.dimensions import DIMENSIONS, TIMES
 from nightmill.model.file_type import FileType, MetadataKey
 
 _KEYWORD: Final = re.compile(r"[A-Za-z0-9_-]{1,8}|[!-~]+( [!-~]+)*")
-_COLUMNS: Final = ("name", "type", "origin", "size_bytes", "registered_at", "metadata")
+_COLUMNS: Final = ("name", "original_name", "type", "origin", "size_bytes", "registered_at", "metadata")
 """What expressions over files know already; metadata of these names could not be asked for."""
 
 

@@ -43,7 +43,7 @@ def check_pipeline(pipeline: Pipeline) -> Iterator[Problem]:
 
 def check_fit(kind: str, name: str) -> Iterator[str]:
     """Yield what is wrong with a name that people give and that names of files and folders are made of."""
-    if not is_fit(name) or name[0] in ".-":
+    if not is_fit(name):
         yield f"{kind} {name!r} should have letters, digits and . _ + - alone, and begin with a letter or digit"
 
 

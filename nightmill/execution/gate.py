@@ -13,6 +13,7 @@ from nightmill.execution.descriptors import names_in, opened_file, path_of
 from nightmill.execution.evidence import on_one_line
 from nightmill.execution.scratch import Scratch
 from nightmill.files.gate import Inspection, inspect_file
+from nightmill.files.naming import name_of_content
 from nightmill.model.fate import Fate
 from nightmill.model.file_type import FileType
 from nightmill.model.journal import MadeFile
@@ -113,6 +114,9 @@ def _check(
     except FileRefused as error:
         raise _refused(step, output, error.message) from error
     metadata = found.metadata
+    if found.compression is not None and name_of_content(name, found.compression) != name:
+        how = f"compressed with {found.compression}" if found.compression else "not compressed"
+        raise _refused(step, output, f"{called} is {how}, and its name is {name}")
     _agree(step, output, called, metadata.data_id)
     for each in metadata.left_out:
         os.write(log, f"== {step.name}: left out of the metadata of {name}: {each}\n".encode())

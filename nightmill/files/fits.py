@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import BufferedReader
 from math import prod
-from typing import BinaryIO, Final, NamedTuple, NoReturn, Protocol
+from typing import Final, NamedTuple, NoReturn, Protocol
 
 from nightmill.errors import BadFile
 from nightmill.files.cards import CARD_BYTES, Header
+from nightmill.files.compressed import Digest, Inflated, compression_in, remedy_for
 from nightmill.files.reading import StrPath, opened
 from nightmill.model.file_type import Checks
 
@@ -27,19 +29,14 @@ _BITPIX: Final = frozenset({8, 16, 32, 64, -32, -64})
 _NO_CHECKS: Final = Checks(checksum="ignored")
 
 
-class Digest(Protocol):
-    """Takes in bytes, as the objects of :mod:`hashlib` do."""
-
-    def update(self, data: bytes, /) -> None:
-        """Take in the bytes that follow."""
-        ...
-
-
 class FitsFile(NamedTuple):
     """What there is to know of a FITS file before its data."""
 
     headers: tuple[Header, ...]
+    """As they are without tile compression where fpack had to move the primary one."""
     size_bytes: int
+    compression: str = ""
+    """What its bytes are inside of: ``gz``, ``bz2``, or nothing."""
 
 
 def check_fits(path: StrPath, checks: Checks) -> None:
@@ -49,7 +46,8 @@ def check_fits(path: StrPath, checks: Checks) -> None:
     ------
     BadFile
         With one of these reasons: ``missing``, ``unreadable``, ``empty``, ``too_small``, ``not_fits``, ``truncated``,
-        ``bad_header`` (sizes that cannot be), ``trailing_bytes``, ``bad_checksum``, ``too_few_hdus``, ``over_limit``.
+        ``bad_header`` (sizes that cannot be), ``trailing_bytes``, ``bad_checksum``, ``too_few_hdus``, ``over_limit``,
+        ``bad_compression``.
     """
     read_headers(path, checks)
 
@@ -78,14 +76,31 @@ def read_headers(
     wanted = checks or _NO_CHECKS
     with opened(path, descriptor) as (file, size_bytes):
         check_size(path, size_bytes, wanted)
-        headers = tuple(_Walk(path, file, size_bytes, wanted, digest).headers())
+        compression = compression_in(file.peek(8))
+        if compression:
+            inflated = Inflated(path, file, size_bytes, compression, digest)
+            headers = tuple(_Walk(path, inflated, None, wanted, None).headers())
+            inflated.finish()
+        else:
+            headers = tuple(_Walk(path, file, size_bytes, wanted, digest).headers())
+    headers = _unpacked(headers)
     if len(headers) < wanted.min_hdus:
         raise BadFile(
             f"{path} has {len(headers)} of at least {wanted.min_hdus} HDUs",
             reason="too_few_hdus",
             remedy="it may be cut off between two of them, or be of another type",
         )
-    return FitsFile(headers, size_bytes)
+    return FitsFile(headers, size_bytes, compression)
+
+
+def _unpacked(headers: tuple[Header, ...]) -> tuple[Header, ...]:
+    """Give a file's primary header its place, where fpack put it behind an empty one to compress its image."""
+    try:
+        if len(headers) < 2 or headers[1].get("ZSIMPLE") is not True:
+            return headers
+    except ValueError:
+        return headers
+    return tuple(Header(header.number - 1, header.raw) for header in headers[1:])
 
 
 def check_size(path: StrPath, size_bytes: int, checks: Checks) -> None:
@@ -102,8 +117,16 @@ def check_size(path: StrPath, size_bytes: int, checks: Checks) -> None:
         raise BadFile(f"{path} has {size_bytes} of at least {checks.min_bytes} bytes", reason="too_small")
 
 
+class _Bytes(Protocol):
+    def read(self, count: int, /) -> bytes: ...
+
+
 class _Walk:
-    def __init__(self, path: StrPath, file: BinaryIO, size_bytes: int, checks: Checks, digest: Digest | None) -> None:
+    """A way through a file, or through what a compressed one stands for, whose size nobody knows beforehand."""
+
+    def __init__(
+        self, path: StrPath, file: _Bytes, size_bytes: int | None, checks: Checks, digest: Digest | None
+    ) -> None:
         self.path = path
         self.file = file
         self.size_bytes = size_bytes
@@ -169,14 +192,13 @@ class _Walk:
         except ValueError as error:
             self.refuse(f"the header of HDU {header.number} is wrong: {error}", "bad_header")
         padded = -(-size // BLOCK_BYTES) * BLOCK_BYTES
-        if self.position + padded > self.size_bytes:
-            there = self.size_bytes - self.position
-            self.truncated(f"has {there:,} of the {padded:,} bytes that the data of HDU {header.number} takes")
+        if self.size_bytes is not None and self.position + padded > self.size_bytes:
+            self.lacks(header, padded, self.size_bytes - self.position)
         policy = self.checks.checksum
         verify = policy != "ignored" and not (_blank(datasum) and _blank(checksum))
         if policy == "required" and (_blank(datasum) or _blank(checksum)):
             self.refuse(f"HDU {header.number} has no CHECKSUM and DATASUM, which its type requires", "bad_checksum")
-        total = self.skip(padded, verify)
+        total = self.skip(header, padded, verify)
         if not verify:
             return
         if not _blank(datasum) and str(datasum).strip() != str(total):
@@ -191,9 +213,9 @@ class _Walk:
             self.digest.update(data)
         return data
 
-    def skip(self, count: int, verify: bool) -> int:
-        """Pass over bytes that are there; return their checksum where that is wanted."""
-        if not verify and self.digest is None:
+    def skip(self, header: Header, count: int, verify: bool) -> int:
+        """Pass over the data of an HDU; return its checksum where that is wanted."""
+        if not verify and self.digest is None and isinstance(self.file, BufferedReader):
             self.file.seek(count, 1)
             self.position += count
             return 0
@@ -202,7 +224,7 @@ class _Walk:
         while self.position < end:
             data = self.take(min(_CHUNK_BYTES, end - self.position))
             if not data:
-                self.truncated("became shorter while it was read")
+                self.lacks(header, count, count - (end - self.position))
             if verify:
                 total = _sum32(data, total)
         return total
@@ -210,12 +232,12 @@ class _Walk:
     def not_fits(self, block: bytes) -> NoReturn:
         if b"SIMPLE  =".startswith(block):
             self.truncated("ends inside the first card")
-        packed = block.startswith(b"\x1f\x8b")
         raise BadFile(
-            f"{self.path} is no FITS file: it begins with {block[:10]!r}",
-            reason="not_fits",
-            remedy="it is compressed with gzip; decompress it first" if packed else "",
+            f"{self.path} is no FITS file: it begins with {block[:10]!r}", reason="not_fits", remedy=remedy_for(block)
         )
+
+    def lacks(self, header: Header, count: int, there: int) -> NoReturn:
+        self.truncated(f"has {there:,} of the {count:,} bytes that the data of HDU {header.number} takes")
 
     def truncated(self, how: str) -> NoReturn:
         raise BadFile(f"{self.path} is cut off: it {how}", reason="truncated", remedy="transfer it again")

@@ -20,11 +20,14 @@ class Inspection:
     ----------
     sha256
         Hexadecimal digits.
+    compression
+        What the bytes of a FITS file are inside of: ``gz``, ``bz2``, or nothing; None where nobody looked into it.
     """
 
     metadata: Metadata
     size_bytes: int
     sha256: str
+    compression: str | None = None
 
 
 def check_file(path: StrPath, file_type: FileType) -> Metadata:
@@ -59,8 +62,8 @@ def inspect_file(path: StrPath, file_type: FileType, descriptor: int | None = No
     """
     if file_type.format == "fits":
         digest = sha256()
-        headers, size_bytes = read_headers(path, file_type.checks, digest, descriptor=descriptor)
-        return Inspection(metadata_of(headers, file_type, path), size_bytes, digest.hexdigest())
+        headers, size_bytes, compression = read_headers(path, file_type.checks, digest, descriptor=descriptor)
+        return Inspection(metadata_of(headers, file_type, path), size_bytes, digest.hexdigest(), compression)
     size_bytes, hexdigest = fingerprint(path, descriptor)
     check_size(path, size_bytes, file_type.checks)
     return Inspection(metadata_of((), file_type, path), size_bytes, hexdigest)

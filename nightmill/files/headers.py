@@ -240,7 +240,7 @@ class _Reader:
             raise self.refuse(
                 name,
                 f"{shown!r} cannot tell files apart: names are made of it, and take at most {MAX_VALUE_LENGTH}"
-                " letters, digits and . _ + -",
+                " letters, digits and . _ + -, not . or - first",
                 "unfit_value",
                 f"say what it means here under 'values' of {name} in file type {self.file_type.name!r}",
             )

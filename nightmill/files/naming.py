@@ -1,17 +1,21 @@
-"""Names of files: made from templates, and fit to be names wherever they go.
+"""Names of files: made from templates, or given by whoever brings them, and fit to be names wherever they go.
 
-A value from a header is data, not a path: only ``A-Z a-z 0-9 . _ + -`` may stand in a name.
+A name takes ``A-Z a-z 0-9 . _ + - :``, and ``%`` where it stands for something else (:func:`fit_name`). A value from a
+header is data, not a path: what becomes part of a name takes the same without ``:`` and ``%``.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
+from hashlib import sha256
 from string import Formatter
 from typing import Final
 
 from nightmill.errors import BadName
 from nightmill.model.dimensions import DIMENSIONS
+from nightmill.model.file_type import compression_of
 
 MAX_NAME_BYTES: Final = 200
 MAX_VALUE_LENGTH: Final = 64
@@ -30,12 +34,54 @@ NAME_FIELDS: Final[Mapping[str, type[str] | type[int]]] = {
 """What the template of a file type may hold, with the type of the values."""
 
 _FIT: Final = re.compile(r"[A-Za-z0-9._+-]+")
+_NAME: Final = re.compile(r"[A-Za-z0-9._+:%-]+")
+_UNFIT: Final = re.compile(rb"[^A-Za-z0-9._+:-]|(?:^|(?<=\.))\.|^-")
+_SUFFIX: Final = re.compile(r"(\.[A-Za-z0-9]{1,8}){0,2}\Z")
 _REMEDY: Final = "use letters, digits and . _ + - alone"
 
 
 def is_fit(value: str) -> bool:
-    """Say whether a text may become part of a name."""
-    return len(value) <= MAX_VALUE_LENGTH and ".." not in value and _FIT.fullmatch(value) is not None
+    """Say whether a text may become part of a name, also the first."""
+    return (
+        len(value) <= MAX_VALUE_LENGTH
+        and ".." not in value
+        and _FIT.fullmatch(value) is not None
+        and value[0] not in ".-"
+    )
+
+
+def fit_name(given: str) -> str:
+    """Turn the name that a file comes with into one that :func:`check_name` accepts.
+
+    Returns
+    -------
+    str
+        The name itself where it is fit. Else each byte of it that is not stands as ``%`` and two hexadecimal digits, as
+        in a URL, so that no two names become one; one that is too long then ends in ``%-`` and a part of its SHA-256.
+    """
+    data = os.fsencode(given)
+    name = _UNFIT.sub(lambda match: b"%%%02X" % match[0][0], data).decode("ascii")
+    if len(name) <= MAX_NAME_BYTES:
+        return name
+    suffix = _SUFFIX.search(name)
+    end = f"%-{sha256(data).hexdigest()[:16]}{suffix[0] if suffix else ''}"
+    return re.sub(r"%.?\Z", "", name[: MAX_NAME_BYTES - len(end)]) + end
+
+
+def name_of_content(given: str, compression: str) -> str:
+    """Return the name of a FITS file as what it is: the end of it tells how its bytes are compressed.
+
+    Parameters
+    ----------
+    compression
+        ``gz``, ``bz2``, or an empty string for none.
+    """
+    told = compression_of(given)
+    if told == compression or (not compression and told == "fz"):
+        return given
+    if not compression:
+        return given.removesuffix(given[-len(told) - 1 :])
+    return f"{given}.{compression}"
 
 
 def check_name(name: str) -> None:
@@ -47,7 +93,7 @@ def check_name(name: str) -> None:
         Where it is not; says why.
     """
     # All of it is ASCII once the pattern holds, so that characters are bytes.
-    if _FIT.fullmatch(name) and ".." not in name and name[0] not in ".-" and len(name) <= MAX_NAME_BYTES:
+    if _NAME.fullmatch(name) and ".." not in name and name[0] not in ".-" and len(name) <= MAX_NAME_BYTES:
         return
     if not name:
         raise BadName("a file name is empty")
@@ -55,7 +101,7 @@ def check_name(name: str) -> None:
         raise BadName(f"file name {name[:40]!r}... has more than {MAX_NAME_BYTES} bytes", remedy="shorten it")
     if name[0] in ".-":
         raise BadName(f"file name {name!r} begins with {name[0]!r}", remedy="begin it with a letter or digit")
-    what = "'..'" if ".." in name else repr(re.sub(_FIT, "", name)[0])
+    what = "'..'" if ".." in name else repr(re.sub(_NAME, "", name)[0])
     raise BadName(f"file name {name!r} contains {what}", remedy=_REMEDY)
 
 
@@ -143,7 +189,9 @@ class Template:
             if len(value) > MAX_VALUE_LENGTH:
                 return BadName(f"{field} is {value[:40]!r}..., of {len(value)} characters", remedy="shorten it")
             if not is_fit(value):
-                return BadName(f"{field} is {value!r}, which is not fit for a file name", remedy=_REMEDY)
+                return BadName(
+                    f"{field} is {value!r}, which is not fit for a file name", remedy=f"{_REMEDY}, not . or - first"
+                )
         return None
 
     def _bad(self, why: str) -> BadName:

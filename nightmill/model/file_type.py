@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
 from nightmill.model.base import Frozen
+
+COMPRESSIONS: Final = ("gz", "bz2", "xz", "fz")
+"""How the bytes of a file may be compressed, as the end of its name tells; ``fz`` is what fpack makes, a FITS file."""
+
+
+def compression_of(name: str) -> str:
+    """Return how a file is compressed, by its name; an empty string for not at all."""
+    stem, _, end = name.lower().rpartition(".")
+    return end if stem and end in COMPRESSIONS else ""
 
 
 class MetadataKey(Frozen):

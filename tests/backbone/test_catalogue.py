@@ -55,10 +55,12 @@ def test_taken_names_are_all_listed_and_nothing_is_registered(database: Database
         assert session.scalar(select(func.count()).select_from(FileRow)) == 2
 
 
-def test_a_name_may_stand_once_plain_and_once_compressed(database: Database) -> None:
+def test_the_end_of_a_name_tells_how_a_file_is_compressed(database: Database) -> None:
+    names = {"a.fits": "", "a.fits.fz": "fz", "a.fits.gz": "gz", "a.FITS.BZ2": "bz2", "gz": "", "a.fits.z": ""}
     with database.writing() as session:
-        add_files(session, [new_file("a.fits"), new_file("a.fits", compression="fz", path="raw/a.fits.fz")])
-        assert catalogue.names_taken(session, ["a.fits", "b.fits"]) == {"a.fits"}
+        add_files(session, [new_file(name) for name in names])
+        rows = session.scalars(select(FileRow))
+        assert {row.name: row.compression for row in rows} == names
 
 
 @pytest.mark.req("B08")

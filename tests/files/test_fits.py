@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import gzip
+import lzma
 import os
 from pathlib import Path
 
@@ -109,7 +109,8 @@ def test_too_few_hdus(tmp_path: Path) -> None:
     [
         (b"", "empty", "is empty"),
         (b"not FITS at all\n" * 300, "not_fits", "it begins with b'not FITS a'"),
-        (gzip.compress(WHOLE), "not_fits", "compressed with gzip; decompress it first"),
+        (lzma.compress(WHOLE), "not_fits", "compressed with xz; decompress it first"),
+        (b"\x1f\x9d\x90", "not_fits", "compressed with compress (.Z); decompress it first"),
         (b"SIMP", "truncated", "ends inside the first card"),
         (WHOLE[:1000], "truncated", "ends inside the header of HDU 0"),
         (WHOLE[: BLOCK + 4], "truncated", "ends inside the header of HDU 1"),

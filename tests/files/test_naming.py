@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import string
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nightmill.errors import BadName
-from nightmill.files.naming import MAX_NAME_BYTES, Template, check_name, is_fit
+from nightmill.files.naming import MAX_NAME_BYTES, Template, check_name, fit_name, is_fit, name_of_content
 
 SCIENCE = Template("{instrument}_{exposure:08d}_{detector:02d}_{band}_c{campaign:04d}a{attempt:02d}.fits")
 VALUES = {"instrument": "DECam", "exposure": 12, "detector": 3, "band": "g", "campaign": 7, "attempt": 1}
@@ -56,7 +59,8 @@ def test_fit_values_stand_in_the_name_unchanged(instrument: str, exposure: int) 
         ({"instrument": "x" * 300}, f"instrument is '{'x' * 40}'..., of 300 characters; shorten it"),
         ({"instrument": ""}, "instrument has no value"),
         ({"instrument": None}, "instrument has no value"),
-        ({"instrument": ".hidden"}, "begins with '.'"),
+        ({"instrument": ".hidden"}, "instrument is '.hidden', which is not fit"),
+        ({"instrument": "-rf"}, "alone, not . or - first"),
         ({"exposure": "12"}, "Unknown format code 'd'"),
     ],
 )
@@ -107,6 +111,7 @@ def test_bad_template(text: str, message: str) -> None:
         ("a..b", "contains '..'"),
         ("-rf", "begins with '-'"),
         ("a b", "contains ' '"),
+        ("a\x1b", r"contains '\x1b'"),
         ("é", "contains 'é'"),
         ("x" * 201, "more than 200 bytes"),
     ],
@@ -119,4 +124,77 @@ def test_unfit_name(name: str, message: str) -> None:
 
 def test_what_is_fit_to_tell_files_apart() -> None:
     assert is_fit("GMOS-S")
-    assert not any(is_fit(text) for text in ("", "a b", "a/b", "..", "x" * 65, "a\n"))
+    assert not any(is_fit(text) for text in ("", "a b", "a/b", "..", "x" * 65, "a\n", "-rf", ".hidden", "a:b", "a%b"))
+
+
+OBSERVATORIES = [
+    "HAWKI.2013-01-08T00:00:00.000.fits",
+    "c4d_130901_042931_ori.fits.fz",
+    "N20200101S0001.fits.bz2",
+    "coj1m003-kb71-20150101-0001-e00.fits.fz",
+    "SUPA01234567.fits",
+    "jw02736001001_02101_00001_nrca1_uncal.fits",
+]
+
+
+@pytest.mark.parametrize("name", OBSERVATORIES)
+def test_names_of_observatories_are_taken_as_they_are(name: str) -> None:
+    assert fit_name(name) == name
+    check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("M 67 (B).fits", "M%2067%20%28B%29.fits"),
+        ("NGC\x1b[31m1.fits", "NGC%1B%5B31m1.fits"),
+        ("two\nlines.fits", "two%0Alines.fits"),
+        ("100%.fits", "100%25.fits"),
+        ("-rf.fits", "%2Drf.fits"),
+        (".hidden.fits", "%2Ehidden.fits"),
+        ("a..b.fits", "a.%2Eb.fits"),
+        ("..", "%2E%2E"),
+        ("ñ.fits", "%C3%B1.fits"),
+        (os.fsdecode(b"latin-\xe9.fits"), "latin-%E9.fits"),
+        ("@list,1.fits", "%40list%2C1.fits"),
+    ],
+)
+def test_any_other_name_is_encoded_byte_by_byte(given: str, name: str) -> None:
+    assert fit_name(given) == name
+    check_name(name)
+
+
+def test_a_name_that_is_too_long_ends_in_a_part_of_its_digest() -> None:
+    first, second = (fit_name("x" * 230 + end + ".fits.gz") for end in "ab")
+    assert first != second
+    for name in (first, second):
+        check_name(name)
+        assert len(name) == MAX_NAME_BYTES
+        assert re.fullmatch(r"x+%-[0-9a-f]{16}\.fits\.gz", name)
+
+
+@given(st.binary(min_size=1, max_size=255), st.binary(min_size=1, max_size=255))
+def test_no_two_names_become_one_and_all_are_fit(one: bytes, other: bytes) -> None:
+    names = [fit_name(os.fsdecode(each)) for each in (one, other)]
+    for data, name in zip((one, other), names, strict=True):
+        check_name(name)
+        assert "%-" in name or unquote_to_bytes(name) == data
+    assert (names[0] == names[1]) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("given", "compression", "name"),
+    [
+        ("a.fits", "", "a.fits"),
+        ("a.fits", "gz", "a.fits.gz"),
+        ("a.fits.gz", "gz", "a.fits.gz"),
+        ("a.FITS.GZ", "gz", "a.FITS.GZ"),
+        ("a.fits.gz", "", "a.fits"),
+        ("a.fits.gz", "bz2", "a.fits.gz.bz2"),
+        ("a.fits.fz", "", "a.fits.fz"),
+        ("a.fits.fz", "gz", "a.fits.fz.gz"),
+        (".gz", "", ".gz"),
+    ],
+)
+def test_the_end_of_a_name_tells_what_its_bytes_are(given: str, compression: str, name: str) -> None:
+    assert name_of_content(given, compression) == name

@@ -90,7 +90,7 @@ def _register_inputs(session: Session, inputs: Mapping[str, OrderInput]) -> None
     files = [
         NewFile(name, item.type, Origin.RAW, item.size_bytes, item.sha256, store=item.store, path=item.path)
         for name, item in inputs.items()
-        if (name, "") not in known
+        if name not in known
     ]
     register(session, files, who="ada", now=NOW)
 

@@ -27,6 +27,7 @@ COLUMNS: Final[Mapping[str, Kind]] = {
     **{name: Kind.INTEGER if kind is int else Kind.TEXT for name, kind in DIMENSIONS.items()},
     **dict.fromkeys(TIMES, Kind.TIME),
     "name": Kind.TEXT,
+    "original_name": Kind.TEXT,
     "type": Kind.TEXT,
     "origin": Kind.TEXT,
     "size_bytes": Kind.INTEGER,

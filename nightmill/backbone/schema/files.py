@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from nightmill.backbone.schema.base import Base, Json, Key, one_of
 from nightmill.model.fate import Maturity, Origin
+
+_BROUGHT: Final = text("original_name IS NOT NULL")
 
 
 class StoreRow(Base):
@@ -44,6 +46,7 @@ class FileRow(Base):
     ends_at: Mapped[datetime | None]
     attributes: Mapped[dict[str, Any]] = mapped_column("metadata", Json, default=dict)
     original_name: Mapped[str | None]
+    """What it was called when it was brought (origins raw and manual)."""
     provenance: Mapped[str | None]
     """What the person who brought it says about where it comes from (origin manual)."""
     attempt_id: Mapped[int | None] = mapped_column(ForeignKey("attempt.id"))
@@ -60,6 +63,7 @@ class FileRow(Base):
         Index(None, "night"),
         Index(None, "begins_at"),
         Index(None, "sha256"),
+        Index(None, "original_name", sqlite_where=_BROUGHT, postgresql_where=_BROUGHT),
         Index(None, "attempt_id"),
     )
 
