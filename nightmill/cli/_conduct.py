@@ -7,7 +7,7 @@ from rich.console import Console
 
 from flows.client import CampaignRun
 from nightmill.backbone.campaigns import campaign_named, jobs, progress
-from nightmill.cli._output import print_json
+from nightmill.cli._output import echo, print_json, secho
 from nightmill.cli._watch import summary, watch
 from nightmill.model.fate import JobState
 from tasks.site import Site
@@ -25,12 +25,12 @@ def follow(site: Site, name: str, run: CampaignRun, *, begun: str, stay: bool, a
     """
     console = Console(stderr=as_json)
     if not as_json:
-        typer.echo(f"campaign {name} {begun}: {run.link}")
+        echo(f"campaign {name} {begun}: {run.link}")
     if not stay:
         if as_json:
             print_json({"campaign": name, "flow_run_id": run.flow_run_id, "ui_url": run.ui_url})
         else:
-            typer.echo(f"see how far it is with: nightmill status {name}")
+            echo(f"see how far it is with: nightmill status {name}")
         return
     state = watch(site, name, run, console)
     with site.database.reading() as session:
@@ -49,16 +49,16 @@ def follow(site: Site, name: str, run: CampaignRun, *, begun: str, stay: bool, a
         print_json(told)
     else:
         for stage in stages:
-            typer.echo(summary(stage))
+            echo(summary(stage))
         for job in failed[:MOST_FAILURES]:
-            typer.secho("failed ", fg="red", nl=False)
-            typer.echo(f"{name}/{job}")
+            secho("failed ", fg="red", nl=False)
+            echo(f"{name}/{job}")
         if len(failed) > MOST_FAILURES:
-            typer.echo(f"... and {len(failed) - MOST_FAILURES} more: nightmill status {name}")
+            echo(f"... and {len(failed) - MOST_FAILURES} more: nightmill status {name}")
         if failed:
-            typer.echo(f"look into one: nightmill show {name}/{failed[0].name}")
-            typer.echo(f"when its cause is mended: nightmill rerun {name}")
+            echo(f"look into one: nightmill show {name}/{failed[0].name}")
+            echo(f"when its cause is mended: nightmill rerun {name}")
     if state.type != "COMPLETED":
         if not failed:
-            typer.echo(f"the campaign's flow run ended {state.name}: {state.message}", err=True)
+            echo(f"the campaign's flow run ended {state.name}: {state.message}", err=True)
         raise typer.Exit(1)

@@ -14,8 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-import typer
-
+from nightmill.cli._output import echo, secho
 from nightmill.errors import NightmillError, RequestRefused
 
 MARKER: Final = ".nightmill-demo"
@@ -69,7 +68,7 @@ class Demo:
         self._clear()
 
         self._say("A night of a small camera: 4 detectors, biases, dome flats, and stars that are known")
-        typer.secho(f"$ cd {shlex.quote(str(self.directory))}", fg="cyan")
+        secho(f"$ cd {shlex.quote(str(self.directory))}", fg="cyan")
         self._python("-m", "examples.ccd.simulate", "--output", "night", "--exposures", str(self.exposures))
         self._say("A site: its configuration, its database (SQLite), its stores (folders), its Prefect server")
         self._nightmill("init", "site", "--file-types", str(example / "file_types.yaml"))
@@ -130,10 +129,10 @@ class Demo:
             "  then your own       docs/tutorial/2-your-own-pipeline.md",
             f"  when you are done   {nightmill} server stop --site {where}",
         ):
-            typer.echo(line)
+            echo(line)
 
     def _say(self, text: str) -> None:
-        typer.secho(f"\n{text}", bold=True)
+        secho(f"\n{text}", bold=True)
 
     def _nightmill(self, *arguments: str, expect: int = 0) -> None:
         at_site = () if arguments[0] == "init" else ("--site", "site")
@@ -142,14 +141,14 @@ class Demo:
             raise DemoFailed(f"'nightmill {shlex.join(arguments)}' ended with code {code}, expected was {expect}")
 
     def _python(self, *arguments: str) -> None:
-        typer.secho(f"$ python {shlex.join(arguments)}", fg="cyan")
+        secho(f"$ python {shlex.join(arguments)}", fg="cyan")
         code = subprocess.run([sys.executable, *arguments], cwd=self.directory, check=False).returncode
         if code != 0:
             raise DemoFailed(f"'python {shlex.join(arguments)}' ended with code {code}")
 
     def _call(self, arguments: Sequence[str], *, shown: bool) -> int:
         if shown:
-            typer.secho(f"$ nightmill {shlex.join(arguments)}", fg="cyan")
+            secho(f"$ nightmill {shlex.join(arguments)}", fg="cyan")
         return subprocess.run(
             [sys.executable, "-m", "nightmill", *arguments], cwd=self.directory, check=False
         ).returncode

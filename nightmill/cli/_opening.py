@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from nightmill.cli._output import echo, secho
 from tasks.site import Site, open_site
 
 
@@ -19,6 +20,6 @@ def open_without_types(directory: Path | None) -> Site:
     """
     site = open_site(directory, need_types=False)
     for error in site.config.wrong_types:
-        typer.secho("warning: ", fg=typer.colors.YELLOW, bold=True, nl=False, err=True)
-        typer.echo(str(error), err=True)
+        secho("warning: ", fg=typer.colors.YELLOW, bold=True, nl=False, err=True)
+        echo(str(error), err=True)
     return site

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,19 +19,51 @@ from nightmill.errors import NightmillError
 
 PROGRESS_AFTER_SECONDS: Final = 1.0
 
+_OBEYED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal would obey, or show in another order, or cannot show at all; but for line ends and tabs."""
+_LINE_ENDS: Final = re.compile("[\t\n\u2028\u2029]")
+COLUMNS_APART: Final = "  "
+
 Report = Callable[[int, int], None]
 """Is told how much is done, of how much."""
 
 
+def plain(text: str) -> str:
+    """Write a text so that no terminal obeys any of it: an escape character as Python's ``repr`` does.
+
+    Names of files, headers, logs and what people typed come from anywhere. Everything that a verb prints for people
+    goes through here.
+    """
+    return _OBEYED.sub(_written, text)
+
+
+def plain_line(text: str) -> str:
+    """Write a text as :func:`plain` does, and its line ends too: for what may not make a line of its own."""
+    return _LINE_ENDS.sub(_written, plain(text))
+
+
+def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
+    """Print a text for people."""
+    typer.echo(plain(str(text)), err=err, nl=nl)
+
+
+def secho(text: str, *, err: bool = False, nl: bool = True, fg: str | None = None, bold: bool | None = None) -> None:
+    """Print a text for people, with a colour where a terminal watches."""
+    typer.secho(plain(text), err=err, nl=nl, fg=fg, bold=bold)
+
+
 def print_error(error: NightmillError) -> None:
     """Tell on stderr why a request was not carried out."""
-    typer.secho("nightmill: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
-    typer.echo(str(error), err=True)
+    secho("nightmill: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
+    echo(str(error), err=True)
 
 
 def print_json(value: object) -> None:
-    """Print a value for programs: times as ISO 8601, bytes as hexadecimal digits."""
-    typer.echo(json.dumps(value, indent=2, default=_plain, ensure_ascii=False))
+    """Print a value for programs: times as ISO 8601, bytes as hexadecimal digits.
+
+    What a terminal would obey stands in it by its number, as JSON can write it: a program reads it as it was.
+    """
+    typer.echo(_as_json(value))
 
 
 def print_json_rows(rows: Iterable[object]) -> None:
@@ -37,7 +71,7 @@ def print_json_rows(rows: Iterable[object]) -> None:
     begun = False
     for row in rows:
         typer.echo(",\n" if begun else "[\n", nl=False)
-        written = json.dumps(row, indent=2, default=_plain, ensure_ascii=False)
+        written = _as_json(row)
         typer.echo("  " + written.replace("\n", "\n  "), nl=False)
         begun = True
     typer.echo("\n]" if begun else "[]")
@@ -46,20 +80,48 @@ def print_json_rows(rows: Iterable[object]) -> None:
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows: a table where a terminal watches, else tab-separated lines below one of the columns' names."""
     if not sys.stdout.isatty():
-        typer.echo("\t".join(columns))
+        echo("\t".join(columns))
         for row in rows:
-            typer.echo("\t".join(_one_line(value) for value in row))
+            echo("\t".join(_one_line(value) for value in row))
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Column, Table
     from rich.text import Text
 
     # A name of a file that is cut short is of no use to anybody.
     table = Table(*(Column(name, overflow="fold") for name in columns), box=SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*(Text(text(value)) for value in row))
-    Console().print(table)
+    cells = [[plain(text(value)) for value in row] for row in rows]
+    for row in cells:
+        table.add_row(*map(Text, row))
+    console = Console()
+    unbounded = console.options.update(max_width=sys.maxsize)
+    if Measurement.get(console, unbounded, table).maximum <= console.width:
+        console.print(table)
+        return
+    for first, *others in cells:  # too wide: a block for each row
+        echo(first)
+        for line in _flowing(columns[1:], others, console.width - 2):
+            echo(f"  {line}")
+
+
+def _flowing(columns: Sequence[str], values: Sequence[str], width: int) -> Iterator[str]:
+    """Yield lines with columns and their values, as many on a line as go; those without a value are left out."""
+    line = ""
+    for column, value in zip(columns, values, strict=True):
+        part = f"{column}: {' '.join(value.split())}"
+        if not value:
+            continue
+        if line and len(line) + len(COLUMNS_APART) + len(part) > width:
+            yield line
+            line = ""
+        line += (COLUMNS_APART if line else "") + part
+        if len(line) > width:
+            *whole, line = textwrap.wrap(line, width, subsequent_indent="  ", break_on_hyphens=False)
+            yield from whole
+    if line:
+        yield line
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
@@ -67,8 +129,8 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     known = [(name, text(value)) for name, value in facts if value not in (None, "", {}, [])]
     width = max((len(name) for name, _ in known), default=0)
     for name, value in known:
-        typer.secho(f"{name:<{width}}  ", bold=True, nl=False)
-        typer.echo(value)
+        secho(f"{name:<{width}}  ", bold=True, nl=False)
+        echo(value)
 
 
 def text(value: object) -> str:
@@ -123,7 +185,18 @@ def _one_line(value: object) -> str:
     return " ".join(text(value).split())
 
 
-def _plain(value: Any) -> object:
+def _written(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    # A byte that is no text came as a surrogate.
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else repr(found[0])[1:-1]
+
+
+def _as_json(value: object) -> str:
+    written = json.dumps(value, indent=2, default=_for_json, ensure_ascii=False)
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
+
+
+def _for_json(value: Any) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, bytes | memoryview):

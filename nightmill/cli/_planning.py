@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final, TextIO
 
-import typer
-
-from nightmill.cli._output import print_table
+from nightmill.cli._output import echo, print_table, secho
 from nightmill.config.rules import NOWHERE
 from nightmill.planning.outputs import Claim, claims
 from nightmill.planning.plan import CampaignPlan, PlannedJob, StagePlan
@@ -29,16 +27,16 @@ def print_plan(plan: CampaignPlan, limit: int) -> None:
         Units to show of each stage; 0 for all of them, with every file that they read.
     """
     pipeline = plan.campaign.pipeline
-    typer.echo(f"campaign {plan.campaign.name}, number {plan.number}: pipeline {pipeline.name} {pipeline.version}")
+    echo(f"campaign {plan.campaign.name}, number {plan.number}: pipeline {pipeline.name} {pipeline.version}")
     for stage in plan.stages:
         source = "projected from the stages before it" if stage.projected else "from what is there"
-        typer.secho(f"\nstage {stage.stage.name}: {_count(len(stage.jobs), 'unit')}, {source}", bold=True)
+        secho(f"\nstage {stage.stage.name}: {_count(len(stage.jobs), 'unit')}, {source}", bold=True)
         shown = stage.jobs[: limit or None]
         print_table(COLUMNS, (row for job in shown for row in _rows(stage, job, FILES if limit else None)))
         if len(shown) < len(stage.jobs):
-            typer.echo(f"... and {_count(len(stage.jobs) - len(shown), 'more unit')}: --limit 0 shows all")
+            echo(f"... and {_count(len(stage.jobs) - len(shown), 'more unit')}: --limit 0 shows all")
     total = sum(len(stage.jobs) for stage in plan.stages)
-    typer.echo(f"\n{_count(total, 'job')} in {_count(len(plan.stages), 'stage')}; nothing was done")
+    echo(f"\n{_count(total, 'job')} in {_count(len(plan.stages), 'stage')}; nothing was done")
 
 
 def write_plan(plan: CampaignPlan, out: TextIO) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-import typer
-
 from flows.client import RunState, Seen, flow_run_link, flow_run_url, reconcile
 from nightmill.backbone.campaigns import JobLine, StageProgress, campaign_named, campaigns, jobs, progress
 from nightmill.backbone.schema import CampaignRow
-from nightmill.cli._output import print_json, print_table
+from nightmill.cli._output import echo, print_json, print_table, secho
 from nightmill.execution.quarantine import quarantined
 from nightmill.model.fate import JobState
 from tasks.memory import older
@@ -32,17 +30,17 @@ def show_status(site: Site, campaign: str | None, *, watch: bool, as_json: bool)
     while True:
         drained = drain(site)
         for attempt, error in drained.waiting.items():
-            typer.echo(f"waits for a store: {attempt}: {error}", err=True)
+            echo(f"waits for a store: {attempt}: {error}", err=True)
         for journal in quarantined(site.config.spool):
-            typer.echo(f"set apart: {journal}", err=True)
+            echo(f"set apart: {journal}", err=True)
         if why := older(site):
-            typer.echo(f"the database is older than its spool: {why}; see 'nightmill recover'", err=True)
+            echo(f"the database is older than its spool: {why}; see 'nightmill recover'", err=True)
         rows = _rows(site, campaign)
         if time.monotonic() >= reconcile_at:
             seen = reconcile(site, campaign, [row.flow_run_id for row in rows if row.flow_run_id])
             reconcile_at = time.monotonic() + RECONCILE_SECONDS
             if seen.away:
-                typer.echo(f"Prefect was not reached ({seen.away}): this is what the backbone knows", err=True)
+                echo(f"Prefect was not reached ({seen.away}): this is what the backbone knows", err=True)
         standing = [_standing(site, row, seen) for row in rows]
         if as_json:
             print_json([each.as_json() for each in standing])
@@ -114,7 +112,7 @@ def _standing(site: Site, row: CampaignRow, seen: Seen) -> _Standing:
 
 def _show(site: Site, standing: _Standing, *, failures: bool) -> None:
     row = standing.row
-    typer.secho(f"{row.name} ({row.pipeline} {row.pipeline_version})", bold=True)
+    secho(f"{row.name} ({row.pipeline} {row.pipeline_version})", bold=True)
     states = (*OPEN, JobState.DONE, JobState.FAILED)
     print_table(
         ("stage", "jobs", *states, "stale"),
@@ -130,6 +128,6 @@ def _show(site: Site, standing: _Standing, *, failures: bool) -> None:
     )
     if failures:
         for job in standing.failed:
-            typer.echo(f"failed: {row.name}/{job} (attempt {job.attempts})")
+            echo(f"failed: {row.name}/{job} (attempt {job.attempts})")
     if link := flow_run_link(site.config.directory, row.flow_run_id) if row.flow_run_id else "":
-        typer.echo(f"{link} {standing.run.name}" if standing.run else link)
+        echo(f"{link} {standing.run.name}" if standing.run else link)

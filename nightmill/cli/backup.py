@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
+from nightmill.cli._output import echo
 from nightmill.cli._shape import SiteFolder, time_of
 
 EXAMPLES: Final = (
@@ -51,4 +52,4 @@ def backup(
     if as_json:
         print_json(asdict(made))
     else:
-        typer.echo(f"on record as verified: {made.where}, as of {made.as_of:%Y-%m-%d %H:%M:%S} UTC")
+        echo(f"on record as verified: {made.where}, as of {made.as_of:%Y-%m-%d %H:%M:%S} UTC")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from nightmill.cli._output import echo
 from nightmill.cli._shape import SiteFolder, examples, group, time_of
 from nightmill.errors import RequestRefused
 
@@ -56,7 +57,7 @@ def add(
                 now=now,
             )
             record_act(session, who=who, verb="calib add", subject=set_name, why=why, detail={"files": files}, now=now)
-    typer.echo(f"{len(files)} in set {set_name}, {maturity}")
+    echo(f"{len(files)} in set {set_name}, {maturity}")
 
 
 @app.command()
@@ -127,7 +128,7 @@ def _change(verb: str, files: list[str], set_name: str, why: str, site: Path | N
             detail = {"files": changed}
             record_act(session, who=who, verb=f"calib {verb}", subject=set_name, why=why, detail=detail, now=now)
     done = "certified" if verb == "certify" else "withdrawn"
-    typer.echo(f"{len(changed)} {done} in set {set_name}, {len(set(files)) - len(changed)} were already")
+    echo(f"{len(changed)} {done} in set {set_name}, {len(set(files)) - len(changed)} were already")
 
 
 def _given(why: str) -> str:

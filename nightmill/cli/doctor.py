@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from nightmill.cli._finding import Finding
+from nightmill.cli._output import echo, secho
 from nightmill.cli._shape import SiteFolder
 from nightmill.errors import ConfigError, NightmillError
 
@@ -59,8 +60,8 @@ def doctor(
         if as_json:
             told.append(asdict(finding))
         else:
-            typer.secho("well  " if finding.well else "WRONG ", fg="green" if finding.well else "red", nl=False)
-            typer.echo(f"{finding.what}: {finding.seen}")
+            secho("well  " if finding.well else "WRONG ", fg="green" if finding.well else "red", nl=False)
+            echo(f"{finding.what}: {finding.seen}")
     if as_json:
         print_json(told)
     if not well:

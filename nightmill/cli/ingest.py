@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from nightmill.cli._output import echo, plain_line
 from nightmill.cli._shape import SiteFolder
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def ingest(
                 store=store,
                 follow_links=follow_links,
                 report=report,
-                tell=lambda words: typer.echo(words, err=True),
+                tell=lambda words: echo(words, err=True),
                 result=result,
             )
     finally:
@@ -104,19 +105,19 @@ def _tell(result: IngestResult, *, as_json: bool) -> None:
         ]
         counts += [f"{len(result.hidden)} hidden and passed over"] if result.hidden else []
         counts += [f"{open_} not come to"] if open_ else []
-        typer.echo(", ".join(counts))
+        echo(", ".join(counts))
         for each in result.registered:
             if each.name != each.path.name:
-                typer.echo(f"  {each.path} is now {each.name}")
+                echo(f"  {plain_line(str(each.path))} is now {each.name}")
     for why, names in _left_out(result).items():
         more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
-        typer.echo(f"registered without {why} ({names[0]}{more})", err=True)
+        echo(f"registered without {plain_line(why)} ({names[0]}{more})", err=True)
     for path in result.left:
-        typer.echo(f"registered, and still there: {path}", err=True)
+        echo(f"registered, and still there: {plain_line(str(path))}", err=True)
     for path in result.hidden:
-        typer.echo(f"hidden, and passed over: {path}", err=True)
+        echo(f"hidden, and passed over: {plain_line(str(path))}", err=True)
     for refused in result.refused:
-        typer.echo(f"refused ({refused.reason}): {refused.message}", err=True)
+        echo(f"refused ({refused.reason}): {plain_line(refused.message)}", err=True)
 
 
 def _left_out(result: IngestResult) -> dict[str, list[str]]:

@@ -7,6 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
+from nightmill.cli._output import echo
+
 EXAMPLES: Final = (
     "nightmill init mysite",
     "nightmill init mysite --database 'postgresql+psycopg://user:${PGPASSWORD}@host/nightmill'",
@@ -50,7 +52,7 @@ def init(
         facts = {"site": config.name, "directory": str(config.directory), "database": url, "stores": stores}
         print_json(facts | {"file_types": sorted(config.file_types)})
         return
-    typer.echo(f"The site {config.name!r} is ready.")
+    echo(f"The site {config.name!r} is ready.")
     print_facts(
         [
             ("configuration", config.directory / "nightmill.yaml"),

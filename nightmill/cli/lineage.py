@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from nightmill.cli._output import echo
 from nightmill.cli._shape import SiteFolder
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def lineage(
 
     Every step run and every file between, kept or not.
     """
-    from nightmill.backbone.catalogue import files_named
+    from nightmill.backbone.catalogue import files_named, name_meant
     from nightmill.cli._opening import open_without_types
     from nightmill.cli._output import print_json
     from provenance.lineage import Direction, walk
@@ -44,6 +45,7 @@ def lineage(
     wanted: list[Direction] = ["up"] if up or not down else []
     wanted += ["down"] if down else []
     with open_without_types(site) as opened, opened.database.reading() as session:
+        file = name_meant(session, file) or file
         id_ = files_named(session, [file])[file].id
         found = [walk(session, id_, direction, depth=depth) for direction in wanted]
     if as_json:
@@ -51,7 +53,7 @@ def lineage(
         return
     for each in found:
         for line in tree(each):
-            typer.echo(line)
+            echo(line)
 
 
 def _as_plain(found: Lineage) -> dict[str, Any]:

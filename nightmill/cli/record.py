@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from nightmill.cli._output import echo
 from nightmill.cli._shape import SiteFolder
 
 EXAMPLES: Final = (
@@ -59,10 +60,10 @@ def record(
     if as_json:
         print_json(counts)
     else:
-        typer.echo(", ".join(f"{count} {name}" for name, count in counts.items() if isinstance(count, int)))
+        echo(", ".join(f"{count} {name}" for name, count in counts.items() if isinstance(count, int)))
     for attempt, error in drained.waiting.items():
-        typer.echo(f"waits for a store: {attempt}: {error}", err=True)
+        echo(f"waits for a store: {attempt}: {error}", err=True)
     for each in drained.quarantined:
-        typer.echo(f"set apart: {each}", err=True)
+        echo(f"set apart: {each}", err=True)
     if drained.waiting or drained.quarantined:
         raise typer.Exit(1)

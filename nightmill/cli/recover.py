@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from nightmill.cli._output import echo
 from nightmill.cli._shape import SiteFolder
 
 if TYPE_CHECKING:
@@ -54,19 +55,19 @@ def recover(
 
 def _tell(found: Recovery, *, done: bool) -> None:
     if found.is_empty:
-        typer.echo("the database knows everything that the spool tells")
+        echo("the database knows everything that the spool tells")
         return
     if found.older:
-        typer.echo(f"the database is older than its spool: {found.older}")
+        echo(f"the database is older than its spool: {found.older}")
     verb = "had back" if done else "can be had back"
     for name in found.campaigns:
-        typer.echo(f"{verb}: campaign {name}")
+        echo(f"{verb}: campaign {name}")
     for state, count in sorted(found.attempts.items()):
-        typer.echo(f"{verb}: {count} attempts that ended as {state}")
+        echo(f"{verb}: {count} attempts that ended as {state}")
     for name, count in sorted(found.rows.items()):
-        typer.echo(f"{'set right' if done else 'can be set right'}: {count} rows ({name})")
+        echo(f"{'set right' if done else 'can be set right'}: {count} rows ({name})")
     for campaign, count in sorted(found.unplanned.items()):
-        typer.echo(
+        echo(
             f"campaign {campaign}: {count} attempts are of jobs that are not on record"
             + (
                 "; submit it again, then recover again: their numbers are not given a second time"
@@ -75,8 +76,8 @@ def _tell(found: Recovery, *, done: bool) -> None:
             )
         )
     for place, reason in list(found.refused.items())[:MOST_SHOWN]:
-        typer.echo(f"cannot be had back: {place}: {reason}", err=True)
+        echo(f"cannot be had back: {place}: {reason}", err=True)
     if len(found.refused) > MOST_SHOWN:
-        typer.echo(f"... and {len(found.refused) - MOST_SHOWN} more: see --json", err=True)
+        echo(f"... and {len(found.refused) - MOST_SHOWN} more: see --json", err=True)
     if not done:
-        typer.echo("nothing was done; to do it: nightmill recover --yes --why '...'")
+        echo("nothing was done; to do it: nightmill recover --yes --why '...'")

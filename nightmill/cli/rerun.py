@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
+from nightmill.cli._output import echo
 from nightmill.cli._shape import SiteFolder
 
 EXAMPLES: Final = ('nightmill rerun first --why "the disk is repaired" --watch',)
@@ -37,7 +38,7 @@ def rerun(
             if as_json:
                 print_json({"campaign": campaign, "left": 0})
             else:
-                typer.echo(f"campaign {campaign}: every job is done, nothing to run again")
+                echo(f"campaign {campaign}: every job is done, nothing to run again")
             return
         run = start_campaign(opened, campaign)
         follow(

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
+from nightmill.cli._output import echo
 from nightmill.cli._shape import SiteFolder
 
 EXAMPLES: Final = ("nightmill retain --dry-run",)
@@ -38,8 +39,6 @@ def retain(
         print_json({**asdict(done), "logs": [str(path) for path in logs]})
         return
     verb = "would be " if dry_run else ""
-    typer.echo(
-        f"{done.compressed} journals {verb}compressed, {done.removed} {verb}removed, {len(logs)} logs {verb}removed"
-    )
+    echo(f"{done.compressed} journals {verb}compressed, {done.removed} {verb}removed, {len(logs)} logs {verb}removed")
     for why, count in Counter(done.kept.values()).most_common(10):
-        typer.echo(f"{count} older journals stay: {why}")
+        echo(f"{count} older journals stay: {why}")

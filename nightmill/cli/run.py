@@ -8,6 +8,8 @@ from typing import Annotated, Final
 
 import typer
 
+from nightmill.cli._output import echo
+
 EXAMPLES: Final = ("nightmill run order.json --keep",)
 
 
@@ -50,18 +52,18 @@ def run(
         context = JobContext(open_stagers(job.stores), scratch.resolve(), journal, keep_scratch=keep)
         [report] = run_jobs([job], context)
     if as_json:
-        typer.echo(report.model_dump_json(exclude={"order"}))
+        echo(report.model_dump_json(exclude={"order"}))
     else:
-        typer.echo(f"{job.attempt}: {report.state}")
+        echo(f"{job.attempt}: {report.state}")
         for step in report.steps:
             cost = step.cost
             spent = f"{cost.wall_seconds:.2f} s, {cost.max_rss_bytes / 1e6:.0f} MB" if cost else ""
-            typer.echo(f"  {step.name}: exit code {step.exit_code}  {spent}")
+            echo(f"  {step.name}: exit code {step.exit_code}  {spent}")
         for file in report.published:
-            typer.echo(f"  {file.role}: {file.name} ({file.size_bytes} bytes) in {file.store}")
-        typer.echo(f"  journal: {journal.path}")
+            echo(f"  {file.role}: {file.name} ({file.size_bytes} bytes) in {file.store}")
+        echo(f"  journal: {journal.path}")
     if report.state is not AttemptState.PUBLISHED:
-        typer.echo(report.evidence, err=True)
+        echo(report.evidence, err=True)
         raise typer.Exit(1)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nightmill.cli._output import print_facts, print_json
+from nightmill.cli._output import echo, print_facts, print_json, secho
 from nightmill.cli._shape import SiteFolder, group
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ def _tell(config: SiteConfig, status: ServiceStatus, *, as_json: bool) -> None:
 
     folder = folder_of(config.directory)
     if status.server.pid and not status.server.healthy:
-        typer.echo(unusable(daemon(folder)), err=True)
+        echo(unusable(daemon(folder)), err=True)
     if config.server.auth == NO_AUTH:
         what = f"server.auth is {NO_AUTH!r}: every user of this host can have the runner run commands as you"
-        typer.secho(f"warning: {what}", fg=typer.colors.YELLOW, err=True)
+        secho(f"warning: {what}", fg=typer.colors.YELLOW, err=True)
     if as_json:
         print_json({**asdict(status), "healthy": status.healthy})
         return

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from nightmill.cli._output import echo, secho
 from nightmill.cli._shape import SiteFolder
 from nightmill.errors import RequestRefused, UnknownName
 
@@ -41,7 +42,7 @@ def show(
 ) -> None:
     """Show all that is on record of a file, campaign, job or attempt."""
     from nightmill.backbone.campaigns import campaigns, exists
-    from nightmill.backbone.catalogue import known_files, near_names
+    from nightmill.backbone.catalogue import name_meant, near_names
     from nightmill.cli._opening import open_without_types
 
     job = _JOB.fullmatch(name)
@@ -56,8 +57,8 @@ def show(
                 _show_job(session, job["campaign"], job["stage"], job["unit"], number, as_json)
         elif exists(session, name):
             _show_campaign(session, name, as_json)
-        elif known_files(session, [name]):
-            _show_file(session, name, as_json)
+        elif meant := name_meant(session, name):
+            _show_file(session, meant, as_json)
         else:
             known = [row.name for row in campaigns(session)] + near_names(session, name)
             raise UnknownName(
@@ -68,7 +69,7 @@ def show(
 def _print_order(session: Session, campaign: str, stage: str, unit: str, number: int | None) -> None:
     from nightmill.planning.issue import issued_order
 
-    typer.echo(issued_order(session, campaign, stage, unit, number=number).model_dump_json(indent=2))
+    echo(issued_order(session, campaign, stage, unit, number=number).model_dump_json(indent=2))
 
 
 def _show_file(session: Session, name: str, as_json: bool) -> None:
@@ -98,7 +99,7 @@ def _show_file(session: Session, name: str, as_json: bool) -> None:
             ("metadata", row.attributes),
             ("bytes", row.size_bytes),
             ("SHA-256", row.sha256),
-            ("old name", row.original_name),
+            ("came as", row.original_name if row.original_name != row.name else None),
             ("provenance", row.provenance),
             ("made by", made_by),
             ("registered", f"{row.registered_at:%Y-%m-%d %H:%M:%S} by {row.registered_by}"),
@@ -173,7 +174,7 @@ def _show_job(session: Session, campaign: str, stage: str, unit: str, number: in
         ),
     )
     if job.shown is not None:
-        typer.secho(f"attempt a{job.shown.number:02d}", bold=True)
+        secho(f"attempt a{job.shown.number:02d}", bold=True)
         _show_attempt(job)
 
 
@@ -193,7 +194,7 @@ def _show_attempt(job: JobHistory) -> None:
             ((each.role, each.name, each.type, each.place or "not kept") for each in job.made),
         )
     if job.shown is not None and job.shown.evidence:
-        typer.echo(job.shown.evidence)
+        echo(job.shown.evidence)
 
 
 def _ran(run: Execution) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from typing import Annotated, Final, TypeVar
 
 import typer
 
+from nightmill.cli._output import echo
 from nightmill.cli._shape import SiteFolder
 from nightmill.errors import RequestRefused
 
@@ -70,7 +71,7 @@ def _at_most(limit: int, rows: Iterable[Row]) -> Iterator[Row]:
     """Give so many rows, and say on stderr where there are more."""
     for number, row in enumerate(rows):
         if number == limit:
-            typer.echo(f"nightmill: there are more than these {limit} rows; --limit 0 prints all of them", err=True)
+            echo(f"nightmill: there are more than these {limit} rows; --limit 0 prints all of them", err=True)
             return
         yield row
 

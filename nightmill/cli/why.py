@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from nightmill.cli._output import echo, plain_line
 from nightmill.cli._shape import SiteFolder
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def why(
     tell when it was refused and why.
     """
     from nightmill.backbone.calibrations import history
-    from nightmill.backbone.catalogue import files_named, known_files, replicas
+    from nightmill.backbone.catalogue import files_named, name_meant, replicas
     from nightmill.backbone.refusals import refusals
     from nightmill.cli._files import as_plain
     from nightmill.cli._opening import open_without_types
@@ -46,8 +47,10 @@ def why(
         row = maker = None
         copies: list[Replica] = []
         roles: list[CalibrationRow] = []
-        if not refused or known_files(session, [file]):
-            row = files_named(session, [file])[file]
+        meant = name_meant(session, file)
+        if meant or not refused:
+            name = meant or file
+            row = files_named(session, [name])[name]
             copies = replicas(session, [row.id]).get(row.id, [])
             roles = history(session, row.id)
             maker = maker_of(session, row.id)
@@ -73,21 +76,22 @@ def _tell_origin(row: FileRow, maker: Maker | None) -> None:
 
     when = f"{text(row.registered_at)} UTC"
     if row.origin == "raw":
-        typer.echo(
-            f"{row.name} is a raw file: {row.registered_by} ingested it at {when}. Nothing before that is known."
+        came = f", as {row.original_name}" if row.original_name != row.name else ""
+        echo(
+            f"{row.name} is a raw file: {row.registered_by} ingested it at {when}{came}. Nothing before that is known."
         )
     elif row.origin == "manual":
-        typer.echo(f"{row.name} was brought by {row.registered_by} at {when}, as {row.original_name}. In their words:")
-        typer.echo(f"  {row.provenance}")
+        echo(f"{row.name} was brought by {row.registered_by} at {when}, as {row.original_name}. In their words:")
+        echo(f"  {row.provenance}")
     elif maker is None:
-        typer.echo(f"{row.name} was kept of an attempt at {when}; no step made it.")
+        echo(f"{row.name} was kept of an attempt at {when}; no step made it.")
     else:
         ran = maker.execution
         named = f", which called it {maker.produced_name}" if maker.produced_name else ""
-        typer.echo(f"{row.name} was made by step {ran.step} of {maker.attempt_name} on {ran.host}{named}:")
-        typer.echo(f"  {' '.join(ran.argv)}")
+        echo(f"{row.name} was made by step {ran.step} of {maker.attempt_name} on {ran.host}{named}:")
+        echo(f"  {' '.join(ran.argv)}")
         if maker.inputs:
-            typer.echo("It read, beside what steps before it had made:")
+            echo("It read, beside what steps before it had made:")
             print_table(
                 ("role", "file", "because", "said by"),
                 [(each.role, each.name, each.rule, each.origin) for each in maker.inputs],
@@ -98,12 +102,12 @@ def _tell_place(copies: Sequence[Replica], roles: Sequence[CalibrationRow]) -> N
     from nightmill.cli._output import text
 
     for copy in copies:
-        typer.echo(f"A copy is in store {copy.store} as {copy.path} ({copy.state}).")
+        echo(f"A copy is in store {copy.store} as {copy.path} ({copy.state}).")
     if not copies:
-        typer.echo("It is not kept: no store has a copy.")
+        echo("It is not kept: no store has a copy.")
     for role in roles:
         valid = f"{text(role.valid_from)} to {text(role.valid_until)}"
-        typer.echo(
+        echo(
             f"Calibration in set {role.set_name}, {role.maturity}, for {valid}: {role.who}, {text(role.at)}: {role.why}"
         )
 
@@ -111,8 +115,10 @@ def _tell_place(copies: Sequence[Replica], roles: Sequence[CalibrationRow]) -> N
 def _tell_refusal(row: RefusalRow) -> None:
     from nightmill.cli._output import text
 
-    typer.echo(f"{row.path} was refused at {text(row.at)} UTC, offered by {row.who} as {row.type} ({row.origin}):")
-    typer.echo(f"  {row.reason}: {row.message}")
+    echo(
+        f"{plain_line(row.path)} was refused at {text(row.at)} UTC, offered by {row.who} as {row.type} ({row.origin}):"
+    )
+    echo(f"  {row.reason}: {plain_line(row.message)}")
 
 
 def _role(row: CalibrationRow) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def test_two_entry_points_of_one_registration(nightmill: Nightmill, each_folder:
     assert called.code == 0
     assert f"{path} is now cam_0001_m001.fits" in called.out
     origins = {each["name"]: (each["origin"], each["original_name"]) for each in nightmill("find", "--json").json}
-    assert origins == {"cam_0001.fits": ("raw", None), "cam_0001_m001.fits": ("manual", "cam_0001.fits")}
+    assert origins == {"cam_0001.fits": ("raw", "cam_0001.fits"), "cam_0001_m001.fits": ("manual", "cam_0001.fits")}
     assert [each["name"] for each in nightmill("find", "--origin", "manual", "--json").json] == ["cam_0001_m001.fits"]
     told = nightmill("why", "cam_0001_m001.fits").out
     assert f"was brought by {WHO}" in told
