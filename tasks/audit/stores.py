@@ -174,7 +174,7 @@ def _uploads(ground: Ground, store: str, stager: Stager) -> Iterator[Contradicti
     if not found:
         return
     open_ = ground.open_tokens()  # after the list: whoever began since is not in it
-    left = {place: attempt for place, attempt in found.items() if attempt not in open_}
+    left = {place: attempt for place, attempt in found.items() if not _called(attempt) & open_}
     if any(attempt.startswith(_INGEST) for attempt in left.values()) and _ingest_goes_on(ground):
         left = {place: attempt for place, attempt in left.items() if not attempt.startswith(_INGEST)}
     still = dict(stager.uploads()) if left else {}
@@ -185,9 +185,15 @@ def _uploads(ground: Ground, store: str, stager: Stager) -> Iterator[Contradicti
         if attempt.startswith(_INGEST):
             who, remedy = "of an ingest that did not end", "type that ingest again, or remove it"
         else:
-            who = f"of {names.get(attempt, f'an attempt called {attempt}')}, which is not open"
+            called = next((names[name] for name in _called(attempt) & names.keys()), f"an attempt called {attempt}")
+            who = f"of {called}, which is not open"
             remedy = "'nightmill record' removes it where its journal waits; else remove it"
         yield Contradiction(Kind.UPLOAD_LEFT, f"{store}:{place}", f"an upload is left {who}", remedy)
+
+
+def _called(upload: str) -> set[str]:
+    """Return what the attempt of an upload may be called: its name may end with that of its writer."""
+    return {upload, upload.rpartition("-")[0]}
 
 
 def _ingest_goes_on(ground: Ground) -> bool:

@@ -259,7 +259,7 @@ def replica_changed(site: Site, bench: Bench, order: JobOrder) -> str:
 def upload_left(site: Site, bench: Bench, order: JobOrder) -> str:
     source = bench.root / "source"
     source.write_text("1")
-    bench.stagers["backbone"].upload(source, "products/cat9.txt", attempt=token(order.attempt))
+    bench.stagers["backbone"].upload(source, "products/cat9.txt", attempt=f"{token(order.attempt)}-0123456789")
     return r"^backbone:products/\..*\.part: an upload is left of night1/science/exposure=1/a01, which is not open"
 
 
