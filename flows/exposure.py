@@ -40,7 +40,7 @@ def exposures(folder: Path, config: ServerConfig) -> Iterator[Exposure]:
     found = server.status(folder)
     if not folder.exists():
         return
-    for path, most in ((folder.parent, 0o700), (secret_file(folder), 0o600)):
+    for path, most in ((folder, 0o700), (secret_file(folder), 0o600)):
         if path.exists():
             mode = path.stat().st_mode & 0o777
             remedy = "" if mode & ~most == 0 else f", and others can look into it: {AGAIN}, for a new secret"

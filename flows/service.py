@@ -89,8 +89,8 @@ def start(
     folder = folder_of(site)
     runner = _runner(folder)
     with runner.own():
-        folder.parent.mkdir(mode=0o700, exist_ok=True)
-        folder.parent.chmod(0o700)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
     with runner.locked():  # over the server, too: nobody stops it between its start and the runner's
         started = server.start(folder, config, settings=settings)
         record = runner.record()

@@ -183,7 +183,7 @@ def test_doctor_finds_every_way_in_shut(conductor: Conductor, capsys: pytest.Cap
     with pytest.raises(SystemExit):
         main(["doctor", "--json", "--site", str(conductor.site)])
     found = {each["what"]: each for each in json.loads(capsys.readouterr().out)}
-    ways = ("mode of .nightmill", "mode of secret", "Prefect API without its secret", "Prefect API, foreign Host")
+    ways = ("mode of server", "mode of secret", "Prefect API without its secret", "Prefect API, foreign Host")
     for what in (*ways, "Prefect API, foreign Origin", "Prefect UI", "Prefect server"):
         assert found[what]["well"], found[what]
 
@@ -197,7 +197,7 @@ def test_the_secret_is_for_its_owner_alone_and_stands_nowhere_else(observe: Obse
     password = secret.partition(":")[2]
     assert len(password) >= 40
     assert secret_file(folder).stat().st_mode & 0o777 == 0o600
-    assert folder.parent.stat().st_mode & 0o777 == 0o700
+    assert folder.stat().st_mode & 0o777 == 0o700
     found = [path for path in conductor.site.rglob("*") if path.is_file() and password.encode() in path.read_bytes()]
     assert found == [secret_file(folder)]
     running = service.status(conductor.site)
