@@ -17,8 +17,12 @@
     │   ├── NameCollision         the name exists there with other bytes
     │   ├── StoredFileMissing     the file is not there
     │   └── StoreFull             no room left
-    └── ServiceError          a service is away: database, Prefect server                             exit code 3
-        ├── DatabaseAway
+    └── ServiceError          a service cannot be used: database, Prefect server                      exit code 3
+        ├── DatabaseAway          it may be back by itself
+        ├── DatabaseFull          it has no room left
+        ├── DatabaseReadOnly      it cannot be written
+        ├── DatabaseDenied        it does not let the user in, or do what is asked
+        ├── DatabaseIncomplete    it is not there, lacks tables, or is damaged
         └── ServerAway
 
 Each error says what failed, on what, and what to do next; ``retry_may_help`` says whether the same request may succeed
@@ -239,7 +243,7 @@ class StoreFull(StoreError):
 
 
 class ServiceError(NightmillError):
-    """A service that the request needs is away."""
+    """A service that the request needs is away, or cannot be used as it is."""
 
     exit_code = 3
     retry_may_help = True
@@ -247,6 +251,30 @@ class ServiceError(NightmillError):
 
 class DatabaseAway(ServiceError):
     """The database cannot be reached, or stayed locked."""
+
+
+class DatabaseFull(ServiceError):
+    """The database has no room left; nothing was written."""
+
+    retry_may_help = False
+
+
+class DatabaseReadOnly(ServiceError):
+    """The database can be read and not written; nothing was written."""
+
+    retry_may_help = False
+
+
+class DatabaseDenied(ServiceError):
+    """The database does not let the user in, or not do what is asked."""
+
+    retry_may_help = False
+
+
+class DatabaseIncomplete(ServiceError):
+    """The database is not there, lacks tables that this program needs, or is damaged."""
+
+    retry_may_help = False
 
 
 class ServerAway(ServiceError):

@@ -7,7 +7,6 @@ locked. No file is touched inside of one.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,11 +17,11 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.trouble import safe_url, trouble
 from nightmill.errors import DatabaseAway, RequestRefused
-from nightmill.model.secrets import masked
 
 Result = TypeVar("Result")
 
@@ -30,10 +29,8 @@ BUSY_SECONDS: Final = 30.0
 """How long a writing transaction waits for another to end before it is tried again."""
 WRITE_TRIES: Final = 4
 
-_AWAY = re.compile(
-    r"locked|busy|connect|server closed|shutting down|starting up|terminat|disk i/o|unable to open",
-    re.IGNORECASE,
-)
+_POSTGRESQL: Final = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 60_000}
+"""A server that vanished without a word is found out within a minute or so; what the URL says of these goes first."""
 
 
 class Database:
@@ -65,7 +62,8 @@ class Database:
     def engine(self) -> Engine:
         """The engine, made at first use."""
         if not self.is_sqlite:
-            return create_engine(self.url, pool_pre_ping=True, pool_size=4)
+            options = {key: value for key, value in _POSTGRESQL.items() if key not in make_url(self.url).query}
+            return create_engine(self.url, pool_pre_ping=True, pool_size=4, connect_args=options)
         engine = create_engine(self.url, connect_args={"timeout": self.busy_seconds})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -82,8 +80,8 @@ class Database:
 
         Raises
         ------
-        DatabaseAway
-            Where the database cannot be reached.
+        ServiceError
+            Where the database cannot be used: :class:`~nightmill.errors.DatabaseAway` where it may be back by itself.
         """
         with _translated(self.url), Session(self.engine, expire_on_commit=False) as session:
             yield session
@@ -94,8 +92,8 @@ class Database:
 
         Raises
         ------
-        DatabaseAway
-            Where the database cannot be reached or stayed locked; nothing was written.
+        ServiceError
+            Where the database cannot be used; nothing was written. As for :meth:`reading`.
         """
         options = {"write": True}
         with (
@@ -111,8 +109,8 @@ class Database:
 
         Raises
         ------
-        DatabaseAway
-            Where the database cannot be reached or stayed locked; nothing was written.
+        ServiceError
+            Where the database cannot be used; nothing was written. As for :meth:`reading`.
         """
         for number in range(1, WRITE_TRIES + 1):
             try:
@@ -165,29 +163,14 @@ class Database:
         return config
 
 
-def safe_url(url: str) -> str:
-    """Write a database URL without its secrets."""
-    return masked(url)
-
-
-def is_away(error: BaseException) -> bool:
-    """Whether a database error says that the database is away or locked, and not that the request is wrong."""
-    return isinstance(error, OperationalError) or (
-        isinstance(error, DBAPIError) and (error.connection_invalidated or bool(_AWAY.search(str(error.orig))))
-    )
-
-
 @contextmanager
 def _translated(url: str) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        if not is_away(error):
+        if (found := trouble(error, url)) is None:
             raise
-        raise DatabaseAway(
-            f"the database {safe_url(url)} cannot be used now: {str(error.orig).strip()}",
-            remedy="try again when it is back; nothing was written",
-        ) from error
+        raise found from error
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
@@ -205,4 +188,4 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-__all__ = ["BUSY_SECONDS", "Database", "is_away", "safe_url"]
+__all__ = ["BUSY_SECONDS", "Database", "safe_url"]
