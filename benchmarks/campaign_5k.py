@@ -23,8 +23,9 @@ from benchmarks.sites import COPY_STAGE, new_site, raw_names, register_raw, stor
 from flows import server, service
 from flows.access import read_secret
 from flows.daemon import clean_environment
-from nightmill.backbone.campaigns import campaign_named, progress, slices
+from nightmill.backbone.campaigns import campaign_named, progress
 from nightmill.backbone.schema import AttemptRow, JobRow
+from nightmill.backbone.slices import slices
 from nightmill.model.fate import JobState
 from tasks.site import Site
 

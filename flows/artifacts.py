@@ -14,8 +14,8 @@ from contextlib import suppress
 from typing import Self
 
 from flows.api import PrefectApi
-from nightmill.backbone.campaigns import StageProgress, campaign_named, jobs, slices
-from nightmill.backbone.slices import Slice
+from nightmill.backbone.campaigns import JobLine, StageProgress, campaign_named, jobs
+from nightmill.backbone.slices import Slice, SliceLine, slices
 from nightmill.errors import ServerAway
 from nightmill.model.fate import AttemptState, JobState
 from nightmill.model.journal import JobReport
@@ -92,10 +92,12 @@ class SliceProgress:
 
 def tell_slice(api: PrefectApi, flow_run_id: str, site: Site, which: Slice, number: int, stage: str) -> None:
     """Show the jobs of a slice as a table, those that are not done first."""
-    with site.database.reading() as session:
-        lines = sorted(
-            jobs(session, which.campaign_id, slice_id=which.slice_id), key=lambda line: line.state is JobState.DONE
-        )
+
+    def read() -> list[JobLine]:
+        with site.database.reading() as session:
+            return list(jobs(session, which.campaign_id, slice_id=which.slice_id))
+
+    lines = sorted(site.patiently(read), key=lambda line: line.state is JobState.DONE)
     table = [
         {
             "unit": line.unit,
@@ -122,13 +124,18 @@ def tell_campaign(
     api: PrefectApi, flow_run_id: str, site: Site, name: str, stages: Sequence[StageProgress], problems: Sequence[str]
 ) -> None:
     """Show how the stages of a campaign stand, where their slices are, and which jobs failed of what."""
+
+    def read() -> tuple[list[SliceLine], list[JobLine]]:
+        with site.database.reading() as session:
+            campaign_id = campaign_named(session, name).id
+            failed = jobs(session, campaign_id, states=[JobState.FAILED], limit=FAILED_JOBS)
+            return slices(session, campaign_id), list(failed)
+
+    of_campaign, failed = site.patiently(read)
     links: dict[str, list[str]] = {}
-    with site.database.reading() as session:
-        campaign_id = campaign_named(session, name).id
-        for each in slices(session, campaign_id):
-            if each.flow_run_id:
-                links.setdefault(each.stage, []).append(f"[#{each.number}](/runs/flow-run/{each.flow_run_id})")
-        failed = list(jobs(session, campaign_id, states=[JobState.FAILED], limit=FAILED_JOBS))
+    for each in of_campaign:
+        if each.flow_run_id:
+            links.setdefault(each.stage, []).append(f"[#{each.number}](/runs/flow-run/{each.flow_run_id})")
     table = ["| stage | jobs | done | failed | stale | slices |", "| --- | ---: | ---: | ---: | ---: | --- |"]
     for stage in stages:
         done, lost = (stage.counts.get(state, 0) for state in (JobState.DONE, JobState.FAILED))

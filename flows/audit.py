@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from flows import server, service
 from flows.api import PrefectApi
 from flows.daemon import DaemonState
-from flows.reconciliation import disagreements, unsettled_campaigns
-from nightmill.errors import ServerAway, UnknownName
+from flows.reconciliation import disagreements_of_site
+from nightmill.errors import ServerAway
 from tasks.audit import Contradiction, Kind
 from tasks.site import Site
 
@@ -26,16 +26,11 @@ def find(site: Site) -> Iterator[Contradiction]:
     if state is not DaemonState.RUNNING:
         raise ServerAway(f"its server is {state}")
     with PrefectApi.of_site(directory).in_a_hurry() as api:
-        for name in unsettled_campaigns(site, api):
-            try:
-                found = disagreements(site, api, name)
-            except UnknownName:
-                continue  # of another site on the same server, or of a database before this one
-            for run, right in found:
-                yield Contradiction(
-                    Kind.FLOW_RUN,
-                    f"flow run {run.name} ({run.id})",
-                    f"Prefect says {run.state.type}, and it ought to be {right['type']}: {right['message']}",
-                    "'nightmill status' makes them agree",
-                    since=run.state.at,
-                )
+        for run, right in disagreements_of_site(site, api):
+            yield Contradiction(
+                Kind.FLOW_RUN,
+                f"flow run {run.name} ({run.id})",
+                f"Prefect says {run.state.type}, and it ought to be {right['type']}: {right['message']}",
+                "'nightmill status' makes them agree",
+                since=run.state.at,
+            )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -18,22 +20,25 @@ from flows import artifacts
 from flows.api import PrefectApi
 from flows.own_site import REFUSED, own_site
 from flows.reconciliation import reconcile_campaign
+from flows.slice import HALTED, PATIENCE_SECONDS
 from nightmill.backbone import campaigns, leases
 from nightmill.backbone.campaigns import StageProgress
 from nightmill.backbone.conducting import conducts_campaign
-from nightmill.errors import PlanRefused, RequestRefused, ServerAway
+from nightmill.backbone.slices import slices as slices_in
+from nightmill.errors import DatabaseAway, PlanRefused, RequestRefused, ServerAway
 from nightmill.execution.job import utc_now
 from nightmill.execution.owner import this_process
 from nightmill.model.fate import JobState
 from tasks.campaigns import StageTurn, Turn, take_turn
+from tasks.patience import Patience
 from tasks.site import Site, open_site
 from tasks.spool import drain
+
+Result = TypeVar("Result")
 
 POLL_SECONDS = 0.5
 MOST_POLL_SECONDS = 5.0
 """A slice that has taken long is looked at less often: each time after a fiftieth of what it took."""
-PATIENCE_SECONDS = 3600.0
-"""Longer than an upgrade of the server takes: its slices go on meanwhile."""
 LAST_PATIENCE_SECONDS = 5.0
 """When it is told to end itself, and will be killed if it does not."""
 RECONCILE_SECONDS = 30.0
@@ -52,7 +57,8 @@ def campaign(campaign: str, site: str) -> State[None]:
     except RequestRefused as refused:
         return Failed(name=REFUSED, message=str(refused))
     flow_run_id = str(this_flow_run.get_id())
-    with PrefectApi.of_flow(PATIENCE_SECONDS) as api, open_site(directory) as opened:
+    patience = Patience(f"campaign {campaign}", PATIENCE_SECONDS, get_run_logger().warning)
+    with PrefectApi.of_flow(PATIENCE_SECONDS) as api, open_site(directory, patience=patience) as opened:
         conductor = Conductor(opened, api, campaign, flow_run_id)
         with conductor.in_hand():
             conductor.conduct()
@@ -85,8 +91,7 @@ class Conductor:
     """The slice runs that are under way, with their stages."""
 
     def __post_init__(self) -> None:
-        with self.site.database.reading() as session:
-            self.campaign_id = campaigns.campaign_named(session, self.name).id
+        self.campaign_id = self._read(partial(campaigns.campaign_named, name=self.name)).id
 
     @contextmanager
     def in_hand(self) -> Iterator[None]:
@@ -97,16 +102,22 @@ class Conductor:
             conducts_campaign(session, self.campaign_id, self.flow_run_id)
             return leases.take(session, owner, flow_run_id=self.flow_run_id, now=utc_now())
 
-        lease = self.site.database.write(take)
+        lease = self.site.patiently(lambda: self.site.database.write(take))
+
+        def release() -> None:
+            self.site.database.write(lambda session: leases.release(session, lease, now=utc_now()))
+
         try:
             yield
-        finally:
-            self.site.database.write(lambda session: leases.release(session, lease, now=utc_now()))
+        except BaseException:
+            with suppress(DatabaseAway):  # who is told to end has seconds; a drain ends leases of dead processes
+                release()
+            raise
+        self.site.patiently(release)
 
     def stages(self) -> list[StageProgress]:
         """Return how the stages stand."""
-        with self.site.database.reading() as session:
-            return campaigns.progress(session, self.campaign_id)
+        return self._read(partial(campaigns.progress, campaign_id=self.campaign_id))
 
     def conduct(self) -> None:
         """Carry out every stage whose turn comes. Where this flow run is cancelled, its slices are."""
@@ -139,15 +150,14 @@ class Conductor:
 
     def _take_turn(self, stage: str, *, under_way: Collection[str]) -> StageTurn:
         try:
-            return take_turn(self.site, self.name, stage, under_way=under_way)
+            return self.site.patiently(lambda: take_turn(self.site, self.name, stage, under_way=under_way))
         except PlanRefused as refused:
             get_run_logger().error("%s", refused)
             return StageTurn(Turn.BLOCKED, reason=f"stage {stage!r} cannot be planned: {refused.problems[0]}")
 
     def _start_slices(self, stage: str) -> None:
         """Have the slices of a stage carried out that have work left: each by its one flow run, in place."""
-        with self.site.database.reading() as session:
-            slices = campaigns.slices(session, self.campaign_id, stage=stage)
+        slices = self._read(partial(slices_in, campaign_id=self.campaign_id, stage=stage))
         directory = str(self.site.config.directory)
         unfinished = [each for each in slices if each.done < each.jobs]
         get_run_logger().info("Stage %s: slices with work left: %d of %d", stage, len(unfinished), len(slices))
@@ -174,7 +184,9 @@ class Conductor:
             ended = self._running.keys() - under_way
             if ended:
                 self._running = {run_id: stage for run_id, stage in self._running.items() if run_id in under_way}
-                refused = [runs[run_id].message for run_id in ended & runs.keys() if runs[run_id].name == REFUSED]
+                refused = [
+                    runs[run_id].message for run_id in ended & runs.keys() if runs[run_id].name in (REFUSED, HALTED)
+                ]
                 self.problems += sorted(set(refused) - set(self.problems))
                 if any(run_id not in runs or runs[run_id].type == "CRASHED" for run_id in ended):
                     self._reconcile()  # it did not tell how its jobs ended
@@ -192,5 +204,15 @@ class Conductor:
                 api.set_state(run.id, {"type": "CANCELLED" if waits else "CANCELLING", "message": message})
 
     def _reconcile(self) -> None:
-        drain(self.site)
-        reconcile_campaign(self.site, self.api, self.name)
+        def once() -> None:
+            drain(self.site)
+            reconcile_campaign(self.site, self.api, self.name)
+
+        self.site.patiently(once)
+
+    def _read(self, work: Callable[[Session], Result]) -> Result:
+        def once() -> Result:
+            with self.site.database.reading() as session:
+                return work(session)
+
+        return self.site.patiently(once)

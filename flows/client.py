@@ -12,7 +12,8 @@ from flows.api import PrefectApi, RunState
 from flows.daemon import DaemonState
 from flows.listener import unusable
 from flows.reconciliation import reconcile_campaign, reconcile_site
-from nightmill.backbone.campaigns import campaign_named, slices
+from nightmill.backbone.campaigns import campaign_named
+from nightmill.backbone.slices import slices
 from nightmill.errors import ServerAway
 from tasks.site import Site
 

@@ -7,14 +7,19 @@ from dataclasses import asdict
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
 from flows.api import PrefectApi
 from flows.own_site import REFUSED, own_site
-from flows.reconciliation import reconcile_site
+from flows.reconciliation import Correction, reconcile_site
 from nightmill.errors import RequestRefused
+from tasks.patience import Patience
 from tasks.site import open_site
 from tasks.spool import drain
+
+PATIENCE_SECONDS = 300.0
+"""A run that waits for the database gives way to the next, which begins after a quarter of an hour."""
 
 
 @flow(name="reconcile", flow_run_name="reconcile", persist_result=False, validate_parameters=False)
@@ -24,9 +29,14 @@ def reconcile(site: str) -> State[None]:
         directory = own_site(site)
     except RequestRefused as refused:
         return Failed(name=REFUSED, message=str(refused))
-    with PrefectApi.of_flow() as api, open_site(directory, need_types=False) as opened:
-        drain(opened)
-        corrections = reconcile_site(opened, api)
+    patience = Patience("reconcile", PATIENCE_SECONDS, get_run_logger().warning)
+    with PrefectApi.of_flow() as api, open_site(directory, need_types=False, patience=patience) as opened:
+
+        def once() -> list[Correction]:
+            drain(opened)
+            return reconcile_site(opened, api)
+
+        corrections = opened.patiently(once)
     if corrections:
         create_table_artifact(
             table=[asdict(each) for each in corrections],

@@ -5,24 +5,32 @@ Runs on a schedule, when a slice ends, and at every submit, rerun and status.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from flows.agreement import Evidence, agreed
 from flows.api import FlowRun, PrefectApi
 from nightmill.backbone import campaigns
+from nightmill.backbone.among import among
 from nightmill.backbone.conducting import holders, unfinished_campaigns
 from nightmill.backbone.leases import Holder
-from nightmill.errors import UnknownName
+from nightmill.backbone.schema import CampaignRow
+from nightmill.backbone.slices import slices_of
 from nightmill.execution.owner import lives
+from nightmill.model.campaign import Campaign
 from nightmill.model.fate import JobState
-from tasks.campaigns import Turn, take_turn
+from tasks.campaigns import Turn, take_turn, upstream
+from tasks.patience import Patience
 from tasks.site import Site, open_site
 from tasks.spool import hosts_lost
 
+Disagreement = tuple[FlowRun, dict[str, Any]]
+"""A flow run whose state is wrong, and the right one."""
 UNSETTLED = ("PENDING", "RUNNING", "CANCELLING", "FAILED", "CRASHED")
 
 
@@ -39,76 +47,88 @@ class Correction:
 
 def reconcile_site(site: Site, api: PrefectApi) -> list[Correction]:
     """Correct the states of all flow runs of campaigns that are not finished on both sides; drain the spool before."""
-    corrections: list[Correction] = []
-    for name in unsettled_campaigns(site, api):
-        try:
-            corrections += reconcile_campaign(site, api, name)
-        except UnknownName:
-            continue  # of another site on the same server, or of a database before this one
-    return corrections
+    return [_correct(api, run, state) for run, state in disagreements_of_site(site, api)]
 
 
-def unsettled_campaigns(site: Site, api: PrefectApi) -> list[str]:
-    """Return the names of campaigns that are not finished, or whose flow runs are not; some may be of other sites."""
+def disagreements_of_site(site: Site, api: PrefectApi) -> list[Disagreement]:
+    """Return the flow runs of campaigns that are not finished on both sides whose state is wrong.
+
+    The number of statements does not grow with the number of campaigns, and the server is asked for no run that has
+    ended well and ought to have.
+    """
+    unsettled = {run.id: run for run in api.runs_in(UNSETTLED, ["campaign", "slice"])}
     with site.database.reading() as session:
         names = unfinished_campaigns(session)
-    names += [str(run.parameters.get("campaign")) for run in api.runs_in(UNSETTLED, ["campaign", "slice"])]
-    return list(dict.fromkeys(names))
+    names += [str(run.parameters.get("campaign")) for run in unsettled.values()]  # some may be of another site
+    evidence = _evidence_of(site, names)
+    left = [run_id for run_id, known in evidence.items() if not known.complete and run_id not in unsettled]
+    return _wrong([*unsettled.values(), *api.read_many(left)], evidence)
 
 
 def reconcile_campaign(site: Site, api: PrefectApi, name: str) -> list[Correction]:
     """Correct the states of the flow runs of a campaign and of its slices; return the corrections."""
-    return [_correct(api, run, state) for run, state in disagreements(site, api, name)]
+    evidence = _evidence_of(site, [name])
+    return [_correct(api, run, state) for run, state in _wrong(api.read_many(list(evidence)), evidence)]
 
 
-def disagreements(site: Site, api: PrefectApi, name: str) -> list[tuple[FlowRun, dict[str, Any]]]:
-    """Return the flow runs of a campaign and of its slices whose state is wrong, each with the right one.
-
-    Raises
-    ------
-    UnknownName
-        Where there is no such campaign.
-    """
-    lost_hosts = hosts_lost(site)
-    with site.database.reading() as session:
-        row = campaigns.campaign_named(session, name)
-        slices = campaigns.slices(session, row.id)
-        stages = campaigns.progress(session, row.id)
-        ids = [flow_run_id for flow_run_id in [row.flow_run_id, *(each.flow_run_id for each in slices)] if flow_run_id]
-        held = holders(session, ids)
-    evidence = {
-        each.flow_run_id: _evidence(
-            each.jobs, each.done, each.done == each.jobs, held.get(each.flow_run_id), lost_hosts
-        )
-        for each in slices
-        if each.flow_run_id
-    }
-    if row.flow_run_id:
-        total = sum(stage.total for stage in stages)
-        done = sum(stage.counts.get(JobState.DONE, 0) for stage in stages)
-        complete = done == total and all(stage.revisions for stage in stages)
-        evidence[row.flow_run_id] = _evidence(total, done, complete, held.get(row.flow_run_id), lost_hosts)
+def _wrong(runs: Iterable[FlowRun], evidence: Mapping[str, Evidence]) -> list[Disagreement]:
     now = datetime.now(UTC)
     return [
         (run, state)
-        for run in api.read_many(list(evidence))
-        if (state := agreed(run.state, evidence[run.id], now)) is not None
+        for run in runs
+        if run.id in evidence and (state := agreed(run.state, evidence[run.id], now)) is not None
     ]
 
 
-def after_slice(directory: Path, name: str) -> None:
+def _evidence_of(site: Site, names: Collection[str]) -> dict[str, Evidence]:
+    """Return what is known of the flow runs of campaigns and of their slices; of unknown campaigns there are none."""
+    lost_hosts = hosts_lost(site)
+    with site.database.reading() as session:
+        rows = list(session.scalars(select(CampaignRow).where(among(CampaignRow.name, names))))
+        slices = slices_of(session, [row.id for row in rows])
+        stages = campaigns.progress_of(session, rows)
+        of_slices = [each for of_campaign in slices.values() for each in of_campaign if each.flow_run_id]
+        ids = [row.flow_run_id for row in rows if row.flow_run_id] + [each.flow_run_id or "" for each in of_slices]
+        held = holders(session, ids)
+    evidence = {}
+    for each in of_slices:
+        run_id = each.flow_run_id or ""
+        evidence[run_id] = _evidence(each.jobs, each.done, each.done == each.jobs, held.get(run_id), lost_hosts)
+    for row in rows:
+        if row.flow_run_id:
+            total = sum(stage.total for stage in stages[row.id])
+            done = sum(stage.counts.get(JobState.DONE, 0) for stage in stages[row.id])
+            complete = done == total and all(stage.revisions for stage in stages[row.id])
+            evidence[row.flow_run_id] = _evidence(total, done, complete, held.get(row.flow_run_id), lost_hosts)
+    return evidence
+
+
+def after_slice(directory: Path, name: str, patience: Patience) -> None:
     """Let a campaign go on whose flow run had ended before one of its slices was carried out again.
 
     Where nothing is left to do, its flow run is Completed; where a stage or units of one have become possible, it is
     carried out again. A campaign that was cancelled stays so.
     """
-    with PrefectApi.of_flow() as api, open_site(directory, need_types=False) as site:
-        reconcile_campaign(site, api, name)
-        with site.database.reading() as session:
-            row = campaigns.campaign_named(session, name)
-        run = api.read(row.flow_run_id) if row.flow_run_id else None
-        if run is None or run.state.type not in ("COMPLETED", "FAILED", "CRASHED"):
-            return
+    with PrefectApi.of_flow() as api, open_site(directory, need_types=False, patience=patience) as site:
+        site.patiently(lambda: _after_slice(site, api, name))
+
+
+def _after_slice(site: Site, api: PrefectApi, name: str) -> None:
+    """Do what :func:`after_slice` says, and count no jobs as long as whoever conducts the campaign sees the end."""
+    with site.database.reading() as session:
+        row = campaigns.campaign_named(session, name)
+        held = holders(session, [row.flow_run_id]) if row.flow_run_id else {}
+        complete = campaigns.is_complete(session, row.id)
+    run = api.read(row.flow_run_id) if row.flow_run_id else None
+    if run is None:
+        return
+    if not run.state.ended:  # of one that is under way the process is all that matters
+        known = _evidence(0, 0, False, held.get(run.id), hosts_lost(site))
+        for each, state in _wrong([run], {run.id: known}):
+            _correct(api, each, state)
+    elif run.state.type != "CANCELLED":
+        if complete or run.state.type == "COMPLETED":
+            reconcile_campaign(site, api, name)
         if _has_grown(site, name, row.id):
             api.schedule(run.id, "stages have become possible")
 
@@ -116,11 +136,20 @@ def after_slice(directory: Path, name: str) -> None:
 def _has_grown(site: Site, name: str, campaign_id: int) -> bool:
     """Give each stage its turn, and say whether one of them has become possible, or has jobs that it had not."""
     with site.database.reading() as session:
-        before = campaigns.progress(session, campaign_id)
-    ready = [stage for stage in before if take_turn(site, name, stage.stage).turn is Turn.READY]
+        row = campaigns.campaign_named(session, name)
+        stages = Campaign.model_validate(row.definition).pipeline.stages
+        news = [
+            stage.name
+            for stage in stages
+            if upstream(stage) and campaigns.has_news(session, campaign_id, stage.name, upstream=upstream(stage))
+        ]
+        before = {each.stage: each for each in campaigns.progress(session, campaign_id)} if news else {}
+    ready = [stage for stage in news if take_turn(site, name, stage).turn is Turn.READY]
+    if not ready:
+        return False
     with site.database.reading() as session:
-        totals = {stage.stage: stage.total for stage in campaigns.progress(session, campaign_id)}
-    return any(not stage.revisions or totals[stage.stage] > stage.total for stage in ready)
+        after = {each.stage: each.total for each in campaigns.progress(session, campaign_id)}
+    return any(not before[stage].revisions or after[stage] > before[stage].total for stage in ready)
 
 
 def _correct(api: PrefectApi, run: FlowRun, state: Mapping[str, Any]) -> Correction:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
+from itertools import takewhile
 from math import ceil
 from typing import Final
 from uuid import UUID
@@ -13,7 +13,7 @@ from uuid import UUID
 from prefect import flow, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
-from prefect.logging import get_run_logger
+from prefect.logging import get_logger, get_run_logger
 from prefect.runtime import flow_run as this_flow_run
 from prefect.states import Completed, Failed
 
@@ -22,7 +22,6 @@ from flows.api import PrefectApi
 from flows.artifacts import SliceProgress
 from flows.own_site import REFUSED, own_site
 from flows.reconciliation import after_slice
-from nightmill.backbone.conducting import conducts_slice
 from nightmill.backbone.slices import SliceJobs
 from nightmill.errors import RequestRefused
 from nightmill.execution.jobs import run_jobs
@@ -31,11 +30,16 @@ from nightmill.model.order import JobOrder
 from nightmill.model.ports import Engine
 from tasks.engines.threads import ThreadsEngine
 from tasks.jobs import carry_out, log_failures_once
+from tasks.patience import Patience
 from tasks.recording import RecordingGate
 from tasks.site import open_site
 from tasks.slices import SliceWork
 
 OTHERS_POLL_SECONDS = 1.0
+PATIENCE_SECONDS = 3600.0
+"""How long campaigns and slices wait for a service that is away: longer than an upgrade of it takes."""
+HALTED: Final = "Halted"
+"""Name of the state of a slice that stopped beginning jobs, because a store or the scratch would fail them all."""
 TOLD_TO_END: Final = "its flow run was told to end: it was cancelled in Prefect, or its runner was stopped"
 
 
@@ -51,35 +55,51 @@ def slice_(campaign: str, stage: str, number: int, site: str) -> State[None]:
         directory = own_site(site)
     except RequestRefused as refused:
         return Failed(name=REFUSED, message=str(refused))
-    flow_run_id = UUID(this_flow_run.get_id())
+    flow_run_id = str(this_flow_run.get_id())
+    tell = get_run_logger().warning
+    patience = patience_of(campaign, stage, number, tell)
     with (
-        open_site(directory, need_types=False) as opened,
+        open_site(directory, need_types=False, patience=patience) as opened,
         PrefectApi.of_flow() as api,
         get_client(sync_client=True) as client,
     ):
         try:
-            work = SliceWork(opened, campaign, stage, number, flow_run_id=str(flow_run_id))
+            work = SliceWork(opened, campaign, stage, number, flow_run_id=flow_run_id, tell=tell)
         except RequestRefused as refused:
             return Failed(name=REFUSED, message=f"stage {stage!r}: {refused}")
         with work:
-            opened.database.write(lambda session: conducts_slice(session, work.slice.slice_id, str(flow_run_id)))
-            gate = RecordingGate(client, flow_run_id)
+            gate = RecordingGate(client, UUID(flow_run_id))
             before = work.jobs()
             with (
                 api.in_a_hurry() as hurried,
-                SliceProgress(hurried, str(flow_run_id), before.done, before.total) as progress,
+                SliceProgress(hurried, flow_run_id, before.done, before.total) as progress,
             ):
                 _conduct(work, gate, progress)
         jobs = work.jobs()
-        artifacts.tell_slice(api, str(flow_run_id), opened, work.slice, number, stage)
+        artifacts.tell_slice(api, flow_run_id, opened, work.slice, number, stage)
         gate.drain()
-    return outcome(jobs)
+    return outcome(jobs, stage, work.halted)
 
 
-def outcome(jobs: SliceJobs) -> State[None]:
-    """Return the state that a slice ends with: Completed where every job is done."""
+def patience_of(campaign: str, stage: str, number: int, tell: Callable[[str], None]) -> Patience:
+    """Return how long a slice waits for the database: as long as for Prefect's server."""
+    return Patience(f"slice {campaign} {stage} #{number}", PATIENCE_SECONDS, tell)
+
+
+def outcome(jobs: SliceJobs, stage: str, halted: str = "") -> State[None]:
+    """Return the state that a slice ends with: Completed where every job is done.
+
+    Parameters
+    ----------
+    halted
+        Why it did not go on.
+    """
     if jobs.done == jobs.total:
         return Completed(message=f"{jobs.total} jobs done")
+    if halted:
+        left = jobs.total - jobs.done - len(jobs.failed)
+        told = f"stage {stage!r} was halted: {halted}; {left} of {jobs.total} jobs were left for later"
+        return Failed(name=HALTED, message=f"{told}: rerun when that is mended")
     first = f": {jobs.failed[0]}" if jobs.failed else ""
     more = f" (and {len(jobs.failed) - 1} more)" if len(jobs.failed) > 1 else ""
     return Failed(message=f"{jobs.total - jobs.done} of {jobs.total} jobs not done{first}{more}")
@@ -90,12 +110,13 @@ def _conduct(work: SliceWork, gate: RecordingGate, progress: SliceProgress) -> N
 
     Where it is interrupted, the steps that run are ended, and what they did so far is recorded as cancelled.
     """
-    recording = threading.Lock()
 
     def run(orders: Sequence[JobOrder], cores: ExitStack) -> list[JobReport]:
-        reports = list(run_jobs(_then_close(cores, orders), work.context))
-        with recording:
-            work.record(reports)
+        reports = []
+        for report in run_jobs(_then_close(cores, takewhile(lambda _: not work.halted, orders)), work.context):
+            work.heed(report)
+            reports.append(report)
+        work.record(reports)
         return reports
 
     def interrupt(error: BaseException) -> None:
@@ -104,7 +125,7 @@ def _conduct(work: SliceWork, gate: RecordingGate, progress: SliceProgress) -> N
         gate.open()
 
     def carry_out_in_turn(orders: Sequence[JobOrder]) -> list[JobReport]:
-        cores = work.take_cores()
+        cores = None if work.halted else work.take_cores()
         if cores is None:
             return []
         with cores:
@@ -117,7 +138,7 @@ def _conduct(work: SliceWork, gate: RecordingGate, progress: SliceProgress) -> N
             work.host.name,
             work.host.cores,
         )
-    issued = _Issued(work, recording)
+    issued = _Issued(work)
     engine: Engine = ThreadsEngine(
         carry_out=carry_out_in_turn,
         threads=work.threads,
@@ -136,7 +157,7 @@ def _conduct(work: SliceWork, gate: RecordingGate, progress: SliceProgress) -> N
             time.sleep(OTHERS_POLL_SECONDS)
 
 
-def _then_close(cores: ExitStack, orders: Sequence[JobOrder]) -> Iterator[JobOrder]:
+def _then_close(cores: ExitStack, orders: Iterable[JobOrder]) -> Iterator[JobOrder]:
     """Yield orders, and free their cores where the last has run: publishing mostly waits for the disk."""
     yield from orders
     cores.close()
@@ -145,15 +166,14 @@ def _then_close(cores: ExitStack, orders: Sequence[JobOrder]) -> Iterator[JobOrd
 class _Issued:
     """Issues the jobs of a slice as they are asked for, a round of the engine at a time."""
 
-    def __init__(self, work: SliceWork, recording: threading.Lock) -> None:
-        self._work, self._recording = work, recording
+    def __init__(self, work: SliceWork) -> None:
+        self._work = work
         self.chunk_size = work.jobs_per_task
 
     def __iter__(self) -> Iterator[JobOrder]:
         while True:
-            with self._recording:
-                most = self._work.jobs_per_task
-                orders = self._work.issue(self._work.jobs_per_issue)
+            most = self._work.jobs_per_task
+            orders = self._work.issue(self._work.jobs_per_issue)
             if not orders:
                 return
             self.chunk_size = min(most, ceil(len(orders) / self._work.threads))  # so that no thread is left without
@@ -164,5 +184,7 @@ class _Issued:
 @slice_.on_completion
 def _ended(flow: Flow[..., State[None]], flow_run: FlowRun, state: State[None]) -> None:
     """Let the campaign go on where it had ended, as after a retry from the UI."""
+    given = flow_run.parameters
+    patience = patience_of(given["campaign"], given["stage"], given["number"], get_logger("nightmill").warning)
     with suppress(RequestRefused):  # it was not carried out, either
-        after_slice(own_site(flow_run.parameters["site"]), flow_run.parameters["campaign"])
+        after_slice(own_site(given["site"]), given["campaign"], patience)

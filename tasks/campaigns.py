@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import Final
 
 from sqlalchemy.orm import Session
 
@@ -14,6 +13,7 @@ from nightmill.backbone import campaigns
 from nightmill.backbone.audit import record_act
 from nightmill.backbone.campaigns import StageProgress
 from nightmill.backbone.catalogue import store_ids
+from nightmill.backbone.slices import slice_numbers
 from nightmill.execution.job import utc_now
 from nightmill.model.campaign import Campaign
 from nightmill.model.fate import JobState
@@ -23,8 +23,6 @@ from nightmill.planning.seal import Sealed, seal
 from tasks import memory
 from tasks.site import Site
 from tasks.spool import drain
-
-_OPEN: Final = (JobState.PLANNED, JobState.READY, JobState.ACTIVE, JobState.HELD)
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,10 @@ def take_turn(site: Site, name: str, stage: str, *, under_way: Collection[str] =
         row = campaigns.campaign_named(session, name)
         campaign = Campaign.model_validate(row.definition)
         described = campaign.pipeline.stage(stage)
-        held = _held(described, {each.stage: each for each in campaigns.progress(session, row.id)}, under_way)
+        for name in upstream(described):
+            if name in under_way:  # seen without counting: it is asked whenever a slice has ended
+                return _waits(described, name)
+        held = _held(described, {each.stage: each for each in campaigns.progress(session, row.id)})
         if held is not None:
             return held
         if campaigns.has_news(session, row.id, stage, upstream=upstream(described)):
@@ -184,8 +185,8 @@ def take_turn(site: Site, name: str, stage: str, *, under_way: Collection[str] =
 
         left_out = site.database.write(work).left_out
     with site.database.reading() as session:
-        numbers = [each.number for each in campaigns.slices(session, row.id, stage=stage)]
-    return StageTurn(Turn.READY, tuple(numbers), "; ".join(left_out))
+        numbers = slice_numbers(session, row.id, stage)
+    return StageTurn(Turn.READY, numbers, "; ".join(left_out))
 
 
 def upstream(stage: Stage) -> list[str]:
@@ -193,13 +194,17 @@ def upstream(stage: Stage) -> list[str]:
     return sorted({declared.source.own_stage for declared in stage.inputs.values() if declared.source.own_stage})
 
 
-def _held(stage: Stage, progress: Mapping[str, StageProgress], under_way: Collection[str]) -> StageTurn | None:
+def _waits(stage: Stage, upstream: str) -> StageTurn:
+    return StageTurn(Turn.WAITING, reason=f"stage {stage.name!r} waits for stage {upstream!r}")
+
+
+def _held(stage: Stage, progress: Mapping[str, StageProgress]) -> StageTurn | None:
     """Say why it is not a stage's turn; None where it is."""
     for name in upstream(stage):
         before = progress[name]
         done = before.counts.get(JobState.DONE, 0)
-        if name in under_way or not before.revisions or any(state in before.counts for state in _OPEN):
-            return StageTurn(Turn.WAITING, reason=f"stage {stage.name!r} waits for stage {name!r}")
+        if not before.revisions or any(state in before.counts for state in campaigns.OPEN):
+            return _waits(stage, name)
         least = {"all": before.total, "any": 1}.get(str(stage.when)) or int(stage.when)
         if done < least:
             return StageTurn(

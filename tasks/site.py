@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from pwd import getpwuid
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from nightmill.backbone.audit import record_act
@@ -26,6 +26,9 @@ from nightmill.model.access import Access
 from nightmill.model.ports import Stager
 from nightmill.model.store import Store
 from stagers import open_stagers
+from tasks.patience import NONE, Patience
+
+Result = TypeVar("Result")
 
 PRIVATE: Final = ".nightmill"
 """Folder of a site for what nobody edits: the server's files, and secrets."""
@@ -39,6 +42,8 @@ class Site:
 
     config: SiteConfig
     database: Database
+    patience: Patience = NONE
+    """How long :meth:`patiently` waits for the database; commands do not wait."""
 
     @cached_property
     def stagers(self) -> Mapping[str, Stager]:
@@ -54,6 +59,10 @@ class Site:
     def reader_file(self) -> Path:
         """Where the role that ad-hoc SQL is asked as is kept."""
         return self.private / READER_FILE
+
+    def patiently(self, work: Callable[[], Result]) -> Result:
+        """Return what ``work`` returns, waited for as :meth:`~tasks.patience.Patience.wait` does."""
+        return self.patience.wait(work, self.config.spool)
 
     def operator(self, verb: str) -> str:
         """Return the user whose process this is, where they may do what changes the site.
@@ -82,7 +91,7 @@ class Site:
         self.close()
 
 
-def open_site(directory: Path | None = None, *, need_types: bool = True) -> Site:
+def open_site(directory: Path | None = None, *, need_types: bool = True, patience: Patience | None = None) -> Site:
     """Open a site: from then on, what this process makes is open to whom the site says, whatever umask it began with.
 
     Parameters
@@ -91,6 +100,8 @@ def open_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         Its folder; by default that of ``NIGHTMILL_SITE``, else the nearest above the working directory.
     need_types
         Whether what is wrong with its file types is an error; else ``config.wrong_types`` has it.
+    patience
+        How long its database is waited for, here and by whoever uses the site; by default not at all.
 
     Raises
     ------
@@ -103,9 +114,9 @@ def open_site(directory: Path | None = None, *, need_types: bool = True) -> Site
     """
     config = load_site(directory, need_types=need_types)
     os.umask(config.access.umask)
-    database = Database(config.database_url)
-    database.check_revision()
-    return Site(config, database)
+    site = Site(config, Database(config.database_url), patience or NONE)
+    site.patiently(site.database.check_revision)
+    return site
 
 
 def make_site(directory: Path, *, database: str = "", file_types: Path | None = None) -> Site:

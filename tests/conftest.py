@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.backbone import create_schema
-from tests.support.postgres import PostgresServer, PostgresUnavailable, running_server
+from tests.support.postgres import PostgresServer, PostgresUnavailable, StoppableServer, running_server
 
 pytest_plugins = ["tests.support.requirements_plugin", "tests.support.scheduling_plugin"]
 
@@ -88,3 +88,15 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'nightmill.db'}"
     url: str = request.getfixturevalue("empty_postgres_url")
     return url
+
+
+@pytest.fixture
+def own_server() -> Iterator[StoppableServer]:
+    """Give a server that nobody else uses."""
+    try:
+        with running_server() as server:
+            stoppable = StoppableServer(server)
+            yield stoppable
+            stoppable.stop()
+    except PostgresUnavailable as error:
+        pytest.skip(str(error))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flows import server, service
 from nightmill.backbone import campaigns
+from nightmill.backbone.slices import slices
 from nightmill.cli._demo import Demo
 from nightmill.model.fate import JobState
 from tasks.site import open_site
@@ -35,7 +36,7 @@ def take_pictures(site: Path, campaign: str, images: Path) -> None:
     with open_site(site) as opened, opened.database.reading() as session:
         row = campaigns.campaign_named(session, campaign)
         failed = next(campaigns.jobs(session, row.id, states=[JobState.FAILED]))
-        [slice_] = campaigns.slices(session, row.id, stage=failed.stage)
+        [slice_] = slices(session, row.id, stage=failed.stage)
     link = server.link(service.folder_of(site))
     reason = failed.evidence.partition("\n")[0]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, open_ui(link, Path(profile)) as ui:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
 
-from sqlalchemy import bindparam, case, func, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, distinct, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlanRow, SliceRow
+from nightmill.backbone.among import among
+from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlanRow
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.base import canonical_json
 from nightmill.model.campaign import Campaign
@@ -20,6 +22,8 @@ from nightmill.model.fate import JobState
 
 UNSEALED: Final = ("description", "execution", "origins")
 """Parts of a campaign's definition that change nothing of what it makes: a later submission may differ in them."""
+OPEN: Final = (JobState.PLANNED, JobState.HELD, JobState.READY, JobState.ACTIVE)
+"""States of jobs that are not at their end."""
 
 
 @dataclass(frozen=True)
@@ -82,18 +86,6 @@ class JobLine:
         """Say in one line how the job stands, as ``science/exposure=12: detect: step_failed: exited with code 3``."""
         first = self.evidence.partition("\n")[0]
         return ": ".join(part for part in (self.name, self.step, self.fate, first) if part)
-
-
-@dataclass(frozen=True)
-class SliceLine:
-    """A slice with the flow run that conducts it, or did last."""
-
-    id: int
-    stage: str
-    number: int
-    flow_run_id: str | None
-    jobs: int
-    done: int
 
 
 def seal_campaign(session: Session, campaign: Campaign, *, who: str, now: datetime) -> CampaignRow:
@@ -212,9 +204,37 @@ def number_of(session: Session, name: str) -> int:
     return own if own is not None else (session.scalar(select(func.max(CampaignRow.id))) or 0) + 1
 
 
-def campaigns(session: Session, *, limit: int | None = None) -> list[CampaignRow]:
-    """Return the campaigns, the last submitted first."""
-    return list(session.scalars(select(CampaignRow).order_by(CampaignRow.id.desc()).limit(limit)))
+def campaigns(session: Session, *, latest: int | None = None) -> list[CampaignRow]:
+    """Return the campaigns, the last submitted first.
+
+    Parameters
+    ----------
+    latest
+        Only so many, and whichever have jobs that are not at their end.
+    """
+    query = select(CampaignRow).order_by(CampaignRow.id.desc())
+    if latest is not None:
+        newest = select(CampaignRow.id).order_by(CampaignRow.id.desc()).limit(latest).scalar_subquery()
+        query = query.where(or_(CampaignRow.id.in_(newest), has_jobs_in(OPEN)))
+    return list(session.scalars(query))
+
+
+def count(session: Session) -> int:
+    """Return how many campaigns there are."""
+    return session.scalar(select(func.count()).select_from(CampaignRow)) or 0
+
+
+def has_jobs_in(states: Collection[JobState]) -> ColumnElement[bool]:
+    """Say of a campaign that some job of it is in one of these states: a look at an index, however many jobs it has."""
+    return select(JobRow.id).where(JobRow.campaign_id == CampaignRow.id, JobRow.state.in_(states)).exists()
+
+
+def is_complete(session: Session, campaign_id: int) -> bool:
+    """Whether every stage of a campaign was planned and every job of it is done, without counting the jobs."""
+    query = select(CampaignRow.definition, has_jobs_in([state for state in JobState if state is not JobState.DONE]))
+    definition, has_more = session.execute(query.where(CampaignRow.id == campaign_id)).one()
+    planned = session.scalar(select(func.count(distinct(PlanRow.stage))).where(PlanRow.campaign_id == campaign_id))
+    return not has_more and planned == len(definition["pipeline"]["stages"])
 
 
 def make_ready(session: Session, campaign_id: int) -> None:
@@ -245,27 +265,35 @@ def number_from(session: Session, campaign_id: int, given: Mapping[str, Mapping[
 
 def progress(session: Session, campaign_id: int) -> list[StageProgress]:
     """Return how the jobs of each stage stand, in the order of the pipeline; stages without a plan too."""
-    definition = session.get_one(CampaignRow, campaign_id).definition
-    revisions: dict[str, int] = {}
-    for stage, count in session.execute(
-        select(PlanRow.stage, func.count()).where(PlanRow.campaign_id == campaign_id).group_by(PlanRow.stage)
-    ):
-        revisions[stage] = count
-    counts: dict[str, dict[JobState, int]] = {}
-    stale: dict[str, int] = {}
-    for stage, state, is_stale, count in session.execute(
-        select(JobRow.stage, JobRow.state, JobRow.stale, func.count())
-        .where(JobRow.campaign_id == campaign_id)
-        .group_by(JobRow.stage, JobRow.state, JobRow.stale)
-    ):
-        of_stage = counts.setdefault(stage, {})
+    return progress_of(session, [session.get_one(CampaignRow, campaign_id)])[campaign_id]
+
+
+def progress_of(session: Session, rows: Collection[CampaignRow]) -> dict[int, list[StageProgress]]:
+    """Return how the stages of campaigns stand, by the campaign's ID: two statements, however many they are."""
+    ids = [row.id for row in rows]
+    plans = (
+        select(PlanRow.campaign_id, PlanRow.stage, func.count())
+        .where(among(PlanRow.campaign_id, ids))
+        .group_by(PlanRow.campaign_id, PlanRow.stage)
+    )
+    revisions = {(number, stage): count for number, stage, count in session.execute(plans)}
+    counts: dict[tuple[int, str], dict[JobState, int]] = {}
+    stale: Counter[tuple[int, str]] = Counter()
+    of_jobs = (JobRow.campaign_id, JobRow.stage, JobRow.state, JobRow.stale)
+    query = select(*of_jobs, func.count()).where(among(JobRow.campaign_id, ids)).group_by(*of_jobs)
+    for number, stage, state, is_stale, count in session.execute(query):
+        of_stage = counts.setdefault((number, stage), {})
         of_stage[JobState(state)] = of_stage.get(JobState(state), 0) + count
-        stale[stage] = stale.get(stage, 0) + (count if is_stale else 0)
-    stages = [each["name"] for each in definition["pipeline"]["stages"]]
-    return [
-        StageProgress(stage, position, revisions.get(stage, 0), counts.get(stage, {}), stale.get(stage, 0))
-        for position, stage in enumerate(stages)
-    ]
+        stale[number, stage] += count if is_stale else 0
+    return {
+        row.id: [
+            StageProgress(
+                name, position, revisions.get((row.id, name), 0), counts.get((row.id, name), {}), stale[row.id, name]
+            )
+            for position, name in enumerate(each["name"] for each in row.definition["pipeline"]["stages"])
+        ]
+        for row in rows
+    }
 
 
 def jobs(
@@ -286,48 +314,40 @@ def jobs(
     states
         Only those in one of these states; none given means every one.
     """
-    query = (
-        select(
-            JobRow.id,
-            JobRow.stage,
-            JobRow.unit,
-            JobRow.state,
-            JobRow.stale,
-            JobRow.attempts,
-            AttemptRow.state,
-            AttemptRow.fate,
-            AttemptRow.failed_step,
-            AttemptRow.evidence,
-        )
-        .outerjoin(AttemptRow, (AttemptRow.job_id == JobRow.id) & (AttemptRow.number == JobRow.attempts))
-        .where(JobRow.campaign_id == campaign_id)
-        .order_by(JobRow.id)
-        .limit(limit)
-        .execution_options(yield_per=1000)
-    )
+    query = _job_lines().where(JobRow.campaign_id == campaign_id).limit(limit)
     if stage:
         query = query.where(JobRow.stage == stage)
     if slice_id is not None:
         query = query.where(JobRow.slice_id == slice_id)
     if states:
         query = query.where(JobRow.state.in_(states))
-    for id_, stage_, unit, state, stale, attempts, *last in session.execute(query):
-        yield JobLine(id_, stage_, unit, JobState(state), stale, attempts, *[text or "" for text in last])
+    for _, *line in session.execute(query):
+        yield _job_line(*line)
 
 
-def slices(session: Session, campaign_id: int, *, stage: str = "") -> list[SliceLine]:
-    """Return the slices of a campaign, or of one stage of it, in the order of their sealing."""
-    done = func.sum(case((JobRow.state == JobState.DONE.value, 1), else_=0))
-    query = (
-        select(SliceRow.id, SliceRow.stage, SliceRow.number, SliceRow.flow_run_id, func.count(JobRow.id), done)
-        .outerjoin(JobRow, JobRow.slice_id == SliceRow.id)
-        .where(SliceRow.campaign_id == campaign_id)
-        .group_by(SliceRow.id)
-        .order_by(SliceRow.id)
-    )
-    if stage:
-        query = query.where(SliceRow.stage == stage)
-    return [SliceLine(*row) for row in session.execute(query)]
+def failed_jobs(session: Session, campaign_ids: Collection[int]) -> dict[int, list[JobLine]]:
+    """Return the failed jobs of campaigns, by the campaign's ID, in the order of their plans: one statement."""
+    failed: dict[int, list[JobLine]] = {}
+    query = _job_lines().where(among(JobRow.campaign_id, campaign_ids), JobRow.state == JobState.FAILED)
+    for number, *line in session.execute(query):
+        failed.setdefault(number, []).append(_job_line(*line))
+    return failed
+
+
+def _job_lines() -> Select[Any]:
+    return (
+        select(
+            JobRow.campaign_id, JobRow.id, JobRow.stage, JobRow.unit, JobRow.state, JobRow.stale, JobRow.attempts,
+            AttemptRow.state, AttemptRow.fate, AttemptRow.failed_step, AttemptRow.evidence,
+        )
+        .outerjoin(AttemptRow, (AttemptRow.job_id == JobRow.id) & (AttemptRow.number == JobRow.attempts))
+        .order_by(JobRow.id)
+        .execution_options(yield_per=1000)
+    )  # fmt: skip
+
+
+def _job_line(id_: int, stage: str, unit: str, state: str, stale: bool, attempts: int, *last: str | None) -> JobLine:
+    return JobLine(id_, stage, unit, JobState(state), stale, attempts, *[text or "" for text in last])
 
 
 def _sealed_part(definition: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import distinct, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
+from nightmill.backbone.campaigns import has_jobs_in
 from nightmill.backbone.leases import Holder, holder
-from nightmill.backbone.schema import CampaignRow, JobRow, LeaseRow, SliceRow
+from nightmill.backbone.schema import CampaignRow, LeaseRow, SliceRow
 from nightmill.model.fate import JobState
 
-_OPEN = [state.value for state in JobState if state not in (JobState.DONE, JobState.CANCELLED)]
+_OPEN = [state for state in JobState if state not in (JobState.DONE, JobState.CANCELLED)]
 
 
 def conducts_campaign(session: Session, campaign_id: int, flow_run_id: str) -> None:
@@ -33,7 +34,4 @@ def holders(session: Session, flow_run_ids: Sequence[str]) -> dict[str, Holder]:
 
 def unfinished_campaigns(session: Session) -> list[str]:
     """Return the campaigns that have jobs which are neither done nor cancelled, by name, in the order of submission."""
-    unfinished = select(distinct(JobRow.campaign_id)).where(JobRow.state.in_(_OPEN))
-    return list(
-        session.scalars(select(CampaignRow.name).where(CampaignRow.id.in_(unfinished)).order_by(CampaignRow.id))
-    )
+    return list(session.scalars(select(CampaignRow.name).where(has_jobs_in(_OPEN)).order_by(CampaignRow.id)))

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Row, select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import AttemptRow, ExecutionRow, JobRow, LeaseRow
 from nightmill.model.fate import AttemptState, Fate, JobState
 from nightmill.model.journal import Owner
+from nightmill.model.order import AttemptKey
 
 
 @dataclass(frozen=True)
@@ -41,18 +43,29 @@ def take(session: Session, owner: Owner, *, flow_run_id: str | None, now: dateti
     return row.id
 
 
-def release(session: Session, lease_id: int, *, now: datetime, cancelled: str = "") -> None:
-    """End a lease; nothing can be issued under it any more, and no attempt under it is still open.
+def release(
+    session: Session, lease_id: int, *, now: datetime, begun: Collection[AttemptKey] = (), why: str = ""
+) -> None:
+    """End a lease; nothing can be issued under it any more, and what was not begun under it may be issued again.
 
     Parameters
     ----------
-    cancelled
-        Why its process ended before it had carried out what it issued; empty where nobody knows.
+    begun
+        Attempts that a journal tells of and not the end of: left open, for the journal to tell that. The lease then
+        ends by a drain, when its process is dead.
+    why
+        Why its process ended before it had begun what it issued; empty where nobody knows.
     """
-    if cancelled:
-        give_up(session, [lease_id], now=now, fate=Fate.CANCELLED, evidence=f"it was not begun: {cancelled}")
-    else:
-        give_up(session, [lease_id], now=now, evidence="its slice ended before the attempt told its end")
+    give_up_unknown(session, lease_id, known=begun, now=now, why=why or "its slice had ended")
+    if not begun:
+        session.execute(update(LeaseRow).where(LeaseRow.id == lease_id).values(released_at=now))
+
+
+def give_up_unknown(session: Session, lease_id: int, *, known: Collection[AttemptKey], now: datetime, why: str) -> None:
+    """End the open attempts under a lease but those that are known, as never begun."""
+    units = {(attempt.unit, attempt.number) for attempt in known}
+    given_up = [row for row in _open(session, [lease_id]) if (row.unit, row.number) not in units]
+    _end(session, given_up, Fate.CANCELLED, f"it was not begun: {why}", now)
 
 
 def holders(session: Session, *, slice_id: int | None = None) -> dict[int, Owner]:
@@ -80,43 +93,48 @@ def holder(row: LeaseRow) -> Holder:
     return Holder(owner, row.taken_at)
 
 
-def give_up(
-    session: Session,
-    lease_ids: Sequence[int],
-    *,
-    now: datetime,
-    fate: Fate = Fate.LOST,
-    evidence: str = "its process died before the attempt began to tell anything",
-    keep: Collection[int] = (),
-) -> int:
-    """End leases; return how many open attempts ended with them, as lost or as cancelled, and their jobs accordingly.
+def give_up(session: Session, lease_ids: Sequence[int], *, now: datetime, keep: Collection[int] = ()) -> int:
+    """End leases of dead processes; return how many attempts were open under them, which end as lost.
 
-    One that tells its end after all is recorded with it.
+    The job of one that never began is ready to be issued again; one that tells its end after all is recorded with it.
 
     Parameters
     ----------
     keep
         Attempts that stay open, and their leases with them.
     """
-    open_states = [state.value for state in AttemptState if not state.ended]
-    query = (
-        select(AttemptRow.id, AttemptRow.job_id, AttemptRow.lease_id)
-        .where(AttemptRow.lease_id.in_(lease_ids), AttemptRow.state.in_(open_states))
-        .with_for_update()
-    )
-    found = session.execute(query).all()
-    lost = [(attempt_id, job_id) for attempt_id, job_id, _lease in found if attempt_id not in keep]
-    kept = {lease_id for attempt_id, _job, lease_id in found if attempt_id in keep}
-    if lost:
-        end = {"state": fate.attempt_state.value, "fate": fate.value, "ended_at": now, "evidence": evidence}
-        session.execute(update(AttemptRow), [{"id": attempt_id, **end} for attempt_id, _ in lost])
-        session.execute(
-            update(JobRow)
-            .where(among(JobRow.id, [job_id for _, job_id in lost]), JobRow.state == JobState.ACTIVE.value)
-            .values(state=fate.job_state.value)
-        )
-        of_lost = among(ExecutionRow.attempt_id, [attempt_id for attempt_id, _ in lost])
-        session.execute(update(ExecutionRow).where(of_lost, ExecutionRow.state == "running").values(state="lost"))
+    found = _open(session, lease_ids)
+    lost = [row for row in found if row.id not in keep]
+    _end(session, lost, Fate.LOST, "its process died before the attempt began to tell anything", now)
+    kept = {row.lease_id for row in found if row.id in keep}
     ended = [lease_id for lease_id in lease_ids if lease_id not in kept]
     session.execute(update(LeaseRow).where(among(LeaseRow.id, ended)).values(released_at=now))
     return len(lost)
+
+
+def _open(session: Session, lease_ids: Sequence[int]) -> Sequence[Row[Any]]:
+    """Return the attempts under some leases that have not ended: IDs, jobs, leases, numbers, states, units."""
+    open_states = [state.value for state in AttemptState if not state.ended]
+    query = (
+        select(AttemptRow.id, AttemptRow.job_id, AttemptRow.lease_id, AttemptRow.number, AttemptRow.state, JobRow.unit)
+        .join(JobRow, JobRow.id == AttemptRow.job_id)
+        .where(among(AttemptRow.lease_id, lease_ids), AttemptRow.state.in_(open_states))
+        .order_by(AttemptRow.id)
+        .with_for_update(of=AttemptRow)
+    )
+    return session.execute(query).all()
+
+
+def _end(session: Session, attempts: Sequence[Row[Any]], fate: Fate, evidence: str, now: datetime) -> None:
+    """End attempts with whatever ran in them, and give their jobs the state that follows."""
+    if not attempts:
+        return
+    end = {"state": fate.attempt_state.value, "fate": fate.value, "ended_at": now, "evidence": evidence}
+    session.execute(update(AttemptRow), [{"id": row.id, **end} for row in attempts])
+    ran = among(ExecutionRow.attempt_id, [row.id for row in attempts])
+    session.execute(update(ExecutionRow).where(ran, ExecutionRow.ended_at.is_(None)).values(state="lost"))
+    begun = {row.job_id for row in attempts if row.state != AttemptState.ISSUED.value}
+    never = {row.job_id for row in attempts} - begun
+    for state, jobs in ((fate.job_state, begun), (JobState.READY, never)):
+        active = among(JobRow.id, jobs) & (JobRow.state == JobState.ACTIVE.value)
+        session.execute(update(JobRow).where(active).values(state=state.value))

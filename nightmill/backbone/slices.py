@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.among import among
 from nightmill.backbone.campaigns import JobLine, jobs
 from nightmill.backbone.schema import CampaignRow, JobRow, SliceRow
 from nightmill.errors import UnknownName
@@ -42,6 +43,18 @@ class SliceJobs:
         return self.counts.get(JobState.DONE, 0)
 
 
+@dataclass(frozen=True)
+class SliceLine:
+    """A slice with the flow run that conducts it, or did last."""
+
+    id: int
+    stage: str
+    number: int
+    flow_run_id: str | None
+    jobs: int
+    done: int
+
+
 def find_slice(session: Session, campaign: str, stage: str, number: int) -> Slice:
     """Return a slice.
 
@@ -67,3 +80,33 @@ def slice_jobs(session: Session, found: Slice) -> SliceJobs:
     )
     failed = jobs(session, found.campaign_id, slice_id=found.slice_id, states=[JobState.FAILED])
     return SliceJobs({JobState(state): count for state, count in counts}, tuple(failed))
+
+
+def slices(session: Session, campaign_id: int, *, stage: str = "") -> list[SliceLine]:
+    """Return the slices of a campaign, or of one stage of it, in the order of their sealing."""
+    return slices_of(session, [campaign_id], stage=stage).get(campaign_id, [])
+
+
+def slices_of(session: Session, campaign_ids: Collection[int], *, stage: str = "") -> dict[int, list[SliceLine]]:
+    """Return the slices of campaigns, by the campaign's ID: one statement, however many they are."""
+    done = func.sum(case((JobRow.state == JobState.DONE.value, 1), else_=0))
+    columns = (SliceRow.campaign_id, SliceRow.id, SliceRow.stage, SliceRow.number, SliceRow.flow_run_id)
+    query = (
+        select(*columns, func.count(JobRow.id), done)
+        .outerjoin(JobRow, JobRow.slice_id == SliceRow.id)
+        .where(among(SliceRow.campaign_id, campaign_ids))
+        .group_by(SliceRow.id)
+        .order_by(SliceRow.id)
+    )
+    if stage:
+        query = query.where(SliceRow.stage == stage)
+    found: dict[int, list[SliceLine]] = {}
+    for number, *line in session.execute(query):
+        found.setdefault(number, []).append(SliceLine(*line))
+    return found
+
+
+def slice_numbers(session: Session, campaign_id: int, stage: str) -> tuple[int, ...]:
+    """Return the numbers of a stage's slices, in the order of their sealing."""
+    of_stage = (SliceRow.campaign_id == campaign_id, SliceRow.stage == stage)
+    return tuple(session.scalars(select(SliceRow.number).where(*of_stage).order_by(SliceRow.id)))

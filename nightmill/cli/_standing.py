@@ -4,52 +4,90 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from flows.client import RunState, Seen, flow_run_link, flow_run_url, reconcile
-from nightmill.backbone.campaigns import JobLine, StageProgress, campaign_named, campaigns, jobs, progress
+from nightmill.backbone.campaigns import (
+    JobLine,
+    StageProgress,
+    campaign_named,
+    campaigns,
+    count,
+    failed_jobs,
+    progress_of,
+)
 from nightmill.backbone.schema import CampaignRow
 from nightmill.cli._output import echo, print_json, print_table, secho
 from nightmill.execution.quarantine import quarantined
 from nightmill.model.fate import JobState
 from tasks.memory import older
+from tasks.patience import who_waits
 from tasks.site import Site
 from tasks.spool import drain
 
 OPEN = (JobState.PLANNED, JobState.READY, JobState.ACTIVE)
 WATCH_SECONDS = 2.0
 RECONCILE_SECONDS = 30.0
-"""How often Prefect is asked while somebody watches."""
+"""How often the spool is drained, and Prefect asked, while somebody watches."""
+LATEST = 20
+"""So many campaigns are shown beside those that have jobs left, unless all are asked for."""
 
 
-def show_status(site: Site, campaign: str | None, *, watch: bool, as_json: bool) -> None:
-    """Print how one campaign stands, or all of them; with ``watch``, again and again as long as something goes on.
+def show_status(
+    site: Site, campaign: str | None, *, everything: bool = False, watch: bool = False, as_json: bool = False
+) -> None:
+    """Print how one campaign stands, or several; with ``watch``, again and again as long as something goes on.
 
-    Prefect's states are made to agree where its server answers at once; else what the backbone knows is shown.
+    The spool is drained, and Prefect's states are made to agree where its server answers at once, when it begins and
+    then seldom: whoever conducts a campaign records by himself. Else what the backbone knows is shown.
+
+    Parameters
+    ----------
+    campaign
+        Its name; with none those that have jobs left and the last that were submitted.
+    everything
+        With none, every campaign.
     """
     seen, reconcile_at = Seen(), 0.0
     while True:
-        drained = drain(site)
-        for attempt, error in drained.waiting.items():
-            echo(f"waits for a store: {attempt}: {error}", err=True)
-        for journal in quarantined(site.config.spool):
-            echo(f"set apart: {journal}", err=True)
-        if why := older(site):
-            echo(f"the database is older than its spool: {why}; see 'nightmill recover'", err=True)
-        rows = _rows(site, campaign)
-        if time.monotonic() >= reconcile_at:
+        is_due = time.monotonic() >= reconcile_at
+        if is_due:
+            _drain(site)
+        rows, left_out = _rows(site, campaign, everything)
+        if is_due:
             seen = reconcile(site, campaign, [row.flow_run_id for row in rows if row.flow_run_id])
             reconcile_at = time.monotonic() + RECONCILE_SECONDS
             if seen.away:
                 echo(f"Prefect was not reached ({seen.away}): this is what the backbone knows", err=True)
-        standing = [_standing(site, row, seen) for row in rows]
+        standing = _standing(site, rows, seen, failures=as_json or campaign is not None)
         if as_json:
             print_json([each.as_json() for each in standing])
         else:
             for each in standing:
-                _show(site, each, failures=campaign is not None)
+                _show(site, each)
+        if left_out:
+            echo(f"{left_out} more campaigns, all of them at their end: nightmill status --all", err=True)
+        show_waiting(site.config.spool)
         if not (watch and any(each.is_open for each in standing)):
             return
         time.sleep(WATCH_SECONDS)
+
+
+def _drain(site: Site) -> None:
+    """Record what is in the spool, and say what of it is not as it should be."""
+    drained = drain(site)
+    for attempt, error in drained.waiting.items():
+        echo(f"waits for a store: {attempt}: {error}", err=True)
+    for journal in quarantined(site.config.spool):
+        echo(f"set apart: {journal}", err=True)
+    if why := older(site):
+        echo(f"the database is older than its spool: {why}; see 'nightmill recover'", err=True)
+
+
+def show_waiting(spool: Path) -> None:
+    """Print which slices and campaigns wait for the database."""
+    for waiting in who_waits(spool):
+        echo(str(waiting), err=True)
 
 
 @dataclass(frozen=True)
@@ -97,20 +135,35 @@ class _Standing:
         }
 
 
-def _rows(site: Site, campaign: str | None) -> list[CampaignRow]:
+def _rows(site: Site, campaign: str | None, everything: bool) -> tuple[list[CampaignRow], int]:
+    """Return the campaigns that are to be shown, and how many others there are."""
     with site.database.reading() as session:
-        return campaigns(session) if campaign is None else [campaign_named(session, campaign)]
+        if campaign is not None:
+            return [campaign_named(session, campaign)], 0
+        if everything:
+            return campaigns(session), 0
+        rows = campaigns(session, latest=LATEST)
+        return rows, count(session) - len(rows)
 
 
-def _standing(site: Site, row: CampaignRow, seen: Seen) -> _Standing:
+def _standing(site: Site, rows: list[CampaignRow], seen: Seen, *, failures: bool) -> list[_Standing]:
+    """Return how campaigns stand, in a few statements, however many they are."""
     with site.database.reading() as session:
-        stages = progress(session, row.id)
-        failed = list(jobs(session, row.id, states=[JobState.FAILED]))
-    url = flow_run_url(site.config.directory, row.flow_run_id) if row.flow_run_id else ""
-    return _Standing(row, stages, failed, url, seen.states.get(row.flow_run_id or ""))
+        stages = progress_of(session, rows)
+        failed = failed_jobs(session, [row.id for row in rows]) if failures else {}
+    return [
+        _Standing(
+            row,
+            stages[row.id],
+            failed.get(row.id, []),
+            flow_run_url(site.config.directory, row.flow_run_id) if row.flow_run_id else "",
+            seen.states.get(row.flow_run_id or ""),
+        )
+        for row in rows
+    ]
 
 
-def _show(site: Site, standing: _Standing, *, failures: bool) -> None:
+def _show(site: Site, standing: _Standing) -> None:
     row = standing.row
     secho(f"{row.name} ({row.pipeline} {row.pipeline_version})", bold=True)
     states = (*OPEN, JobState.DONE, JobState.FAILED)
@@ -126,8 +179,7 @@ def _show(site: Site, standing: _Standing, *, failures: bool) -> None:
             for stage in standing.stages
         ],
     )
-    if failures:
-        for job in standing.failed:
-            echo(f"failed: {row.name}/{job} (attempt {job.attempts})")
+    for job in standing.failed:
+        echo(f"failed: {row.name}/{job} (attempt {job.attempts})")
     if link := flow_run_link(site.config.directory, row.flow_run_id) if row.flow_run_id else "":
         echo(f"{link} {standing.run.name}" if standing.run else link)

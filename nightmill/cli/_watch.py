@@ -15,6 +15,8 @@ from nightmill.model.fate import JobState
 from tasks.site import Site
 
 POLL_SECONDS: Final = 0.5
+COST: Final = 10.0
+"""Counting the jobs of a large campaign takes a while: it pauses for so many times as long before it counts again."""
 LINE_SECONDS: Final = 5.0
 """How often a line is printed where no terminal watches."""
 AWAY_SECONDS: Final = 120.0
@@ -53,7 +55,9 @@ def watch(site: Site, name: str, run: CampaignRun, console: Console) -> RunState
                 if time.monotonic() - last_answer > AWAY_SECONDS:
                     raise
                 state = None
+            began = time.perf_counter()
             stages = _stages(site, name)
+            took = time.perf_counter() - began
             for stage in stages:
                 if stage.stage not in tasks:
                     tasks[stage.stage] = bars.add_task(stage.stage, total=None, note="")
@@ -70,7 +74,7 @@ def watch(site: Site, name: str, run: CampaignRun, console: Console) -> RunState
                     console.print(line, highlight=False, markup=False)
             if state is not None and state.ended:
                 return state
-            time.sleep(POLL_SECONDS)
+            time.sleep(max(POLL_SECONDS, COST * took))
 
 
 def summary(stage: StageProgress) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
@@ -94,6 +93,7 @@ def _versions() -> Iterator[Finding]:
 
 def _site(directory: Path | None) -> Iterator[Finding]:
     from nightmill.backbone.database import Database, safe_url
+    from nightmill.cli._room import room, writable
     from nightmill.config.site import find_site, literal_secrets, load_site
     from tasks.site import Site
 
@@ -115,13 +115,13 @@ def _site(directory: Path | None) -> Iterator[Finding]:
     with Site(config, Database(config.database_url)) as opened:
         try:
             opened.database.check_revision()
-            yield Finding("database", True, safe_url(config.database_url))
+            yield writable(opened.database, safe_url(config.database_url))
         except NightmillError as error:
             yield Finding("database", False, str(error))
         else:
             yield _reader(opened)
             yield _age(opened)
-    yield from _folders(opened)
+    yield from room(opened)
     yield _spool(config.spool)
     yield from _server(config)
 
@@ -160,21 +160,6 @@ def _age(site: Site) -> Finding:
         return Finding("memory of the spool", False, str(error))
     seen = f"the database is older than its spool: {why}; see 'nightmill recover'"
     return Finding("memory of the spool", not why, seen if why else "agrees with the database")
-
-
-def _folders(site: Site) -> Iterator[Finding]:
-    from tasks.site import folder_of
-
-    folders = {"scratch": site.config.scratch, "spool": site.config.spool}
-    for name, store in site.config.stores.items():
-        if (folder := folder_of(store)) is not None:
-            folders[f"store {name}"] = folder
-    for name, folder in folders.items():
-        try:
-            with tempfile.TemporaryFile(dir=folder, prefix=".doctor."):
-                yield Finding(name, True, f"{folder} can be written")
-        except OSError as error:
-            yield Finding(name, False, f"{folder} cannot be written: {error.strerror}")
 
 
 def _spool(folder: Path) -> Finding:

@@ -16,8 +16,10 @@ EXAMPLES: Final = (
 
 def status(
     campaign: Annotated[
-        str | None, typer.Argument(metavar="CAMPAIGN", help="Name of a campaign; by default all of them.")
+        str | None,
+        typer.Argument(metavar="CAMPAIGN", help="Name of a campaign; by default those under way and the last 20."),
     ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every campaign, also those that ended long ago.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show it every two seconds, as long as it goes on.")] = False,
     site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
@@ -28,7 +30,13 @@ def status(
     recorded first, and Prefect's states are made to agree, so that nothing is shown as running that is not.
     """
     from nightmill.cli._opening import open_without_types
-    from nightmill.cli._standing import show_status
+    from nightmill.cli._standing import show_status, show_waiting
+    from nightmill.config.site import load_site
+    from nightmill.errors import DatabaseAway
 
-    with open_without_types(site) as opened:
-        show_status(opened, campaign, watch=watch, as_json=as_json)
+    try:
+        with open_without_types(site) as opened:
+            show_status(opened, campaign, everything=everything, watch=watch, as_json=as_json)
+    except DatabaseAway:
+        show_waiting(load_site(site, need_types=False).spool)
+        raise

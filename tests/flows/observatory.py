@@ -67,12 +67,12 @@ class Observatory:
     directory: Path
 
     @classmethod
-    def build(cls, directory: Path) -> Observatory:
+    def build(cls, directory: Path, url: str = "") -> Observatory:
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "nightmill.yaml").write_text(SITE)
+        (directory / "nightmill.yaml").write_text(SITE + (f'database: "{url}"\n' if url else ""))
         (directory / "file_types.yaml").write_text(FILE_TYPES)
         (directory / "pipeline.yaml").write_text(PIPELINE.replace("STEP", str(Path(__file__).with_name("step.py"))))
-        (directory / "stores" / "backbone").mkdir(parents=True)
+        (directory / "stores" / "backbone").mkdir(parents=True, exist_ok=True)
         database = Database(load_site(directory).database_url)
         database.create()
         database.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import psycopg
@@ -10,10 +11,12 @@ import pytest
 
 from flows import client as commands
 from flows import service
+from nightmill.cli import main
 from nightmill.config.site import ServerConfig
+from tasks.patience import who_waits
 from tests.flows.conftest import REPOSITORY, until
 from tests.flows.observatory import Observatory
-from tests.support.postgres import SUPERUSER, PostgresServer
+from tests.support.postgres import SUPERUSER, PostgresServer, StoppableServer
 
 
 @pytest.mark.timeout(400)
@@ -50,3 +53,39 @@ def test_a_campaign_is_conducted_with_the_servers_records_in_postgresql(
         [tasks] = connection.execute("SELECT count(*) FROM task_run WHERE name LIKE 'science/%'").fetchone() or (0,)
     assert tasks == 3
     postgres.drop(database)
+
+
+@pytest.mark.timeout(400)
+def test_a_catalogue_that_restarts_in_mid_campaign_ends_nothing(
+    own_server: StoppableServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
+    database = own_server.server.create()
+    site = tmp_path / "site"
+    observatory = Observatory.build(site, own_server.server.url(database))
+    notes = tmp_path / "notes"
+    observatory.observe(1, [f"note {notes}\nuntil {tmp_path / 'flag'}\n"] * 3)
+    observatory.submit("night1", 1, "execution.jobs_per_task=1", "execution.threads=1")
+    try:
+        service.start(site, ServerConfig())
+        with observatory.open() as opened:
+            run = commands.start_campaign(opened, "night1").flow_run_id
+            spool = opened.config.spool
+        until(notes.exists, 60, "the first job")
+        own_server.stop()
+        (tmp_path / "flag").touch()
+        until(lambda: who_waits(spool), 60, "somebody to wait for the catalogue")
+        time.sleep(8)  # longer than slices once waited
+        with pytest.raises(SystemExit) as ended:
+            main(["status", "--site", str(site)])
+        assert ended.value.code == 3
+        assert "slice night1 science #0 (process " in capsys.readouterr().err
+        assert not commands.run_state(site, run).ended
+        own_server.start()
+        until(lambda: commands.run_state(site, run).ended, 120, "the end of the campaign")
+        assert commands.run_state(site, run).type == "COMPLETED"
+    finally:
+        service.stop(site)
+    assert {job.attempts for job in observatory.jobs("night1").values()} == {1}
+    assert set(observatory.states("night1").values()) == {"done"}
+    assert len(notes.read_text().splitlines()) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from uuid import UUID
 
@@ -10,8 +11,9 @@ from prefect.states import Cancelling
 from sqlalchemy import select
 
 from flows import client as commands
-from nightmill.backbone.campaigns import campaign_named, slices
+from nightmill.backbone.campaigns import campaign_named
 from nightmill.backbone.schema import AttemptRow, ExecutionRow, JobRow
+from nightmill.backbone.slices import slices
 from nightmill.execution.host import this_host
 from nightmill.execution.slots import Slots
 from tasks.slices import SLOTS
@@ -62,6 +64,19 @@ def test_a_stage_that_wants_more_memory_than_the_host_has_is_refused_before_any_
     assert message.startswith(f"3 of 3 jobs not done; {told}")
     assert message.count("lower memory_bytes in the stage's resources, or run its slices on a larger host") == 1
     assert set(conductor.observatory.states("n62").values()) == {"planned"}
+
+
+def test_a_slice_whose_jobs_all_find_no_room_is_halted_and_says_so(conductor: Conductor) -> None:
+    conductor.observatory.observe(64, ["seconds 0\n"] * 12)
+    settings = [f"pipeline.stages.science.resources.scratch_bytes={10**18}", "execution.threads=1"]
+    run = _start(conductor, "n64", 64, *settings)
+    state, message = _end(conductor, run)
+    assert state == "FAILED"
+    assert "12 of 12 jobs not done; stage 'science' was halted: 3 jobs in a row ended with no_space on host" in message
+    assert "jobs were left for later: rerun when that is mended" in message
+    states = Counter(conductor.observatory.states("n64").values())
+    assert states["failed"] + states["ready"] + states["planned"] == 12
+    assert states["failed"] in range(3, 9), "a few may have begun meanwhile"
 
 
 def test_a_slice_that_waits_for_cores_ends_when_it_is_told_to(conductor: Conductor) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from select import POLLIN, poll
 from typing import Any
 
 import pytest
@@ -26,7 +22,7 @@ from nightmill.model.order import JobOrder
 from provenance.record import Recorded, record
 from tests.support.backbone import NOW, dump, issue
 from tests.support.orders import Bench, fits_bytes, output, shell
-from tests.support.postgres import PostgresServer, PostgresUnavailable, running_server
+from tests.support.postgres import StoppableServer
 
 ROOT = Path(__file__).parents[2]
 LOCKER = """
@@ -136,60 +132,6 @@ def test_a_full_disk_below_the_database_is_told_and_undone(bench: Bench, sqlite_
 
 
 # --------------------------------------------------------------------------------------------- PostgreSQL
-
-
-class StoppableServer:
-    """A PostgreSQL server of the test's own, which can be stopped and started again."""
-
-    def __init__(self, server: PostgresServer) -> None:
-        self.server = server
-        self._folder = server.socket_directory
-        self._argv = self._proc("cmdline").decode().split("\0")[:-1]
-        self._user = pwd.getpwuid(Path(f"/proc/{self._pid()}").stat().st_uid)
-        self._own: subprocess.Popen[bytes] | None = None
-
-    def stop(self) -> None:
-        pid = self._pid()
-        descriptor = os.pidfd_open(pid)
-        os.kill(pid, signal.SIGINT)
-        if self._own is not None:
-            self._own.wait(30)
-        else:
-            ended = poll()
-            ended.register(descriptor, POLLIN)
-            assert ended.poll(30_000), "the server did not stop"
-        os.close(descriptor)
-
-    def start(self) -> None:
-        as_root = os.geteuid() == 0
-        self._own = subprocess.Popen(
-            self._argv,
-            cwd=self._folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            user=self._user.pw_uid if as_root else None,
-            group=self._user.pw_gid if as_root else None,
-            extra_groups=[] if as_root else None,
-        )
-
-    def _pid(self) -> int:
-        return int((self._folder / "data" / "postmaster.pid").read_text().splitlines()[0])
-
-    def _proc(self, name: str) -> bytes:
-        return Path(f"/proc/{self._pid()}/{name}").read_bytes()
-
-
-@pytest.fixture
-def own_server() -> Iterator[StoppableServer]:
-    """Give a server that nobody else uses."""
-    try:
-        with running_server() as server:
-            stoppable = StoppableServer(server)
-            yield stoppable
-            stoppable.stop()
-    except PostgresUnavailable as error:
-        pytest.skip(str(error))
 
 
 def test_a_server_that_stops_in_the_middle_loses_nothing(bench: Bench, own_server: StoppableServer) -> None:

@@ -157,7 +157,7 @@ def test_a_damaged_journal_holds_up_only_the_attempts_that_it_may_tell_of(
         ("exposure=1", "active", "issued"),
         ("exposure=2", "done", "published"),
         ("exposure=3", "done", "published"),
-        ("exposure=4", "failed", "lost"),
+        ("exposure=4", "ready", "lost"),
     ]
     assert third.name in {path.name for path in (site.config.spool / "recorded").iterdir()}
     assert (drain(site).quarantined, attempts(site)[0]) == ([], ("exposure=1", "active", "issued"))
@@ -312,29 +312,27 @@ def test_attempts_of_a_dead_process_that_never_began_are_given_up(site: Site, be
     site.database.write(lambda session: issue(session, order_of(bench, 1), lease_id=lease))
     site.database.write(lambda session: issue(session, order_of(bench, 2), lease_id=own))
     assert drain(site).lost == 1
-    assert attempts(site) == [("exposure=1", "failed", "lost"), ("exposure=2", "active", "issued")]
+    assert attempts(site) == [("exposure=1", "ready", "lost"), ("exposure=2", "active", "issued")]
     with site.database.reading() as session:
         assert list(leases.holders(session)) == [own]
 
 
-def test_no_attempt_is_open_under_a_lease_that_was_released(site: Site, bench: Bench) -> None:
+@pytest.mark.parametrize("why", ["its runner was stopped", ""])
+def test_what_was_not_begun_under_a_lease_that_is_released_is_ready_and_what_was_is_left_to_its_journal(
+    site: Site, bench: Bench, why: str
+) -> None:
+    orders = [order_of(bench, number) for number in (1, 2, 3)]
     lease = site.database.write(take_lease)
-    site.database.write(lambda session: issue(session, order_of(bench, 1), order_of(bench, 2), lease_id=lease))
-    bench.run_one(order_of(bench, 1))
+    site.database.write(lambda session: issue(session, *orders, lease_id=lease))
+    bench.run_one(orders[0])
     drain(site)
-    site.database.write(lambda session: leases.release(session, lease, now=NOW))
-    assert attempts(site) == [("exposure=1", "done", "published"), ("exposure=2", "failed", "lost")]
+    begun = [orders[2].attempt]
+    site.database.write(lambda session: leases.release(session, lease, now=NOW, begun=begun, why=why))
+    assert attempts(site) == [
+        ("exposure=1", "done", "published"),
+        ("exposure=2", "ready", "cancelled"),
+        ("exposure=3", "active", "issued"),
+    ]
     with site.database.reading() as session:
-        assert leases.holders(session) == {}
-        row = session.scalars(select(AttemptRow).where(AttemptRow.state == AttemptState.LOST)).one()
-        assert (row.fate, row.evidence) == (Fate.LOST, "its slice ended before the attempt told its end")
-
-
-def test_what_was_not_begun_when_everything_was_told_to_end_is_cancelled(site: Site, bench: Bench) -> None:
-    lease = site.database.write(take_lease)
-    site.database.write(lambda session: issue(session, order_of(bench, 1), lease_id=lease))
-    site.database.write(lambda session: leases.release(session, lease, now=NOW, cancelled="its runner was stopped"))
-    assert attempts(site) == [("exposure=1", "ready", "cancelled")]
-    with site.database.reading() as session:
-        row = session.scalars(select(AttemptRow)).one()
-        assert (row.fate, row.evidence) == (Fate.CANCELLED, "it was not begun: its runner was stopped")
+        row = session.scalars(select(AttemptRow).where(AttemptRow.state == AttemptState.CANCELLED)).one()
+        assert (row.fate, row.evidence) == (Fate.CANCELLED, f"it was not begun: {why or 'its slice had ended'}")

@@ -58,7 +58,7 @@ def test_its_attempts_end_by_their_journals_and_their_bytes(site: Site, bench: B
     assert attempts(site) == [
         ("exposure=1", "done", "published"),
         ("exposure=2", "failed", "lost"),
-        ("exposure=3", "failed", "lost"),
+        ("exposure=3", "ready", "lost"),
     ]
     assert list(journals(site.config.spool)) == []
     with site.database.reading() as session:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from select import POLLIN, poll
 from typing import Final
 
 import psycopg
@@ -131,6 +132,48 @@ def running_server(settings: Mapping[str, str] = SETTINGS) -> Iterator[PostgresS
             server.wait(START_SECONDS)
     finally:
         shutil.rmtree(folder)
+
+
+class StoppableServer:
+    """A PostgreSQL server of the test's own, which can be stopped and started again."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self.server = server
+        self._folder = server.socket_directory
+        self._argv = self._proc("cmdline").decode().split("\0")[:-1]
+        self._user = pwd.getpwuid(Path(f"/proc/{self._pid()}").stat().st_uid)
+        self._own: subprocess.Popen[bytes] | None = None
+
+    def stop(self) -> None:
+        pid = self._pid()
+        descriptor = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGINT)
+        if self._own is not None:
+            self._own.wait(30)
+        else:
+            ended = poll()
+            ended.register(descriptor, POLLIN)
+            assert ended.poll(30_000), "the server did not stop"
+        os.close(descriptor)
+
+    def start(self) -> None:
+        as_root = os.geteuid() == 0
+        self._own = subprocess.Popen(
+            self._argv,
+            cwd=self._folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            user=self._user.pw_uid if as_root else None,
+            group=self._user.pw_gid if as_root else None,
+            extra_groups=[] if as_root else None,
+        )
+
+    def _pid(self) -> int:
+        return int((self._folder / "data" / "postmaster.pid").read_text().splitlines()[0])
+
+    def _proc(self, name: str) -> bytes:
+        return Path(f"/proc/{self._pid()}/{name}").read_bytes()
 
 
 def _unprivileged_account() -> pwd.struct_passwd:

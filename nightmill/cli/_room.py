@@ -1,0 +1,74 @@
+"""Whether there is room, and whether it can be written to: by writing, and by what the file system says."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from nightmill.cli._finding import Finding
+from nightmill.errors import NightmillError
+
+if TYPE_CHECKING:
+    from nightmill.backbone.database import Database
+    from tasks.site import Site
+
+LEAST_BYTES: Final = 2**30
+LEAST_INODES: Final = 10_000
+"""Less than that is not well; of a small file system, less than a twentieth of it."""
+SHARE: Final = 20
+BLOCK_BYTES: Final = 64 * 1024
+"""What is written: more than a file system may keep beside the name of a file."""
+
+
+def room(site: Site) -> Iterator[Finding]:
+    """Write to each folder of a site, and to the disk of its database, and say how much more there is room for."""
+    for name, folder in _folders(site).items():
+        yield _folder(name, folder)
+
+
+def writable(database: Database, shown: str) -> Finding:
+    """Write to a database of the right schema, and undo it."""
+    from sqlalchemy import text
+
+    try:
+        with database.writing() as session:
+            session.execute(text("UPDATE alembic_version SET version_num = version_num"))
+            session.rollback()
+    except NightmillError as error:
+        return Finding("database", False, str(error))
+    return Finding("database", True, shown)
+
+
+def _folders(site: Site) -> Mapping[str, Path]:
+    from tasks.site import folder_of
+
+    folders = {"scratch": site.config.scratch, "spool": site.config.spool}
+    if site.database.is_sqlite:
+        folders["database disk"] = Path(site.database.engine.url.database or "").absolute().parent
+    for name, store in site.config.stores.items():
+        if (folder := folder_of(store)) is not None:
+            folders[f"store {name}"] = folder
+    return folders
+
+
+def _folder(name: str, folder: Path) -> Finding:
+    try:
+        with tempfile.TemporaryFile(dir=folder, prefix=".doctor.", buffering=0) as file:
+            left = memoryview(os.urandom(BLOCK_BYTES))  # which no file system can make small
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+        told = os.statvfs(folder)
+    except OSError as error:
+        return Finding(name, False, f"{folder} cannot be written: {error.strerror}")
+    free, size = told.f_bavail * told.f_frsize, told.f_blocks * told.f_frsize
+    wanted, inodes = min(LEAST_BYTES, size // SHARE), min(LEAST_INODES, told.f_files // SHARE)
+    seen = f"{free / 2**30:.2f} of {size / 2**30:.2f} GiB free (wanted: {wanted / 2**30:.2f})"
+    if told.f_files:  # some file systems make inodes as they need them
+        seen += f", {told.f_favail} of {told.f_files} inodes (wanted: {inodes})"
+    well = free >= wanted and told.f_favail >= inodes
+    state = "can be written" if well else "has too little room, make some"
+    return Finding(name, well, f"{folder} {state}: {seen}")
