@@ -24,6 +24,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 _NO_REFLINK = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.ETXTBSY)
 
+_Identity = tuple[int, int, int, int]
+"""Device, inode, size, and when it was written."""
+
 
 class LocalStager:
     """Moves bytes between a folder and local paths; see :class:`nightmill.model.ports.Stager` for what it promises.
@@ -37,6 +40,8 @@ class LocalStager:
         self.store = store
         parts = urlsplit(store.url)
         self.root = Path(unquote(parts.path) if parts.scheme else store.url)
+        self._verified: dict[str, _Identity] = {}
+        """What was read of uploads, by their temporary names."""
 
     def fetch(self, path: str, target: Path) -> int:
         """Copy a stored file to a local path that does not exist yet."""
@@ -91,6 +96,13 @@ class LocalStager:
                     f"cannot publish {path!r} in store {self.store.name!r} ({self.root}): {error.strerror}",
                     remedy="it takes a hard link, and the file system of this store seems to have none",
                 ) from error
+            verified = self._verified.pop(str(temporary), None)
+            if verified is not None and _identity(self._path(path).lstat()) != verified:
+                self._path(path).unlink()
+                raise StoreError(
+                    f"{path!r} was changed in store {self.store.name!r} between its verification and its publication",
+                    remedy="see who else writes to the store, then rerun",
+                )
             with suppress(OSError):  # the name is given, and must not be taken for one that is not
                 temporary.unlink()
 
@@ -109,13 +121,16 @@ class LocalStager:
 
     def discard(self, path: str, *, attempt: str) -> None:
         """Remove an upload that was not revealed."""
+        self._verified.pop(str(self._temporary(path, attempt)), None)
         self._unlink("clean up", path, self._temporary(path, attempt))
 
     def uploaded(self, path: str, *, attempt: str) -> tuple[int, str] | None:
         """Return size in bytes and SHA-256 of an upload that was not revealed, or None."""
         try:
             with self._named("read", path), self._temporary(path, attempt).open("rb", buffering=0) as file:
-                size = os.fstat(file.fileno()).st_size
+                facts = os.fstat(file.fileno())
+                self._verified[file.name] = _identity(facts)
+                size = facts.st_size
                 if size < _SMALL_BYTES:
                     data = file.read()
                     return len(data), sha256(data).hexdigest()
@@ -209,6 +224,10 @@ class LocalStager:
             if error.errno in _FULL:
                 raise StoreFull(f"cannot {doing} {where}: no space left", remedy="make room, then rerun") from error
             raise StoreError(f"cannot {doing} {where}: {error.strerror}") from error
+
+
+def _identity(facts: os.stat_result) -> _Identity:
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 @lru_cache(maxsize=4096)

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from nightmill.execution.claims import Claim, claim_of
 from nightmill.execution.journal import Journal
 from nightmill.execution.owner import lives
 from nightmill.execution.recover import Rights
+from nightmill.model.fate import AttemptState, Fate
 from nightmill.model.fit import misfit
 from nightmill.model.journal import JobReport, fold, stacks
 from nightmill.model.order import AttemptKey
@@ -44,8 +46,11 @@ def judge(site: Site, journal: Journal, lost_hosts: Mapping[str, datetime]) -> J
         for attempt, report in reports.items():
             before = judged.known.get(attempt)
             if before is not None and before.state.ended and not before.given_up:
+                if report.state is AttemptState.PUBLISHED and before.fate not in (Fate.PUBLISHED, Fate.NAME_COLLISION):
+                    judged.misfits[attempt] = f"{attempt}: it is on record as {before.fate}, and told as published"
                 continue
-            if why := _disbelieved(report, before, journal, lost_hosts) or misfit(report, software):
+            claim = claim_of(site.config.spool, attempt)
+            if why := _disbelieved(report, before, claim, journal, lost_hosts) or misfit(report, software):
                 judged.misfits[attempt] = f"{attempt}: {why}"
             else:
                 judged.believed.add(attempt)
@@ -61,12 +66,23 @@ def judge(site: Site, journal: Journal, lost_hosts: Mapping[str, datetime]) -> J
     return judged
 
 
-def _disbelieved(report: JobReport, before: Known | None, journal: Journal, lost_hosts: Mapping[str, datetime]) -> str:
+def _disbelieved(
+    report: JobReport,
+    before: Known | None,
+    claim: Claim | None,
+    journal: Journal,
+    lost_hosts: Mapping[str, datetime],
+) -> str:
     """Say why a report is none of an attempt that was issued to its writer; empty where it is."""
     if before is None:
         return "it was never issued by this database; was that brought back from a backup? see 'nightmill recover'"
     if order_sha256(report.order) != before.order_sha256:
         return "it was issued with another order than the journal holds"
+    name = journal.path.stem
+    if journal.header is not None and journal.header.writer not in ("", name):
+        return f"the journal is a copy of {journal.header.writer}.jsonl, or had its name changed"
+    if claim is not None:
+        return "" if claim.journal == name else f"it is carried out by {claim}"
     issuer = before.issuer
     if issuer is None or before.given_up or journal.wrote(issuer.owner):
         return ""

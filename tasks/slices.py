@@ -147,6 +147,7 @@ class SliceWork:
         begun = self._follower.open_attempts
         if not begun and self._journal.path.exists():
             set_aside(self._journal.path)
+            self._journal.release_claims()
         why = self.context.stopping or self.halted
 
         def work(session: Session) -> memory.Marks:
@@ -192,8 +193,8 @@ class SliceWork:
         """Issue an attempt of each of the next jobs that are not done, and return their orders.
 
         Within this call's process a job is tried again only as often as its stage allows, and where its fate says that
-        this may help. None is issued once a store or the scratch has failed so many jobs in a row that it would fail
-        the others, too: :attr:`halted` says so.
+        this may help. An attempt that somebody carries out by hand is left to them. None is issued once a store
+        or the scratch has failed so many jobs in a row that it would fail the others, too: :attr:`halted` says so.
         """
         self._follower.tend()
         self._flush_if_there()
@@ -224,7 +225,9 @@ class SliceWork:
         memory.raise_marks(self.site.config.spool, reached)  # before any of them can make anything
         self._issued.update(order.attempt for order in orders)
         self._tries.update(order.attempt.unit for order in orders)
-        return orders
+        taken = self._journal.claim(order.attempt for order in orders)
+        mine = [order for order in orders if order.attempt not in taken]
+        return mine if mine or not orders else self.issue(limit)
 
     def record(self, reports: Sequence[JobReport]) -> None:
         """Record reports of attempts that were carried out one after another and have ended.

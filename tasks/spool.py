@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from nightmill.backbone import leases
 from nightmill.backbone.audit import last_acts, record_act
 from nightmill.errors import RequestRefused, StoreError, guess
+from nightmill.execution.claims import end_claims
 from nightmill.execution.job import utc_now
 from nightmill.execution.journal import RECORDED, Journal, SpoolAway, journals, read_journal
 from nightmill.execution.owner import host_name, lives
@@ -92,6 +93,13 @@ def drain(site: Site, *, spool: Path | None = None) -> Drained:
                 now=utc_now(),
                 told=[*drained.waiting],
                 damaged=[journal for journal in damaged if journal.damage],
+            )
+            kept = {journal.path.stem for journal in damaged} | {path.stem for path in journals(folder)}
+            end_claims(
+                folder,
+                ended=lambda claim: (
+                    claim.journal not in kept and lives(claim.owner, claim.begun_at, lost_hosts) is False
+                ),
             )
     with site.database.reading() as session:
         reached = memory.marks_of(session)
@@ -171,7 +179,8 @@ def set_aside(path: Path) -> None:
     """Move a journal that is recorded to its end out of the way of the next drain."""
     target = path.parent / RECORDED
     target.mkdir(exist_ok=True)
-    path.rename(target / path.name)
+    with suppress(FileNotFoundError):  # somebody took it for damaged, and set it apart
+        path.rename(target / path.name)
 
 
 def end_abandoned(
@@ -233,11 +242,6 @@ def declare_lost(site: Site, host: str, *, who: str, why: str) -> None:
     RequestRefused
         Where nothing of that host is open, or it is this host.
     """
-    if host == host_name():
-        raise RequestRefused(
-            f"{host!r} is this very host, where dead processes are found without being told",
-            remedy="leave --host-lost away",
-        )
     lost_hosts = hosts_lost(site)
     with site.database.reading() as session:
         held = [(holder.owner, holder.since) for holder in leases.unreleased(session).values()]
@@ -246,6 +250,11 @@ def declare_lost(site: Site, host: str, *, who: str, why: str) -> None:
             if (header := read_journal(path).header) is not None:
                 held.append((header.owner, header.begun_at))
     hosts = sorted({owner.host for owner, since in held if lives(owner, since, lost_hosts) is None})
+    if host not in hosts and host == host_name():
+        raise RequestRefused(
+            f"{host!r} is this very host, where dead processes are found without being told",
+            remedy="leave --host-lost away",
+        )
     if host not in hosts:
         raise RequestRefused(
             f"no lease and no journal of host {host!r} is open{guess(host, hosts)}",

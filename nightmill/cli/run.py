@@ -18,51 +18,79 @@ def run(
         Path, typer.Argument(metavar="ORDER", help="The order, as 'nightmill show JOB --order' writes it.")
     ],
     scratch: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for the scratch; by default the site's.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for the scratch; by default the site's, or in --spool."),
     ] = None,
     spool: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for the journal; by default the site's spool.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for journal and outputs instead of the site's; nothing is published."),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the scratch, to look into it.")] = False,
     site: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the site; needed only for the two defaults.")
+        Path | None, typer.Option(metavar="DIR", help="Folder of the site; not needed with --spool.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Run one order, here and now, without a database or a server.
 
-    What happens is told in a journal; 'nightmill record' brings it into the backbone.
+    In the site's spool it is carried out for the record: nobody else may do so, and 'nightmill record' brings what the
+    journal tells into the backbone. With another spool nothing is published: the outputs are kept in 'kept' of that
+    folder.
     """
+    from nightmill.config.site import load_site
+    from nightmill.errors import ConfigError
+    from nightmill.execution.claims import end_claims
     from nightmill.execution.job import JobContext
     from nightmill.execution.jobs import run_jobs
     from nightmill.execution.journal import JournalWriter
+    from nightmill.execution.owner import is_alive
     from nightmill.model.access import Access
     from nightmill.model.fate import AttemptState
+    from nightmill.model.ports import Stager
     from stagers import open_stagers
+    from stagers.kept import KeptStager
 
     job = _read(order)
-    access = Access.PRIVATE
-    if scratch is None or spool is None:
-        from nightmill.config.site import load_site
-
+    try:
         config = load_site(site, need_types=False)
-        scratch, spool, access = scratch or config.scratch, spool or config.spool, config.access
+    except ConfigError:
+        if spool is None or site is not None:
+            raise
+        config = None
+    access = Access.PRIVATE
+    kept: Path | None = None
+    stagers: dict[str, Stager] = open_stagers(job.stores)
+    if config is not None and (spool is None or spool.resolve() == config.spool.resolve()):
+        spool, scratch, access = config.spool, scratch or config.scratch, config.access
+    else:
+        assert spool is not None
+        kept, scratch = spool / "kept", scratch or spool / "scratch"
+        end_claims(spool, ended=lambda claim: is_alive(claim.owner) is False)
     os.umask(access.umask)
     with JournalWriter(spool.resolve()) as journal:
-        context = JobContext(open_stagers(job.stores), scratch.resolve(), journal, keep_scratch=keep)
+        if kept is not None:
+            kept /= journal.name
+            stagers = {name: KeptStager(stagers[name], store, kept / name) for name, store in job.stores.items()}
+        context = JobContext(stagers, scratch.resolve(), journal, keep_scratch=keep)
         [report] = run_jobs([job], context)
+        if kept is not None:
+            journal.release_claims()
+    done = report.state is AttemptState.PUBLISHED
     if as_json:
         echo(report.model_dump_json(exclude={"order"}))
     else:
-        echo(f"{job.attempt}: {report.state}")
+        echo(f"{job.attempt}: {'done, nothing published' if done and kept else report.state}")
         for step in report.steps:
             cost = step.cost
             spent = f"{cost.wall_seconds:.2f} s, {cost.max_rss_bytes / 1e6:.0f} MB" if cost else ""
             echo(f"  {step.name}: exit code {step.exit_code}  {spent}")
         for file in report.published:
-            echo(f"  {file.role}: {file.name} ({file.size_bytes} bytes) in {file.store}")
+            where = kept / file.store / file.path if kept else file.store
+            echo(f"  {file.role}: {file.name} ({file.size_bytes} bytes) in {where}")
         echo(f"  journal: {journal.path}")
-    if report.state is not AttemptState.PUBLISHED:
+    if kept is not None:
+        echo(f"nothing is published without the site's spool; what was made is kept in {kept}", err=True)
+    if not done:
         echo(report.evidence, err=True)
         raise typer.Exit(1)
 

@@ -19,7 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from nightmill.errors import BadFile, JobFailed, StoredFileMissing, StoreError
+from nightmill.errors import BadFile, JobFailed, RequestRefused, StoredFileMissing, StoreError
 from nightmill.execution.evidence import last_lines
 from nightmill.execution.faults import scratch_failed
 from nightmill.execution.gate import check_outputs
@@ -126,7 +126,17 @@ def prepare(order: JobOrder, context: JobContext) -> Prepared:
     """Run an attempt up to the point where nothing but its publication is missing.
 
     A failure is part of what is returned; only errors of nightmill itself are raised.
+
+    Raises
+    ------
+    RequestRefused
+        Where another process has claimed the attempt; nothing was begun.
     """
+    for other in context.journal.claim([order.attempt]).values():
+        raise RequestRefused(
+            f"attempt {order.attempt} is carried out by {other or 'another'}",
+            remedy="an attempt has one writer: wait for its end, or run the order for yourself, in a spool of your own",
+        )
     scratch: Scratch | None = None
     failure: JobFailed | None = None
     try:
@@ -136,7 +146,7 @@ def prepare(order: JobOrder, context: JobContext) -> Prepared:
     try:
         context.tell(Started(attempt=order.attempt, at=context.now(), order=order, host=this_process().host))
         if scratch is None:
-            return Prepared(order, token(order.attempt), failure, [], None)
+            return Prepared(order, token(order.attempt, context.journal.name), failure, [], None)
         return _prepared(order, scratch, context)
     except BaseException:  # nobody can be told any more, and nobody else looks for it
         if scratch is not None:
@@ -157,7 +167,7 @@ def _prepared(order: JobOrder, scratch: Scratch, context: JobContext) -> Prepare
         files += _log_of(order, scratch)
     except BadFile as error:
         files, failure = [], failure or _log_failed(error)
-    return Prepared(order, token(order.attempt), failure, files, scratch)
+    return Prepared(order, token(order.attempt, context.journal.name), failure, files, scratch)
 
 
 def _run(order: JobOrder, scratch: Scratch, context: JobContext) -> list[MadeFile]:

@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from typing import Final, Self
 from pydantic import ValidationError
 
 from nightmill.errors import NightmillError, ServiceError
+from nightmill.execution.claims import Claim, Claims, sync_folder
 from nightmill.execution.owner import this_process
 from nightmill.model.journal import ENTRY, Entry, JournalHeader, Owner
 from nightmill.model.order import AttemptKey
@@ -73,14 +74,31 @@ class JournalWriter:
             spool.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(unnamed, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
             try:
-                self._write(JournalHeader(owner=owner, begun_at=now).model_dump_json())
+                header = JournalHeader(owner=owner, begun_at=now, writer=self.path.stem)
+                self._write(header.model_dump_json())
                 self._sync()
                 unnamed.rename(self.path)
-                _sync_folder(spool)
+                sync_folder(spool)
             except OSError:
                 os.close(self._descriptor)
                 unnamed.unlink(missing_ok=True)
                 raise
+        self._claims = Claims(spool, Claim(journal=self.path.stem, owner=owner, begun_at=now))
+
+    @property
+    def name(self) -> str:
+        """The writer's name, which no other has."""
+        return self.path.stem
+
+    def claim(self, attempts: Iterable[AttemptKey]) -> dict[AttemptKey, Claim | None]:
+        """Claim attempts for this writer, durably; see :meth:`nightmill.execution.claims.Claims.take`."""
+        with self._told():
+            return self._claims.take(attempts)
+
+    def release_claims(self) -> None:
+        """End the claims of this writer, whose every entry is recorded."""
+        with self._told():
+            self._claims.release()
 
     def append(self, entry: Entry) -> None:
         """Append one entry."""
@@ -260,11 +278,3 @@ def recorded_journals(spool: Path) -> Iterator[Path]:
     folder = spool / RECORDED
     if folder.is_dir():
         yield from sorted(path for path in folder.iterdir() if path.name.endswith((SUFFIX, SUFFIX + COMPRESSED)))
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,6 +13,7 @@ from nightmill.execution.proc import started_at
 from nightmill.model.journal import Owner
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_NAMESPACE = Path("/proc/self/ns/pid")
 
 
 def this_process() -> Owner:
@@ -35,9 +36,17 @@ def host_name() -> str:
     return socket.gethostname()
 
 
+@cache
 def boot_id() -> str:
-    """Return the identity of this boot of this host; empty where the system has none."""
-    return _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
+    """Return the identity of this boot of this host and, behind a slash, of the PID namespace of this process.
+
+    Containers of one host may share its name and its boot, and each counts its processes anew.
+    """
+    boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
+    try:
+        return f"{boot}/{_NAMESPACE.stat().st_ino}"
+    except OSError:
+        return boot
 
 
 def is_alive(owner: Owner) -> bool | None:
@@ -46,11 +55,17 @@ def is_alive(owner: Owner) -> bool | None:
     Returns
     -------
     bool or None
-        None for a process of another host: nothing can be said from here.
+        None for a process of another host, or of another container of this one: nothing can be said from here.
     """
     if owner.host != host_name():
         return None
-    return owner.boot_id == boot_id() and started_at(owner.pid) == owner.started_at
+    boot, _, namespace = owner.boot_id.partition("/")
+    here, _, own = boot_id().partition("/")
+    if boot != here:
+        return False
+    if namespace and own and namespace != own:
+        return None
+    return started_at(owner.pid) == owner.started_at
 
 
 def lives(owner: Owner, since: datetime, lost_hosts: Mapping[str, datetime]) -> bool | None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from nightmill.errors import JobFailed, StoreError
+from nightmill.errors import JobFailed, NameCollision, StoreError
 from nightmill.execution.evidence import readable
 from nightmill.execution.job import JobContext, Prepared
-from nightmill.execution.upload import discard, store_failed
+from nightmill.execution.upload import collided, discard, store_failed
 from nightmill.model.fate import Fate
 from nightmill.model.journal import Done, MadeFile, Publishing
 from nightmill.model.ports import Stager
@@ -78,7 +78,9 @@ def _reveal(prepared: Prepared, context: JobContext) -> None:
     except StoreError as error:
         for file in revealed:
             context.stager(file.store).remove(file.path)
-        prepared.failure = prepared.failure or store_failed(error)
+        failed = prepared.files[len(revealed)]
+        taken = isinstance(error, NameCollision) and collided(failed, context.stager(failed.store), error)
+        prepared.failure = prepared.failure or taken or store_failed(error)
         _keep_log(prepared, context)
 
 

@@ -101,7 +101,8 @@ def finish_dead(
         if report.state.ended or report.attempt not in rights:
             continue
         try:
-            finished.ends.append(_finish(report, stagers, rights[report.attempt], now, how))
+            upload = token(report.attempt, journal.header.writer if journal.header else "")
+            finished.ends.append(_Left(report, upload, rights[report.attempt], stagers).finish(now, how))
         except StoreError as error:
             finished.waiting[report.attempt] = error
             continue
@@ -129,89 +130,96 @@ def contradicted(files: Iterable[MadeFile], stagers: Mapping[str, Stager]) -> st
     return ""
 
 
-def _finish(report: JobReport, stagers: Mapping[str, Stager], rights: Rights, now: Clock, how: str) -> Done:
-    if report.state is not AttemptState.PUBLISHING:
-        _discard(report, stagers)
-        return _lost(report, rights, now, how)
-    if rights.given_up is not None and not _all_stand(report, rights, stagers):
-        _discard(report, stagers)
-        return _lost(report, rights, now, how)
-    if all(_is_there(file, report, rights, stagers) for file in report.intended):
-        published = _reveal(report, stagers)
-    else:
-        _take_back(report, rights, stagers)
-        if report.fate is Fate.PUBLISHED:
-            return _lost(report, rights, now, how)
-        published = ()
-    fate = report.fate or Fate.LOST
-    return Done(
-        attempt=report.attempt,
-        at=now(),
-        state=fate.attempt_state,
-        fate=fate,
-        step=report.failed_step,
-        evidence=report.evidence,
-        published=published,
-        adopted=bool(published),
-    )
-
-
-def _lost(report: JobReport, rights: Rights, now: Clock, how: str) -> Done:
-    step = report.steps[-1].name if report.steps else ""
-    fate = rights.given_up or Fate.LOST
-    evidence = f"its process on {report.host} {how} while it was {report.state}"
-    return Done(
-        attempt=report.attempt,
-        at=now(),
-        state=fate.attempt_state,
-        fate=fate,
-        step=step,
-        evidence=rights.evidence or evidence + (f", in step {step!r}" if step else ""),
-    )
-
-
-def _all_stand(report: JobReport, rights: Rights, stagers: Mapping[str, Stager]) -> bool:
-    mine = not any((file.store, file.path) in rights.others for file in report.intended)
-    return mine and not contradicted(report.intended, stagers)
-
-
-def _is_there(file: MadeFile, report: JobReport, rights: Rights, stagers: Mapping[str, Stager]) -> bool:
-    """Whether a file of the intent stands under its name, or waits for that, with the bytes of the intent."""
-    if (file.store, file.path) in rights.others:
-        return False
-    stager = stager_of(file.store, stagers)
-    if stager.size(file.path) is not None:
-        return _is_own(file, stager)
-    return stager.uploaded(file.path, attempt=token(report.attempt)) == (file.size_bytes, file.sha256)
-
-
 def _is_own(file: MadeFile, stager: Stager) -> bool:
     return stager.size(file.path) == file.size_bytes and stager.sha256(file.path) == file.sha256
 
 
-def _reveal(report: JobReport, stagers: Mapping[str, Stager]) -> tuple[str, ...]:
-    """Give what waits its name, and return the names of the whole intent, which are durable then."""
-    for file in report.intended:
-        stager, attempt = stager_of(file.store, stagers), token(report.attempt)
-        if stager.size(file.path) is None:
-            stager.reveal(file.path, attempt=attempt)
-        stager.discard(file.path, attempt=attempt)
-    settle(report.intended, stagers)
-    return tuple(file.name for file in report.intended)
+@dataclass(frozen=True)
+class _Left:
+    """What a dead process left of an attempt."""
 
+    report: JobReport
+    upload: str
+    """By which its uploads are named."""
+    rights: Rights
+    stagers: Mapping[str, Stager]
 
-def _take_back(report: JobReport, rights: Rights, stagers: Mapping[str, Stager]) -> None:
-    for file in report.intended:
-        stager = stager_of(file.store, stagers)
-        stager.discard(file.path, attempt=token(report.attempt))
-        mine = (file.store, file.path) not in rights.others
-        if mine and stager.size(file.path) is not None and _is_own(file, stager):
-            stager.remove(file.path)
+    def finish(self, now: Clock, how: str) -> Done:
+        report, stagers = self.report, self.stagers
+        given_up = self.rights.given_up is not None
+        if report.state is not AttemptState.PUBLISHING or (given_up and not self.all_stand()):
+            self.discard()
+            return self.lost(now, how)
+        if all(self.is_there(file) for file in report.intended):
+            published = self.reveal()
+            settle(report.intended, stagers)
+        else:
+            self.take_back()
+            if report.fate is Fate.PUBLISHED:
+                return self.lost(now, how)
+            published = ()
+        fate = report.fate or Fate.LOST
+        return Done(
+            attempt=report.attempt,
+            at=now(),
+            state=fate.attempt_state,
+            fate=fate,
+            step=report.failed_step,
+            evidence=report.evidence,
+            published=published,
+            adopted=bool(published),
+        )
 
+    def lost(self, now: Clock, how: str) -> Done:
+        report, rights = self.report, self.rights
+        step = report.steps[-1].name if report.steps else ""
+        fate = rights.given_up or Fate.LOST
+        evidence = f"its process on {report.host} {how} while it was {report.state}"
+        return Done(
+            attempt=report.attempt,
+            at=now(),
+            state=fate.attempt_state,
+            fate=fate,
+            step=step,
+            evidence=rights.evidence or evidence + (f", in step {step!r}" if step else ""),
+        )
 
-def _discard(report: JobReport, stagers: Mapping[str, Stager]) -> None:
-    """Remove what an attempt uploaded and did not reveal."""
-    order = report.order
-    places = {(file.store, file.path) for file in (*report.made, *report.intended) if file.store}
-    for store, path in sorted(places | {(order.log_store, order.log_path)}):
-        stager_of(store, stagers).discard(path, attempt=token(report.attempt))
+    def is_mine(self, file: MadeFile) -> bool:
+        return (file.store, file.path) not in self.rights.others
+
+    def all_stand(self) -> bool:
+        intended = self.report.intended
+        return all(map(self.is_mine, intended)) and not contradicted(intended, self.stagers)
+
+    def is_there(self, file: MadeFile) -> bool:
+        """Whether a file of the intent stands under its name, or waits for that, with the bytes of the intent."""
+        if not self.is_mine(file):
+            return False
+        stager = stager_of(file.store, self.stagers)
+        if stager.size(file.path) is not None:
+            return _is_own(file, stager)
+        return stager.uploaded(file.path, attempt=self.upload) == (file.size_bytes, file.sha256)
+
+    def reveal(self) -> tuple[str, ...]:
+        """Give what waits its name, and return the names of the whole intent."""
+        for file in self.report.intended:
+            stager = stager_of(file.store, self.stagers)
+            if stager.size(file.path) is None:
+                stager.reveal(file.path, attempt=self.upload)
+            stager.discard(file.path, attempt=self.upload)
+        return tuple(file.name for file in self.report.intended)
+
+    def take_back(self) -> None:
+        for file in self.report.intended:
+            stager = stager_of(file.store, self.stagers)
+            stager.discard(file.path, attempt=self.upload)
+            if self.is_mine(file) and stager.size(file.path) is not None and _is_own(file, stager):
+                stager.remove(file.path)
+
+    def discard(self) -> None:
+        """Remove what was uploaded and not revealed."""
+        order = self.report.order
+        made = (*self.report.made, *self.report.intended)
+        places = {(file.store, file.path) for file in made if file.store} | {(order.log_store, order.log_path)}
+        for store, path in sorted(places):
+            stager_of(store, self.stagers).discard(path, attempt=self.upload)

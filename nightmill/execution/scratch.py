@@ -41,10 +41,17 @@ _MODE: Final = 0o755
 _CALLED: Final = {"": "its scratch", "work": "its working folder"}
 
 
-def token(attempt: AttemptKey) -> str:
-    """Return a short name of an attempt, fit for file names and its own with near certainty."""
+def token(attempt: AttemptKey, writer: str = "") -> str:
+    """Return a short name of an attempt, fit for file names and its own with near certainty.
+
+    Parameters
+    ----------
+    writer
+        Who writes it, where the name is to be that writer's own: the name of its journal.
+    """
     readable = re.sub(r"[^A-Za-z0-9=]+", "-", f"{attempt.stage}-{attempt.unit}")[:60]
-    return f"{readable}-a{attempt.number:02d}-{sha256(str(attempt).encode()).hexdigest()[:10]}"
+    of_attempt = f"{readable}-a{attempt.number:02d}-{sha256(str(attempt).encode()).hexdigest()[:10]}"
+    return f"{of_attempt}-{sha256(writer.encode()).hexdigest()[:10]}" if writer else of_attempt
 
 
 class Scratch:

@@ -11,6 +11,7 @@ from nightmill.execution.job import JobContext, Prepared
 from nightmill.files.checksum import fingerprint
 from nightmill.model.fate import Fate
 from nightmill.model.journal import MadeFile
+from nightmill.model.ports import Stager
 
 
 def put_away(prepared: Prepared, context: JobContext) -> Prepared:
@@ -53,6 +54,8 @@ def _upload_one(prepared: Prepared, file: MadeFile, context: JobContext) -> None
             if stager.uploaded(file.path, attempt=prepared.token) == seen:
                 return
             changed = fingerprint(source) != seen
+    except NameCollision as error:
+        raise collided(file, stager, error) from error
     except BadFile as error:
         raise _tampered(file, error.message) from error
     except OSError as error:
@@ -76,6 +79,18 @@ def discard(files: Iterable[MadeFile], attempt: str, context: JobContext) -> Non
     for file in files:
         with suppress(StoreError):
             context.stager(file.store).discard(file.path, attempt=attempt)
+
+
+def collided(file: MadeFile, stager: Stager, error: NameCollision) -> JobFailed:
+    """Say what stands under a file's name: names tell attempts apart, so the very bytes are an earlier run's."""
+    if stager.size(file.path) != file.size_bytes or stager.sha256(file.path) != file.sha256:
+        return JobFailed(error.message, fate=Fate.NAME_COLLISION, remedy=error.remedy)
+    return JobFailed(
+        f"{file.name} stands in store {file.store!r} already, with the very bytes that were made now: this order was"
+        " carried out before, by hand, or before the database was brought back from a backup",
+        fate=Fate.NAME_COLLISION,
+        remedy="'nightmill doctor --deep' finds files without rows, and a rerun gives names of its own",
+    )
 
 
 def store_failed(error: JobFailed | StoreError) -> JobFailed:

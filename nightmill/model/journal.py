@@ -27,6 +27,7 @@ class Owner(Frozen):
 
     host: str
     boot_id: str
+    """Which boot of the host and, behind a slash, in which PID namespace; journals of before have the boot alone."""
     pid: int
     started_at: float
     """When the process started: seconds after the boot, which no setting of the clock changes."""
@@ -38,6 +39,8 @@ class JournalHeader(Frozen):
     journal: Literal[1] = JOURNAL_VERSION
     owner: Owner
     begun_at: datetime
+    writer: str = ""
+    """The journal's own name: a file that says another is a copy. Part of the names of temporary uploads."""
 
 
 class MadeFile(Frozen):

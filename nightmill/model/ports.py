@@ -40,8 +40,8 @@ class Stager(Protocol):
     def upload(self, source: Path, path: str, *, attempt: str) -> None:
         """Bring a local file into the store under a temporary name beside ``path``, durable, not yet visible.
 
-        ``attempt`` makes the temporary name its own, so that a later process can find it. An earlier upload of the same
-        attempt is replaced.
+        ``attempt`` makes the temporary name its own, so that a later process can find it: it names the attempt and who
+        carries it out. An earlier upload by the same name is replaced.
 
         Raises
         ------
@@ -63,6 +63,8 @@ class Stager(Protocol):
             Where the name exists.
         StoredFileMissing
             Where nothing was uploaded.
+        StoreError
+            Where it is not what :meth:`uploaded` of the same stager read last; no name is given.
         """
         ...
 

@@ -41,6 +41,15 @@ def test_a_process_of_another_boot_is_dead() -> None:
     assert is_alive(this_process().model_copy(update={"boot_id": "an earlier boot"})) is False
 
 
+def test_of_another_container_of_the_same_name_nothing_can_be_said() -> None:
+    here = this_process()
+    boot, _, namespace = here.boot_id.partition("/")
+    assert namespace.isdigit()
+    assert is_alive(here.model_copy(update={"boot_id": f"{boot}/{int(namespace) + 1}"})) is None
+    assert is_alive(here.model_copy(update={"boot_id": f"an earlier boot/{namespace}"})) is False
+    assert is_alive(here.model_copy(update={"boot_id": boot})) is True, "of a journal from before"
+
+
 def test_of_another_host_nothing_can_be_said() -> None:
     assert is_alive(this_process().model_copy(update={"host": "elsewhere"})) is None
 

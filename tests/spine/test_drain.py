@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 from sqlalchemy import select
@@ -15,6 +16,7 @@ from nightmill.backbone.database import Database
 from nightmill.backbone.schema import AttemptRow, JobRow
 from nightmill.errors import DatabaseAway
 from nightmill.execution import recover
+from nightmill.execution.claims import CLAIMS
 from nightmill.execution.journal import SpoolAway, append_entries, journals, read_journal
 from nightmill.execution.owner import is_alive, this_process
 from nightmill.execution.quarantine import quarantined
@@ -126,6 +128,7 @@ def damage(path: Path, line: int, text: bytes) -> None:
 def join(paths: list[Path]) -> Path:
     """Let one process have written several journals."""
     first, *others = paths
+    rmtree(first.parent / CLAIMS)
     for other in others:
         first.write_bytes(first.read_bytes() + other.read_bytes().partition(b"\n")[2])
         other.unlink()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from nightmill.backbone import leases
 from nightmill.backbone.registration import NewFile, register
 from nightmill.backbone.schema import AttemptRow, FileRow
 from nightmill.cli import main
+from nightmill.execution.claims import CLAIMS
 from nightmill.execution.journal import journals, read_journal
 from nightmill.execution.owner import this_process
 from nightmill.model.fate import AttemptState, Fate, Origin
@@ -76,6 +78,7 @@ def stored(bench: Bench) -> dict[str, str]:
 def write(bench: Bench, entries: Sequence[Entry], name: str = "20260101T000000000000-forged-1") -> Path:
     """Write a journal of a process that is dead."""
     bench.spool.mkdir(exist_ok=True)
+    rmtree(bench.spool / CLAIMS, ignore_errors=True)  # or it would be told from the writer's own
     header = JournalHeader(owner=GONE, begun_at=NOW)
     path = bench.spool / f"{name}.jsonl"
     path.write_text("".join(line.model_dump_json() + "\n" for line in (header, *entries)))

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from nightmill.backbone import leases
 from nightmill.backbone.schema import FileRow, ReplicaRow
+from nightmill.execution.claims import CLAIMS
 from nightmill.execution.journal import journals
 from tasks.site import Site, make_site
 from tasks.spool import drain
@@ -102,9 +103,11 @@ def test_no_mangled_journal_changes_a_registered_file(site: Site, tmp_path: Path
     root, original = site.config.directory, tmp_path / "original"
     before = registered(site)
     assert len(before) == 4, "a raw file, and two outputs and the log of an attempt"
-    own = [path.read_bytes().replace(b'"pid":', b'"pid":9999999', 1) for path in journals(site.config.spool)]
-    for path in journals(site.config.spool):
+    paths = list(journals(site.config.spool))
+    own = [path.read_bytes().replace(b'"pid":', b'"pid":9999999', 1) for path in paths]
+    for path in paths:
         path.unlink()
+    shutil.rmtree(site.config.spool / CLAIMS)
     site.close()
     shutil.copytree(root, original)
     chance = random.Random(35)
@@ -113,10 +116,10 @@ def test_no_mangled_journal_changes_a_registered_file(site: Site, tmp_path: Path
         site.close()
         shutil.rmtree(root)
         shutil.copytree(original, root)
-        lines = chance.choice([own[1], own[1], b"".join(own)]).splitlines()
+        lines = chance.choice([own[1], own[1], own[1] + own[0].partition(b"\n")[2]]).splitlines()
         for _ in range(chance.randrange(1, 4)):
             lines = chance.choice(WAYS)(lines, chance) or [b""]
-        (site.config.spool / f"mangled-{number}.jsonl").write_bytes(b"\n".join(lines) + chance.choice([b"", b"\n"]))
+        paths[1].write_bytes(b"\n".join(lines) + chance.choice([b"", b"\n"]))
         for path in sorted((root / "stores/backbone/products").glob("*[23]a01.txt")):
             if chance.random() < 0.2:
                 path.unlink()
