@@ -205,7 +205,7 @@ class Conductor:
 
     def _reconcile(self) -> None:
         def once() -> None:
-            drain(self.site)
+            drain(self.site, patience_seconds=30.0)
             reconcile_campaign(self.site, self.api, self.name)
 
         self.site.patiently(once)

@@ -33,7 +33,7 @@ def reconcile(site: str) -> State[None]:
     with PrefectApi.of_flow() as api, open_site(directory, need_types=False, patience=patience) as opened:
 
         def once() -> list[Correction]:
-            drain(opened)
+            drain(opened, patience_seconds=30.0)
             return reconcile_site(opened, api)
 
         corrections = opened.patiently(once)

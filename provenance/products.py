@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from nightmill.backbone.registration import NewFile, register
 from nightmill.backbone.schema import CalibrationRow, DeliveryRow, GenerationRow
 from nightmill.model.fate import AttemptState, Origin
 from nightmill.model.journal import JobReport, MadeFile
-from nightmill.model.order import OrderOutput
+from nightmill.model.order import AttemptKey, OrderOutput
 from provenance.executions import AttemptIds, ExecutionIds
 
 
@@ -31,20 +31,29 @@ def write_files(
     reports: Sequence[JobReport],
     attempts: AttemptIds,
     executions: ExecutionIds,
+    submitters: Mapping[AttemptKey, str],
     *,
-    who: str,
     now: datetime,
 ) -> dict[str, int]:
-    """Register what ended attempts made, with what made it and what it is for; return the files' IDs by their names."""
+    """Register what ended attempts made, with what made it and what it is for; return the files' IDs by their names.
+
+    Parameters
+    ----------
+    submitters
+        Who submitted the campaigns of the attempts: in their name all of it happens, whoever records it.
+    """
     files = [(report, file) for report in reports for file in registered(report)]
-    ids = register(
-        session,
-        [_new_file(file) for _report, file in files],
-        who=who,
-        now=now,
-        attempt_ids=[attempts[report.attempt] for report, _file in files],
-    )
-    made = {file.name: number for (_report, file), number in zip(files, ids, strict=True)}
+    made: dict[str, int] = {}
+    for who in sorted({submitters[report.attempt] for report, _file in files}):
+        theirs = [(report, file) for report, file in files if submitters[report.attempt] == who]
+        ids = register(
+            session,
+            [_new_file(file) for _report, file in theirs],
+            who=who,
+            now=now,
+            attempt_ids=[attempts[report.attempt] for report, _file in theirs],
+        )
+        made |= {file.name: number for (_report, file), number in zip(theirs, ids, strict=True)}
     generations: list[dict[str, Any]] = []
     calibrations: list[dict[str, Any]] = []
     for report, file in files:
@@ -60,7 +69,7 @@ def write_files(
         )
         output = _output(report, file)
         if output.calibration is not None:
-            calibrations.append(_calibration(output, made[file.name], report, who, now))
+            calibrations.append(_calibration(output, made[file.name], report, submitters[report.attempt], now))
     _insert(session, GenerationRow, generations)
     _insert(session, CalibrationRow, calibrations)
     _insert(session, DeliveryRow, [row for report in reports for row in _deliveries(report, attempts)])

@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.catalogue import names_taken
 from nightmill.backbone.schema import AttemptRow, JobRow
 from nightmill.model.fate import AttemptState, Fate, JobState
-from nightmill.model.journal import JobReport
+from nightmill.model.journal import JobReport, MadeFile
 from nightmill.model.order import AttemptKey
-from provenance.executions import Execution, Stacks, execution_rows, write_executions, write_uses
+from provenance.executions import AttemptIds, Execution, Stacks, execution_rows, write_executions, write_uses
 from provenance.known import Known, known
 from provenance.products import registered, write_files
 
@@ -43,6 +43,10 @@ class Recorded:
     unknown: list[AttemptKey] = field(default_factory=list)
     """Issued by no database that this one knows; nothing was recorded of them."""
 
+    collided: list[tuple[int, tuple[MadeFile, ...]]] = field(default_factory=list)
+    """Attempts, by their IDs, that failed here as others have names of theirs, with the files that they had published:
+    the caller removes these, as far as nobody has them."""
+
     def add(self, other: Recorded) -> None:
         """Add what another call did."""
         self.published += other.published
@@ -50,9 +54,10 @@ class Recorded:
         self.superseded += other.superseded
         self.running += other.running
         self.unknown += other.unknown
+        self.collided += other.collided
 
 
-def record(session: Session, reports: Sequence[JobReport], stacks: Stacks, *, who: str, now: datetime) -> Recorded:
+def record(session: Session, reports: Sequence[JobReport], stacks: Stacks, *, now: datetime) -> Recorded:
     """Write what reports tell, as far as it is not written yet.
 
     Parameters
@@ -64,19 +69,17 @@ def record(session: Session, reports: Sequence[JobReport], stacks: Stacks, *, wh
         they use are visible while it runs. Of attempts that published for one job, the first recorded is its result.
     stacks
         Software by digest, as :func:`nightmill.model.journal.stacks` gives it.
-    who
-        Recorded with the files.
     now
         The time of registration, UTC.
     """
     done = Recorded()
     for start in range(0, len(reports), _BATCH):
-        _record_batch(session, reports[start : start + _BATCH], stacks, who, now, done)
+        _record_batch(session, reports[start : start + _BATCH], stacks, now, done)
     return done
 
 
 def _record_batch(
-    session: Session, reports: Sequence[JobReport], stacks: Stacks, who: str, now: datetime, done: Recorded
+    session: Session, reports: Sequence[JobReport], stacks: Stacks, now: datetime, done: Recorded
 ) -> None:
     attempts = known(session, [report.attempt for report in reports], to_change=True)
     done.unknown += [report.attempt for report in reports if report.attempt not in attempts]
@@ -86,10 +89,12 @@ def _record_batch(
     news = [report for report in told if _is_news(report, attempts[report.attempt], rows[ids[report.attempt]])]
     if not news:
         return
-    news = _without_taken_names(session, news)
+    news = _without_taken_names(session, news, ids, done)
     executions = write_executions(session, news, ids, rows, stacks)
     _update_attempts(session, news, attempts, done)
-    made = write_files(session, [report for report in news if report.state.ended], ids, executions, who=who, now=now)
+    ended = [report for report in news if report.state.ended]
+    submitters = {attempt: row.submitted_by for attempt, row in attempts.items()}
+    made = write_files(session, ended, ids, executions, submitters, now=now)
     write_uses(session, news, ids, executions, made, rows)
 
 
@@ -119,7 +124,9 @@ def _is_news(report: JobReport, before: Known, executions: Mapping[str, Executio
     return _how_far(report)[2] > recorded
 
 
-def _without_taken_names(session: Session, reports: Sequence[JobReport]) -> list[JobReport]:
+def _without_taken_names(
+    session: Session, reports: Sequence[JobReport], ids: AttemptIds, done: Recorded
+) -> list[JobReport]:
     """Turn a report whose files cannot be registered, as others have their names by now, into that of a failure."""
     files = {report.attempt: registered(report) for report in reports if report.state.ended}
     taken = names_taken(session, [file.name for made in files.values() for file in made])
@@ -127,7 +134,12 @@ def _without_taken_names(session: Session, reports: Sequence[JobReport]) -> list
     for report in reports:
         names = [file.name for file in files.get(report.attempt, ())]
         collided = sorted(taken.intersection(names))
-        fit.append(_collided(report, collided) if collided else report)
+        if collided:
+            failed = _collided(report, collided)
+            gone = tuple(file for file in report.published if file not in failed.published)
+            done.collided.append((ids[report.attempt], gone))
+            report = failed
+        fit.append(report)
         taken.update(names)
     return fit
 

@@ -7,17 +7,19 @@ and as far as it does not contradict that order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from nightmill.errors import StoreError
 from nightmill.execution.claims import Claim, claim_of
 from nightmill.execution.journal import Journal
 from nightmill.execution.owner import lives
-from nightmill.execution.recover import Rights
+from nightmill.execution.recover import Rights, contradicted
 from nightmill.model.fate import AttemptState, Fate
 from nightmill.model.fit import misfit
-from nightmill.model.journal import JobReport, fold, stacks
+from nightmill.model.journal import JobReport, MadeFile, fold, stacks
 from nightmill.model.order import AttemptKey
 from nightmill.planning.orders import order_sha256
 from provenance.known import Known, Place, holders, known
@@ -93,3 +95,24 @@ def _disbelieved(
 
 def _places(report: JobReport) -> set[Place]:
     return {(file.store, file.path) for file in report.intended}
+
+
+def take_back(site: Site, collided: Iterable[tuple[int, Sequence[MadeFile]]]) -> None:
+    """Remove what attempts had published that failed when they were recorded, as others have names of theirs.
+
+    Removed are bytes of an attempt's own intent where nothing else is registered. What a store keeps, as it is away,
+    stands there without a row.
+
+    Parameters
+    ----------
+    collided
+        As :attr:`provenance.record.Recorded.collided`.
+    """
+    for attempt_id, files in collided:
+        with site.database.reading() as session:
+            taken = holders(session, {(file.store, file.path) for file in files})
+        for file in files:
+            if taken.get((file.store, file.path), attempt_id) == attempt_id:
+                with suppress(StoreError):
+                    if not contradicted([file], site.stagers):
+                        site.stagers[file.store].remove(file.path)

@@ -42,12 +42,12 @@ from provenance.executions import Stacks
 from provenance.products import registered
 from provenance.record import record
 from tasks import memory
+from tasks.alone import alone
 from tasks.audit.contradiction import Kind
 from tasks.audit.journals import disagreement
 from tasks.campaigns import take_turn
 from tasks.mend import set_right, wrong_rows
 from tasks.site import Site
-from tasks.spool import alone
 
 RECOVER: Final = "recover"
 """The act."""
@@ -334,7 +334,7 @@ def _write(
     for report in sorted(reports, key=lambda report: report.attempt.number):
         if report.attempt not in known:
             _issue(session, jobs[job_key(report.attempt)], report, source)
-    record(session, reports, software, who=who, now=utc_now())
+    record(session, reports, software, now=utc_now())
 
 
 def _issue(session: Session, job: JobRow, report: JobReport, source: str) -> None:

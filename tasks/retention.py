@@ -20,8 +20,8 @@ from nightmill.errors import NightmillError
 from nightmill.execution.journal import COMPRESSED, RECORDED, read_whole_journal, recorded_journals
 from nightmill.model.journal import fold
 from tasks import backup, memory
+from tasks.alone import alone
 from tasks.site import Site
-from tasks.spool import alone
 
 RETAIN: Final = "retain"
 """The act."""

@@ -31,11 +31,14 @@ from nightmill.model.order import AttemptKey, JobOrder
 from nightmill.planning.issue import issue
 from provenance.record import record
 from tasks import memory
-from tasks.site import Site, current_user
+from tasks.belonging import take_back
+from tasks.site import Site
 from tasks.spool import drain, set_aside
 
 SLOTS: Final = "slots"
 """Folder of the spool for what the processes of each host share its cores by."""
+PATIENCE_SECONDS: Final = 30.0
+"""How long a slice waits for another drain: what that has not ended then is not issued, and comes with a later one."""
 FOLLOW_SECONDS: Final = 1.0
 """How often the rows of running executions are brought up to date."""
 TASK_SECONDS: Final = 5.0
@@ -131,7 +134,7 @@ class SliceWork:
                 self._end()
 
     def _prepare(self) -> None:
-        drain(self.site)
+        drain(self.site, patience_seconds=PATIENCE_SECONDS)
         memory.require_current(self.site)
         with self.site.database.reading() as session:
             row = session.get_one(CampaignRow, self.slice.campaign_id)
@@ -270,7 +273,7 @@ class SliceWork:
             holders = _read(self.site, partial(leases.holders, slice_id=self.slice.slice_id))
             others = [owner for lease, owner in holders.items() if lease != self._lease]
             if any(is_alive(owner) is False for owner in others):
-                drain(self.site)
+                drain(self.site, patience_seconds=PATIENCE_SECONDS)
             return any(is_alive(owner) is not False for owner in others)
 
         return self.site.patiently(look)
@@ -280,9 +283,8 @@ class SliceWork:
             waiting = list(self._waiting)
             if waiting:
                 told = self._follower.stacks
-                self.site.database.write(
-                    lambda session: record(session, waiting, told, who=current_user(), now=utc_now())
-                )
+                done = self.site.database.write(lambda session: record(session, waiting, told, now=utc_now()))
+                take_back(self.site, done.collided)
                 del self._waiting[: len(waiting)]
             self._flushed_at = time.monotonic()
 
@@ -388,9 +390,7 @@ class _Follower:
             return
         reports = list(fold(entries).values())
         try:
-            self._site.database.write(
-                lambda session: record(session, reports, self.stacks, who=current_user(), now=utc_now())
-            )
+            self._site.database.write(lambda session: record(session, reports, self.stacks, now=utc_now()))
         except BaseException:
             with self._lock:
                 self._news |= news & self._entries.keys()

@@ -5,10 +5,8 @@ Every submit, rerun, retry and slice begins with it, and ``nightmill record`` do
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -19,9 +17,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from nightmill.backbone import leases
 from nightmill.backbone.audit import last_acts, record_act
 from nightmill.errors import RequestRefused, StoreError, guess
-from nightmill.execution.claims import end_claims
+from nightmill.execution.claims import Claim, end_claims
 from nightmill.execution.job import utc_now
-from nightmill.execution.journal import RECORDED, Journal, SpoolAway, journals, read_journal
+from nightmill.execution.journal import RECORDED, Journal, journals, read_journal
 from nightmill.execution.owner import host_name, lives
 from nightmill.execution.quarantine import Quarantined, put_in, quarantined
 from nightmill.execution.recover import Finished, contradicted, finish_dead, read_to_its_end
@@ -31,8 +29,9 @@ from provenance.executions import Stacks
 from provenance.known import known
 from provenance.record import Recorded, record
 from tasks import memory
-from tasks.belonging import judge
-from tasks.site import Site, current_user
+from tasks.alone import Say, SpoolBusy, alone, warn
+from tasks.belonging import judge, take_back
+from tasks.site import Site
 
 _REFUSED: Final = (RequestRefused, SQLAlchemyError, ArithmeticError, ValueError)
 """How the database says that it cannot take what a report holds."""
@@ -56,7 +55,7 @@ class Drained:
     """Attempts that stay as they are because a store could not be asked, and why."""
 
 
-def drain(site: Site, *, spool: Path | None = None) -> Drained:
+def drain(site: Site, *, spool: Path | None = None, patience_seconds: float | None = None, say: Say = warn) -> Drained:
     """Record every journal of a spool, and end the attempts of dead processes.
 
     One bad journal, or a store that is away, holds up nothing but the attempts that it may tell of, or that need it.
@@ -67,6 +66,10 @@ def drain(site: Site, *, spool: Path | None = None) -> Drained:
         Whose database and stores.
     spool
         By default the site's; another one for journals that came from elsewhere.
+    patience_seconds
+        How long to wait while another process drains the spool; then nothing is drained. By default for ever.
+    say
+        Is told, after a moment, for whom this waits, and that it goes on without.
 
     Raises
     ------
@@ -75,36 +78,39 @@ def drain(site: Site, *, spool: Path | None = None) -> Drained:
     SpoolAway
         Where the spool cannot be read or written.
     """
-    folder = spool or site.config.spool
-    drained = Drained()
-    lost_hosts = hosts_lost(site)
-    with alone(folder):
-        for path in journals(folder):
-            try:
-                journal, dead = read_to_its_end(path, lost_hosts)
-                _drain_journal(site, journal, dead, lost_hosts, drained)
-            except FileNotFoundError:
-                continue  # its writer has recorded it to its end meanwhile, and set it aside
-        if folder == site.config.spool:  # or journals that wait there would come too late
-            damaged = [read_journal(each.path) for each in quarantined(folder)]
-            drained.lost += end_abandoned(
-                site,
-                lost_hosts,
-                now=utc_now(),
-                told=[*drained.waiting],
-                damaged=[journal for journal in damaged if journal.damage],
-            )
-            kept = {journal.path.stem for journal in damaged} | {path.stem for path in journals(folder)}
-            end_claims(
-                folder,
-                ended=lambda claim: (
-                    claim.journal not in kept and lives(claim.owner, claim.begun_at, lost_hosts) is False
-                ),
-            )
+    folder, drained = spool or site.config.spool, Drained()
+    try:
+        with alone(folder, patience_seconds=patience_seconds, say=say):
+            _drain(site, folder, drained)
+    except SpoolBusy as error:
+        say(f"{error.message}; going on without what its journals tell")
+        return drained
     with site.database.reading() as session:
         reached = memory.marks_of(session)
     memory.raise_marks(site.config.spool, reached)
     return drained
+
+
+def _drain(site: Site, folder: Path, drained: Drained) -> None:
+    lost_hosts = hosts_lost(site)
+    for path in journals(folder):
+        try:
+            journal, dead = read_to_its_end(path, lost_hosts)
+            _drain_journal(site, journal, dead, lost_hosts, drained)
+        except FileNotFoundError:
+            continue  # its writer has recorded it to its end meanwhile, and set it aside
+    if folder != site.config.spool:
+        return  # journals that wait in the site's own come first
+    damaged = [journal for each in quarantined(folder) if (journal := read_journal(each.path)).damage]
+    drained.lost += end_abandoned(site, lost_hosts, now=utc_now(), told=[*drained.waiting], damaged=damaged)
+    kept = {journal.path.stem for journal in damaged}
+
+    def has_ended(claim: Claim) -> bool:
+        if claim.journal in kept or lives(claim.owner, claim.begun_at, lost_hosts) is not False:
+            return False
+        return not (folder / f"{claim.journal}.jsonl").exists()
+
+    end_claims(folder, ended=has_ended)
 
 
 def _drain_journal(
@@ -145,9 +151,7 @@ def _drain_journal(
 def _record(site: Site, reports: Sequence[JobReport], software: Stacks, drained: Drained) -> dict[AttemptKey, str]:
     """Record reports, all at once or, where the database refuses that, one by one; return those that it refuses."""
     try:
-        told = site.database.write(
-            lambda session: record(session, reports, software, who=current_user(), now=utc_now())
-        )
+        told = site.database.write(lambda session: record(session, reports, software, now=utc_now()))
     except _REFUSED as error:
         if len(reports) == 1:
             return {reports[0].attempt: f"{reports[0].attempt}: it cannot be recorded: {error}"}
@@ -155,6 +159,7 @@ def _record(site: Site, reports: Sequence[JobReport], software: Stacks, drained:
         for report in reports:
             refused |= _record(site, [report], software, drained)
         return refused
+    take_back(site, told.collided)
     drained.recorded.add(told)
     return {}
 
@@ -263,27 +268,3 @@ def declare_lost(site: Site, host: str, *, who: str, why: str) -> None:
     site.database.write(
         lambda session: record_act(session, who=who, verb=HOST_LOST, subject=host, why=why, now=utc_now())
     )
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep every other drain of a spool waiting.
-
-    Raises
-    ------
-    SpoolAway
-        Where it cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / ".drain.lock", os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise SpoolAway(
-            f"the spool {folder} cannot be used: {error.filename or 'write'}: {error.strerror}",
-            remedy="make room in it, mend its disk, or see who may write there; nothing that it holds is lost",
-        ) from error

@@ -58,6 +58,11 @@ def print_error(error: NightmillError) -> None:
     echo(str(error), err=True)
 
 
+def say(message: str) -> None:
+    """Tell on stderr what goes on."""
+    echo(message, err=True)
+
+
 def print_json(value: object) -> None:
     """Print a value for programs: times as ISO 8601, bytes as hexadecimal digits.
 

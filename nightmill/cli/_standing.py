@@ -17,7 +17,7 @@ from nightmill.backbone.campaigns import (
     progress_of,
 )
 from nightmill.backbone.schema import CampaignRow
-from nightmill.cli._output import echo, print_json, print_table, secho
+from nightmill.cli._output import echo, print_json, print_table, say, secho
 from nightmill.execution.quarantine import quarantined
 from nightmill.model.fate import JobState
 from tasks.memory import older
@@ -27,6 +27,8 @@ from tasks.spool import drain
 
 OPEN = (JobState.PLANNED, JobState.READY, JobState.ACTIVE)
 WATCH_SECONDS = 2.0
+PATIENCE_SECONDS = 10.0
+"""How long another drain is waited for."""
 RECONCILE_SECONDS = 30.0
 """How often the spool is drained, and Prefect asked, while somebody watches."""
 LATEST = 20
@@ -75,7 +77,7 @@ def show_status(
 
 def _drain(site: Site) -> None:
     """Record what is in the spool, and say what of it is not as it should be."""
-    drained = drain(site)
+    drained = drain(site, patience_seconds=PATIENCE_SECONDS, say=say)
     for attempt, error in drained.waiting.items():
         echo(f"waits for a store: {attempt}: {error}", err=True)
     for journal in quarantined(site.config.spool):

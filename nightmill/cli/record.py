@@ -34,7 +34,7 @@ def record(
     something waits for a store.
     """
     from nightmill.cli._opening import open_without_types
-    from nightmill.cli._output import print_json
+    from nightmill.cli._output import print_json, say
     from nightmill.errors import RequestRefused
     from tasks.spool import HOST_LOST, declare_lost, drain
 
@@ -43,7 +43,7 @@ def record(
     with open_without_types(site) as opened:
         if host_lost:
             declare_lost(opened, host_lost, who=opened.operator(HOST_LOST), why=why)
-        drained = drain(opened, spool=spool)
+        drained = drain(opened, spool=spool, say=say)
     told = drained.recorded
     counts = {
         "journals": drained.journals,

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import pytest
@@ -334,6 +335,9 @@ def test_what_ran_is_published_though_nobody_wants_the_reports(bench: Bench) -> 
 def test_an_attempt_does_not_run_twice_at_the_same_time(bench: Bench) -> None:
     order = bench.order(shell("s", ":"))
     bench.run_one(order, keep_scratch=True)
+    with pytest.raises(RequestRefused, match=r"^attempt night1/science/exposure=12,detector=3/a01 is carried out by"):
+        bench.run_one(order.model_copy(update={"log_name": "other.log"}))
+    rmtree(bench.spool / "claims")
     with pytest.raises(
         RequestRefused, match=r"the scratch .* exists: attempt night1/science/exposure=12,detector=3/a01"
     ):

@@ -42,7 +42,7 @@ def tell(database: Database, entries: Iterable[Entry], *, reports: Sequence[JobR
     """Record the fold of entries (or chosen reports of it)."""
     told = list(entries)
     chosen = list(fold(told).values()) if reports is None else reports
-    return database.write(lambda session: record(session, chosen, stacks(told), who="ada", now=LATER))
+    return database.write(lambda session: record(session, chosen, stacks(told), now=LATER))
 
 
 def issued(database: Database, *orders: JobOrder) -> None:

@@ -23,7 +23,7 @@ def main(url: str, spool: Path, backwards: bool) -> None:
         entries = read_journal(path).entries
         reports = sorted(fold(entries).values(), key=lambda report: str(report.attempt), reverse=backwards)
         now = datetime.now(UTC)
-        database.write(partial(record, reports=reports, stacks=stacks(entries), who="ada", now=now))
+        database.write(partial(record, reports=reports, stacks=stacks(entries), now=now))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def carry_out(database: Database, bench: Bench, *orders: JobOrder) -> None:
     database.write(lambda session: issue(session, *orders))
     bench.run(*orders)
     told = bench.entries()
-    database.write(lambda session: record(session, list(fold(told).values()), stacks(told), who="ada", now=NOW))
+    database.write(lambda session: record(session, list(fold(told).values()), stacks(told), now=NOW))
 
 
 def science(bench: Bench, unit: int, *, number: int = 1, fails: bool = False) -> JobOrder:

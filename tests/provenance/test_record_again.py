@@ -222,7 +222,10 @@ def test_a_name_that_was_registered_meanwhile_fails_that_attempt_alone(bench: Be
         register(session, [stranger], who="eve", now=NOW)
 
     database.write(bring)
-    assert tell(database, bench.entries()) == Recorded(published=[good.attempt], failed=[late.attempt])
+    told = tell(database, bench.entries())
+    assert (told.published, told.failed) == ([good.attempt], [late.attempt])
+    [(_attempt_id, gone)] = told.collided
+    assert sorted(file.name for file in gone) == ["cat2a01.txt", "pre2a01.txt"], "the caller is to remove them"
     assert job_states(database) == {"exposure=1": "done", "exposure=2": "failed"}
     with database.reading() as session:
         row = session.scalars(select(AttemptRow).join(JobRow).where(JobRow.unit == "exposure=2")).one()

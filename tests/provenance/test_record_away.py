@@ -45,7 +45,7 @@ def order_of(bench: Bench, unit: int) -> JobOrder:
 def tell(bench: Bench, database: Database) -> Recorded:
     entries = bench.entries()
     reports = list(fold(entries).values())
-    return database.write(lambda session: record(session, reports, stacks(entries), who="ada", now=NOW))
+    return database.write(lambda session: record(session, reports, stacks(entries), now=NOW))
 
 
 @pytest.fixture

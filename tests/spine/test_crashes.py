@@ -94,7 +94,7 @@ def record_all(bench: Bench, database: Database) -> None:
     for path in journals(bench.spool):
         entries = read_journal(path).entries
         reports = list(fold(entries).values())
-        database.write(partial(record, reports=reports, stacks=stacks(entries), who="ada", now=NOW))
+        database.write(partial(record, reports=reports, stacks=stacks(entries), now=NOW))
 
 
 @pytest.fixture(scope="module")

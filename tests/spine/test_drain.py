@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,20 +12,23 @@ from shutil import rmtree
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from nightmill.backbone import leases
 from nightmill.backbone.database import Database
-from nightmill.backbone.schema import AttemptRow, JobRow
+from nightmill.backbone.registration import NewFile, register
+from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow
 from nightmill.errors import DatabaseAway
 from nightmill.execution import recover
 from nightmill.execution.claims import CLAIMS
 from nightmill.execution.journal import SpoolAway, append_entries, journals, read_journal
-from nightmill.execution.owner import is_alive, this_process
+from nightmill.execution.owner import host_name, is_alive, this_process
 from nightmill.execution.quarantine import quarantined
-from nightmill.model.fate import AttemptState, Fate
+from nightmill.model.fate import AttemptState, Fate, Origin
 from nightmill.model.journal import Checked, Publishing, Staged
 from nightmill.model.order import JobOrder
 from tasks import belonging, spool
+from tasks.alone import alone
 from tasks.site import Site, make_site
 from tasks.spool import drain
 from tests.support.backbone import NOW, issue, take_lease
@@ -249,6 +254,48 @@ def test_a_journal_that_its_writer_sets_aside_meanwhile_is_passed_over(
     listed = [site.config.spool / "20260101T000000-gone-1.jsonl", *journals(site.config.spool)]
     monkeypatch.setattr(spool, "journals", lambda _folder: iter(listed))
     assert (drain(site).journals, attempts(site)) == (1, [("exposure=1", "done", "published")])
+
+
+def test_who_waits_for_another_drain_says_for_whom_and_may_go_on_without(
+    site: Site, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.alone.SAY_SECONDS", 0.0)
+    site.database.write(lambda session: issue(session, order_of(bench)))
+    bench.run_one(order_of(bench))
+    said: list[str] = []
+    with alone(site.config.spool):
+        assert drain(site, patience_seconds=0.2, say=said.append).journals == 0
+    here = rf"the spool {site.config.spool} is drained by process {os.getpid()} on {host_name()} since \S+ \S+; "
+    assert re.fullmatch(here + "waiting for it", said[0])
+    assert re.fullmatch(here + "going on without what its journals tell", said[1])
+    assert drain(site, patience_seconds=0.2, say=said.append).journals == 1
+    assert len(said) == 2
+
+
+def test_what_collides_when_it_is_recorded_leaves_no_bytes_that_nobody_has(
+    site: Site, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.database.write(lambda session: issue(session, order_of(bench)))
+    bench.run_one(order_of(bench))
+    stranger = NewFile("cat1.txt", "text", Origin.MANUAL, 3, "1" * 64, provenance="from Eve")
+    site.database.write(lambda session: register(session, [stranger], who="eve", now=NOW))
+    dead(monkeypatch)
+    assert drain(site).recorded.failed == [order_of(bench).attempt]
+    assert bench.stored() == [order_of(bench).log_name]
+    with site.database.reading() as session:
+        assert session.scalars(select(AttemptRow.fate)).one() == Fate.NAME_COLLISION
+
+
+def test_files_are_registered_in_the_name_of_who_submitted(site: Site, bench: Bench) -> None:
+    def submit(session: Session) -> None:
+        issue(session, order_of(bench))
+        session.scalars(select(CampaignRow)).one().submitted_by = "grace"
+
+    site.database.write(submit)
+    bench.run_one(order_of(bench))
+    drain(site)
+    with site.database.reading() as session:
+        assert set(session.scalars(select(FileRow.registered_by))) == {"grace"}
 
 
 @pytest.mark.req("B50")
