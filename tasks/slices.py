@@ -178,6 +178,8 @@ class SliceWork:
     @property
     def jobs_per_task(self) -> int:
         """How many jobs the next task run should hold: as the campaign says, or from the run times measured so far."""
+        if self._failures:  # in a row, and for no fault of theirs: a look before many run into the same
+            return 1
         return self.campaign.execution.jobs_per_task or self._short_jobs
 
     @property
@@ -188,7 +190,7 @@ class SliceWork:
     @property
     def _short_jobs(self) -> int:
         """How many jobs one thread does in the time that a chunk should take; 1 as long as nothing is known of them."""
-        if not self._seconds_a_job:
+        if not self._seconds_a_job or self._failures:
             return 1
         return max(1, min(MOST_JOBS_PER_TASK, int(TASK_SECONDS / self._seconds_a_job)))
 

@@ -26,7 +26,7 @@ def disks(folder: Path) -> Iterator[dict[str, Path]]:
     with ExitStack() as stack:
         for place in places.values():
             place.rmdir()
-            stack.enter_context(small_disk(place, size="4m,nr_inodes=200"))
+            stack.enter_context(small_disk(place, size="4m,nr_inodes=200,mode=700"))
         yield places
 
 
