@@ -22,9 +22,14 @@ JOBS_PER_FOLDER: Final = 1000
 _PLACEHOLDER: Final = re.compile(r"\{(inputs|outputs|parameters|unit)\.([A-Za-z0-9_-]+)\}|\{(pipeline_dir)\}")
 
 
+def canonical(order: JobOrder) -> bytes:
+    """Return an order as JSON without the keys that are left at their default: one that is new changes no old order."""
+    return order.model_dump_json(exclude_defaults=True).encode()
+
+
 def order_sha256(order: JobOrder) -> str:
-    """Return the digest of an order: of its JSON, as the model writes it."""
-    return sha256(order.model_dump_json().encode()).hexdigest()
+    """Return the digest of an order, by which an attempt and its journal are known to speak of the same one."""
+    return sha256(canonical(order)).hexdigest()
 
 
 def render(

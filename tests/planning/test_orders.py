@@ -10,7 +10,7 @@ import pytest
 from nightmill.model.order import JobOrder
 from nightmill.model.store import Store
 from nightmill.planning.common import JobDetail, StageCommon
-from nightmill.planning.orders import order_sha256, render
+from nightmill.planning.orders import canonical, order_sha256, render
 from tests.planning.world import BIAS, NIGHT, SCIENCE, file_types, found, make_campaign
 
 FILES = {
@@ -230,3 +230,10 @@ def test_the_digest_is_that_of_the_order_wherever_it_is_read() -> None:
     assert again == order
     assert order_sha256(again) == order_sha256(order)
     assert order_sha256(order_of(SCIENCE, {"raw": [1], "bias": [3]})) != order_sha256(order)
+
+
+def test_a_key_that_is_left_at_its_default_does_not_change_the_digest() -> None:
+    order = order_of(SCIENCE, {"raw": [1], "bias": [2]})
+    before_there_was_any = order.model_dump(mode="json", exclude={"resources"})
+    assert order_sha256(JobOrder.model_validate(before_there_was_any)) == order_sha256(order)
+    assert b"resources" not in canonical(order)
