@@ -102,17 +102,19 @@ def claim_of(spool: Path, attempt: AttemptKey) -> Claim | None:
     return _read(spool / CLAIMS / token(attempt))
 
 
+def claimants(spool: Path) -> dict[Path, Claim | None]:
+    """Return the writers whose claims stand, by the file of each; None for one that cannot be read."""
+    return {path: _read(path) for path in (spool / CLAIMS).glob(".*")}
+
+
 def end_claims(spool: Path, *, ended: Callable[[Claim], bool]) -> None:
     """Remove the claims of writers of which a function says that nothing of theirs is still to be told."""
-    folder = spool / CLAIMS
-    if not folder.is_dir():
-        return
-    writers = {path: _read(path) for path in folder.glob(".*")}
+    writers = claimants(spool)
     over = {path: claim for path, claim in writers.items() if claim is not None and ended(claim)}
     if not over:
         return
     names = {claim.journal for claim in over.values()}
-    for path in folder.iterdir():
+    for path in (spool / CLAIMS).iterdir():
         if path not in writers and (claim := _read(path)) is not None and claim.journal in names:
             path.unlink(missing_ok=True)
     for path in over:

@@ -59,6 +59,8 @@ class Kind(StrEnum):
     """A journal was set apart, because it is damaged or tells what cannot be so."""
     JOURNAL_DISAGREES = "journal_disagrees"
     """A journal and the database tell of another end of an attempt."""
+    CLAIM_ORPHAN = "claim_orphan"
+    """A process that is dead still claims attempts, and has no journal that is to be recorded."""
     DATABASE_OLDER = "database_older"
     """A journal that was recorded tells what the database does not know: it was restored from an older backup."""
     FILE_UNNAMED = "file_unnamed"

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.backbone.attempts import Standing, standings
+from nightmill.execution.claims import claimants
 from nightmill.execution.journal import JournalBroken, journals, read_whole_journal, recorded_journals
+from nightmill.execution.owner import lives
 from nightmill.execution.quarantine import quarantined
 from nightmill.execution.recover import writer_is_dead
 from nightmill.model.fate import AttemptState, Fate
@@ -30,6 +32,7 @@ def find(ground: Ground) -> Iterator[Contradiction]:
             each.why[-1] if len(each.why) > 1 else "mend it and move it back into the spool, or remove it",
             since=datetime.fromtimestamp(each.path.stat().st_ctime, UTC),
         )
+    yield from _claims(ground)
     paths = list(recorded_journals(ground.site.config.spool))
     for number, path in enumerate(paths, start=1):
         try:
@@ -62,6 +65,25 @@ def _waiting(ground: Ground) -> Iterator[Contradiction]:
                 f"its writer is dead, and it is not recorded to its end ({open_} attempts have none in it)",
                 "'nightmill record' records it, or says why it cannot be",
                 since=datetime.fromtimestamp(path.stat().st_mtime, UTC),
+            )
+
+
+def _claims(ground: Ground) -> Iterator[Contradiction]:
+    spool = ground.site.config.spool
+    kept = {each.path.stem for each in quarantined(spool)}
+    for path, claim in claimants(spool).items():
+        if claim is None:
+            yield Contradiction(Kind.CLAIM_ORPHAN, str(path), "it does not say whose claims it is for", "remove it")
+            continue
+        if claim.journal in kept or (spool / f"{claim.journal}.jsonl").exists():
+            continue
+        if lives(claim.owner, claim.begun_at, ground.lost_hosts) is False and path.exists():
+            yield Contradiction(
+                Kind.CLAIM_ORPHAN,
+                str(path),
+                f"process {claim.owner.pid} on {claim.owner.host} is dead, and still claims what it carried out",
+                "'nightmill record' ends its claims",
+                since=claim.begun_at,
             )
 
 

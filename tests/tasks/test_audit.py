@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from nightmill.backbone import leases
 from nightmill.backbone.database import Database
 from nightmill.backbone.schema import AttemptRow, Base, ExecutionRow, JobRow
+from nightmill.execution.claims import Claim, Claims
 from nightmill.execution.job import utc_now
 from nightmill.execution.journal import RECORDED, append_entries, journals
 from nightmill.execution.owner import this_process
@@ -227,6 +228,18 @@ def database_older(site: Site, bench: Bench, order: JobOrder) -> str:
     return r"^night1/science/exposure=2/a01: a journal that was recorded tells that it ended as published, and the data"
 
 
+def claim_orphan(site: Site, bench: Bench, order: JobOrder) -> str:
+    claims = Claims(bench.spool, Claim(journal="gone", owner=GONE, begun_at=utc_now()))
+    assert claims.take([order_of(bench, 2).attempt]) == {}
+    return rf"claims/\.gone: process {GONE.pid} on {GONE.host} is dead, and still claims .*'nightmill record' ends its"
+
+
+def claim_orphan_by_nobody(site: Site, bench: Bench, order: JobOrder) -> str:
+    (bench.spool / "claims").mkdir(exist_ok=True)
+    (bench.spool / "claims" / ".torn").write_text("{")
+    return r"claims/\.torn: it does not say whose claims it is for; remove it"
+
+
 def file_unnamed(site: Site, bench: Bench, order: JobOrder) -> str:
     bench.run_one(order_of(bench, 2))
     (path,) = journals(bench.spool)
@@ -275,7 +288,7 @@ PLANTS: dict[str, Callable[..., str]] = {
     for plant in (
         execution_runs, job_active, job_idle, job_result, job_number, result_empty, attempt_orphan, lease_orphan,
         process_orphan, scratch_orphan, journal_waits, journal_quarantined, journal_broken, journal_disagrees,
-        database_older, file_unnamed,
+        database_older, claim_orphan, claim_orphan_by_nobody, file_unnamed,
         file_unnamed_by_name, file_unnamed_by_nobody, replica_missing, replica_changed, upload_left,
         upload_of_an_ingest,
     )
