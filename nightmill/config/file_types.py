@@ -155,7 +155,7 @@ def _kind(key: MetadataKey) -> Kind:
 def _check_key(name: str, key: MetadataKey, file_type: FileType, kinds: Mapping[str, Kind]) -> Iterator[str]:
     kind = kinds[name]
     if not name.isidentifier() or name in _COLUMNS:
-        yield f"metadata cannot be called {name!r}{', as every file has a ' + name if name in _COLUMNS else ''}"
+        yield f"metadata cannot be called {name!r}{', which every file has already' if name in _COLUMNS else ''}"
     if not key.keywords and not key.compute and key.constant is None:
         yield f"{name} has neither keywords, constant nor compute: nothing gives it a value"
     if key.keywords and file_type.format != "fits":

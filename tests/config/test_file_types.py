@@ -103,7 +103,7 @@ def test_a_key_that_is_added_to_the_document_is_read_from_the_next_file(tmp_path
             "requierd: true",
             ":5: unknown key file_types.raw.metadata.instrument.requierd (did you mean 'req",
         ),
-        ("      exposure_seconds:", "      name:", "metadata cannot be called 'name', as every file has a name"),
+        ("      exposure_seconds:", "      name:", "metadata cannot be called 'name', which every file has already"),
         ("      exposure_seconds:", "      exposure-time:", "metadata cannot be called 'exposure-time'"),
         ("  raw:\n    format: fits", "  raw:\n    format: any", "instrument has keywords, and files of format 'any'"),
         ("  raw:\n", "  raw:\n    name: x\n", "unknown key file_types.raw.name; its name is its key, 'raw'"),
