@@ -159,5 +159,6 @@ def attempts_in(session: Session, states: list[str]) -> Iterator[tuple[AttemptKe
         .where(AttemptRow.state.in_(states))
         .execution_options(yield_per=FETCH)
     )
-    for campaign, stage, unit, number, state in session.execute(query):
-        yield AttemptKey(campaign=campaign, stage=stage, unit=unit, number=number), state
+    with session.execute(query) as rows:
+        for campaign, stage, unit, number, state in rows:
+            yield AttemptKey(campaign=campaign, stage=stage, unit=unit, number=number), state

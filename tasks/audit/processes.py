@@ -58,8 +58,8 @@ def _attempts(ground: Ground) -> Iterator[Contradiction]:
         .execution_options(yield_per=FETCH)
     )  # fmt: skip
     dead = _dead(ground)
-    with ground.site.database.reading() as session:
-        for campaign, stage, unit, number, issued_at, state, lease in session.execute(query):
+    with ground.site.database.reading() as session, session.execute(query) as attempts:
+        for campaign, stage, unit, number, issued_at, state, lease in attempts:
             if lease.released_at is None and lease.id not in dead:
                 continue
             process = f"process {lease.pid} on {lease.host}"

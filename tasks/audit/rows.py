@@ -20,13 +20,12 @@ def find(ground: Ground) -> Iterator[Contradiction]:
     """Yield what contradicts itself in the rows."""
     with ground.site.database.reading() as session:
         for kind, query, what, remedy in _QUESTIONS:
-            for campaign, stage, unit, number, since, *values in session.execute(
-                query.execution_options(yield_per=FETCH)
-            ):
-                attempt = f"/a{number:02d}" if number is not None else ""
-                yield Contradiction(
-                    kind, f"{campaign}/{stage}/{unit}{attempt}", what.format(*values), remedy, since=since
-                )
+            with session.execute(query.execution_options(yield_per=FETCH)) as rows:
+                for campaign, stage, unit, number, since, *values in rows:
+                    attempt = f"/a{number:02d}" if number is not None else ""
+                    yield Contradiction(
+                        kind, f"{campaign}/{stage}/{unit}{attempt}", what.format(*values), remedy, since=since
+                    )
 
 
 def _of_jobs(number: Any, since: Any, *values: Any) -> Select[Any]:

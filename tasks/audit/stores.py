@@ -148,8 +148,8 @@ class _Comparison:
             .order_by(ReplicaRow.id)
             .execution_options(yield_per=FETCH)
         )
-        with self.ground.site.database.reading() as session:
-            for id_, path, name, verified_at in session.execute(query):
+        with self.ground.site.database.reading() as session, session.execute(query) as copies:
+            for id_, path, name, verified_at in copies:
                 if self._was_met(id_) or self.stager.size(path) is not None:
                     continue  # what was registered since the store was listed is there
                 yield Contradiction(
