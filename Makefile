@@ -51,15 +51,15 @@ requirements: .requirements.json
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.installed: pyproject.toml constraints.txt nightmill/__init__.py | $(BIN)/python
 	$(PIP_INSTALL) .
 	@touch $@
 
-$(VENV)/.installed-examples: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.installed-examples: pyproject.toml constraints.txt nightmill/__init__.py | $(BIN)/python
 	$(PIP_INSTALL) '.[examples]'
 	@touch $@ $(VENV)/.installed
 
-$(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.installed-test: pyproject.toml constraints.txt nightmill/__init__.py | $(BIN)/python
 	$(PIP_INSTALL) '.[postgres,examples,bench,test,dev]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-examples
 

@@ -1,3 +1,3 @@
 """Workflow-orchestrated batch processing for astronomical survey operations."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

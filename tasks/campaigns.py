@@ -164,9 +164,9 @@ def take_turn(site: Site, name: str, stage: str, *, under_way: Collection[str] =
         row = campaigns.campaign_named(session, name)
         campaign = Campaign.model_validate(row.definition)
         described = campaign.pipeline.stage(stage)
-        for name in upstream(described):
-            if name in under_way:  # seen without counting: it is asked whenever a slice has ended
-                return _waits(described, name)
+        for needed in upstream(described):
+            if needed in under_way:  # seen without counting: it is asked whenever a slice has ended
+                return _waits(described, needed)
         held = _held(described, {each.stage: each for each in campaigns.progress(session, row.id)})
         if held is not None:
             return held

@@ -249,7 +249,8 @@ def test_a_value_of_a_header_that_is_not_fit_for_a_name(world: World) -> None:
     world.add_raw("raw_science", [9], [1], band="../../etc")
     problems = problems_of(world, SCIENCE, where="exposure == 9")
     assert problems == [
-        "stage 'science': band is '../../etc', which is not fit for a file name; use letters, digits and . _ + - alone:"
+        "stage 'science': band is '../../etc', which is not fit for a file name; use letters, digits and . _ + - alone,"
+        " not . or - first:"
         " unit exposure=9,detector=1"
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ def small_disk(folder: Path, *, size: str) -> Iterator[Path]:
     if os.geteuid() != 0:
         pytest.skip("only root can mount a file system")
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "nightmill-test", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "nightmill-test", str(folder)]
     mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
     if mounted.returncode != 0:
         pytest.skip(f"this machine lets nobody mount a file system: {mounted.stderr.strip()}")
@@ -42,6 +43,14 @@ def fill(folder: Path) -> None:
                 file.write(bytes(4096))
         except OSError:
             return
+
+
+def let_everybody_in(folder: Path) -> None:
+    """Let every user of this host reach a folder of the tests' own."""
+    for each in (folder, *folder.parents):
+        if each == Path(tempfile.gettempdir()):
+            return
+        each.chmod(0o755)
 
 
 def as_nobody(function: Callable[[], Any]) -> Any:

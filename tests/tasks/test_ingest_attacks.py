@@ -7,7 +7,6 @@ import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from tasks.finding import find_files
 from tasks.ingest import IngestResult, ingest
 from tasks.placement import Mode, Placement
 from tasks.site import Site
-from tests.support.mounts import as_nobody
+from tests.support.mounts import as_nobody, let_everybody_in
 from tests.tasks.observatory import deliver, frame, stored
 
 SECRET = frame(99, OBJECT="secret")
@@ -198,8 +197,7 @@ def test_a_folder_that_cannot_be_listed_is_refused_by_name(tmp_path: Path) -> No
     deliver(tmp_path / "night" / "closed", 1)
     deliver(tmp_path / "night" / "open", 1)
     (tmp_path / "night" / "closed").chmod(0)
-    for folder in (tmp_path, *islice(tmp_path.parents, 2)):
-        folder.chmod(0o755)
+    let_everybody_in(tmp_path)
     found = as_nobody(lambda: _listed(tmp_path / "night"))
     assert found == {"files": ["cam_0001.fits"], "refused": [["closed", "unreadable"]]}
 
