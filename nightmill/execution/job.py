@@ -137,20 +137,16 @@ def prepare(order: JobOrder, context: JobContext) -> Prepared:
             f"attempt {order.attempt} is carried out by {other or 'another'}",
             remedy="an attempt has one writer: wait for its end, or run the order for yourself, in a spool of your own",
         )
-    scratch: Scratch | None = None
-    failure: JobFailed | None = None
+    # told first, so that whoever finds this process dead knows whose scratch is left
+    context.tell(Started(attempt=order.attempt, at=context.now(), order=order, host=this_process().host))
     try:
         scratch = Scratch(context.scratch, order)
     except OSError as error:
-        failure = scratch_failed(error)
+        return Prepared(order, token(order.attempt, context.journal.name), scratch_failed(error), [], None)
     try:
-        context.tell(Started(attempt=order.attempt, at=context.now(), order=order, host=this_process().host))
-        if scratch is None:
-            return Prepared(order, token(order.attempt, context.journal.name), failure, [], None)
         return _prepared(order, scratch, context)
     except BaseException:  # nobody can be told any more, and nobody else looks for it
-        if scratch is not None:
-            scratch.end(keep=context.keep_scratch)
+        scratch.end(keep=context.keep_scratch)
         raise
 
 
