@@ -47,6 +47,7 @@ class Attacker:
     proof: Path
     auth: tuple[str, str] | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    deployed: list[UUID] = field(default_factory=list)
 
     def ask(self, method: str, path: str, body: object = None) -> httpx.Response:
         url = f"{service.status(self.conductor.site).server.api_url}{path}"
@@ -69,7 +70,10 @@ class Attacker:
             "work_queue_name": "slices",
             "parameters": {"file": str(self.proof)},
         }
-        return self.ask("POST", "/deployments/", body | changes)
+        answer = self.ask("POST", "/deployments/", body | changes)
+        if answer.is_success and answer.json()["name"] == "theirs":
+            self.deployed.append(UUID(answer.json()["id"]))
+        return answer
 
     def runs(self, deployment: object, **parameters: object) -> httpx.Response:
         body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
@@ -77,10 +81,13 @@ class Attacker:
 
 
 @pytest.fixture
-def stranger(conductor: Conductor, tmp_path: Path) -> Attacker:
-    """Give one who knows nothing."""
+def stranger(conductor: Conductor, tmp_path: Path) -> Iterator[Attacker]:
+    """Give one who knows nothing, and leave nothing of theirs on the server."""
     conductor.start()
-    return Attacker(conductor, tmp_path / "proof")
+    attacker = Attacker(conductor, tmp_path / "proof")
+    yield attacker
+    for deployment in attacker.deployed:
+        conductor.client.delete_deployment(deployment)
 
 
 @pytest.fixture
