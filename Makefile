@@ -15,6 +15,9 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 SOURCES = $(wildcard $(shell git ls-files -- '*.py' '*.yaml' '*.toml'))
 
+# Tests start hundreds of processes: nothing is compiled anew for each of them.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8
 
 .PHONY: install demo test test-fast check bench requirements clean

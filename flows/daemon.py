@@ -190,14 +190,14 @@ class Daemon:
                 remedy=f"if that host is lost for good, remove {self._file}",
             )
         if alive:
-            process = psutil.Process(record.owner.pid)
-            with self.own():
+            with self.own(), suppress(psutil.NoSuchProcess, ProcessLookupError):  # it ends by itself meanwhile
+                process = psutil.Process(record.owner.pid)
                 process.terminate()
-            try:
-                process.wait(grace_seconds)
-            except psutil.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                try:
+                    process.wait(grace_seconds)
+                except psutil.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
         self._write(record.model_copy(update={"stopped": True}))
         return alive
 

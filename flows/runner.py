@@ -353,7 +353,7 @@ def _kill_tree(pid: int) -> None:
     with suppress(psutil.NoSuchProcess):
         parent = psutil.Process(pid)
         for process in [parent, *parent.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):  # what a step runs as another user is left
                 process.kill()
 
 

@@ -1,7 +1,8 @@
 """What parallel and quick runs need: a file goes to one process, slow ones first; ``-m 'not slow'`` leaves them out.
 
 A test is slow where it starts a Prefect server, a PostgreSQL server, a browser or a campaign of real programs, or where
-it kills processes by the dozen. Such parts are named here; what asks for PostgreSQL is seen by its fixtures.
+it kills processes by the dozen, waits for what comes back, or tries hundreds of cases. Such parts are named here; what
+asks for PostgreSQL is seen by its fixtures.
 """
 
 from __future__ import annotations
@@ -22,6 +23,18 @@ SLOW_PARTS: Final = (
     "tests/benchmarks/",
     "tests/spine/test_crashes.py",
     "tests/tasks/test_ingest_crashes.py",
+    "tests/tasks/test_audit.py",
+    "tests/tasks/test_recover.py",
+    "tests/tasks/test_slices.py",
+    "tests/provenance/test_record_away.py",
+    "tests/provenance/test_record_again.py",
+    "tests/spine/test_mangled.py",
+    "tests/spine/test_drain.py",
+    "tests/config/test_any_document.py",
+    "tests/examples/",
+    "tests/execution/test_process.py",
+    "tests/cli/test_terminal.py",
+    "tests/backbone/test_adhoc_limits.py",
 )
 """The longest first: whoever is left with a long file at the end works alone."""
 
