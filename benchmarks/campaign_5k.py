@@ -27,7 +27,7 @@ from nightmill.backbone.campaigns import campaign_named, progress
 from nightmill.backbone.schema import AttemptRow, JobRow
 from nightmill.backbone.slices import slices
 from nightmill.model.fate import JobState
-from tasks.site import Site
+from nightmill.operations.site import Site
 
 JOBS: Final = 5_000
 SLICES: Final = 2
@@ -154,7 +154,7 @@ def main(count: int) -> None:
     from prefect.cache_policies import NO_CACHE
     from prefect.runtime import flow_run
 
-    from tasks.recording import RecordingGate
+    from tasks.backpressure import Backpressure
 
     @task(cache_policy=NO_CACHE, persist_result=False)
     def nothing() -> None:
@@ -164,7 +164,7 @@ def main(count: int) -> None:
     def nothings() -> float:
         """Do nothing many times."""
         with get_client(sync_client=True) as client:
-            gate = RecordingGate(client, UUID(flow_run.get_id()))
+            gate = Backpressure(client, UUID(flow_run.get_id()))
             start = time.perf_counter()
             for _ in range(count):
                 gate.enter()

@@ -42,9 +42,9 @@ from nightmill.backbone.schema import (
 )
 from nightmill.config.campaign import load_campaign
 from nightmill.execution.jobs import run_jobs
-from tasks.campaigns import submit, take_turn
-from tasks.site import Site
-from tasks.slices import SliceWork
+from nightmill.operations.campaigns import submit, take_turn
+from nightmill.operations.site import Site
+from nightmill.operations.slice_work import SliceWork
 
 JOBS: Final = 250
 """Jobs of one measurement."""

@@ -19,7 +19,7 @@ from nightmill.backbone.slices import Slice, SliceLine, slices
 from nightmill.errors import ServerAway
 from nightmill.model.fate import AttemptState, JobState
 from nightmill.model.journal import JobReport
-from tasks.site import Site
+from nightmill.operations.site import Site
 
 UPDATE_SECONDS = 2.0
 AWAY_SECONDS = 30.0

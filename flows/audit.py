@@ -9,8 +9,8 @@ from flows.api import PrefectApi
 from flows.daemon import DaemonState
 from flows.reconciliation import disagreements_of_site
 from nightmill.errors import ServerAway
-from tasks.audit import Contradiction, Kind
-from tasks.site import Site
+from nightmill.operations.audit import Contradiction, Kind
+from nightmill.operations.site import Site
 
 
 def find(site: Site) -> Iterator[Contradiction]:

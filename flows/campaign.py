@@ -29,10 +29,10 @@ from nightmill.errors import DatabaseAway, PlanRefused, RequestRefused, ServerAw
 from nightmill.execution.job import utc_now
 from nightmill.execution.owner import this_process
 from nightmill.model.fate import JobState
-from tasks.campaigns import StageTurn, Turn, take_turn
-from tasks.patience import Patience
-from tasks.site import Site, open_site
-from tasks.spool import drain
+from nightmill.operations.campaigns import StageTurn, Turn, take_turn
+from nightmill.operations.drain import drain
+from nightmill.operations.patience import Patience
+from nightmill.operations.site import Site, open_site
 
 Result = TypeVar("Result")
 

@@ -15,7 +15,7 @@ from flows.reconciliation import reconcile_campaign, reconcile_site
 from nightmill.backbone.campaigns import campaign_named
 from nightmill.backbone.slices import slices
 from nightmill.errors import ServerAway
-from tasks.site import Site
+from nightmill.operations.site import Site
 
 __all__ = [
     "CampaignRun",

@@ -14,9 +14,9 @@ from flows.api import PrefectApi
 from flows.own_site import REFUSED, own_site
 from flows.reconciliation import Correction, reconcile_site
 from nightmill.errors import RequestRefused
-from tasks.patience import Patience
-from tasks.site import open_site
-from tasks.spool import drain
+from nightmill.operations.drain import drain
+from nightmill.operations.patience import Patience
+from nightmill.operations.site import open_site
 
 PATIENCE_SECONDS = 300.0
 """A run that waits for the database gives way to the next, which begins after a quarter of an hour."""

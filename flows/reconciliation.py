@@ -24,10 +24,10 @@ from nightmill.backbone.slices import slices_of
 from nightmill.execution.owner import lives
 from nightmill.model.campaign import Campaign
 from nightmill.model.fate import JobState
-from tasks.campaigns import Turn, take_turn, upstream
-from tasks.patience import Patience
-from tasks.site import Site, open_site
-from tasks.spool import hosts_lost
+from nightmill.operations.campaigns import Turn, take_turn, upstream
+from nightmill.operations.drain import hosts_lost
+from nightmill.operations.patience import Patience
+from nightmill.operations.site import Site, open_site
 
 Disagreement = tuple[FlowRun, dict[str, Any]]
 """A flow run whose state is wrong, and the right one."""

@@ -11,8 +11,8 @@ from prefect.states import Completed, Failed
 from flows.growth import cut_logs
 from flows.own_site import REFUSED, own_site
 from nightmill.errors import RequestRefused
-from tasks.retention import retain as retain_site
-from tasks.site import current_user, open_site
+from nightmill.operations.retain import retain as retain_site
+from nightmill.operations.site import current_user, open_site
 
 
 @flow(name="retain", flow_run_name="retain", persist_result=False, validate_parameters=False)

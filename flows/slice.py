@@ -23,17 +23,17 @@ from flows.artifacts import SliceProgress
 from flows.own_site import REFUSED, own_site
 from flows.reconciliation import after_slice
 from nightmill.backbone.slices import SliceJobs
+from nightmill.engines.threads import ThreadsEngine
 from nightmill.errors import RequestRefused
 from nightmill.execution.jobs import run_jobs
 from nightmill.model.journal import JobReport
 from nightmill.model.order import JobOrder
 from nightmill.model.ports import Engine
-from tasks.engines.threads import ThreadsEngine
+from nightmill.operations.patience import Patience
+from nightmill.operations.site import open_site
+from nightmill.operations.slice_work import SliceWork
+from tasks.backpressure import Backpressure
 from tasks.jobs import carry_out, log_failures_once
-from tasks.patience import Patience
-from tasks.recording import RecordingGate
-from tasks.site import open_site
-from tasks.slices import SliceWork
 
 OTHERS_POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 3600.0
@@ -68,7 +68,7 @@ def slice_(campaign: str, stage: str, number: int, site: str) -> State[None]:
         except RequestRefused as refused:
             return Failed(name=REFUSED, message=f"stage {stage!r}: {refused}")
         with work:
-            gate = RecordingGate(client, UUID(flow_run_id))
+            gate = Backpressure(client, UUID(flow_run_id))
             before = work.jobs()
             with (
                 api.in_a_hurry() as hurried,
@@ -105,7 +105,7 @@ def outcome(jobs: SliceJobs, stage: str, halted: str = "") -> State[None]:
     return Failed(message=f"{jobs.total - jobs.done} of {jobs.total} jobs not done{first}{more}")
 
 
-def _conduct(work: SliceWork, gate: RecordingGate, progress: SliceProgress) -> None:
+def _conduct(work: SliceWork, gate: Backpressure, progress: SliceProgress) -> None:
     """Carry out and record jobs until none can be issued and nobody else carries out any of them.
 
     Where it is interrupted, the steps that run are ended, and what they did so far is recorded as cancelled.

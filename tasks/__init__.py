@@ -1,1 +1,1 @@
-"""Thin Prefect tasks that join planning, execution, stagers and provenance."""
+"""Prefect tasks, thin, and what keeps their number within what the server can take."""

@@ -15,7 +15,7 @@ from nightmill.backbone import campaigns
 from nightmill.backbone.slices import slices
 from nightmill.cli._demo import Demo
 from nightmill.model.fate import JobState
-from tasks.site import open_site
+from nightmill.operations.site import open_site
 from tests.flows.browser import open_ui
 
 IMAGES = Path(__file__).parent

@@ -10,7 +10,7 @@ from nightmill.backbone.campaigns import campaign_named, jobs, progress
 from nightmill.cli._output import echo, print_json, secho
 from nightmill.cli._watch import summary, watch
 from nightmill.model.fate import JobState
-from tasks.site import Site
+from nightmill.operations.site import Site
 
 MOST_FAILURES = 20
 

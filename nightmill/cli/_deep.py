@@ -8,8 +8,8 @@ from pathlib import Path
 from nightmill.cli._finding import Finding
 from nightmill.cli._output import progress
 from nightmill.errors import NightmillError, ServerAway
-from tasks.audit import PARTS, Contradiction, Ground
-from tasks.site import Site, open_site
+from nightmill.operations.audit import PARTS, Contradiction, Ground
+from nightmill.operations.site import Site, open_site
 
 
 def deep(directory: Path | None, *, checksums: bool) -> Iterator[Finding]:

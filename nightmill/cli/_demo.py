@@ -159,7 +159,7 @@ class Demo:
 
     def _path_of(self, name: str) -> Path:
         """Return where a file lies in the site's store."""
-        from tasks.site import open_site
+        from nightmill.operations.site import open_site
 
         with open_site(self.site) as site, site.database.reading() as session:
             from nightmill.backbone.catalogue import found_columns, found_files

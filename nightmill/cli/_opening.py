@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from nightmill.cli._output import echo, secho
-from tasks.site import Site, open_site
+from nightmill.operations.site import Site, open_site
 
 
 def open_without_types(directory: Path | None) -> Site:
@@ -16,7 +16,7 @@ def open_without_types(directory: Path | None) -> Site:
     Raises
     ------
     ConfigError, RequestRefused, DatabaseAway
-        As :func:`tasks.site.open_site`.
+        As :func:`nightmill.operations.site.open_site`.
     """
     site = open_site(directory, need_types=False)
     for error in site.config.wrong_types:

@@ -13,7 +13,7 @@ from nightmill.errors import NightmillError
 
 if TYPE_CHECKING:
     from nightmill.backbone.database import Database
-    from tasks.site import Site
+    from nightmill.operations.site import Site
 
 LEAST_BYTES: Final = 2**30
 LEAST_INODES: Final = 10_000
@@ -43,7 +43,7 @@ def writable(database: Database, shown: str) -> Finding:
 
 
 def _folders(site: Site) -> Mapping[str, Path]:
-    from tasks.site import folder_of
+    from nightmill.operations.site import folder_of
 
     folders = {"scratch": site.config.scratch, "spool": site.config.spool}
     if site.database.is_sqlite:

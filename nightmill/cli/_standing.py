@@ -20,10 +20,10 @@ from nightmill.backbone.schema import CampaignRow
 from nightmill.cli._output import echo, print_json, print_table, say, secho
 from nightmill.execution.quarantine import quarantined
 from nightmill.model.fate import JobState
-from tasks.memory import older
-from tasks.patience import who_waits
-from tasks.site import Site
-from tasks.spool import drain
+from nightmill.operations.drain import drain
+from nightmill.operations.memory import older
+from nightmill.operations.patience import who_waits
+from nightmill.operations.site import Site
 
 OPEN = (JobState.PLANNED, JobState.READY, JobState.ACTIVE)
 WATCH_SECONDS = 2.0

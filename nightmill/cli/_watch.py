@@ -12,7 +12,7 @@ from flows.client import CampaignRun, RunState, run_state
 from nightmill.backbone.campaigns import StageProgress, campaign_named, progress
 from nightmill.errors import ServerAway
 from nightmill.model.fate import JobState
-from tasks.site import Site
+from nightmill.operations.site import Site
 
 POLL_SECONDS: Final = 0.5
 COST: Final = 10.0

@@ -35,7 +35,7 @@ def backup(
     from nightmill.cli._opening import open_without_types
     from nightmill.cli._output import print_json, working
     from nightmill.errors import RequestRefused
-    from tasks.backup import BACKUP, back_up, vouch
+    from nightmill.operations.backup import BACKUP, back_up, vouch
 
     if (file is None) == (not elsewhere) or bool(elsewhere) != bool(as_of and why.strip()):
         raise RequestRefused(

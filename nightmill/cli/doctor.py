@@ -20,7 +20,7 @@ from nightmill.errors import ConfigError, NightmillError
 
 if TYPE_CHECKING:
     from nightmill.config.site import SiteConfig
-    from tasks.site import Site
+    from nightmill.operations.site import Site
 
 PACKAGES: Final = ("nightmill", "flows", "provenance", "stagers", "tasks")
 """Top-level packages of the project: names that others may have, too."""
@@ -95,7 +95,7 @@ def _site(directory: Path | None) -> Iterator[Finding]:
     from nightmill.backbone.database import Database, safe_url
     from nightmill.cli._room import room, writable
     from nightmill.config.site import find_site, literal_secrets, load_site
-    from tasks.site import Site
+    from nightmill.operations.site import Site
 
     try:
         folder = find_site(directory)
@@ -128,7 +128,7 @@ def _site(directory: Path | None) -> Iterator[Finding]:
 
 def _access(config: SiteConfig) -> Iterator[Finding]:
     """Find what of a site is open to more than its configuration says."""
-    from tasks.site import modes
+    from nightmill.operations.site import modes
 
     is_closed = True
     for path, mode in modes(config):
@@ -152,7 +152,7 @@ def _reader(site: Site) -> Finding:
 
 
 def _age(site: Site) -> Finding:
-    from tasks.memory import older
+    from nightmill.operations.memory import older
 
     try:
         why = older(site)

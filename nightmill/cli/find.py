@@ -11,7 +11,7 @@ from nightmill.cli._shape import SiteFolder
 from nightmill.model.fate import Origin
 
 if TYPE_CHECKING:
-    from tasks.site import Site
+    from nightmill.operations.site import Site
 
 
 EXAMPLES: Final = (

@@ -11,7 +11,7 @@ from nightmill.cli._output import echo, plain_line
 from nightmill.cli._shape import SiteFolder
 
 if TYPE_CHECKING:
-    from tasks.ingest import IngestResult
+    from nightmill.operations.ingest.take_in import IngestResult
 
 EXAMPLES: Final = (
     "nightmill ingest night/ --type raw_science --origin raw",
@@ -50,10 +50,10 @@ def ingest(
     """
     from nightmill.cli._output import progress
     from nightmill.model.fate import Origin
-    from tasks.ingest import IngestResult
-    from tasks.ingest import ingest as take_in
-    from tasks.placement import Mode
-    from tasks.site import open_site
+    from nightmill.operations.ingest.placement import Mode
+    from nightmill.operations.ingest.take_in import IngestResult
+    from nightmill.operations.ingest.take_in import ingest as take_in
+    from nightmill.operations.site import open_site
 
     result = IngestResult()
     try:

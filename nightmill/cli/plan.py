@@ -35,8 +35,8 @@ def plan(
     from nightmill.cli._output import working
     from nightmill.cli._planning import print_plan, write_plan
     from nightmill.config.campaign import load_campaign
-    from tasks.campaigns import preview
-    from tasks.site import open_site
+    from nightmill.operations.campaigns import preview
+    from nightmill.operations.site import open_site
 
     described = load_campaign(campaign, settings or ())
     with open_site(site) as opened, working(f"Planning {described.name}"):

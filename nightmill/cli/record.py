@@ -36,7 +36,7 @@ def record(
     from nightmill.cli._opening import open_without_types
     from nightmill.cli._output import print_json, say
     from nightmill.errors import RequestRefused
-    from tasks.spool import HOST_LOST, declare_lost, drain
+    from nightmill.operations.drain import HOST_LOST, declare_lost, drain
 
     if bool(host_lost) != bool(why):
         raise RequestRefused("--host-lost and --why go together", remedy="say which host, and how you know")

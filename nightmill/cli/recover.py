@@ -11,7 +11,7 @@ from nightmill.cli._output import echo
 from nightmill.cli._shape import SiteFolder
 
 if TYPE_CHECKING:
-    from tasks.recover import Recovery
+    from nightmill.operations.recover import Recovery
 
 EXAMPLES: Final = (
     "nightmill recover",
@@ -34,9 +34,9 @@ def recover(
     """
     from nightmill.cli._output import print_json, progress
     from nightmill.errors import RequestRefused
-    from tasks.recover import RECOVER, preview
-    from tasks.recover import recover as recover_site
-    from tasks.site import open_site
+    from nightmill.operations.recover import RECOVER, preview
+    from nightmill.operations.recover import recover as recover_site
+    from nightmill.operations.site import open_site
 
     if yes and not why.strip():
         raise RequestRefused("--yes wants to know why", remedy="add --why and what happened; it is kept with the act")

@@ -27,8 +27,8 @@ def rerun(
     from flows.client import require_server, start_campaign
     from nightmill.cli._conduct import follow
     from nightmill.cli._output import print_json
-    from tasks.campaigns import rerun as rerun_campaign
-    from tasks.site import open_site
+    from nightmill.operations.campaigns import rerun as rerun_campaign
+    from nightmill.operations.site import open_site
 
     with open_site(site) as opened:
         who = opened.operator("rerun")

@@ -28,8 +28,8 @@ def retain(
     from flows.growth import cut_logs
     from nightmill.cli._opening import open_without_types
     from nightmill.cli._output import print_json
-    from tasks.retention import RETAIN
-    from tasks.retention import retain as retain_site
+    from nightmill.operations.retain import RETAIN
+    from nightmill.operations.retain import retain as retain_site
 
     now = datetime.now(UTC)
     with open_without_types(site) as opened:

@@ -29,8 +29,8 @@ def submit(
     from nightmill.cli._conduct import follow
     from nightmill.cli._output import working
     from nightmill.config.campaign import load_campaign
-    from tasks.campaigns import submit as submit_campaign
-    from tasks.site import open_site
+    from nightmill.operations.campaigns import submit as submit_campaign
+    from nightmill.operations.site import open_site
 
     described = load_campaign(campaign, settings or ())
     with open_site(site) as opened:

@@ -9,12 +9,12 @@ from sqlalchemy import text
 
 from nightmill.config.campaign import load_campaign
 from nightmill.errors import PlanRefused
-from tasks.campaigns import submit
-from tasks.site import open_site
+from nightmill.operations.campaigns import submit
+from nightmill.operations.site import open_site
 from tests.cli.conftest import Nightmill
 from tests.examples.campaigns import conduct, run_again
 from tests.files.frames import raw_header
-from tests.tasks.observatory import deliver, frame, stored
+from tests.operations.observatory import deliver, frame, stored
 
 TYPES = """\
   count: {template: "cam_{exposure:04d}_count_c{campaign:04d}a{attempt:02d}.txt"}

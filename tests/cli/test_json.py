@@ -10,7 +10,7 @@ import pytest
 
 from nightmill.cli import VERBS, app
 from tests.cli.conftest import Nightmill
-from tests.tasks.observatory import deliver
+from tests.operations.observatory import deliver
 
 SILENT = {"demo", "calib add", "calib certify", "calib withdraw"}
 """Tell no more than that it was done; the demo is for people."""

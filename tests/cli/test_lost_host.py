@@ -7,7 +7,7 @@ from pathlib import Path
 from nightmill.backbone import leases
 from nightmill.execution.job import utc_now
 from nightmill.execution.owner import this_process
-from tasks.site import open_site
+from nightmill.operations.site import open_site
 from tests.cli.conftest import Nightmill
 
 LOST = ("record", "--host-lost", "node7")

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from nightmill.config.campaign import load_campaign
-from tasks.campaigns import submit
-from tasks.site import open_site
+from nightmill.operations.campaigns import submit
+from nightmill.operations.site import open_site
 from tests.cli.conftest import Nightmill
 from tests.cli.test_bad_input import CAMPAIGN, PIPELINE, RAW, TYPES
 from tests.examples.campaigns import conduct
-from tests.tasks.observatory import frame, stored
+from tests.operations.observatory import frame, stored
 
 ESO = "HAWKI.2013-01-08T00:00:00.000.fits"
 GIVEN: dict[str, str | None] = {

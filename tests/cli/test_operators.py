@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from nightmill.cli import VERBS
-from tasks.site import open_site
+from nightmill.operations.site import open_site
 from tests.cli.conftest import Nightmill
 from tests.examples.campaigns import run_again, run_campaign
-from tests.tasks.observatory import deliver, stored
+from tests.operations.observatory import deliver, stored
 
 PIPELINE = """\
 pipeline: copying

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.site import open_site
+from nightmill.operations.site import open_site
 from tests.cli.conftest import Called, Nightmill
 from tests.examples.campaigns import run_again, run_campaign
-from tests.tasks.observatory import deliver, frame, stored
+from tests.operations.observatory import deliver, frame, stored
 
 TYPES = """\
   cut: {template: "cam_{exposure:04d}_cut{n:02d}_c{campaign:04d}a{attempt:02d}.txt"}

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from nightmill.errors import RequestRefused
-from tasks.site import open_site
+from nightmill.operations.site import open_site
 from tests.cli.conftest import Nightmill
 from tests.cli.test_operators import PIPELINE, TYPES
 from tests.examples.campaigns import run_again, run_campaign
-from tests.tasks.observatory import deliver
+from tests.operations.observatory import deliver
 
 
 def copy(source: Path, target: Path) -> None:

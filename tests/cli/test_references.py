@@ -13,13 +13,13 @@ import pytest
 import stagers
 from nightmill.config.campaign import load_campaign
 from nightmill.model.store import Store
+from nightmill.operations.campaigns import submit
+from nightmill.operations.site import open_site
 from stagers.local import LocalStager
-from tasks.campaigns import submit
-from tasks.site import open_site
 from tests.cli.conftest import Nightmill
 from tests.cli.test_bad_input import CAMPAIGN, PIPELINE, RAW, TYPES
 from tests.examples.campaigns import conduct
-from tests.tasks.observatory import deliver
+from tests.operations.observatory import deliver
 
 SECRET = "s3cret/@:%"
 URL = "veiled://me:${STORE_KEY}@archive/nights?token=${STORE_KEY}"

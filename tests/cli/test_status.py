@@ -20,11 +20,11 @@ from nightmill.backbone.conducting import conducts_campaign
 from nightmill.cli import _standing
 from nightmill.config.campaign import load_campaign
 from nightmill.execution.owner import this_process
-from tasks.campaigns import submit
-from tasks.site import open_site
+from nightmill.operations.campaigns import submit
+from nightmill.operations.site import open_site
 from tests.cli.conftest import Nightmill
 from tests.cli.test_operators import PIPELINE, TYPES
-from tests.tasks.observatory import deliver
+from tests.operations.observatory import deliver
 
 RUN = "7c1f2c1e-0000-4000-8000-000000000001"
 

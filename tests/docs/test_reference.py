@@ -34,7 +34,7 @@ from nightmill.model.journal import (
 from nightmill.model.order import AttemptKey, JobOrder, OrderInput, OrderOutput, OrderStep
 from nightmill.model.pipeline import Calibration, Input, Lookup, Output, Pipeline, Resources, Source, Stage, Step
 from nightmill.model.store import Store
-from tasks.audit import Kind
+from nightmill.operations.audit import Kind
 from tests.docs.pages import REFERENCE, Page, all_pages
 
 SCHEMA = Page(REFERENCE / "schema.md")

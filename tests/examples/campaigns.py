@@ -7,14 +7,14 @@ from pathlib import Path
 from nightmill.backbone import campaigns
 from nightmill.backbone.campaigns import JobLine
 from nightmill.config.campaign import load_campaign
+from nightmill.engines.threads import Chunk, ThreadsEngine
 from nightmill.execution.jobs import run_jobs
 from nightmill.model.fate import Origin
 from nightmill.model.journal import JobReport
-from tasks.campaigns import StageTurn, Turn, rerun, submit, take_turn
-from tasks.engines.threads import Chunk, ThreadsEngine
-from tasks.ingest import ingest
-from tasks.site import Site
-from tasks.slices import SliceWork
+from nightmill.operations.campaigns import StageTurn, Turn, rerun, submit, take_turn
+from nightmill.operations.ingest.take_in import ingest
+from nightmill.operations.site import Site
+from nightmill.operations.slice_work import SliceWork
 
 
 def take_in(site: Site, paths: list[Path], file_type: str) -> None:

@@ -8,7 +8,7 @@ from astropy.table import Table
 
 from examples.real.collect import collect
 from nightmill.model.fate import JobState
-from tasks.site import Site, make_site
+from nightmill.operations.site import Site, make_site
 from tests.examples.campaigns import job_lines, run_campaign, take_in
 from tests.examples.programs import EXAMPLES
 

@@ -20,7 +20,7 @@ from nightmill.backbone.schema import CampaignRow, SliceRow
 from nightmill.errors import ServerAway
 from nightmill.execution.journal import RECORDED
 from nightmill.execution.owner import this_process
-from tasks.site import Site, make_site
+from nightmill.operations.site import Site, make_site
 from tests.support.backbone import issue
 from tests.support.orders import Bench, output, shell
 

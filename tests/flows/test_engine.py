@@ -12,11 +12,11 @@ from uuid import uuid4
 
 import pytest
 
+from nightmill.engines.threads import ThreadsEngine
 from nightmill.model.journal import JobReport
 from nightmill.model.order import JobOrder
-from tasks import recording
-from tasks.engines.threads import ThreadsEngine
-from tasks.recording import RecordingGate
+from tasks import backpressure
+from tasks.backpressure import Backpressure
 
 WHERE: ContextVar[str] = ContextVar("WHERE", default="nowhere")
 
@@ -112,13 +112,13 @@ class _Server:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "POLL_SECONDS", 0.001)
-    monkeypatch.setattr(recording, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(backpressure, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(backpressure, "PATIENCE_SECONDS", 0.05)
 
 
 def test_task_runs_wait_while_too_many_are_not_recorded() -> None:
     server = _Server(speed=10, already=70)
-    gate = RecordingGate(cast("Any", server), uuid4(), most=5)
+    gate = Backpressure(cast("Any", server), uuid4(), most=5)
     for number in range(1, 40):
         gate.enter()
         assert 70 + number - server.recorded <= 5
@@ -127,7 +127,7 @@ def test_task_runs_wait_while_too_many_are_not_recorded() -> None:
 
 def test_a_server_that_records_nothing_stops_no_campaign(caplog: pytest.LogCaptureFixture) -> None:
     server = _Server(speed=0)
-    gate = RecordingGate(cast("Any", server), uuid4(), most=2)
+    gate = Backpressure(cast("Any", server), uuid4(), most=2)
     gate.enter(10)
     asked = server.asked
     gate.enter(10)

@@ -13,7 +13,7 @@ from flows import client as commands
 from flows import service
 from nightmill.cli import main
 from nightmill.config.site import ServerConfig
-from tasks.patience import who_waits
+from nightmill.operations.patience import who_waits
 from tests.flows.conftest import REPOSITORY, until
 from tests.flows.observatory import Observatory
 from tests.support.postgres import SUPERUSER, PostgresServer, StoppableServer

@@ -18,8 +18,8 @@ from flows.api import FlowRun, PrefectApi, RunState
 from nightmill.backbone.campaigns import campaign_named
 from nightmill.backbone.schema import CampaignRow, JobRow, PlanRow, SliceRow
 from nightmill.cli import _standing
-from tasks.campaigns import Turn, take_turn
-from tasks.site import Site
+from nightmill.operations.campaigns import Turn, take_turn
+from nightmill.operations.site import Site
 from tests.flows.observatory import Observatory
 
 NOW = datetime(2026, 1, 11, 9, 30, tzinfo=UTC)

@@ -16,7 +16,7 @@ from nightmill.backbone.schema import AttemptRow, ExecutionRow, JobRow
 from nightmill.backbone.slices import slices
 from nightmill.execution.host import this_host
 from nightmill.execution.slots import Slots
-from tasks.slices import SLOTS
+from nightmill.operations.slice_work import SLOTS
 from tests.flows.conftest import Conductor, until
 
 HOST = this_host()

@@ -27,10 +27,11 @@ from nightmill.execution.quarantine import quarantined
 from nightmill.model.fate import AttemptState, Fate, Origin
 from nightmill.model.journal import Checked, Publishing, Staged
 from nightmill.model.order import JobOrder
-from tasks import belonging, spool
-from tasks.alone import alone
-from tasks.site import Site, make_site
-from tasks.spool import drain
+from nightmill.operations import belonging
+from nightmill.operations import drain as spool
+from nightmill.operations.alone import alone
+from nightmill.operations.drain import drain
+from nightmill.operations.site import Site, make_site
 from tests.support.backbone import NOW, issue, take_lease
 from tests.support.mounts import make_read_only, small_disk
 from tests.support.orders import Bench, output, shell
@@ -259,7 +260,7 @@ def test_a_journal_that_its_writer_sets_aside_meanwhile_is_passed_over(
 def test_who_waits_for_another_drain_says_for_whom_and_may_go_on_without(
     site: Site, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.alone.SAY_SECONDS", 0.0)
+    monkeypatch.setattr("nightmill.operations.alone.SAY_SECONDS", 0.0)
     site.database.write(lambda session: issue(session, order_of(bench)))
     bench.run_one(order_of(bench))
     said: list[str] = []

@@ -14,8 +14,8 @@ from nightmill.execution.job import utc_now
 from nightmill.execution.journal import journals
 from nightmill.execution.owner import host_name, this_process
 from nightmill.model.journal import Checked, JournalHeader, Owner, Publishing
-from tasks.site import Site
-from tasks.spool import declare_lost, drain
+from nightmill.operations.drain import declare_lost, drain
+from nightmill.operations.site import Site
 from tests.spine.test_drain import attempts, bench, cut_after, order_of, site
 from tests.support.backbone import issue
 from tests.support.orders import Bench

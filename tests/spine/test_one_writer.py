@@ -18,8 +18,8 @@ from nightmill.execution.journal import JournalWriter, journals, read_journal
 from nightmill.model.fate import Fate
 from nightmill.model.journal import Done, StepBegan, fold
 from nightmill.model.order import JobOrder
-from tasks.site import Site
-from tasks.spool import drain
+from nightmill.operations.drain import drain
+from nightmill.operations.site import Site
 from tests.spine.test_drain import cut_after, dead
 from tests.spine.test_forged import bench, lease_of_the_dead, order_of, record, site, states, stored
 from tests.support.backbone import NOW, issue, take_lease

@@ -1,0 +1,1 @@
+"""Where orders are carried out: one module an engine, behind one port."""

@@ -1,0 +1,215 @@
+"""A campaign as a whole: submitting it, sealing its stages as their turn comes, and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+
+from sqlalchemy.orm import Session
+
+from nightmill.backbone import campaigns
+from nightmill.backbone.audit import record_act
+from nightmill.backbone.campaigns import StageProgress
+from nightmill.backbone.catalogue import store_ids
+from nightmill.backbone.slices import slice_numbers
+from nightmill.execution.job import utc_now
+from nightmill.model.campaign import Campaign
+from nightmill.model.fate import JobState
+from nightmill.model.pipeline import Stage
+from nightmill.operations import memory
+from nightmill.operations.drain import drain
+from nightmill.operations.site import Site
+from nightmill.planning.plan import CampaignPlan, plan_campaign, plan_stage
+from nightmill.planning.seal import Sealed, seal
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A campaign that stands in the backbone."""
+
+    name: str
+    number: int
+    resumed: bool
+    """Whether it stood there before, with the same definition."""
+
+
+class Turn(StrEnum):
+    """Whether it is a stage's turn."""
+
+    READY = "ready"
+    """Its jobs are sealed and can be carried out."""
+    WAITING = "waiting"
+    """Jobs of a stage before it have not ended."""
+    BLOCKED = "blocked"
+    """Too few jobs of a stage before it are done, and none can become so without a person."""
+
+
+@dataclass(frozen=True)
+class StageTurn:
+    """A stage, and whether it is its turn."""
+
+    turn: Turn
+    slices: tuple[int, ...] = ()
+    """Numbers of its slices."""
+    reason: str = ""
+
+
+def preview(site: Site, campaign: Campaign) -> CampaignPlan:
+    """Plan a campaign as it would be submitted now; writes nothing."""
+    with site.database.reading() as session:
+        return plan_campaign(session, campaign, site.config, campaigns.number_of(session, campaign.name))
+
+
+def submit(site: Site, campaign: Campaign, *, who: str) -> Submitted:
+    """Put a campaign into the backbone, its first stages sealed; the same campaign again is taken up where it stands.
+
+    Raises
+    ------
+    PlanRefused
+        Where it cannot be planned; nothing was written.
+    RequestRefused
+        Where another campaign has its name, or the database was brought back from an older backup.
+    """
+    drain(site)
+    memory.require_current(site)
+    given = memory.numbers(site.config.spool, campaign.name)
+    number = None
+    while number is None:
+        with site.database.reading() as session:
+            resumed = campaigns.exists(session, campaign.name)
+            plan = (
+                None
+                if resumed
+                else plan_campaign(session, campaign, site.config, campaigns.number_of(session, campaign.name))
+            )
+        if plan is not None:
+            plan.require()
+        number = site.database.write(partial(_write, site=site, campaign=campaign, plan=plan, who=who, given=given))
+    return Submitted(campaign.name, number, resumed)
+
+
+def _write(
+    session: Session,
+    *,
+    site: Site,
+    campaign: Campaign,
+    plan: CampaignPlan | None,
+    who: str,
+    given: memory.Numbers,
+) -> int | None:
+    """Write a campaign and what of its plan can be sealed; None where the plan's number was taken since."""
+    now = utc_now()
+    if plan is not None and campaigns.number_of(session, campaign.name) != plan.number:
+        return None
+    store_ids(session, site.config.stores)
+    row = campaigns.seal_campaign(session, campaign, who=who, now=now)
+    if plan is not None:
+        for stage in plan.stages:
+            if not stage.projected:
+                seal(session, row, stage, now=now)
+        campaigns.number_from(session, row.id, given.stages)
+    campaigns.make_ready(session, row.id)
+    record_act(session, who=who, verb="submit", subject=campaign.name, detail={"resumed": plan is None}, now=now)
+    return row.id
+
+
+def rerun(site: Site, name: str, *, who: str, why: str) -> int | None:
+    """Make ready the jobs of a campaign that failed, and leave a record of the act.
+
+    Returns
+    -------
+    int or None
+        How many of its jobs are not done; None where a stage is not planned yet, so that nobody can tell.
+
+    Raises
+    ------
+    RequestRefused
+        Where the database was brought back from an older backup.
+    """
+    drain(site)
+    memory.require_current(site)
+
+    def work(session: Session) -> int | None:
+        row = campaigns.campaign_named(session, name)
+        stages = campaigns.progress(session, row.id)
+        campaigns.make_ready(session, row.id)
+        record_act(session, who=who, verb="rerun", subject=name, why=why, now=utc_now())
+        if not all(stage.revisions for stage in stages):
+            return None
+        return sum(stage.total - stage.counts.get(JobState.DONE, 0) for stage in stages)
+
+    return site.database.write(work)
+
+
+def take_turn(site: Site, name: str, stage: str, *, under_way: Collection[str] = ()) -> StageTurn:
+    """Seal a stage if it is its turn, and return its slices.
+
+    A stage that was sealed before is planned again where the stages before it have published since: units that have
+    become possible join it, and jobs that would now get other inputs are marked stale.
+
+    Parameters
+    ----------
+    under_way
+        Stages that are being carried out, or are about to be: what needs them waits, although none of their jobs may
+        look open yet.
+
+    Raises
+    ------
+    PlanRefused
+        Where what was published upstream cannot be planned with.
+    """
+    with site.database.reading() as session:
+        row = campaigns.campaign_named(session, name)
+        campaign = Campaign.model_validate(row.definition)
+        described = campaign.pipeline.stage(stage)
+        for needed in upstream(described):
+            if needed in under_way:  # seen without counting: it is asked whenever a slice has ended
+                return _waits(described, needed)
+        held = _held(described, {each.stage: each for each in campaigns.progress(session, row.id)})
+        if held is not None:
+            return held
+        if campaigns.has_news(session, row.id, stage, upstream=upstream(described)):
+            plan = plan_stage(session, campaign, stage, site.config, row.id)
+        else:
+            plan = None
+    left_out: tuple[str, ...] = ()
+    if plan is not None:
+        given = memory.numbers(site.config.spool, name)
+
+        def work(session: Session) -> Sealed:
+            sealed = seal(session, row, plan, now=utc_now())
+            campaigns.number_from(session, row.id, given.stages)
+            return sealed
+
+        left_out = site.database.write(work).left_out
+    with site.database.reading() as session:
+        numbers = slice_numbers(session, row.id, stage)
+    return StageTurn(Turn.READY, numbers, "; ".join(left_out))
+
+
+def upstream(stage: Stage) -> list[str]:
+    """Return the stages that a stage takes inputs from."""
+    return sorted({declared.source.own_stage for declared in stage.inputs.values() if declared.source.own_stage})
+
+
+def _waits(stage: Stage, upstream: str) -> StageTurn:
+    return StageTurn(Turn.WAITING, reason=f"stage {stage.name!r} waits for stage {upstream!r}")
+
+
+def _held(stage: Stage, progress: Mapping[str, StageProgress]) -> StageTurn | None:
+    """Say why it is not a stage's turn; None where it is."""
+    for name in upstream(stage):
+        before = progress[name]
+        done = before.counts.get(JobState.DONE, 0)
+        if not before.revisions or any(state in before.counts for state in campaigns.OPEN):
+            return _waits(stage, name)
+        least = {"all": before.total, "any": 1}.get(str(stage.when)) or int(stage.when)
+        if done < least:
+            return StageTurn(
+                Turn.BLOCKED,
+                reason=f"stage {stage.name!r} needs {least} jobs of stage {name!r} (when: {stage.when}),"
+                f" {done} of {before.total} are done",
+            )
+    return None

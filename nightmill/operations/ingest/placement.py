@@ -1,0 +1,261 @@
+"""Bringing the bytes of files into a store, each under a name of its own, before any row speaks of them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from enum import StrEnum
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from socket import gethostname
+from time import monotonic, sleep
+from typing import Final, TextIO
+
+from nightmill.errors import BadFile, FileRefused, NameCollision, RequestRefused, StoredFileMissing, StoreError
+from nightmill.execution.job import utc_now
+from nightmill.files.checksum import fingerprint
+from nightmill.model.ports import Stager
+from nightmill.operations.ingest.arrivals import Arrival
+from stagers.local import LocalStager
+
+QUIET_SECONDS: Final = 1.0
+"""A wait that is shorter is not told: two ingests into one store take turns, lot by lot."""
+LOOK_SECONDS: Final = 0.01
+
+
+class Mode(StrEnum):
+    """What becomes of the file that is taken in.
+
+    What is registered is what was read once: a copy is read again in the store before it gets its name there.
+    """
+
+    COPY = "copy"
+    """It stays where it is; the store gets a copy."""
+    LINK = "link"
+    """It stays where it is, and the store gets a hard link, which is read again as a copy is. From then on, who may
+    write the one changes the other."""
+    MOVE = "move"
+    """It is removed once its copy is registered."""
+    IN_PLACE = "in-place"
+    """It lies in the store already, and is registered there, unless it changed by then in anything that its file system
+    tells. Who may write it can change it afterwards."""
+
+
+class Placement:
+    """Brings files into one store, in one mode.
+
+    Parameters
+    ----------
+    stager
+        That of the store.
+    store
+        Its name.
+    locks
+        A folder of the site, with a file for each store: whoever brings files there holds it, so that two processes
+        never write one temporary file.
+    who
+        The user in whose name this happens, for those who wait.
+    tell
+        Is told once, in words, for whom this waits.
+
+    Raises
+    ------
+    RequestRefused
+        Where the store is no folder, and the mode needs one.
+    """
+
+    def __init__(
+        self,
+        stager: Stager,
+        store: str,
+        mode: Mode,
+        locks: Path,
+        *,
+        who: str,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        self.stager = stager
+        self.lock = locks / f"ingest-{store}.lock"
+        self.store = store
+        self.who = who
+        self.tell = tell
+        self.mode = mode
+        self.root = stager.root.resolve() if isinstance(stager, LocalStager) else None
+        self._owner = sha256(f"{gethostname()}:{self.lock}".encode()).hexdigest()[:8]
+        self._real = lru_cache(maxsize=1024)(os.path.realpath)
+        if self.root is None and mode in (Mode.LINK, Mode.IN_PLACE):
+            raise RequestRefused(f"store {store!r} is no local folder", remedy="use --mode copy")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the store is a folder of this machine."""
+        return self.root is not None
+
+    def path_of(self, arrival: Arrival, folder: str, name: str) -> str:
+        """Return the path in the store that a file will have, or has.
+
+        Raises
+        ------
+        FileRefused
+            Where the mode and the place of the file do not go together.
+        """
+        inside = self._inside(arrival.path)
+        if self.mode is Mode.IN_PLACE:
+            if inside is None:
+                raise FileRefused(
+                    f"{arrival.path} does not lie in store {self.store!r} ({self.root})",
+                    reason="not_in_store",
+                    remedy="use --mode copy, link or move",
+                )
+            if not inside.isprintable():  # nor are bytes that are no text
+                raise FileRefused(
+                    f"{arrival.path}: control characters and bytes that are no text cannot stand in the path of a copy",
+                    reason="bad_name",
+                    remedy="rename it, or use --mode copy from outside of the store",
+                )
+            return inside
+        if inside is not None:
+            raise FileRefused(
+                f"{arrival.path} lies in store {self.store!r} already", reason="in_store", remedy="use --mode in-place"
+            )
+        if self.mode is Mode.LINK and self.root is not None and arrival.device != self.root.stat().st_dev:
+            raise FileRefused(
+                f"{arrival.path} is on another file system than store {self.store!r}, and a hard link cannot join them",
+                reason="other_device",
+                remedy="use --mode copy",
+            )
+        return f"{folder}/{name}"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep the other processes of this site from this store, until what this one uploads is revealed."""
+        self.lock.parent.mkdir(mode=0o700, exist_ok=True)
+        with self.lock.open("a+") as file:
+            self._wait_for(file)
+            file.truncate(0)
+            file.write(f"{self.who} (process {os.getpid()} on {gethostname()}, since {utc_now():%H:%M:%S} UTC)")
+            file.flush()
+            yield
+
+    def _wait_for(self, file: TextIO) -> None:
+        quiet_until = monotonic() + QUIET_SECONDS
+        while not _locked(file):
+            if monotonic() < quiet_until:
+                sleep(LOOK_SECONDS)
+                continue
+            if self.tell is not None:
+                file.seek(0)
+                holder = file.read() or "another ingest"
+                self.tell(f"waiting for {holder}, who brings files into store {self.store!r}")
+                self.tell = None
+            fcntl.flock(file, fcntl.LOCK_EX)
+            return
+
+    def upload(self, arrival: Arrival, path: str) -> None:
+        """Bring a file's bytes into the store, not yet visible; :meth:`sync` must follow.
+
+        What arrives is read again: it is what was read of the file before. Where something stands there already,
+        :meth:`reveal` says what that means.
+
+        Raises
+        ------
+        BadFile
+            Where the file cannot be read, or changed since it was.
+        StoreError
+            Where the store has no room, cannot be used, or has other bytes than it was sent.
+        """
+        token = self._token(arrival)
+        found = arrival.inspection
+        seen = (found.size_bytes, found.sha256)
+        try:
+            with arrival.reopened() as descriptor:
+                self._send(Path(f"/proc/self/fd/{descriptor}"), path, token)
+                if self.stager.uploaded(path, attempt=token) == seen:
+                    return
+                if fingerprint(arrival.path, descriptor) != seen:
+                    raise arrival.changed()
+            raise StoreError(
+                f"{arrival.path} did not arrive in store {self.store!r} as it was sent", remedy="check the store"
+            )
+        except NameCollision:
+            return
+        except (BadFile, StoreError):
+            with suppress(StoreError):
+                self.stager.discard(path, attempt=token)
+            raise
+
+    def _send(self, source: Path, path: str, token: str) -> None:
+        if not isinstance(self.stager, LocalStager):
+            self.stager.upload(source, path, attempt=token)
+        elif self.mode is Mode.LINK:
+            self.stager.link(source, path, attempt=token)
+        else:
+            self.stager.upload(source, path, attempt=token, durable=False)
+
+    def sync(self, paths: Sequence[str]) -> None:
+        """Make what was uploaded durable."""
+        if isinstance(self.stager, LocalStager) and paths:
+            self.stager.sync(paths)
+
+    def reveal(self, arrival: Arrival, path: str) -> bool:
+        """Give an upload its name; adopt bytes that an interrupted ingest brought before.
+
+        Returns
+        -------
+        bool
+            Whether nothing stood there before.
+
+        Raises
+        ------
+        FileRefused
+            Where other bytes stand there.
+        StoreError
+            Where the store cannot be used.
+        """
+        token = self._token(arrival)
+        try:
+            self.stager.reveal(path, attempt=token)
+        except (NameCollision, StoredFileMissing):
+            self.stager.discard(path, attempt=token)
+            found = arrival.inspection
+            if self.stager.size(path) == found.size_bytes and self.stager.sha256(path) == found.sha256:
+                return False
+            raise FileRefused(
+                f"{arrival.path}: store {self.store!r} holds other bytes as {path!r}, which no one registered",
+                reason="name_taken",
+                remedy="see what they are; nothing was overwritten",
+            ) from None
+        return True
+
+    def remove_source(self, arrival: Arrival, path: str) -> bool:
+        """Remove a file whose copy is registered and stands in the store; return whether it is gone."""
+        with suppress(StoredFileMissing, OSError, BadFile):
+            if self.stager.size(path) == arrival.inspection.size_bytes:
+                arrival.refuse_change()
+                arrival.path.unlink()
+                return True
+        return False
+
+    def _inside(self, path: Path) -> str | None:
+        """Return the path in the store of a file that lies in it, whatever links lead there."""
+        if self.root is None:
+            return None
+        folder = self._real(str(path.parent))
+        real = os.path.realpath(path) if path.is_symlink() else f"{folder}/{path.name}"
+        prefix = f"{self.root}/"
+        return real.removeprefix(prefix) if real.startswith(prefix) else None
+
+    def _token(self, arrival: Arrival) -> str:
+        """Name the temporary file of an upload: the same when this site tries again, so that no litter grows."""
+        return f"ingest-{self._owner}-{arrival.inspection.sha256[:16]}"
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,116 @@
+"""What grows for ever unless it is removed: journals that are recorded, and how long they are kept.
+
+A journal is compressed a day after its last entry. It is removed once it is older than the site's retention, everything
+that it tells is on record, and a backup that was verified holds that.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from nightmill.backbone.attempts import standings
+from nightmill.backbone.audit import record_act
+from nightmill.errors import NightmillError
+from nightmill.execution.journal import COMPRESSED, RECORDED, read_whole_journal, recorded_journals
+from nightmill.model.journal import fold
+from nightmill.operations import backup, memory
+from nightmill.operations.alone import alone
+from nightmill.operations.site import Site
+
+RETAIN: Final = "retain"
+"""The act."""
+COMPRESS_AFTER: Final = timedelta(days=1)
+
+
+@dataclass
+class Retained:
+    """What was done, or would be."""
+
+    compressed: int = 0
+    removed: int = 0
+    freed_bytes: int = 0
+    kept: dict[str, str] = field(default_factory=dict)
+    """Journals that are older than the retention and stay, with the reason."""
+
+
+def retain(site: Site, *, who: str, now: datetime, dry_run: bool = False) -> Retained:
+    """Compress and remove journals by the site's retention.
+
+    Raises
+    ------
+    RequestRefused
+        Where the database is older than its spool: it may need what would be removed.
+    """
+    memory.require_current(site)
+    done = Retained()
+    days = site.config.retention.journals_days
+    with site.database.reading() as session:
+        backed_up = backup.newest(session)
+    with alone(site.config.spool / RECORDED):  # not of the spool: slices go on meanwhile
+        for path in list(recorded_journals(site.config.spool)):
+            facts = path.stat()
+            age = now - datetime.fromtimestamp(facts.st_mtime, UTC)
+            if days is not None and age > timedelta(days=days):
+                if why := _needed(site, path, backed_up):
+                    done.kept[path.name] = why
+                else:
+                    done.removed += 1
+                    done.freed_bytes += facts.st_size
+                    if not dry_run:
+                        path.unlink()
+                    continue
+            if path.suffix != COMPRESSED and age > COMPRESS_AFTER:
+                done.compressed += 1
+                if not dry_run:
+                    done.freed_bytes += facts.st_size - _compress(path)
+    if done.removed and not dry_run:
+        detail = {"removed": done.removed, "freed_bytes": done.freed_bytes}
+        site.database.write(
+            lambda session: record_act(session, who=who, verb=RETAIN, subject=site.config.name, detail=detail, now=now)
+        )
+    return done
+
+
+def _needed(site: Site, path: Path, backed_up: datetime | None) -> str:
+    """Say why a journal must stay; empty where nobody will need it."""
+    if backed_up is None:
+        return "no backup of the database was verified: see 'nightmill backup'"
+    # It came here once it was recorded. The time of a change of the entry is later, never earlier.
+    if datetime.fromtimestamp(path.stat().st_ctime, UTC) >= backed_up:
+        return f"the newest verified backup, as of {backed_up:%Y-%m-%d %H:%M} UTC, may not hold what it tells"
+    try:
+        reports = fold(read_whole_journal(path).entries)
+    except NightmillError as error:
+        return str(error)
+    with site.database.reading() as session:
+        known = standings(session, reports)
+    lacking = [attempt for attempt in reports if attempt not in known or not known[attempt].state.ended]
+    return f"the database does not know the end of {lacking[0]}; see 'nightmill doctor --deep'" if lacking else ""
+
+
+def _compress(path: Path) -> int:
+    """Compress a journal, and return the size of what stands in its place once it was read again."""
+    facts = path.stat()
+    target = path.with_name(path.name + COMPRESSED)
+    part = target.with_name(target.name + ".part")
+    with path.open("rb") as source, part.open("wb") as file:
+        with gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=0) as zipped:
+            shutil.copyfileobj(source, zipped)
+        file.flush()
+        os.fsync(file.fileno())
+    with gzip.open(part) as again, path.open("rb") as source:
+        same = all(block == again.read(len(block)) for block in iter(lambda: source.read(1 << 20), b""))
+        same = same and not again.read(1)
+    if not same:
+        part.unlink()
+        raise OSError(f"{path} was not the same when it was read again")
+    os.utime(part, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    part.replace(target)
+    path.unlink()
+    return target.stat().st_size

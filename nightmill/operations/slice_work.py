@@ -1,0 +1,399 @@
+"""One slice of a campaign in the hands of one process: issue, carry out, record."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from traceback import format_exception
+from typing import Final, Self, TypeVar
+
+from sqlalchemy.orm import Session
+
+from nightmill.backbone import leases
+from nightmill.backbone.conducting import conducts_slice
+from nightmill.backbone.schema import CampaignRow
+from nightmill.backbone.slices import SliceJobs, find_slice, slice_jobs
+from nightmill.errors import DatabaseAway
+from nightmill.execution.host import this_host
+from nightmill.execution.job import JobContext, utc_now
+from nightmill.execution.journal import JournalWriter
+from nightmill.execution.owner import is_alive, this_process
+from nightmill.execution.slots import Slots
+from nightmill.model.campaign import Campaign
+from nightmill.model.fate import AttemptState, Fate
+from nightmill.model.journal import Done, Entry, JobReport, SoftwareSeen, StepBegan, fold
+from nightmill.model.order import AttemptKey, JobOrder
+from nightmill.operations import memory
+from nightmill.operations.belonging import take_back
+from nightmill.operations.drain import drain, set_aside
+from nightmill.operations.site import Site
+from nightmill.planning.issue import issue
+from provenance.record import record
+
+SLOTS: Final = "slots"
+"""Folder of the spool for what the processes of each host share its cores by."""
+PATIENCE_SECONDS: Final = 30.0
+"""How long a slice waits for another drain: what that has not ended then is not issued, and comes with a later one."""
+FOLLOW_SECONDS: Final = 1.0
+"""How often the rows of running executions are brought up to date."""
+TASK_SECONDS: Final = 5.0
+"""How long a chunk of short jobs should take: long beside the cost of a task run, short beside a person's patience."""
+MOST_JOBS_PER_TASK: Final = 100
+RECORD_SECONDS: Final = 0.25
+"""Jobs that end in quicker succession than this are recorded together: a transaction costs more than a short job."""
+AWAY_SECONDS: Final = 5.0
+"""How long jobs that end leave a database in peace that was away; the follower sees when it is back."""
+OF_THE_PLACE: Final = (Fate.NO_SPACE, Fate.STORE_ERROR)
+"""Fates for which a store or the scratch is to blame, and not the job."""
+LEAST_FAILURES: Final = 3
+"""So many jobs in a row with such a fate end a slice, or as many as run at a time."""
+
+Result = TypeVar("Result")
+log = logging.getLogger("nightmill")
+
+
+class SliceWork:
+    """A slice in the hands of this process; use it as a context.
+
+    Entering drains the spool, so that attempts of dead processes are ended before anything is issued again, and takes a
+    lease. A job that another living process carries out is never issued. A database that is away is waited for as long
+    as the site's patience lasts; jobs that were issued go on meanwhile.
+
+    Parameters
+    ----------
+    site
+        The opened site.
+    campaign, stage, number
+        Which slice.
+    flow_run_id
+        The Prefect flow run on whose behalf this happens.
+    tell
+        Called with what its operator should know.
+
+    Raises
+    ------
+    RequestRefused
+        Where a job of the stage needs more memory than this host has, or the database was brought back from an older
+        backup: none of them is issued.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        campaign: str,
+        stage: str,
+        number: int,
+        *,
+        flow_run_id: str | None = None,
+        tell: Callable[[str], None] = log.warning,
+    ) -> None:
+        self.site = site
+        self.tell = tell
+        self.flow_run_id = flow_run_id
+        self.slice = site.patiently(
+            lambda: _read(site, partial(find_slice, campaign=campaign, stage=stage, number=number))
+        )
+        self.campaign: Campaign = self.slice.campaign
+        self.stage = self.campaign.pipeline.stage(stage)
+        self.host = this_host()
+        self._share = self.host.share_of(self.stage.resources)
+        self._slots = Slots(site.config.spool / SLOTS / self.host.name, self.host.cores)
+        self.halted = ""
+        """Why no further job is begun, although the slice was not told to end; empty as long as it goes on."""
+        self._changing = threading.Lock()
+        self._issued: set[AttemptKey] = set()
+        self._tries: Counter[str] = Counter()
+        self._failures = 0
+        self._settled: set[str] = set()
+        self._waiting: list[JobReport] = []
+        self._flushing = threading.Lock()
+        self._flushed_at = 0.0
+        self._seconds_a_job = 0.0
+
+    def __enter__(self) -> Self:
+        self.site.patiently(self._prepare)
+        self._lease = self.site.patiently(lambda: self.site.database.write(self._take))
+        self._follower = _Follower(self.site, self._flush, self.tell)
+        self._journal = JournalWriter(self.site.config.spool, listener=self._follower.hear)
+        self.context = JobContext(self.site.stagers, self.site.config.scratch, self._journal, host=self.host)
+        self._follower.start()
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        self._follower.stop()
+        self._journal.close()
+        if error is None:
+            self.site.patiently(self._end)
+        else:
+            with suppress(DatabaseAway):  # who is told to end has seconds; the next drain does what is left
+                self._end()
+
+    def _prepare(self) -> None:
+        drain(self.site, patience_seconds=PATIENCE_SECONDS)
+        memory.require_current(self.site)
+        with self.site.database.reading() as session:
+            row = session.get_one(CampaignRow, self.slice.campaign_id)
+        memory.keep_campaign(self.site.config.spool, row)
+
+    def _take(self, session: Session) -> int:
+        if self.flow_run_id:
+            conducts_slice(session, self.slice.slice_id, self.flow_run_id)
+        return leases.take(session, this_process(), flow_run_id=self.flow_run_id, now=utc_now())
+
+    def _end(self) -> None:
+        self._flush()
+        begun = self._follower.open_attempts
+        if not begun and self._journal.path.exists():
+            set_aside(self._journal.path)
+            self._journal.release_claims()
+        why = self.context.stopping or self.halted
+
+        def work(session: Session) -> memory.Marks:
+            leases.release(session, self._lease, now=utc_now(), begun=begun, why=why)
+            return memory.marks_of(session)
+
+        memory.raise_marks(self.site.config.spool, self.site.database.write(work))
+
+    @property
+    def threads(self) -> int:
+        """How many jobs of the slice run at a time: as the campaign says, and no more than the host has room for."""
+        most = self.host.cores // self._share
+        return min(self.campaign.execution.threads or most, most)
+
+    def take_cores(self) -> ExitStack | None:
+        """Wait until the host has room for a job of the stage beside all others of the site, and take it.
+
+        Returns
+        -------
+        ExitStack or None
+            Gives it back when it is closed; None where everything is to end before there is room.
+        """
+        return self._slots.take(self._share, stopping=lambda: bool(self.context.stopping))
+
+    @property
+    def jobs_per_task(self) -> int:
+        """How many jobs the next task run should hold: as the campaign says, or from the run times measured so far."""
+        if self._failures:  # in a row, and for no fault of theirs: a look before many run into the same
+            return 1
+        return self.campaign.execution.jobs_per_task or self._short_jobs
+
+    @property
+    def jobs_per_issue(self) -> int:
+        """How many jobs to issue together: for each thread a task run, or as many short jobs as it does meanwhile."""
+        return self.threads * max(self.jobs_per_task, self._short_jobs)
+
+    @property
+    def _short_jobs(self) -> int:
+        """How many jobs one thread does in the time that a chunk should take; 1 as long as nothing is known of them."""
+        if not self._seconds_a_job or self._failures:
+            return 1
+        return max(1, min(MOST_JOBS_PER_TASK, int(TASK_SECONDS / self._seconds_a_job)))
+
+    def issue(self, limit: int) -> list[JobOrder]:
+        """Issue an attempt of each of the next jobs that are not done, and return their orders.
+
+        Within this call's process a job is tried again only as often as its stage allows, and where its fate says that
+        this may help. An attempt that somebody carries out by hand is left to them. None is issued once a store
+        or the scratch has failed so many jobs in a row that it would fail the others, too: :attr:`halted` says so.
+        """
+        self._follower.tend()
+        self._flush_if_there()
+        if self.halted:
+            return []
+        remembered = memory.marks(self.site.config.spool)
+        tries = 0
+
+        def once(session: Session) -> tuple[list[JobOrder], memory.Marks]:
+            nonlocal tries
+            tries += 1
+            memory.refuse_older(self.site, memory.behind(memory.marks_of(session), remembered))
+            if tries > 1:  # the try before may have been committed, and only the answer to that been lost
+                why = "the database went away as it was issued"
+                leases.give_up_unknown(session, self._lease, known=self._issued, now=utc_now(), why=why)
+            with self._changing:  # or a job could settle and be recorded between the two halves of this question
+                orders = issue(
+                    session,
+                    slice_id=self.slice.slice_id,
+                    lease_id=self._lease,
+                    now=utc_now(),
+                    limit=limit,
+                    skip=self._settled,
+                )
+            return orders, memory.marks_of(session)
+
+        orders, reached = self.site.patiently(lambda: self.site.database.write(once))
+        memory.raise_marks(self.site.config.spool, reached)  # before any of them can make anything
+        self._issued.update(order.attempt for order in orders)
+        self._tries.update(order.attempt.unit for order in orders)
+        taken = self._journal.claim(order.attempt for order in orders)
+        mine = [order for order in orders if order.attempt not in taken]
+        return mine if mine or not orders else self.issue(limit)
+
+    def record(self, reports: Sequence[JobReport]) -> None:
+        """Record reports of attempts that were carried out one after another and have ended.
+
+        Safe for use by several threads. They are rows within a second, or when the database is back: until then the
+        journal has them.
+        """
+        if not reports:
+            return
+        with self._changing:
+            for report in reports:
+                unit = report.attempt.unit
+                helps = report.fate is not None and report.fate.retry_may_help
+                if report.state is AttemptState.PUBLISHED or not helps or self._tries[unit] > self.stage.retries:
+                    self._settled.add(unit)
+            pace = _pace(reports)
+            self._seconds_a_job = 0.8 * self._seconds_a_job + 0.2 * pace if self._seconds_a_job else pace
+            self._waiting += reports
+        if time.monotonic() - self._flushed_at >= RECORD_SECONDS and not self._flushing.locked():
+            self._flush_if_there()
+
+    def heed(self, report: JobReport) -> None:
+        """Halt where one job after another fails for what is no fault of theirs; call it as soon as a job has ended."""
+        with self._changing:
+            self._failures = self._failures + 1 if report.fate in OF_THE_PLACE else 0
+            if self._failures >= max(LEAST_FAILURES, self.threads) and not self.halted:
+                first = report.evidence.partition("\n")[0]
+                self.halted = f"{self._failures} jobs in a row ended with {report.fate} on host {report.host}: {first}"
+
+    def jobs(self) -> SliceJobs:
+        """Return how the jobs of the slice stand, with the failures."""
+        self._follower.tend()
+        self._flush_if_there()
+        return self.site.patiently(lambda: _read(self.site, partial(slice_jobs, found=self.slice)))
+
+    def others_active(self) -> bool:
+        """Whether another process carries out jobs of the slice; attempts of dead ones are ended first."""
+
+        def look() -> bool:
+            holders = _read(self.site, partial(leases.holders, slice_id=self.slice.slice_id))
+            others = [owner for lease, owner in holders.items() if lease != self._lease]
+            if any(is_alive(owner) is False for owner in others):
+                drain(self.site, patience_seconds=PATIENCE_SECONDS)
+            return any(is_alive(owner) is not False for owner in others)
+
+        return self.site.patiently(look)
+
+    def _flush(self) -> None:
+        with self._flushing:
+            waiting = list(self._waiting)
+            if waiting:
+                told = self._follower.stacks
+                done = self.site.database.write(lambda session: record(session, waiting, told, now=utc_now()))
+                take_back(self.site, done.collided)
+                del self._waiting[: len(waiting)]
+            self._flushed_at = time.monotonic()
+
+    def _flush_if_there(self) -> None:
+        """Record what waits, unless the database is away: a later flush does it then, or a drain."""
+        try:
+            self._flush()
+        except DatabaseAway:
+            self._flushed_at = time.monotonic() + AWAY_SECONDS
+
+
+def _read(site: Site, work: Callable[[Session], Result]) -> Result:
+    with site.database.reading() as session:
+        return work(session)
+
+
+def _pace(reports: Sequence[JobReport]) -> float:
+    """Return the seconds that each of several jobs took which one thread carried out one after another."""
+    began_at = min(report.began_at for report in reports)
+    ended_at = max(report.ended_at or report.began_at for report in reports)
+    return (ended_at - began_at).total_seconds() / len(reports)
+
+
+class _Follower:
+    """Hears the entries of a journal and keeps the rows of running executions up to date.
+
+    Parameters
+    ----------
+    flush
+        Called as often as it does so.
+    tell
+        Called, by the thread that looks after it, with why it failed.
+    """
+
+    def __init__(self, site: Site, flush: Callable[[], None], tell: Callable[[str], None]) -> None:
+        self.stacks: dict[str, dict[str, str]] = {}
+        self._site, self._flush, self._tell_operator = site, flush, tell
+        self._entries: defaultdict[AttemptKey, list[Entry]] = defaultdict(list)
+        self._news: set[AttemptKey] = set()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread
+        self._failure: BaseException | None = None
+
+    @property
+    def open_attempts(self) -> frozenset[AttemptKey]:
+        """The attempts that the journal tells of, and not the end of."""
+        with self._lock:
+            return frozenset(self._entries)
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="nightmill-follower", daemon=True)
+        self._thread.start()
+
+    def tend(self) -> None:
+        """Start it again where it has failed, and say so: what it has not told is told then."""
+        if not self._thread.is_alive() and not self._stop.is_set():
+            self._tell_failure()
+            self.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._tell_failure()
+
+    def _run(self) -> None:
+        try:
+            self._follow()
+        except BaseException as error:  # for the slice to tell, whose thread has its logger
+            self._failure = error
+
+    def _tell_failure(self) -> None:
+        error, self._failure = self._failure, None
+        if error is not None:
+            cause = "".join(format_exception(error)).strip()
+            told = "The rows of running jobs were not kept up to date for a while; the ends of jobs are recorded apart"
+            self._tell_operator(f"{told}. The cause:\n{cause}")
+
+    def hear(self, entry: Entry) -> None:
+        with self._lock:
+            match entry:
+                case SoftwareSeen():
+                    self.stacks |= {entry.sha256: dict(entry.packages)}
+                case Done():
+                    self._entries.pop(entry.attempt, None)
+                    self._news.discard(entry.attempt)
+                case _:
+                    self._entries[entry.attempt].append(entry)
+                    if isinstance(entry, StepBegan):
+                        self._news.add(entry.attempt)
+
+    def _follow(self) -> None:
+        while not self._stop.wait(FOLLOW_SECONDS):
+            with suppress(DatabaseAway):  # only how far they are is late
+                self._tell()
+                self._flush()
+
+    def _tell(self) -> None:
+        with self._lock:
+            news, self._news = self._news, set()
+            entries = [entry for attempt in news for entry in self._entries[attempt]]
+        if not entries:
+            return
+        reports = list(fold(entries).values())
+        try:
+            self._site.database.write(lambda session: record(session, reports, self.stacks, now=utc_now()))
+        except BaseException:
+            with self._lock:
+                self._news |= news & self._entries.keys()
+            raise
