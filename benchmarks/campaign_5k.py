@@ -20,9 +20,9 @@ from sqlalchemy import func, select
 from benchmarks.figures import Result, figure, machine, now
 from benchmarks.job_overhead import CONTENT, BareLoop
 from benchmarks.sites import COPY_STAGE, new_site, raw_names, register_raw, store_folder, working_folder, write_campaign
-from flows import server, service
-from flows.access import read_secret
-from flows.daemon import clean_environment
+from flows.hosting import server, service
+from flows.hosting.access import read_secret
+from flows.hosting.daemon import clean_environment
 from nightmill.backbone.campaigns import campaign_named, progress
 from nightmill.backbone.schema import AttemptRow, JobRow
 from nightmill.backbone.slices import slices

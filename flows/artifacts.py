@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Self
 
-from flows.api import PrefectApi
+from flows.hosting.api import PrefectApi
 from nightmill.backbone.campaigns import JobLine, StageProgress, campaign_named, jobs
 from nightmill.backbone.slices import Slice, SliceLine, slices
 from nightmill.errors import ServerAway

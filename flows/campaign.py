@@ -17,9 +17,9 @@ from prefect.states import Completed, Failed
 from sqlalchemy.orm import Session
 
 from flows import artifacts
-from flows.api import PrefectApi
-from flows.own_site import REFUSED, own_site
-from flows.reconciliation import reconcile_campaign
+from flows.hosting.api import PrefectApi
+from flows.hosting.own_site import REFUSED, own_site
+from flows.hosting.reconcile import reconcile_campaign
 from flows.slice import HALTED, PATIENCE_SECONDS
 from nightmill.backbone import campaigns, leases
 from nightmill.backbone.campaigns import StageProgress

@@ -10,9 +10,9 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
-from flows.api import PrefectApi
-from flows.own_site import REFUSED, own_site
-from flows.reconciliation import Correction, reconcile_site
+from flows.hosting.api import PrefectApi
+from flows.hosting.own_site import REFUSED, own_site
+from flows.hosting.reconcile import Correction, reconcile_site
 from nightmill.errors import RequestRefused
 from nightmill.operations.drain import drain
 from nightmill.operations.patience import Patience

@@ -8,8 +8,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.growth import cut_logs
-from flows.own_site import REFUSED, own_site
+from flows.hosting.growth import cut_logs
+from flows.hosting.own_site import REFUSED, own_site
 from nightmill.errors import RequestRefused
 from nightmill.operations.retain import retain as retain_site
 from nightmill.operations.site import current_user, open_site

@@ -18,10 +18,10 @@ from prefect.runtime import flow_run as this_flow_run
 from prefect.states import Completed, Failed
 
 from flows import artifacts
-from flows.api import PrefectApi
 from flows.artifacts import SliceProgress
-from flows.own_site import REFUSED, own_site
-from flows.reconciliation import after_slice
+from flows.hosting.api import PrefectApi
+from flows.hosting.own_site import REFUSED, own_site
+from flows.hosting.reconcile import after_slice
 from nightmill.backbone.slices import SliceJobs
 from nightmill.engines.threads import ThreadsEngine
 from nightmill.errors import RequestRefused

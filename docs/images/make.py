@@ -10,7 +10,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from flows import server, service
+from flows.hosting import server, service
 from nightmill.backbone import campaigns
 from nightmill.backbone.slices import slices
 from nightmill.cli._demo import Demo

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 from rich.console import Console
 
-from flows.client import CampaignRun
+from flows.hosting.client import CampaignRun
 from nightmill.backbone.campaigns import campaign_named, jobs, progress
 from nightmill.cli._output import echo, print_json, secho
 from nightmill.cli._watch import summary, watch

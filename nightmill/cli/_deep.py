@@ -27,7 +27,7 @@ def deep(directory: Path | None, *, checksums: bool) -> Iterator[Finding]:
 
 
 def _prefect(site: Site) -> Iterator[Finding]:
-    from flows import audit
+    from flows.hosting import audit
 
     try:
         yield from _told("flow runs", audit.find(site))

@@ -113,8 +113,8 @@ class Demo:
         (self.directory / MARKER).touch()
 
     def _farewell(self, catalogue: str, seconds: float) -> None:
-        from flows.server import link
-        from flows.service import folder_of
+        from flows.hosting.server import link
+        from flows.hosting.service import folder_of
 
         ui = link(folder_of(self.site), "/runs")
         where = shlex.quote(str(self.site))

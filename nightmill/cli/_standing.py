@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.client import RunState, Seen, flow_run_link, flow_run_url, reconcile
+from flows.hosting.client import RunState, Seen, flow_run_link, flow_run_url, reconcile
 from nightmill.backbone.campaigns import (
     JobLine,
     StageProgress,

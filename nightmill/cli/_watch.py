@@ -8,7 +8,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from flows.client import CampaignRun, RunState, run_state
+from flows.hosting.client import CampaignRun, RunState, run_state
 from nightmill.backbone.campaigns import StageProgress, campaign_named, progress
 from nightmill.errors import ServerAway
 from nightmill.model.fate import JobState

@@ -173,10 +173,10 @@ def _spool(folder: Path) -> Finding:
 
 
 def _server(config: SiteConfig) -> Iterator[Finding]:
-    from flows.exposure import exposures
-    from flows.listener import unusable
-    from flows.server import daemon
-    from flows.service import folder_of, status
+    from flows.hosting.exposure import exposures
+    from flows.hosting.listener import unusable
+    from flows.hosting.server import daemon
+    from flows.hosting.service import folder_of, status
 
     folder = folder_of(config.directory)
     try:

@@ -24,7 +24,7 @@ def rerun(
     They get the inputs that were sealed with them. The same as Retry in the Prefect UI, and as submitting the campaign
     again.
     """
-    from flows.client import require_server, start_campaign
+    from flows.hosting.client import require_server, start_campaign
     from nightmill.cli._conduct import follow
     from nightmill.cli._output import print_json
     from nightmill.operations.campaigns import rerun as rerun_campaign

@@ -25,7 +25,7 @@ def retain(
     The server does it once a day. A journal is removed once everything that it tells is on record, and in a backup of
     the database that was verified.
     """
-    from flows.growth import cut_logs
+    from flows.hosting.growth import cut_logs
     from nightmill.cli._opening import open_without_types
     from nightmill.cli._output import print_json
     from nightmill.operations.retain import RETAIN

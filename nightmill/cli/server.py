@@ -11,7 +11,7 @@ from nightmill.cli._output import echo, print_facts, print_json, secho
 from nightmill.cli._shape import SiteFolder, group
 
 if TYPE_CHECKING:
-    from flows.service import ServiceStatus
+    from flows.hosting.service import ServiceStatus
     from nightmill.config.site import SiteConfig
 
 app = group(help="Start and stop the conductor of a site: its Prefect server and its runner.")
@@ -22,8 +22,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print how they are as JSON
 @app.command()
 def start(site: SiteFolder = None, as_json: AsJson = False) -> None:
     """Start what does not run yet: the Prefect server, then the runner."""
-    from flows.growth import prefect_settings
-    from flows.service import start as start_service
+    from flows.hosting.growth import prefect_settings
+    from flows.hosting.service import start as start_service
     from nightmill.config.site import load_site
 
     config = load_site(site, need_types=False)
@@ -37,8 +37,8 @@ def stop(site: SiteFolder = None, as_json: AsJson = False) -> None:
 
     Submit again to go on.
     """
-    from flows.service import status as service_status
-    from flows.service import stop as stop_service
+    from flows.hosting.service import status as service_status
+    from flows.hosting.service import stop as stop_service
     from nightmill.config.site import load_site
 
     config = load_site(site, need_types=False)
@@ -52,7 +52,7 @@ def status(site: SiteFolder = None, as_json: AsJson = False) -> None:
 
     Exit code 3 where flow runs would not be carried out.
     """
-    from flows.service import status as service_status
+    from flows.hosting.service import status as service_status
     from nightmill.config.site import load_site
     from nightmill.errors import ServerAway
 
@@ -64,9 +64,9 @@ def status(site: SiteFolder = None, as_json: AsJson = False) -> None:
 
 
 def _tell(config: SiteConfig, status: ServiceStatus, *, as_json: bool) -> None:
-    from flows.listener import unusable
-    from flows.server import daemon, link
-    from flows.service import folder_of
+    from flows.hosting.listener import unusable
+    from flows.hosting.server import daemon, link
+    from flows.hosting.service import folder_of
     from nightmill.config.site import NO_AUTH
 
     folder = folder_of(config.directory)

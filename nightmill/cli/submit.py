@@ -25,7 +25,7 @@ def submit(
 
     The same campaign submitted again is taken up where it stands: what is published is not run again.
     """
-    from flows.client import require_server, start_campaign
+    from flows.hosting.client import require_server, start_campaign
     from nightmill.cli._conduct import follow
     from nightmill.cli._output import working
     from nightmill.config.campaign import load_campaign

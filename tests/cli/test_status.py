@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from flows import api, server
-from flows.api import RunState
-from flows.client import Seen
-from flows.daemon import DaemonRecord, keep
-from flows.listener import sockets_of
-from flows.service import folder_of
+from flows.hosting import api, server
+from flows.hosting.api import RunState
+from flows.hosting.client import Seen
+from flows.hosting.daemon import DaemonRecord, keep
+from flows.hosting.listener import sockets_of
+from flows.hosting.service import folder_of
 from nightmill.backbone.campaigns import campaign_named
 from nightmill.backbone.conducting import conducts_campaign
 from nightmill.cli import _standing

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Page, expect, sync_playwright
 
-from flows.access import SIGN_IN_PATH
+from flows.hosting.access import SIGN_IN_PATH
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (

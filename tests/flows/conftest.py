@@ -18,11 +18,11 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterName
 from prefect.client.schemas.objects import FlowRun, State, TaskRun
 
-from flows import client as commands
-from flows import service
-from flows.access import read_secret
-from flows.api import RunState
-from flows.runner import ChildRecord
+from flows.hosting import client as commands
+from flows.hosting import service
+from flows.hosting.access import read_secret
+from flows.hosting.api import RunState
+from flows.hosting.runner import ChildRecord
 from nightmill.config.site import ServerConfig
 from tests.flows.observatory import Observatory
 

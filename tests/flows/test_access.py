@@ -17,12 +17,12 @@ from subprocess import PIPE
 
 import pytest
 
-from flows import client as commands
-from flows import server, service
-from flows.access import make_secret, read_secret, secret_file, sign_in_url
-from flows.daemon import DaemonRecord, keep
-from flows.exposure import exposures
-from flows.listener import has_its_port, require_own, sockets_of
+from flows.hosting import client as commands
+from flows.hosting import server, service
+from flows.hosting.access import make_secret, read_secret, secret_file, sign_in_url
+from flows.hosting.daemon import DaemonRecord, keep
+from flows.hosting.exposure import exposures
+from flows.hosting.listener import has_its_port, require_own, sockets_of
 from nightmill.cli import main
 from nightmill.config.site import NO_AUTH, ServerConfig, load_site
 from nightmill.errors import ServerAway

@@ -22,11 +22,11 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from flows import access, service
-from flows import client as commands
-from flows.access import read_secret, secret_file, ticket
-from flows.api import PrefectApi
-from flows.daemon import DaemonState
+from flows.hosting import access, service
+from flows.hosting import client as commands
+from flows.hosting.access import read_secret, secret_file, ticket
+from flows.hosting.api import PrefectApi
+from flows.hosting.daemon import DaemonState
 from nightmill.cli import main
 from nightmill.errors import ServerAway
 from tests.flows.conftest import Conductor, Observe, until, written

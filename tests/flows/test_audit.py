@@ -12,9 +12,10 @@ import pytest
 from prefect.client.schemas.objects import State
 from sqlalchemy import update
 
-from flows import audit, retain
-from flows.api import FlowRun, RunState
-from flows.daemon import Daemon, DaemonState
+from flows import retain
+from flows.hosting import audit
+from flows.hosting.api import FlowRun, RunState
+from flows.hosting.daemon import Daemon, DaemonState
 from nightmill.backbone import leases
 from nightmill.backbone.schema import CampaignRow, SliceRow
 from nightmill.errors import ServerAway

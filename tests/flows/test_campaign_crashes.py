@@ -10,11 +10,11 @@ from collections import Counter
 import pytest
 from prefect.states import Cancelling, Completed, Crashed, Running
 
-from flows import client as commands
-from flows import service
-from flows.api import PrefectApi
-from flows.daemon import DaemonState
-from flows.reconciliation import reconcile_site
+from flows.hosting import client as commands
+from flows.hosting import service
+from flows.hosting.api import PrefectApi
+from flows.hosting.daemon import DaemonState
+from flows.hosting.reconcile import reconcile_site
 from nightmill.cli._standing import show_status
 from nightmill.errors import ServerAway
 from tests.flows.conftest import Conductor, Observe, process_of, steps, until

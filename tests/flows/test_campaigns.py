@@ -9,7 +9,7 @@ import pytest
 from prefect.client.schemas.filters import ArtifactFilter
 from prefect.states import Failed, Running, Scheduled
 
-from flows import client as commands
+from flows.hosting import client as commands
 from nightmill.errors import ServerAway
 from tests.flows.conftest import Conductor, Observe, until, written
 from tests.flows.observatory import Observatory

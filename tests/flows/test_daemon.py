@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows import daemon as daemon_module
-from flows.daemon import Daemon, DaemonRecord, DaemonState, clean_environment, keep
+from flows.hosting import daemon as daemon_module
+from flows.hosting.daemon import Daemon, DaemonRecord, DaemonState, clean_environment, keep
 from nightmill.errors import RequestRefused
 from nightmill.execution.owner import this_process
 from nightmill.model.journal import Owner

@@ -10,10 +10,10 @@ from pathlib import Path
 from prefect.client.schemas.filters import DeploymentFilter
 from prefect.client.schemas.schedules import IntervalSchedule
 
-from flows import server
-from flows.daemon import clean_environment
-from flows.deploy import deploy, load_deployments
-from flows.service import folder_of
+from flows.hosting import server
+from flows.hosting.daemon import clean_environment
+from flows.hosting.deploy import deploy, load_deployments
+from flows.hosting.service import folder_of
 from tests.flows.conftest import DEPLOYMENTS, REPOSITORY, Conductor
 
 INSTALLED = {

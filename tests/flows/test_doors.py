@@ -11,8 +11,8 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from flows.access import ticket
-from flows.doors import LOOPBACK, POLICY, Doors
+from flows.hosting.access import ticket
+from flows.hosting.doors import LOOPBACK, POLICY, Doors
 
 SECRET = "nightmill:s3cret"
 

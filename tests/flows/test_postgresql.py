@@ -9,8 +9,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from flows import client as commands
-from flows import service
+from flows.hosting import client as commands
+from flows.hosting import service
 from nightmill.cli import main
 from nightmill.config.site import ServerConfig
 from nightmill.operations.patience import who_waits

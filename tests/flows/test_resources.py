@@ -10,7 +10,7 @@ from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.states import Cancelling
 from sqlalchemy import select
 
-from flows import client as commands
+from flows.hosting import client as commands
 from nightmill.backbone.campaigns import campaign_named
 from nightmill.backbone.schema import AttemptRow, ExecutionRow, JobRow
 from nightmill.backbone.slices import slices

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from flows import server
-from flows.daemon import DaemonState
-from flows.service import folder_of
+from flows.hosting import server
+from flows.hosting.daemon import DaemonState
+from flows.hosting.service import folder_of
 from nightmill.config.site import NO_AUTH, ServerConfig
 from nightmill.errors import RequestRefused, ServerAway
 from tests.flows.conftest import Conductor

@@ -18,9 +18,9 @@ from tests.flows.conftest import Conductor, until, written
 NIGHTS = count(7001)
 KILLED_BEFORE_THE_START = """
 import os, signal, sys
-import flows.client
+import flows.hosting.client
 from nightmill.cli import main
-flows.client.start_campaign = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+flows.hosting.client.start_campaign = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 main(sys.argv[1:])
 """
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Request
 
-from flows import client as commands
-from flows import server, service
+from flows.hosting import client as commands
+from flows.hosting import server, service
 from tests.flows.browser import BrowserUnavailable, Ui, open_ui
 from tests.flows.conftest import Conductor, until, written
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url, select, update
 
-from flows.daemon import LOG_BYTES, Daemon
-from flows.growth import cut_logs, prefect_settings
-from flows.service import folder_of
+from flows.hosting.daemon import LOG_BYTES, Daemon
+from flows.hosting.growth import cut_logs, prefect_settings
+from flows.hosting.service import folder_of
 from nightmill.backbone.schema import AttemptRow, AuditRow
 from nightmill.config.site import RetentionConfig
 from nightmill.errors import RequestRefused

@@ -9,9 +9,9 @@ from typing import Final
 
 import httpx
 
-from flows import server
-from flows.access import secret_file
-from flows.doors import POLICY
+from flows.hosting import server
+from flows.hosting.access import secret_file
+from flows.hosting.doors import POLICY
 from nightmill.config.site import NO_AUTH, ServerConfig
 
 ANSWER_SECONDS: Final = 5.0

@@ -1,6 +1,7 @@
 """What conducts a site: its Prefect server and its warm runner, started, stopped and looked at together.
 
-Nothing here imports Prefect, so that asking takes no time; the runner's process (``python -m flows.service``) does.
+Nothing here imports Prefect, so that asking takes no time; the runner's process does, which is ``python -m
+flows.hosting.service``.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from flows import server
-from flows.daemon import Daemon, DaemonState, clean_environment
-from flows.listener import refuse_strangers
-from flows.server import ServerStatus
+from flows.hosting import server
+from flows.hosting.daemon import Daemon, DaemonState, clean_environment
+from flows.hosting.listener import refuse_strangers
+from flows.hosting.server import ServerStatus
 from nightmill.config.site import ServerConfig
 from nightmill.errors import ServerAway
 from nightmill.execution.owner import is_alive
@@ -84,7 +85,7 @@ def start(
     Raises
     ------
     RequestRefused, ServerAway
-        As :func:`flows.server.start`; and where the runner does not come up, with the end of its log.
+        As :func:`flows.hosting.server.start`; and where the runner does not come up, with the end of its log.
     """
     folder = folder_of(site)
     runner = _runner(folder)
@@ -97,7 +98,7 @@ def start(
         if runner.state() is DaemonState.RUNNING and record and record.details["api_url"] != started.api_url:
             runner.stop(RUNNER_STOP_SECONDS)
         if runner.state() is not DaemonState.RUNNING:
-            argv = [sys.executable, "-m", "flows.service", str(site), "--slices", str(config.slices)]
+            argv = [sys.executable, "-m", "flows.hosting.service", str(site), "--slices", str(config.slices)]
             argv += ["--deployments", str(deployments)] if deployments else []
             environment = {**server.api_environment(folder), "NIGHTMILL_SITE": str(site)}
             written = runner.new_log()
@@ -152,7 +153,7 @@ def _wait_until_ready(runner: Daemon, written: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Deploy into the site's server and serve its work pool, in the environment that the server's module gives."""
-    parser = argparse.ArgumentParser(prog="python -m flows.service", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m flows.hosting.service", description=main.__doc__)
     parser.add_argument("site", type=Path, help="the site's folder")
     parser.add_argument("--slices", type=int, required=True, help="slices at a time")
     parser.add_argument("--deployments", type=Path, help="another prefect.yaml than the installed one")
@@ -160,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from prefect.client.orchestration import get_client
 
-    from flows import deploy, runner
+    from flows.hosting import deploy, runner
 
     refuse_strangers(server.daemon(folder_of(given.site)))
     declared = deploy.load_deployments(given.deployments)

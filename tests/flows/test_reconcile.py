@@ -13,8 +13,8 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import event, insert, update
 
-from flows import reconciliation
-from flows.api import FlowRun, PrefectApi, RunState
+from flows.hosting import reconcile as reconciliation
+from flows.hosting.api import FlowRun, PrefectApi, RunState
 from nightmill.backbone.campaigns import campaign_named
 from nightmill.backbone.schema import CampaignRow, JobRow, PlanRow, SliceRow
 from nightmill.cli import _standing

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows import server, service
-from flows.api import PrefectApi
-from flows.daemon import DaemonState
-from flows.reconciliation import disagreements_of_site
+from flows.hosting import server, service
+from flows.hosting.api import PrefectApi
+from flows.hosting.daemon import DaemonState
+from flows.hosting.reconcile import disagreements_of_site
 from nightmill.errors import ServerAway
 from nightmill.operations.audit import Contradiction, Kind
 from nightmill.operations.site import Site

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from flows.daemon import Daemon, DaemonRecord, DaemonState
+from flows.hosting.daemon import Daemon, DaemonRecord, DaemonState
 from nightmill.errors import ServerAway
 from nightmill.execution.owner import host_name, is_alive
 from nightmill.model.journal import Owner

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import psutil
 
-from flows.access import make_secret, read_secret, sign_in_url
-from flows.daemon import Daemon, DaemonState, clean_environment
-from flows.doors import HOSTS_VARIABLE, LOOPBACK
-from flows.listener import START, has_its_port, sockets_of
+from flows.hosting.access import make_secret, read_secret, sign_in_url
+from flows.hosting.daemon import Daemon, DaemonState, clean_environment
+from flows.hosting.doors import HOSTS_VARIABLE, LOOPBACK
+from flows.hosting.listener import START, has_its_port, sockets_of
 from nightmill.config.site import NO_AUTH, ServerConfig
 from nightmill.errors import RequestRefused, ServerAway
 from nightmill.execution.owner import is_alive
@@ -205,7 +205,7 @@ def _spawn(server: Daemon, config: ServerConfig, settings: Mapping[str, str]) ->
         }
     )
     server.spawn(
-        [sys.executable, "-m", "flows.prefect_server", "start", "--host", bound, "--port", str(port)],
+        [sys.executable, "-m", "flows.hosting.prefect_server", "start", "--host", bound, "--port", str(port)],
         environment,
         {"port": str(port), "api_url": f"{url}/api", "ui_url": url},
     )

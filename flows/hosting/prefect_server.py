@@ -1,6 +1,6 @@
-"""Prefect's server behind :class:`flows.doors.Doors`, with its garbage collected in a thread of its own.
+"""Prefect's server behind :class:`flows.hosting.doors.Doors`, with its garbage collected in a thread of its own.
 
-``python -m flows.prefect_server start ...`` takes what ``prefect server start ...`` takes.
+``python -m flows.hosting.prefect_server start ...`` takes what ``prefect server start ...`` takes.
 
 With SQLite, a collection that happens to run in the thread of the event loop may come upon a cursor that was never
 closed, and closing it waits for the lock of its connection. Where another thread has that lock while it waits for a
@@ -20,7 +20,7 @@ from functools import wraps
 from importlib import import_module
 from typing import Any
 
-from flows.doors import HOSTS_VARIABLE, LOOPBACK, Doors
+from flows.hosting.doors import HOSTS_VARIABLE, LOOPBACK, Doors
 
 YOUNG_SECONDS = 1.0
 ALL_SECONDS = 60.0

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flows.agreement import CANCELLING_LIMIT, PENDING_LIMIT, RUNNING_LIMIT, Evidence, agreed
-from flows.api import RunState
+from flows.hosting.api import RunState
+from flows.hosting.reconcile import CANCELLING_LIMIT, PENDING_LIMIT, RUNNING_LIMIT, Evidence, agreed
 
 NOW = datetime(2026, 1, 10, 12, tzinfo=UTC)
 BEGAN = NOW - timedelta(seconds=30)

@@ -16,9 +16,9 @@ from typing import Any, Self
 
 import httpx
 
-from flows import server
-from flows.listener import require_own
-from flows.service import folder_of
+from flows.hosting import server
+from flows.hosting.listener import require_own
+from flows.hosting.service import folder_of
 from nightmill.errors import ServerAway
 
 ENDED = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})

@@ -40,8 +40,8 @@ from prefect.logging import get_logger
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Cancelled, Crashed, Failed, Pending, Scheduled
 
-from flows.daemon import keep
-from flows.own_site import REFUSED
+from flows.hosting.daemon import keep
+from flows.hosting.own_site import REFUSED
 from nightmill.execution.owner import is_alive, owner_of, this_process
 from nightmill.model.base import Frozen
 from nightmill.model.journal import Owner
@@ -376,7 +376,7 @@ def execute(flow_run_id: UUID, entrypoint: str) -> None:
 def serve(options: RunnerOptions) -> None:
     """Run the runner in this process, which has imported what flow runs need, has one thread, and does nothing else.
 
-    Its environment is that of :func:`flows.server.api_environment`.
+    Its environment is that of :func:`flows.hosting.server.api_environment`.
     """
     gc.collect()
     gc.freeze()  # what was imported is never collected, so that children share its memory

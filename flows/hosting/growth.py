@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from flows.daemon import Daemon
-from flows.service import folder_of
+from flows.hosting.daemon import Daemon
+from flows.hosting.service import folder_of
 from nightmill.config.site import RetentionConfig
 
 DAEMONS = ("server", "runner")

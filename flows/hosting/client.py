@@ -7,11 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flows import server, service
-from flows.api import PrefectApi, RunState
-from flows.daemon import DaemonState
-from flows.listener import unusable
-from flows.reconciliation import reconcile_campaign, reconcile_site
+from flows.hosting import server, service
+from flows.hosting.api import PrefectApi, RunState
+from flows.hosting.daemon import DaemonState
+from flows.hosting.listener import unusable
+from flows.hosting.reconcile import reconcile_campaign, reconcile_site
 from nightmill.backbone.campaigns import campaign_named
 from nightmill.backbone.slices import slices
 from nightmill.errors import ServerAway

@@ -19,7 +19,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from flows.access import SIGN_IN_PATH, is_valid
+from flows.hosting.access import SIGN_IN_PATH, is_valid
 
 HOSTS_VARIABLE: Final = "NIGHTMILL_SERVER_HOSTS"
 """Environment variable of the server's process: the names by which it may be called, with commas between."""
@@ -99,7 +99,7 @@ class Doors:
         request = Request(scope, receive)
         answer: Response
         if request.method != "POST":
-            page = resources.files("flows").joinpath("sign_in.html").read_text(encoding="utf-8")
+            page = resources.files("flows.hosting").joinpath("sign_in.html").read_text(encoding="utf-8")
             answer = HTMLResponse(page, headers={"Content-Security-Policy": _policy_of(page)})
         elif is_valid(await _beginning(request), self._secret):
             answer = PlainTextResponse(base64.b64encode(self._secret.encode()))

@@ -13,7 +13,7 @@ import struct
 import time
 from pathlib import Path
 
-from flows.daemon import keep_text
+from flows.hosting.daemon import keep_text
 from nightmill.config.site import NO_AUTH
 
 SIGN_IN_PATH = "/sign-in"
