@@ -42,9 +42,10 @@ from nightmill.backbone.schema import (
 )
 from nightmill.config.campaign import load_campaign
 from nightmill.execution.jobs import run_jobs
-from nightmill.operations.campaigns import submit, take_turn
 from nightmill.operations.site import Site
 from nightmill.operations.slice_work import SliceWork
+from nightmill.operations.submit import submit
+from nightmill.operations.turns import take_turn
 
 JOBS: Final = 250
 """Jobs of one measurement."""

@@ -23,8 +23,8 @@ from nightmill.backbone.registration import NewFile, register
 from nightmill.backbone.schema import FileRow, JobRow, ReplicaRow
 from nightmill.config.campaign import load_campaign
 from nightmill.model.fate import Maturity, Origin
-from nightmill.operations.campaigns import submit
 from nightmill.operations.site import Site, open_site
+from nightmill.operations.submit import submit
 
 JOBS: Final = 100_000
 REPEATS: Final = 3

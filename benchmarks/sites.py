@@ -15,7 +15,8 @@ import yaml
 
 from nightmill.backbone.registration import NewFile, register
 from nightmill.model.fate import Origin
-from nightmill.operations.site import Site, make_site, open_site
+from nightmill.operations.init import make_site
+from nightmill.operations.site import Site, open_site
 from tests.support.postgres import PostgresUnavailable, running_server
 
 WHO: Final = "benchmark"

@@ -25,14 +25,14 @@ from nightmill.backbone import campaigns, leases
 from nightmill.backbone.campaigns import StageProgress
 from nightmill.backbone.conducting import conducts_campaign
 from nightmill.backbone.slices import slices as slices_in
+from nightmill.clock import utc_now
 from nightmill.errors import DatabaseAway, PlanRefused, RequestRefused, ServerAway
-from nightmill.execution.job import utc_now
 from nightmill.execution.owner import this_process
 from nightmill.model.fate import JobState
-from nightmill.operations.campaigns import StageTurn, Turn, take_turn
 from nightmill.operations.drain import drain
 from nightmill.operations.patience import Patience
 from nightmill.operations.site import Site, open_site
+from nightmill.operations.turns import StageTurn, Turn, take_turn
 
 Result = TypeVar("Result")
 

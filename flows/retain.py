@@ -11,8 +11,9 @@ from prefect.states import Completed, Failed
 from flows.hosting.growth import cut_logs
 from flows.hosting.own_site import REFUSED, own_site
 from nightmill.errors import RequestRefused
+from nightmill.operations.acts import current_user
 from nightmill.operations.retain import retain as retain_site
-from nightmill.operations.site import current_user, open_site
+from nightmill.operations.site import open_site
 
 
 @flow(name="retain", flow_run_name="retain", persist_result=False, validate_parameters=False)

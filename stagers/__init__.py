@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from typing import cast
 from urllib.parse import urlsplit
 
-from nightmill.errors import UnknownName
+from nightmill import plugins
 from nightmill.model.ports import Stager
 from nightmill.model.secrets import masked, resolved
 from nightmill.model.store import Store
@@ -31,15 +30,9 @@ def open_stager(store: Store) -> Stager:
     """
     url = resolved(f"store {store.name!r}", store.url, os.environ)
     scheme = urlsplit(url).scheme or "file"
-    known = {point.name: point for point in entry_points(group=ENTRY_POINT)}
-    if scheme not in known:
-        raise UnknownName(
-            "stager",
-            scheme,
-            sorted(known),
-            remedy=f"store {store.name!r} has the URL {masked(store.url)!r}; install a plug-in",
-        )
-    return cast(Stager, known[scheme].load()(store.model_copy(update={"url": url})))
+    remedy = f"store {store.name!r} has the URL {masked(store.url)!r}; install a plug-in"
+    stager = plugins.load(ENTRY_POINT, scheme, what="stager", remedy=remedy)
+    return cast(Stager, stager(store.model_copy(update={"url": url})))
 
 
 def open_stagers(stores: Mapping[str, Store]) -> dict[str, Stager]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,8 @@ from flows.hosting import server
 from flows.hosting.listener import require_own
 from flows.hosting.service import folder_of
 from nightmill.errors import ServerAway
+from nightmill.model.conducting import RunState
 
-ENDED = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 PATIENCE_SECONDS = 120.0
 """Longer than a restart of the server takes."""
 BUSY_SECONDS = 20.0
@@ -30,31 +30,6 @@ ANSWER_SECONDS = 30.0
 HURRY_SECONDS = 3.0
 POLL_SECONDS = 0.5
 _PAGE = 100
-
-
-@dataclass(frozen=True)
-class RunState:
-    """The state of a flow run.
-
-    Parameters
-    ----------
-    type
-        ``SCHEDULED``, ``PENDING``, ``RUNNING``, ``CANCELLING``, ``PAUSED``, or one of :data:`ENDED`.
-    name
-        As the UI shows it: ``Late``, ``AwaitingRetry``...
-    at
-        Since when.
-    """
-
-    type: str
-    name: str = ""
-    message: str = ""
-    at: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more happens by itself."""
-        return self.type in ENDED
 
 
 @dataclass(frozen=True)

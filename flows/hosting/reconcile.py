@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from flows.hosting.api import FlowRun, PrefectApi, RunState
+from flows.hosting.api import FlowRun, PrefectApi
 from nightmill.backbone import campaigns
 from nightmill.backbone.among import among
 from nightmill.backbone.conducting import holders, unfinished_campaigns
@@ -22,11 +22,12 @@ from nightmill.backbone.schema import CampaignRow
 from nightmill.backbone.slices import slices_of
 from nightmill.execution.owner import lives
 from nightmill.model.campaign import Campaign
+from nightmill.model.conducting import RunState
 from nightmill.model.fate import JobState
-from nightmill.operations.campaigns import Turn, take_turn, upstream
-from nightmill.operations.drain import hosts_lost
+from nightmill.operations.lost_hosts import hosts_lost
 from nightmill.operations.patience import Patience
 from nightmill.operations.site import Site, open_site
+from nightmill.operations.turns import Turn, take_turn, upstream
 
 PENDING_LIMIT = timedelta(minutes=5)
 """A run that was claimed begins within seconds; one that takes so long has lost its worker."""

@@ -5,18 +5,21 @@ from __future__ import annotations
 import typer
 from rich.console import Console
 
-from flows.hosting.client import CampaignRun
 from nightmill.backbone.campaigns import campaign_named, jobs, progress
 from nightmill.cli._output import echo, print_json, secho
 from nightmill.cli._watch import summary, watch
+from nightmill.model.conducting import CampaignRun
 from nightmill.model.fate import JobState
+from nightmill.model.ports import Conductor
 from nightmill.operations.site import Site
 
 MOST_FAILURES = 20
 
 
-def follow(site: Site, name: str, run: CampaignRun, *, begun: str, stay: bool, as_json: bool) -> None:
-    """Say that a campaign was handed to Prefect; with ``stay``, watch it to its end.
+def follow(
+    site: Site, conductor: Conductor, name: str, run: CampaignRun, *, begun: str, stay: bool, as_json: bool
+) -> None:
+    """Say that a campaign was handed to its conductor; with ``stay``, watch it to its end.
 
     Raises
     ------
@@ -32,7 +35,7 @@ def follow(site: Site, name: str, run: CampaignRun, *, begun: str, stay: bool, a
         else:
             echo(f"see how far it is with: nightmill status {name}")
         return
-    state = watch(site, name, run, console)
+    state = watch(site, conductor, name, run, console)
     with site.database.reading() as session:
         campaign_id = campaign_named(session, name).id
         stages = progress(session, campaign_id)

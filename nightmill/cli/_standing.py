@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.hosting.client import RunState, Seen, flow_run_link, flow_run_url, reconcile
 from nightmill.backbone.campaigns import (
     JobLine,
     StageProgress,
@@ -19,7 +18,10 @@ from nightmill.backbone.campaigns import (
 from nightmill.backbone.schema import CampaignRow
 from nightmill.cli._output import echo, print_json, print_table, say, secho
 from nightmill.execution.quarantine import quarantined
+from nightmill.model.conducting import RunState, Seen
 from nightmill.model.fate import JobState
+from nightmill.model.ports import Conductor
+from nightmill.operations.conductor import conductor_of
 from nightmill.operations.drain import drain
 from nightmill.operations.memory import older
 from nightmill.operations.patience import who_waits
@@ -50,23 +52,23 @@ def show_status(
     everything
         With none, every campaign.
     """
-    seen, reconcile_at = Seen(), 0.0
+    conductor, seen, reconcile_at = conductor_of(site), Seen(), 0.0
     while True:
         is_due = time.monotonic() >= reconcile_at
         if is_due:
             _drain(site)
         rows, left_out = _rows(site, campaign, everything)
         if is_due:
-            seen = reconcile(site, campaign, [row.flow_run_id for row in rows if row.flow_run_id])
+            seen = conductor.reconcile(campaign, [row.flow_run_id for row in rows if row.flow_run_id])
             reconcile_at = time.monotonic() + RECONCILE_SECONDS
             if seen.away:
                 echo(f"Prefect was not reached ({seen.away}): this is what the backbone knows", err=True)
-        standing = _standing(site, rows, seen, failures=as_json or campaign is not None)
+        standing = _standing(site, conductor, rows, seen, failures=as_json or campaign is not None)
         if as_json:
             print_json([each.as_json() for each in standing])
         else:
             for each in standing:
-                _show(site, each)
+                _show(conductor, each)
         if left_out:
             echo(f"{left_out} more campaigns, all of them at their end: nightmill status --all", err=True)
         show_waiting(site.config.spool)
@@ -148,7 +150,9 @@ def _rows(site: Site, campaign: str | None, everything: bool) -> tuple[list[Camp
         return rows, count(session) - len(rows)
 
 
-def _standing(site: Site, rows: list[CampaignRow], seen: Seen, *, failures: bool) -> list[_Standing]:
+def _standing(
+    site: Site, conductor: Conductor, rows: list[CampaignRow], seen: Seen, *, failures: bool
+) -> list[_Standing]:
     """Return how campaigns stand, in a few statements, however many they are."""
     with site.database.reading() as session:
         stages = progress_of(session, rows)
@@ -158,14 +162,14 @@ def _standing(site: Site, rows: list[CampaignRow], seen: Seen, *, failures: bool
             row,
             stages[row.id],
             failed.get(row.id, []),
-            flow_run_url(site.config.directory, row.flow_run_id) if row.flow_run_id else "",
+            conductor.url(row.flow_run_id) if row.flow_run_id else "",
             seen.states.get(row.flow_run_id or ""),
         )
         for row in rows
     ]
 
 
-def _show(site: Site, standing: _Standing) -> None:
+def _show(conductor: Conductor, standing: _Standing) -> None:
     row = standing.row
     secho(f"{row.name} ({row.pipeline} {row.pipeline_version})", bold=True)
     states = (*OPEN, JobState.DONE, JobState.FAILED)
@@ -183,5 +187,5 @@ def _show(site: Site, standing: _Standing) -> None:
     )
     for job in standing.failed:
         echo(f"failed: {row.name}/{job} (attempt {job.attempts})")
-    if link := flow_run_link(site.config.directory, row.flow_run_id) if row.flow_run_id else "":
+    if link := conductor.link(row.flow_run_id) if row.flow_run_id else "":
         echo(f"{link} {standing.run.name}" if standing.run else link)

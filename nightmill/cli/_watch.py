@@ -8,10 +8,11 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from flows.hosting.client import CampaignRun, RunState, run_state
 from nightmill.backbone.campaigns import StageProgress, campaign_named, progress
 from nightmill.errors import ServerAway
+from nightmill.model.conducting import CampaignRun, RunState
 from nightmill.model.fate import JobState
+from nightmill.model.ports import Conductor
 from nightmill.operations.site import Site
 
 POLL_SECONDS: Final = 0.5
@@ -23,7 +24,7 @@ AWAY_SECONDS: Final = 120.0
 """How long the server may be away before watching ends; the campaign itself goes on."""
 
 
-def watch(site: Site, name: str, run: CampaignRun, console: Console) -> RunState:
+def watch(site: Site, conductor: Conductor, name: str, run: CampaignRun, console: Console) -> RunState:
     """Show how far each stage is until the campaign's flow run has ended, and return its last state.
 
     On a terminal as bars; elsewhere as a line a stage every few seconds, where something changed.
@@ -49,7 +50,7 @@ def watch(site: Site, name: str, run: CampaignRun, console: Console) -> RunState
         last_answer = time.monotonic()
         while True:
             try:
-                state = run_state(site.config.directory, run.flow_run_id)
+                state = conductor.state(run.flow_run_id)
                 last_answer = time.monotonic()
             except ServerAway:
                 if time.monotonic() - last_answer > AWAY_SECONDS:

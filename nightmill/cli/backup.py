@@ -35,7 +35,7 @@ def backup(
     from nightmill.cli._opening import open_without_types
     from nightmill.cli._output import print_json, working
     from nightmill.errors import RequestRefused
-    from nightmill.operations.backup import BACKUP, back_up, vouch
+    from nightmill.operations.backup import back_up, vouch
 
     if (file is None) == (not elsewhere) or bool(elsewhere) != bool(as_of and why.strip()):
         raise RequestRefused(
@@ -43,12 +43,11 @@ def backup(
             remedy="give the one or the other",
         )
     with open_without_types(site) as opened:
-        who = opened.operator(BACKUP)
         if file is None:
-            made = vouch(opened, elsewhere, time_of("--as-of", as_of), who=who, why=why)
+            made = vouch(opened, elsewhere, time_of("--as-of", as_of), why=why)
         else:
             with working("Copying the database"):
-                made = back_up(opened, file, who=who, why=why)
+                made = back_up(opened, file, why=why)
     if as_json:
         print_json(asdict(made))
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +10,6 @@ import typer
 
 from nightmill.cli._output import echo
 from nightmill.cli._shape import SiteFolder, examples, group, time_of
-from nightmill.errors import RequestRefused
 
 app = group(help="Add, certify, withdraw and list calibrations.")
 
@@ -35,28 +34,14 @@ def add(
 
     Those that are in it already get the new range and maturity.
     """
-    from nightmill.backbone import calibrations
-    from nightmill.backbone.audit import record_act
     from nightmill.cli._opening import open_without_types
     from nightmill.model.fate import Maturity
+    from nightmill.operations.calibrations import add as add_calibrations
 
-    begin, end, now = time_of("--from", valid_from), time_of("--until", valid_until), datetime.now(UTC)
+    begin, end = time_of("--from", valid_from), time_of("--until", valid_until)
     maturity = Maturity.CERTIFIED if certified else Maturity.DRAFT
     with open_without_types(site) as opened:
-        who = opened.operator("calib add")
-        with opened.database.writing() as session:
-            calibrations.add(
-                session,
-                files,
-                set_name,
-                valid_from=begin,
-                valid_until=end,
-                maturity=maturity,
-                who=who,
-                why=_given(why),
-                now=now,
-            )
-            record_act(session, who=who, verb="calib add", subject=set_name, why=why, detail={"files": files}, now=now)
+        add_calibrations(opened, files, set_name, valid_from=begin, valid_until=end, maturity=maturity, why=why)
     echo(f"{len(files)} in set {set_name}, {maturity}")
 
 
@@ -66,7 +51,9 @@ def certify(files: Files, set_name: Set, why: Why, site: SiteFolder = None) -> N
 
     From now on they are looked up.
     """
-    _change("certify", files, set_name, why, site)
+    from nightmill.operations.calibrations import certify as certify_calibrations
+
+    _change(certify_calibrations, "certified", files, set_name, why, site)
 
 
 @app.command()
@@ -75,7 +62,9 @@ def withdraw(files: Files, set_name: Set, why: Why, site: SiteFolder = None) -> 
 
     What was made with them keeps them in its provenance.
     """
-    _change("withdraw", files, set_name, why, site)
+    from nightmill.operations.calibrations import withdraw as withdraw_calibrations
+
+    _change(withdraw_calibrations, "withdrawn", files, set_name, why, site)
 
 
 @app.command("list")
@@ -114,24 +103,11 @@ def list_(
         print_table([column.replace("_", " ").replace(" id", " ID") for column in columns], rows)
 
 
-def _change(verb: str, files: list[str], set_name: str, why: str, site: Path | None) -> None:
-    from nightmill.backbone import calibrations
-    from nightmill.backbone.audit import record_act
+def _change(
+    act: Callable[..., list[str]], done: str, files: list[str], set_name: str, why: str, site: Path | None
+) -> None:
     from nightmill.cli._opening import open_without_types
 
-    change = calibrations.certify if verb == "certify" else calibrations.withdraw
-    now = datetime.now(UTC)
     with open_without_types(site) as opened:
-        who = opened.operator(f"calib {verb}")
-        with opened.database.writing() as session:
-            changed = change(session, files, set_name, who=who, why=_given(why), now=now)
-            detail = {"files": changed}
-            record_act(session, who=who, verb=f"calib {verb}", subject=set_name, why=why, detail=detail, now=now)
-    done = "certified" if verb == "certify" else "withdrawn"
+        changed = act(opened, files, set_name, why=why)
     echo(f"{len(changed)} {done} in set {set_name}, {len(set(files)) - len(changed)} were already")
-
-
-def _given(why: str) -> str:
-    if not why.strip():
-        raise RequestRefused("--why is empty", remedy="say why, in words: it is kept with the act")
-    return why

@@ -63,7 +63,6 @@ def ingest(
                 paths,
                 type=type_,
                 origin=Origin(origin),
-                who=opened.operator("ingest"),
                 provenance=provenance,
                 mode=Mode(mode),
                 store=store,

@@ -38,7 +38,7 @@ def init(
     from nightmill.cli._output import print_error, print_facts, print_json
     from nightmill.errors import RequestRefused
     from nightmill.model.secrets import masked
-    from nightmill.operations.site import make_site
+    from nightmill.operations.init import make_site
 
     with make_site(directory, database=database, file_types=file_types) as site:
         try:

@@ -35,7 +35,7 @@ def plan(
     from nightmill.cli._output import working
     from nightmill.cli._planning import print_plan, write_plan
     from nightmill.config.campaign import load_campaign
-    from nightmill.operations.campaigns import preview
+    from nightmill.operations.preview import preview
     from nightmill.operations.site import open_site
 
     described = load_campaign(campaign, settings or ())

@@ -36,13 +36,14 @@ def record(
     from nightmill.cli._opening import open_without_types
     from nightmill.cli._output import print_json, say
     from nightmill.errors import RequestRefused
-    from nightmill.operations.drain import HOST_LOST, declare_lost, drain
+    from nightmill.operations.drain import drain
+    from nightmill.operations.lost_hosts import declare_lost
 
     if bool(host_lost) != bool(why):
         raise RequestRefused("--host-lost and --why go together", remedy="say which host, and how you know")
     with open_without_types(site) as opened:
         if host_lost:
-            declare_lost(opened, host_lost, who=opened.operator(HOST_LOST), why=why)
+            declare_lost(opened, host_lost, why=why)
         drained = drain(opened, spool=spool, say=say)
     told = drained.recorded
     counts = {

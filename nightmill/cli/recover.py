@@ -34,7 +34,7 @@ def recover(
     """
     from nightmill.cli._output import print_json, progress
     from nightmill.errors import RequestRefused
-    from nightmill.operations.recover import RECOVER, preview
+    from nightmill.operations.recover import preview
     from nightmill.operations.recover import recover as recover_site
     from nightmill.operations.site import open_site
 
@@ -42,7 +42,7 @@ def recover(
         raise RequestRefused("--yes wants to know why", remedy="add --why and what happened; it is kept with the act")
     with open_site(site) as opened, progress("Reading journals") as report:
         if yes:
-            found = recover_site(opened, who=opened.operator(RECOVER), why=why, report=report)
+            found = recover_site(opened, why=why, report=report)
         else:
             found = preview(opened, report=report)
     if as_json:

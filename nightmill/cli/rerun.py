@@ -24,28 +24,27 @@ def rerun(
     They get the inputs that were sealed with them. The same as Retry in the Prefect UI, and as submitting the campaign
     again.
     """
-    from flows.hosting.client import require_server, start_campaign
     from nightmill.cli._conduct import follow
     from nightmill.cli._output import print_json
-    from nightmill.operations.campaigns import rerun as rerun_campaign
+    from nightmill.operations.conductor import conductor_of
+    from nightmill.operations.rerun import rerun as rerun_campaign
     from nightmill.operations.site import open_site
 
     with open_site(site) as opened:
-        who = opened.operator("rerun")
-        require_server(opened.config.directory)
-        left = rerun_campaign(opened, campaign, who=who, why=why)
-        if left == 0:
+        conductor = conductor_of(opened)
+        begun = rerun_campaign(opened, campaign, why=why, conductor=conductor)
+        if begun.run is None:
             if as_json:
                 print_json({"campaign": campaign, "left": 0})
             else:
                 echo(f"campaign {campaign}: every job is done, nothing to run again")
             return
-        run = start_campaign(opened, campaign)
         follow(
             opened,
+            conductor,
             campaign,
-            run,
-            begun="goes on" if left is None else f"goes on with {left} jobs",
+            begun.run,
+            begun="goes on" if begun.left is None else f"goes on with {begun.left} jobs",
             stay=watch,
             as_json=as_json,
         )

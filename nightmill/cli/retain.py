@@ -28,12 +28,11 @@ def retain(
     from flows.hosting.growth import cut_logs
     from nightmill.cli._opening import open_without_types
     from nightmill.cli._output import print_json
-    from nightmill.operations.retain import RETAIN
     from nightmill.operations.retain import retain as retain_site
 
     now = datetime.now(UTC)
     with open_without_types(site) as opened:
-        done = retain_site(opened, who=opened.operator(RETAIN), now=now, dry_run=dry_run)
+        done = retain_site(opened, now=now, dry_run=dry_run)
         logs = cut_logs(opened.config.directory, opened.config.retention, now=now, dry_run=dry_run)
     if as_json:
         print_json({**asdict(done), "logs": [str(path) for path in logs]})

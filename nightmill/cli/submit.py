@@ -25,19 +25,18 @@ def submit(
 
     The same campaign submitted again is taken up where it stands: what is published is not run again.
     """
-    from flows.hosting.client import require_server, start_campaign
     from nightmill.cli._conduct import follow
     from nightmill.cli._output import working
     from nightmill.config.campaign import load_campaign
-    from nightmill.operations.campaigns import submit as submit_campaign
+    from nightmill.operations.conductor import conductor_of
     from nightmill.operations.site import open_site
+    from nightmill.operations.submit import submit as submit_campaign
 
     described = load_campaign(campaign, settings or ())
     with open_site(site) as opened:
-        who = opened.operator("submit")
-        require_server(opened.config.directory)
+        conductor = conductor_of(opened)
         with working(f"Planning {described.name}"):
-            submitted = submit_campaign(opened, described, who=who)
-        run = start_campaign(opened, submitted.name)
+            submitted = submit_campaign(opened, described, conductor=conductor)
+        assert submitted.run is not None  # it has a conductor
         begun = "taken up where it stood" if submitted.resumed else "submitted"
-        follow(opened, submitted.name, run, begun=begun, stay=watch, as_json=as_json)
+        follow(opened, conductor, submitted.name, submitted.run, begun=begun, stay=watch, as_json=as_json)

@@ -12,13 +12,13 @@ import shutil
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from nightmill.clock import Clock, utc_now
 from nightmill.errors import BadFile, JobFailed, RequestRefused, StoredFileMissing, StoreError
 from nightmill.execution.evidence import last_lines
 from nightmill.execution.faults import scratch_failed
@@ -47,14 +47,7 @@ from nightmill.model.journal import (
 from nightmill.model.order import AttemptKey, JobOrder, OrderInput, OrderStep
 from nightmill.model.ports import Stager
 
-Clock = Callable[[], datetime]
-
 _INHERITED: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
-
-
-def utc_now() -> datetime:
-    """Return the time."""
-    return datetime.now(UTC)
 
 
 @dataclass

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from nightmill.model.conducting import CampaignRun, RunState, Seen
 from nightmill.model.journal import JobReport
 from nightmill.model.order import JobOrder
 
@@ -116,4 +117,59 @@ class Engine(Protocol):
         Orders are taken only when they can be carried out soon, so that they may be issued as they are asked for. A
         failed job is a report, not an exception. Closing the generator ends what runs.
         """
+        ...
+
+
+class Conductor(Protocol):
+    """Has the campaigns of one site conducted, and tells how far their flow runs are."""
+
+    def require(self) -> None:
+        """Make sure that what is submitted will be carried out.
+
+        Raises
+        ------
+        ServerAway
+            Where its server does not answer, or nothing takes work from it.
+        """
+        ...
+
+    def start(self, campaign: str) -> CampaignRun:
+        """Have a campaign conducted that is on record in the backbone, once the states of its runs agree with that.
+
+        A campaign has one flow run: one that has ended is carried out again in place. One that is under way goes on,
+        and those of its slices are carried out again that have ended and have work left.
+
+        Raises
+        ------
+        ServerAway
+            Where the server does not answer.
+        """
+        ...
+
+    def reconcile(self, campaign: str | None, flow_run_ids: Sequence[str]) -> Seen:
+        """Make the states of flow runs agree with the backbone, and return those of some; takes seconds at most.
+
+        Parameters
+        ----------
+        campaign
+            Its name, or None for all of them.
+        """
+        ...
+
+    def state(self, flow_run_id: str) -> RunState:
+        """Return the state of a flow run.
+
+        Raises
+        ------
+        ServerAway
+            Where the server does not answer, or the flow run was deleted from it.
+        """
+        ...
+
+    def url(self, flow_run_id: str) -> str:
+        """Return where the UI shows a flow run; empty where this user never started a server for the site."""
+        ...
+
+    def link(self, flow_run_id: str) -> str:
+        """Return the same for a person: a link that signs their browser in, and is good for some hours."""
         ...

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from nightmill.clock import utc_now
 from nightmill.errors import ServiceError
-from nightmill.execution.job import utc_now
 from nightmill.execution.journal import SpoolAway
 from nightmill.execution.owner import host_name
 

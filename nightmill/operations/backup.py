@@ -19,10 +19,10 @@ from typing import Any, Final
 from sqlalchemy import make_url, select
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.audit import record_act
 from nightmill.backbone.schema import AuditRow
+from nightmill.clock import utc_now
 from nightmill.errors import RequestRefused
-from nightmill.execution.job import utc_now
+from nightmill.operations.acts import Act
 from nightmill.operations.memory import Marks, marks_of
 from nightmill.operations.site import Site
 
@@ -50,7 +50,7 @@ class Backup:
     sha256: str | None = None
 
 
-def back_up(site: Site, target: Path, *, who: str, why: str = "") -> Backup:
+def back_up(site: Site, target: Path, *, who: str | None = None, why: str = "") -> Backup:
     """Copy the database to a new file while the site works, read the copy, and put it on record.
 
     SQLite's copy is a database whose integrity was checked; PostgreSQL's is an archive of ``pg_dump`` that
@@ -63,6 +63,7 @@ def back_up(site: Site, target: Path, *, who: str, why: str = "") -> Backup:
     DatabaseAway
         Where the database cannot be reached.
     """
+    act = Act.begin(site, BACKUP, who=who, why=why)
     as_of = utc_now()
     with site.database.reading() as session:
         reached = marks_of(session)
@@ -83,11 +84,11 @@ def back_up(site: Site, target: Path, *, who: str, why: str = "") -> Backup:
         target.unlink()
         raise
     backup = Backup(str(target.resolve()), as_of, target.stat().st_size, sha256)
-    _record(site, backup, reached, who, why)
+    _record(act, backup, reached)
     return backup
 
 
-def vouch(site: Site, what: str, as_of: datetime, *, who: str, why: str) -> Backup:
+def vouch(site: Site, what: str, as_of: datetime, *, why: str, who: str | None = None) -> Backup:
     """Put on record that an operator verified a backup that was made by other means.
 
     Raises
@@ -95,10 +96,11 @@ def vouch(site: Site, what: str, as_of: datetime, *, who: str, why: str) -> Back
     RequestRefused
         Where it is of a time to come.
     """
+    act = Act.begin(site, BACKUP, who=who, why=why)
     if as_of > utc_now():
         raise RequestRefused(f"no backup is as of {as_of:%Y-%m-%d %H:%M:%S} UTC: that is yet to come")
     backup = Backup(what, as_of)
-    _record(site, backup, None, who, why)
+    _record(act, backup, None)
     return backup
 
 
@@ -108,7 +110,7 @@ def newest(session: Session) -> datetime | None:
     return max((datetime.fromisoformat(detail["as_of"]) for detail in rows), default=None)
 
 
-def _record(site: Site, backup: Backup, reached: Marks | None, who: str, why: str) -> None:
+def _record(act: Act, backup: Backup, reached: Marks | None) -> None:
     detail: dict[str, Any] = {
         "as_of": backup.as_of.isoformat(),
         "size_bytes": backup.size_bytes,
@@ -116,11 +118,7 @@ def _record(site: Site, backup: Backup, reached: Marks | None, who: str, why: st
     }
     if reached is not None:
         detail["reached"] = reached.model_dump()
-    site.database.write(
-        lambda session: record_act(
-            session, who=who, verb=BACKUP, subject=backup.where, why=why, detail=detail, now=utc_now()
-        )
-    )
+    act.write(backup.where, lambda _: None, lambda _: detail)
 
 
 def _copy_sqlite(url: str, target: Path) -> None:

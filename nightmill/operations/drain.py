@@ -15,12 +15,11 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from nightmill.backbone import leases
-from nightmill.backbone.audit import last_acts, record_act
-from nightmill.errors import RequestRefused, StoreError, guess
+from nightmill.clock import utc_now
+from nightmill.errors import RequestRefused, StoreError
 from nightmill.execution.claims import Claim, end_claims
-from nightmill.execution.job import utc_now
 from nightmill.execution.journal import RECORDED, Journal, journals, read_journal
-from nightmill.execution.owner import host_name, lives
+from nightmill.execution.owner import lives
 from nightmill.execution.quarantine import Quarantined, put_in, quarantined
 from nightmill.execution.recover import Finished, contradicted, finish_dead, read_to_its_end
 from nightmill.model.journal import Entry, JobReport, fold, stacks
@@ -28,6 +27,7 @@ from nightmill.model.order import AttemptKey
 from nightmill.operations import memory
 from nightmill.operations.alone import Say, SpoolBusy, alone, warn
 from nightmill.operations.belonging import judge, take_back
+from nightmill.operations.lost_hosts import hosts_lost
 from nightmill.operations.site import Site
 from provenance.executions import Stacks
 from provenance.known import known
@@ -35,8 +35,6 @@ from provenance.record import Recorded, record
 
 _REFUSED: Final = (RequestRefused, SQLAlchemyError, ArithmeticError, ValueError)
 """How the database says that it cannot take what a report holds."""
-HOST_LOST: Final = "record --host-lost"
-"""The act by which an operator declares a host lost."""
 
 
 @dataclass
@@ -229,42 +227,3 @@ def _withheld(journal: Journal) -> set[AttemptKey]:
     if any(damage.attempt is None for damage in journal.damage):
         withheld |= {attempt for attempt, report in fold(journal.entries).items() if not report.state.ended}
     return withheld
-
-
-def hosts_lost(site: Site) -> Mapping[str, datetime]:
-    """Return when which hosts were declared lost."""
-    with site.database.reading() as session:
-        return last_acts(session, HOST_LOST)
-
-
-def declare_lost(site: Site, host: str, *, who: str, why: str) -> None:
-    """Put on record that a host will not come back: every drain from now on takes its processes for dead.
-
-    Those that it starts afterwards, because it did come back, are none of them.
-
-    Raises
-    ------
-    RequestRefused
-        Where nothing of that host is open, or it is this host.
-    """
-    lost_hosts = hosts_lost(site)
-    with site.database.reading() as session:
-        held = [(holder.owner, holder.since) for holder in leases.unreleased(session).values()]
-    for path in journals(site.config.spool):
-        with suppress(FileNotFoundError):
-            if (header := read_journal(path).header) is not None:
-                held.append((header.owner, header.begun_at))
-    hosts = sorted({owner.host for owner, since in held if lives(owner, since, lost_hosts) is None})
-    if host not in hosts and host == host_name():
-        raise RequestRefused(
-            f"{host!r} is this very host, where dead processes are found without being told",
-            remedy="leave --host-lost away",
-        )
-    if host not in hosts:
-        raise RequestRefused(
-            f"no lease and no journal of host {host!r} is open{guess(host, hosts)}",
-            remedy=f"these hosts have some: {', '.join(hosts)}" if hosts else "no other host than this one has any",
-        )
-    site.database.write(
-        lambda session: record_act(session, who=who, verb=HOST_LOST, subject=host, why=why, now=utc_now())
-    )

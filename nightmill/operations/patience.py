@@ -17,8 +17,8 @@ from typing import Final, TypeVar
 
 from pydantic import ValidationError
 
+from nightmill.clock import utc_now
 from nightmill.errors import DatabaseAway
-from nightmill.execution.job import utc_now
 from nightmill.execution.owner import is_alive, this_process
 from nightmill.model.base import Frozen
 from nightmill.model.journal import Owner

@@ -18,7 +18,6 @@ from sqlalchemy.orm import Session
 from nightmill.backbone import campaigns
 from nightmill.backbone.among import among
 from nightmill.backbone.attempts import JobKey, Standing, job_key, jobs_named, standings
-from nightmill.backbone.audit import record_act
 from nightmill.backbone.catalogue import known_files, names_taken, store_ids
 from nightmill.backbone.schema import (
     AttemptRow,
@@ -29,8 +28,8 @@ from nightmill.backbone.schema import (
     ReplicaRow,
     StoreRow,
 )
+from nightmill.clock import utc_now
 from nightmill.errors import NightmillError, StoreError
-from nightmill.execution.job import utc_now
 from nightmill.execution.journal import JournalBroken, read_whole_journal, recorded_journals
 from nightmill.files.naming import is_fit
 from nightmill.model.fate import AttemptState, JobState
@@ -38,12 +37,13 @@ from nightmill.model.fit import misfit
 from nightmill.model.journal import JobReport, fold, stacks
 from nightmill.model.order import AttemptKey
 from nightmill.operations import memory
+from nightmill.operations.acts import Act
 from nightmill.operations.alone import alone
 from nightmill.operations.audit.contradiction import Kind
 from nightmill.operations.audit.journals import disagreement
-from nightmill.operations.campaigns import take_turn
 from nightmill.operations.mend import set_right, wrong_rows
 from nightmill.operations.site import Site
+from nightmill.operations.turns import take_turn
 from nightmill.planning.orders import order_sha256
 from provenance.executions import Stacks
 from provenance.products import registered
@@ -88,15 +88,16 @@ def preview(site: Site, *, report: Report | None = None) -> Recovery:
     return found
 
 
-def recover(site: Site, *, who: str, why: str, report: Report | None = None) -> Recovery:
+def recover(site: Site, *, why: str, who: str | None = None, report: Report | None = None) -> Recovery:
     """Put on record what can be had back, take the database for current from now on, and leave a record of the act.
 
     Numbers of attempts that the journals tell of are never given again, whether or not the attempts can be had back.
     May be done again, as when a store has come back.
     """
+    act = Act.begin(site, RECOVER, who=who, why=why)
     found = Recovery(older=memory.older(site))
     with alone(site.config.spool):
-        work = _Work(site, found, do=True, who=who, report=report)
+        work = _Work(site, found, do=True, who=act.who, report=report)
         work.campaigns()
         while work.journals() and work.plan() | work.has_news():
             pass  # jobs or inputs have come: more attempts may be had back by now
@@ -107,7 +108,7 @@ def recover(site: Site, *, who: str, why: str, report: Report | None = None) -> 
             set_right(session)
             detail = {"older": found.older, "campaigns": found.campaigns, "attempts": dict(found.attempts)}
             detail |= {"unplanned": dict(found.unplanned), "refused": found.refused, "rows": dict(found.rows)}
-            record_act(session, who=who, verb=RECOVER, subject=site.config.name, why=why, detail=detail, now=utc_now())
+            act.note(session, site.config.name, detail)
 
         site.database.write(finish)
         with site.database.reading() as session:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.backbone.attempts import standings
-from nightmill.backbone.audit import record_act
 from nightmill.errors import NightmillError
 from nightmill.execution.journal import COMPRESSED, RECORDED, read_whole_journal, recorded_journals
 from nightmill.model.journal import fold
 from nightmill.operations import backup, memory
+from nightmill.operations.acts import Act
 from nightmill.operations.alone import alone
 from nightmill.operations.site import Site
 
@@ -39,7 +39,7 @@ class Retained:
     """Journals that are older than the retention and stay, with the reason."""
 
 
-def retain(site: Site, *, who: str, now: datetime, dry_run: bool = False) -> Retained:
+def retain(site: Site, *, now: datetime, who: str | None = None, dry_run: bool = False) -> Retained:
     """Compress and remove journals by the site's retention.
 
     Raises
@@ -47,6 +47,7 @@ def retain(site: Site, *, who: str, now: datetime, dry_run: bool = False) -> Ret
     RequestRefused
         Where the database is older than its spool: it may need what would be removed.
     """
+    act = Act.begin(site, RETAIN, who=who)
     memory.require_current(site)
     done = Retained()
     days = site.config.retention.journals_days
@@ -71,9 +72,7 @@ def retain(site: Site, *, who: str, now: datetime, dry_run: bool = False) -> Ret
                     done.freed_bytes += facts.st_size - _compress(path)
     if done.removed and not dry_run:
         detail = {"removed": done.removed, "freed_bytes": done.freed_bytes}
-        site.database.write(
-            lambda session: record_act(session, who=who, verb=RETAIN, subject=site.config.name, detail=detail, now=now)
-        )
+        act.write(site.config.name, lambda _: None, lambda _: detail)
     return done
 
 

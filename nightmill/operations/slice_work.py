@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
-from traceback import format_exception
 from typing import Final, Self, TypeVar
 
 from sqlalchemy.orm import Session
@@ -18,19 +17,21 @@ from nightmill.backbone import leases
 from nightmill.backbone.conducting import conducts_slice
 from nightmill.backbone.schema import CampaignRow
 from nightmill.backbone.slices import SliceJobs, find_slice, slice_jobs
+from nightmill.clock import utc_now
 from nightmill.errors import DatabaseAway
 from nightmill.execution.host import this_host
-from nightmill.execution.job import JobContext, utc_now
+from nightmill.execution.job import JobContext
 from nightmill.execution.journal import JournalWriter
 from nightmill.execution.owner import is_alive, this_process
 from nightmill.execution.slots import Slots
 from nightmill.model.campaign import Campaign
 from nightmill.model.fate import AttemptState, Fate
-from nightmill.model.journal import Done, Entry, JobReport, SoftwareSeen, StepBegan, fold
+from nightmill.model.journal import JobReport
 from nightmill.model.order import AttemptKey, JobOrder
 from nightmill.operations import memory
 from nightmill.operations.belonging import take_back
 from nightmill.operations.drain import drain, set_aside
+from nightmill.operations.follower import Follower
 from nightmill.operations.site import Site
 from nightmill.planning.issue import issue
 from provenance.record import record
@@ -39,8 +40,6 @@ SLOTS: Final = "slots"
 """Folder of the spool for what the processes of each host share its cores by."""
 PATIENCE_SECONDS: Final = 30.0
 """How long a slice waits for another drain: what that has not ended then is not issued, and comes with a later one."""
-FOLLOW_SECONDS: Final = 1.0
-"""How often the rows of running executions are brought up to date."""
 TASK_SECONDS: Final = 5.0
 """How long a chunk of short jobs should take: long beside the cost of a task run, short beside a person's patience."""
 MOST_JOBS_PER_TASK: Final = 100
@@ -118,7 +117,7 @@ class SliceWork:
     def __enter__(self) -> Self:
         self.site.patiently(self._prepare)
         self._lease = self.site.patiently(lambda: self.site.database.write(self._take))
-        self._follower = _Follower(self.site, self._flush, self.tell)
+        self._follower = Follower(self.site, self._flush, self.tell)
         self._journal = JournalWriter(self.site.config.spool, listener=self._follower.hear)
         self.context = JobContext(self.site.stagers, self.site.config.scratch, self._journal, host=self.host)
         self._follower.start()
@@ -308,92 +307,3 @@ def _pace(reports: Sequence[JobReport]) -> float:
     began_at = min(report.began_at for report in reports)
     ended_at = max(report.ended_at or report.began_at for report in reports)
     return (ended_at - began_at).total_seconds() / len(reports)
-
-
-class _Follower:
-    """Hears the entries of a journal and keeps the rows of running executions up to date.
-
-    Parameters
-    ----------
-    flush
-        Called as often as it does so.
-    tell
-        Called, by the thread that looks after it, with why it failed.
-    """
-
-    def __init__(self, site: Site, flush: Callable[[], None], tell: Callable[[str], None]) -> None:
-        self.stacks: dict[str, dict[str, str]] = {}
-        self._site, self._flush, self._tell_operator = site, flush, tell
-        self._entries: defaultdict[AttemptKey, list[Entry]] = defaultdict(list)
-        self._news: set[AttemptKey] = set()
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._thread: threading.Thread
-        self._failure: BaseException | None = None
-
-    @property
-    def open_attempts(self) -> frozenset[AttemptKey]:
-        """The attempts that the journal tells of, and not the end of."""
-        with self._lock:
-            return frozenset(self._entries)
-
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="nightmill-follower", daemon=True)
-        self._thread.start()
-
-    def tend(self) -> None:
-        """Start it again where it has failed, and say so: what it has not told is told then."""
-        if not self._thread.is_alive() and not self._stop.is_set():
-            self._tell_failure()
-            self.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._tell_failure()
-
-    def _run(self) -> None:
-        try:
-            self._follow()
-        except BaseException as error:  # for the slice to tell, whose thread has its logger
-            self._failure = error
-
-    def _tell_failure(self) -> None:
-        error, self._failure = self._failure, None
-        if error is not None:
-            cause = "".join(format_exception(error)).strip()
-            told = "The rows of running jobs were not kept up to date for a while; the ends of jobs are recorded apart"
-            self._tell_operator(f"{told}. The cause:\n{cause}")
-
-    def hear(self, entry: Entry) -> None:
-        with self._lock:
-            match entry:
-                case SoftwareSeen():
-                    self.stacks |= {entry.sha256: dict(entry.packages)}
-                case Done():
-                    self._entries.pop(entry.attempt, None)
-                    self._news.discard(entry.attempt)
-                case _:
-                    self._entries[entry.attempt].append(entry)
-                    if isinstance(entry, StepBegan):
-                        self._news.add(entry.attempt)
-
-    def _follow(self) -> None:
-        while not self._stop.wait(FOLLOW_SECONDS):
-            with suppress(DatabaseAway):  # only how far they are is late
-                self._tell()
-                self._flush()
-
-    def _tell(self) -> None:
-        with self._lock:
-            news, self._news = self._news, set()
-            entries = [entry for attempt in news for entry in self._entries[attempt]]
-        if not entries:
-            return
-        reports = list(fold(entries).values())
-        try:
-            self._site.database.write(lambda session: record(session, reports, self.stacks, now=utc_now()))
-        except BaseException:
-            with self._lock:
-                self._news |= news & self._entries.keys()
-            raise

@@ -9,8 +9,8 @@ from sqlalchemy import text
 
 from nightmill.config.campaign import load_campaign
 from nightmill.errors import PlanRefused
-from nightmill.operations.campaigns import submit
 from nightmill.operations.site import open_site
+from nightmill.operations.submit import submit
 from tests.cli.conftest import Nightmill
 from tests.examples.campaigns import conduct, run_again
 from tests.files.frames import raw_header

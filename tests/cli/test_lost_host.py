@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nightmill.backbone import leases
-from nightmill.execution.job import utc_now
+from nightmill.clock import utc_now
 from nightmill.execution.owner import this_process
 from nightmill.operations.site import open_site
 from tests.cli.conftest import Nightmill

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from nightmill.config.campaign import load_campaign
-from nightmill.operations.campaigns import submit
 from nightmill.operations.site import open_site
+from nightmill.operations.submit import submit
 from tests.cli.conftest import Nightmill
 from tests.cli.test_bad_input import CAMPAIGN, PIPELINE, RAW, TYPES
 from tests.examples.campaigns import conduct

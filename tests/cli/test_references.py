@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-import stagers
+from nightmill import plugins
 from nightmill.config.campaign import load_campaign
 from nightmill.model.store import Store
-from nightmill.operations.campaigns import submit
 from nightmill.operations.site import open_site
+from nightmill.operations.submit import submit
 from stagers.local import LocalStager
 from tests.cli.conftest import Nightmill
 from tests.cli.test_bad_input import CAMPAIGN, PIPELINE, RAW, TYPES
@@ -40,7 +40,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         load: Callable[[], object] = lambda: veiled  # noqa: E731 - as an entry point has it
         return [*entry_points(group=group), SimpleNamespace(name="veiled", load=load)]
 
-    monkeypatch.setattr(stagers, "entry_points", points)
+    monkeypatch.setattr(plugins, "entry_points", points)
     monkeypatch.setenv("STORE_KEY", SECRET)
     return seen
 

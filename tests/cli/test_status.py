@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from flows.hosting import api, server
-from flows.hosting.api import RunState
-from flows.hosting.client import Seen
 from flows.hosting.daemon import DaemonRecord, keep
 from flows.hosting.listener import sockets_of
 from flows.hosting.service import folder_of
@@ -20,8 +18,9 @@ from nightmill.backbone.conducting import conducts_campaign
 from nightmill.cli import _standing
 from nightmill.config.campaign import load_campaign
 from nightmill.execution.owner import this_process
-from nightmill.operations.campaigns import submit
+from nightmill.model.conducting import RunState, Seen
 from nightmill.operations.site import open_site
+from nightmill.operations.submit import submit
 from tests.cli.conftest import Nightmill
 from tests.cli.test_operators import PIPELINE, TYPES
 from tests.operations.observatory import deliver
@@ -89,12 +88,17 @@ def test_who_watches_asks_prefect_seldom_and_leaves_when_the_flow_run_has_ended(
     answers = [Seen({RUN: RunState("RUNNING", "Running")}), Seen({RUN: RunState("CANCELLED", "Cancelled")})]
     clock, looks = iter(range(1_000, 10_000, 10)), []
 
-    def answer(*_: object) -> Seen:
-        looks.append(next(clock))
-        return answers.pop(0)
+    class Asked:
+        def reconcile(self, *_: object) -> Seen:
+            looks.append(next(clock))
+            return answers.pop(0)
 
-    monkeypatch.setattr(_standing, "reconcile", answer)
-    monkeypatch.setattr(_standing, "flow_run_link", lambda *_: "http://ui/first")
+        def url(self, _: str) -> str:
+            return "http://ui/first"
+
+        link = url
+
+    monkeypatch.setattr(_standing, "conductor_of", lambda _: Asked())
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(time, "sleep", lambda _: None)
     told = nightmill("status", "first", "--watch")

@@ -11,10 +11,12 @@ from nightmill.engines.threads import Chunk, ThreadsEngine
 from nightmill.execution.jobs import run_jobs
 from nightmill.model.fate import Origin
 from nightmill.model.journal import JobReport
-from nightmill.operations.campaigns import StageTurn, Turn, rerun, submit, take_turn
 from nightmill.operations.ingest.take_in import ingest
+from nightmill.operations.rerun import rerun
 from nightmill.operations.site import Site
 from nightmill.operations.slice_work import SliceWork
+from nightmill.operations.submit import submit
+from nightmill.operations.turns import StageTurn, Turn, take_turn
 
 
 def take_in(site: Site, paths: list[Path], file_type: str) -> None:

@@ -13,8 +13,9 @@ from examples.ccd.damage import flip_bit
 from nightmill.backbone.campaigns import JobLine
 from nightmill.backbone.schema import FileRow
 from nightmill.model.fate import JobState
-from nightmill.operations.campaigns import StageTurn, Turn
-from nightmill.operations.site import Site, make_site
+from nightmill.operations.init import make_site
+from nightmill.operations.site import Site
+from nightmill.operations.turns import StageTurn, Turn
 from tests.examples.campaigns import job_lines, run_again, run_campaign, take_in
 from tests.examples.programs import EXAMPLES, Night
 

@@ -8,7 +8,8 @@ from astropy.table import Table
 
 from examples.real.collect import collect
 from nightmill.model.fate import JobState
-from nightmill.operations.site import Site, make_site
+from nightmill.operations.init import make_site
+from nightmill.operations.site import Site
 from tests.examples.campaigns import job_lines, run_campaign, take_in
 from tests.examples.programs import EXAMPLES
 

@@ -18,12 +18,14 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterName
 from prefect.client.schemas.objects import FlowRun, State, TaskRun
 
-from flows.hosting import client as commands
 from flows.hosting import service
 from flows.hosting.access import read_secret
-from flows.hosting.api import RunState
+from flows.hosting.conductor import PrefectConductor
 from flows.hosting.runner import ChildRecord
-from nightmill.config.site import ServerConfig
+from nightmill.backbone.database import Database
+from nightmill.config.site import ServerConfig, load_site
+from nightmill.model.conducting import RunState
+from nightmill.operations.site import Site
 from tests.flows.observatory import Observatory
 
 T = TypeVar("T")
@@ -58,9 +60,18 @@ class Conductor:
         assert state is not None
         return state
 
+    def run_state(self, run: str) -> RunState:
+        return conductor_at(self.site).state(run)
+
     def wait(self, run: UUID, *names: str, seconds: float = 60.0) -> State[object]:
         """Wait until a run has a state of one of these names."""
         return until(lambda: state if (state := self.state(run)).name in names else None, seconds, f"{names}")
+
+
+def conductor_at(directory: Path) -> PrefectConductor:
+    """Return the conductor of a site whose database nobody asks."""
+    config = load_site(directory, need_types=False)
+    return PrefectConductor(Site(config, Database(config.database_url)))
 
 
 def until(look: Callable[[], T | None], seconds: float, wanted: str) -> T:
@@ -105,14 +116,14 @@ class Campaign:
     def start(self, *settings: str) -> str:
         self.conductor.observatory.submit(self.name, int(self.name[1:]), *settings)
         with self.conductor.observatory.open() as site:
-            return commands.start_campaign(site, self.name).flow_run_id
+            return PrefectConductor(site).start(self.name).flow_run_id
 
     def wait(self, seconds: float = 90.0) -> RunState:
         """Wait until its flow run has ended."""
         return until(lambda: state if (state := self.state()).ended else None, seconds, f"the end of {self.name}")
 
     def state(self) -> RunState:
-        return commands.run_state(self.conductor.site, str(self.run().id))
+        return self.conductor.run_state(str(self.run().id))
 
     def run(self) -> FlowRun:
         [run] = self._runs(self.name)

@@ -16,8 +16,8 @@ from nightmill.backbone.registration import NewFile, register
 from nightmill.config.campaign import load_campaign
 from nightmill.config.site import load_site
 from nightmill.model.fate import Origin
-from nightmill.operations.campaigns import submit
 from nightmill.operations.site import Site, open_site
+from nightmill.operations.submit import submit
 
 SITE = """
 site: observatory

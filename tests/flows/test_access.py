@@ -17,9 +17,9 @@ from subprocess import PIPE
 
 import pytest
 
-from flows.hosting import client as commands
 from flows.hosting import server, service
 from flows.hosting.access import make_secret, read_secret, secret_file, sign_in_url
+from flows.hosting.conductor import PrefectConductor
 from flows.hosting.daemon import DaemonRecord, keep
 from flows.hosting.exposure import exposures
 from flows.hosting.listener import has_its_port, require_own, sockets_of
@@ -28,6 +28,7 @@ from nightmill.config.site import NO_AUTH, ServerConfig, load_site
 from nightmill.errors import ServerAway
 from nightmill.execution.owner import owner_of, this_process
 from nightmill.model.journal import Owner
+from tests.flows.conftest import conductor_at
 from tests.flows.observatory import Observatory
 
 NOBODY = 65534
@@ -108,7 +109,7 @@ def test_the_loopback_address_of_another_host_is_nobody_here(listening: tuple[Pa
 def test_one_that_runs_and_does_not_answer_is_not_to_be_started(listening: tuple[Path, socket.socket]) -> None:
     site, _own = listening
     with pytest.raises(ServerAway) as told:
-        commands.require_server(site)
+        conductor_at(site).require()
     assert f"runs (pid {os.getpid()} on host" in str(told.value)
     assert "and does not answer at http://127.0.0.1:" in told.value.message
     assert told.value.remedy.startswith("wait a moment; if it stays so, look at ")
@@ -202,7 +203,7 @@ def test_another_user_is_told_whose_the_server_is(of_root: Path, mode: int, caps
     folder.parent.chmod(mode)
     whose = "the (server|runner) in .* belongs to user 'root', and answers to that user alone; ask that user"
     with Observatory(of_root).open() as site, another_user():
-        for act in (service.status, service.stop, commands.require_server):
+        for act in (service.status, service.stop, lambda _: PrefectConductor(site).require()):
             with pytest.raises(ServerAway, match=whose):
                 act(of_root)
         with pytest.raises(ServerAway, match="belongs to user 'root'"):
@@ -210,6 +211,6 @@ def test_another_user_is_told_whose_the_server_is(of_root: Path, mode: int, caps
         with pytest.raises(SystemExit) as ended:
             main(["server", "status", "--site", str(of_root)])
         assert ended.value.code == ServerAway.exit_code
-        assert "belongs to user 'root'" in commands.reconcile(site, None, ["x"]).away
-        assert (commands.flow_run_link(of_root, "x") == "") == (mode == 0o700)
+        assert "belongs to user 'root'" in PrefectConductor(site).reconcile(None, ["x"]).away
+        assert (PrefectConductor(site).link("x") == "") == (mode == 0o700)
     assert "belongs to user 'root'" in capsys.readouterr().err

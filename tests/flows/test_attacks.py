@@ -23,13 +23,13 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from flows.hosting import access, service
-from flows.hosting import client as commands
 from flows.hosting.access import read_secret, secret_file, ticket
 from flows.hosting.api import PrefectApi
+from flows.hosting.conductor import PrefectConductor
 from flows.hosting.daemon import DaemonState
 from nightmill.cli import main
 from nightmill.errors import ServerAway
-from tests.flows.conftest import Conductor, Observe, until, written
+from tests.flows.conftest import Conductor, Observe, conductor_at, until, written
 from tests.flows.observatory import Observatory
 
 
@@ -278,9 +278,9 @@ def test_who_takes_the_port_of_a_crashed_server_is_told_no_secret(
         tried = written(tmp_path / "asked").count("\n")
         argv = [sys.executable, "-m", "nightmill", "server", "status", "--site", str(conductor.site)]
         assert subprocess.run(argv, capture_output=True, check=False).returncode == 3
-        assert commands.reconcile(site, None, ["x"]).away == "its server is dead"
+        assert PrefectConductor(site).reconcile(None, ["x"]).away == "its server is dead"
         with pytest.raises(ServerAway, match="is dead; start it with `nightmill server start`"):
-            commands.require_server(conductor.site)
+            conductor_at(conductor.site).require()
         with pytest.raises(ServerAway, match="is dead"), PrefectApi.of_site(conductor.site) as api:
             api.read(str(run))
         until(lambda: written(tmp_path / "asked").count("\n") > tried + 3, 60, "the flow run to have asked again")

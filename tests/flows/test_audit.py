@@ -14,14 +14,16 @@ from sqlalchemy import update
 
 from flows import retain
 from flows.hosting import audit
-from flows.hosting.api import FlowRun, RunState
+from flows.hosting.api import FlowRun
 from flows.hosting.daemon import Daemon, DaemonState
 from nightmill.backbone import leases
 from nightmill.backbone.schema import CampaignRow, SliceRow
 from nightmill.errors import ServerAway
 from nightmill.execution.journal import RECORDED
 from nightmill.execution.owner import this_process
-from nightmill.operations.site import Site, make_site
+from nightmill.model.conducting import RunState
+from nightmill.operations.init import make_site
+from nightmill.operations.site import Site
 from tests.support.backbone import issue
 from tests.support.orders import Bench, output, shell
 

@@ -10,14 +10,13 @@ from collections import Counter
 import pytest
 from prefect.states import Cancelling, Completed, Crashed, Running
 
-from flows.hosting import client as commands
 from flows.hosting import service
 from flows.hosting.api import PrefectApi
 from flows.hosting.daemon import DaemonState
 from flows.hosting.reconcile import reconcile_site
 from nightmill.cli._standing import show_status
 from nightmill.errors import ServerAway
-from tests.flows.conftest import Conductor, Observe, process_of, steps, until
+from tests.flows.conftest import Conductor, Observe, conductor_at, process_of, steps, until
 
 
 def test_a_killed_slice_is_taken_up_where_it_was(observe: Observe, conductor: Conductor) -> None:
@@ -52,7 +51,7 @@ def test_kills_in_mid_campaign_lose_nothing(observe: Observe, conductor: Conduct
         os.kill(status.server.pid, signal.SIGKILL)
         until(lambda: not service.status(conductor.site).server.pid, 10, "the end of the server")
         with pytest.raises(ServerAway, match="is dead; start it with `nightmill server start`"):
-            commands.require_server(conductor.site)
+            conductor_at(conductor.site).require()
     conductor.start()
     if what != "server":
         assert campaign.wait().type == "CRASHED"

@@ -9,7 +9,7 @@ import pytest
 from prefect.client.schemas.filters import ArtifactFilter
 from prefect.states import Failed, Running, Scheduled
 
-from flows.hosting import client as commands
+from flows.hosting.conductor import PrefectConductor
 from nightmill.errors import ServerAway
 from tests.flows.conftest import Conductor, Observe, until, written
 from tests.flows.observatory import Observatory
@@ -138,11 +138,13 @@ def test_a_rerun_takes_up_slices_that_ended_before_their_campaign(observe: Obser
 
 
 def test_commands_say_what_to_do_where_no_server_is(tmp_path: Path) -> None:
-    with pytest.raises(ServerAway, match="is stopped; start it with `nightmill server start`"):
-        commands.require_server(tmp_path)
-    with Observatory.build(tmp_path / "site").open() as site, pytest.raises(ServerAway, match="nightmill server start"):
-        commands.start_campaign(site, "night1")
-    assert commands.flow_run_url(tmp_path, "x") == ""
+    with Observatory.build(tmp_path / "site").open() as site:
+        conductor = PrefectConductor(site)
+        with pytest.raises(ServerAway, match="is stopped; start it with `nightmill server start`"):
+            conductor.require()
+        with pytest.raises(ServerAway, match="nightmill server start"):
+            conductor.start("night1")
+        assert conductor.url("x") == ""
 
 
 @pytest.mark.parametrize("retried", ["slice", "campaign"])

@@ -9,12 +9,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from flows.hosting import client as commands
 from flows.hosting import service
+from flows.hosting.conductor import PrefectConductor
 from nightmill.cli import main
 from nightmill.config.site import ServerConfig
 from nightmill.operations.patience import who_waits
-from tests.flows.conftest import REPOSITORY, until
+from tests.flows.conftest import REPOSITORY, conductor_at, until
 from tests.flows.observatory import Observatory
 from tests.support.postgres import SUPERUSER, PostgresServer, StoppableServer
 
@@ -32,13 +32,13 @@ def test_a_campaign_is_conducted_with_the_servers_records_in_postgresql(
     try:
         service.start(site, ServerConfig(database=postgres.url(database)))
         with observatory.open() as opened:
-            run = commands.start_campaign(opened, "night1").flow_run_id
-        until(lambda: commands.run_state(site, run).ended, 90, "the end of the campaign")
-        assert "1 of 2 jobs not done" in commands.run_state(site, run).message
+            run = PrefectConductor(opened).start("night1").flow_run_id
+        until(lambda: conductor_at(site).state(run).ended, 90, "the end of the campaign")
+        assert "1 of 2 jobs not done" in conductor_at(site).state(run).message
         (tmp_path / "flag").touch()
         with observatory.open() as opened:
-            commands.start_campaign(opened, "night1")
-        until(lambda: commands.run_state(site, run).type == "COMPLETED", 90, "the rerun")
+            PrefectConductor(opened).start("night1")
+        until(lambda: conductor_at(site).state(run).type == "COMPLETED", 90, "the rerun")
     finally:
         service.stop(site)
     assert set(observatory.states("night1").values()) == {"done"}
@@ -69,7 +69,7 @@ def test_a_catalogue_that_restarts_in_mid_campaign_ends_nothing(
     try:
         service.start(site, ServerConfig())
         with observatory.open() as opened:
-            run = commands.start_campaign(opened, "night1").flow_run_id
+            run = PrefectConductor(opened).start("night1").flow_run_id
             spool = opened.config.spool
         until(notes.exists, 60, "the first job")
         own_server.stop()
@@ -80,10 +80,10 @@ def test_a_catalogue_that_restarts_in_mid_campaign_ends_nothing(
             main(["status", "--site", str(site)])
         assert ended.value.code == 3
         assert "slice night1 science #0 (process " in capsys.readouterr().err
-        assert not commands.run_state(site, run).ended
+        assert not conductor_at(site).state(run).ended
         own_server.start()
-        until(lambda: commands.run_state(site, run).ended, 120, "the end of the campaign")
-        assert commands.run_state(site, run).type == "COMPLETED"
+        until(lambda: conductor_at(site).state(run).ended, 120, "the end of the campaign")
+        assert conductor_at(site).state(run).type == "COMPLETED"
     finally:
         service.stop(site)
     assert {job.attempts for job in observatory.jobs("night1").values()} == {1}

@@ -14,12 +14,13 @@ import pytest
 from sqlalchemy import event, insert, update
 
 from flows.hosting import reconcile as reconciliation
-from flows.hosting.api import FlowRun, PrefectApi, RunState
+from flows.hosting.api import FlowRun, PrefectApi
 from nightmill.backbone.campaigns import campaign_named
 from nightmill.backbone.schema import CampaignRow, JobRow, PlanRow, SliceRow
 from nightmill.cli import _standing
-from nightmill.operations.campaigns import Turn, take_turn
+from nightmill.model.conducting import RunState
 from nightmill.operations.site import Site
+from nightmill.operations.turns import Turn, take_turn
 from tests.flows.observatory import Observatory
 
 NOW = datetime(2026, 1, 11, 9, 30, tzinfo=UTC)

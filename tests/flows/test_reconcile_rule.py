@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flows.hosting.api import RunState
 from flows.hosting.reconcile import CANCELLING_LIMIT, PENDING_LIMIT, RUNNING_LIMIT, Evidence, agreed
+from nightmill.model.conducting import RunState
 
 NOW = datetime(2026, 1, 10, 12, tzinfo=UTC)
 BEGAN = NOW - timedelta(seconds=30)

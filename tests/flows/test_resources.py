@@ -10,14 +10,14 @@ from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.states import Cancelling
 from sqlalchemy import select
 
-from flows.hosting import client as commands
+from flows.hosting.conductor import PrefectConductor
 from nightmill.backbone.campaigns import campaign_named
 from nightmill.backbone.schema import AttemptRow, ExecutionRow, JobRow
 from nightmill.backbone.slices import slices
 from nightmill.execution.host import this_host
 from nightmill.execution.slots import Slots
 from nightmill.operations.slice_work import SLOTS
-from tests.flows.conftest import Conductor, until
+from tests.flows.conftest import Conductor, conductor_at, until
 
 HOST = this_host()
 
@@ -26,12 +26,12 @@ def _start(conductor: Conductor, name: str, night: int, *settings: str) -> str:
     conductor.start()
     conductor.observatory.submit(name, night, "pipeline.stages.science.resources.cores=1000", *settings)
     with conductor.observatory.open() as site:
-        return commands.start_campaign(site, name).flow_run_id
+        return PrefectConductor(site).start(name).flow_run_id
 
 
 def _end(conductor: Conductor, flow_run_id: str) -> tuple[str, str]:
     def state() -> tuple[str, str] | None:
-        found = commands.run_state(conductor.site, flow_run_id)
+        found = conductor_at(conductor.site).state(flow_run_id)
         return (found.type, found.message) if found.ended else None
 
     return until(state, 120, "the end of the campaign")

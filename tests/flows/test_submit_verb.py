@@ -18,9 +18,9 @@ from tests.flows.conftest import Conductor, until, written
 NIGHTS = count(7001)
 KILLED_BEFORE_THE_START = """
 import os, signal, sys
-import flows.hosting.client
+from flows.hosting.conductor import PrefectConductor
 from nightmill.cli import main
-flows.hosting.client.start_campaign = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+PrefectConductor.start = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 main(sys.argv[1:])
 """
 

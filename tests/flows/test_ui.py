@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Request
 
-from flows.hosting import client as commands
 from flows.hosting import server, service
+from flows.hosting.conductor import PrefectConductor
 from tests.flows.browser import BrowserUnavailable, Ui, open_ui
-from tests.flows.conftest import Conductor, until, written
+from tests.flows.conftest import Conductor, conductor_at, until, written
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def test_an_operator_finds_a_failed_job_in_the_browser_and_retries_it(
     conductor.observatory.observe(night, [f"note {notes}\n{text}\n" for text in ("", f"unless {flag}", "")])
     conductor.observatory.submit(name, night, f"execution.jobs_per_task={jobs_per_task}", "execution.threads=1")
     with conductor.observatory.open() as site:
-        run = commands.start_campaign(site, name).flow_run_id
-    until(lambda: commands.run_state(conductor.site, run).ended, 90, "the end of the campaign")
+        run = PrefectConductor(site).start(name).flow_run_id
+    until(lambda: conductor_at(conductor.site).state(run).ended, 90, "the end of the campaign")
 
     # The campaign and its slice by name, on the page of all runs and on the campaign's own.
     ui.go("/runs")
@@ -74,7 +74,7 @@ def test_an_operator_finds_a_failed_job_in_the_browser_and_retries_it(
     ui.follow(f"{name} science #0")
     ui.retry()
     ui.is_in("Completed")
-    until(lambda: commands.run_state(conductor.site, run).type == "COMPLETED", 90, "the campaign to go on to its end")
+    until(lambda: conductor_at(conductor.site).state(run).type == "COMPLETED", 90, "the campaign to go on to its end")
     assert set(conductor.observatory.states(name).values()) == {"done"}
     times_run = Counter(line[:4] for line in written(notes).splitlines())
     assert times_run == {f"{100 * night}": 1, f"{100 * night + 1}": 2, f"{100 * night + 2}": 1}

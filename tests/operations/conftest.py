@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nightmill.operations.site import Site, make_site
+from nightmill.operations.init import make_site
+from nightmill.operations.site import Site
 from tests.operations.observatory import FILE_TYPES
 
 

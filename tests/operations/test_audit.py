@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 from nightmill.backbone import leases
 from nightmill.backbone.database import Database
 from nightmill.backbone.schema import AttemptRow, Base, ExecutionRow, JobRow
+from nightmill.clock import utc_now
 from nightmill.execution.claims import Claim, Claims
-from nightmill.execution.job import utc_now
 from nightmill.execution.journal import RECORDED, append_entries, journals
 from nightmill.execution.owner import this_process
 from nightmill.execution.scratch import token
@@ -26,7 +26,8 @@ from nightmill.model.journal import Done, JournalHeader, Owner
 from nightmill.model.order import JobOrder
 from nightmill.operations.audit import PARTS, Contradiction, Ground
 from nightmill.operations.drain import drain, set_aside
-from nightmill.operations.site import Site, make_site
+from nightmill.operations.init import make_site
+from nightmill.operations.site import Site
 from tests.spine.test_crashes import ENTRIES
 from tests.spine.test_crashes import orders as crash_orders
 from tests.spine.victim import main

@@ -19,22 +19,24 @@ from sqlalchemy.orm import Session
 from nightmill.backbone import leases
 from nightmill.backbone.database import Database
 from nightmill.backbone.schema import AttemptRow, AuditRow, CampaignRow, ExecutionRow, FileRow, JobRow, ReplicaRow
+from nightmill.clock import utc_now
 from nightmill.config.campaign import load_campaign
 from nightmill.config.site import load_site
 from nightmill.errors import RequestRefused
-from nightmill.execution.job import utc_now
 from nightmill.execution.jobs import run_jobs
 from nightmill.execution.journal import recorded_journals
 from nightmill.model.fate import Origin
 from nightmill.operations import memory
 from nightmill.operations.audit import PARTS, Ground
-from nightmill.operations.campaigns import rerun, submit, take_turn
 from nightmill.operations.drain import drain
 from nightmill.operations.ingest.placement import Mode
 from nightmill.operations.ingest.take_in import ingest
 from nightmill.operations.recover import preview, recover
+from nightmill.operations.rerun import rerun
 from nightmill.operations.site import Site
 from nightmill.operations.slice_work import SliceWork
+from nightmill.operations.submit import submit
+from nightmill.operations.turns import take_turn
 from tests.operations.observatory import deliver
 from tests.support.postgres import PostgresServer
 
@@ -212,7 +214,7 @@ def test_what_was_published_since_the_backup_is_had_back(world: World) -> None:
     with world.site.database.reading() as session:
         (act,) = session.scalars(select(AuditRow).where(AuditRow.verb == "recover"))
     assert (act.who, act.why, act.detail["campaigns"]) == ("ada", "the disk failed", ["second"])
-    assert rerun(world.site, "first", who="ada", why="") == 0
+    assert rerun(world.site, "first", who="ada").left == 0
     world.submit("third")
     world.carry_out("third")
     assert world.found() == []

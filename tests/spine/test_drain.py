@@ -31,7 +31,8 @@ from nightmill.operations import belonging
 from nightmill.operations import drain as spool
 from nightmill.operations.alone import alone
 from nightmill.operations.drain import drain
-from nightmill.operations.site import Site, make_site
+from nightmill.operations.init import make_site
+from nightmill.operations.site import Site
 from tests.support.backbone import NOW, issue, take_lease
 from tests.support.mounts import make_read_only, small_disk
 from tests.support.orders import Bench, output, shell

@@ -23,7 +23,8 @@ from nightmill.execution.owner import this_process
 from nightmill.model.fate import AttemptState, Fate, Origin
 from nightmill.model.journal import Done, Entry, JournalHeader, MadeFile, Publishing, SoftwareSeen, Started, StepBegan
 from nightmill.model.order import JobOrder
-from nightmill.operations.site import Site, make_site
+from nightmill.operations.init import make_site
+from nightmill.operations.site import Site
 from tests.support.backbone import NOW, dump, issue, take_lease
 from tests.support.orders import Bench, output, shell
 

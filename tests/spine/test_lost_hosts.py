@@ -9,12 +9,13 @@ from sqlalchemy import select
 
 from nightmill.backbone import leases
 from nightmill.backbone.schema import AttemptRow, AuditRow, LeaseRow
+from nightmill.clock import utc_now
 from nightmill.errors import RequestRefused
-from nightmill.execution.job import utc_now
 from nightmill.execution.journal import journals
 from nightmill.execution.owner import host_name, this_process
 from nightmill.model.journal import Checked, JournalHeader, Owner, Publishing
-from nightmill.operations.drain import declare_lost, drain
+from nightmill.operations.drain import drain
+from nightmill.operations.lost_hosts import declare_lost
 from nightmill.operations.site import Site
 from tests.spine.test_drain import attempts, bench, cut_after, order_of, site
 from tests.support.backbone import issue

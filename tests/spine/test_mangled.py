@@ -17,7 +17,8 @@ from nightmill.backbone.schema import FileRow, ReplicaRow
 from nightmill.execution.claims import CLAIMS
 from nightmill.execution.journal import journals
 from nightmill.operations.drain import drain
-from nightmill.operations.site import Site, make_site
+from nightmill.operations.init import make_site
+from nightmill.operations.site import Site
 from tests.spine.test_forged import GONE, order_of, raw_file
 from tests.support.backbone import NOW, dump, issue
 from tests.support.orders import Bench

@@ -19,7 +19,7 @@ from nightmill.execution.scratch import token
 from nightmill.model.fate import AttemptState
 from nightmill.model.journal import JobReport, fold
 from nightmill.model.order import AttemptKey
-from nightmill.operations.drain import hosts_lost
+from nightmill.operations.lost_hosts import hosts_lost
 from nightmill.operations.site import Site
 
 OPEN: Final = [state.value for state in AttemptState if not state.ended]

@@ -20,8 +20,8 @@ from nightmill.backbone.among import among
 from nightmill.backbone.catalogue import known_files
 from nightmill.backbone.registration import NewFile, register
 from nightmill.backbone.schema import FileRow, RefusalRow
+from nightmill.clock import utc_now
 from nightmill.errors import FileRefused, NameTaken, StoreError
-from nightmill.execution.job import utc_now
 from nightmill.files.naming import fit_name, name_of_content
 from nightmill.model.fate import Origin
 from nightmill.model.file_type import FileType

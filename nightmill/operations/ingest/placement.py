@@ -14,8 +14,8 @@ from socket import gethostname
 from time import monotonic, sleep
 from typing import Final, TextIO
 
+from nightmill.clock import utc_now
 from nightmill.errors import BadFile, FileRefused, NameCollision, RequestRefused, StoredFileMissing, StoreError
-from nightmill.execution.job import utc_now
 from nightmill.files.checksum import fingerprint
 from nightmill.model.ports import Stager
 from nightmill.operations.ingest.arrivals import Arrival

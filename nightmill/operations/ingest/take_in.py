@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from nightmill.backbone.audit import record_act
 from nightmill.backbone.catalogue import store_ids
 from nightmill.errors import RequestRefused, UnknownName
-from nightmill.execution.job import utc_now
 from nightmill.model.fate import Origin
 from nightmill.model.file_type import FileType
+from nightmill.operations.acts import Act
 from nightmill.operations.ingest.arrivals import Refused
 from nightmill.operations.ingest.finding import find_files
 from nightmill.operations.ingest.lots import Intake, Lot, Offer, storable
@@ -64,7 +63,7 @@ def ingest(
     *,
     type: str,
     origin: Origin,
-    who: str,
+    who: str | None = None,
     provenance: str = "",
     mode: Mode = Mode.COPY,
     store: str = "",
@@ -87,7 +86,7 @@ def ingest(
         ``raw``: the files keep their names, and no process before them is claimed. ``manual``: they get unique names,
         and the old ones are kept.
     who
-        The user in whose name this happens.
+        See :meth:`~nightmill.operations.acts.Act.begin`.
     provenance
         Where the files come from, in the user's words: required of origin ``manual``.
     store
@@ -109,6 +108,7 @@ def ingest(
         Where the store or the database fails on the way: what was registered stays, and the same request goes on from
         there.
     """
+    act = Act.begin(site, "ingest", who=who, why=provenance)
     file_type = _check(site, type, origin, provenance)
     if follow_links and mode is Mode.MOVE:
         raise RequestRefused(
@@ -116,7 +116,7 @@ def ingest(
             remedy="use --mode copy, or leave --follow-links away",
         )
     store = _catalogued(site, store)
-    placement = Placement(site.stagers[store], store, mode, site.private, who=who, tell=tell)
+    placement = Placement(site.stagers[store], store, mode, site.private, who=act.who, tell=tell)
     found = find_files(paths, follow_links=follow_links)
     files = found.files
     result = IngestResult() if result is None else result
@@ -127,14 +127,12 @@ def ingest(
         raise RequestRefused(
             f"there are no files in {', '.join(map(str, paths))}{hidden}", remedy="name files, or their folder"
         )
-    with site.database.writing() as session:
-        store_ids(session, site.config.stores)
-        detail = {"type": type, "origin": origin, "mode": mode, "store": store, "files": len(files)}
-        subject = " ".join(map(storable, paths))
-        record_act(session, who=who, verb="ingest", subject=subject, why=provenance, detail=detail, now=utc_now())
+    detail = {"type": type, "origin": origin, "mode": mode, "store": store, "files": len(files)}
+    stores = site.config.stores
+    act.write(" ".join(map(storable, paths)), lambda session: store_ids(session, stores), lambda _: detail)
     with ThreadPoolExecutor(THREADS) as pool, ExitStack() as leaving:
         leaving.callback(pool.shutdown, wait=False, cancel_futures=True)  # Ctrl-C does not read on to the lot's end
-        intake = Intake(site, file_type, origin, provenance.strip(), placement, who, pool)
+        intake = Intake(site, file_type, origin, provenance.strip(), placement, act.who, pool)
         for start in range(0, max(len(files), 1), LOT):
             lot = intake.take_in(files[start : start + LOT], () if start else found.refused)
             _add(result, lot, placement)

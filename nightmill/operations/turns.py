@@ -1,38 +1,24 @@
-"""A campaign as a whole: submitting it, sealing its stages as their turn comes, and how far it is."""
+"""Whose turn it is: stages of a campaign are sealed when those before them have ended."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 
 from sqlalchemy.orm import Session
 
 from nightmill.backbone import campaigns
-from nightmill.backbone.audit import record_act
 from nightmill.backbone.campaigns import StageProgress
-from nightmill.backbone.catalogue import store_ids
 from nightmill.backbone.slices import slice_numbers
-from nightmill.execution.job import utc_now
+from nightmill.clock import utc_now
 from nightmill.model.campaign import Campaign
 from nightmill.model.fate import JobState
 from nightmill.model.pipeline import Stage
 from nightmill.operations import memory
-from nightmill.operations.drain import drain
 from nightmill.operations.site import Site
-from nightmill.planning.plan import CampaignPlan, plan_campaign, plan_stage
+from nightmill.planning.plan import plan_stage
 from nightmill.planning.seal import Sealed, seal
-
-
-@dataclass(frozen=True)
-class Submitted:
-    """A campaign that stands in the backbone."""
-
-    name: str
-    number: int
-    resumed: bool
-    """Whether it stood there before, with the same definition."""
 
 
 class Turn(StrEnum):
@@ -54,93 +40,6 @@ class StageTurn:
     slices: tuple[int, ...] = ()
     """Numbers of its slices."""
     reason: str = ""
-
-
-def preview(site: Site, campaign: Campaign) -> CampaignPlan:
-    """Plan a campaign as it would be submitted now; writes nothing."""
-    with site.database.reading() as session:
-        return plan_campaign(session, campaign, site.config, campaigns.number_of(session, campaign.name))
-
-
-def submit(site: Site, campaign: Campaign, *, who: str) -> Submitted:
-    """Put a campaign into the backbone, its first stages sealed; the same campaign again is taken up where it stands.
-
-    Raises
-    ------
-    PlanRefused
-        Where it cannot be planned; nothing was written.
-    RequestRefused
-        Where another campaign has its name, or the database was brought back from an older backup.
-    """
-    drain(site)
-    memory.require_current(site)
-    given = memory.numbers(site.config.spool, campaign.name)
-    number = None
-    while number is None:
-        with site.database.reading() as session:
-            resumed = campaigns.exists(session, campaign.name)
-            plan = (
-                None
-                if resumed
-                else plan_campaign(session, campaign, site.config, campaigns.number_of(session, campaign.name))
-            )
-        if plan is not None:
-            plan.require()
-        number = site.database.write(partial(_write, site=site, campaign=campaign, plan=plan, who=who, given=given))
-    return Submitted(campaign.name, number, resumed)
-
-
-def _write(
-    session: Session,
-    *,
-    site: Site,
-    campaign: Campaign,
-    plan: CampaignPlan | None,
-    who: str,
-    given: memory.Numbers,
-) -> int | None:
-    """Write a campaign and what of its plan can be sealed; None where the plan's number was taken since."""
-    now = utc_now()
-    if plan is not None and campaigns.number_of(session, campaign.name) != plan.number:
-        return None
-    store_ids(session, site.config.stores)
-    row = campaigns.seal_campaign(session, campaign, who=who, now=now)
-    if plan is not None:
-        for stage in plan.stages:
-            if not stage.projected:
-                seal(session, row, stage, now=now)
-        campaigns.number_from(session, row.id, given.stages)
-    campaigns.make_ready(session, row.id)
-    record_act(session, who=who, verb="submit", subject=campaign.name, detail={"resumed": plan is None}, now=now)
-    return row.id
-
-
-def rerun(site: Site, name: str, *, who: str, why: str) -> int | None:
-    """Make ready the jobs of a campaign that failed, and leave a record of the act.
-
-    Returns
-    -------
-    int or None
-        How many of its jobs are not done; None where a stage is not planned yet, so that nobody can tell.
-
-    Raises
-    ------
-    RequestRefused
-        Where the database was brought back from an older backup.
-    """
-    drain(site)
-    memory.require_current(site)
-
-    def work(session: Session) -> int | None:
-        row = campaigns.campaign_named(session, name)
-        stages = campaigns.progress(session, row.id)
-        campaigns.make_ready(session, row.id)
-        record_act(session, who=who, verb="rerun", subject=name, why=why, now=utc_now())
-        if not all(stage.revisions for stage in stages):
-            return None
-        return sum(stage.total - stage.counts.get(JobState.DONE, 0) for stage in stages)
-
-    return site.database.write(work)
 
 
 def take_turn(site: Site, name: str, stage: str, *, under_way: Collection[str] = ()) -> StageTurn:

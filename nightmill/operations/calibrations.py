@@ -1,0 +1,80 @@
+"""Files in the role of calibrations: added, certified, withdrawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from nightmill.backbone import calibrations
+from nightmill.clock import utc_now
+from nightmill.model.fate import Maturity
+from nightmill.operations.acts import Act
+from nightmill.operations.site import Site
+
+
+def add(
+    site: Site,
+    files: Sequence[str],
+    set_name: str,
+    *,
+    valid_from: datetime,
+    valid_until: datetime,
+    maturity: Maturity,
+    why: str,
+    who: str | None = None,
+) -> None:
+    """Make files calibrations of a set; those that are in it already get the new range and maturity.
+
+    Raises
+    ------
+    RequestRefused
+        As :func:`nightmill.backbone.calibrations.add`, and where ``why`` is empty.
+    """
+    act, now = Act.begin(site, "calib add", who=who, why=why, needs_why=True), utc_now()
+    act.write(
+        set_name,
+        lambda session: calibrations.add(
+            session,
+            files,
+            set_name,
+            valid_from=valid_from,
+            valid_until=valid_until,
+            maturity=maturity,
+            who=act.who,
+            why=why,
+            now=now,
+        ),
+        lambda _: {"files": list(files)},
+    )
+
+
+def certify(site: Site, files: Sequence[str], set_name: str, *, why: str, who: str | None = None) -> list[str]:
+    """Say that calibrations of a set can be trusted; return those that were not certified before.
+
+    Raises
+    ------
+    RequestRefused
+        As :func:`nightmill.backbone.calibrations.certify`, and where ``why`` is empty.
+    """
+    act, now = Act.begin(site, "calib certify", who=who, why=why, needs_why=True), utc_now()
+    return act.write(
+        set_name,
+        lambda session: calibrations.certify(session, files, set_name, who=act.who, why=why, now=now),
+        lambda changed: {"files": changed},
+    )
+
+
+def withdraw(site: Site, files: Sequence[str], set_name: str, *, why: str, who: str | None = None) -> list[str]:
+    """Take calibrations out of use, and keep them in the provenance of their products; return those that were in use.
+
+    Raises
+    ------
+    RequestRefused
+        As :func:`nightmill.backbone.calibrations.withdraw`, and where ``why`` is empty.
+    """
+    act, now = Act.begin(site, "calib withdraw", who=who, why=why, needs_why=True), utc_now()
+    return act.write(
+        set_name,
+        lambda session: calibrations.withdraw(session, files, set_name, who=act.who, why=why, now=now),
+        lambda changed: {"files": changed},
+    )

@@ -1,0 +1,14 @@
+"""What a campaign would be, if it were submitted now."""
+
+from __future__ import annotations
+
+from nightmill.backbone import campaigns
+from nightmill.model.campaign import Campaign
+from nightmill.operations.site import Site
+from nightmill.planning.plan import CampaignPlan, plan_campaign
+
+
+def preview(site: Site, campaign: Campaign) -> CampaignPlan:
+    """Plan a campaign as it would be submitted now; writes nothing."""
+    with site.database.reading() as session:
+        return plan_campaign(session, campaign, site.config, campaigns.number_of(session, campaign.name))

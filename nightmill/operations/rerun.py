@@ -1,0 +1,61 @@
+"""Running again what is not published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from nightmill.backbone import campaigns
+from nightmill.model.conducting import CampaignRun
+from nightmill.model.fate import JobState
+from nightmill.model.ports import Conductor
+from nightmill.operations import memory
+from nightmill.operations.acts import Act
+from nightmill.operations.drain import drain
+from nightmill.operations.site import Site
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """What a rerun comes to."""
+
+    left: int | None
+    """How many jobs of the campaign are not done; None where a stage is not planned yet, so that nobody can tell."""
+    run: CampaignRun | None = None
+    """The flow run that conducts it, where somebody does and something is left."""
+
+
+def rerun(site: Site, name: str, *, who: str | None = None, why: str = "", conductor: Conductor | None = None) -> Rerun:
+    """Make ready the jobs of a campaign that failed, and leave a record of the act.
+
+    Parameters
+    ----------
+    who
+        See :meth:`~nightmill.operations.acts.Act.begin`.
+    conductor
+        Who is to go on with it then; by default nobody.
+
+    Raises
+    ------
+    ServerAway
+        Where the conductor does not answer; nothing was written where it did not from the beginning.
+    RequestRefused
+        Where the database was brought back from an older backup.
+    """
+    act = Act.begin(site, "rerun", who=who, why=why)
+    if conductor is not None:
+        conductor.require()
+    drain(site)
+    memory.require_current(site)
+
+    def work(session: Session) -> int | None:
+        row = campaigns.campaign_named(session, name)
+        stages = campaigns.progress(session, row.id)
+        campaigns.make_ready(session, row.id)
+        if not all(stage.revisions for stage in stages):
+            return None
+        return sum(stage.total - stage.counts.get(JobState.DONE, 0) for stage in stages)
+
+    left = act.write(name, work)
+    return Rerun(left, None if conductor is None or left == 0 else conductor.start(name))

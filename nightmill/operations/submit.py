@@ -1,0 +1,100 @@
+"""Submitting a campaign."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy.orm import Session
+
+from nightmill.backbone import campaigns
+from nightmill.backbone.catalogue import store_ids
+from nightmill.clock import utc_now
+from nightmill.model.campaign import Campaign
+from nightmill.model.conducting import CampaignRun
+from nightmill.model.ports import Conductor
+from nightmill.operations import memory
+from nightmill.operations.acts import Act
+from nightmill.operations.drain import drain
+from nightmill.operations.site import Site
+from nightmill.planning.plan import CampaignPlan, plan_campaign
+from nightmill.planning.seal import seal
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A campaign that stands in the backbone."""
+
+    name: str
+    number: int
+    resumed: bool
+    """Whether it stood there before, with the same definition."""
+    run: CampaignRun | None = None
+    """The flow run that conducts it, where somebody does."""
+
+
+def submit(site: Site, campaign: Campaign, *, who: str | None = None, conductor: Conductor | None = None) -> Submitted:
+    """Put a campaign into the backbone, its first stages sealed; the same campaign again is taken up where it stands.
+
+    Parameters
+    ----------
+    who
+        See :meth:`~nightmill.operations.acts.Act.begin`.
+    conductor
+        Who is to conduct it then; by default nobody.
+
+    Raises
+    ------
+    ServerAway
+        Where the conductor does not answer; nothing was written where it did not from the beginning.
+    PlanRefused
+        Where it cannot be planned; nothing was written.
+    RequestRefused
+        Where another campaign has its name, or the database was brought back from an older backup.
+    """
+    act = Act.begin(site, "submit", who=who)
+    if conductor is not None:
+        conductor.require()
+    drain(site)
+    memory.require_current(site)
+    given = memory.numbers(site.config.spool, campaign.name)
+    number = None
+    while number is None:
+        with site.database.reading() as session:
+            resumed = campaigns.exists(session, campaign.name)
+            plan = (
+                None
+                if resumed
+                else plan_campaign(session, campaign, site.config, campaigns.number_of(session, campaign.name))
+            )
+        if plan is not None:
+            plan.require()
+        write = partial(_write, act=act, site=site, campaign=campaign, plan=plan, given=given)
+        number = site.database.write(write)
+    run = None if conductor is None else conductor.start(campaign.name)
+    return Submitted(campaign.name, number, resumed, run)
+
+
+def _write(
+    session: Session,
+    *,
+    act: Act,
+    site: Site,
+    campaign: Campaign,
+    plan: CampaignPlan | None,
+    given: memory.Numbers,
+) -> int | None:
+    """Write a campaign and what of its plan can be sealed; None where the plan's number was taken since."""
+    now = utc_now()
+    if plan is not None and campaigns.number_of(session, campaign.name) != plan.number:
+        return None
+    store_ids(session, site.config.stores)
+    row = campaigns.seal_campaign(session, campaign, who=act.who, now=now)
+    if plan is not None:
+        for stage in plan.stages:
+            if not stage.projected:
+                seal(session, row, stage, now=now)
+        campaigns.number_from(session, row.id, given.stages)
+    campaigns.make_ready(session, row.id)
+    act.note(session, campaign.name, {"resumed": plan is None})
+    return row.id
