@@ -23,10 +23,10 @@ from benchmarks.sites import COPY_STAGE, new_site, raw_names, register_raw, stor
 from flows.hosting import server, service
 from flows.hosting.access import read_secret
 from flows.hosting.daemon import clean_environment
-from nightmill.backbone.campaigns import campaign_named, progress
 from nightmill.backbone.schema import AttemptRow, JobRow
-from nightmill.backbone.slices import slices
-from nightmill.model.fate import JobState
+from nightmill.backbone.work.campaigns import campaign_named, progress
+from nightmill.backbone.work.slices import slices
+from nightmill.model.states import JobState
 from nightmill.operations.site import Site
 
 JOBS: Final = 5_000

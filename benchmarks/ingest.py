@@ -12,7 +12,7 @@ from astropy.io import fits
 
 from benchmarks.figures import Result, alternately, figure, machine, now
 from benchmarks.sites import EPOCH, WHO, new_site, working_folder
-from nightmill.model.fate import Origin
+from nightmill.model.origin import Origin
 from nightmill.operations.ingest.take_in import ingest
 
 FILES: Final = 2_000

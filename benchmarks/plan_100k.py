@@ -17,12 +17,13 @@ from sqlalchemy.orm import Session
 
 from benchmarks.figures import Figure, Result, figure, machine, now
 from benchmarks.sites import COPY_STAGE, EPOCH, WHO, databases, new_site, register_raw, working_folder, write_campaign
-from nightmill.backbone import calibrations
-from nightmill.backbone.campaigns import campaign_named, progress
-from nightmill.backbone.registration import NewFile, register
+from nightmill.backbone.catalogue import calibrations
+from nightmill.backbone.catalogue.registration import NewFile, register
 from nightmill.backbone.schema import FileRow, JobRow, ReplicaRow
+from nightmill.backbone.work.campaigns import campaign_named, progress
 from nightmill.config.campaign import load_campaign
-from nightmill.model.fate import Maturity, Origin
+from nightmill.model.calibration import Maturity
+from nightmill.model.origin import Origin
 from nightmill.operations.site import Site, open_site
 from nightmill.operations.submit import submit
 

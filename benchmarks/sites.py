@@ -13,8 +13,8 @@ from typing import Final
 
 import yaml
 
-from nightmill.backbone.registration import NewFile, register
-from nightmill.model.fate import Origin
+from nightmill.backbone.catalogue.registration import NewFile, register
+from nightmill.model.origin import Origin
 from nightmill.operations.init import make_site
 from nightmill.operations.site import Site, open_site
 from tests.support.postgres import PostgresUnavailable, running_server

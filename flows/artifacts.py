@@ -14,11 +14,11 @@ from contextlib import suppress
 from typing import Self
 
 from flows.hosting.api import PrefectApi
-from nightmill.backbone.campaigns import JobLine, StageProgress, campaign_named, jobs
-from nightmill.backbone.slices import Slice, SliceLine, slices
+from nightmill.backbone.work.campaigns import JobLine, StageProgress, campaign_named, jobs
+from nightmill.backbone.work.slices import Slice, SliceLine, slices
 from nightmill.errors import ServerAway
-from nightmill.model.fate import AttemptState, JobState
-from nightmill.model.journal import JobReport
+from nightmill.model.report import JobReport
+from nightmill.model.states import AttemptState, JobState
 from nightmill.operations.site import Site
 
 UPDATE_SECONDS = 2.0

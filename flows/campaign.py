@@ -21,14 +21,14 @@ from flows.hosting.api import PrefectApi
 from flows.hosting.own_site import REFUSED, own_site
 from flows.hosting.reconcile import reconcile_campaign
 from flows.slice import HALTED, PATIENCE_SECONDS
-from nightmill.backbone import campaigns, leases
-from nightmill.backbone.campaigns import StageProgress
-from nightmill.backbone.conducting import conducts_campaign
-from nightmill.backbone.slices import slices as slices_in
+from nightmill.backbone.work import campaigns, leases
+from nightmill.backbone.work.campaigns import StageProgress
+from nightmill.backbone.work.conducting import conducts_campaign
+from nightmill.backbone.work.slices import slices as slices_in
 from nightmill.clock import utc_now
 from nightmill.errors import DatabaseAway, PlanRefused, RequestRefused, ServerAway
 from nightmill.execution.owner import this_process
-from nightmill.model.fate import JobState
+from nightmill.model.states import JobState
 from nightmill.operations.drain import drain
 from nightmill.operations.patience import Patience
 from nightmill.operations.site import Site, open_site

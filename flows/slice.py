@@ -22,13 +22,13 @@ from flows.artifacts import SliceProgress
 from flows.hosting.api import PrefectApi
 from flows.hosting.own_site import REFUSED, own_site
 from flows.hosting.reconcile import after_slice
-from nightmill.backbone.slices import SliceJobs
+from nightmill.backbone.work.slices import SliceJobs
 from nightmill.engines.threads import ThreadsEngine
 from nightmill.errors import RequestRefused
 from nightmill.execution.jobs import run_jobs
-from nightmill.model.journal import JobReport
 from nightmill.model.order import JobOrder
 from nightmill.model.ports import Engine
+from nightmill.model.report import JobReport
 from nightmill.operations.patience import Patience
 from nightmill.operations.site import open_site
 from nightmill.operations.slice_work import SliceWork

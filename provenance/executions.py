@@ -10,12 +10,12 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
-from nightmill.backbone.catalogue import known_files
+from nightmill.backbone.catalogue.files import known_files
 from nightmill.backbone.schema import ExecutionRow, InputUseRow, SoftwareRow
 from nightmill.backbone.upsert import add_missing
-from nightmill.model.fate import AttemptState
-from nightmill.model.journal import JobReport, StepReport
 from nightmill.model.order import AttemptKey
+from nightmill.model.report import JobReport, StepReport
+from nightmill.model.states import AttemptState
 
 Stacks = Mapping[str, Mapping[str, str]]
 """Packages to versions, by the digest of the stack."""

@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.campaigns import job_named
 from nightmill.backbone.schema import (
     AttemptRow,
     CampaignRow,
@@ -24,6 +23,7 @@ from nightmill.backbone.schema import (
     SoftwareRow,
     StoreRow,
 )
+from nightmill.backbone.work.campaigns import job_named
 from nightmill.errors import UnknownName
 
 

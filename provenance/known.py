@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from nightmill.backbone import leases
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import (
     AttemptRow,
@@ -20,8 +19,10 @@ from nightmill.backbone.schema import (
     ReplicaRow,
     StoreRow,
 )
-from nightmill.model.fate import AttemptState, Fate, JobState
+from nightmill.backbone.work import leases
+from nightmill.model.fate import Fate
 from nightmill.model.order import AttemptKey
+from nightmill.model.states import AttemptState, JobState
 
 Place = tuple[str, str]
 """The name of a store or working area, and a path in it."""

@@ -24,7 +24,7 @@ from nightmill.backbone.schema import (
     JobRow,
     ReplicaRow,
 )
-from nightmill.model.fate import Relation
+from nightmill.model.relations import Relation
 
 Direction = Literal["up", "down"]
 _TABLES: Final[Mapping[Relation, type[InputUseRow] | type[GenerationRow]]] = {

@@ -9,11 +9,13 @@ from typing import Any
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.registration import NewFile, register
+from nightmill.backbone.catalogue.registration import NewFile, register
 from nightmill.backbone.schema import CalibrationRow, DeliveryRow, GenerationRow
-from nightmill.model.fate import AttemptState, Origin
-from nightmill.model.journal import JobReport, MadeFile
+from nightmill.model.journal import MadeFile
 from nightmill.model.order import AttemptKey, OrderOutput
+from nightmill.model.origin import Origin
+from nightmill.model.report import JobReport
+from nightmill.model.states import AttemptState
 from provenance.executions import AttemptIds, ExecutionIds
 
 

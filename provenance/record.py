@@ -15,11 +15,13 @@ from typing import Any, Final
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.catalogue import names_taken
+from nightmill.backbone.catalogue.files import names_taken
 from nightmill.backbone.schema import AttemptRow, JobRow
-from nightmill.model.fate import AttemptState, Fate, JobState
-from nightmill.model.journal import JobReport, MadeFile
+from nightmill.model.fate import Fate
+from nightmill.model.journal import MadeFile
 from nightmill.model.order import AttemptKey
+from nightmill.model.report import JobReport
+from nightmill.model.states import AttemptState, JobState
 from provenance.executions import AttemptIds, Execution, Stacks, execution_rows, write_executions, write_uses
 from provenance.known import Known, known
 from provenance.products import registered, write_files
@@ -68,7 +70,7 @@ def record(session: Session, reports: Sequence[JobReport], stacks: Stacks, *, no
         Folds of journals, ended or not, in any order, and any of them again: a running attempt's executions and what
         they use are visible while it runs. Of attempts that published for one job, the first recorded is its result.
     stacks
-        Software by digest, as :func:`nightmill.model.journal.stacks` gives it.
+        Software by digest, as :func:`nightmill.model.report.stacks` gives it.
     now
         The time of registration, UTC.
     """

@@ -11,9 +11,9 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed, Failed
 
-from nightmill.model.fate import AttemptState
-from nightmill.model.journal import JobReport
 from nightmill.model.order import JobOrder
+from nightmill.model.report import JobReport
+from nightmill.model.states import AttemptState
 
 MESSAGE_CHARACTERS = 500
 """The UI shows the message of a state in one line."""

@@ -11,10 +11,10 @@ import tempfile
 from pathlib import Path
 
 from flows.hosting import server, service
-from nightmill.backbone import campaigns
-from nightmill.backbone.slices import slices
+from nightmill.backbone.work import campaigns
+from nightmill.backbone.work.slices import slices
 from nightmill.cli._demo import Demo
-from nightmill.model.fate import JobState
+from nightmill.model.states import JobState
 from nightmill.operations.site import open_site
 from tests.flows.browser import open_ui
 

@@ -13,8 +13,8 @@ from flows.hosting.api import PrefectApi
 from flows.hosting.daemon import DaemonState
 from flows.hosting.listener import unusable
 from flows.hosting.reconcile import reconcile_campaign, reconcile_site
-from nightmill.backbone.campaigns import campaign_named
-from nightmill.backbone.slices import slices
+from nightmill.backbone.work.campaigns import campaign_named
+from nightmill.backbone.work.slices import slices
 from nightmill.errors import ServerAway
 from nightmill.model.conducting import CampaignRun, RunState, Seen
 from nightmill.operations.site import Site

@@ -14,16 +14,16 @@ from typing import Any
 from sqlalchemy import select
 
 from flows.hosting.api import FlowRun, PrefectApi
-from nightmill.backbone import campaigns
 from nightmill.backbone.among import among
-from nightmill.backbone.conducting import holders, unfinished_campaigns
-from nightmill.backbone.leases import Holder
 from nightmill.backbone.schema import CampaignRow
-from nightmill.backbone.slices import slices_of
+from nightmill.backbone.work import campaigns
+from nightmill.backbone.work.conducting import holders, unfinished_campaigns
+from nightmill.backbone.work.leases import Holder
+from nightmill.backbone.work.slices import slices_of
 from nightmill.execution.owner import lives
 from nightmill.model.campaign import Campaign
 from nightmill.model.conducting import RunState
-from nightmill.model.fate import JobState
+from nightmill.model.states import JobState
 from nightmill.operations.lost_hosts import hosts_lost
 from nightmill.operations.patience import Patience
 from nightmill.operations.site import Site, open_site

@@ -5,12 +5,12 @@ from __future__ import annotations
 import typer
 from rich.console import Console
 
-from nightmill.backbone.campaigns import campaign_named, jobs, progress
+from nightmill.backbone.work.campaigns import campaign_named, jobs, progress
 from nightmill.cli._output import echo, print_json, secho
 from nightmill.cli._watch import summary, watch
 from nightmill.model.conducting import CampaignRun
-from nightmill.model.fate import JobState
 from nightmill.model.ports import Conductor
+from nightmill.model.states import JobState
 from nightmill.operations.site import Site
 
 MOST_FAILURES = 20

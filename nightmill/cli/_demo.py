@@ -162,7 +162,7 @@ class Demo:
         from nightmill.operations.site import open_site
 
         with open_site(self.site) as site, site.database.reading() as session:
-            from nightmill.backbone.catalogue import found_columns, found_files
+            from nightmill.backbone.catalogue.files import found_columns, found_files
             from nightmill.backbone.schema import FileRow
 
             [file] = found_files(session, found_columns().where(FileRow.name == name))

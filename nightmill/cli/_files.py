@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nightmill.backbone.catalogue import Replica, data_id
+from nightmill.backbone.catalogue.files import data_id
+from nightmill.backbone.catalogue.replicas import Replica
 from nightmill.backbone.schema import FileRow
 
 

@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from nightmill.backbone.campaigns import (
+from nightmill.backbone.schema import CampaignRow
+from nightmill.backbone.work.campaigns import (
     JobLine,
     StageProgress,
     campaign_named,
@@ -15,12 +16,11 @@ from nightmill.backbone.campaigns import (
     failed_jobs,
     progress_of,
 )
-from nightmill.backbone.schema import CampaignRow
 from nightmill.cli._output import echo, print_json, print_table, say, secho
 from nightmill.execution.quarantine import quarantined
 from nightmill.model.conducting import RunState, Seen
-from nightmill.model.fate import JobState
 from nightmill.model.ports import Conductor
+from nightmill.model.states import JobState
 from nightmill.operations.conductor import conductor_of
 from nightmill.operations.drain import drain
 from nightmill.operations.memory import older

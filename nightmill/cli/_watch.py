@@ -8,11 +8,11 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from nightmill.backbone.campaigns import StageProgress, campaign_named, progress
+from nightmill.backbone.work.campaigns import StageProgress, campaign_named, progress
 from nightmill.errors import ServerAway
 from nightmill.model.conducting import CampaignRun, RunState
-from nightmill.model.fate import JobState
 from nightmill.model.ports import Conductor
+from nightmill.model.states import JobState
 from nightmill.operations.site import Site
 
 POLL_SECONDS: Final = 0.5

@@ -35,7 +35,7 @@ def add(
     Those that are in it already get the new range and maturity.
     """
     from nightmill.cli._opening import open_without_types
-    from nightmill.model.fate import Maturity
+    from nightmill.model.calibration import Maturity
     from nightmill.operations.calibrations import add as add_calibrations
 
     begin, end = time_of("--from", valid_from), time_of("--until", valid_until)
@@ -75,7 +75,7 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
 ) -> None:
     """List calibrations with the role that each holds now, withdrawn ones too."""
-    from nightmill.backbone.calibrations import current
+    from nightmill.backbone.catalogue.calibrations import current
     from nightmill.cli._opening import open_without_types
     from nightmill.cli._output import print_json, print_table
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from nightmill.cli._shape import SiteFolder
-from nightmill.model.fate import Origin
+from nightmill.model.origin import Origin
 
 if TYPE_CHECKING:
     from nightmill.operations.site import Site
@@ -63,7 +63,8 @@ def _find_files(
     everything: bool,
     as_json: bool,
 ) -> None:
-    from nightmill.backbone import catalogue
+    from nightmill.backbone.catalogue import files as catalogue
+    from nightmill.backbone.catalogue.replicas import replicas
     from nightmill.backbone.expressions import parse
     from nightmill.cli._files import as_plain
     from nightmill.cli._output import print_json, print_table
@@ -87,7 +88,7 @@ def _find_files(
                 all=everything,
             )
         )
-        copies = catalogue.replicas(session, [row.id for row in rows])
+        copies = replicas(session, [row.id for row in rows])
     if as_json:
         print_json([as_plain(row, copies.get(row.id, [])) for row in rows])
         return
@@ -111,7 +112,7 @@ def _find_files(
 def _find_refused(
     site: Site, types: Sequence[str], where: str, origins: Sequence[Origin], limit: int | None, as_json: bool
 ) -> None:
-    from nightmill.backbone.refusals import refusals
+    from nightmill.backbone.catalogue.refusals import refusals
     from nightmill.cli._output import print_json, print_table
     from nightmill.errors import RequestRefused
 

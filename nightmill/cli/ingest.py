@@ -49,7 +49,7 @@ def ingest(
     simply typed again.
     """
     from nightmill.cli._output import progress
-    from nightmill.model.fate import Origin
+    from nightmill.model.origin import Origin
     from nightmill.operations.ingest.placement import Mode
     from nightmill.operations.ingest.take_in import IngestResult
     from nightmill.operations.ingest.take_in import ingest as take_in

@@ -37,7 +37,7 @@ def lineage(
 
     Every step run and every file between, kept or not.
     """
-    from nightmill.backbone.catalogue import files_named, name_meant
+    from nightmill.backbone.catalogue.files import files_named, name_meant
     from nightmill.cli._opening import open_without_types
     from nightmill.cli._output import print_json
     from provenance.lineage import Direction, walk

@@ -45,8 +45,8 @@ def run(
     from nightmill.execution.journal import JournalWriter
     from nightmill.execution.owner import is_alive
     from nightmill.model.access import Access
-    from nightmill.model.fate import AttemptState
     from nightmill.model.ports import Stager
+    from nightmill.model.states import AttemptState
     from stagers import open_stagers
     from stagers.kept import KeptStager
 

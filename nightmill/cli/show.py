@@ -41,8 +41,8 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Show all that is on record of a file, campaign, job or attempt."""
-    from nightmill.backbone.campaigns import campaigns, exists
-    from nightmill.backbone.catalogue import name_meant, near_names
+    from nightmill.backbone.catalogue.files import name_meant, near_names
+    from nightmill.backbone.work.campaigns import campaigns, exists
     from nightmill.cli._opening import open_without_types
 
     job = _JOB.fullmatch(name)
@@ -73,8 +73,9 @@ def _print_order(session: Session, campaign: str, stage: str, unit: str, number:
 
 
 def _show_file(session: Session, name: str, as_json: bool) -> None:
-    from nightmill.backbone.calibrations import history
-    from nightmill.backbone.catalogue import data_id, files_named, replicas
+    from nightmill.backbone.catalogue.calibrations import history
+    from nightmill.backbone.catalogue.files import data_id, files_named
+    from nightmill.backbone.catalogue.replicas import replicas
     from nightmill.cli._files import as_plain
     from nightmill.cli._output import print_facts, print_json
     from provenance.history import maker_of
@@ -110,7 +111,7 @@ def _show_file(session: Session, name: str, as_json: bool) -> None:
 
 
 def _show_campaign(session: Session, name: str, as_json: bool) -> None:
-    from nightmill.backbone.campaigns import campaign_named, jobs, progress
+    from nightmill.backbone.work.campaigns import campaign_named, jobs, progress
     from nightmill.cli._output import print_facts, print_json, print_table
 
     row = campaign_named(session, name)

@@ -13,7 +13,7 @@ from nightmill.cli._shape import SiteFolder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nightmill.backbone.catalogue import Replica
+    from nightmill.backbone.catalogue.replicas import Replica
     from nightmill.backbone.schema import CalibrationRow, FileRow, RefusalRow
     from provenance.history import Maker
 
@@ -34,9 +34,10 @@ def why(
     Who brought it or what made it, and which rule chose each file that it was made of. Of a file that was not taken in,
     tell when it was refused and why.
     """
-    from nightmill.backbone.calibrations import history
-    from nightmill.backbone.catalogue import files_named, name_meant, replicas
-    from nightmill.backbone.refusals import refusals
+    from nightmill.backbone.catalogue.calibrations import history
+    from nightmill.backbone.catalogue.files import files_named, name_meant
+    from nightmill.backbone.catalogue.refusals import refusals
+    from nightmill.backbone.catalogue.replicas import replicas
     from nightmill.cli._files import as_plain
     from nightmill.cli._opening import open_without_types
     from nightmill.cli._output import print_json

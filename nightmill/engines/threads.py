@@ -8,8 +8,8 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from itertools import islice
 
-from nightmill.model.journal import JobReport
 from nightmill.model.order import JobOrder
+from nightmill.model.report import JobReport
 
 Chunk = Sequence[JobOrder]
 

@@ -35,17 +35,16 @@ from nightmill.model.journal import (
     AttemptEntry,
     Checked,
     Entry,
-    JobReport,
     MadeFile,
     SoftwareSeen,
     Staged,
     Started,
     StepBegan,
     StepEnded,
-    fold,
 )
 from nightmill.model.order import AttemptKey, JobOrder, OrderInput, OrderStep
 from nightmill.model.ports import Stager
+from nightmill.model.report import JobReport, fold
 
 _INHERITED: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 

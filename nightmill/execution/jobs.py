@@ -10,8 +10,8 @@ from typing import Final
 from nightmill.execution.job import JobContext, Prepared, prepare
 from nightmill.execution.publish import publish
 from nightmill.execution.upload import put_away
-from nightmill.model.journal import JobReport
 from nightmill.model.order import JobOrder
+from nightmill.model.report import JobReport
 
 GROUP_JOBS: Final = 32
 GROUP_SECONDS: Final = 0.25

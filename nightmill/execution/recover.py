@@ -20,10 +20,12 @@ from nightmill.execution.journal import Journal, append_entries, read_journal
 from nightmill.execution.owner import is_alive, lives
 from nightmill.execution.publish import settle
 from nightmill.execution.scratch import Scratch, token
-from nightmill.model.fate import AttemptState, Fate
-from nightmill.model.journal import Done, JobReport, MadeFile, fold
+from nightmill.model.fate import Fate
+from nightmill.model.journal import Done, MadeFile
 from nightmill.model.order import AttemptKey
 from nightmill.model.ports import Stager
+from nightmill.model.report import JobReport, fold
+from nightmill.model.states import AttemptState
 
 _NONE: Final[Mapping[str, datetime]] = MappingProxyType({})
 

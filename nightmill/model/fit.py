@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from nightmill.model.dimensions import DIMENSIONS
-from nightmill.model.fate import AttemptState, Fate
-from nightmill.model.journal import JobReport, MadeFile
+from nightmill.model.fate import Fate
+from nightmill.model.journal import MadeFile
 from nightmill.model.order import JobOrder, stored_path
+from nightmill.model.report import JobReport
+from nightmill.model.states import AttemptState
 
 
 def misfit(report: JobReport, stacks: Mapping[str, Mapping[str, str]]) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from nightmill.model.conducting import CampaignRun, RunState, Seen
-from nightmill.model.journal import JobReport
 from nightmill.model.order import JobOrder
+from nightmill.model.report import JobReport
 
 
 class Stager(Protocol):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from nightmill.backbone import calibrations
+from nightmill.backbone.catalogue import calibrations
 from nightmill.clock import utc_now
-from nightmill.model.fate import Maturity
+from nightmill.model.calibration import Maturity
 from nightmill.operations.acts import Act
 from nightmill.operations.site import Site
 
@@ -28,7 +28,7 @@ def add(
     Raises
     ------
     RequestRefused
-        As :func:`nightmill.backbone.calibrations.add`, and where ``why`` is empty.
+        As :func:`nightmill.backbone.catalogue.calibrations.add`, and where ``why`` is empty.
     """
     act, now = Act.begin(site, "calib add", who=who, why=why, needs_why=True), utc_now()
     act.write(
@@ -54,7 +54,7 @@ def certify(site: Site, files: Sequence[str], set_name: str, *, why: str, who: s
     Raises
     ------
     RequestRefused
-        As :func:`nightmill.backbone.calibrations.certify`, and where ``why`` is empty.
+        As :func:`nightmill.backbone.catalogue.calibrations.certify`, and where ``why`` is empty.
     """
     act, now = Act.begin(site, "calib certify", who=who, why=why, needs_why=True), utc_now()
     return act.write(
@@ -70,7 +70,7 @@ def withdraw(site: Site, files: Sequence[str], set_name: str, *, why: str, who: 
     Raises
     ------
     RequestRefused
-        As :func:`nightmill.backbone.calibrations.withdraw`, and where ``why`` is empty.
+        As :func:`nightmill.backbone.catalogue.calibrations.withdraw`, and where ``why`` is empty.
     """
     act, now = Act.begin(site, "calib withdraw", who=who, why=why, needs_why=True), utc_now()
     return act.write(

@@ -14,7 +14,7 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from nightmill.backbone import leases
+from nightmill.backbone.work import leases
 from nightmill.clock import utc_now
 from nightmill.errors import RequestRefused, StoreError
 from nightmill.execution.claims import Claim, end_claims
@@ -22,8 +22,9 @@ from nightmill.execution.journal import RECORDED, Journal, journals, read_journa
 from nightmill.execution.owner import lives
 from nightmill.execution.quarantine import Quarantined, put_in, quarantined
 from nightmill.execution.recover import Finished, contradicted, finish_dead, read_to_its_end
-from nightmill.model.journal import Entry, JobReport, fold, stacks
+from nightmill.model.journal import Entry
 from nightmill.model.order import AttemptKey
+from nightmill.model.report import JobReport, fold, stacks
 from nightmill.operations import memory
 from nightmill.operations.alone import Say, SpoolBusy, alone, warn
 from nightmill.operations.belonging import judge, take_back

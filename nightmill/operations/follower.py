@@ -11,8 +11,9 @@ from typing import Final
 
 from nightmill.clock import utc_now
 from nightmill.errors import DatabaseAway
-from nightmill.model.journal import Done, Entry, SoftwareSeen, StepBegan, fold
+from nightmill.model.journal import Done, Entry, SoftwareSeen, StepBegan
 from nightmill.model.order import AttemptKey
+from nightmill.model.report import fold
 from nightmill.operations.site import Site
 from provenance.record import record
 

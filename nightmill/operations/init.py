@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nightmill.backbone.catalogue import store_ids
+from nightmill.backbone.catalogue.stores import store_ids
 from nightmill.backbone.database import Database
 from nightmill.config.file_types import load_file_types
 from nightmill.config.site import SITE_FILE, SiteConfig, home_of, load_site

@@ -7,8 +7,8 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
-from nightmill.backbone import leases
 from nightmill.backbone.audit import last_acts
+from nightmill.backbone.work import leases
 from nightmill.errors import RequestRefused, guess
 from nightmill.execution.journal import journals, read_journal
 from nightmill.execution.owner import host_name, lives

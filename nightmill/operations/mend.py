@@ -9,7 +9,8 @@ from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.schema import AttemptRow, ExecutionRow, JobRow
-from nightmill.model.fate import AttemptState, Fate, JobState
+from nightmill.model.fate import Fate
+from nightmill.model.states import AttemptState, JobState
 from nightmill.operations.audit.contradiction import ENDED, OPEN, Kind
 
 _UNSYNCHRONIZED: Final = {"synchronize_session": False}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nightmill.backbone import campaigns
+from nightmill.backbone.work import campaigns
 from nightmill.model.campaign import Campaign
 from nightmill.operations.site import Site
 from nightmill.planning.plan import CampaignPlan, plan_campaign

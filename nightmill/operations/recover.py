@@ -15,10 +15,9 @@ from typing import Any, Final
 from sqlalchemy import insert, select, text
 from sqlalchemy.orm import Session
 
-from nightmill.backbone import campaigns
 from nightmill.backbone.among import among
-from nightmill.backbone.attempts import JobKey, Standing, job_key, jobs_named, standings
-from nightmill.backbone.catalogue import known_files, names_taken, store_ids
+from nightmill.backbone.catalogue.files import known_files, names_taken
+from nightmill.backbone.catalogue.stores import store_ids
 from nightmill.backbone.schema import (
     AttemptRow,
     CampaignRow,
@@ -28,14 +27,16 @@ from nightmill.backbone.schema import (
     ReplicaRow,
     StoreRow,
 )
+from nightmill.backbone.work import campaigns
+from nightmill.backbone.work.attempts import JobKey, Standing, job_key, jobs_named, standings
 from nightmill.clock import utc_now
 from nightmill.errors import NightmillError, StoreError
 from nightmill.execution.journal import JournalBroken, read_whole_journal, recorded_journals
 from nightmill.files.naming import is_fit
-from nightmill.model.fate import AttemptState, JobState
 from nightmill.model.fit import misfit
-from nightmill.model.journal import JobReport, fold, stacks
 from nightmill.model.order import AttemptKey
+from nightmill.model.report import JobReport, fold, stacks
+from nightmill.model.states import AttemptState, JobState
 from nightmill.operations import memory
 from nightmill.operations.acts import Act
 from nightmill.operations.alone import alone

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from nightmill.backbone import campaigns
+from nightmill.backbone.work import campaigns
 from nightmill.model.conducting import CampaignRun
-from nightmill.model.fate import JobState
 from nightmill.model.ports import Conductor
+from nightmill.model.states import JobState
 from nightmill.operations import memory
 from nightmill.operations.acts import Act
 from nightmill.operations.drain import drain

@@ -14,10 +14,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from nightmill.backbone.attempts import standings
+from nightmill.backbone.work.attempts import standings
 from nightmill.errors import NightmillError
 from nightmill.execution.journal import COMPRESSED, RECORDED, read_whole_journal, recorded_journals
-from nightmill.model.journal import fold
+from nightmill.model.report import fold
 from nightmill.operations import backup, memory
 from nightmill.operations.acts import Act
 from nightmill.operations.alone import alone

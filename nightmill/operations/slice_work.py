@@ -13,10 +13,10 @@ from typing import Final, Self, TypeVar
 
 from sqlalchemy.orm import Session
 
-from nightmill.backbone import leases
-from nightmill.backbone.conducting import conducts_slice
 from nightmill.backbone.schema import CampaignRow
-from nightmill.backbone.slices import SliceJobs, find_slice, slice_jobs
+from nightmill.backbone.work import leases
+from nightmill.backbone.work.conducting import conducts_slice
+from nightmill.backbone.work.slices import SliceJobs, find_slice, slice_jobs
 from nightmill.clock import utc_now
 from nightmill.errors import DatabaseAway
 from nightmill.execution.host import this_host
@@ -25,9 +25,10 @@ from nightmill.execution.journal import JournalWriter
 from nightmill.execution.owner import is_alive, this_process
 from nightmill.execution.slots import Slots
 from nightmill.model.campaign import Campaign
-from nightmill.model.fate import AttemptState, Fate
-from nightmill.model.journal import JobReport
+from nightmill.model.fate import Fate
 from nightmill.model.order import AttemptKey, JobOrder
+from nightmill.model.report import JobReport
+from nightmill.model.states import AttemptState
 from nightmill.operations import memory
 from nightmill.operations.belonging import take_back
 from nightmill.operations.drain import drain, set_aside

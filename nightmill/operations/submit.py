@@ -7,8 +7,8 @@ from functools import partial
 
 from sqlalchemy.orm import Session
 
-from nightmill.backbone import campaigns
-from nightmill.backbone.catalogue import store_ids
+from nightmill.backbone.catalogue.stores import store_ids
+from nightmill.backbone.work import campaigns
 from nightmill.clock import utc_now
 from nightmill.model.campaign import Campaign
 from nightmill.model.conducting import CampaignRun

@@ -8,13 +8,13 @@ from enum import StrEnum
 
 from sqlalchemy.orm import Session
 
-from nightmill.backbone import campaigns
-from nightmill.backbone.campaigns import StageProgress
-from nightmill.backbone.slices import slice_numbers
+from nightmill.backbone.work import campaigns
+from nightmill.backbone.work.campaigns import StageProgress
+from nightmill.backbone.work.slices import slice_numbers
 from nightmill.clock import utc_now
 from nightmill.model.campaign import Campaign
-from nightmill.model.fate import JobState
 from nightmill.model.pipeline import Stage
+from nightmill.model.states import JobState
 from nightmill.operations import memory
 from nightmill.operations.site import Site
 from nightmill.planning.plan import plan_stage

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from nightmill.backbone.catalogue import FoundFile
+from nightmill.backbone.catalogue.files import FoundFile
 from nightmill.errors import guess
 from nightmill.model.dimensions import DIMENSIONS
 from nightmill.model.pipeline import Input, Stage

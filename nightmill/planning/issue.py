@@ -12,12 +12,13 @@ from sqlalchemy import Row, Text, cast, insert, not_, or_, select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
-from nightmill.backbone.campaigns import job_named
-from nightmill.backbone.catalogue import FoundFile, found_columns, found_file, replicas
+from nightmill.backbone.catalogue.files import FoundFile, found_columns, found_file
+from nightmill.backbone.catalogue.replicas import replicas
 from nightmill.backbone.schema import AttemptRow, FileRow, JobRow, PlannedInputRow, PlanRow
+from nightmill.backbone.work.campaigns import job_named
 from nightmill.errors import RequestRefused
-from nightmill.model.fate import AttemptState, JobState
 from nightmill.model.order import JobOrder
+from nightmill.model.states import AttemptState, JobState
 from nightmill.planning.common import JobDetail, StageCommon
 from nightmill.planning.orders import order_sha256, render
 

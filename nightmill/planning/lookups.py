@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Final
 
-from nightmill.backbone.catalogue import FoundFile
+from nightmill.backbone.catalogue.files import FoundFile
 from nightmill.model.dimensions import DIMENSIONS
 from nightmill.model.pipeline import Lookup
 from nightmill.planning.units import Unit, middle

@@ -10,7 +10,7 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Final
 
-from nightmill.backbone.catalogue import FoundFile
+from nightmill.backbone.catalogue.files import FoundFile
 from nightmill.config.rules import NOWHERE
 from nightmill.model.order import AttemptKey, JobOrder, OrderInput, OrderOutput, OrderStep
 from nightmill.model.pipeline import Output, Parameter, Step

@@ -14,7 +14,7 @@ from typing import Final
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.catalogue import FoundFile, names_taken
+from nightmill.backbone.catalogue.files import FoundFile, names_taken
 from nightmill.backbone.schema import CampaignRow, FileRow, JobRow
 from nightmill.config.rules import NOWHERE
 from nightmill.config.site import SiteConfig

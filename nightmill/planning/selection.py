@@ -14,15 +14,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
-from nightmill.backbone.calibrations import current
-from nightmill.backbone.campaigns import campaign_named
-from nightmill.backbone.catalogue import FoundFile, found_columns, found_files, select_files, selectable
+from nightmill.backbone.catalogue.calibrations import current
+from nightmill.backbone.catalogue.files import FoundFile, found_columns, found_files, select_files, selectable
 from nightmill.backbone.expressions import Expression, evaluate, parse, to_sql
 from nightmill.backbone.schema import AttemptRow, CalibrationRow, FileRow
+from nightmill.backbone.work.campaigns import campaign_named
 from nightmill.config.rules import NOWHERE
 from nightmill.errors import ExpressionError, RequestRefused, UnknownName
+from nightmill.model.calibration import Maturity
 from nightmill.model.campaign import Campaign
-from nightmill.model.fate import Maturity
 from nightmill.model.file_type import FileType
 from nightmill.model.pipeline import Input, Source
 from nightmill.planning.lookups import Candidate

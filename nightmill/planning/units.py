@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from nightmill.backbone.catalogue import FoundFile
+from nightmill.backbone.catalogue.files import FoundFile
 from nightmill.model.dimensions import DIMENSIONS, DataId, unit_name
 from nightmill.planning.problems import Problems
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.catalogue import store_ids
-from nightmill.backbone.registration import NewFile, register
-from nightmill.model.fate import Origin
+from nightmill.backbone.catalogue.registration import NewFile, register
+from nightmill.backbone.catalogue.stores import store_ids
+from nightmill.model.origin import Origin
 from nightmill.model.store import Store
 
 NOW = datetime(2026, 1, 11, 9, 30, tzinfo=UTC)

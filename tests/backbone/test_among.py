@@ -5,7 +5,7 @@ from pathlib import Path
 from sqlalchemy import not_, select, text
 
 from nightmill.backbone.among import among
-from nightmill.backbone.catalogue import known_files
+from nightmill.backbone.catalogue.files import known_files
 from nightmill.backbone.database import Database
 from nightmill.backbone.schema import FileRow
 from tests.backbone.files import add_files, new_file

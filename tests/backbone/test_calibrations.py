@@ -6,12 +6,12 @@ import pytest
 from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session
 
-from nightmill.backbone import calibrations
 from nightmill.backbone.audit import record_act
+from nightmill.backbone.catalogue import calibrations
 from nightmill.backbone.database import Database
 from nightmill.backbone.schema import AuditRow, CalibrationRow
 from nightmill.errors import RequestRefused, UnknownName
-from nightmill.model.fate import Maturity
+from nightmill.model.calibration import Maturity
 from tests.backbone.files import NOW, add_files, new_file
 
 FROM = datetime(2026, 1, 10, tzinfo=UTC)

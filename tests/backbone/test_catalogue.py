@@ -6,12 +6,15 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import event, func, select, text
 
-from nightmill.backbone import catalogue, registration
+from nightmill.backbone.catalogue import files as catalogue
+from nightmill.backbone.catalogue import registration
+from nightmill.backbone.catalogue.replicas import replicas
+from nightmill.backbone.catalogue.stores import store_ids
 from nightmill.backbone.database import Database
 from nightmill.backbone.expressions import parse
 from nightmill.backbone.schema import FileRow, ReplicaRow, StoreRow
 from nightmill.errors import NameTaken, RequestRefused, UnknownName
-from nightmill.model.fate import Origin
+from nightmill.model.origin import Origin
 from nightmill.model.store import Store
 from tests.backbone.files import NOW, STORES, add_files, new_file
 
@@ -33,7 +36,7 @@ def test_registering_writes_files_and_copies_in_the_order_given(database: Databa
         row = session.get_one(FileRow, ids[5])
         assert (row.detector, row.night, row.attributes) == (3, 20260110, {"object": "M 67", "airmass": 1.2})
         assert (row.registered_by, row.registered_at) == ("ada", NOW)
-        [copy] = catalogue.replicas(session, [ids[5]])[ids[5]]
+        [copy] = replicas(session, [ids[5]])[ids[5]]
         assert (copy.store, copy.path, copy.state) == ("backbone", f"raw/{names[5]}", "present")
 
 
@@ -116,17 +119,17 @@ def test_a_file_that_is_not_kept_has_a_row_and_no_copy(database: Database) -> No
     with database.writing() as session:
         [id_] = add_files(session, [new_file("a.fits", store=None, path=None, metadata={"object": "M 67"})])
         assert session.get_one(FileRow, id_).attributes == {"object": "M 67"}
-        assert catalogue.replicas(session, [id_]) == {}
+        assert replicas(session, [id_]) == {}
         assert session.scalar(select(func.count()).select_from(ReplicaRow)) == 0
 
 
 def test_stores_are_inserted_once_and_follow_the_configuration(database: Database) -> None:
     area = Store(name="quicklook", url="areas/quicklook", catalogued=False)
     with database.writing() as session:
-        first = catalogue.store_ids(session, {**STORES, "quicklook": area})
+        first = store_ids(session, {**STORES, "quicklook": area})
     with database.writing() as session:
         moved = {"backbone": Store(name="backbone", url="/new"), "tape": Store(name="tape", url="/t", kind="tape")}
-        second = catalogue.store_ids(session, moved)
+        second = store_ids(session, moved)
     assert set(first) == {"backbone"}
     assert second["backbone"] == first["backbone"]
     with database.reading() as session:
@@ -198,8 +201,8 @@ def test_two_that_find_a_store_missing_at_the_same_moment_agree(postgres_url: st
     waiting = select(func.count()).select_from(text("pg_stat_activity")).where(text("wait_event_type = 'Lock'"))
     with ThreadPoolExecutor(1) as pool, second.reading() as watching:
         with first.writing() as session:
-            ids = catalogue.store_ids(session, STORES)
-            other = pool.submit(second.write, lambda session: catalogue.store_ids(session, STORES))
+            ids = store_ids(session, STORES)
+            other = pool.submit(second.write, lambda session: store_ids(session, STORES))
             while not watching.scalar(waiting) and not other.done():
                 watching.rollback()
         assert other.result() == ids

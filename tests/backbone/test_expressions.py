@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from sqlalchemy import Text, and_, delete, literal, select, true
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.catalogue.registration import NewFile
 from nightmill.backbone.database import Database
 from nightmill.backbone.expressions import evaluate, parse, to_sql
 from nightmill.backbone.expressions.parser import MAX_DEPTH
-from nightmill.backbone.registration import NewFile
 from nightmill.backbone.schema import FileRow, ReplicaRow
 from nightmill.errors import ExpressionError
 from tests.backbone.files import add_files, new_file

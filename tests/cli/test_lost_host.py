@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nightmill.backbone import leases
+from nightmill.backbone.work import leases
 from nightmill.clock import utc_now
 from nightmill.execution.owner import this_process
 from nightmill.operations.site import open_site

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from nightmill.backbone import calibrations, catalogue, registration
+from nightmill.backbone.catalogue import calibrations, registration
+from nightmill.backbone.catalogue.registration import NewFile
+from nightmill.backbone.catalogue.stores import store_ids
 from nightmill.backbone.database import Database
-from nightmill.backbone.registration import NewFile
 from nightmill.cli import main
 from nightmill.config.site import load_site
-from nightmill.model.fate import Maturity, Origin
+from nightmill.model.calibration import Maturity
+from nightmill.model.origin import Origin
 from tests.planning.world import NIGHT, write_campaign
 
 SITE = """\
@@ -69,7 +71,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     database = Database(config.database_url)
     database.create()
     with database.writing() as session:
-        catalogue.store_ids(session, config.stores)
+        store_ids(session, config.stores)
         registration.register(
             session,
             [_raw(exposure) for exposure in (7, 8, 9)] + [_bias("bias_a.fits", -20), _bias("bias_b.fits", -0.5)],

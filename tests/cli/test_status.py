@@ -13,8 +13,8 @@ from flows.hosting import api, server
 from flows.hosting.daemon import DaemonRecord, keep
 from flows.hosting.listener import sockets_of
 from flows.hosting.service import folder_of
-from nightmill.backbone.campaigns import campaign_named
-from nightmill.backbone.conducting import conducts_campaign
+from nightmill.backbone.work.campaigns import campaign_named
+from nightmill.backbone.work.conducting import conducts_campaign
 from nightmill.cli import _standing
 from nightmill.config.campaign import load_campaign
 from nightmill.execution.owner import this_process

@@ -19,8 +19,9 @@ from nightmill.config.campaign import load_campaign, load_pipeline
 from nightmill.config.site import RetentionConfig, ServerConfig, _SiteFile, load_site
 from nightmill.errors import NightmillError
 from nightmill.files.computed import FUNCTIONS
+from nightmill.model.calibration import Maturity
 from nightmill.model.campaign import Campaign, Execution
-from nightmill.model.fate import AttemptState, Fate, JobState, Maturity, Origin, Relation
+from nightmill.model.fate import Fate
 from nightmill.model.file_type import Checks, FileType, MetadataKey
 from nightmill.model.journal import (
     ENTRY,
@@ -32,7 +33,10 @@ from nightmill.model.journal import (
     SoftwareSeen,
 )
 from nightmill.model.order import AttemptKey, JobOrder, OrderInput, OrderOutput, OrderStep
+from nightmill.model.origin import Origin
 from nightmill.model.pipeline import Calibration, Input, Lookup, Output, Pipeline, Resources, Source, Stage, Step
+from nightmill.model.relations import Relation
+from nightmill.model.states import AttemptState, JobState
 from nightmill.model.store import Store
 from nightmill.operations.audit import Kind
 from tests.docs.pages import REFERENCE, Page, all_pages

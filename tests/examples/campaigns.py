@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nightmill.backbone import campaigns
-from nightmill.backbone.campaigns import JobLine
+from nightmill.backbone.work import campaigns
+from nightmill.backbone.work.campaigns import JobLine
 from nightmill.config.campaign import load_campaign
 from nightmill.engines.threads import Chunk, ThreadsEngine
 from nightmill.execution.jobs import run_jobs
-from nightmill.model.fate import Origin
-from nightmill.model.journal import JobReport
+from nightmill.model.origin import Origin
+from nightmill.model.report import JobReport
 from nightmill.operations.ingest.take_in import ingest
 from nightmill.operations.rerun import rerun
 from nightmill.operations.site import Site

@@ -10,9 +10,9 @@ from sqlalchemy import func, select, text
 
 from examples.ccd.check import compare
 from examples.ccd.damage import flip_bit
-from nightmill.backbone.campaigns import JobLine
 from nightmill.backbone.schema import FileRow
-from nightmill.model.fate import JobState
+from nightmill.backbone.work.campaigns import JobLine
+from nightmill.model.states import JobState
 from nightmill.operations.init import make_site
 from nightmill.operations.site import Site
 from nightmill.operations.turns import StageTurn, Turn

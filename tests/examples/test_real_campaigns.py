@@ -7,7 +7,7 @@ import pytest
 from astropy.table import Table
 
 from examples.real.collect import collect
-from nightmill.model.fate import JobState
+from nightmill.model.states import JobState
 from nightmill.operations.init import make_site
 from nightmill.operations.site import Site
 from tests.examples.campaigns import job_lines, run_campaign, take_in

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from nightmill.model.fate import AttemptState, Fate
-from nightmill.model.journal import Done, JobReport
+from nightmill.model.fate import Fate
+from nightmill.model.journal import Done
 from nightmill.model.order import JobOrder
+from nightmill.model.report import JobReport
+from nightmill.model.states import AttemptState
 from tests.support.orders import Bench, output
 
 FIRST = output("first", "first.txt")

@@ -14,9 +14,11 @@ from nightmill.execution.jobs import run_jobs
 from nightmill.execution.journal import JournalWriter, journals, read_journal
 from nightmill.execution.proc import started_at
 from nightmill.execution.recover import finish_dead
-from nightmill.model.fate import AttemptState, Fate, JobState
-from nightmill.model.journal import Done, Entry, JobReport, Publishing, StepBegan, StepEnded
+from nightmill.model.fate import Fate
+from nightmill.model.journal import Done, Entry, Publishing, StepBegan, StepEnded
 from nightmill.model.order import JobOrder
+from nightmill.model.report import JobReport
+from nightmill.model.states import AttemptState, JobState
 from tests.support.orders import Bench, output, python, rights_of, shell
 
 WHY = "its flow run was told to end"

@@ -17,10 +17,12 @@ from nightmill.execution.host import Host
 from nightmill.execution.job import JobContext
 from nightmill.execution.jobs import run_jobs
 from nightmill.execution.journal import JournalWriter, journals
-from nightmill.model.fate import AttemptState, Fate
-from nightmill.model.journal import Checked, Done, Publishing, SoftwareSeen, StepBegan, StepEnded, fold
+from nightmill.model.fate import Fate
+from nightmill.model.journal import Checked, Done, Publishing, SoftwareSeen, StepBegan, StepEnded
 from nightmill.model.order import OrderStep
 from nightmill.model.pipeline import Resources
+from nightmill.model.report import fold
+from nightmill.model.states import AttemptState
 from tests.support.orders import BEGINS, ENDS, Bench, fits_bytes, output, python, shell
 
 LISTING = "cd .. && find . -type f | sort && for f in inputs/*; do sha256sum < $f; done"

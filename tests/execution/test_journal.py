@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from nightmill.execution.journal import JournalWriter, SpoolAway, append_entries, journals, read_journal
 from nightmill.execution.owner import this_process
 from nightmill.execution.recover import finish_dead, writer_is_dead
-from nightmill.model.fate import AttemptState, Fate
-from nightmill.model.journal import Done, Entry, SoftwareSeen, Started, StepBegan, fold, stacks
+from nightmill.model.fate import Fate
+from nightmill.model.journal import Done, Entry, SoftwareSeen, Started, StepBegan
 from nightmill.model.order import AttemptKey
+from nightmill.model.report import fold, stacks
+from nightmill.model.states import AttemptState
 from tests.support.mounts import fill, small_disk
 from tests.support.orders import Bench, fits_bytes, output, shell
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from nightmill.model.fate import AttemptState
 from nightmill.model.order import OrderStep
+from nightmill.model.states import AttemptState
 from tests.support.orders import Bench, output, shell
 
 PARTS = output("parts", "part_1.txt", "part_2.txt", "part_3.txt", produces="*.part", min=1)

@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
-from nightmill.backbone import campaigns
-from nightmill.backbone.campaigns import JobLine
-from nightmill.backbone.catalogue import store_ids
+from nightmill.backbone.catalogue.registration import NewFile, register
+from nightmill.backbone.catalogue.stores import store_ids
 from nightmill.backbone.database import Database
-from nightmill.backbone.registration import NewFile, register
+from nightmill.backbone.work import campaigns
+from nightmill.backbone.work.campaigns import JobLine
 from nightmill.config.campaign import load_campaign
 from nightmill.config.site import load_site
-from nightmill.model.fate import Origin
+from nightmill.model.origin import Origin
 from nightmill.operations.site import Site, open_site
 from nightmill.operations.submit import submit
 

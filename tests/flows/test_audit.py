@@ -16,8 +16,8 @@ from flows import retain
 from flows.hosting import audit
 from flows.hosting.api import FlowRun
 from flows.hosting.daemon import Daemon, DaemonState
-from nightmill.backbone import leases
 from nightmill.backbone.schema import CampaignRow, SliceRow
+from nightmill.backbone.work import leases
 from nightmill.errors import ServerAway
 from nightmill.execution.journal import RECORDED
 from nightmill.execution.owner import this_process

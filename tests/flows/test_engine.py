@@ -13,8 +13,8 @@ from uuid import uuid4
 import pytest
 
 from nightmill.engines.threads import ThreadsEngine
-from nightmill.model.journal import JobReport
 from nightmill.model.order import JobOrder
+from nightmill.model.report import JobReport
 from tasks import backpressure
 from tasks.backpressure import Backpressure
 

@@ -15,8 +15,8 @@ from sqlalchemy import event, insert, update
 
 from flows.hosting import reconcile as reconciliation
 from flows.hosting.api import FlowRun, PrefectApi
-from nightmill.backbone.campaigns import campaign_named
 from nightmill.backbone.schema import CampaignRow, JobRow, PlanRow, SliceRow
+from nightmill.backbone.work.campaigns import campaign_named
 from nightmill.cli import _standing
 from nightmill.model.conducting import RunState
 from nightmill.operations.site import Site

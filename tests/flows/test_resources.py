@@ -11,9 +11,9 @@ from prefect.states import Cancelling
 from sqlalchemy import select
 
 from flows.hosting.conductor import PrefectConductor
-from nightmill.backbone.campaigns import campaign_named
 from nightmill.backbone.schema import AttemptRow, ExecutionRow, JobRow
-from nightmill.backbone.slices import slices
+from nightmill.backbone.work.campaigns import campaign_named
+from nightmill.backbone.work.slices import slices
 from nightmill.execution.host import this_host
 from nightmill.execution.slots import Slots
 from nightmill.operations.slice_work import SLOTS

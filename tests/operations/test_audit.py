@@ -13,17 +13,18 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from nightmill.backbone import leases
 from nightmill.backbone.database import Database
 from nightmill.backbone.schema import AttemptRow, Base, ExecutionRow, JobRow
+from nightmill.backbone.work import leases
 from nightmill.clock import utc_now
 from nightmill.execution.claims import Claim, Claims
 from nightmill.execution.journal import RECORDED, append_entries, journals
 from nightmill.execution.owner import this_process
 from nightmill.execution.scratch import token
-from nightmill.model.fate import AttemptState, Fate
+from nightmill.model.fate import Fate
 from nightmill.model.journal import Done, JournalHeader, Owner
 from nightmill.model.order import JobOrder
+from nightmill.model.states import AttemptState
 from nightmill.operations.audit import PARTS, Contradiction, Ground
 from nightmill.operations.drain import drain, set_aside
 from nightmill.operations.init import make_site

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from nightmill.backbone.catalogue import files_named, replicas
-from nightmill.backbone.refusals import refusals
+from nightmill.backbone.catalogue.files import files_named
+from nightmill.backbone.catalogue.refusals import refusals
+from nightmill.backbone.catalogue.replicas import replicas
 from nightmill.backbone.schema import AuditRow, FileRow, GenerationRow, RefusalRow, ReplicaRow
 from nightmill.errors import DatabaseAway, RequestRefused, StoreFull, UnknownName
 from nightmill.files.gate import inspect_file
 from nightmill.files.headers import read_metadata
-from nightmill.model.fate import Origin
+from nightmill.model.origin import Origin
 from nightmill.operations.ingest import arrivals
 from nightmill.operations.ingest import take_in as ingest_module
 from nightmill.operations.ingest.placement import Mode

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from nightmill.backbone.refusals import refusals
+from nightmill.backbone.catalogue.refusals import refusals
 from nightmill.errors import RequestRefused
 from nightmill.files.gate import inspect_file
-from nightmill.model.fate import Origin
+from nightmill.model.origin import Origin
 from nightmill.operations.ingest import arrivals
 from nightmill.operations.ingest.finding import find_files
 from nightmill.operations.ingest.placement import Mode, Placement

@@ -15,7 +15,7 @@ from sqlalchemy import select, text
 
 from nightmill.backbone.schema import FileRow, ReplicaRow
 from nightmill.errors import BadFile, DatabaseAway
-from nightmill.model.fate import Origin
+from nightmill.model.origin import Origin
 from nightmill.operations.ingest import arrivals
 from nightmill.operations.ingest.placement import Mode
 from nightmill.operations.ingest.take_in import ingest

@@ -16,16 +16,16 @@ import yaml
 from sqlalchemy import make_url, select, update
 from sqlalchemy.orm import Session
 
-from nightmill.backbone import leases
 from nightmill.backbone.database import Database
 from nightmill.backbone.schema import AttemptRow, AuditRow, CampaignRow, ExecutionRow, FileRow, JobRow, ReplicaRow
+from nightmill.backbone.work import leases
 from nightmill.clock import utc_now
 from nightmill.config.campaign import load_campaign
 from nightmill.config.site import load_site
 from nightmill.errors import RequestRefused
 from nightmill.execution.jobs import run_jobs
 from nightmill.execution.journal import recorded_journals
-from nightmill.model.fate import Origin
+from nightmill.model.origin import Origin
 from nightmill.operations import memory
 from nightmill.operations.audit import PARTS, Ground
 from nightmill.operations.drain import drain

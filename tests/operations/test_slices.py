@@ -20,7 +20,7 @@ from nightmill.errors import DatabaseAway
 from nightmill.execution import recover
 from nightmill.execution.jobs import run_jobs
 from nightmill.execution.journal import JournalWriter, SpoolAway, journals, read_journal
-from nightmill.model.journal import JobReport, fold
+from nightmill.model.report import JobReport, fold
 from nightmill.operations import drain as spool
 from nightmill.operations import slice_work as slices
 from nightmill.operations.drain import drain

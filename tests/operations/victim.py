@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nightmill.backbone.database import Database
-from nightmill.model.fate import Origin
+from nightmill.model.origin import Origin
 from nightmill.operations.ingest import lots
 from nightmill.operations.ingest import take_in as ingest
 from nightmill.operations.ingest.placement import Mode, Placement

@@ -4,11 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from nightmill.backbone import campaigns
-from nightmill.backbone.slices import slices
+from nightmill.backbone.work import campaigns
+from nightmill.backbone.work.slices import slices
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.campaign import Campaign
-from nightmill.model.fate import JobState
+from nightmill.model.states import JobState
 from nightmill.planning.inputs import unit_role
 from tests.planning.world import BIAS, NIGHT, SCIENCE, World, make_campaign
 

@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import delete, event, func, select, update
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.leases import holders
 from nightmill.backbone.schema import AttemptRow, FileRow, JobRow, PlannedInputRow, PlanRow, ReplicaRow
-from nightmill.backbone.slices import find_slice
+from nightmill.backbone.work.leases import holders
+from nightmill.backbone.work.slices import find_slice
 from nightmill.config.campaign import load_campaign
 from nightmill.errors import RequestRefused
-from nightmill.model.fate import AttemptState, JobState
+from nightmill.model.states import AttemptState, JobState
 from nightmill.planning.issue import issue
 from nightmill.planning.orders import order_sha256
 from tests.planning.world import BIAS, NIGHT, SCIENCE, World, make_campaign, write_campaign

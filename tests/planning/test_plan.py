@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event, select
 
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlannedInputRow
-from nightmill.model.fate import Maturity
+from nightmill.model.calibration import Maturity
 from nightmill.operations.turns import upstream
 from nightmill.planning.plan import CampaignPlan, PlannedJob, StagePlan
 from tests.planning.world import BIAS, NIGHT, SCIENCE, World, changed, file_types, make_campaign, use_set

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from nightmill.backbone.registration import NewFile
+from nightmill.backbone.catalogue.registration import NewFile
 from nightmill.errors import PlanRefused
-from nightmill.model.fate import Maturity, Origin
+from nightmill.model.calibration import Maturity
+from nightmill.model.origin import Origin
 from nightmill.planning.outputs import claims
 from nightmill.planning.plan import CampaignPlan
 from tests.planning.world import BIAS, NIGHT, SCIENCE, World, changed, file_types, make_campaign, use_set

@@ -11,18 +11,21 @@ from typing import Any, Final
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from nightmill.backbone import calibrations, catalogue, registration
-from nightmill.backbone.campaigns import seal_campaign
-from nightmill.backbone.catalogue import FoundFile
+from nightmill.backbone.catalogue import calibrations, registration
+from nightmill.backbone.catalogue.files import FoundFile
+from nightmill.backbone.catalogue.registration import NewFile
+from nightmill.backbone.catalogue.stores import store_ids
 from nightmill.backbone.database import Database
-from nightmill.backbone.registration import NewFile
 from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow
-from nightmill.backbone.slices import find_slice
+from nightmill.backbone.work.campaigns import seal_campaign
+from nightmill.backbone.work.slices import find_slice
 from nightmill.config.site import ServerConfig, SiteConfig
+from nightmill.model.calibration import Maturity
 from nightmill.model.campaign import Campaign
-from nightmill.model.fate import AttemptState, JobState, Maturity, Origin
 from nightmill.model.file_type import FileType
 from nightmill.model.order import JobOrder
+from nightmill.model.origin import Origin
+from nightmill.model.states import AttemptState, JobState
 from nightmill.model.store import Store
 from nightmill.planning.issue import issue
 from nightmill.planning.plan import CampaignPlan, StagePlan, plan_campaign, plan_stage
@@ -167,7 +170,7 @@ class World:
         """Register files."""
 
         def work(session: Session) -> None:
-            catalogue.store_ids(session, self.site.stores)
+            store_ids(session, self.site.stores)
             registration.register(session, files, who=WHO, now=NIGHT)
 
         self.database.write(work)

@@ -12,8 +12,9 @@ from nightmill.backbone.schema import (
     AttemptRow,
     JobRow,
 )
-from nightmill.model.journal import Entry, JobReport, fold, stacks
+from nightmill.model.journal import Entry
 from nightmill.model.order import JobOrder
+from nightmill.model.report import JobReport, fold, stacks
 from provenance.record import Recorded, record
 from tests.support.backbone import issue
 from tests.support.orders import Bench, fits_bytes, output, shell

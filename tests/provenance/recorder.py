@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nightmill.backbone.database import Database
 from nightmill.execution.journal import journals, read_journal
-from nightmill.model.journal import fold, stacks
+from nightmill.model.report import fold, stacks
 from provenance.record import record
 
 

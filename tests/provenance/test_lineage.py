@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import event, insert
 
-from nightmill.backbone.catalogue import files_named
+from nightmill.backbone.catalogue.files import files_named
 from nightmill.backbone.database import Database
 from nightmill.backbone.schema import ExecutionRow, GenerationRow, InputUseRow
 from nightmill.errors import UnknownName
-from nightmill.model.fate import Relation
-from nightmill.model.journal import fold, stacks
 from nightmill.model.order import JobOrder
+from nightmill.model.relations import Relation
+from nightmill.model.report import fold, stacks
 from provenance.history import job_history, maker_of
 from provenance.lineage import Direction, Lineage, walk
 from provenance.record import record

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import select
 
-from nightmill.backbone.catalogue import find
+from nightmill.backbone.catalogue.files import find
 from nightmill.backbone.database import Database
 from nightmill.backbone.schema import (
     AttemptRow,
@@ -20,9 +20,10 @@ from nightmill.backbone.schema import (
     ReplicaRow,
     SoftwareRow,
 )
-from nightmill.model.fate import AttemptState, Fate
+from nightmill.model.fate import Fate
 from nightmill.model.journal import Done, Entry, Publishing, StepBegan, StepEnded
 from nightmill.model.pipeline import Calibration
+from nightmill.model.states import AttemptState
 from provenance.record import Recorded
 from tests.provenance.jobs import attempts, issued, job_states, science, tell
 from tests.support.backbone import NOW

@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from nightmill.backbone import leases
-from nightmill.backbone.catalogue import find
+from nightmill.backbone.catalogue.files import find
+from nightmill.backbone.catalogue.registration import NewFile, register
 from nightmill.backbone.database import Database
-from nightmill.backbone.registration import NewFile, register
 from nightmill.backbone.schema import (
     AttemptRow,
     ExecutionRow,
@@ -19,9 +18,13 @@ from nightmill.backbone.schema import (
     InputUseRow,
     JobRow,
 )
-from nightmill.model.fate import AttemptState, Fate, JobState, Origin
-from nightmill.model.journal import Checked, Done, JobReport, StepBegan, fold
+from nightmill.backbone.work import leases
+from nightmill.model.fate import Fate
+from nightmill.model.journal import Checked, Done, StepBegan
 from nightmill.model.order import JobOrder
+from nightmill.model.origin import Origin
+from nightmill.model.report import JobReport, fold
+from nightmill.model.states import AttemptState, JobState
 from provenance.record import Recorded
 from tests.provenance.jobs import attempts, issued, job_states, science, tell
 from tests.support.backbone import NOW, dump, issue, results, take_lease

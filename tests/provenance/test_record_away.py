@@ -17,8 +17,8 @@ from sqlalchemy import event, func, select
 from nightmill.backbone.database import Database
 from nightmill.backbone.schema import AttemptRow, ExecutionRow, FileRow, GenerationRow, InputUseRow, SoftwareRow
 from nightmill.errors import DatabaseAway
-from nightmill.model.journal import fold, stacks
 from nightmill.model.order import JobOrder
+from nightmill.model.report import fold, stacks
 from provenance.record import Recorded, record
 from tests.support.backbone import NOW, dump, issue
 from tests.support.orders import Bench, fits_bytes, output, shell

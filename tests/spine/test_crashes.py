@@ -22,10 +22,10 @@ from nightmill.backbone.database import Database
 from nightmill.backbone.schema import AttemptRow, FileRow, JobRow, ReplicaRow
 from nightmill.execution.journal import journals, read_journal
 from nightmill.execution.recover import finish_dead, writer_is_dead
-from nightmill.model.fate import AttemptState
-from nightmill.model.journal import fold, stacks
 from nightmill.model.order import JobOrder
 from nightmill.model.pipeline import Calibration
+from nightmill.model.report import fold, stacks
+from nightmill.model.states import AttemptState
 from provenance.record import record
 from tests.spine.victim import main
 from tests.support.backbone import dump, issue, results

@@ -14,19 +14,21 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from nightmill.backbone import leases
+from nightmill.backbone.catalogue.registration import NewFile, register
 from nightmill.backbone.database import Database
-from nightmill.backbone.registration import NewFile, register
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow
+from nightmill.backbone.work import leases
 from nightmill.errors import DatabaseAway
 from nightmill.execution import recover
 from nightmill.execution.claims import CLAIMS
 from nightmill.execution.journal import SpoolAway, append_entries, journals, read_journal
 from nightmill.execution.owner import host_name, is_alive, this_process
 from nightmill.execution.quarantine import quarantined
-from nightmill.model.fate import AttemptState, Fate, Origin
+from nightmill.model.fate import Fate
 from nightmill.model.journal import Checked, Publishing, Staged
 from nightmill.model.order import JobOrder
+from nightmill.model.origin import Origin
+from nightmill.model.states import AttemptState
 from nightmill.operations import belonging
 from nightmill.operations import drain as spool
 from nightmill.operations.alone import alone

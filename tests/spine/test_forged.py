@@ -13,16 +13,18 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from nightmill.backbone import leases
-from nightmill.backbone.registration import NewFile, register
+from nightmill.backbone.catalogue.registration import NewFile, register
 from nightmill.backbone.schema import AttemptRow, FileRow
+from nightmill.backbone.work import leases
 from nightmill.cli import main
 from nightmill.execution.claims import CLAIMS
 from nightmill.execution.journal import journals, read_journal
 from nightmill.execution.owner import this_process
-from nightmill.model.fate import AttemptState, Fate, Origin
+from nightmill.model.fate import Fate
 from nightmill.model.journal import Done, Entry, JournalHeader, MadeFile, Publishing, SoftwareSeen, Started, StepBegan
 from nightmill.model.order import JobOrder
+from nightmill.model.origin import Origin
+from nightmill.model.states import AttemptState
 from nightmill.operations.init import make_site
 from nightmill.operations.site import Site
 from tests.support.backbone import NOW, dump, issue, take_lease

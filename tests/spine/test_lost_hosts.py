@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from nightmill.backbone import leases
 from nightmill.backbone.schema import AttemptRow, AuditRow, LeaseRow
+from nightmill.backbone.work import leases
 from nightmill.clock import utc_now
 from nightmill.errors import RequestRefused
 from nightmill.execution.journal import journals

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from nightmill.backbone import leases
 from nightmill.backbone.schema import FileRow, ReplicaRow
+from nightmill.backbone.work import leases
 from nightmill.execution.claims import CLAIMS
 from nightmill.execution.journal import journals
 from nightmill.operations.drain import drain

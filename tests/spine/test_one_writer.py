@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from nightmill.backbone import leases
 from nightmill.backbone.schema import AttemptRow, ExecutionRow, FileRow
+from nightmill.backbone.work import leases
 from nightmill.cli import main
 from nightmill.execution.claims import CLAIMS
 from nightmill.execution.journal import JournalWriter, journals, read_journal
 from nightmill.model.fate import Fate
-from nightmill.model.journal import Done, StepBegan, fold
+from nightmill.model.journal import Done, StepBegan
 from nightmill.model.order import JobOrder
+from nightmill.model.report import fold
 from nightmill.operations.drain import drain
 from nightmill.operations.site import Site
 from tests.spine.test_drain import cut_after, dead

@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from nightmill.backbone import leases
-from nightmill.backbone.catalogue import known_files, store_ids
+from nightmill.backbone.catalogue.files import known_files
+from nightmill.backbone.catalogue.registration import NewFile, register
+from nightmill.backbone.catalogue.stores import store_ids
 from nightmill.backbone.database import Database
-from nightmill.backbone.registration import NewFile, register
 from nightmill.backbone.schema import (
     AttemptRow,
     Base,
@@ -29,9 +29,11 @@ from nightmill.backbone.schema import (
     SliceRow,
     StoreRow,
 )
+from nightmill.backbone.work import leases
 from nightmill.execution.owner import this_process
-from nightmill.model.fate import AttemptState, JobState, Origin
 from nightmill.model.order import JobOrder, OrderInput
+from nightmill.model.origin import Origin
+from nightmill.model.states import AttemptState, JobState
 from nightmill.planning.orders import order_sha256
 
 NOW = datetime(2026, 1, 11, 9, 30, tzinfo=UTC)

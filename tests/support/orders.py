@@ -19,9 +19,10 @@ from nightmill.execution.jobs import run_jobs
 from nightmill.execution.journal import Journal, JournalWriter, journals, read_journal
 from nightmill.execution.recover import Rights
 from nightmill.model.file_type import FileType, MetadataKey
-from nightmill.model.journal import Entry, JobReport, fold
+from nightmill.model.journal import Entry
 from nightmill.model.order import AttemptKey, JobOrder, OrderInput, OrderOutput, OrderStep
 from nightmill.model.ports import Stager
+from nightmill.model.report import JobReport, fold
 from nightmill.model.store import Store
 from stagers.local import LocalStager
 

@@ -26,7 +26,7 @@ from nightmill.backbone.expressions.terms import (
     kind_of,
 )
 from nightmill.errors import ExpressionError, guess
-from nightmill.model.fate import Origin
+from nightmill.model.origin import Origin
 
 MAX_LENGTH: Final = 20_000
 MAX_DEPTH: Final = 20

@@ -19,7 +19,10 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator
 
-from nightmill.model.fate import AttemptState, Fate, JobState, Maturity, Origin
+from nightmill.model.calibration import Maturity
+from nightmill.model.fate import Fate
+from nightmill.model.origin import Origin
+from nightmill.model.states import AttemptState, JobState
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",

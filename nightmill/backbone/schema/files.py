@@ -9,7 +9,8 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, U
 from sqlalchemy.orm import Mapped, mapped_column
 
 from nightmill.backbone.schema.base import Base, Json, Key, one_of
-from nightmill.model.fate import Maturity, Origin
+from nightmill.model.calibration import Maturity
+from nightmill.model.origin import Origin
 
 _BROUGHT: Final = text("original_name IS NOT NULL")
 

@@ -9,7 +9,8 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, U
 from sqlalchemy.orm import Mapped, mapped_column
 
 from nightmill.backbone.schema.base import Base, Key, OrderedJson, one_of
-from nightmill.model.fate import AttemptState, Fate, JobState
+from nightmill.model.fate import Fate
+from nightmill.model.states import AttemptState, JobState
 
 
 class CampaignRow(Base):

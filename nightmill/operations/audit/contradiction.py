@@ -16,9 +16,9 @@ from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow
 from nightmill.execution.journal import JournalBroken, journals, read_whole_journal
 from nightmill.execution.owner import lives
 from nightmill.execution.scratch import token
-from nightmill.model.fate import AttemptState
-from nightmill.model.journal import JobReport, fold
 from nightmill.model.order import AttemptKey
+from nightmill.model.report import JobReport, fold
+from nightmill.model.states import AttemptState
 from nightmill.operations.lost_hosts import hosts_lost
 from nightmill.operations.site import Site
 

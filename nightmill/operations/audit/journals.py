@@ -7,14 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from nightmill.backbone.attempts import Standing, standings
+from nightmill.backbone.work.attempts import Standing, standings
 from nightmill.execution.claims import claimants
 from nightmill.execution.journal import JournalBroken, journals, read_whole_journal, recorded_journals
 from nightmill.execution.owner import lives
 from nightmill.execution.quarantine import quarantined
 from nightmill.execution.recover import writer_is_dead
-from nightmill.model.fate import AttemptState, Fate
-from nightmill.model.journal import JobReport, fold
+from nightmill.model.fate import Fate
+from nightmill.model.report import JobReport, fold
+from nightmill.model.states import AttemptState
 from nightmill.operations.audit.contradiction import FETCH, Contradiction, Ground, Kind
 
 _GIVEN_UP: Final = (AttemptState.CANCELLED, AttemptState.LOST)

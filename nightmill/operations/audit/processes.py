@@ -7,8 +7,8 @@ from typing import Final
 
 from sqlalchemy import select
 
-from nightmill.backbone import leases
 from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow, LeaseRow
+from nightmill.backbone.work import leases
 from nightmill.execution.owner import lives
 from nightmill.execution.proc import all_in
 from nightmill.operations.audit.contradiction import FETCH, OPEN, Contradiction, Ground, Kind

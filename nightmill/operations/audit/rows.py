@@ -9,7 +9,7 @@ from sqlalchemy import Select, and_, exists, or_, select
 from sqlalchemy.orm import aliased
 
 from nightmill.backbone.schema import AttemptRow, CampaignRow, ExecutionRow, FileRow, JobRow
-from nightmill.model.fate import JobState
+from nightmill.model.states import JobState
 from nightmill.operations.audit.contradiction import ENDED, FETCH, OPEN, Contradiction, Ground, Kind
 
 MENDED: Final = "'nightmill recover' sets it right"

@@ -20,8 +20,8 @@ from nightmill.backbone.schema import CampaignRow, FileRow, ReplicaRow, StoreRow
 from nightmill.errors import StoreError
 from nightmill.execution.journal import JournalBroken, journals, read_whole_journal, recorded_journals
 from nightmill.execution.scratch import token
-from nightmill.model.journal import JobReport, fold
 from nightmill.model.ports import Stager
+from nightmill.model.report import JobReport, fold
 from nightmill.operations.audit.contradiction import FETCH, Contradiction, Ground, Kind
 
 _CAMPAIGN_AND_ATTEMPT: Final = re.compile(r"c(\d{2,})_?a(\d{2,})")

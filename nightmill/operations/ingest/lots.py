@@ -17,14 +17,14 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
-from nightmill.backbone.catalogue import known_files
-from nightmill.backbone.registration import NewFile, register
+from nightmill.backbone.catalogue.files import known_files
+from nightmill.backbone.catalogue.registration import NewFile, register
 from nightmill.backbone.schema import FileRow, RefusalRow
 from nightmill.clock import utc_now
 from nightmill.errors import FileRefused, NameTaken, StoreError
 from nightmill.files.naming import fit_name, name_of_content
-from nightmill.model.fate import Origin
 from nightmill.model.file_type import FileType
+from nightmill.model.origin import Origin
 from nightmill.operations.ingest.arrivals import LARGE_BYTES, Arrival, Offered, Refused, inspect_all, side_by_side
 from nightmill.operations.ingest.manual_names import propose_names
 from nightmill.operations.ingest.placement import Mode, Placement

@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.catalogue import names_taken
+from nightmill.backbone.catalogue.files import names_taken
 
 MAX_STEM: Final = 120
 FIRST_LOOK: Final = 16

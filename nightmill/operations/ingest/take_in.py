@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from nightmill.backbone.catalogue import store_ids
+from nightmill.backbone.catalogue.stores import store_ids
 from nightmill.errors import RequestRefused, UnknownName
-from nightmill.model.fate import Origin
 from nightmill.model.file_type import FileType
+from nightmill.model.origin import Origin
 from nightmill.operations.acts import Act
 from nightmill.operations.ingest.arrivals import Refused
 from nightmill.operations.ingest.finding import find_files

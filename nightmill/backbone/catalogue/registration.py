@@ -13,13 +13,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
-from nightmill.backbone.catalogue import known_files
+from nightmill.backbone.catalogue.files import known_files
 from nightmill.backbone.schema import Base, FileRow, ReplicaRow, StoreRow
 from nightmill.errors import NameTaken, RequestRefused, UnknownName
 from nightmill.model.dimensions import DIMENSIONS, DataId
-from nightmill.model.fate import Origin
 from nightmill.model.file_type import compression_of
 from nightmill.model.journal import MetadataValue
+from nightmill.model.origin import Origin
 
 _FILES: Final = Base.metadata.tables["file"]
 _REPLICAS: Final = Base.metadata.tables["replica"]

@@ -13,11 +13,9 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.among import among
 from nightmill.backbone.expressions import Expression, to_sql
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, ReplicaRow, StoreRow
-from nightmill.backbone.upsert import add_missing
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.dimensions import DIMENSIONS
-from nightmill.model.fate import Origin
-from nightmill.model.store import Store
+from nightmill.model.origin import Origin
 
 FETCH: Final = 5_000
 """How many rows are fetched at a time, where all of them would be too many."""
@@ -50,16 +48,6 @@ class Known:
     id: int
     type: str
     sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Replica:
-    """A copy of a file."""
-
-    store: str
-    path: str
-    state: str
-    verified_at: datetime
 
 
 def known_files(session: Session, names: Iterable[str]) -> dict[str, Known]:
@@ -111,22 +99,6 @@ def near_names(session: Session, name: str) -> list[str]:
     """Return names of files that begin as a name does, for a guess at what it meant."""
     alike = FileRow.name.startswith(name[:4], autoescape=True)
     return list(session.scalars(select(FileRow.name).where(alike).order_by(FileRow.name).limit(GUESSES)))
-
-
-def store_ids(session: Session, stores: Mapping[str, Store]) -> dict[str, int]:
-    """Return the IDs of stores by their names; those that are not in the catalogue yet are inserted.
-
-    A store that moved keeps its ID: its URL here follows the site's configuration.
-    """
-    wanted = {name: store for name, store in sorted(stores.items()) if store.catalogued}
-    there = set(session.scalars(select(StoreRow.name)))
-    new = [{"name": name, "url": wanted[name].url, "kind": wanted[name].kind} for name in wanted if name not in there]
-    add_missing(session, StoreRow, new, unique="name")
-    rows = session.scalars(select(StoreRow).where(StoreRow.name.in_(wanted))).all()
-    for row in rows:
-        row.url, row.kind = wanted[row.name].url, wanted[row.name].kind
-    session.flush()
-    return {row.name: row.id for row in rows}
 
 
 def find(
@@ -274,17 +246,3 @@ def data_id(row: FileRow) -> dict[str, str | int]:
     """Return the dimensions of a file that have a value."""
     values = ((name, getattr(row, name)) for name in DIMENSIONS)
     return {name: value for name, value in values if value is not None}
-
-
-def replicas(session: Session, file_ids: Iterable[int]) -> dict[int, list[Replica]]:
-    """Return the copies of files by the files' IDs; files without one are left out."""
-    query = (
-        select(ReplicaRow.file_id, StoreRow.name, ReplicaRow.path, ReplicaRow.state, ReplicaRow.verified_at)
-        .join(StoreRow, ReplicaRow.store_id == StoreRow.id)
-        .where(among(ReplicaRow.file_id, file_ids))
-        .order_by(ReplicaRow.id)
-    )
-    copies: dict[int, list[Replica]] = {}
-    for file_id, store, path, state, verified_at in session.execute(query):
-        copies.setdefault(file_id, []).append(Replica(store, path, state, verified_at))
-    return copies

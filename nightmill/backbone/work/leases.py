@@ -15,9 +15,10 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import AttemptRow, ExecutionRow, JobRow, LeaseRow
-from nightmill.model.fate import AttemptState, Fate, JobState
+from nightmill.model.fate import Fate
 from nightmill.model.journal import Owner
 from nightmill.model.order import AttemptKey
+from nightmill.model.states import AttemptState, JobState
 
 
 @dataclass(frozen=True)

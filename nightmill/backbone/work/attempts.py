@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow
-from nightmill.model.fate import AttemptState
 from nightmill.model.order import AttemptKey
+from nightmill.model.states import AttemptState
 
 JobKey = tuple[str, str, str]
 """Campaign, stage, unit."""

@@ -14,10 +14,10 @@ from typing import Any
 from sqlalchemy import Select, func, insert, select
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.catalogue import FoundFile, files_named, found_columns, found_file, selectable
+from nightmill.backbone.catalogue.files import FoundFile, files_named, found_columns, found_file, selectable
 from nightmill.backbone.schema import AttemptRow, CalibrationRow, FileRow
 from nightmill.errors import RequestRefused, UnknownName
-from nightmill.model.fate import Maturity
+from nightmill.model.calibration import Maturity
 
 
 @dataclass(frozen=True, slots=True)

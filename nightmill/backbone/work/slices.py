@@ -9,11 +9,11 @@ from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
-from nightmill.backbone.campaigns import JobLine, jobs
 from nightmill.backbone.schema import CampaignRow, JobRow, SliceRow
+from nightmill.backbone.work.campaigns import JobLine, jobs
 from nightmill.errors import UnknownName
 from nightmill.model.campaign import Campaign
-from nightmill.model.fate import JobState
+from nightmill.model.states import JobState
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
-from nightmill.backbone.campaigns import has_jobs_in
-from nightmill.backbone.leases import Holder, holder
 from nightmill.backbone.schema import CampaignRow, LeaseRow, SliceRow
-from nightmill.model.fate import JobState
+from nightmill.backbone.work.campaigns import has_jobs_in
+from nightmill.backbone.work.leases import Holder, holder
+from nightmill.model.states import JobState
 
 _OPEN = [state for state in JobState if state not in (JobState.DONE, JobState.CANCELLED)]
 

@@ -18,7 +18,7 @@ from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, 
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.base import canonical_json
 from nightmill.model.campaign import Campaign
-from nightmill.model.fate import JobState
+from nightmill.model.states import JobState
 
 UNSEALED: Final = ("description", "execution", "origins")
 """Parts of a campaign's definition that change nothing of what it makes: a later submission may differ in them."""

@@ -1,0 +1,1 @@
+"""Files, their copies, and what is said of them: in the caller's transaction."""

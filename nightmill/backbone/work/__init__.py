@@ -1,0 +1,1 @@
+"""Campaigns, slices, leases and attempts: who works on what, and how far it is."""

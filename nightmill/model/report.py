@@ -1,0 +1,135 @@
+"""What became of an attempt: the fold of what its journal tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from nightmill.model.base import Frozen
+from nightmill.model.fate import Fate
+from nightmill.model.journal import (
+    Checked,
+    Cost,
+    Done,
+    Entry,
+    MadeFile,
+    Publishing,
+    SoftwareSeen,
+    Started,
+    StepBegan,
+    StepEnded,
+)
+from nightmill.model.order import AttemptKey, JobOrder
+from nightmill.model.states import AttemptState
+
+
+class StepReport(Frozen):
+    """What is known of one step of one attempt."""
+
+    name: str
+    argv: tuple[str, ...]
+    began_at: datetime
+    ended_at: datetime | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    cost: Cost | None = None
+    software: str
+    """Digest of its stack."""
+
+
+class JobReport(Frozen):
+    """The fold of an attempt's entries."""
+
+    attempt: AttemptKey
+    order: JobOrder
+    state: AttemptState
+    fate: Fate | None = None
+    host: str
+    began_at: datetime
+    ended_at: datetime | None = None
+    steps: tuple[StepReport, ...] = ()
+    intended: tuple[MadeFile, ...] = ()
+    """What the intent named."""
+    published: tuple[MadeFile, ...] = ()
+    """What of it stands in its store, once the attempt has ended."""
+    made: tuple[MadeFile, ...] = ()
+    """Everything that passed the gate, intermediate files included."""
+    failed_step: str = ""
+    evidence: str = ""
+    adopted: bool = False
+
+
+def fold(entries: Iterable[Entry]) -> dict[AttemptKey, JobReport]:
+    """Fold entries into a report an attempt.
+
+    Entries of an attempt come in the order in which they were written; entries without a ``started`` before them, and
+    entries after an end, say nothing.
+
+    Returns
+    -------
+    dict
+        Attempts in the order in which they began.
+    """
+    reports: dict[AttemptKey, JobReport] = {}
+    for entry in entries:
+        if isinstance(entry, Started):
+            reports.setdefault(entry.attempt, _begin(entry))
+        elif isinstance(entry, SoftwareSeen):
+            continue
+        elif (report := reports.get(entry.attempt)) is not None and not report.state.ended:
+            reports[entry.attempt] = report.model_copy(update=_change(report, entry))
+    return reports
+
+
+def stacks(entries: Iterable[Entry]) -> dict[str, Mapping[str, str]]:
+    """Return the software stacks that entries tell of, by their digests."""
+    return {entry.sha256: entry.packages for entry in entries if isinstance(entry, SoftwareSeen)}
+
+
+def _begin(entry: Started) -> JobReport:
+    return JobReport(
+        attempt=entry.attempt,
+        order=entry.order,
+        state=AttemptState.STAGING_IN,
+        host=entry.host,
+        began_at=entry.at,
+    )
+
+
+def _change(report: JobReport, entry: Entry) -> dict[str, object]:
+    match entry:
+        case StepBegan():
+            step = StepReport(name=entry.step, argv=entry.argv, began_at=entry.at, software=entry.software)
+            return {"state": AttemptState.RUNNING, "steps": (*report.steps, step)}
+        case StepEnded() if report.steps:
+            last = report.steps[-1].model_copy(
+                update={
+                    "ended_at": entry.at,
+                    "exit_code": entry.exit_code,
+                    "signal": entry.signal,
+                    "cost": entry.cost,
+                }
+            )
+            return {"state": AttemptState.CHECKING, "steps": (*report.steps[:-1], last)}
+        case Checked():
+            return {"made": report.made + entry.files}
+        case Publishing():
+            return {
+                "state": AttemptState.PUBLISHING,
+                "intended": entry.files,
+                "fate": entry.fate,
+                "failed_step": entry.step,
+                "evidence": entry.evidence,
+            }
+        case Done():
+            return {
+                "state": entry.state,
+                "fate": entry.fate,
+                "ended_at": entry.at,
+                "failed_step": entry.step,
+                "evidence": entry.evidence,
+                "published": tuple(file for file in report.intended if file.name in entry.published),
+                "adopted": entry.adopted,
+            }
+        case _:
+            return {}

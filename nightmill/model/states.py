@@ -1,0 +1,46 @@
+"""How far a job is, and an attempt."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    """Where a job stands in its campaign."""
+
+    PLANNED = "planned"
+    """Its plan is sealed; nothing was issued."""
+    HELD = "held"
+    """Waits for a person, or for something that the plan names."""
+    READY = "ready"
+    """May be issued again: its last attempt was ended before its time, or somebody asked for another."""
+    ACTIVE = "active"
+    """An attempt was issued and has not ended."""
+    DONE = "done"
+    """One attempt is its result."""
+    FAILED = "failed"
+    """Its last attempt did not publish."""
+    CANCELLED = "cancelled"
+    """A person ended it."""
+
+
+class AttemptState(StrEnum):
+    """How far an attempt is: the last entry of its journal, or its issue where there is none."""
+
+    ISSUED = "issued"
+    STAGING_IN = "staging_in"
+    RUNNING = "running"
+    CHECKING = "checking"
+    PUBLISHING = "publishing"
+    PUBLISHED = "published"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can happen to the attempt."""
+        return self in _ENDED
+
+
+_ENDED = frozenset({AttemptState.PUBLISHED, AttemptState.FAILED, AttemptState.CANCELLED, AttemptState.LOST})
