@@ -13,7 +13,7 @@ from pathlib import Path
 from flows.hosting import server, service
 from nightmill.backbone.work import campaigns
 from nightmill.backbone.work.slices import slices
-from nightmill.cli._demo import Demo
+from nightmill.cli.demonstration import Demo
 from nightmill.model.states import JobState
 from nightmill.operations.site import open_site
 from tests.flows.browser import open_ui

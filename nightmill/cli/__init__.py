@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from nightmill import __version__
-from nightmill.cli._shape import examples, group
+from nightmill.cli.shape import examples, group
 from nightmill.errors import NightmillError, UnknownName
 
 VERBS: Final = (
@@ -41,8 +41,8 @@ VERBS: Final = (
     "sql",
     "doctor",
 )
-"""Every verb, in the order of the help: a module of this package, which holds a function of that name and ``EXAMPLES``
-of its use, or (for verbs with verbs of their own) a Typer ``app``."""
+"""Every verb, in the order of the help: a module of :mod:`nightmill.cli.verbs`, which holds a function of that name and
+``EXAMPLES`` of its use, or (for verbs with verbs of their own) a Typer ``app``."""
 
 
 class _Verbs(TyperGroup):
@@ -54,7 +54,7 @@ class _Verbs(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in VERBS:
             raise UnknownName("command", cmd_name, VERBS, remedy="see 'nightmill --help'")
-        module = import_module(f"{__name__}.{cmd_name}")
+        module = import_module(f"{__name__}.verbs.{cmd_name}")
         if hasattr(module, "app"):
             command = typer.main.get_command(module.app)
             command.name = cmd_name
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         app(arguments, prog_name="nightmill")
     except NightmillError as error:
-        from nightmill.cli._output import print_error
+        from nightmill.cli.render.output import print_error
 
         print_error(error)
         sys.exit(error.exit_code)

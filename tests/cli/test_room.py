@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nightmill.backbone.database import Database
-from nightmill.cli import _room
+from nightmill.cli.render import room as _room
 from nightmill.config.site import load_site
 from tests.cli.conftest import Nightmill
 from tests.support.mounts import fill, make_read_only, small_disk

@@ -15,7 +15,7 @@ from flows.hosting.listener import sockets_of
 from flows.hosting.service import folder_of
 from nightmill.backbone.work.campaigns import campaign_named
 from nightmill.backbone.work.conducting import conducts_campaign
-from nightmill.cli import _standing
+from nightmill.cli.render import standing as _standing
 from nightmill.config.campaign import load_campaign
 from nightmill.execution.owner import this_process
 from nightmill.model.conducting import RunState, Seen

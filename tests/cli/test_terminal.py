@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nightmill.cli._output import plain, plain_line
+from nightmill.cli.render.output import plain, plain_line
 from tests.cli.conftest import Nightmill
 from tests.cli.test_bad_input import RAW
 from tests.operations.observatory import deliver, frame
@@ -23,7 +23,7 @@ def test_every_text_is_printed_through_one_door() -> None:
     folder = Path(__file__).parents[2] / "nightmill" / "cli"
     sources = {path.name: path.read_text() for path in folder.glob("*.py")}
     found = {name for name, text in sources.items() if re.search(r"typer\.(echo|secho)\(|\bprint\(", text)}
-    assert found <= {"_output.py", "_watch.py", "__init__.py"}, "use nightmill.cli._output.echo"
+    assert found <= {"_output.py", "_watch.py", "__init__.py"}, "use nightmill.cli.render.output.echo"
 
 
 def test_what_a_terminal_obeys_is_written_out() -> None:

@@ -14,7 +14,7 @@ from flows.hosting import service
 from flows.hosting.api import PrefectApi
 from flows.hosting.daemon import DaemonState
 from flows.hosting.reconcile import reconcile_site
-from nightmill.cli._standing import show_status
+from nightmill.cli.render.standing import show_status
 from nightmill.errors import ServerAway
 from tests.flows.conftest import Conductor, Observe, conductor_at, process_of, steps, until
 

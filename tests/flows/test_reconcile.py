@@ -17,7 +17,7 @@ from flows.hosting import reconcile as reconciliation
 from flows.hosting.api import FlowRun, PrefectApi
 from nightmill.backbone.schema import CampaignRow, JobRow, PlanRow, SliceRow
 from nightmill.backbone.work.campaigns import campaign_named
-from nightmill.cli import _standing
+from nightmill.cli.render import standing as _standing
 from nightmill.model.conducting import RunState
 from nightmill.operations.site import Site
 from nightmill.operations.turns import Turn, take_turn

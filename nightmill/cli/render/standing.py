@@ -16,7 +16,7 @@ from nightmill.backbone.work.campaigns import (
     failed_jobs,
     progress_of,
 )
-from nightmill.cli._output import echo, print_json, print_table, say, secho
+from nightmill.cli.render.output import echo, print_json, print_table, say, secho
 from nightmill.execution.quarantine import quarantined
 from nightmill.model.conducting import RunState, Seen
 from nightmill.model.ports import Conductor

@@ -8,8 +8,8 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli._output import echo
-from nightmill.cli._shape import SiteFolder, time_of
+from nightmill.cli.render.output import echo
+from nightmill.cli.shape import SiteFolder, time_of
 
 EXAMPLES: Final = (
     "nightmill backup /backup/nightmill-2026-01-10.db",
@@ -32,8 +32,8 @@ def backup(
     Journals are kept in the spool until a verified backup holds what they tell. SQLite's copy is a database, to be put
     in the place of the other; PostgreSQL's is an archive of pg_dump, for pg_restore.
     """
-    from nightmill.cli._opening import open_without_types
-    from nightmill.cli._output import print_json, working
+    from nightmill.cli.opening import open_without_types
+    from nightmill.cli.render.output import print_json, working
     from nightmill.errors import RequestRefused
     from nightmill.operations.backup import back_up, vouch
 

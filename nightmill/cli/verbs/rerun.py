@@ -6,8 +6,8 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli._output import echo
-from nightmill.cli._shape import SiteFolder
+from nightmill.cli.render.output import echo
+from nightmill.cli.shape import SiteFolder
 
 EXAMPLES: Final = ('nightmill rerun first --why "the disk is repaired" --watch',)
 
@@ -24,8 +24,8 @@ def rerun(
     They get the inputs that were sealed with them. The same as Retry in the Prefect UI, and as submitting the campaign
     again.
     """
-    from nightmill.cli._conduct import follow
-    from nightmill.cli._output import print_json
+    from nightmill.cli.render.conduct import follow
+    from nightmill.cli.render.output import print_json
     from nightmill.operations.conductor import conductor_of
     from nightmill.operations.rerun import rerun as rerun_campaign
     from nightmill.operations.site import open_site

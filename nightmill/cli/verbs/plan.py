@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli._shape import SiteFolder
+from nightmill.cli.shape import SiteFolder
 
 EXAMPLES: Final = (
     "nightmill plan first.yaml",
@@ -32,8 +32,8 @@ def plan(
     Its units, their inputs with the rule that chose each, the names of their outputs. A plan that cannot be carried out
     is refused with every problem that it has.
     """
-    from nightmill.cli._output import working
-    from nightmill.cli._planning import print_plan, write_plan
+    from nightmill.cli.render.output import working
+    from nightmill.cli.render.planning import print_plan, write_plan
     from nightmill.config.campaign import load_campaign
     from nightmill.operations.preview import preview
     from nightmill.operations.site import open_site

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from nightmill.cli._output import echo, secho
-from nightmill.cli._shape import SiteFolder
+from nightmill.cli.render.output import echo, secho
+from nightmill.cli.shape import SiteFolder
 from nightmill.errors import RequestRefused, UnknownName
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def show(
     """Show all that is on record of a file, campaign, job or attempt."""
     from nightmill.backbone.catalogue.files import name_meant, near_names
     from nightmill.backbone.work.campaigns import campaigns, exists
-    from nightmill.cli._opening import open_without_types
+    from nightmill.cli.opening import open_without_types
 
     job = _JOB.fullmatch(name)
     if order and not job:
@@ -76,8 +76,8 @@ def _show_file(session: Session, name: str, as_json: bool) -> None:
     from nightmill.backbone.catalogue.calibrations import history
     from nightmill.backbone.catalogue.files import data_id, files_named
     from nightmill.backbone.catalogue.replicas import replicas
-    from nightmill.cli._files import as_plain
-    from nightmill.cli._output import print_facts, print_json
+    from nightmill.cli.render.files import as_plain
+    from nightmill.cli.render.output import print_facts, print_json
     from provenance.history import maker_of
 
     row = files_named(session, [name])[name]
@@ -112,7 +112,7 @@ def _show_file(session: Session, name: str, as_json: bool) -> None:
 
 def _show_campaign(session: Session, name: str, as_json: bool) -> None:
     from nightmill.backbone.work.campaigns import campaign_named, jobs, progress
-    from nightmill.cli._output import print_facts, print_json, print_table
+    from nightmill.cli.render.output import print_facts, print_json, print_table
 
     row = campaign_named(session, name)
     stages = progress(session, row.id)
@@ -144,7 +144,7 @@ def _show_campaign(session: Session, name: str, as_json: bool) -> None:
 
 
 def _show_job(session: Session, campaign: str, stage: str, unit: str, number: int | None, as_json: bool) -> None:
-    from nightmill.cli._output import print_facts, print_json, print_table
+    from nightmill.cli.render.output import print_facts, print_json, print_table
     from provenance.history import job_history
 
     job = job_history(session, campaign, stage, unit, number=number)
@@ -180,7 +180,7 @@ def _show_job(session: Session, campaign: str, stage: str, unit: str, number: in
 
 
 def _show_attempt(job: JobHistory) -> None:
-    from nightmill.cli._output import print_table
+    from nightmill.cli.render.output import print_table
 
     if job.inputs:
         print_table(

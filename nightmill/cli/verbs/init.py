@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli._output import echo
+from nightmill.cli.render.output import echo
 
 EXAMPLES: Final = (
     "nightmill init mysite",
@@ -35,7 +35,7 @@ def init(
     """
     from nightmill.backbone.adhoc import ensure_reader
     from nightmill.backbone.database import safe_url
-    from nightmill.cli._output import print_error, print_facts, print_json
+    from nightmill.cli.render.output import print_error, print_facts, print_json
     from nightmill.errors import RequestRefused
     from nightmill.model.secrets import masked
     from nightmill.operations.init import make_site

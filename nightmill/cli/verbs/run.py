@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli._output import echo
+from nightmill.cli.render.output import echo
 
 EXAMPLES: Final = ("nightmill run order.json --keep",)
 

@@ -9,8 +9,8 @@ from typing import Annotated, Final, TypeVar
 
 import typer
 
-from nightmill.cli._output import echo
-from nightmill.cli._shape import SiteFolder
+from nightmill.cli.render.output import echo
+from nightmill.cli.shape import SiteFolder
 from nightmill.errors import RequestRefused
 
 Row = TypeVar("Row")
@@ -50,8 +50,8 @@ def sql(
     they come, but for a table on a terminal.
     """
     from nightmill.backbone.adhoc import asked
-    from nightmill.cli._opening import open_without_types
-    from nightmill.cli._output import print_json_rows, print_table
+    from nightmill.cli.opening import open_without_types
+    from nightmill.cli.render.output import print_json_rows, print_table
 
     if limit is None and not as_json and sys.stdout.isatty():
         limit = TERMINAL_ROWS

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli._shape import SiteFolder
+from nightmill.cli.shape import SiteFolder
 
 EXAMPLES: Final = (
     "nightmill status",
@@ -29,8 +29,8 @@ def status(
     Their stages, and of one campaign the jobs that failed, with reasons. What dead processes left in the spool is
     recorded first, and Prefect's states are made to agree, so that nothing is shown as running that is not.
     """
-    from nightmill.cli._opening import open_without_types
-    from nightmill.cli._standing import show_status, show_waiting
+    from nightmill.cli.opening import open_without_types
+    from nightmill.cli.render.standing import show_status, show_waiting
     from nightmill.config.site import load_site
     from nightmill.errors import DatabaseAway
 

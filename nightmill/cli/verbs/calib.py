@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from nightmill.cli._output import echo
-from nightmill.cli._shape import SiteFolder, examples, group, time_of
+from nightmill.cli.render.output import echo
+from nightmill.cli.shape import SiteFolder, examples, group, time_of
 
 app = group(help="Add, certify, withdraw and list calibrations.")
 
@@ -34,7 +34,7 @@ def add(
 
     Those that are in it already get the new range and maturity.
     """
-    from nightmill.cli._opening import open_without_types
+    from nightmill.cli.opening import open_without_types
     from nightmill.model.calibration import Maturity
     from nightmill.operations.calibrations import add as add_calibrations
 
@@ -76,8 +76,8 @@ def list_(
 ) -> None:
     """List calibrations with the role that each holds now, withdrawn ones too."""
     from nightmill.backbone.catalogue.calibrations import current
-    from nightmill.cli._opening import open_without_types
-    from nightmill.cli._output import print_json, print_table
+    from nightmill.cli.opening import open_without_types
+    from nightmill.cli.render.output import print_json, print_table
 
     with open_without_types(site) as opened, opened.database.reading() as session:
         roles = current(session, [set_name] if set_name else [], type_)
@@ -106,7 +106,7 @@ def list_(
 def _change(
     act: Callable[..., list[str]], done: str, files: list[str], set_name: str, why: str, site: Path | None
 ) -> None:
-    from nightmill.cli._opening import open_without_types
+    from nightmill.cli.opening import open_without_types
 
     with open_without_types(site) as opened:
         changed = act(opened, files, set_name, why=why)

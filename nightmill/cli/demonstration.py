@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from nightmill.cli._output import echo, secho
+from nightmill.cli.render.output import echo, secho
 from nightmill.errors import NightmillError, RequestRefused
 
 MARKER: Final = ".nightmill-demo"

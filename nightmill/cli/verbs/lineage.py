@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from nightmill.cli._output import echo
-from nightmill.cli._shape import SiteFolder
+from nightmill.cli.render.output import echo
+from nightmill.cli.shape import SiteFolder
 
 if TYPE_CHECKING:
     from provenance.lineage import FileNode, Lineage
@@ -38,8 +38,8 @@ def lineage(
     Every step run and every file between, kept or not.
     """
     from nightmill.backbone.catalogue.files import files_named, name_meant
-    from nightmill.cli._opening import open_without_types
-    from nightmill.cli._output import print_json
+    from nightmill.cli.opening import open_without_types
+    from nightmill.cli.render.output import print_json
     from provenance.lineage import Direction, walk
 
     wanted: list[Direction] = ["up"] if up or not down else []

@@ -6,8 +6,8 @@ import typer
 from rich.console import Console
 
 from nightmill.backbone.work.campaigns import campaign_named, jobs, progress
-from nightmill.cli._output import echo, print_json, secho
-from nightmill.cli._watch import summary, watch
+from nightmill.cli.render.output import echo, print_json, secho
+from nightmill.cli.render.watch import summary, watch
 from nightmill.model.conducting import CampaignRun
 from nightmill.model.ports import Conductor
 from nightmill.model.states import JobState

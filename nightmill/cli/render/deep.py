@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from nightmill.cli._finding import Finding
-from nightmill.cli._output import progress
+from nightmill.cli.render.finding import Finding
+from nightmill.cli.render.output import progress
 from nightmill.errors import NightmillError, ServerAway
 from nightmill.operations.audit import PARTS, Contradiction, Ground
 from nightmill.operations.site import Site, open_site

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from nightmill.cli._output import echo, plain_line
-from nightmill.cli._shape import SiteFolder
+from nightmill.cli.render.output import echo, plain_line
+from nightmill.cli.shape import SiteFolder
 
 if TYPE_CHECKING:
     from nightmill.operations.ingest.take_in import IngestResult
@@ -48,7 +48,7 @@ def ingest(
     by name and reason, and the others go in. Exit code 1 where some were refused. An ingest that was interrupted is
     simply typed again.
     """
-    from nightmill.cli._output import progress
+    from nightmill.cli.render.output import progress
     from nightmill.model.origin import Origin
     from nightmill.operations.ingest.placement import Mode
     from nightmill.operations.ingest.take_in import IngestResult
@@ -80,7 +80,7 @@ def ingest(
 
 def _tell(result: IngestResult, *, as_json: bool) -> None:
     """Say what became of every file that was found."""
-    from nightmill.cli._output import print_json
+    from nightmill.cli.render.output import print_json
 
     open_ = result.found - len(result.registered) - len(result.skipped) - len(result.refused)
     if as_json:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from nightmill.cli._output import echo, secho
+from nightmill.cli.render.output import echo, secho
 from nightmill.operations.site import Site, open_site
 
 

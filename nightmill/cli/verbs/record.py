@@ -7,8 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli._output import echo
-from nightmill.cli._shape import SiteFolder
+from nightmill.cli.render.output import echo
+from nightmill.cli.shape import SiteFolder
 
 EXAMPLES: Final = (
     "nightmill record",
@@ -33,8 +33,8 @@ def record(
     A journal that is damaged, or tells what cannot be so, is set apart; exit code 1 says that one was, or that
     something waits for a store.
     """
-    from nightmill.cli._opening import open_without_types
-    from nightmill.cli._output import print_json, say
+    from nightmill.cli.opening import open_without_types
+    from nightmill.cli.render.output import print_json, say
     from nightmill.errors import RequestRefused
     from nightmill.operations.drain import drain
     from nightmill.operations.lost_hosts import declare_lost

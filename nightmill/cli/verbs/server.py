@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nightmill.cli._output import echo, print_facts, print_json, secho
-from nightmill.cli._shape import SiteFolder, group
+from nightmill.cli.render.output import echo, print_facts, print_json, secho
+from nightmill.cli.shape import SiteFolder, group
 
 if TYPE_CHECKING:
     from flows.hosting.service import ServiceStatus

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli._shape import SiteFolder
+from nightmill.cli.shape import SiteFolder
 
 EXAMPLES: Final = ("nightmill submit first.yaml --watch",)
 
@@ -25,8 +25,8 @@ def submit(
 
     The same campaign submitted again is taken up where it stands: what is published is not run again.
     """
-    from nightmill.cli._conduct import follow
-    from nightmill.cli._output import working
+    from nightmill.cli.render.conduct import follow
+    from nightmill.cli.render.output import working
     from nightmill.config.campaign import load_campaign
     from nightmill.operations.conductor import conductor_of
     from nightmill.operations.site import open_site

@@ -9,8 +9,8 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli._output import echo
-from nightmill.cli._shape import SiteFolder
+from nightmill.cli.render.output import echo
+from nightmill.cli.shape import SiteFolder
 
 EXAMPLES: Final = ("nightmill retain --dry-run",)
 
@@ -26,8 +26,8 @@ def retain(
     the database that was verified.
     """
     from flows.hosting.growth import cut_logs
-    from nightmill.cli._opening import open_without_types
-    from nightmill.cli._output import print_json
+    from nightmill.cli.opening import open_without_types
+    from nightmill.cli.render.output import print_json
     from nightmill.operations.retain import retain as retain_site
 
     now = datetime.now(UTC)

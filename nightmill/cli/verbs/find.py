@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from nightmill.cli._shape import SiteFolder
+from nightmill.cli.shape import SiteFolder
 from nightmill.model.origin import Origin
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def find(
 
     In the order of their registration.
     """
-    from nightmill.cli._opening import open_without_types
+    from nightmill.cli.opening import open_without_types
 
     with open_without_types(site) as opened:
         if refused:
@@ -66,8 +66,8 @@ def _find_files(
     from nightmill.backbone.catalogue import files as catalogue
     from nightmill.backbone.catalogue.replicas import replicas
     from nightmill.backbone.expressions import parse
-    from nightmill.cli._files import as_plain
-    from nightmill.cli._output import print_json, print_table
+    from nightmill.cli.render.files import as_plain
+    from nightmill.cli.render.output import print_json, print_table
     from nightmill.config.rules import LOG
     from nightmill.errors import UnknownName
 
@@ -113,7 +113,7 @@ def _find_refused(
     site: Site, types: Sequence[str], where: str, origins: Sequence[Origin], limit: int | None, as_json: bool
 ) -> None:
     from nightmill.backbone.catalogue.refusals import refusals
-    from nightmill.cli._output import print_json, print_table
+    from nightmill.cli.render.output import print_json, print_table
     from nightmill.errors import RequestRefused
 
     if where:

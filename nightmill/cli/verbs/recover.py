@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from nightmill.cli._output import echo
-from nightmill.cli._shape import SiteFolder
+from nightmill.cli.render.output import echo
+from nightmill.cli.shape import SiteFolder
 
 if TYPE_CHECKING:
     from nightmill.operations.recover import Recovery
@@ -32,7 +32,7 @@ def recover(
     only files are registered whose bytes are those that a recorded journal declares, all of which are read. May be done
     again. Exit code 1 where it was done, and something could not be had back.
     """
-    from nightmill.cli._output import print_json, progress
+    from nightmill.cli.render.output import print_json, progress
     from nightmill.errors import RequestRefused
     from nightmill.operations.recover import preview
     from nightmill.operations.recover import recover as recover_site

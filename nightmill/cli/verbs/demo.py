@@ -27,6 +27,6 @@ def demo(
     so that you can type it yourself. Nothing outside of the folder is touched. The server stays up, so that you can
     look at what happened.
     """
-    from nightmill.cli._demo import Demo
+    from nightmill.cli.demonstration import Demo
 
     Demo(directory.resolve(), exposures).run()

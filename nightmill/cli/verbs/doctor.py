@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from nightmill.cli._finding import Finding
-from nightmill.cli._output import echo, secho
-from nightmill.cli._shape import SiteFolder
+from nightmill.cli.render.finding import Finding
+from nightmill.cli.render.output import echo, secho
+from nightmill.cli.shape import SiteFolder
 from nightmill.errors import ConfigError, NightmillError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def doctor(
 
     Nothing is changed. Exit code 1 where something is not in order.
     """
-    from nightmill.cli._output import print_json
+    from nightmill.cli.render.output import print_json
     from nightmill.errors import RequestRefused
 
     if checksums and not deep:
@@ -68,7 +68,7 @@ def doctor(
 
 
 def _deep(directory: Path | None, checksums: bool) -> Iterator[Finding]:
-    from nightmill.cli._deep import deep
+    from nightmill.cli.render.deep import deep
 
     yield from deep(directory, checksums=checksums)
 
@@ -93,7 +93,7 @@ def _versions() -> Iterator[Finding]:
 
 def _site(directory: Path | None) -> Iterator[Finding]:
     from nightmill.backbone.database import Database, safe_url
-    from nightmill.cli._room import room, writable
+    from nightmill.cli.render.room import room, writable
     from nightmill.config.site import find_site, literal_secrets, load_site
     from nightmill.operations.site import Site
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final, TextIO
 
-from nightmill.cli._output import echo, print_table, secho
+from nightmill.cli.render.output import echo, print_table, secho
 from nightmill.config.rules import NOWHERE
 from nightmill.planning.outputs import Claim, claims
 from nightmill.planning.plan import CampaignPlan, PlannedJob, StagePlan

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from nightmill.cli._output import echo, plain_line
-from nightmill.cli._shape import SiteFolder
+from nightmill.cli.render.output import echo, plain_line
+from nightmill.cli.shape import SiteFolder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,9 +38,9 @@ def why(
     from nightmill.backbone.catalogue.files import files_named, name_meant
     from nightmill.backbone.catalogue.refusals import refusals
     from nightmill.backbone.catalogue.replicas import replicas
-    from nightmill.cli._files import as_plain
-    from nightmill.cli._opening import open_without_types
-    from nightmill.cli._output import print_json
+    from nightmill.cli.opening import open_without_types
+    from nightmill.cli.render.files import as_plain
+    from nightmill.cli.render.output import print_json
     from provenance.history import maker_of
 
     with open_without_types(site) as opened, opened.database.reading() as session:
@@ -73,7 +73,7 @@ def why(
 
 
 def _tell_origin(row: FileRow, maker: Maker | None) -> None:
-    from nightmill.cli._output import print_table, text
+    from nightmill.cli.render.output import print_table, text
 
     when = f"{text(row.registered_at)} UTC"
     if row.origin == "raw":
@@ -100,7 +100,7 @@ def _tell_origin(row: FileRow, maker: Maker | None) -> None:
 
 
 def _tell_place(copies: Sequence[Replica], roles: Sequence[CalibrationRow]) -> None:
-    from nightmill.cli._output import text
+    from nightmill.cli.render.output import text
 
     for copy in copies:
         echo(f"A copy is in store {copy.store} as {copy.path} ({copy.state}).")
@@ -114,7 +114,7 @@ def _tell_place(copies: Sequence[Replica], roles: Sequence[CalibrationRow]) -> N
 
 
 def _tell_refusal(row: RefusalRow) -> None:
-    from nightmill.cli._output import text
+    from nightmill.cli.render.output import text
 
     echo(
         f"{plain_line(row.path)} was refused at {text(row.at)} UTC, offered by {row.who} as {row.type} ({row.origin}):"
