@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import prefect_database
 from tests.support.backbone import create_schema
 from tests.support.postgres import PostgresServer, PostgresUnavailable, StoppableServer, running_server
 
@@ -50,6 +51,12 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("template") / "nightmill.db"
     create_schema(f"sqlite:///{path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def prefect_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a database of Prefect's server that was migrated and has no row; see :func:`prefect_database.give`."""
+    return prefect_database.migrated(tmp_path_factory)
 
 
 @pytest.fixture

@@ -180,6 +180,8 @@ class Template:
             check_name(name)
         except BadName as error:
             raise self._culprit(values) or error from None
+        if (":" in name or "%" in name) and (culprit := self._culprit(values)):  # a name takes them, and no value
+            raise culprit
         return name
 
     def _culprit(self, values: Mapping[str, object]) -> BadName | None:

@@ -11,8 +11,8 @@ from tests.docs.shell import Shell, stop_servers
 
 
 @pytest.fixture
-def empty(tmp_path: Path) -> Iterator[Shell]:
+def empty(tmp_path: Path, prefect_template: Path) -> Iterator[Shell]:
     """Give a shell in an empty folder."""
-    shell = Shell(tmp_path)
+    shell = Shell(tmp_path, prefect=prefect_template)
     yield shell
     stop_servers(shell)

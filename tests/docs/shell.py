@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.docs.pages import Fence, Page
+from tests.support.prefect_database import give
 
 COMMAND_SECONDS = 600
 
@@ -99,6 +100,8 @@ class Shell:
 
     home: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    prefect: Path | None = None
+    """What the server of a site begins with, see :mod:`tests.support.prefect_database`."""
 
     def __post_init__(self) -> None:
         programs = Path(sys.executable).parent
@@ -115,6 +118,9 @@ class Shell:
 
     def run(self, text: str) -> subprocess.CompletedProcess[str]:
         """Run a command; stdout has stderr, too."""
+        if self.prefect is not None and "server start" in text:
+            for site in self.home.rglob("nightmill.yaml"):
+                give(site.parent, self.prefect)
         script = f"source {self.state}\n{text}\nCODE=$?\n{{ echo cd $PWD; export -p; }} > {self.state}\nexit $CODE"
         return subprocess.run(
             ["bash", "-c", script],

@@ -24,9 +24,9 @@ pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="session")
-def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+def tutorial(tmp_path_factory: pytest.TempPathFactory, prefect_template: Path) -> Iterator[Shell]:
     """Give a shell in the site of the second tutorial, which was followed up to its last section."""
-    shell = Shell(tmp_path_factory.mktemp("tutorial"))
+    shell = Shell(tmp_path_factory.mktemp("tutorial"), prefect=prefect_template)
     try:
         shell.follow(TUTORIAL, until=END)
         yield shell
@@ -44,9 +44,9 @@ def after_tutorial(tutorial: Shell) -> Shell:
 
 
 @pytest.fixture
-def postgresql(tmp_path: Path, empty_postgres_url: str) -> Iterator[Shell]:
+def postgresql(tmp_path: Path, prefect_template: Path, empty_postgres_url: str) -> Iterator[Shell]:
     """Give a shell in an empty folder, and the URL of an empty database in a variable."""
-    shell = Shell(tmp_path, {"NIGHTMILL_DATABASE": empty_postgres_url})
+    shell = Shell(tmp_path, {"NIGHTMILL_DATABASE": empty_postgres_url}, prefect_template)
     yield shell
     stop_servers(shell)
 

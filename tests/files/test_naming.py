@@ -7,7 +7,7 @@ import string
 from urllib.parse import unquote_to_bytes
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from nightmill.errors import BadName
@@ -23,6 +23,8 @@ def test_the_template_that_the_framework_is_given_makes_the_name() -> None:
 
 
 @given(st.text(), st.integers(), st.text())
+@example("0", 0, "%")
+@example("0", 0, "a:b")
 def test_no_value_makes_a_name_that_leaves_its_folder(instrument: str, exposure: int, band: str) -> None:
     values = {**VALUES, "instrument": instrument, "exposure": exposure, "band": band}
     with contextlib.suppress(BadName):

@@ -24,6 +24,7 @@ FLAGS = (
     "--disable-sync",
 )
 PATIENCE_SECONDS = 60.0
+TRIES = 5
 """How long the UI may take to show what it should; it asks the server every few seconds."""
 
 
@@ -47,8 +48,12 @@ class Ui:
     url: str
 
     def go(self, path: str) -> None:
-        """Open a page of the UI by its path."""
-        self.page.goto(f"{self.url}{path}")
+        """Open a page of the UI by its path; again where the UI asks who it is, because its server is too busy."""
+        for _ in range(TRIES):
+            self.page.goto(f"{self.url}{path}")
+            self.page.wait_for_load_state("networkidle")
+            if "/login" not in self.page.url:
+                return
 
     def flow_run(self, run_id: object, tab: str = "") -> None:
         """Open the page of a flow run, at one of its tabs."""

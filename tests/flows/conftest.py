@@ -27,6 +27,7 @@ from nightmill.config.site import ServerConfig, load_site
 from nightmill.model.conducting import RunState
 from nightmill.operations.site import Site
 from tests.flows.observatory import Observatory
+from tests.support import prefect_database
 
 T = TypeVar("T")
 _numbers = itertools.count(1)
@@ -89,9 +90,10 @@ def written(file: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def conductor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Conductor]:
+def conductor(tmp_path_factory: pytest.TempPathFactory, prefect_template: Path) -> Iterator[Conductor]:
     observatory = Observatory.build(tmp_path_factory.mktemp("conducted"))
     site = observatory.directory
+    prefect_database.give(site, prefect_template)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
         try:

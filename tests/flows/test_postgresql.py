@@ -16,6 +16,7 @@ from nightmill.config.site import ServerConfig
 from nightmill.operations.patience import who_waits
 from tests.flows.conftest import REPOSITORY, conductor_at, until
 from tests.flows.observatory import Observatory
+from tests.support import prefect_database
 from tests.support.postgres import SUPERUSER, PostgresServer, StoppableServer
 
 
@@ -57,12 +58,17 @@ def test_a_campaign_is_conducted_with_the_servers_records_in_postgresql(
 
 @pytest.mark.timeout(400)
 def test_a_catalogue_that_restarts_in_mid_campaign_ends_nothing(
-    own_server: StoppableServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    own_server: StoppableServer,
+    prefect_template: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
     database = own_server.server.create()
     site = tmp_path / "site"
     observatory = Observatory.build(site, own_server.server.url(database))
+    prefect_database.give(site, prefect_template)
     notes = tmp_path / "notes"
     observatory.observe(1, [f"note {notes}\nuntil {tmp_path / 'flag'}\n"] * 3)
     observatory.submit("night1", 1, "execution.jobs_per_task=1", "execution.threads=1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import socket
 import urllib.error
 import urllib.request
@@ -18,16 +17,14 @@ from flows.hosting.service import folder_of
 from nightmill.config.site import NO_AUTH, ServerConfig
 from nightmill.errors import RequestRefused, ServerAway
 from tests.flows.conftest import Conductor
+from tests.support import prefect_database
 
 
 @pytest.fixture
-def folder(conductor: Conductor, tmp_path: Path) -> Path:
-    """Copy a database that is migrated already, so that a server in this folder starts in a few seconds."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-    for file in folder_of(conductor.site).glob("prefect.db*"):
-        shutil.copy(file, folder)
-    return folder
+def folder(prefect_template: Path, tmp_path: Path) -> Path:
+    """Give the folder of a server that was never started."""
+    prefect_database.give(tmp_path, prefect_template)
+    return folder_of(tmp_path)
 
 
 def _ui_settings(url: str) -> str:

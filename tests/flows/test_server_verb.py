@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from nightmill.cli import main
 from tests.flows.conftest import Conductor
 from tests.flows.observatory import Observatory
+from tests.support import prefect_database
 
 
 def _run(*arguments: str) -> int:
@@ -48,13 +48,10 @@ def test_a_site_without_a_server_has_exit_code_3(tmp_path: Path, capsys: pytest.
 
 
 def test_started_by_two_at_once_then_stopped(
-    conductor: Conductor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    prefect_template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     site = Observatory.build(tmp_path / "site").directory
-    folder = site / ".nightmill" / "server"
-    folder.mkdir(parents=True)
-    for file in (conductor.site / ".nightmill" / "server").glob("prefect.db*"):  # migrated already
-        shutil.copy(file, folder)
+    prefect_database.give(site, prefect_template)
     try:
         start = [sys.executable, "-m", "nightmill", "server", "start", "--site", str(site), "--json"]
         both = [subprocess.Popen(start, stdout=subprocess.PIPE, text=True) for _ in range(2)]

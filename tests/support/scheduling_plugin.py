@@ -13,7 +13,10 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 CONDUCTED: Final = "tests/flows/"
-"""Its tests share a Prefect server, which takes half a minute to start: they all go to one process."""
+"""Its tests share a Prefect server and a runner: they go to two processes, each with one of its own."""
+FIRST_HALF: Final = tuple(
+    f"{CONDUCTED}test_{name}.py" for name in ("campaign_crashes", "campaigns", "resources", "submit_verb", "postgresql")
+)
 SLOW_PARTS: Final = (
     CONDUCTED,
     "tests/docs/test_tutorials.py",
@@ -61,7 +64,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def _shared_by(node: str) -> str:
     """Return which tests go to one process with this one: those of its file, which share what is slow to make."""
-    return CONDUCTED if node.startswith(CONDUCTED) else node.partition("::")[0]
+    if node.startswith(CONDUCTED):
+        return f"{CONDUCTED}{node.startswith(FIRST_HALF)}"
+    return node.partition("::")[0]
 
 
 def _part(item: pytest.Item) -> int:
