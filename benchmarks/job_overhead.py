@@ -41,7 +41,6 @@ from nightmill.backbone.schema import (
     ReplicaRow,
 )
 from nightmill.config.campaign import load_campaign
-from nightmill.execution.jobs import run_jobs
 from nightmill.operations.site import Site
 from nightmill.operations.slice_work import SliceWork
 from nightmill.operations.submit import submit
@@ -134,7 +133,7 @@ def _run_slice(site: Site, campaign: str, number: int) -> float:
     start = time.perf_counter()
     with SliceWork(site, campaign, "copy", number) as work:
         while orders := work.issue(CHUNK):
-            work.record(list(run_jobs(orders, work.context)))
+            work.record(list(work.worker.run(orders)))
     seconds = time.perf_counter() - start
     jobs = work.jobs()
     if jobs.done != jobs.total:

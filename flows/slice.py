@@ -25,7 +25,6 @@ from flows.hosting.reconcile import after_slice
 from nightmill.backbone.work.slices import SliceJobs
 from nightmill.engines.threads import ThreadsEngine
 from nightmill.errors import RequestRefused
-from nightmill.execution.jobs import run_jobs
 from nightmill.model.order import JobOrder
 from nightmill.model.ports import Engine
 from nightmill.model.report import JobReport
@@ -113,7 +112,7 @@ def _conduct(work: SliceWork, gate: Backpressure, progress: SliceProgress) -> No
 
     def run(orders: Sequence[JobOrder], cores: ExitStack) -> list[JobReport]:
         reports = []
-        for report in run_jobs(_then_close(cores, takewhile(lambda _: not work.halted, orders)), work.context):
+        for report in work.worker.run(_then_close(cores, takewhile(lambda _: not work.halted, orders))):
             work.heed(report)
             reports.append(report)
         work.record(reports)
@@ -121,7 +120,7 @@ def _conduct(work: SliceWork, gate: Backpressure, progress: SliceProgress) -> No
 
     def interrupt(error: BaseException) -> None:
         failed = f"its slice failed: {type(error).__name__}: {error}"
-        work.context.stopping = failed if isinstance(error, Exception) else TOLD_TO_END
+        work.worker.stop(failed if isinstance(error, Exception) else TOLD_TO_END)
         gate.open()
 
     def carry_out_in_turn(orders: Sequence[JobOrder]) -> list[JobReport]:

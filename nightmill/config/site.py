@@ -18,6 +18,7 @@ from nightmill.config.build import build, named, raise_all
 from nightmill.config.document import Document, Key, Plain, dotted, load_document
 from nightmill.config.file_types import read_file_types
 from nightmill.config.rules import NOWHERE, check_fit
+from nightmill.config.secrets import known_secrets
 from nightmill.errors import ConfigError, ConfigErrors
 from nightmill.model.access import Access
 from nightmill.model.base import Frozen
@@ -34,6 +35,8 @@ NO_AUTH: Final = "none"
 _POSTGRESQL: Final = "postgresql+psycopg"
 _AUTH: Final = re.compile(r"[!-9;-~]+:[ -~]+")
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+(:[0-9]{1,5})?")
+SECRETS_FILE: Final = ".nightmill/secrets"
+"""Below the folder of a site: what ``${NAME}`` stands for, for its owner alone; see :mod:`nightmill.config.secrets`."""
 _URLS: Final = ("database", "url")
 """Keys whose values are URLs."""
 
@@ -83,6 +86,8 @@ class SiteConfig:
         What is wrong with its file types, where it was loaded all the same; ``file_types`` has those that are right.
     access
         Who besides the operator may read its folders, database and journals.
+    secrets
+        What ``${NAME}`` stands for: the environment, and the site's file of secrets where it has one.
     """
 
     name: str
@@ -97,6 +102,7 @@ class SiteConfig:
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     wrong_types: tuple[ConfigError, ...] = ()
     access: Access = Access.PRIVATE
+    secrets: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"SiteConfig({self.name!r}, {str(self.directory)!r})"
@@ -174,7 +180,8 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
     folder = find_site(directory)
     document = load_document(folder / SITE_FILE)
     errors: list[ConfigError] = []
-    data = _with_variables(document.data, (), document, errors)
+    secrets = known_secrets(folder / SECRETS_FILE)
+    data = _with_variables(document.data, (), document, errors, secrets)
     try:
         file = build(_SiteFile, data, document.where)
     except ConfigErrors as error:
@@ -201,6 +208,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         retention=file.retention,
         wrong_types=tuple(wrong_types),
         access=file.access,
+        secrets=secrets,
     )
 
 
@@ -222,12 +230,14 @@ def literal_secrets(directory: Path) -> list[ConfigError]:
     return [*told((), dict(document.data))]
 
 
-def _with_variables(value: Plain, key: Key, document: Document, errors: list[ConfigError]) -> Plain:
+def _with_variables(
+    value: Plain, key: Key, document: Document, errors: list[ConfigError], secrets: Mapping[str, str]
+) -> Plain:
     """Put in the values of ``${VARIABLES}``, quoted where they are part of a URL."""
     if isinstance(value, dict):
-        return {name: _with_variables(each, (*key, name), document, errors) for name, each in value.items()}
+        return {name: _with_variables(each, (*key, name), document, errors, secrets) for name, each in value.items()}
     if isinstance(value, list):
-        return [_with_variables(each, (*key, number), document, errors) for number, each in enumerate(value)]
+        return [_with_variables(each, (*key, number), document, errors, secrets) for number, each in enumerate(value)]
     if not isinstance(value, str):
         return value
 
@@ -235,11 +245,11 @@ def _with_variables(value: Plain, key: Key, document: Document, errors: list[Con
         ConfigError(
             f"{dotted(key)} needs the environment variable {name!r}, which is not set",
             where=document.where(key),
-            remedy=f"export {name}=...; a dollar sign itself is written $$",
+            remedy=f"export {name}=...; or write that into {SECRETS_FILE}; a dollar sign itself is written $$",
         )
-        for name in missing(value, os.environ)
+        for name in missing(value, secrets)
     ]
-    return filled(value, os.environ, url=key[-1] in _URLS)
+    return filled(value, secrets, url=key[-1] in _URLS)
 
 
 def _check_server(server: ServerConfig, document: Document, errors: list[ConfigError]) -> None:

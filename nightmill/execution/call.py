@@ -7,6 +7,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from nightmill.model.layout import OUTPUTS, seen
+
 
 def main(target: str, arguments: str) -> None:
     """Import a function and call it with keyword arguments.
@@ -27,7 +29,7 @@ def _present(value: object) -> object:
     """Leave out the outputs that earlier steps were free not to make."""
     if isinstance(value, list):
         return [each for each in value if _present(each) is not None]
-    absent = isinstance(value, str) and value.startswith("../outputs/") and not Path(value).exists()
+    absent = isinstance(value, str) and value.startswith(f"{seen(OUTPUTS)}/") and not Path(value).exists()
     return None if absent else value
 
 

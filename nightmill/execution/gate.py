@@ -17,6 +17,7 @@ from nightmill.files.naming import name_of_content
 from nightmill.model.fate import Fate
 from nightmill.model.file_type import FileType
 from nightmill.model.journal import MadeFile
+from nightmill.model.layout import WORK
 from nightmill.model.order import JobOrder, OrderOutput, OrderStep, stored_path
 
 LISTED_NAMES: Final = 20
@@ -43,7 +44,7 @@ def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch, log: int) 
     OSError
         Where the working folder cannot be looked into.
     """
-    with scratch.opened("work") as work:
+    with scratch.opened(WORK) as work:
         there = names_in(work)
         found = [(output, _find(output, there, work)) for output in step.outputs]
         missing = [_lack(output, files) for output, files in found if len(files) < _least(output)]

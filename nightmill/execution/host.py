@@ -45,14 +45,14 @@ class Host:
         return max(self.cores_for(wanted), -(-memory * self.cores // self.memory_bytes))
 
 
-def this_host() -> Host:
-    """Look at the host."""
+def this_host(most: int | None = None) -> Host:
+    """Look at the host, of which at most so many cores are to be used."""
     cores = [len(os.sched_getaffinity(0))]
     for limit in _limits("cpu.max"):
         quota, _, period = limit.partition(" ")
         cores.append(max(1, int(quota) // int(period)))
     memory = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *map(int, _limits("memory.max"))]
-    return Host(socket.gethostname(), min(cores), min(memory))
+    return Host(socket.gethostname(), min(cores if most is None else [most, *cores]), min(memory))
 
 
 def _limits(name: str) -> Iterator[str]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
-from nightmill.execution.job import JobContext, Prepared, prepare
+from nightmill.execution.context import JobContext
+from nightmill.execution.job import Prepared, prepare
 from nightmill.execution.publish import publish
 from nightmill.execution.upload import put_away
 from nightmill.model.order import JobOrder

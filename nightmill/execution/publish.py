@@ -8,35 +8,36 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from nightmill.errors import JobFailed, NameCollision, StoreError
+from nightmill.execution.context import JobContext
 from nightmill.execution.evidence import readable
-from nightmill.execution.job import JobContext, Prepared
+from nightmill.execution.job import Prepared
 from nightmill.execution.upload import collided, discard, store_failed
 from nightmill.model.fate import Fate
 from nightmill.model.journal import Done, MadeFile, Publishing
 from nightmill.model.ports import Stager
 
 
-def publish(group: Sequence[Prepared], context: JobContext) -> None:
+def publish(attempts: Sequence[Prepared], context: JobContext) -> None:
     """Give the files of several attempts their names, with one durable intent for all of them."""
-    for prepared in group:
+    for prepared in attempts:
         if prepared.files:
             context.tell(
                 Publishing(
                     attempt=prepared.order.attempt,
                     at=context.now(),
-                    files=tuple(prepared.files),
+                    files=prepared.files,
                     fate=_fate(prepared.failure),
                     step=prepared.failure.step if prepared.failure else "",
                     evidence=_evidence(prepared.failure),
                 )
             )
     context.journal.sync()
-    for prepared in group:
-        _reveal(prepared, context)
-    settle([file for prepared in group for file in prepared.files], context.stagers)
-    for prepared in group:
+    revealed = [_revealed(prepared, context) for prepared in attempts]
+    settle([file for prepared in revealed for file in prepared.files], context.stagers)
+    for prepared in revealed:
         failure = prepared.failure
         context.tell(
             Done(
@@ -68,7 +69,7 @@ def _evidence(failure: JobFailed | None) -> str:
     return "" if failure is None else readable(str(failure))
 
 
-def _reveal(prepared: Prepared, context: JobContext) -> None:
+def _revealed(prepared: Prepared, context: JobContext) -> Prepared:
     """Reveal every file of an attempt; where one cannot be, take back the others and keep at most the log."""
     revealed: list[MadeFile] = []
     try:
@@ -80,16 +81,18 @@ def _reveal(prepared: Prepared, context: JobContext) -> None:
             context.stager(file.store).remove(file.path)
         failed = prepared.files[len(revealed)]
         taken = isinstance(error, NameCollision) and collided(failed, context.stager(failed.store), error)
-        prepared.failure = prepared.failure or taken or store_failed(error)
-        _keep_log(prepared, context)
+        failure = prepared.failure or taken or store_failed(error)
+        return replace(prepared, failure=failure, files=_kept_log(prepared, context))
+    return prepared
 
 
-def _keep_log(prepared: Prepared, context: JobContext) -> None:
-    logs = [file for file in prepared.files if not file.step]
+def _kept_log(prepared: Prepared, context: JobContext) -> tuple[MadeFile, ...]:
+    """Reveal the log alone, and return it where that could be done."""
+    logs = tuple([file for file in prepared.files if not file.step])
     try:
         for log in logs:
             context.stager(log.store).reveal(log.path, attempt=prepared.token)
     except StoreError:
-        logs = []
+        logs = ()
     discard(prepared.files, prepared.token, context)
-    prepared.files = logs
+    return logs

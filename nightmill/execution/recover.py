@@ -15,7 +15,7 @@ from typing import Final
 
 from nightmill.clock import Clock, utc_now
 from nightmill.errors import StoreError
-from nightmill.execution.job import stager_of
+from nightmill.execution.context import stager_of
 from nightmill.execution.journal import Journal, append_entries, read_journal
 from nightmill.execution.owner import is_alive, lives
 from nightmill.execution.publish import settle

@@ -1,12 +1,4 @@
-"""The job scratch: an empty folder of one attempt, and what may lie where in it.
-
-inputs/    the pre-flight list, read-only
-work/      where a step runs; empty when it begins
-outputs/   what passed the gate, read-only; inputs of later steps
-left/STEP/ what a step made and did not declare: no later step finds it
-tmp/       TMPDIR and HOME of a step; empty when it begins
-log        stdout and stderr of all steps
-order.json the order
+"""The job scratch: an empty folder of one attempt, laid out as :mod:`nightmill.model.layout` says.
 
 A step may put links, pipes or other folders in place of anything here. So once one has run, nothing is looked up by its
 path, but from open folders and without following links.
@@ -31,14 +23,12 @@ from nightmill.execution.removal import empty
 from nightmill.execution.sealed import SealedFolder
 from nightmill.model.fate import Fate
 from nightmill.model.journal import MadeFile
+from nightmill.model.layout import FOLDERS, INPUTS, LEFT, LOG, ORDER, OUTPUTS, TMP, WORK, seen
 from nightmill.model.order import AttemptKey, JobOrder
 
-_FOLDERS: Final = ("inputs", "work", "outputs", "left", "tmp")
-_LOG: Final = "log"
-_ORDER: Final = "order.json"
 _MODE: Final = 0o755
 """Others may look into a scratch as far as its site lets them; none may put anything there."""
-_CALLED: Final = {"": "its scratch", "work": "its working folder"}
+_CALLED: Final = {"": "its scratch", WORK: "its working folder"}
 
 
 def token(attempt: AttemptKey, writer: str = "") -> str:
@@ -74,10 +64,10 @@ class Scratch:
 
     def __init__(self, root: Path, order: JobOrder) -> None:
         self.path = root / token(order.attempt)
-        self.inputs = self.path / "inputs"
-        self.work = self.path / "work"
-        self.tmp = self.path / "tmp"
-        self._sealed = {"inputs": SealedFolder(), "outputs": SealedFolder()}
+        self.inputs = self.path / INPUTS
+        self.work = self.path / WORK
+        self.tmp = self.path / TMP
+        self._sealed = {INPUTS: SealedFolder(), OUTPUTS: SealedFolder()}
         self._places: dict[str, Place] = {}
         self._log: int | None = None
         self._aside: set[str] = set()
@@ -91,7 +81,7 @@ class Scratch:
         self._folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         self._places[""] = place_of(os.fstat(self._folder))
         try:
-            for name in _FOLDERS:
+            for name in FOLDERS:
                 self._make(name)
         except OSError:
             self.end()
@@ -103,14 +93,14 @@ class Scratch:
 
     def write_order(self, order: JobOrder) -> None:
         """Put the order there, for whoever looks into the scratch."""
-        with (self.path / _ORDER).open("x") as file:
+        with (self.path / ORDER).open("x") as file:
             file.write(order.model_dump_json())
 
     def open_log(self) -> int:
         """Return the descriptor of the log, always the same: it stays the log whatever becomes of the name."""
         if self._log is None:
-            self._log = os.open(_LOG, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=self._folder)
-            self._places[_LOG] = place_of(os.fstat(self._log))
+            self._log = os.open(LOG, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=self._folder)
+            self._places[LOG] = place_of(os.fstat(self._log))
         return self._log
 
     @property
@@ -134,20 +124,20 @@ class Scratch:
         if not file.step:
             yield Path(path_of(self.open_log()))
             return
-        with self.opened("outputs") as outputs, opened_file(file.name, outputs) as descriptor:
+        with self.opened(OUTPUTS) as outputs, opened_file(file.name, outputs) as descriptor:
             yield Path(path_of(descriptor))
 
     def seal_input(self, name: str, what: str, digest: str) -> None:
         """Note that an input is as it is to stay, and by what name a message calls it."""
-        facts = os.stat(f"inputs/{name}", dir_fd=self._folder, follow_symlinks=False)
-        self._sealed["inputs"].seal(name, what, digest, facts)
+        facts = os.stat(f"{INPUTS}/{name}", dir_fd=self._folder, follow_symlinks=False)
+        self._sealed[INPUTS].seal(name, what, digest, facts)
 
     def keep(self, made: str, work: int, name: str, what: str, digest: str) -> None:
         """Move a checked output out of the open working folder, under its full name, and seal it."""
-        with self.opened("outputs") as outputs:
+        with self.opened(OUTPUTS) as outputs:
             os.rename(made, name, src_dir_fd=work, dst_dir_fd=outputs)
             facts = os.stat(name, dir_fd=outputs, follow_symlinks=False)
-        self._sealed["outputs"].seal(name, what, digest, facts)
+        self._sealed[OUTPUTS].seal(name, what, digest, facts)
 
     def must_be_whole(self, step: str) -> None:
         """See that the scratch is as it was before a step, but for what steps may change; closed folders are opened.
@@ -159,7 +149,7 @@ class Scratch:
         """
         for name, place in self._places.items():
             if (mode := self._mode_at(name, place)) is None:
-                raise _meddled(step, f"removed or replaced {_CALLED.get(name, f'../{name}')}")
+                raise _meddled(step, f"removed or replaced {_CALLED.get(name, seen(name))}")
             if stat.S_ISDIR(mode) and mode & 0o700 != 0o700:
                 if name:
                     open_up(name, self._folder)
@@ -180,17 +170,17 @@ class Scratch:
 
     def set_aside(self, step: str) -> list[str]:
         """Move what a step left, wherever in the scratch, to where no later step looks; return its names."""
-        with self.opened("work") as work:
+        with self.opened(WORK) as work:
             names = names_in(work)
         if names:
-            with self.opened("left") as left:
-                os.rename("work", step, src_dir_fd=self._folder, dst_dir_fd=left)
-            self._make("work")
-        with self.opened("tmp") as tmp:
+            with self.opened(LEFT) as left:
+                os.rename(WORK, step, src_dir_fd=self._folder, dst_dir_fd=left)
+            self._make(WORK)
+        with self.opened(TMP) as tmp:
             if names_in(tmp):
                 empty(tmp)
         self._aside.add(step)
-        own: dict[str, Container[object]] = {".": {*self._places, _ORDER}, "left": self._aside, **self._sealed}
+        own: dict[str, Container[object]] = {".": {*self._places, ORDER}, LEFT: self._aside, **self._sealed}
         for folder, known in own.items():
             with self.opened(folder) as source:
                 for name in names_in(source):
@@ -202,7 +192,7 @@ class Scratch:
 
     @contextmanager
     def _left(self, step: str) -> Iterator[int]:
-        with self.opened("left") as left:
+        with self.opened(LEFT) as left:
             with suppress(FileExistsError):
                 os.mkdir(step, dir_fd=left)
             with opened_folder(step, left) as descriptor:

@@ -4,43 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 
 from nightmill.errors import BadFile, JobFailed, NameCollision, StoreError, StoreFull
+from nightmill.execution.context import JobContext
 from nightmill.execution.faults import scratch_failed
-from nightmill.execution.job import JobContext, Prepared
+from nightmill.execution.job import Prepared
 from nightmill.files.checksum import fingerprint
 from nightmill.model.fate import Fate
 from nightmill.model.journal import MadeFile
+from nightmill.model.layout import LOG, OUTPUTS, seen
 from nightmill.model.ports import Stager
 
 
 def put_away(prepared: Prepared, context: JobContext) -> Prepared:
     """Upload what an attempt is to publish, and remove its scratch.
 
-    Where an upload fails, the attempt fails, and at least its log is tried.
+    Where an upload fails, the attempt that is returned has failed, and at least its log was tried.
     """
     try:
-        _upload_all(prepared, context)
+        return _uploaded(prepared, context)
     finally:
         if prepared.scratch is not None:
             prepared.scratch.end(keep=context.keep_scratch)
-    return prepared
 
 
-def _upload_all(prepared: Prepared, context: JobContext) -> None:
+def _uploaded(prepared: Prepared, context: JobContext) -> Prepared:
     try:
         for file in prepared.files:
             _upload_one(prepared, file, context)
     except (JobFailed, StoreError) as error:
         discard(prepared.files, prepared.token, context)
-        prepared.failure = prepared.failure or store_failed(error)
-        prepared.files = [file for file in prepared.files if not file.step]
+        logs = tuple([file for file in prepared.files if not file.step])
         try:
-            for log in prepared.files:
+            for log in logs:
                 _upload_one(prepared, log, context)
         except (JobFailed, StoreError):
-            discard(prepared.files, prepared.token, context)
-            prepared.files = []
+            discard(logs, prepared.token, context)
+            logs = ()
+        return replace(prepared, failure=prepared.failure or store_failed(error), files=logs)
+    return prepared
 
 
 def _upload_one(prepared: Prepared, file: MadeFile, context: JobContext) -> None:
@@ -70,7 +73,7 @@ def _tampered(file: MadeFile, why: str) -> JobFailed:
         f"{file.role} ({file.type}) {file.name} was changed after it passed the gate: {why}",
         fate=Fate.BAD_OUTPUT,
         step=file.step,
-        remedy="no step may write to ../outputs or ../log",
+        remedy=f"no step may write to {seen(OUTPUTS)} or {seen(LOG)}",
     )
 
 

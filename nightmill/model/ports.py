@@ -108,6 +108,25 @@ class Stager(Protocol):
         ...
 
 
+class View(Protocol):
+    """Lays out the inputs of a job a second way, for programs that look for them in a repository of their own."""
+
+    def lay_out(self, order: JobOrder, scratch: Path) -> None:
+        """Make the view, once every input is staged and before the first step begins.
+
+        Parameters
+        ----------
+        scratch
+            The scratch of the job, laid out as :mod:`nightmill.model.layout` says.
+
+        Raises
+        ------
+        OSError
+            Where it cannot be written.
+        """
+        ...
+
+
 class Engine(Protocol):
     """Carries out many orders."""
 

@@ -59,7 +59,7 @@ def resolved(what: str, url: str, environment: Mapping[str, str]) -> str:
         names = ", ".join(lacking)
         raise ConfigError(
             f"{what} has the URL {masked(url)}, and the environment variable {names} is not set on this host",
-            remedy=f"export {lacking[0]}=... where this runs",
+            remedy=f"export {lacking[0]}=... where this runs, or write it into the file of secrets there",
         )
     return filled(url, environment, url=True)
 

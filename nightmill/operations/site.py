@@ -11,11 +11,12 @@ from typing import Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from nightmill.backbone.database import Database
-from nightmill.config.site import SITE_FILE, SiteConfig, load_site
+from nightmill.config.site import SECRETS_FILE, SITE_FILE, SiteConfig, load_site
+from nightmill.execution.stores import open_stagers
+from nightmill.model.node import NodeProfile
 from nightmill.model.ports import Stager
 from nightmill.model.store import Store
 from nightmill.operations.patience import NONE, Patience
-from stagers import open_stagers
 
 Result = TypeVar("Result")
 
@@ -37,7 +38,19 @@ class Site:
     @cached_property
     def stagers(self) -> Mapping[str, Stager]:
         """What moves bytes to and from each store and working area, by their names."""
-        return open_stagers(self.config.stores)
+        return open_stagers(self.config.stores, self.config.secrets)
+
+    @property
+    def profile(self) -> NodeProfile:
+        """What a worker of the site may use on this host."""
+        config = self.config
+        secrets = config.directory / SECRETS_FILE
+        return NodeProfile(
+            scratch=config.scratch,
+            spool=config.spool,
+            access=config.access,
+            secrets=secrets if secrets.exists() else None,
+        )
 
     @property
     def private(self) -> Path:

@@ -20,10 +20,9 @@ from nightmill.backbone.work.slices import SliceJobs, find_slice, slice_jobs
 from nightmill.clock import utc_now
 from nightmill.errors import DatabaseAway
 from nightmill.execution.host import this_host
-from nightmill.execution.job import JobContext
-from nightmill.execution.journal import JournalWriter
 from nightmill.execution.owner import is_alive, this_process
 from nightmill.execution.slots import Slots
+from nightmill.execution.worker import Worker
 from nightmill.model.campaign import Campaign
 from nightmill.model.fate import Fate
 from nightmill.model.order import AttemptKey, JobOrder
@@ -119,14 +118,13 @@ class SliceWork:
         self.site.patiently(self._prepare)
         self._lease = self.site.patiently(lambda: self.site.database.write(self._take))
         self._follower = Follower(self.site, self._flush, self.tell)
-        self._journal = JournalWriter(self.site.config.spool, listener=self._follower.hear)
-        self.context = JobContext(self.site.stagers, self.site.config.scratch, self._journal, host=self.host)
+        self.worker = Worker(self.site.profile, self.site.stagers, listener=self._follower.hear, host=self.host)
         self._follower.start()
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         self._follower.stop()
-        self._journal.close()
+        self.worker.close()
         if error is None:
             self.site.patiently(self._end)
         else:
@@ -148,10 +146,10 @@ class SliceWork:
     def _end(self) -> None:
         self._flush()
         begun = self._follower.open_attempts
-        if not begun and self._journal.path.exists():
-            set_aside(self._journal.path)
-            self._journal.release_claims()
-        why = self.context.stopping or self.halted
+        if not begun and self.worker.journal.path.exists():
+            set_aside(self.worker.journal.path)
+            self.worker.journal.release_claims()
+        why = self.worker.stopping or self.halted
 
         def work(session: Session) -> memory.Marks:
             leases.release(session, self._lease, now=utc_now(), begun=begun, why=why)
@@ -173,7 +171,7 @@ class SliceWork:
         ExitStack or None
             Gives it back when it is closed; None where everything is to end before there is room.
         """
-        return self._slots.take(self._share, stopping=lambda: bool(self.context.stopping))
+        return self._slots.take(self._share, stopping=lambda: bool(self.worker.stopping))
 
     @property
     def jobs_per_task(self) -> int:
@@ -230,7 +228,7 @@ class SliceWork:
         memory.raise_marks(self.site.config.spool, reached)  # before any of them can make anything
         self._issued.update(order.attempt for order in orders)
         self._tries.update(order.attempt.unit for order in orders)
-        taken = self._journal.claim(order.attempt for order in orders)
+        taken = self.worker.claim(order.attempt for order in orders)
         mine = [order for order in orders if order.attempt not in taken]
         return mine if mine or not orders else self.issue(limit)
 

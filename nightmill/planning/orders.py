@@ -12,6 +12,7 @@ from typing import Final
 
 from nightmill.backbone.catalogue.files import FoundFile
 from nightmill.config.rules import NOWHERE
+from nightmill.model.layout import INPUTS, OUTPUTS, seen
 from nightmill.model.order import AttemptKey, JobOrder, OrderInput, OrderOutput, OrderStep
 from nightmill.model.pipeline import Output, Parameter, Step
 from nightmill.planning.common import JobDetail, StageCommon
@@ -178,7 +179,7 @@ class _Renderer:
         return self.made[role]
 
     def paths_of(self, role: str) -> tuple[str, ...]:
-        folder = "../inputs" if role in self.stage.inputs else "../outputs"
+        folder = seen(INPUTS if role in self.stage.inputs else OUTPUTS)
         return tuple([f"{folder}/{name}" for name in self.names_of(role)])
 
     def meaning(self, match: re.Match[str], own: Mapping[str, tuple[str, ...]]) -> _Text:

@@ -134,10 +134,10 @@ def test_variables_that_are_not_set_are_all_named(site: Path, monkeypatch: pytes
     monkeypatch.delenv("NO_SUCH", raising=False)
     found = problems(site, SITE + "spool: ${NO_SUCH}/spool\nserver: {auth: 'me:${NO_SUCH}'}\n")
     assert found == [
-        "nightmill.yaml:5: spool needs the environment variable 'NO_SUCH', which is not set; export NO_SUCH=...;"
-        " a dollar sign itself is written $$",
+        "nightmill.yaml:5: spool needs the environment variable 'NO_SUCH', which is not set; export NO_SUCH=...; or"
+        " write that into .nightmill/secrets; a dollar sign itself is written $$",
         "nightmill.yaml:6: server.auth needs the environment variable 'NO_SUCH', which is not set; export NO_SUCH=...;"
-        " a dollar sign itself is written $$",
+        " or write that into .nightmill/secrets; a dollar sign itself is written $$",
     ]
 
 

@@ -32,6 +32,7 @@ from nightmill.model.journal import (
     Owner,
     SoftwareSeen,
 )
+from nightmill.model.node import NodeProfile
 from nightmill.model.order import AttemptKey, JobOrder, OrderInput, OrderOutput, OrderStep
 from nightmill.model.origin import Origin
 from nightmill.model.pipeline import Calibration, Input, Lookup, Output, Pipeline, Resources, Source, Stage, Step
@@ -51,6 +52,7 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         each.__name__: each for each in (Pipeline, Stage, Input, Source, Lookup, Step, Output, Calibration, Resources)
     },
     "site.md": {"Site": _SiteFile, "Store": Store, "Server": ServerConfig, "Retention": RetentionConfig},
+    "worker.md": {"Profile": NodeProfile},
     "campaign.md": {each.__name__: each for each in (Campaign, Execution)},
 }
 BESIDE = {("campaign.md", "Campaign"): {"overrides"}}
@@ -77,6 +79,11 @@ def test_example_of_an_order_is_one() -> None:
     [example] = [fence for fence in Page(REFERENCE / "order.md").fences if fence.info == "json order"]
     order = JobOrder.model_validate_json(example.text)
     assert order.steps[0].outputs[0].names == ("nmcam_00005014_01_measured_c0001a01.fits",)
+
+
+def test_example_of_a_profile_is_one() -> None:
+    [text] = [fence.text for fence in Page(REFERENCE / "worker.md").fences if fence.info == "json"]
+    assert NodeProfile.model_validate_json(text).cores == 8
 
 
 def test_example_of_a_journal_is_one() -> None:

@@ -8,7 +8,6 @@ from nightmill.backbone.work import campaigns
 from nightmill.backbone.work.campaigns import JobLine
 from nightmill.config.campaign import load_campaign
 from nightmill.engines.threads import Chunk, ThreadsEngine
-from nightmill.execution.jobs import run_jobs
 from nightmill.model.origin import Origin
 from nightmill.model.report import JobReport
 from nightmill.operations.ingest.take_in import ingest
@@ -54,7 +53,7 @@ def conduct(site: Site, name: str) -> dict[str, StageTurn]:
 
 def _carry_out(work: SliceWork) -> None:
     def carry_out(chunk: Chunk) -> list[JobReport]:
-        return list(run_jobs(chunk, work.context))
+        return list(work.worker.run(chunk))
 
     while orders := work.issue(1000):
         for report in ThreadsEngine(carry_out, threads=2).run(orders):

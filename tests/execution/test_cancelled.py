@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from nightmill.execution import process as process_module
-from nightmill.execution.job import JobContext
+from nightmill.execution.context import JobContext
 from nightmill.execution.jobs import run_jobs
 from nightmill.execution.journal import JournalWriter, journals, read_journal
+from nightmill.execution.launch import watch as process_module
 from nightmill.execution.proc import started_at
 from nightmill.execution.recover import finish_dead
 from nightmill.model.fate import Fate

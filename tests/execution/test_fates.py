@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from nightmill.errors import ServiceError, StoreError
-from nightmill.execution import process as process_module
 from nightmill.execution.journal import JournalWriter, SpoolAway
+from nightmill.execution.launch import watch as process_module
 from nightmill.model.fate import Fate
 from nightmill.model.journal import Checked, Done, MadeFile, Staged
 from nightmill.model.pipeline import Resources

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from nightmill.errors import RequestRefused
+from nightmill.execution.context import JobContext
 from nightmill.execution.host import Host
-from nightmill.execution.job import JobContext
 from nightmill.execution.jobs import run_jobs
 from nightmill.execution.journal import JournalWriter, journals
 from nightmill.model.fate import Fate

@@ -23,7 +23,6 @@ from nightmill.clock import utc_now
 from nightmill.config.campaign import load_campaign
 from nightmill.config.site import load_site
 from nightmill.errors import RequestRefused
-from nightmill.execution.jobs import run_jobs
 from nightmill.execution.journal import recorded_journals
 from nightmill.model.origin import Origin
 from nightmill.operations import memory
@@ -96,7 +95,7 @@ class World:
             for number in take_turn(self.site, name, stage).slices:
                 with SliceWork(self.site, name, stage, number) as work:
                     while orders := work.issue(10):
-                        work.record(list(run_jobs(orders, work.context)))
+                        work.record(list(work.worker.run(orders)))
 
     def facts(self) -> dict[str, Any]:
         """Return what is on record, without what tells when and by whom it was put there."""
@@ -276,7 +275,7 @@ def test_what_was_under_way_when_the_backup_was_made_is_had_back(world: World) -
     with SliceWork(world.site, "first", "measure", number) as work:
         orders = work.issue(10)
         world.backup()
-        work.record(list(run_jobs(orders, work.context)))
+        work.record(list(work.worker.run(orders)))
     known = world.facts()
     world.restore()
     assert "files up to 9 were registered" in memory.older(world.site), "though no attempt was issued since"

@@ -18,10 +18,10 @@ from nightmill.backbone.database import Database, Result
 from nightmill.backbone.schema import AttemptRow, ExecutionRow, JobRow
 from nightmill.errors import DatabaseAway
 from nightmill.execution import recover
-from nightmill.execution.jobs import run_jobs
 from nightmill.execution.journal import JournalWriter, SpoolAway, journals, read_journal
 from nightmill.model.report import JobReport, fold
 from nightmill.operations import drain as spool
+from nightmill.operations import follower
 from nightmill.operations import slice_work as slices
 from nightmill.operations.drain import drain
 from nightmill.operations.patience import Patience, who_waits
@@ -76,7 +76,7 @@ class Slice:
 def carry_out(work: SliceWork, *, together: int = 1) -> Iterator[JobReport]:
     """Issue, carry out and record, as the flow of a slice does."""
     while orders := work.issue(together):
-        for report in run_jobs(takewhile(lambda _: not work.halted, orders), work.context):
+        for report in work.worker.run(takewhile(lambda _: not work.halted, orders)):
             work.heed(report)
             yield report
             work.record([report])
@@ -138,7 +138,7 @@ def test_an_issue_whose_answer_was_lost_leaves_no_job_behind(database_url: str, 
 def test_a_follower_that_fails_says_why_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flag = tmp_path / "flag"
     slice_ = Slice.of(tmp_path, "", f"until {flag}", f"until {flag}")
-    monkeypatch.setattr(slices, "FOLLOW_SECONDS", 0.05)
+    monkeypatch.setattr(follower, "FOLLOW_SECONDS", 0.05)
     failures = [ValueError("a broken row")]
     record = record_module.record
 
@@ -147,9 +147,9 @@ def test_a_follower_that_fails_says_why_and_goes_on(tmp_path: Path, monkeypatch:
             raise failures.pop()
         return record(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(slices, "record", fail_once)
+    monkeypatch.setattr(follower, "record", fail_once)
     with slice_.observatory.open() as site, slice_.work(site) as work:
-        job = threading.Thread(target=lambda: list(run_jobs(work.issue(1), work.context)))
+        job = threading.Thread(target=lambda: list(work.worker.run(work.issue(1))))
         job.start()
         until(lambda: not failures, 30, "the follower to fail")
         until(lambda: bool(work.jobs()) and slice_.told, 30, "the slice to notice")
@@ -190,7 +190,7 @@ def test_what_a_full_spool_ends_is_told_alike_by_journal_and_rows(
 ) -> None:
     flag = tmp_path / "flag"
     slice_ = Slice.of(tmp_path, database_url, f"until {flag}", "seconds 0")
-    monkeypatch.setattr(slices, "FOLLOW_SECONDS", 0.05)
+    monkeypatch.setattr(follower, "FOLLOW_SECONDS", 0.05)
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -199,7 +199,7 @@ def test_what_a_full_spool_ends_is_told_alike_by_journal_and_rows(
         orders = work.issue(2)
         watcher = threading.Thread(target=fill_spool)
         watcher.start()
-        list(run_jobs(orders, work.context))
+        list(work.worker.run(orders))
 
     def fill_spool() -> None:
         until(lambda: slice_.executions() == [("running", "running")], 30, "the row of the running step")

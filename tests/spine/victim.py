@@ -16,10 +16,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nightmill.execution import jobs
-from nightmill.execution.job import JobContext
-from nightmill.execution.jobs import run_jobs
-from nightmill.execution.journal import JournalWriter, journals, read_journal
+from nightmill.execution.journal import journals, read_journal
 from nightmill.execution.recover import finish_dead
+from nightmill.execution.worker import Worker
+from nightmill.model.node import NodeProfile
 from nightmill.model.order import JobOrder
 from nightmill.model.store import Store
 from stagers.local import LocalStager
@@ -88,9 +88,10 @@ def main(mode: str, folder: Path, what: str, count: int) -> None:
             left = read_journal(path)
             finish_dead(left, stagers, rights_of(left), scratch=folder / "scratch")
         return
-    with JournalWriter(folder / "spool", listener=lambda _entry: moment.happened("entry")) as journal:
+    profile = NodeProfile(scratch=folder / "scratch", spool=folder / "spool")
+    with Worker(profile, stagers, listener=lambda _entry: moment.happened("entry")) as worker:
         moment.happened("header")
-        for report in run_jobs(orders, JobContext(stagers, folder / "scratch", journal)):
+        for report in worker.run(orders):
             print(report.attempt, report.fate)
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from nightmill.errors import NameCollision, StoreError, StoreFull, UnknownName
+from nightmill.execution.stores import open_stager, open_stagers
 from nightmill.model.access import Access
 from nightmill.model.store import Store
-from stagers import open_stager, open_stagers
 from stagers.conformance import Opener, StagerConformance, publish
 from stagers.local import LocalStager
 from tests.support.mounts import fill, make_read_only, small_disk
@@ -71,7 +71,8 @@ def test_the_scheme_of_the_url_picks_the_stager(tmp_path: Path) -> None:
         {
             "one": Store(name="one", url=str(tmp_path)),
             "two": Store(name="two", url=f"file://{tmp_path}/with%20space"),
-        }
+        },
+        {},
     )
     assert [str(stager.root) for stager in opened.values() if isinstance(stager, LocalStager)] == [
         str(tmp_path),
@@ -81,7 +82,7 @@ def test_the_scheme_of_the_url_picks_the_stager(tmp_path: Path) -> None:
 
 def test_an_unknown_scheme_is_refused_with_a_guess() -> None:
     with pytest.raises(UnknownName, match=r"no stager named 'fil' \(did you mean 'file'\?\); store 'x' has the URL"):
-        open_stager(Store(name="x", url="fil:///data"))
+        open_stager(Store(name="x", url="fil:///data"), {})
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from nightmill.execution.host import Host, this_host
-from nightmill.execution.job import JobContext
-from nightmill.execution.jobs import run_jobs
-from nightmill.execution.journal import Journal, JournalWriter, journals, read_journal
+from nightmill.execution.host import Host
+from nightmill.execution.journal import Journal, journals, read_journal
 from nightmill.execution.recover import Rights
+from nightmill.execution.worker import Worker
 from nightmill.model.file_type import FileType, MetadataKey
 from nightmill.model.journal import Entry
+from nightmill.model.node import NodeProfile
 from nightmill.model.order import AttemptKey, JobOrder, OrderInput, OrderOutput, OrderStep
 from nightmill.model.ports import Stager
 from nightmill.model.report import JobReport, fold
@@ -146,11 +146,9 @@ class Bench:
         host: Host | None = None,
     ) -> list[JobReport]:
         """Carry out orders, one after another."""
-        with JournalWriter(self.spool, listener=listener) as journal:
-            context = JobContext(
-                stagers or self.stagers, self.scratch, journal, keep_scratch=keep_scratch, host=host or this_host()
-            )
-            return list(run_jobs(orders, context))
+        profile = NodeProfile(scratch=self.scratch, spool=self.spool, keep_scratch=keep_scratch)
+        with Worker(profile, stagers or self.stagers, listener=listener, host=host) as worker:
+            return list(worker.run(orders))
 
     def run_one(self, order: JobOrder, **options: Any) -> JobReport:
         """Carry out one order."""

@@ -40,14 +40,13 @@ def run(
     from nightmill.config.site import load_site
     from nightmill.errors import ConfigError
     from nightmill.execution.claims import end_claims
-    from nightmill.execution.job import JobContext
-    from nightmill.execution.jobs import run_jobs
-    from nightmill.execution.journal import JournalWriter
     from nightmill.execution.owner import is_alive
+    from nightmill.execution.stores import open_stagers
+    from nightmill.execution.worker import Worker
     from nightmill.model.access import Access
+    from nightmill.model.node import NodeProfile
     from nightmill.model.ports import Stager
     from nightmill.model.states import AttemptState
-    from stagers import open_stagers
     from stagers.kept import KeptStager
 
     job = _read(order)
@@ -59,7 +58,7 @@ def run(
         config = None
     access = Access.PRIVATE
     kept: Path | None = None
-    stagers: dict[str, Stager] = open_stagers(job.stores)
+    stagers: dict[str, Stager] = open_stagers(job.stores, os.environ if config is None else config.secrets)
     if config is not None and (spool is None or spool.resolve() == config.spool.resolve()):
         spool, scratch, access = config.spool, scratch or config.scratch, config.access
     else:
@@ -67,14 +66,16 @@ def run(
         kept, scratch = spool / "kept", scratch or spool / "scratch"
         end_claims(spool, ended=lambda claim: is_alive(claim.owner) is False)
     os.umask(access.umask)
-    with JournalWriter(spool.resolve()) as journal:
+    profile = NodeProfile(scratch=scratch.resolve(), spool=spool.resolve(), access=access, keep_scratch=keep)
+    with Worker(profile, stagers) as worker:
         if kept is not None:
-            kept /= journal.name
-            stagers = {name: KeptStager(stagers[name], store, kept / name) for name, store in job.stores.items()}
-        context = JobContext(stagers, scratch.resolve(), journal, keep_scratch=keep)
-        [report] = run_jobs([job], context)
+            kept /= worker.journal.name
+            stagers |= {  # those that the worker was given
+                name: KeptStager(stagers[name], store, kept / name) for name, store in job.stores.items()
+            }
+        [report] = worker.run([job])
         if kept is not None:
-            journal.release_claims()
+            worker.journal.release_claims()
     done = report.state is AttemptState.PUBLISHED
     if as_json:
         echo(report.model_dump_json(exclude={"order"}))
@@ -87,7 +88,7 @@ def run(
         for file in report.published:
             where = kept / file.store / file.path if kept else file.store
             echo(f"  {file.role}: {file.name} ({file.size_bytes} bytes) in {where}")
-        echo(f"  journal: {journal.path}")
+        echo(f"  journal: {worker.journal.path}")
     if kept is not None:
         echo(f"nothing is published without the site's spool; what was made is kept in {kept}", err=True)
     if not done:

@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from nightmill.execution.launch import plain
+from nightmill.execution.launch.plain import Launch
 from nightmill.execution.proc import (
     SCRATCH_VARIABLE,
     all_processes,
@@ -60,6 +62,7 @@ def run_process(
     wall_seconds: float,
     began: Callable[[int], None],
     stopping: Callable[[], bool] = lambda: False,
+    start: Callable[[Launch], subprocess.Popen[bytes]] = plain.start,
 ) -> Ended:
     """Run a command to its end, and end whatever it started and left running.
 
@@ -84,36 +87,30 @@ def run_process(
         Called with the process ID as soon as it runs.
     stopping
         Asked about once a second whether the process is to be ended before its time.
+    start
+        How it is started.
 
     Raises
     ------
     OSError, ValueError
         Where the program cannot be executed.
     """
-    start = time.monotonic()
-    process = subprocess.Popen(
-        argv,
-        cwd=directory,
-        env={**environment, SCRATCH_VARIABLE: str(scratch)},
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        start_new_session=True,
-    )
+    began_at = time.monotonic()
+    process = start(Launch(argv, directory, {**environment, SCRATCH_VARIABLE: str(scratch)}, output))
     tree = _Tree(process.pid)
     try:
         began(process.pid)
-        watched = _watch(tree, start + wall_seconds, stopping)
+        watched = _watch(tree, began_at + wall_seconds, stopping)
         read_bytes, written_bytes = bytes_moved(process.pid)
     finally:  # until it is reaped, its number and that of its group are nobody else's
         tree.kill()
-        is_recent = time.monotonic() - start < RECENT_SECONDS
+        is_recent = time.monotonic() - began_at < RECENT_SECONDS
         end_all_in(scratch, among=partial(started_after, process.pid) if is_recent else all_processes)
         _pid, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     code = process.returncode
     cost = Cost(
-        wall_seconds=time.monotonic() - start,
+        wall_seconds=time.monotonic() - began_at,
         user_seconds=usage.ru_utime,
         system_seconds=usage.ru_stime,
         max_rss_bytes=max(tree.peak_bytes, _largest_bytes(usage)),

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nightmill.execution import process as process_module
+from nightmill.execution.launch import watch as process_module
+from nightmill.execution.launch.watch import Ended, run_process
 from nightmill.execution.proc import started_after, started_at
-from nightmill.execution.process import Ended, run_process
 
 MEGABYTE = 1_000_000
 

@@ -1,0 +1,88 @@
+"""What the jobs of one process share."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from nightmill.clock import Clock, utc_now
+from nightmill.errors import StoreError
+from nightmill.execution.host import Host, this_host
+from nightmill.execution.journal import JournalWriter
+from nightmill.execution.software import stack_of
+from nightmill.model.journal import (
+    AttemptEntry,
+    Entry,
+    SoftwareSeen,
+)
+from nightmill.model.order import AttemptKey, JobOrder, OrderStep
+from nightmill.model.ports import Stager, View
+from nightmill.model.report import JobReport, fold
+
+
+class EmptyView:
+    """The view of most pipelines: the inputs as they are staged, and nothing beside them."""
+
+    def lay_out(self, order: JobOrder, scratch: Path) -> None:
+        """Leave everything as it is."""
+
+
+EMPTY: Final = EmptyView()
+
+
+@dataclass
+class JobContext:
+    """What the jobs of one process share."""
+
+    stagers: Mapping[str, Stager]
+    scratch: Path
+    """Folder for the scratches, on a local disk."""
+    journal: JournalWriter
+    keep_scratch: bool = False
+    now: Clock = utc_now
+    host: Host = field(default_factory=this_host)
+    stopping: str = ""
+    """Set, by any thread, to why everything is to end: steps that run are ended, and none begins any more."""
+    view: View = EMPTY
+    _told: dict[AttemptKey, list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    _stacks: dict[object, str] = field(default_factory=dict)
+
+    def tell(self, entry: AttemptEntry) -> None:
+        """Append an entry to the journal."""
+        self.journal.append(entry)
+        self._told[entry.attempt].append(entry)
+
+    def report(self, attempt: AttemptKey) -> JobReport:
+        """Fold what was told of an attempt, and forget it."""
+        return fold(self._told.pop(attempt))[attempt]
+
+    def stager(self, store: str) -> Stager:
+        """Return what moves bytes to and from a store, as :func:`stager_of` does."""
+        return stager_of(store, self.stagers)
+
+    def stack(self, argv: tuple[str, ...], step: OrderStep, environment: Mapping[str, str]) -> str:
+        """Return the digest of the software of a step in its environment, which the journal is told once."""
+        key = (argv[0], tuple(step.software.items()), tuple(environment.items()))
+        if key not in self._stacks:
+            packages = stack_of(argv, step.software, environment)
+            digest = sha256(repr(sorted(packages.items())).encode()).hexdigest()
+            self.journal.append(SoftwareSeen(sha256=digest, packages=packages))
+            self._stacks[key] = digest
+        return self._stacks[key]
+
+
+def stager_of(store: str, stagers: Mapping[str, Stager]) -> Stager:
+    """Return what moves bytes to and from a store that an order names.
+
+    Raises
+    ------
+    StoreError
+        Where the store is not open here.
+    """
+    if store not in stagers:
+        raise StoreError(f"store {store!r} of the order is not open here", remedy="add it to the stores of the site")
+    return stagers[store]

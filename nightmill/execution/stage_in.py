@@ -1,0 +1,70 @@
+"""Staging in: the inputs of an order, copied into its scratch and checked."""
+
+from __future__ import annotations
+
+import shutil
+
+from nightmill.errors import JobFailed, StoredFileMissing, StoreError
+from nightmill.execution.context import JobContext
+from nightmill.execution.scratch import Scratch
+from nightmill.files.checksum import fingerprint
+from nightmill.model.fate import Fate
+from nightmill.model.journal import (
+    Staged,
+)
+from nightmill.model.order import JobOrder, OrderInput
+
+
+def stage_in(order: JobOrder, scratch: Scratch, context: JobContext) -> None:
+    """Copy the inputs of an order into its scratch, and tell the journal.
+
+    Raises
+    ------
+    JobFailed
+        Where an input is not there, is not what the catalogue says, or has no room.
+    OSError
+        Where the scratch cannot be written.
+    """
+    _must_have_room(order, scratch)
+    scratch.write_order(order)
+    total = 0
+    for file in {file.name: file for file in order.inputs}.values():
+        total += _stage_file(file, scratch, context, order.stores[file.store].verify == "checksum")
+    context.tell(Staged(attempt=order.attempt, at=context.now(), files=len(order.inputs), size_bytes=total))
+
+
+def _must_have_room(order: JobOrder, scratch: Scratch) -> None:
+    wanted = order.resources.scratch_bytes
+    if wanted is not None and (free := shutil.disk_usage(scratch.path).free) < wanted:
+        raise JobFailed(
+            f"the scratch {scratch.path.parent} has {free} bytes free, and the job asks for {wanted}",
+            fate=Fate.NO_SPACE,
+            remedy="make room, or lower scratch_bytes in the stage's resources, then rerun",
+        )
+
+
+def _stage_file(file: OrderInput, scratch: Scratch, context: JobContext, verify: bool) -> int:
+    target = scratch.inputs / file.name
+    what = f"input {file.role} ({file.type}) {file.name}"
+    try:
+        size = context.stager(file.store).fetch(file.path, target)
+    except StoredFileMissing as error:
+        raise JobFailed(f"{what} is gone: {error}", fate=Fate.INPUT_MISSING) from error
+    except StoreError as error:
+        raise JobFailed(f"{what} cannot be staged: {error}", fate=Fate.STORE_ERROR) from error
+    if size != file.size_bytes:
+        raise JobFailed(
+            f"{what} has {size} bytes in store {file.store!r}, the catalogue says {file.size_bytes}",
+            fate=Fate.INPUT_CORRUPT,
+            remedy="bring back a good copy of the file",
+        )
+    if verify:
+        _size, digest = fingerprint(target)
+        if digest != file.sha256:
+            raise JobFailed(
+                f"{what} has checksum {digest} in store {file.store!r}, the catalogue says {file.sha256}",
+                fate=Fate.INPUT_CORRUPT,
+                remedy="bring back a good copy of the file",
+            )
+    scratch.seal_input(file.name, what, file.sha256)
+    return size

@@ -1,0 +1,131 @@
+"""One step of a job: its command line and environment, its process, and what it came to."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from nightmill.errors import JobFailed
+from nightmill.execution.context import JobContext
+from nightmill.execution.evidence import last_lines
+from nightmill.execution.faults import scratch_failed
+from nightmill.execution.gate import check_outputs
+from nightmill.execution.launch.watch import Ended, run_process
+from nightmill.execution.scratch import Scratch
+from nightmill.model.fate import Fate
+from nightmill.model.journal import (
+    Checked,
+    MadeFile,
+    StepBegan,
+    StepEnded,
+)
+from nightmill.model.layout import INPUTS, OUTPUTS, seen
+from nightmill.model.order import JobOrder, OrderStep
+
+_INHERITED: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+
+
+def run_step(
+    order: JobOrder, step: OrderStep, scratch: Scratch, context: JobContext, before: Sequence[MadeFile]
+) -> list[MadeFile]:
+    """Run a step and check what it made; ``before`` is what the steps before it made."""
+    if context.stopping:
+        raise JobFailed(f"step {step.name!r} was not begun: {context.stopping}", fate=Fate.CANCELLED)
+    argv = _argv(order, step, before)
+    environment = _environment(step, cores=context.host.cores_for(order.resources))
+    stack = context.stack(argv, step, environment)
+    log = scratch.open_log()
+    os.write(log, f"== {step.name}: {shlex.join(argv)}\n".encode())
+    start = os.lseek(log, 0, os.SEEK_END)
+
+    def began(pid: int) -> None:
+        context.tell(
+            StepBegan(attempt=order.attempt, at=context.now(), step=step.name, argv=argv, pid=pid, software=stack)
+        )
+
+    try:
+        ended = run_process(
+            argv,
+            directory=scratch.work,
+            scratch=scratch.path,
+            environment={"HOME": str(scratch.tmp), "TMPDIR": str(scratch.tmp)} | environment,
+            output=log,
+            wall_seconds=step.wall_seconds,
+            began=began,
+            stopping=lambda: bool(context.stopping),
+        )
+    except (OSError, ValueError) as error:
+        raise _not_started(step, argv[0], error) from error
+    context.tell(
+        StepEnded(
+            attempt=order.attempt,
+            at=context.now(),
+            step=step.name,
+            exit_code=ended.exit_code,
+            signal=ended.signal,
+            cost=ended.cost,
+        )
+    )
+    _must_have_succeeded(step, ended, log, start, context.stopping)
+    try:
+        scratch.must_be_whole(step.name)
+        made = check_outputs(order, step, scratch, log)
+        context.tell(Checked(attempt=order.attempt, at=context.now(), step=step.name, files=tuple(made)))
+        scratch.set_aside(step.name)
+    except OSError as error:
+        raise scratch_failed(error, step.name) from error
+    return made
+
+
+def _not_started(step: OrderStep, program: str, error: OSError | ValueError) -> JobFailed:
+    remedy = "is the program installed on this host, and on its PATH?"
+    if isinstance(error, OSError) and error.errno == errno.E2BIG:
+        remedy = f"its files are too many for one command line: let it look for them in {seen(INPUTS)}"
+    why = error.strerror if isinstance(error, OSError) else str(error)
+    return JobFailed(
+        f"step {step.name!r} cannot be started: {program!r}: {why}",
+        fate=Fate.STEP_NOT_STARTED,
+        step=step.name,
+        remedy=remedy,
+    )
+
+
+def _argv(order: JobOrder, step: OrderStep, before: Sequence[MadeFile]) -> tuple[str, ...]:
+    """Fill in this Python, and leave out the outputs that earlier steps were free not to make."""
+    planned = {name for each in order.steps for output in each.outputs for name in output.names}
+    absent = {seen(OUTPUTS, name) for name in planned - {file.name for file in before}}
+    return tuple(item.replace("{python}", sys.executable) for item in step.argv if item not in absent)
+
+
+def _environment(step: OrderStep, *, cores: int) -> dict[str, str]:
+    """Return a step's environment but for its places: of what this process knows, no more than a program needs."""
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    limits = {"NIGHTMILL_CORES": str(cores), "OMP_NUM_THREADS": str(cores)}  # or libraries take every core of the host
+    return inherited | {"TZ": "UTC"} | limits | dict(step.environment)
+
+
+def _must_have_succeeded(step: OrderStep, ended: Ended, log: int, start: int, stopping: str) -> None:
+    if ended.exit_code == 0 and not (ended.timed_out or ended.stopped):
+        return
+    if ended.stopped:
+        fate, what = Fate.CANCELLED, f"was ended: {stopping}"
+    elif ended.timed_out:
+        fate, what = Fate.WALL_LIMIT, f"ran longer than its {step.wall_seconds:g} s and was ended"
+    elif ended.signal is not None:
+        fate, what = Fate.STEP_KILLED, f"was ended by {_signal_name(ended.signal)}"
+    else:
+        fate, what = Fate.STEP_FAILED, f"exited with code {ended.exit_code}"
+    tail = last_lines(log, start)
+    raise JobFailed(f"step {step.name!r} {what}{': ' + tail if tail else ''}", fate=fate, step=step.name)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of the real-time signals, which have none
+        return f"signal {number}"

@@ -1,0 +1,26 @@
+"""What lies where in the scratch of a job: its folders, and how a step reaches them from where it runs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+INPUTS: Final = "inputs"
+"""The pre-flight list, read-only."""
+WORK: Final = "work"
+"""Where a step runs; empty when it begins."""
+OUTPUTS: Final = "outputs"
+"""What passed the gate, read-only; inputs of later steps."""
+LEFT: Final = "left"
+"""What steps made and did not declare: no later step finds it."""
+TMP: Final = "tmp"
+"""TMPDIR and HOME of a step; empty when it begins."""
+FOLDERS: Final = (INPUTS, WORK, OUTPUTS, LEFT, TMP)
+LOG: Final = "log"
+"""Stdout and stderr of all steps."""
+ORDER: Final = "order.json"
+"""The order, for whoever looks into the scratch."""
+
+
+def seen(folder: str, name: str = "") -> str:
+    """Return the path by which a step reaches a part of the scratch, or a file in it, from its working folder."""
+    return f"../{folder}/{name}" if name else f"../{folder}"

@@ -1,0 +1,30 @@
+"""What a worker may use on its host: the half of its task that is the site's and not the order's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from nightmill.model.access import Access
+from nightmill.model.base import Frozen
+
+NODE_VERSION = 1
+
+
+class NodeProfile(Frozen):
+    """Where a worker works on a host, and what it may use there. Paths are absolute."""
+
+    schema_version: Literal[1] = 1
+    scratch: Path
+    """Folder for the scratches of jobs, on a local disk."""
+    spool: Path
+    """Folder for journals and claims, which the site sees."""
+    access: Access = Access.PRIVATE
+    """Who else may look into what it makes."""
+    secrets: Path | None = None
+    """A file of mode 600 that has what ``${NAME}`` in the URLs of stores stands for; see
+    :func:`nightmill.config.secrets.read_secrets`."""
+    cores: int | None = None
+    """Cores that its jobs may share; all of the host's by default."""
+    keep_scratch: bool = False
+    """Whether scratches stay for somebody to look into."""
