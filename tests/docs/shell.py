@@ -25,7 +25,7 @@ from pathlib import Path
 from tests.docs.pages import Fence, Page
 from tests.support.prefect_database import give
 
-COMMAND_SECONDS = 600
+COMMAND_SECONDS = 1800
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,6 @@ TUTORIAL = Page(DOCS / "tutorial" / "2-your-own-pipeline.md")
 END = "## Stop the site"
 GUIDES = [page for page in pages(DOCS / "how-to") if any(fence.info == "console" for fence in page.fences)]
 
-pytestmark = pytest.mark.timeout(900)
-
 
 @pytest.fixture(scope="session")
 def tutorial(tmp_path_factory: pytest.TempPathFactory, prefect_template: Path) -> Iterator[Shell]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.docs.pages import DOCS, Page
 from tests.docs.shell import Shell
 
 DEMO = Page(DOCS / "tutorial" / "1-your-first-campaign.md")
 
 
-@pytest.mark.timeout(900)
 def test_first_tutorial(empty: Shell) -> None:
     empty.follow(DEMO)

@@ -24,7 +24,7 @@ def run_step(program: str, *arguments: object, directory: Path) -> subprocess.Co
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=1200,
     )
 
 

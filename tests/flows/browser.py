@@ -23,7 +23,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 300.0
 TRIES = 5
 """How long the UI may take to show what it should; it asks the server every few seconds."""
 

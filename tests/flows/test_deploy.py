@@ -108,7 +108,7 @@ def test_an_ordinary_worker_serves_the_same_pool(conductor: Conductor, tmp_path:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert conductor.wait(run.id, "Completed").name == "Completed"

@@ -20,7 +20,6 @@ from tests.support import prefect_database
 from tests.support.postgres import SUPERUSER, PostgresServer, StoppableServer
 
 
-@pytest.mark.timeout(400)
 def test_a_campaign_is_conducted_with_the_servers_records_in_postgresql(
     postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,7 +55,6 @@ def test_a_campaign_is_conducted_with_the_servers_records_in_postgresql(
     postgres.drop(database)
 
 
-@pytest.mark.timeout(400)
 def test_a_catalogue_that_restarts_in_mid_campaign_ends_nothing(
     own_server: StoppableServer,
     prefect_template: Path,

@@ -28,7 +28,7 @@ def folder(prefect_template: Path, tmp_path: Path) -> Path:
 
 
 def _ui_settings(url: str) -> str:
-    with urllib.request.urlopen(f"{url}/ui-settings", timeout=10) as response:
+    with urllib.request.urlopen(f"{url}/ui-settings", timeout=100) as response:
         text: str = response.read().decode()
     return text
 
@@ -57,7 +57,7 @@ def test_password_restart_and_a_new_port_where_the_old_one_is_taken(folder: Path
         first = server.start(folder, options)
         assert server.api_environment(folder)["PREFECT_API_AUTH_STRING"] == "operator:secret"
         with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(f"{first.api_url}/admin/version", timeout=10)
+            urllib.request.urlopen(f"{first.api_url}/admin/version", timeout=100)
         refused.value.close()
         assert refused.value.code == 401
         assert server.stop(folder)

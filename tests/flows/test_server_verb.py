@@ -55,7 +55,7 @@ def test_started_by_two_at_once_then_stopped(
     try:
         start = [sys.executable, "-m", "nightmill", "server", "start", "--site", str(site), "--json"]
         both = [subprocess.Popen(start, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-        started, same = (json.loads(each.communicate(timeout=200)[0]) for each in both)
+        started, same = (json.loads(each.communicate(timeout=1200)[0]) for each in both)
         assert [each.returncode for each in both] == [0, 0]
         assert (started["server"]["state"], started["runner"]) == ("running", "running")
         pids = [(told["server"]["pid"], told["runner_pid"]) for told in (started, same)]

@@ -61,7 +61,7 @@ def test_killed_at_any_instant(lite_site: Site, tmp_path: Path, moment: str, cou
     folder = tmp_path / "night"
     whole = {f"raw/20260110/{path.name}": path.read_bytes() for path in deliver(folder, FILES)}
     victim = start(lite_site, folder, "move", moment, str(count))
-    victim.communicate("\n", timeout=60)
+    victim.communicate("\n", timeout=600)
     assert victim.returncode == -signal.SIGKILL
 
     known = registered(lite_site)
@@ -88,7 +88,7 @@ def test_two_processes_take_in_one_folder_at_once(site: Site, tmp_path: Path, mo
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    counts = [[int(number) for number in process.communicate(timeout=60)[0].split()] for process in processes]
+    counts = [[int(number) for number in process.communicate(timeout=600)[0].split()] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert [sum(column) for column in zip(*counts, strict=True)] == [40, 40, 0]
     assert stored(site.config.directory) == whole

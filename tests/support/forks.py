@@ -9,7 +9,7 @@ from typing import Final
 
 _FORKS: Final = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["pytest", "tests.spine.victim"])
-END_SECONDS: Final = 120.0
+END_SECONDS: Final = 1200.0
 
 
 def forked(function: Callable[..., None], *arguments: object) -> int:

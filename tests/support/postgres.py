@@ -31,7 +31,7 @@ SETTINGS: Final = {
     "synchronous_commit": "off",
 }
 DEBIAN_PROGRAMS: Final = Path("/usr/lib/postgresql")
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 600.0
 SUPERUSER: Final = "postgres"
 
 
