@@ -25,19 +25,19 @@ ExecutionIds = Mapping[tuple[int, str], int]
 
 
 @dataclass(frozen=True)
-class Execution:
+class KnownExecution:
     """An execution as the backbone has it."""
 
     id: int
     ended: bool
 
 
-def execution_rows(session: Session, attempt_ids: Sequence[int]) -> Mapping[int, Mapping[str, Execution]]:
+def execution_rows(session: Session, attempt_ids: Sequence[int]) -> Mapping[int, Mapping[str, KnownExecution]]:
     """Return the executions that are recorded, by the attempt's ID and the step."""
     query = select(ExecutionRow.attempt_id, ExecutionRow.step, ExecutionRow.id, ExecutionRow.ended_at)
-    rows: dict[int, dict[str, Execution]] = {attempt_id: {} for attempt_id in attempt_ids}
+    rows: dict[int, dict[str, KnownExecution]] = {attempt_id: {} for attempt_id in attempt_ids}
     for attempt_id, step, number, ended_at in session.execute(query.where(among(ExecutionRow.attempt_id, attempt_ids))):
-        rows[attempt_id][step] = Execution(number, ended_at is not None)
+        rows[attempt_id][step] = KnownExecution(number, ended_at is not None)
     return rows
 
 
@@ -55,7 +55,7 @@ def write_executions(
     session: Session,
     reports: Sequence[JobReport],
     attempts: AttemptIds,
-    rows: Mapping[int, Mapping[str, Execution]],
+    rows: Mapping[int, Mapping[str, KnownExecution]],
     stacks: Stacks,
 ) -> dict[tuple[int, str], int]:
     """Insert or update a row a step; return the IDs of all of them."""
@@ -120,7 +120,7 @@ def write_uses(
     attempts: AttemptIds,
     executions: ExecutionIds,
     made: Mapping[str, int],
-    rows: Mapping[int, Mapping[str, Execution]],
+    rows: Mapping[int, Mapping[str, KnownExecution]],
 ) -> None:
     """Say of each step that began which files it used, as soon as the files are on record."""
     inputs = known_files(session, {item.name for report in reports for item in report.order.inputs})

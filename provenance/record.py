@@ -22,7 +22,7 @@ from nightmill.model.journal import MadeFile
 from nightmill.model.order import AttemptKey
 from nightmill.model.report import JobReport
 from nightmill.model.states import AttemptState, JobState
-from provenance.executions import AttemptIds, Execution, Stacks, execution_rows, write_executions, write_uses
+from provenance.executions import AttemptIds, KnownExecution, Stacks, execution_rows, write_executions, write_uses
 from provenance.known import Known, known
 from provenance.products import registered, write_files
 
@@ -116,7 +116,7 @@ def _how_far(report: JobReport) -> tuple[bool, bool, Progress]:
     return report.state.ended, report.state is not AttemptState.LOST, progress
 
 
-def _is_news(report: JobReport, before: Known, executions: Mapping[str, Execution]) -> bool:
+def _is_news(report: JobReport, before: Known, executions: Mapping[str, KnownExecution]) -> bool:
     """Whether a report tells more than is recorded: an attempt that was given up may still report its real end."""
     if before.given_up:
         return report.state.ended and report.state not in _GIVEN_UP

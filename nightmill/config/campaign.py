@@ -18,7 +18,7 @@ from nightmill.config.pipeline import by_step_name, load_pipeline, load_pipeline
 from nightmill.config.rules import check_fit
 from nightmill.errors import ConfigError, ConfigErrors, guess
 from nightmill.model.base import Frozen
-from nightmill.model.campaign import Campaign, Execution, Layer
+from nightmill.model.campaign import Campaign, ExecutionSettings, Layer
 from nightmill.model.pipeline import Parameter
 
 __all__ = ["load_campaign", "load_pipeline"]
@@ -32,7 +32,7 @@ class _CampaignFile(Frozen):
     description: str = ""
     where: str = ""
     parameters: Mapping[str, Parameter] = Field(default_factory=dict)
-    execution: Execution = Execution()
+    execution: ExecutionSettings = ExecutionSettings()
     overrides: Mapping[str, Any] = Field(default_factory=dict)
 
 

@@ -22,7 +22,7 @@ class Layer(Frozen):
         return f"{self.name} ({self.file}:{self.line})" if self.file else self.name
 
 
-class Execution(Frozen):
+class ExecutionSettings(Frozen):
     """How the jobs of a campaign are carried out; changes nothing of what they make."""
 
     threads: int = Field(default=0, ge=0)
@@ -42,6 +42,6 @@ class Campaign(Frozen):
     """An expression over raw and manual files: the selection of the campaign."""
     parameters: Mapping[str, Parameter] = Field(default_factory=dict)
     """Effective values: the pipeline's defaults with the campaign's and the command line's on top."""
-    execution: Execution = Execution()
+    execution: ExecutionSettings = ExecutionSettings()
     origins: Mapping[str, Layer] = Field(default_factory=dict)
     """Dotted key to the origin of each value that is not a default."""

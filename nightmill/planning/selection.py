@@ -202,7 +202,7 @@ def fulfils(file: FoundFile, where: Iterable[Expression]) -> bool:
         "name": file.name,
         "type": file.type,
         "size_bytes": file.size_bytes,
-        "metadata": file.attributes,
+        "metadata": file.metadata,
     }
     return all(evaluate(expression, record) for expression in where)
 

@@ -192,7 +192,7 @@ def test_a_plan_gets_its_files_by_one_query(database: Database) -> None:
     assert [file.data_id["exposure"] for file in found] == list(range(1, 41, 2))
     first = found[0]
     assert (first.id, first.name, first.size_bytes, first.begins_at) == (ids[1], "1.fits", 20_000, begins_at)
-    assert (first.store, first.path, first.attributes) == ("backbone", "raw/1.fits", {"exposure_seconds": 1.0})
+    assert (first.store, first.path, first.metadata) == ("backbone", "raw/1.fits", {"exposure_seconds": 1.0})
 
 
 def test_two_that_find_a_store_missing_at_the_same_moment_agree(postgres_url: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from nightmill.config.campaign import load_campaign
 from nightmill.errors import ConfigError
-from nightmill.model.campaign import Execution
+from nightmill.model.campaign import ExecutionSettings
 from tests.config.documents import CAMPAIGN, PIPELINE, refusals, write
 
 MAX_DAYS = "pipeline.stages.science.inputs.bias.lookup.max_days"
@@ -35,7 +35,7 @@ def campaign(tmp_path: Path) -> Path:
 def test_a_campaign_without_changes_is_its_pipeline(tmp_path: Path) -> None:
     write(tmp_path, "pipeline.yaml", PIPELINE)
     found = load_campaign(write(tmp_path, "campaign.yaml", CAMPAIGN))
-    assert (found.name, found.where, found.execution) == ("night-1", "night == 20260110", Execution())
+    assert (found.name, found.where, found.execution) == ("night-1", "night == 20260110", ExecutionSettings())
     assert found.parameters == found.pipeline.parameters == {"sigma": 3.0, "passes": 2, "clean": True, "mode": "fast"}
     assert found.pipeline.directory == str(tmp_path)
 

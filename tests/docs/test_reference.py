@@ -20,7 +20,7 @@ from nightmill.config.site import RetentionConfig, ServerConfig, _SiteFile, load
 from nightmill.errors import NightmillError
 from nightmill.files.computed import FUNCTIONS
 from nightmill.model.calibration import Maturity
-from nightmill.model.campaign import Campaign, Execution
+from nightmill.model.campaign import Campaign, ExecutionSettings
 from nightmill.model.fate import Fate
 from nightmill.model.file_type import Checks, FileType, MetadataKey
 from nightmill.model.journal import (
@@ -53,7 +53,7 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
     },
     "site.md": {"Site": _SiteFile, "Store": Store, "Server": ServerConfig, "Retention": RetentionConfig},
     "worker.md": {"Profile": NodeProfile},
-    "campaign.md": {each.__name__: each for each in (Campaign, Execution)},
+    "campaign.md": {"Campaign": Campaign, "Execution": ExecutionSettings},
 }
 BESIDE = {("campaign.md", "Campaign"): {"overrides"}}
 """Keys of a document that become part of something else when it is loaded."""

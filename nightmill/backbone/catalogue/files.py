@@ -35,7 +35,7 @@ class FoundFile:
     data_id: Mapping[str, str | int]
     begins_at: datetime | None
     ends_at: datetime | None
-    attributes: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     store: str
     """Empty where no copy is present."""
     path: str
@@ -234,11 +234,11 @@ def found_files(session: Session, query: Select[Any]) -> list[FoundFile]:
 
 def found_file(row: Sequence[Any]) -> FoundFile:
     """Make a file of the first columns of a row of :func:`found_columns`."""
-    id_, name, type_, size_bytes, sha256, begins_at, ends_at, attributes, store, path, *dimensions = row
+    id_, name, type_, size_bytes, sha256, begins_at, ends_at, metadata, store, path, *dimensions = row
     values = zip(DIMENSIONS, dimensions, strict=False)
     data_id = {dimension: value for dimension, value in values if value is not None}
     return FoundFile(
-        id_, name, type_, size_bytes, sha256, data_id, begins_at, ends_at, attributes, store or "", path or ""
+        id_, name, type_, size_bytes, sha256, data_id, begins_at, ends_at, metadata, store or "", path or ""
     )
 
 
