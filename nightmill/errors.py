@@ -8,7 +8,8 @@
     │   ├── PlanRefused           a plan has problems; all of them are listed
     │   ├── UnknownName           a campaign, job, file or store that does not exist (with a guess)
     │   ├── BadName               a file name cannot be made, or is not fit to be one
-    │   └── NameTaken             names that are to be registered stand in the catalogue already
+    │   ├── NameTaken             names that are to be registered stand in the catalogue already
+    │   └── OrderChanged          what is kept of an attempt does not give its order
     ├── FileRefused           one file cannot be taken in; the others go on
     │   ├── BadFile               its bytes are not whole, or not of the format
     │   └── BadMetadata           its header lacks a key, or holds a value that cannot be used
@@ -173,6 +174,25 @@ class NameTaken(RequestRefused):
         count = len(lines)
         super().__init__(
             f"{count} name{'s are' if count != 1 else ' is'} taken, and names are unique for ever\n" + "\n".join(lines)
+        )
+
+
+class OrderChanged(RequestRefused):
+    """What is kept of an attempt does not give the order that it was issued with: rows were changed from outside.
+
+    Parameters
+    ----------
+    attempt
+        Which.
+    issued, rendered
+        The digests of the order as it was and as it would be.
+    """
+
+    def __init__(self, attempt: str, issued: str, rendered: str) -> None:
+        super().__init__(
+            f"the order of attempt {attempt} cannot be had again: it was issued with digest {issued[:16]}, and its"
+            f" plan, its inputs and their copies give {rendered[:16]}",
+            remedy="its journal in spool/recorded has it as it was; somebody changed rows of the database by hand",
         )
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import known_files
-from nightmill.backbone.schema import ExecutionRow, InputUseRow, SoftwareRow
+from nightmill.backbone.schema import ExecutionRow, InputUseRow, PlannedInputRow, SoftwareRow
 from nightmill.backbone.upsert import add_missing
 from nightmill.model.order import AttemptKey
 from nightmill.model.report import JobReport, StepReport
@@ -123,24 +123,45 @@ def write_uses(
     rows: Mapping[int, Mapping[str, KnownExecution]],
 ) -> None:
     """Say of each step that began which files it used, as soon as the files are on record."""
-    inputs = known_files(session, {item.name for report in reports for item in report.order.inputs})
-    names = dict(made) | {name: known.id for name, known in inputs.items()}
+    planned = _planned(session, [attempts[report.attempt] for report in reports])
+    known = {attempt_id for attempt_id, _step in planned}
+    others = [report.order for report in reports if attempts[report.attempt] not in known]
+    inputs = known_files(session, {item.name for order in others for item in order.inputs}) if others else {}
     before = [row.id for report in reports for row in rows[attempts[report.attempt]].values()]
-    query = select(InputUseRow.execution_id, InputUseRow.file_id).where(among(InputUseRow.execution_id, before))
-    there = set(session.execute(query).tuples()) if before else set()
+    query = select(InputUseRow.execution_id, InputUseRow.file_id, InputUseRow.role)
+    there = set(session.execute(query.where(among(InputUseRow.execution_id, before))).tuples()) if before else set()
     uses: list[dict[str, Any]] = []
     for report in reports:
         attempt_id = attempts[report.attempt]
-        roles = {item.name: item.role for item in report.order.inputs} | {file.name: file.role for file in report.made}
+        own = {file.name: [(made[file.name], file.role)] for file in report.made if file.name in made}
+        if attempt_id not in known:
+            own |= {
+                item.name: [(inputs[item.name].id, role) for role in item.roles]
+                for item in report.order.inputs
+                if item.name in inputs
+            }
         began = {step.name for step in report.steps}
         for step in report.order.steps:
             if step.name not in began:
                 continue
             execution_id = executions[attempt_id, step.name]
+            used = [
+                *planned.get((attempt_id, step.name), ()),
+                *(use for name in step.inputs for use in own.get(name, ())),
+            ]
             uses += [
-                {"execution_id": execution_id, "file_id": names[name], "role": roles[name]}
-                for name in dict.fromkeys(step.inputs)
-                if name in names and (execution_id, names[name]) not in there
+                {"execution_id": execution_id, "file_id": file_id, "role": role}
+                for file_id, role in dict.fromkeys(used)
+                if (execution_id, file_id, role) not in there
             ]
     if uses:
         session.execute(insert(InputUseRow), uses)
+
+
+def _planned(session: Session, attempt_ids: Sequence[int]) -> Mapping[tuple[int, str], list[tuple[int, str]]]:
+    """Return the files that steps of attempts were to read, each with every role that it fills there."""
+    query = select(PlannedInputRow.attempt_id, PlannedInputRow.step, PlannedInputRow.file_id, PlannedInputRow.role)
+    found: dict[tuple[int, str], list[tuple[int, str]]] = {}
+    for attempt_id, step, file_id, role in session.execute(query.where(among(PlannedInputRow.attempt_id, attempt_ids))):
+        found.setdefault((attempt_id, step), []).append((file_id, role))
+    return found

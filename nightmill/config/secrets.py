@@ -18,8 +18,12 @@ MODE: Final = 0o600
 
 
 def known_secrets(file: Path) -> Mapping[str, str]:
-    """Return the environment, with what a file of secrets has in its place where there is one."""
-    return {**os.environ, **(read_secrets(file) if file.exists() else {})}
+    """Return the environment, with what a file of secrets has in its place where there is one for this user."""
+    try:
+        is_there = file.exists()
+    except PermissionError:  # its folder is another user's, who has shut it
+        is_there = False
+    return {**os.environ, **(read_secrets(file) if is_there else {})}
 
 
 def read_secrets(source: Path | int) -> Mapping[str, str]:

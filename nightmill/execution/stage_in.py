@@ -9,10 +9,8 @@ from nightmill.execution.context import JobContext
 from nightmill.execution.scratch import Scratch
 from nightmill.files.checksum import fingerprint
 from nightmill.model.fate import Fate
-from nightmill.model.journal import (
-    Staged,
-)
-from nightmill.model.order import JobOrder, OrderInput
+from nightmill.model.journal import PassedOver, Staged
+from nightmill.model.order import Copy, JobOrder, OrderInput
 
 
 def stage_in(order: JobOrder, scratch: Scratch, context: JobContext) -> None:
@@ -28,9 +26,18 @@ def stage_in(order: JobOrder, scratch: Scratch, context: JobContext) -> None:
     _must_have_room(order, scratch)
     scratch.write_order(order)
     total = 0
+    passed_over: list[PassedOver] = []
     for file in {file.name: file for file in order.inputs}.values():
-        total += _stage_file(file, scratch, context, order.stores[file.store].verify == "checksum")
-    context.tell(Staged(attempt=order.attempt, at=context.now(), files=len(order.inputs), size_bytes=total))
+        total += _stage_file(file, order, scratch, context, passed_over)
+    context.tell(
+        Staged(
+            attempt=order.attempt,
+            at=context.now(),
+            files=len(order.inputs),
+            size_bytes=total,
+            passed_over=tuple(passed_over),
+        )
+    )
 
 
 def _must_have_room(order: JobOrder, scratch: Scratch) -> None:
@@ -43,18 +50,42 @@ def _must_have_room(order: JobOrder, scratch: Scratch) -> None:
         )
 
 
-def _stage_file(file: OrderInput, scratch: Scratch, context: JobContext, verify: bool) -> int:
-    target = scratch.inputs / file.name
+def _stage_file(
+    file: OrderInput, order: JobOrder, scratch: Scratch, context: JobContext, passed_over: list[PassedOver]
+) -> int:
+    """Stage the first copy of a file that is there and good; where none is, fail as the first of them did."""
     what = f"input {file.role} ({file.type}) {file.name}"
+    failures: list[JobFailed] = []
+    for copy in file.copies:
+        verified = copy.store in order.stores and order.stores[copy.store].verify == "checksum"
+        try:
+            _stage_copy(file, copy, what, scratch, context, verified)
+        except JobFailed as failure:
+            failures.append(failure)
+            (scratch.inputs / file.name).unlink(missing_ok=True)
+            continue
+        passed_over += [
+            PassedOver(name=file.name, store=tried.store, why=failure.message)
+            for tried, failure in zip(file.copies, failures, strict=False)
+        ]
+        scratch.seal_input(file.name, what, file.sha256)
+        return file.size_bytes
+    others = "".join(f"; and {failure.message}" for failure in failures[1:])
+    first = failures[0]
+    raise JobFailed(f"{first.message}{others}", fate=first.fate, remedy=first.remedy) from first
+
+
+def _stage_copy(file: OrderInput, copy: Copy, what: str, scratch: Scratch, context: JobContext, verify: bool) -> None:
+    target = scratch.inputs / file.name
     try:
-        size = context.stager(file.store).fetch(file.path, target)
+        size = context.stager(copy.store).fetch(copy.path, target)
     except StoredFileMissing as error:
         raise JobFailed(f"{what} is gone: {error}", fate=Fate.INPUT_MISSING) from error
     except StoreError as error:
         raise JobFailed(f"{what} cannot be staged: {error}", fate=Fate.STORE_ERROR) from error
     if size != file.size_bytes:
         raise JobFailed(
-            f"{what} has {size} bytes in store {file.store!r}, the catalogue says {file.size_bytes}",
+            f"{what} has {size} bytes in store {copy.store!r}, the catalogue says {file.size_bytes}",
             fate=Fate.INPUT_CORRUPT,
             remedy="bring back a good copy of the file",
         )
@@ -62,9 +93,7 @@ def _stage_file(file: OrderInput, scratch: Scratch, context: JobContext, verify:
         _size, digest = fingerprint(target)
         if digest != file.sha256:
             raise JobFailed(
-                f"{what} has checksum {digest} in store {file.store!r}, the catalogue says {file.sha256}",
+                f"{what} has checksum {digest} in store {copy.store!r}, the catalogue says {file.sha256}",
                 fate=Fate.INPUT_CORRUPT,
                 remedy="bring back a good copy of the file",
             )
-    scratch.seal_input(file.name, what, file.sha256)
-    return size

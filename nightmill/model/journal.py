@@ -101,12 +101,22 @@ class Started(_Entry):
     host: str
 
 
+class PassedOver(Frozen):
+    """A copy of an input that could not be had, so that the next one was taken."""
+
+    name: str
+    store: str
+    why: str
+
+
 class Staged(_Entry):
     """Every input of the order stands in scratch with the right size (and checksum, by policy)."""
 
     entry: Literal["staged"] = "staged"
     files: int
     size_bytes: int
+    passed_over: tuple[PassedOver, ...] = ()
+    """Copies that were tried in vain before the one that was staged; empty as a rule."""
 
 
 class StepBegan(_Entry):

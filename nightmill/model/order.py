@@ -40,6 +40,14 @@ class AttemptKey(Frozen):
         return f"{self.stage}/{self.unit}"
 
 
+class Copy(Frozen):
+    """Where a copy of a file lies."""
+
+    store: str
+    path: str
+    """Below the store's URL."""
+
+
 class OrderInput(Frozen):
     """One file of the pre-flight list."""
 
@@ -54,6 +62,20 @@ class OrderInput(Frozen):
     data_id: Mapping[str, DimensionValue] = Field(default_factory=dict)
     rule: str
     """The rule that chose it, in words, as ``nearest in set ccd-2026: 0.4 d``."""
+    also: tuple[Copy, ...] = ()
+    """Further copies, in the order in which they are tried where the one before cannot be had."""
+    more_roles: tuple[str, ...] = ()
+    """Further roles that it fills in the same job."""
+
+    @property
+    def copies(self) -> tuple[Copy, ...]:
+        """Every copy, in the order in which they are tried."""
+        return (Copy(store=self.store, path=self.path), *self.also)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Every role that it fills."""
+        return (self.role, *self.more_roles)
 
 
 class OrderOutput(Frozen):

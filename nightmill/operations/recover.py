@@ -359,7 +359,7 @@ def _issue(session: Session, job: JobRow, report: JobReport, source: str) -> Non
         {
             "attempt_id": attempt.id,
             "step": step.name,
-            "role": item.role,
+            "role": role,
             "file_id": ids[item.name],
             "rule": item.rule,
             "origin": f"recovered from {source}",
@@ -367,6 +367,7 @@ def _issue(session: Session, job: JobRow, report: JobReport, source: str) -> Non
         for step in order.steps
         for item in order.inputs
         if item.name in step.inputs
+        for role in item.roles
     ]
     if planned:
         session.execute(insert(PlannedInputRow), planned)

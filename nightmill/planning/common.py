@@ -47,3 +47,8 @@ class JobDetail(Frozen):
     ends_at: datetime | None = None
     inputs: Mapping[str, tuple[int, tuple[int, ...]]]
     """Role to the place of its rule in the common part, and the catalogue's IDs of its files."""
+
+    @property
+    def file_ids(self) -> list[int]:
+        """The IDs of its files, each once."""
+        return list(dict.fromkeys(id_ for _rule, ids in self.inputs.values() for id_ in ids))

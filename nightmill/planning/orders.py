@@ -13,7 +13,7 @@ from typing import Final
 from nightmill.backbone.catalogue.files import FoundFile
 from nightmill.config.rules import NOWHERE
 from nightmill.model.layout import INPUTS, OUTPUTS, seen
-from nightmill.model.order import AttemptKey, JobOrder, OrderInput, OrderOutput, OrderStep
+from nightmill.model.order import AttemptKey, Copy, JobOrder, OrderInput, OrderOutput, OrderStep
 from nightmill.model.pipeline import Output, Parameter, Step
 from nightmill.planning.common import JobDetail, StageCommon
 from nightmill.planning.outputs import log_name, output_names
@@ -85,7 +85,9 @@ class _Renderer:
         common = self.common
         inputs = tuple(self.inputs())
         steps = tuple([self.step(step) for step in self.stage.steps])
-        stores = {file.store for file in inputs} | {output.store for step in steps for output in step.outputs}
+        stores = {copy.store for file in inputs for copy in file.copies} | {
+            output.store for step in steps for output in step.outputs
+        }
         types = {output.type for step in steps for output in step.outputs}
         return JobOrder(
             attempt=self.key,
@@ -109,6 +111,10 @@ class _Renderer:
 
     def inputs(self) -> Iterator[OrderInput]:
         """Yield every file that is to be staged, once, under the first role that wants it."""
+        roles: dict[int, dict[str, None]] = {}
+        for role, files in self.staged.items():
+            for file in files:
+                roles.setdefault(file.id, {})[role] = None
         seen: set[int] = set()
         for role, (rule, _ids) in self.detail.inputs.items():
             for file in self.staged[role]:
@@ -124,6 +130,8 @@ class _Renderer:
                         path=file.path,
                         data_id=file.data_id,
                         rule=self.common.rules[rule],
+                        also=tuple([Copy(store=store, path=path) for store, path in file.also]),
+                        more_roles=tuple(roles[file.id])[1:],
                     )
 
     def step(self, step: Step) -> OrderStep:

@@ -60,7 +60,7 @@ def test_a_password_of_the_site_counts_as_long_as_it_is_configured(tmp_path: Pat
 @pytest.fixture
 def listening(tmp_path: Path) -> Iterator[tuple[Path, socket.socket]]:
     """Give a site whose server is this process, and the socket that it listens by."""
-    site = tmp_path / "site"
+    site = Observatory.build(tmp_path / "site").directory
     folder = service.folder_of(site)
     folder.mkdir(parents=True)
     with socket.create_server(("127.0.0.1", 0)) as own:

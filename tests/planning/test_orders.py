@@ -237,3 +237,11 @@ def test_a_key_that_is_left_at_its_default_does_not_change_the_digest() -> None:
     before_there_was_any = order.model_dump(mode="json", exclude={"resources"})
     assert order_sha256(JobOrder.model_validate(before_there_was_any)) == order_sha256(order)
     assert b"resources" not in canonical(order)
+
+
+def test_a_file_that_fills_two_roles_is_staged_once_and_keeps_both() -> None:
+    raw, bias = order_of(SCIENCE, {"raw": [1], "bias": [1]}), order_of(SCIENCE, {"raw": [1], "bias": [2]})
+    [file] = raw.inputs
+    assert (file.role, file.more_roles, file.roles) == ("raw", ("bias",), ("raw", "bias"))
+    assert [file.roles for file in bias.inputs] == [("raw",), ("bias",)]
+    assert raw.steps[0].inputs == ("raw_7_3.fits", "raw_7_3.fits")

@@ -147,6 +147,7 @@ class World:
     database: Database
     directory: Path
     types: dict[str, FileType] = field(default_factory=file_types)
+    more_stores: Mapping[str, Store] = field(default_factory=dict)
 
     @property
     def site(self) -> SiteConfig:
@@ -161,7 +162,7 @@ class World:
             database_url=self.database.url,
             scratch=self.directory / "scratch",
             spool=self.directory / "spool",
-            stores=stores,
+            stores={**stores, **self.more_stores},
             file_types=self.types,
             server=ServerConfig(),
         )

@@ -213,3 +213,15 @@ def test_a_kill_leaves_a_row_that_says_so(bench: Bench, database: Database) -> N
         assert list(states) == [("flatten", "succeeded"), ("detect", "lost")]
     assert attempts(database) == [(1, "lost", "lost", False)]
     assert job_states(database) == {"exposure=12": "failed"}
+
+
+def test_a_file_that_a_step_reads_in_two_roles_is_kept_in_both(bench: Bench, database: Database) -> None:
+    frame = bench.put("frame1.fits", b"counts").model_copy(update={"more_roles": ("flat",)})
+    step = shell("copy", "cp ../inputs/frame1.fits made.txt", output("made", "made.txt"), inputs=(frame.name,))
+    order = bench.order(step, inputs=(frame,))
+    issued(database, order)
+    bench.run_one(order)
+    tell(database, bench.entries())
+    tell(database, bench.entries())
+    with database.reading() as session:
+        assert sorted(session.scalars(select(InputUseRow.role))) == ["flat", "frame"]

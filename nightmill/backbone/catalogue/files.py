@@ -39,6 +39,8 @@ class FoundFile:
     store: str
     """Empty where no copy is present."""
     path: str
+    also: tuple[tuple[str, str], ...] = ()
+    """Store and path of further copies, where a job may take one of several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,23 @@ def select_files(
     return found_files(session, query)
 
 
+def file_columns() -> tuple[Any, ...]:
+    """Return what :func:`found_file` wants to know, of a file, a copy and its store."""
+    return (
+        FileRow.id,
+        FileRow.name,
+        FileRow.type,
+        FileRow.size_bytes,
+        FileRow.sha256,
+        FileRow.begins_at,
+        FileRow.ends_at,
+        FileRow.attributes,
+        StoreRow.name,
+        ReplicaRow.path,
+        *(getattr(FileRow, name) for name in DIMENSIONS),
+    )
+
+
 def found_columns(*, stored: bool = True) -> Select[Any]:
     """Select the columns of :class:`FoundFile`; add conditions and hand it to :func:`found_files`.
 
@@ -204,19 +223,7 @@ def found_columns(*, stored: bool = True) -> Select[Any]:
     """
     present = (ReplicaRow.file_id == FileRow.id) & (ReplicaRow.state == "present")
     return (
-        select(
-            FileRow.id,
-            FileRow.name,
-            FileRow.type,
-            FileRow.size_bytes,
-            FileRow.sha256,
-            FileRow.begins_at,
-            FileRow.ends_at,
-            FileRow.attributes,
-            StoreRow.name,
-            ReplicaRow.path,
-            *(getattr(FileRow, name) for name in DIMENSIONS),
-        )
+        select(*file_columns())
         .join(ReplicaRow, present, isouter=not stored)
         .join(StoreRow, ReplicaRow.store_id == StoreRow.id, isouter=not stored)
         .order_by(FileRow.id, ReplicaRow.id)

@@ -20,7 +20,6 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator
 
 from nightmill.model.calibration import Maturity
-from nightmill.model.fate import Fate
 from nightmill.model.origin import Origin
 from nightmill.model.states import AttemptState, JobState
 
@@ -73,7 +72,7 @@ class Base(DeclarativeBase):
     }
 
 
-def one_of(column: str, kind: type[Origin | JobState | AttemptState | Fate | Maturity], name: str) -> CheckConstraint:
+def one_of(column: str, kind: type[Origin | JobState | AttemptState | Maturity], name: str) -> CheckConstraint:
     """Constrain a column to the values of an enum."""
     members = ", ".join(f"'{member.value}'" for member in kind)
     return CheckConstraint(f"{column} IN ({members})", name=name)

@@ -8,8 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from nightmill.backbone.schema.base import Base, Key, OrderedJson, one_of
-from nightmill.model.fate import Fate
+from nightmill.backbone.schema.base import Base, Json, Key, OrderedJson, one_of
 from nightmill.model.states import AttemptState, JobState
 
 
@@ -114,6 +113,9 @@ class AttemptRow(Base):
     failed_step: Mapped[str | None]
     evidence: Mapped[str | None]
     order_sha256: Mapped[str] = mapped_column(String(64))
+    copies: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """File ID to the IDs of the copies that its order names, in their order; NULL, or without a file where it names the
+    file's first copy alone."""
     host: Mapped[str | None]
     issued_at: Mapped[datetime]
     began_at: Mapped[datetime | None]
@@ -124,7 +126,6 @@ class AttemptRow(Base):
     __table_args__ = (
         UniqueConstraint("job_id", "number"),
         one_of("state", AttemptState, "state"),
-        one_of("fate", Fate, "fate"),
         CheckConstraint("NOT result OR state = 'published'", name="result_is_published"),
         Index(
             "uq_attempt_result",
@@ -198,7 +199,7 @@ class InputUseRow(Base):
     __tablename__ = "input_use"
     execution_id: Mapped[int] = mapped_column(ForeignKey("execution.id"), primary_key=True)
     file_id: Mapped[int] = mapped_column(ForeignKey("file.id"), primary_key=True)
-    role: Mapped[str]
+    role: Mapped[str] = mapped_column(primary_key=True)
     planned: Mapped[bool] = mapped_column(default=True)
     opened: Mapped[bool | None]
     contributed: Mapped[bool | None]

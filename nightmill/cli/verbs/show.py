@@ -67,7 +67,7 @@ def show(
 
 
 def _print_order(session: Session, campaign: str, stage: str, unit: str, number: int | None) -> None:
-    from nightmill.planning.issue import issued_order
+    from nightmill.planning.again import issued_order
 
     echo(issued_order(session, campaign, stage, unit, number=number).model_dump_json(indent=2))
 

@@ -1,0 +1,86 @@
+"""Orders that were issued, had again from what was kept: the same, to the byte, or an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+from sqlalchemy import Text, cast, select
+from sqlalchemy.orm import Session
+
+from nightmill.backbone.among import among
+from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow, PlanRow
+from nightmill.backbone.work.campaigns import job_named
+from nightmill.errors import OrderChanged, RequestRefused
+from nightmill.model.order import JobOrder
+from nightmill.planning.common import JobDetail, StageCommon
+from nightmill.planning.copies import inputs_of
+from nightmill.planning.orders import order_sha256, render
+
+
+def issued_order(session: Session, campaign: str, stage: str, unit: str, *, number: int | None = None) -> JobOrder:
+    """Return the order of an attempt, as it was issued.
+
+    Parameters
+    ----------
+    number
+        Of the attempt; by default the last.
+
+    Raises
+    ------
+    UnknownName
+        Where there is no such campaign or job.
+    RequestRefused
+        Where the job has no such attempt.
+    OrderChanged
+        As :func:`issued_orders`.
+    """
+    job = job_named(session, campaign, stage, unit)
+    query = select(AttemptRow.id).where(AttemptRow.job_id == job.id, AttemptRow.number == (number or job.attempts))
+    attempt_id = session.scalar(query)
+    if attempt_id is None:
+        raise RequestRefused(
+            f"{campaign}/{stage}/{unit} has {job.attempts} attempts"
+            + (f", and none is a{number:02d}" if number else ""),
+            remedy="an order is there once the job was issued",
+        )
+    [order] = issued_orders(session, [attempt_id])
+    return order
+
+
+def issued_orders(session: Session, attempt_ids: Iterable[int]) -> Iterator[JobOrder]:
+    """Yield the orders of attempts, as they were issued, in the order of the attempts; three statements for all.
+
+    Raises
+    ------
+    OrderChanged
+        Where what is kept of an attempt does not give the order that it was issued with.
+    """
+    query = (
+        select(AttemptRow, CampaignRow.name, JobRow.unit, JobRow.detail)
+        .join(JobRow, JobRow.id == AttemptRow.job_id)
+        .join(CampaignRow, CampaignRow.id == JobRow.campaign_id)
+        .where(among(AttemptRow.id, list(attempt_ids)))
+        .order_by(AttemptRow.id)
+    )
+    found = [(row, unit, JobDetail.model_validate(detail)) for row, _name, unit, detail in session.execute(query)]
+    plans = commons(session, {row.plan_id for row, _, _ in found})
+    inputs = inputs_of(session, {id_ for _, _, detail in found for id_ in detail.file_ids})
+    for row, unit, detail in found:
+        digest, common = plans[row.plan_id]
+        files = inputs.of(detail.file_ids).with_chosen(row.copies or {})
+        order = render(common, unit, detail, files, row.number, plan_sha256=digest)
+        if order_sha256(order) != row.order_sha256:
+            raise OrderChanged(str(order.attempt), row.order_sha256, order_sha256(order))
+        yield order
+
+
+def commons(session: Session, ids: Iterable[int]) -> dict[int, tuple[str, StageCommon]]:
+    """Return digest and common part of sealed plans, by their IDs."""
+    query = select(PlanRow.id, PlanRow.sha256, cast(PlanRow.common, Text)).where(PlanRow.id.in_(ids))
+    return {id_: (digest, _read_common(text)) for id_, digest, text in session.execute(query)}
+
+
+@lru_cache(maxsize=8)
+def _read_common(text: str) -> StageCommon:
+    return StageCommon.model_validate_json(text)

@@ -1,0 +1,119 @@
+"""Which copies of its inputs an order names, in which order: chosen at issue, kept with the attempt, and had again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from nightmill.backbone.among import among
+from nightmill.backbone.catalogue.files import FoundFile, file_columns, found_file
+from nightmill.backbone.schema import FileRow, ReplicaRow, StoreRow
+from nightmill.errors import RequestRefused
+
+Chosen = Mapping[str, Sequence[int]]
+"""File ID, as JSON has it, to the IDs of copies in the order in which they are tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileCopy:
+    """One copy of a file, whether or not it is there now."""
+
+    id: int
+    store: str
+    path: str
+    present: bool
+
+
+@dataclass
+class Inputs:
+    """The files that jobs take, each with every copy that it has or had, the first registered one first."""
+
+    files: dict[int, FoundFile]
+    copies: dict[int, list[FileCopy]]
+
+    def preferred(self, stores: Iterable[str]) -> dict[int, list[FileCopy]]:
+        """Return the copies that a job is to try: those that are present in the stores, in their order.
+
+        Of a file that has none present, those that it had: for the job to find out, and to tell.
+
+        Raises
+        ------
+        RequestRefused
+            Where a file never had a copy.
+        """
+        rank = {store: number for number, store in enumerate(stores)}
+        chosen = {}
+        for file_id, copies in self.copies.items():
+            present = [copy for copy in copies if copy.present]
+            there = [copy for copy in present if copy.store in rank] or present or copies
+            if not there:
+                raise RequestRefused(
+                    f"{self.files[file_id].name} is an input of a job that is to be issued, and no store has it or had"
+                    " it",
+                    remedy="register a copy of it, then rerun",
+                )
+            chosen[file_id] = sorted(there, key=lambda copy: (rank.get(copy.store, len(rank)), copy.id))
+        return chosen
+
+    def of(self, file_ids: Iterable[int]) -> Inputs:
+        """Return those of some files."""
+        ids = set(file_ids)
+        return Inputs({id_: self.files[id_] for id_ in ids}, {id_: self.copies[id_] for id_ in ids})
+
+    def with_chosen(self, chosen: Chosen) -> dict[int, FoundFile]:
+        """Return the files, each with the copies that were chosen once; see :meth:`unusual`."""
+        known = {copy.id: copy for copies in self.copies.values() for copy in copies}
+        return self.with_copies(
+            {
+                id_: [known[each] for each in chosen[str(id_)] if each in known] if str(id_) in chosen else copies[:1]
+                for id_, copies in self.copies.items()
+            }
+        )
+
+    def with_copies(self, chosen: Mapping[int, Sequence[FileCopy]]) -> dict[int, FoundFile]:
+        """Return the files, each with copies that were chosen."""
+        return {
+            id_: replace(
+                file,
+                store=chosen[id_][0].store if chosen[id_] else "",
+                path=chosen[id_][0].path if chosen[id_] else "",
+                also=tuple([(copy.store, copy.path) for copy in chosen[id_][1:]]),
+            )
+            for id_, file in self.files.items()
+        }
+
+    def unusual(self, chosen: Mapping[int, Sequence[FileCopy]], file_ids: Iterable[int]) -> Chosen | None:
+        """Return what an attempt must keep of the copies that were chosen for its files.
+
+        Copies are never forgotten, nor do they move within their store. So nothing is to be kept of a file of which the
+        first registered copy alone was chosen; None where that is so of all.
+        """
+        kept = {
+            str(id_): [copy.id for copy in chosen[id_]]
+            for id_ in file_ids
+            if [copy.id for copy in chosen[id_]] != [self.copies[id_][0].id]
+        }
+        return kept or None
+
+
+def inputs_of(session: Session, ids: Collection[int]) -> Inputs:
+    """Look up files with all their copies, by one query."""
+    found = Inputs({}, {})
+    query = (
+        select(*file_columns(), ReplicaRow.id, ReplicaRow.state, StoreRow.name, ReplicaRow.path)
+        .outerjoin(ReplicaRow, ReplicaRow.file_id == FileRow.id)
+        .outerjoin(StoreRow, ReplicaRow.store_id == StoreRow.id)
+        .where(among(FileRow.id, ids))
+        .order_by(FileRow.id, ReplicaRow.id)
+    )
+    # Not streamed: behind a cursor PostgreSQL would walk the whole catalogue in the order of its IDs.
+    for *columns, replica_id, state, store, path in session.execute(query):
+        file_id: int = columns[0]
+        if file_id not in found.files:
+            found.files[file_id], found.copies[file_id] = found_file(columns), []
+        if replica_id is not None:
+            found.copies[file_id].append(FileCopy(replica_id, store, path, state == "present"))
+    return found

@@ -1,0 +1,109 @@
+"""Databases of releases before this one, with what was in them: they are brought here, and their orders had again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from sqlalchemy import MetaData, Table, insert, select, text
+
+from nightmill.backbone.database import Database
+from nightmill.backbone.schema import AttemptRow, InputUseRow
+from nightmill.planning.again import issued_orders
+from nightmill.planning.orders import canonical, order_sha256
+
+RELEASES = sorted(Path(__file__).with_name("releases").glob("*.json"))
+
+
+def rows_of(database: Database, *, without: frozenset[str] = frozenset()) -> dict[str, list[dict[str, Any]]]:
+    """Return all rows of all tables, as they are now."""
+    tables = MetaData()
+    tables.reflect(database.engine)
+    with database.engine.connect() as connection:
+        return {
+            table.name: sorted(
+                (
+                    {name: value for name, value in row._mapping.items() if name not in without}
+                    for row in connection.execute(select(table))
+                ),
+                key=repr,
+            )
+            for table in tables.sorted_tables
+            if table.name != "alembic_version"
+        }
+
+
+def bring(database: Database, release: Mapping[str, Any]) -> None:
+    """Make the database of a release, with its rows."""
+    with database.engine.connect() as connection:
+        command.upgrade(database._alembic(connection), release["revision"])
+    tables = MetaData()
+    tables.reflect(database.engine)
+    with database.engine.begin() as connection:
+        for table in tables.sorted_tables:
+            if rows := release["rows"].get(table.name):
+                connection.execute(insert(table), [_typed(table, row) for row in rows])
+        if not database.is_sqlite:
+            for name in release["rows"]:
+                if "id" in tables.tables[name].columns:
+                    newest = f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), (SELECT max(id) + 1 FROM {name}))"
+                    connection.execute(text(newest))
+
+
+def _typed(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Give times of a row their type, as the table has it."""
+    times = {column.name for column in table.columns if str(column.type).startswith(("DATETIME", "TIMESTAMP"))}
+    return {
+        name: datetime.fromisoformat(value) if name in times and value is not None else value
+        for name, value in row.items()
+    }
+
+
+@pytest.fixture(params=RELEASES, ids=lambda file: file.stem)
+def release(request: pytest.FixtureRequest) -> Mapping[str, Any]:
+    """Give what a release left."""
+    found: Mapping[str, Any] = json.loads(request.param.read_text())
+    return found
+
+
+@pytest.fixture
+def database(empty_database_url: str, release: Mapping[str, Any]) -> Iterator[Database]:
+    """Give its database, as the release left it."""
+    database = Database(empty_database_url)
+    bring(database, release)
+    yield database
+    database.close()
+
+
+def test_every_order_of_a_release_is_had_again_to_the_byte(database: Database, release: Mapping[str, Any]) -> None:
+    database.create()
+    with database.reading() as session:
+        ids = list(session.scalars(select(AttemptRow.id)))
+        orders = {str(order.attempt): order for order in issued_orders(session, ids)}
+    assert {name: canonical(order).decode() for name, order in orders.items()} == {
+        name: order["canonical"] for name, order in release["orders"].items()
+    }
+    assert {order_sha256(order) for order in orders.values()} == {each["sha256"] for each in release["orders"].values()}
+
+
+def test_rows_outlive_the_way_up_and_down(database: Database, release: Mapping[str, Any]) -> None:
+    before = rows_of(database)
+    database.create()
+    assert rows_of(database, without=frozenset({"copies"})) == before
+    with database.writing() as session:
+        use = session.scalars(select(InputUseRow)).first()
+        assert use is not None
+        more = {"execution_id": use.execution_id, "file_id": use.file_id, "role": "zz_also", "planned": True}
+        session.execute(insert(InputUseRow), [more])  # a second role of the same file
+        session.execute(text("UPDATE attempt SET fate = 'of_tomorrow' WHERE id = (SELECT max(id) FROM attempt)"))
+    with database.engine.connect() as connection:
+        command.downgrade(database._alembic(connection), release["revision"])
+    after = rows_of(database)
+    assert after["input_use"] == before["input_use"]
+    [changed] = [row for row in after["attempt"] if row not in before["attempt"]]
+    assert changed["fate"] == "step_failed"
