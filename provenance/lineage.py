@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
+from nightmill.backbone.catalogue.files import files_named, name_meant
 from nightmill.backbone.schema import (
     AttemptRow,
     CampaignRow,
@@ -139,6 +140,18 @@ def walk(session: Session, file_id: int, direction: Direction, *, depth: int | N
         level = sorted({edge.file_id for edge in edges} - found.files.keys())
         depth = None if depth is None else depth - 1
     return found
+
+
+def lineage_of(session: Session, name: str, direction: Direction, *, depth: int | None = None) -> Lineage:
+    """Walk from a file that somebody names, by its own name or the one that it came with; see :func:`walk`.
+
+    Raises
+    ------
+    UnknownName
+        Where the catalogue has no such file; with a guess.
+    """
+    meant = name_meant(session, name) or name
+    return walk(session, files_named(session, [meant])[meant].id, direction, depth=depth)
 
 
 def _edges(

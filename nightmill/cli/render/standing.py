@@ -125,7 +125,6 @@ class _Standing:
             "stages": [
                 {
                     "stage": stage.stage,
-                    "planned": bool(stage.revisions),
                     "jobs": stage.total,
                     "stale": stage.stale,
                     **{state.value: stage.counts.get(state, 0) for state in JobState},

@@ -63,48 +63,28 @@ def _find_files(
     everything: bool,
     as_json: bool,
 ) -> None:
-    from nightmill.backbone.catalogue import files as catalogue
-    from nightmill.backbone.catalogue.replicas import replicas
-    from nightmill.backbone.expressions import parse
+    from nightmill.backbone.catalogue.files import data_id
     from nightmill.cli.render.files import as_plain
     from nightmill.cli.render.output import print_json, print_table
-    from nightmill.config.rules import LOG
-    from nightmill.errors import UnknownName
+    from nightmill.operations.find import find
 
-    known = site.config.file_types
-    for name in types:
-        if name not in known and name != LOG and not site.config.wrong_types:
-            raise UnknownName("file type", name, sorted(known))
-    keys = {key for name, each in known.items() if not types or name in types for key in each.metadata}
-    expression = parse(where, metadata_keys=keys) if where else None
-    with site.database.reading() as session:
-        rows = list(
-            catalogue.find(
-                session,
-                types=types,
-                where=expression,
-                origins=origins,
-                limit=limit,
-                all=everything,
-            )
-        )
-        copies = replicas(session, [row.id for row in rows])
+    found = find(site, types=types, where=where, origins=origins, limit=limit, everything=everything)
     if as_json:
-        print_json([as_plain(row, copies.get(row.id, [])) for row in rows])
+        print_json([as_plain(each.row, each.copies) for each in found])
         return
     print_table(
         ("name", "type", "origin", "data ID", "begins at", "bytes", "store"),
         (
             (
-                row.name,
-                row.type,
-                row.origin,
-                catalogue.data_id(row),
-                row.begins_at,
-                row.size_bytes,
-                ", ".join(copy.store for copy in copies.get(row.id, [])),
+                each.row.name,
+                each.row.type,
+                each.row.origin,
+                data_id(each.row),
+                each.row.begins_at,
+                each.row.size_bytes,
+                ", ".join(copy.store for copy in each.copies),
             )
-            for row in rows
+            for each in found
         ),
     )
 

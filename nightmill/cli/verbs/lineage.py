@@ -37,17 +37,14 @@ def lineage(
 
     Every step run and every file between, kept or not.
     """
-    from nightmill.backbone.catalogue.files import files_named, name_meant
     from nightmill.cli.opening import open_without_types
     from nightmill.cli.render.output import print_json
-    from provenance.lineage import Direction, walk
+    from provenance.lineage import Direction, lineage_of
 
     wanted: list[Direction] = ["up"] if up or not down else []
     wanted += ["down"] if down else []
     with open_without_types(site) as opened, opened.database.reading() as session:
-        file = name_meant(session, file) or file
-        id_ = files_named(session, [file])[file].id
-        found = [walk(session, id_, direction, depth=depth) for direction in wanted]
+        found = [lineage_of(session, file, direction, depth=depth) for direction in wanted]
     if as_json:
         print_json([_as_plain(each) for each in found])
         return

@@ -34,41 +34,28 @@ def why(
     Who brought it or what made it, and which rule chose each file that it was made of. Of a file that was not taken in,
     tell when it was refused and why.
     """
-    from nightmill.backbone.catalogue.calibrations import history
-    from nightmill.backbone.catalogue.files import files_named, name_meant
-    from nightmill.backbone.catalogue.refusals import refusals
-    from nightmill.backbone.catalogue.replicas import replicas
     from nightmill.cli.opening import open_without_types
     from nightmill.cli.render.files import as_plain
     from nightmill.cli.render.output import print_json
-    from provenance.history import maker_of
+    from nightmill.operations.find import why as tell_why
 
-    with open_without_types(site) as opened, opened.database.reading() as session:
-        refused = refusals(session, name=file)
-        row = maker = None
-        copies: list[Replica] = []
-        roles: list[CalibrationRow] = []
-        meant = name_meant(session, file)
-        if meant or not refused:
-            name = meant or file
-            row = files_named(session, [name])[name]
-            copies = replicas(session, [row.id]).get(row.id, [])
-            roles = history(session, row.id)
-            maker = maker_of(session, row.id)
+    with open_without_types(site) as opened:
+        story = tell_why(opened, file)
+    found, maker = story.file, story.maker
     if as_json:
         print_json(
             {
-                "file": as_plain(row, copies) if row else None,
+                "file": as_plain(found.row, found.copies) if found else None,
                 "made_by": asdict(maker) | {"attempt_name": maker.attempt_name} if maker else None,
-                "calibration": [_role(each) for each in roles],
-                "refused": [{"path": each.path, "reason": each.reason, "at": each.at} for each in refused],
+                "calibration": [_role(each) for each in story.roles],
+                "refused": [{"path": each.path, "reason": each.reason, "at": each.at} for each in story.refused],
             }
         )
         return
-    if row is not None:
-        _tell_origin(row, maker)
-        _tell_place(copies, roles)
-    for each in refused:
+    if found is not None:
+        _tell_origin(found.row, maker)
+        _tell_place(found.copies, story.roles)
+    for each in story.refused:
         _tell_refusal(each)
 
 
