@@ -9,9 +9,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
-from nightmill.backbone.catalogue.files import FoundFile, file_columns, found_file
+from nightmill.backbone.catalogue.files import file_columns, found_file
 from nightmill.backbone.schema import FileRow, ReplicaRow, StoreRow
 from nightmill.errors import RequestRefused
+from nightmill.model.found_file import FoundFile
 
 Chosen = Mapping[str, Sequence[int]]
 """File ID, as JSON has it, to the IDs of copies in the order in which they are tried."""

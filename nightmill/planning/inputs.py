@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from nightmill.backbone.catalogue.files import FoundFile
 from nightmill.errors import guess
 from nightmill.model.dimensions import DIMENSIONS
+from nightmill.model.found_file import FoundFile
+from nightmill.model.lookup import Found, Shelf
 from nightmill.model.pipeline import Input, Stage
-from nightmill.planning.lookups import EPOCHS, Found, Index, Shelf, look_up
+from nightmill.model.unit import Unit
+from nightmill.planning.lookups import EPOCHS, look_up
+from nightmill.planning.lookups.index import Index
 from nightmill.planning.problems import Problems
 from nightmill.planning.selection import Group
-from nightmill.planning.units import Unit
 
 
 class Choice(NamedTuple):

@@ -10,8 +10,8 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Final
 
-from nightmill.backbone.catalogue.files import FoundFile
 from nightmill.config.rules import NOWHERE
+from nightmill.model.found_file import FoundFile
 from nightmill.model.layout import INPUTS, OUTPUTS, seen
 from nightmill.model.order import AttemptKey, Copy, JobOrder, OrderInput, OrderOutput, OrderStep
 from nightmill.model.pipeline import Output, Parameter, Step

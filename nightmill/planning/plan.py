@@ -14,13 +14,14 @@ from typing import Final
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.catalogue.files import FoundFile, names_taken
+from nightmill.backbone.catalogue.files import names_taken
 from nightmill.backbone.schema import CampaignRow, FileRow, JobRow
 from nightmill.config.rules import NOWHERE
 from nightmill.config.site import SiteConfig
 from nightmill.errors import PlanRefused, RequestRefused
 from nightmill.model.campaign import Campaign
 from nightmill.model.dimensions import DataId
+from nightmill.model.found_file import FoundFile
 from nightmill.model.pipeline import Input, Source, Stage
 from nightmill.planning.common import StageCommon
 from nightmill.planning.inputs import Choice, Chooser, Rules, takes_one, unit_role

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.calibrations import current
-from nightmill.backbone.catalogue.files import FoundFile, found_columns, found_files, select_files, selectable
+from nightmill.backbone.catalogue.files import found_columns, found_files, select_files, selectable
 from nightmill.backbone.expressions import Expression, evaluate, parse, to_sql
 from nightmill.backbone.schema import AttemptRow, CalibrationRow, FileRow
 from nightmill.backbone.work.campaigns import campaign_named
@@ -24,8 +24,9 @@ from nightmill.errors import ExpressionError, RequestRefused, UnknownName
 from nightmill.model.calibration import Maturity
 from nightmill.model.campaign import Campaign
 from nightmill.model.file_type import FileType
+from nightmill.model.found_file import FoundFile
+from nightmill.model.lookup import Candidate
 from nightmill.model.pipeline import Input, Source
-from nightmill.planning.lookups import Candidate
 
 UNKNOWN_YET: Final = ("origin", "registered_at")
 """What an expression cannot ask where files are looked at in memory."""

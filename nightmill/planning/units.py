@@ -1,55 +1,13 @@
-"""What one job works on: the files of a stage grouped by the dimensions of its ``per``."""
+"""Units are made: the files of a stage grouped by the dimensions of its ``per``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 
-from nightmill.backbone.catalogue.files import FoundFile
-from nightmill.model.dimensions import DIMENSIONS, DataId, unit_name
+from nightmill.model.dimensions import DIMENSIONS, unit_name
+from nightmill.model.found_file import FoundFile
+from nightmill.model.unit import Unit
 from nightmill.planning.problems import Problems
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """A unit and the files that make it.
-
-    Parameters
-    ----------
-    name
-        The canonical string of its ``per`` dimensions.
-    data_id
-        The ``per`` dimensions, and beside them every dimension on which all its files agree: what inputs are chosen by.
-    begins_at, ends_at
-        The span of its files, UTC; None where none of them tells.
-    files
-        By name.
-    """
-
-    name: str
-    data_id: DataId
-    begins_at: datetime | None
-    ends_at: datetime | None
-    files: tuple[FoundFile, ...]
-
-    def fixed(self, per: Sequence[str], *, takes_one: bool) -> DataId:
-        """Return the dimensions that the declaration of its stage fixes: those of its products.
-
-        They are the same for all units of the stage, whatever files each happens to have.
-        """
-        return self.data_id if takes_one else {dimension: self.data_id[dimension] for dimension in per}
-
-    @property
-    def middle(self) -> float | None:
-        """The middle of its span, in seconds since the epoch."""
-        return middle(self.begins_at, self.ends_at)
-
-
-def middle(begins_at: datetime | None, ends_at: datetime | None) -> float | None:
-    """Return the middle of a span in seconds since the epoch; of a span with one end, that end."""
-    ends = [time.timestamp() for time in (begins_at, ends_at) if time is not None]
-    return sum(ends) / len(ends) if ends else None
 
 
 def make_units(per: Sequence[str], files: Iterable[FoundFile], problems: Problems, *, topic: str) -> list[Unit]:

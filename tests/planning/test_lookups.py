@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nightmill.model.lookup import Candidate, Found, Shelf
 from nightmill.model.pipeline import Lookup
-from nightmill.planning.lookups import DAY_SECONDS, Candidate, Found, Index, Shelf, look_up
-from nightmill.planning.units import Unit
+from nightmill.model.unit import Unit
+from nightmill.planning.lookups import look_up
+from nightmill.planning.lookups.index import Index
+from nightmill.planning.lookups.nearest import DAY_SECONDS
 from tests.planning.world import NIGHT, found
 
 

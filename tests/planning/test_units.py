@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightmill.model.dimensions import unit_name
+from nightmill.model.unit import middle
 from nightmill.planning.problems import Problems
-from nightmill.planning.units import agreed, make_units, middle
+from nightmill.planning.units import agreed, make_units
 from tests.planning.world import NIGHT, found
 
 

@@ -12,7 +12,6 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue import calibrations, registration
-from nightmill.backbone.catalogue.files import FoundFile
 from nightmill.backbone.catalogue.registration import NewFile
 from nightmill.backbone.catalogue.stores import store_ids
 from nightmill.backbone.database import Database
@@ -23,6 +22,7 @@ from nightmill.config.site import ServerConfig, SiteConfig
 from nightmill.model.calibration import Maturity
 from nightmill.model.campaign import Campaign
 from nightmill.model.file_type import FileType
+from nightmill.model.found_file import FoundFile
 from nightmill.model.order import JobOrder
 from nightmill.model.origin import Origin
 from nightmill.model.states import AttemptState, JobState

@@ -14,10 +14,11 @@ from typing import Any
 from sqlalchemy import Select, func, insert, select
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.catalogue.files import FoundFile, files_named, found_columns, found_file, selectable
+from nightmill.backbone.catalogue.files import files_named, found_columns, found_file, selectable
 from nightmill.backbone.schema import AttemptRow, CalibrationRow, FileRow
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.calibration import Maturity
+from nightmill.model.found_file import FoundFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, or_, select
@@ -15,32 +14,13 @@ from nightmill.backbone.expressions import Expression, to_sql
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, ReplicaRow, StoreRow
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.dimensions import DIMENSIONS
+from nightmill.model.found_file import FoundFile
 from nightmill.model.origin import Origin
 
 FETCH: Final = 5_000
 """How many rows are fetched at a time, where all of them would be too many."""
 GUESSES: Final = 5_000
 """How many names are looked at for a guess."""
-
-
-@dataclass(frozen=True, slots=True)
-class FoundFile:
-    """A file of the catalogue with one of its copies: what a plan needs to know of it."""
-
-    id: int
-    name: str
-    type: str
-    size_bytes: int
-    sha256: str
-    data_id: Mapping[str, str | int]
-    begins_at: datetime | None
-    ends_at: datetime | None
-    metadata: Mapping[str, Any]
-    store: str
-    """Empty where no copy is present."""
-    path: str
-    also: tuple[tuple[str, str], ...] = ()
-    """Store and path of further copies, where a job may take one of several."""
 
 
 @dataclass(frozen=True, slots=True)

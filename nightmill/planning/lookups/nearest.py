@@ -1,0 +1,42 @@
+"""The file that is nearest to the unit in time."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Final
+
+from nightmill.model.lookup import Found, Shelf
+from nightmill.model.pipeline import Lookup
+from nightmill.model.unit import Unit
+
+DAY_SECONDS: Final = 86_400.0
+
+
+def nearest(lookup: Lookup, shelf: Shelf, unit: Unit) -> Found:
+    """Choose by the middle of the unit; of two at the same distance the earlier, then the first by name."""
+    when = unit.middle
+    times, candidates = shelf.timed
+    if when is None:
+        return Found((), "nearest", near="the unit's files have no time")
+    if not times:
+        return Found((), "nearest")
+    after = bisect_left(times, when)
+    choices = [after] if after < len(times) else []
+    if after > 0:
+        choices.append(bisect_left(times, times[after - 1]))
+    best = min(choices, key=lambda number: (abs(times[number] - when), times[number]))
+    days = (times[best] - when) / DAY_SECONDS
+    file = candidates[best].file
+    if lookup.max_days is not None and abs(days) > lookup.max_days:
+        return Found((), "nearest", near=f"the nearest, {file.name}, is {_days(days)}")
+    return Found((file,), f"{_days(days)}{_of(len(times))}")
+
+
+def _days(days: float) -> str:
+    if abs(days) < 0.05:
+        return "at the same time" if days == 0 else f"{abs(days) * 24:.1f} h {'before' if days < 0 else 'after'}"
+    return f"{abs(days):.1f} d {'before' if days < 0 else 'after'}"
+
+
+def _of(count: int) -> str:
+    return f", of {count} candidates" if count > 1 else ", the only candidate"
