@@ -8,6 +8,7 @@
     │   ├── PlanRefused           a plan has problems; all of them are listed
     │   ├── UnknownName           a campaign, job, file or store that does not exist (with a guess)
     │   ├── BadName               a file name cannot be made, or is not fit to be one
+    │   ├── BadPlugin             an installed plug-in cannot be used, or breaks what it promises
     │   ├── NameTaken             names that are to be registered stand in the catalogue already
     │   └── OrderChanged          what is kept of an attempt does not give its order
     ├── FileRefused           one file cannot be taken in; the others go on
@@ -153,6 +154,10 @@ class UnknownName(RequestRefused):
 
 class BadName(RequestRefused):
     """A file name cannot be made from its template, or is not fit to be a name."""
+
+
+class BadPlugin(RequestRefused):
+    """An installed plug-in cannot be used: it does not import, has a name twice, or breaks what its port promises."""
 
 
 class NameTaken(RequestRefused):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+import sys
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from nightmill.errors import UnknownName
+from nightmill.errors import BadPlugin, UnknownName
 
 
 def load(group: str, name: str, *, what: str, remedy: str = "") -> Any:
@@ -26,8 +28,40 @@ def load(group: str, name: str, *, what: str, remedy: str = "") -> Any:
     ------
     UnknownName
         Where no installed package offers it.
+    BadPlugin
+        Where several do, or what the one offers cannot be imported.
     """
-    known = {point.name: point for point in entry_points(group=group)}
-    if name not in known:
-        raise UnknownName(what, name, sorted(known), remedy=remedy)
-    return known[name].load()
+    offers = _offers(group, tuple(sys.path)).get(name, ())
+    if not offers:
+        raise UnknownName(what, name, names(group), remedy=remedy)
+    if len(offers) > 1:
+        both = " and by ".join(sorted(_package(offer) for offer in offers))
+        raise BadPlugin(f"{what} {name!r} is offered by {both}", remedy="uninstall all of them but one")
+    try:
+        return offers[0].load()
+    except Exception as error:
+        told = f"{what} {name!r} of {_package(offers[0])} cannot be imported: {type(error).__name__}: {error}"
+        raise BadPlugin(told, remedy="mend that package, or uninstall it") from error
+
+
+def names(group: str) -> list[str]:
+    """Return every name that installed packages offer in a group, sorted."""
+    return sorted(_offers(group, tuple(sys.path)))
+
+
+def package(group: str, name: str) -> str:
+    """Return the package that offers a name, as ``brightest 1.2``; empty where none does."""
+    return " and ".join(_package(offer) for offer in _offers(group, tuple(sys.path)).get(name, ()))
+
+
+@lru_cache(maxsize=16)
+def _offers(group: str, _path: tuple[str, ...]) -> dict[str, tuple[EntryPoint, ...]]:
+    """Read the entry points of a group once: every package on the path is looked at, which takes milliseconds."""
+    found: dict[str, tuple[EntryPoint, ...]] = {}
+    for point in entry_points(group=group):
+        found[point.name] = (*found.get(point.name, ()), point)
+    return found
+
+
+def _package(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.value

@@ -10,6 +10,8 @@ from nightmill.config.document import Document, Key, Plain, dotted, leaves, pars
 from nightmill.errors import ConfigError
 from nightmill.model.campaign import Layer
 
+LAYERS: Final = ("pipeline", "campaign", "command line")
+"""The layers of a campaign; each goes over those before it."""
 REPLACED_WHOLE: Final = frozenset({"source"})
 """Mappings whose keys exclude each other: a layer that sets one of them sets all."""
 

@@ -9,6 +9,7 @@ from typing import Final
 from nightmill.config.build import build, named, raise_all, refuse_unknown
 from nightmill.config.document import Document, Key, Plain, dotted, kind_of, load_document
 from nightmill.config.layers import Tree, tree_of
+from nightmill.config.lookups import with_lookups
 from nightmill.config.rules import check_pipeline
 from nightmill.errors import ConfigError, ConfigErrors
 from nightmill.model.pipeline import Pipeline
@@ -116,6 +117,8 @@ def pipeline_of(tree: Tree, directory: Path) -> Pipeline:
         pipeline = build(Pipeline, data, tree.where, written=tree.data, renamed="pipeline")
     except ConfigErrors as error:
         raise ConfigErrors([*errors, *error.errors]) from error
+    pipeline, wrong = with_lookups(pipeline, tree)
+    errors += wrong
     errors += [ConfigError(f"{dotted(key)}: {text}", where=tree.where(key)) for key, text in check_pipeline(pipeline)]
     raise_all(errors)
     return pipeline.model_copy(update={"directory": str(directory.resolve())})

@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from nightmill import plugins
 from nightmill.config.document import Key
+from nightmill.config.lookups import GROUP
 from nightmill.errors import guess
 from nightmill.files.naming import is_fit
 from nightmill.model.dimensions import DIMENSIONS
@@ -85,7 +87,7 @@ def _check_dimensions(names: Sequence[str], key: Key) -> Iterator[Problem]:
 
 
 def _check_input(role: Input, stages: Sequence[Stage], number: int) -> Iterator[Problem]:
-    source, lookup = role.source, role.lookup
+    source = role.source
     if role.min < 0 or (role.max is not None and role.max < max(role.min, 1)):
         yield ("max",), f"min is {role.min} and max is {role.max}: no number of files is both"
     yield from _check_dimensions(role.match or (), ("match",))
@@ -94,21 +96,9 @@ def _check_input(role: Input, stages: Sequence[Stage], number: int) -> Iterator[
         yield ("source",), f"source has {' and '.join([*others, 'calibrations'])}; sets of calibrations stand alone"
     if source.own_stage:
         yield from _check_source_stage(role, stages, number)
-    if lookup is None:
-        if source.calibrations:
-            yield ("source",), "calibrations are chosen by a lookup; add lookup: {strategy: nearest} or valid"
-        return
-    if lookup.strategy == "list":
-        if not lookup.files:
-            yield ("lookup",), "lookup strategy list needs files: the names to choose from"
-        if source.stage or source.campaigns:
-            yield ("lookup",), "lookup strategy list chooses from its files; take out the source"
-    elif not source.calibrations:
-        yield ("lookup",), f"lookup strategy {lookup.strategy} needs source: {{calibrations: [SET]}}"
-    if lookup.files and lookup.strategy != "list":
-        yield ("lookup", "files"), f"files are for lookup strategy list, and this is {lookup.strategy}"
-    if lookup.max_days is not None and lookup.max_days <= 0:
-        yield ("lookup", "max_days"), f"max_days is {lookup.max_days:g} and should be more than 0"
+    if role.lookup is None and source.calibrations:
+        known = ", ".join(plugins.names(GROUP))
+        yield ("source",), f"calibrations are chosen by a lookup; add lookup: {{strategy: NAME}}; there is {known}"
 
 
 def _check_source_stage(role: Input, stages: Sequence[Stage], number: int) -> Iterator[Problem]:

@@ -19,6 +19,9 @@ DIMENSIONS: Final[Mapping[str, type[str] | type[int]]] = {
 }
 """Every dimension with the type of its values. ``night`` is the local night that begins on that date, YYYYMMDD."""
 
+EPOCHS: Final = frozenset({"night", "exposure", "run"})
+"""Dimensions that say when: what a calibration is chosen for is mostly of another night, exposure and run."""
+
 TIMES: Final = ("begins_at", "ends_at")
 """The two times of a file, UTC: typed columns beside the dimensions, but no part of a data ID."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from nightmill.model.base import Frozen
 
@@ -28,15 +28,25 @@ class Source(Frozen):
         return "" if self.campaigns else self.stage
 
 
-class Lookup(Frozen):
-    """How a calibration is chosen for a unit: a named strategy and its settings."""
+class LookupSetting(Frozen):
+    """Which lookup chooses for a unit, and beside its name its options.
 
-    strategy: Literal["nearest", "valid", "list"]
-    """``nearest`` in time; ``valid`` range that holds the unit's time (the latest wins); explicit ``list``."""
-    max_days: float | None = None
-    """For ``nearest``: how far away in time the calibration may lie."""
-    files: tuple[str, ...] = ()
-    """For ``list``: names of files; the one whose data ID fits the unit is taken."""
+    What is known of the options is the lookup's, which is a plug-in: a campaign can be read where it is not installed.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    strategy: str
+    """The name of a :class:`nightmill.model.lookup.Lookup`."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Its options, all of them once the pipeline was loaded, as plain JSON."""
+        return self.model_extra or {}
+
+    def with_options(self, options: Frozen) -> LookupSetting:
+        """Return the same lookup with these options, each of them written."""
+        return LookupSetting.model_validate({"strategy": self.strategy, **options.model_dump(mode="json")})
 
 
 class Input(Frozen):
@@ -48,7 +58,7 @@ class Input(Frozen):
     """An expression that the files must fulfil."""
     match: tuple[str, ...] | None = None
     """Dimensions on which file and unit must agree; by default all of the unit's that the file has a value for."""
-    lookup: Lookup | None = None
+    lookup: LookupSetting | None = None
     min: int = 1
     max: int | None = 1
     """``null`` for any number. A role with max 1 that finds more files is a problem of the plan."""

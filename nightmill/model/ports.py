@@ -1,4 +1,7 @@
-"""What the kernel asks of the world: the ports that plug-ins fill."""
+"""What the kernel asks of the world: the ports that plug-ins fill.
+
+That of lookups stands in :mod:`nightmill.model.lookup`, with what they see.
+"""
 
 from __future__ import annotations
 

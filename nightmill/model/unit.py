@@ -44,6 +44,19 @@ class Unit:
         """The middle of its span, in seconds since the epoch."""
         return middle(self.begins_at, self.ends_at)
 
+    @property
+    def time(self) -> float:
+        """The same for a lookup that declares that it needs it.
+
+        Raises
+        ------
+        ValueError
+            Where none of its files tells.
+        """
+        if (when := self.middle) is None:
+            raise ValueError(f"the files of unit {self.name} have no time; declare Need.TIME")
+        return when
+
 
 def middle(begins_at: datetime | None, ends_at: datetime | None) -> float | None:
     """Return the middle of a span in seconds since the epoch; of a span with one end, that end."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from nightmill.errors import guess
+from nightmill.errors import BadPlugin, guess
 from nightmill.model.dimensions import DIMENSIONS
 from nightmill.model.found_file import FoundFile
 from nightmill.model.lookup import Found, Shelf
 from nightmill.model.pipeline import Input, Stage
 from nightmill.model.unit import Unit
-from nightmill.planning.lookups import EPOCHS, look_up
+from nightmill.planning.lookups.bound import Bound
 from nightmill.planning.lookups.index import Index
 from nightmill.planning.problems import Problems
 from nightmill.planning.selection import Group
@@ -56,6 +56,8 @@ class Chooser:
     ----------
     stage, role
         Which input.
+    lookup
+        What chooses among its candidates; None where all that match are taken.
     groups
         Its candidates, by the places that are searched in their order.
     rules
@@ -67,7 +69,14 @@ class Chooser:
     """
 
     def __init__(
-        self, stage: Stage, role: str, groups: Sequence[Group], rules: Rules, problems: Problems, missing: Problems
+        self,
+        stage: Stage,
+        role: str,
+        lookup: Bound | None,
+        groups: Sequence[Group],
+        rules: Rules,
+        problems: Problems,
+        missing: Problems,
     ) -> None:
         self.role = role
         self.declared: Input = stage.inputs[role]
@@ -76,10 +85,9 @@ class Chooser:
         self.rules = rules
         self.problems = problems
         self.missing = missing
-        lookup = self.declared.lookup
-        wanted = set(lookup.files) if lookup is not None and lookup.strategy == "list" else None
-        of_calibration = lookup is not None or bool(self.declared.source.calibrations)
-        default = [each for each in DIMENSIONS if each not in EPOCHS] if of_calibration else list(stage.per)
+        self.lookup = lookup
+        wanted = lookup.names if lookup is not None else None
+        default = [each for each in DIMENSIONS if each not in lookup.lookup.over_time] if lookup else list(stage.per)
         self.places = [group.place for group in groups]
         self.searched = [
             Index(
@@ -98,21 +106,23 @@ class Chooser:
         if self.makes_units:
             return self._counted(unit, Found(unit.files, f"{self.places[0]}; its files make the units"))
         near = ""
-        for place, index in zip(self.places, self.searched, strict=True):
-            found = self._find(index.matching(unit), unit, place, index)
-            if found.files:
-                return self._counted(unit, found)
-            near = near or found.near
+        try:
+            for place, index in zip(self.places, self.searched, strict=True):
+                found = self._find(index.matching(unit), unit, place, index)
+                if found.files:
+                    return self._counted(unit, found)
+                near = near or found.near
+        except BadPlugin as error:
+            self.problems.add(self.topic, str(error), unit.name)
+            return None
         return self._counted(unit, Found((), "none found", near))
 
     def _find(self, shelf: Shelf, unit: Unit, place: str, index: Index) -> Found:
-        lookup = self.declared.lookup
-        if lookup is None:
+        if self.lookup is None:
             same = f", same {' and '.join(dimensions)}" if (dimensions := index.dimensions(unit)) else ""
             return Found(shelf.files, place + same)
-        found = look_up(lookup, shelf, unit)
-        words = {"nearest": "nearest", "valid": "valid", "list": "listed"}[lookup.strategy]
-        return Found(found.files, f"{words} {place}: {found.rule}", found.near)
+        found = self.lookup.choose(shelf, unit)
+        return Found(found.files, f"{self.lookup.word} {place}: {found.rule}", found.near)
 
     def _counted(self, unit: Unit, found: Found) -> Choice | None:
         count, least, most = len(found.files), self.declared.min, self.declared.max
@@ -137,7 +147,7 @@ class Chooser:
         kind, places = self.declared.type, " or ".join(dict.fromkeys(self.places))
         if self.empty:
             self.missing.add(self.topic, f"no {kind} at all ({places})", unit.name)
-        elif self.declared.lookup is None and not self.declared.source.calibrations:
+        elif self.lookup is None:
             found = f"{count} found" if count else "none found"
             reason = f"at least {self.declared.min} {kind} needed, {found} ({places})"
             self.missing.add(self.topic, reason, unit.name)
@@ -147,11 +157,9 @@ class Chooser:
     def _no_calibration(self, unit: Unit, places: str) -> str:
         dimensions = dict.fromkeys(each for index in (*self.searched, *self.drafts) for each in index.dimensions(unit))
         of = ",".join(f"{each}={unit.data_id.get(each, 'none')}" for each in dimensions)
-        lookup = self.declared.lookup
-        within = f" within {lookup.max_days:g} d" if lookup is not None and lookup.max_days is not None else ""
+        within = f" {self.lookup.within}" if self.lookup is not None and self.lookup.within else ""
         certified = "certified " if self.declared.source.calibrations else ""
-        listed = " among the listed files" if lookup is not None and lookup.strategy == "list" else ""
-        return f"no {certified}{self.declared.type} {places}{listed}{f' for {of}' if of else ''}{within}"
+        return f"no {certified}{self.declared.type} {places}{f' for {of}' if of else ''}{within}"
 
     def _refuse_unknown(self, listed: Collection[str], groups: Sequence[Group]) -> None:
         known = {candidate.file.name for group in groups for candidate in group.candidates}

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue.files import names_taken
 from nightmill.backbone.schema import CampaignRow, FileRow, JobRow
+from nightmill.config.layers import LAYERS
 from nightmill.config.rules import NOWHERE
 from nightmill.config.site import SiteConfig
 from nightmill.errors import PlanRefused, RequestRefused
@@ -25,6 +25,7 @@ from nightmill.model.found_file import FoundFile
 from nightmill.model.pipeline import Input, Source, Stage
 from nightmill.planning.common import StageCommon
 from nightmill.planning.inputs import Choice, Chooser, Rules, takes_one, unit_role
+from nightmill.planning.lookups.bound import Bound, bind
 from nightmill.planning.outputs import Names, output_names
 from nightmill.planning.preflight import check_inputs, check_outputs, log_store
 from nightmill.planning.problems import Problems
@@ -170,8 +171,9 @@ class _Planner:
         roles = check_inputs(stage, self.campaign.pipeline, self.site, problems)
         nameless = Problems()
         check_outputs(stage, self.site, nameless)
-        groups = self._groups(stage, roles, problems)
-        jobs = self._jobs(stage, groups, rules, problems, waiting)
+        bound = self._bound(stage, roles, problems)
+        groups = self._groups(stage, bound, problems)
+        jobs = self._jobs(stage, bound, groups, rules, problems, waiting)
         jobs = [] if nameless else self._fit(common, jobs, problems)
         return StagePlan(
             common=common.model_copy(update={"rules": rules.texts()}),
@@ -209,20 +211,37 @@ class _Planner:
             origins={role: origin_of(self.campaign, stage.name, role) for role in stage.inputs},
         )
 
-    def _groups(self, stage: Stage, roles: Iterable[str], problems: Problems) -> dict[str, list[Group]]:
+    def _bound(self, stage: Stage, roles: Iterable[str], problems: Problems) -> dict[str, Bound | None]:
+        """Find the lookups of inputs, once a stage; an input whose lookup cannot be used is reported and left out."""
+        bound: dict[str, Bound | None] = {}
+        for role in roles:
+            setting = stage.inputs[role].lookup
+            try:
+                bound[role] = bind(setting) if setting is not None else None
+            except RequestRefused as error:
+                problems.add(f"stage {stage.name!r}, input {role!r}", str(error))
+        return bound
+
+    def _groups(self, stage: Stage, bound: Mapping[str, Bound | None], problems: Problems) -> dict[str, list[Group]]:
         """Select the candidates of inputs; none of an input whose expression or source is wrong, which is reported."""
         groups = {}
-        for role in roles:
+        for role, lookup in bound.items():
             declared = stage.inputs[role]
             extra = stage.where if role == unit_role(stage) else ""
             try:
-                groups[role] = self.selector.select(declared, extra)
+                groups[role] = self.selector.select(declared, extra, lookup.names if lookup is not None else None)
             except RequestRefused as error:
                 problems.add(f"stage {stage.name!r}, input {role!r}", str(error))
         return groups
 
     def _jobs(
-        self, stage: Stage, groups: Mapping[str, list[Group]], rules: Rules, problems: Problems, waiting: Problems
+        self,
+        stage: Stage,
+        bound: Mapping[str, Bound | None],
+        groups: Mapping[str, list[Group]],
+        rules: Rules,
+        problems: Problems,
+        waiting: Problems,
     ) -> list[PlannedJob]:
         """Choose the inputs of every unit; where those of a role cannot be told, only report what else is missing."""
         making = unit_role(stage)
@@ -234,7 +253,9 @@ class _Planner:
             problems.add(topic, f"no {stage.inputs[making].type} {groups[making][0].place}: there is nothing to do")
         units = make_units(stage.per, files, problems, topic=topic)
         choosers = [
-            Chooser(stage, role, found, rules, problems, self._missing(stage.inputs[role], problems, waiting))
+            Chooser(
+                stage, role, bound[role], found, rules, problems, self._missing(stage.inputs[role], problems, waiting)
+            )
             for role, found in groups.items()
         ]
         one = takes_one(stage)
@@ -296,10 +317,6 @@ def _has_validity(stage: Stage, job: PlannedJob, problems: Problems) -> bool:
         reason = f"output {role!r} becomes a calibration, and the unit's files tell no times for its validity"
         problems.add(f"stage {stage.name!r}", reason, job.unit)
     return not made
-
-
-LAYERS: Final = ("pipeline", "campaign", "command line")
-"""The configuration layers; each goes over those before it."""
 
 
 def origin_of(campaign: Campaign, stage: str, role: str) -> str:

@@ -75,7 +75,7 @@ class Selector:
     watermark: int
     projected: Mapping[str, Mapping[str, Sequence[FoundFile]]]
 
-    def select(self, declared: Input, extra_where: str = "") -> list[Group]:
+    def select(self, declared: Input, extra_where: str = "", names: Collection[str] | None = None) -> list[Group]:
         """Return the candidates of an input.
 
         Parameters
@@ -84,6 +84,8 @@ class Selector:
             The input.
         extra_where
             A further expression that the files must fulfil (that of the stage, over the files of its units).
+        names
+            The only files that a lookup chooses from, wherever they are where there are no calibration sets.
 
         Raises
         ------
@@ -94,12 +96,12 @@ class Selector:
         RequestRefused
             Where the stage keeps no files of the type.
         """
-        source, lookup = declared.source, declared.lookup
+        source = declared.source
         texts = [text for text in (declared.where, extra_where) if text]
         if source.calibrations:
             return list(self._calibrations(declared, texts))
-        if lookup is not None and lookup.strategy == "list":
-            place, files = "of the catalogue", self._listed(declared.type, lookup.files, texts)
+        if names is not None:
+            place, files = "of the catalogue", self._listed(declared.type, names, texts)
         elif source.own_stage:
             place, files = f"made by stage {source.stage}", self._of_stage(declared.type, source.stage, texts)
         elif source.campaigns:
@@ -148,7 +150,7 @@ class Selector:
             stored=False,
         )
 
-    def _listed(self, type_: str, names: Sequence[str], texts: Sequence[str]) -> list[FoundFile]:
+    def _listed(self, type_: str, names: Collection[str], texts: Sequence[str]) -> list[FoundFile]:
         query = (
             found_columns(stored=False)
             .outerjoin(AttemptRow, FileRow.attempt_id == AttemptRow.id)

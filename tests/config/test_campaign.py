@@ -46,7 +46,7 @@ def test_layers_override_inputs_and_each_value_keeps_its_layer(campaign: Path) -
     bias = found.pipeline.stage("science").inputs["bias"]
     assert (bias.source.stage, bias.source.calibrations) == ("", ("ccd",))
     assert bias.lookup is not None
-    assert (bias.lookup.strategy, bias.lookup.max_days) == ("nearest", 3.0)
+    assert (bias.lookup.strategy, bias.lookup.options) == ("nearest", {"max_days": 3.0, "files": []})
     assert found.pipeline.stage("science").steps[1].wall_seconds == 60
     assert found.parameters == {"sigma": 5.0, "passes": 7, "clean": True, "mode": "fast"}
     assert type(found.parameters["sigma"]) is float
@@ -141,7 +141,7 @@ def test_a_new_input_says_its_type(campaign: Path) -> None:
         (f"{MAX_DAYS}=soon", "stages.science.inputs.bias.lookup.max_days is 'soon' and should be a number"),
         (
             "pipeline.stages.science.inputs.bias.lookup.strategy=nearst",
-            "lookup.strategy is 'nearst' and should be 'nearest', 'valid' or 'list' (did you mean 'nearest'?)",
+            "lookup.strategy is 'nearst' and should be 'list', 'nearest' or 'valid' (did you mean 'nearest'?)",
         ),
         ("pipeline.stages.science.inputs.frame=3", "stages.science.inputs.frame is 3 and should be a mapping"),
         ("pipeline.stages.science.inputs=frame", "stages.science.inputs is 'frame' and should be a mapping"),

@@ -129,7 +129,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         (
             "{stage: bias}",
             "{calibrations: [ccd]}",
-            "calibrations are chosen by a lookup; add lookup: {strategy: nearest}",
+            "add lookup: {strategy: NAME}; there is list, nearest, valid",
         ),
         (
             "source: {stage: bias}",
@@ -149,12 +149,27 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         (
             "source: {stage: bias}",
             "source: {calibrations: [ccd]}, lookup: {strategy: nearst}",
-            "lookup.strategy is 'nearst' and should be 'nearest', 'valid' or 'list' (did you mean 'nearest'?)",
+            "lookup.strategy is 'nearst' and should be 'list', 'nearest' or 'valid' (did you mean 'nearest'?)",
         ),
         (
             "source: {stage: bias}",
             "source: {calibrations: [ccd]}, lookup: {strategy: nearest, max_days: -1}",
-            "lookup.max_days: max_days is -1 and should be more than 0",
+            "lookup.max_days is -1 and should be greater than 0",
+        ),
+        (
+            "source: {stage: bias}",
+            "source: {calibrations: [ccd]}, lookup: {strategy: nearest, max_day: 3}",
+            "pipeline.yaml:19: unknown key stages.science.inputs.bias.lookup.max_day (did you mean 'max_days'?)",
+        ),
+        (
+            "source: {stage: bias}",
+            "source: {calibrations: [ccd]}, lookup: {strategy: nearest, files: [a.fits]}",
+            "lookup.files is a list and should be left out: files are for lookup strategy list",
+        ),
+        (
+            "source: {stage: bias}",
+            "source: {calibrations: [ccd]}, lookup: {strategy: optimal}",
+            "strategy is 'optimal' and should be 'list', 'nearest' or 'valid'; install the package that offers it",
         ),
         (
             "{type: raw_science}",

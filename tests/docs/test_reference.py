@@ -16,6 +16,7 @@ from nightmill.backbone.database import Database
 from nightmill.backbone.expressions import COLUMNS
 from nightmill.backbone.schema import Base
 from nightmill.config.campaign import load_campaign, load_pipeline
+from nightmill.config.lookups import lookup_named
 from nightmill.config.site import RetentionConfig, ServerConfig, _SiteFile, load_site
 from nightmill.errors import NightmillError
 from nightmill.files.computed import FUNCTIONS
@@ -35,7 +36,7 @@ from nightmill.model.journal import (
 from nightmill.model.node import NodeProfile
 from nightmill.model.order import AttemptKey, JobOrder, OrderInput, OrderOutput, OrderStep
 from nightmill.model.origin import Origin
-from nightmill.model.pipeline import Calibration, Input, Lookup, Output, Pipeline, Resources, Source, Stage, Step
+from nightmill.model.pipeline import Calibration, Input, LookupSetting, Output, Pipeline, Resources, Source, Stage, Step
 from nightmill.model.relations import Relation
 from nightmill.model.states import AttemptState, JobState
 from nightmill.model.store import Store
@@ -49,7 +50,7 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
     "journal.md": {"Header": JournalHeader, "Owner": Owner, "MadeFile": MadeFile, "Cost": Cost},
     "file-types.md": {each.__name__: each for each in (FileType, MetadataKey, Checks)},
     "pipeline.md": {
-        each.__name__: each for each in (Pipeline, Stage, Input, Source, Lookup, Step, Output, Calibration, Resources)
+        each.__name__: each for each in (Pipeline, Stage, Input, Source, Step, Output, Calibration, Resources)
     },
     "site.md": {"Site": _SiteFile, "Store": Store, "Server": ServerConfig, "Retention": RetentionConfig},
     "worker.md": {"Profile": NodeProfile},
@@ -66,6 +67,15 @@ def test_every_key_is_documented(page: str, heading: str) -> None:
     fields = set(MODELS[page][heading].model_fields) | BESIDE.get((page, heading), set())
     named = Page(REFERENCE / page).named(heading)
     assert sorted(named) == sorted(fields)
+
+
+def test_every_lookup_and_its_options_are_documented() -> None:
+    page = Page(REFERENCE / "pipeline.md")
+    own = [lookup_named(name) for name in ("nearest", "valid", "list")]
+    options = dict.fromkeys(key for each in own for key in each.options.model_fields)
+    assert page.named("Lookup") == ["strategy", *options]
+    told = next(row for row in page.rows("Lookup") if row[0] == "`strategy`")[2]
+    assert all(f"`{each.name}`" in told for each in own)
 
 
 @pytest.mark.parametrize("entry", [SoftwareSeen, *AttemptEntry.__args__], ids=lambda entry: str(entry.__name__))
@@ -126,7 +136,9 @@ def test_example_of_a_campaign_loads(tmp_path: Path) -> None:
     (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump(pipeline))
     campaign = load_campaign(tmp_path / "campaign.yaml")
     assert campaign.parameters["threshold"] == 5.0
-    assert campaign.pipeline.stages[0].inputs["bias"].lookup == Lookup(strategy="nearest", max_days=3)
+    assert campaign.pipeline.stages[0].inputs["bias"].lookup == LookupSetting.model_validate(
+        {"strategy": "nearest", "max_days": 3.0, "files": []}
+    )
 
 
 @pytest.mark.parametrize("table", sorted(Base.metadata.tables))

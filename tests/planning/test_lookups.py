@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightmill.model.lookup import Candidate, Found, Shelf
-from nightmill.model.pipeline import Lookup
+from nightmill.model.pipeline import LookupSetting
 from nightmill.model.unit import Unit
-from nightmill.planning.lookups import look_up
+from nightmill.planning.lookups.bound import bind
 from nightmill.planning.lookups.index import Index
 from nightmill.planning.lookups.nearest import DAY_SECONDS
 from tests.planning.world import NIGHT, found
@@ -30,8 +30,12 @@ def bias(number: int, days: float | None, *, name: str = "", **data_id: str | in
     return Candidate(replace(file, data_id=data_id))
 
 
+def look_up(strategy: str, shelf: Shelf, of: Unit, **options: object) -> Found:
+    return bind(LookupSetting.model_validate({"strategy": strategy, **options})).choose(shelf, of)
+
+
 def nearest(candidates: list[Candidate], max_days: float | None = None, at: datetime | None = NIGHT) -> Found:
-    return look_up(Lookup(strategy="nearest", max_days=max_days), Shelf(candidates), unit(at))
+    return look_up("nearest", Shelf(candidates), unit(at), max_days=max_days)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +68,7 @@ def test_nearest_is_refused_beyond_its_limit_and_says_how_far_it_is() -> None:
 
 def test_nearest_needs_a_time() -> None:
     assert nearest([bias(1, 0)], at=None).near == "the unit's files have no time"
-    assert nearest([bias(1, None)]).files == ()
+    assert nearest([bias(1, None)]) == Found(near="none of 1 has a time")
 
 
 def test_a_calibration_without_a_time_stands_at_the_middle_of_its_validity() -> None:
@@ -102,19 +106,18 @@ def test_valid_takes_the_latest_added_that_holds_the_time() -> None:
         Candidate(found(2), after(-2), after(2), rank=3),
         Candidate(found(3), after(-9), after(9), rank=2),
     ]
-    lookup = Lookup(strategy="valid")
-    assert look_up(lookup, Shelf(candidates), unit()).files[0].id == 2
-    result = look_up(lookup, Shelf(candidates), unit(after(5)))
+    assert look_up("valid", Shelf(candidates), unit()).files[0].id == 2
+    result = look_up("valid", Shelf(candidates), unit(after(5)))
     assert result.files[0].id == 3
     assert result.rule == "2026-01-01 to 2026-01-19, the latest added"
-    assert look_up(lookup, Shelf(candidates), unit(after(31))).near == "none of 3 is valid at 2026-02-10T20:00:00"
-    assert look_up(lookup, Shelf(candidates), unit(None)).near == "the unit's files have no time"
+    assert look_up("valid", Shelf(candidates), unit(after(31))).near == "none of 3 is valid at 2026-02-10T20:00:00"
+    assert look_up("valid", Shelf(candidates), unit(None)).near == "the unit's files have no time"
 
 
 @pytest.mark.parametrize(("day", "holds"), [(-2.0, True), (2.0, True), (-2.001, False), (2.001, False)])
 def test_the_ends_of_a_validity_range_belong_to_it(day: float, holds: bool) -> None:
     shelf = Shelf([Candidate(found(1), after(-2), after(2))])
-    assert bool(look_up(Lookup(strategy="valid"), shelf, unit(after(day))).files) is holds
+    assert bool(look_up("valid", shelf, unit(after(day))).files) is holds
 
 
 def match_ids(

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from nightmill.model.lookup import Found, Shelf
-from nightmill.model.pipeline import Lookup
+from collections.abc import Collection
+
+from nightmill.model.lookup import Found, Lookup, Need, Shelf
 from nightmill.model.unit import Unit
+from nightmill.planning.lookups.options import OwnOptions
 
 
-def listed(_lookup: Lookup, shelf: Shelf, _unit: Unit) -> Found:
-    """Choose what is listed: for this strategy the candidates are the listed files alone."""
-    return Found(shelf.files, "by name")
+class Listed(Lookup[OwnOptions]):
+    """Takes every listed file that matches the unit."""
+
+    name = "list"
+    options = OwnOptions
+    needs = frozenset({Need.FILES})
+    word = "listed"
+
+    def names(self, options: OwnOptions) -> Collection[str]:
+        """Return the listed names."""
+        return options.files
+
+    def within(self, _options: OwnOptions) -> str:
+        """Return that it looks at these alone."""
+        return "among the listed files"
+
+    def choose(self, _options: OwnOptions, shelf: Shelf, _unit: Unit) -> Found:
+        """Choose all: the candidates are the listed files alone."""
+        return Found(shelf.files, "by name")

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from nightmill.model.lookup import Found, Shelf
-from nightmill.model.pipeline import Lookup
+from nightmill.model.lookup import Found, Lookup, Need, Shelf
 from nightmill.model.unit import Unit
+from nightmill.planning.lookups.options import NoFiles
 
 
-def valid(_lookup: Lookup, shelf: Shelf, unit: Unit) -> Found:
-    """Choose the latest added of those whose range holds the middle of the unit."""
-    when = unit.middle
-    if when is None:
-        return Found((), "valid", near="the unit's files have no time")
-    time = datetime.fromtimestamp(when, UTC)
-    for candidate in shelf.latest_first:
-        if candidate.valid_from is None or candidate.valid_until is None:
-            continue
-        if candidate.valid_from <= time <= candidate.valid_until:
-            span = f"{candidate.valid_from:%Y-%m-%d} to {candidate.valid_until:%Y-%m-%d}"
-            return Found((candidate.file,), f"{span}, the latest added")
-    near = f"none of {len(shelf.candidates)} is valid at {time:%Y-%m-%dT%H:%M:%S}" if shelf.candidates else ""
-    return Found((), "valid", near=near)
+class Valid(Lookup[NoFiles]):
+    """Takes the latest added of those whose range holds the middle of the unit, its ends included."""
+
+    name = "valid"
+    options = NoFiles
+    needs = frozenset({Need.TIME, Need.CALIBRATIONS})
+
+    def choose(self, _options: NoFiles, shelf: Shelf, unit: Unit) -> Found:
+        """Choose the first that holds the time, the latest added before the others."""
+        time = datetime.fromtimestamp(unit.time, UTC)
+        for candidate in shelf.latest_first:
+            if candidate.valid_from is None or candidate.valid_until is None:
+                continue
+            if candidate.valid_from <= time <= candidate.valid_until:
+                span = f"{candidate.valid_from:%Y-%m-%d} to {candidate.valid_until:%Y-%m-%d}"
+                return Found((candidate.file,), f"{span}, the latest added")
+        count = len(shelf.candidates)
+        return Found(near=f"none of {count} is valid at {time:%Y-%m-%dT%H:%M:%S}" if count else "")
