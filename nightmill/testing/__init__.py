@@ -1,0 +1,1 @@
+"""Shipped to those who write plug-ins: conformance suites. Needs pytest."""
