@@ -127,14 +127,14 @@ class Site:
                 "stage": stage.stage.name,
                 "projected": stage.projected,
                 "unit": job.unit,
-                "role": role,
+                "role": read.role,
                 "file": file.name,
-                "rule": stage.common.rules[choice.rule],
+                "rule": read.rule,
             }
             for stage in planned.stages
             for job in stage.jobs
-            for role, choice in zip(stage.stage.inputs, job.inputs, strict=True)
-            for file in choice.files
+            for read in stage.inputs(job)
+            for file in read.files
         ]
         columns = ("stage", "projected", "unit", "role", "file", "rule")
         return _table(rows, columns, always=columns)

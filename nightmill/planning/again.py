@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 
-from sqlalchemy import Text, cast, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
-from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow, PlanRow
+from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow
 from nightmill.backbone.work.campaigns import job_named
 from nightmill.errors import OrderChanged, RequestRefused
 from nightmill.model.order import JobOrder
-from nightmill.planning.common import JobDetail, StageCommon
 from nightmill.planning.copies import inputs_of
 from nightmill.planning.orders import order_sha256, render
+from nightmill.planning.sealed import JobDetail, commons, job_of
 
 
 def issued_order(session: Session, campaign: str, stage: str, unit: str, *, number: int | None = None) -> JobOrder:
@@ -69,18 +68,7 @@ def issued_orders(session: Session, attempt_ids: Iterable[int]) -> Iterator[JobO
     for row, unit, detail in found:
         digest, common = plans[row.plan_id]
         files = inputs.of(detail.file_ids).with_chosen(row.copies or {})
-        order = render(common, unit, detail, files, row.number, plan_sha256=digest)
+        order = render(common, job_of(unit, detail, files), row.number, plan_sha256=digest)
         if order_sha256(order) != row.order_sha256:
             raise OrderChanged(str(order.attempt), row.order_sha256, order_sha256(order))
         yield order
-
-
-def commons(session: Session, ids: Iterable[int]) -> dict[int, tuple[str, StageCommon]]:
-    """Return digest and common part of sealed plans, by their IDs."""
-    query = select(PlanRow.id, PlanRow.sha256, cast(PlanRow.common, Text)).where(PlanRow.id.in_(ids))
-    return {id_: (digest, _read_common(text)) for id_, digest, text in session.execute(query)}
-
-
-@lru_cache(maxsize=8)
-def _read_common(text: str) -> StageCommon:
-    return StageCommon.model_validate_json(text)

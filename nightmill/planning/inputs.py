@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
 
 from nightmill.errors import BadPlugin, guess
 from nightmill.model.dimensions import DIMENSIONS
-from nightmill.model.found_file import FoundFile
 from nightmill.model.lookup import Found, Shelf
 from nightmill.model.pipeline import Input, Stage
 from nightmill.model.unit import Unit
 from nightmill.planning.lookups.bound import Bound
 from nightmill.planning.lookups.index import Index
 from nightmill.planning.problems import Problems
+from nightmill.planning.sealed import Choice
 from nightmill.planning.selection import Group
-
-
-class Choice(NamedTuple):
-    """The files that fill a role for a unit, and the place of the rule that chose them."""
-
-    files: tuple[FoundFile, ...]
-    rule: int
 
 
 class Rules:
@@ -141,7 +133,7 @@ class Chooser:
         for name in lost:
             reason = f"a {self.declared.type} is chosen that is known and in no store"
             self.problems.add(self.topic, reason, name, noun="file")
-        return None if lost else Choice(found.files, self.rules.place(found.rule))
+        return None if lost else Choice(self.role, self.rules.place(found.rule), found.files)
 
     def _refuse_few(self, unit: Unit, count: int, near: str) -> None:
         kind, places = self.declared.type, " or ".join(dict.fromkeys(self.places))

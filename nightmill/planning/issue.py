@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,10 +13,9 @@ from nightmill.backbone.among import among
 from nightmill.backbone.schema import AttemptRow, JobRow, PlannedInputRow
 from nightmill.model.order import JobOrder
 from nightmill.model.states import AttemptState, JobState
-from nightmill.planning.again import commons
-from nightmill.planning.common import JobDetail, StageCommon
 from nightmill.planning.copies import Chosen, inputs_of
 from nightmill.planning.orders import order_sha256, render
+from nightmill.planning.sealed import JobDetail, PlannedJob, StageCommon, commons, job_of, planned_inputs
 
 ISSUABLE: Final = (JobState.PLANNED, JobState.READY, JobState.FAILED)
 """A job that is active, done, held or cancelled is never issued."""
@@ -65,23 +64,25 @@ def issue(
     )
     if skip:
         query = query.where(or_(JobRow.state == JobState.READY, not_(among(JobRow.unit, skip))))
-    jobs = [(row, JobDetail.model_validate(row.detail)) for row in session.execute(query)]
-    if not jobs:
+    rows = session.execute(query).all()
+    if not rows:
         return []
-    plans = commons(session, {row.plan_id for row, _ in jobs})
-    inputs = inputs_of(session, {id_ for _, detail in jobs for id_ in detail.file_ids})
+    details = [JobDetail.model_validate(row.detail) for row in rows]
+    plans = commons(session, {row.plan_id for row in rows})
+    inputs = inputs_of(session, {id_ for detail in details for id_ in detail.file_ids})
     chosen = {id_: inputs.preferred(common.stores) for id_, (_digest, common) in plans.items()}
     files = {id_: inputs.with_copies(copies) for id_, copies in chosen.items()}
+    jobs = [job_of(row.unit, detail, files[row.plan_id]) for row, detail in zip(rows, details, strict=True)]
     orders = []
-    for row, detail in jobs:
+    for row, job in zip(rows, jobs, strict=True):
         digest, common = plans[row.plan_id]
-        orders.append(render(common, row.unit, detail, files[row.plan_id], row.attempts + 1, plan_sha256=digest))
-    copies = [inputs.unusual(chosen[row.plan_id], detail.file_ids) for row, detail in jobs]
-    attempt_ids = _add_attempts(session, [row for row, _ in jobs], orders, copies, lease_id, now)
+        orders.append(render(common, job, row.attempts + 1, plan_sha256=digest))
+    copies = [inputs.unusual(chosen[row.plan_id], each.file_ids) for row, each in zip(rows, details, strict=True)]
+    attempt_ids = _add_attempts(session, rows, orders, copies, lease_id, now)
     planned = [
         planned_input
-        for attempt_id, (row, detail) in zip(attempt_ids, jobs, strict=True)
-        for planned_input in _planned_inputs(attempt_id, plans[row.plan_id][1], detail)
+        for attempt_id, row, job in zip(attempt_ids, rows, jobs, strict=True)
+        for planned_input in _planned_inputs(attempt_id, plans[row.plan_id][1], job)
     ]
     if planned:
         session.execute(insert(PlannedInputRow), planned)
@@ -90,7 +91,7 @@ def issue(
 
 def _add_attempts(
     session: Session,
-    jobs: list[Row[Any]],
+    jobs: Sequence[Row[Any]],
     orders: list[JobOrder],
     copies: list[Chosen | None],
     lease_id: int | None,
@@ -122,16 +123,16 @@ def _add_attempts(
     return [ids[job.id] for job in jobs]
 
 
-def _planned_inputs(attempt_id: int, common: StageCommon, detail: JobDetail) -> Iterator[dict[str, object]]:
+def _planned_inputs(attempt_id: int, common: StageCommon, job: PlannedJob) -> Iterator[dict[str, object]]:
+    inputs = {planned.role: planned for planned in planned_inputs(common, job)}
     for step in common.stage.steps:
-        for role in step.inputs:
-            rule, ids = detail.inputs.get(role, (0, ()))
-            for file_id in ids:
+        for planned in (inputs[role] for role in step.inputs if role in inputs):
+            for file in planned.files:
                 yield {
                     "attempt_id": attempt_id,
                     "step": step.name,
-                    "role": role,
-                    "file_id": file_id,
-                    "rule": common.rules[rule],
-                    "origin": common.origins[role],
+                    "role": planned.role,
+                    "file_id": file.id,
+                    "rule": planned.rule,
+                    "origin": planned.origin,
                 }

@@ -11,12 +11,11 @@ from hashlib import sha256
 from typing import Final
 
 from nightmill.config.rules import NOWHERE
-from nightmill.model.found_file import FoundFile
 from nightmill.model.layout import INPUTS, OUTPUTS, seen
 from nightmill.model.order import AttemptKey, Copy, JobOrder, OrderInput, OrderOutput, OrderStep
 from nightmill.model.pipeline import Output, Parameter, Step
-from nightmill.planning.common import JobDetail, StageCommon
 from nightmill.planning.outputs import log_name, output_names
+from nightmill.planning.sealed import PlannedJob, StageCommon, planned_inputs
 
 JOBS_PER_FOLDER: Final = 1000
 
@@ -33,33 +32,21 @@ def order_sha256(order: JobOrder) -> str:
     return sha256(canonical(order)).hexdigest()
 
 
-def render(
-    common: StageCommon,
-    unit: str,
-    detail: JobDetail,
-    files: Mapping[int, FoundFile],
-    number: int,
-    *,
-    plan_sha256: str = "",
-) -> JobOrder:
+def render(common: StageCommon, job: PlannedJob, number: int, *, plan_sha256: str = "") -> JobOrder:
     """Render the order of one attempt.
 
     Parameters
     ----------
     common
         The sealed common part of the stage.
-    unit
-        Name of the unit.
-    detail
-        What was sealed of its job.
-    files
-        The input files by ID, each with the copy to stage.
+    job
+        As it was sealed, each of its files with the copy to stage.
     number
         Of the attempt.
     plan_sha256
         Digest of the sealed plan.
     """
-    return _Renderer(common, unit, detail, files, number).order(plan_sha256)
+    return _Renderer(common, job, number).order(plan_sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +58,12 @@ class _Text:
 
 
 class _Renderer:
-    def __init__(
-        self, common: StageCommon, unit: str, detail: JobDetail, files: Mapping[int, FoundFile], number: int
-    ) -> None:
+    def __init__(self, common: StageCommon, job: PlannedJob, number: int) -> None:
         self.common = common
         self.stage = common.stage
-        self.detail = detail
-        self.key = AttemptKey(campaign=common.campaign, stage=self.stage.name, unit=unit, number=number)
-        self.staged = {role: [files[id_] for id_ in ids] for role, (_rule, ids) in detail.inputs.items()}
+        self.job = job
+        self.key = AttemptKey(campaign=common.campaign, stage=self.stage.name, unit=job.unit, number=number)
+        self.staged = {choice.role: choice.files for choice in job.choices}
         self.made: dict[str, tuple[str, ...]] = {}
 
     def order(self, plan_sha256: str) -> JobOrder:
@@ -91,9 +76,9 @@ class _Renderer:
         types = {output.type for step in steps for output in step.outputs}
         return JobOrder(
             attempt=self.key,
-            data_id=self.detail.data_id,
-            begins_at=self.detail.begins_at,
-            ends_at=self.detail.ends_at,
+            data_id=self.job.data_id,
+            begins_at=self.job.begins_at,
+            ends_at=self.job.ends_at,
             pipeline=common.pipeline,
             pipeline_version=common.pipeline_version,
             pipeline_dir=common.pipeline_dir,
@@ -103,7 +88,7 @@ class _Renderer:
             file_types={name: common.file_types[name] for name in sorted(types)},
             inputs=inputs,
             steps=steps,
-            log_name=log_name(common, self.detail.data_id, self.key.number),
+            log_name=log_name(common, self.job.data_id, self.key.number),
             log_store=common.log_store,
             log_directory=self.directory(),
             resources=self.stage.resources,
@@ -116,8 +101,8 @@ class _Renderer:
             for file in files:
                 roles.setdefault(file.id, {})[role] = None
         seen: set[int] = set()
-        for role, (rule, _ids) in self.detail.inputs.items():
-            for file in self.staged[role]:
+        for role, rule, _origin, files in planned_inputs(self.common, self.job):
+            for file in files:
                 if file.id not in seen:
                     seen.add(file.id)
                     yield OrderInput(
@@ -129,7 +114,7 @@ class _Renderer:
                         store=file.store,
                         path=file.path,
                         data_id=file.data_id,
-                        rule=self.common.rules[rule],
+                        rule=rule,
                         also=tuple([Copy(store=store, path=path) for store, path in file.also]),
                         more_roles=tuple(roles[file.id])[1:],
                     )
@@ -155,8 +140,8 @@ class _Renderer:
         return OrderOutput(
             role=role,
             type=output.type,
-            names=output_names(self.common, self.detail.data_id, self.key.number, step.name, role),
-            data_id=self.detail.data_id,
+            names=output_names(self.common, self.job.data_id, self.key.number, step.name, role),
+            data_id=self.job.data_id,
             required=output.required,
             produces=output.produces,
             min=output.min,
@@ -168,7 +153,7 @@ class _Renderer:
         )
 
     def validity(self, output: Output) -> tuple[str, str]:
-        begins_at, ends_at = self.detail.begins_at, self.detail.ends_at
+        begins_at, ends_at = self.job.begins_at, self.job.ends_at
         if output.calibration is None or begins_at is None or ends_at is None:
             return "", ""
         valid_from = begins_at - timedelta(days=output.calibration.valid_days_before)
@@ -178,7 +163,7 @@ class _Renderer:
     def directory(self) -> str:
         """Return the folder of the job's files below a store: a subfolder for each further thousand of jobs."""
         folder = f"{self.common.campaign}/{self.stage.name}"
-        thousand = self.detail.number // JOBS_PER_FOLDER
+        thousand = self.job.number // JOBS_PER_FOLDER
         return f"{folder}/{thousand:03d}" if thousand else folder
 
     def names_of(self, role: str) -> tuple[str, ...]:
@@ -198,7 +183,7 @@ class _Renderer:
             return _Text(files=self.paths_of(name))
         if kind == "outputs":
             return _Text(files=own[name])
-        values: Mapping[str, Parameter] = self.common.parameters if kind == "parameters" else self.detail.data_id
+        values: Mapping[str, Parameter] = self.common.parameters if kind == "parameters" else self.job.data_id
         return _Text(value=values[name])
 
     def argv(self, items: Iterable[str], own: Mapping[str, tuple[str, ...]]) -> Iterator[str]:

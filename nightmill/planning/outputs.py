@@ -11,8 +11,8 @@ from nightmill.errors import BadName
 from nightmill.files.naming import Template
 from nightmill.model.dimensions import DataId
 from nightmill.model.pipeline import Stage
-from nightmill.planning.common import StageCommon
 from nightmill.planning.problems import Problems
+from nightmill.planning.sealed import StageCommon
 
 _LOG: Final = "{pipeline}_{stage}_{unit}_c{campaign:04d}a{attempt:02d}.log"
 
@@ -67,6 +67,8 @@ class Claim(NamedTuple):
     step: str
     """Empty for the log."""
     role: str
+    to: str
+    """Name of a store or working area, or ``none``."""
 
 
 def claims(common: StageCommon, data_id: DataId, attempt: int = 1) -> Iterator[Claim]:
@@ -80,8 +82,8 @@ def claims(common: StageCommon, data_id: DataId, attempt: int = 1) -> Iterator[C
     for step in common.stage.steps:
         for role, output in step.outputs.items():
             for name in output_names(common, data_id, attempt, step.name, role):
-                yield Claim(name, output.type, step.name, role)
-    yield Claim(log_name(common, data_id, attempt), LOG, "", LOG)
+                yield Claim(name, output.type, step.name, role, output.to)
+    yield Claim(log_name(common, data_id, attempt), LOG, "", LOG, common.log_store)
 
 
 class _Holder(NamedTuple):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -20,54 +19,26 @@ from nightmill.config.rules import NOWHERE
 from nightmill.config.site import SiteConfig
 from nightmill.errors import PlanRefused, RequestRefused
 from nightmill.model.campaign import Campaign
-from nightmill.model.dimensions import DataId
 from nightmill.model.found_file import FoundFile
 from nightmill.model.pipeline import Input, Source, Stage
-from nightmill.planning.common import StageCommon
-from nightmill.planning.inputs import Choice, Chooser, Rules, takes_one, unit_role
+from nightmill.planning.inputs import Chooser, Rules, takes_one, unit_role
 from nightmill.planning.lookups.bound import Bound, bind
 from nightmill.planning.outputs import Names, output_names
 from nightmill.planning.preflight import check_inputs, check_outputs, log_store
 from nightmill.planning.problems import Problems
+from nightmill.planning.sealed import PlannedJob, StageCommon, StageView
 from nightmill.planning.selection import Group, Selector
 from nightmill.planning.units import make_units
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedJob:
-    """One unit of a stage with the files that it will read.
-
-    Parameters
-    ----------
-    unit
-        Its name.
-    data_id
-        Its dimensions as its stage fixes them: those of its products.
-    begins_at, ends_at
-        The span of those files, UTC.
-    inputs
-        What fills each role, in the order of the stage's inputs.
-    """
-
-    unit: str
-    data_id: DataId
-    begins_at: datetime | None
-    ends_at: datetime | None
-    inputs: tuple[Choice, ...]
-
-
 @dataclass(frozen=True)
-class StagePlan:
-    """The plan of one stage.
+class StagePlan(StageView):
+    """The plan of one stage as it was just made: of one with problems, the jobs that have none.
 
     Parameters
     ----------
-    common
-        What all its jobs share.
     position
         Of the stage in its pipeline, from 0.
-    jobs
-        By the order of their units; of a plan with problems, those jobs that have none.
     problems
         What is wrong, one sentence each; a plan that has any cannot be sealed.
     waiting
@@ -75,22 +46,12 @@ class StagePlan:
         a later plan.
     projected
         Whether files that do not exist yet stand in for inputs.
-    watermark
-        The highest file ID that could be seen.
     """
 
-    common: StageCommon
     position: int
-    jobs: tuple[PlannedJob, ...]
     problems: tuple[str, ...]
     waiting: tuple[str, ...]
     projected: bool
-    watermark: int
-
-    @property
-    def stage(self) -> Stage:
-        """The stage."""
-        return self.common.stage
 
 
 @dataclass(frozen=True)

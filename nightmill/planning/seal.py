@@ -16,7 +16,8 @@ from nightmill.backbone.schema import CampaignRow, JobRow, PlanRow, SliceRow
 from nightmill.errors import PlanRefused
 from nightmill.model.base import canonical_json
 from nightmill.model.campaign import Campaign
-from nightmill.planning.plan import PlannedJob, StagePlan
+from nightmill.planning.plan import StagePlan
+from nightmill.planning.sealed import detail_of
 
 ROWS: Final = 5_000
 """Rows a statement."""
@@ -81,7 +82,7 @@ def seal(session: Session, campaign: CampaignRow, plan: StagePlan, *, now: datet
     if not new:
         return Sealed(0, (), 0, stale, left_out)
     slice_size = Campaign.model_validate(campaign.definition).execution.jobs_per_slice
-    details = [detail_of(plan, job, number) for number, job in enumerate(new, start=len(sealed))]
+    details = [detail_of(job, number) for number, job in enumerate(new, start=len(sealed))]
     row = _add_plan(session, campaign.id, plan, details, now)
     slices = _add_slices(session, row, -(-len(new) // slice_size))
     for start in range(0, len(new), ROWS):
@@ -100,21 +101,6 @@ def seal(session: Session, campaign: CampaignRow, plan: StagePlan, *, now: datet
     return Sealed(row.revision, tuple([each.number for each in slices]), len(new), stale, left_out)
 
 
-def detail_of(plan: StagePlan, job: PlannedJob, number: int) -> dict[str, Any]:
-    """Write what differs from job to job: the JSON of a :class:`~nightmill.planning.common.JobDetail`."""
-    chosen = zip(plan.stage.inputs, job.inputs, strict=True)
-    detail: dict[str, Any] = {
-        "number": number,
-        "data_id": dict(job.data_id),
-        "inputs": {role: [choice.rule, [file.id for file in choice.files]] for role, choice in chosen},
-    }
-    if job.begins_at is not None:
-        detail["begins_at"] = job.begins_at.isoformat()
-    if job.ends_at is not None:
-        detail["ends_at"] = job.ends_at.isoformat()
-    return detail
-
-
 def _compare(session: Session, campaign_id: int, plan: StagePlan) -> tuple[set[str], int]:
     """Return the units that are sealed already, and mark those that would get other inputs now."""
     planned = {job.unit: job for job in plan.jobs}
@@ -127,7 +113,7 @@ def _compare(session: Session, campaign_id: int, plan: StagePlan) -> tuple[set[s
     for id_, unit, was_stale, detail in session.execute(query.execution_options(yield_per=ROWS)):
         sealed.add(unit)
         job = planned.get(unit)
-        is_stale = was_stale if job is None else _file_ids(detail) != _file_ids(detail_of(plan, job, 0))
+        is_stale = was_stale if job is None else _file_ids(detail) != _file_ids(detail_of(job, 0))
         stale += is_stale
         if is_stale != was_stale:
             changed[is_stale].append(id_)

@@ -85,8 +85,8 @@ def test_a_plug_in_chooses_and_its_words_stand_in_rule_and_refusal(small_world: 
     install()
     filled(small_world)
     (stage,) = small_world.plan(make_campaign(science(lookup={"strategy": "last", "skip": 1}))).stages
-    assert [[file.name for file in job.inputs[1].files] for job in stage.jobs] == [["b.fits"], ["b.fits"]]
-    assert stage.common.rules[stage.jobs[0].inputs[1].rule] == "last in set ccd: of 3"
+    assert [[file.name for file in job.choices[1].files] for job in stage.jobs] == [["b.fits"], ["b.fits"]]
+    assert list(stage.inputs(stage.jobs[0]))[1].rule == "last in set ccd: of 3"
     assert small_world.plan(make_campaign(science(lookup={"strategy": "last", "skip": 5}))).problems == (
         f"{TOPIC}no certified master_bias in set ccd for instrument=nmcam,detector=1 but for the last 5: 2 units, as"
         " exposure=7,detector=1 (all 3 are skipped); exposure=8,detector=1 (all 3 are skipped)",
@@ -98,7 +98,7 @@ def test_a_plug_in_that_needs_no_calibrations_chooses_from_any_source(small_worl
     small_world.add_raw("raw_bias", [1, 2], [1])
     small_world.add_raw("raw_science", [7], [1])
     (stage,) = small_world.plan(make_campaign(science(type="raw_bias", source={}))).stages
-    assert stage.common.rules[stage.jobs[0].inputs[1].rule] == "last raw or manual: of 2"
+    assert list(stage.inputs(stage.jobs[0]))[1].rule == "last raw or manual: of 2"
 
 
 def test_a_plug_in_says_which_dimensions_it_leaves_to_time(small_world: World, install: Install) -> None:
@@ -107,7 +107,7 @@ def test_a_plug_in_says_which_dimensions_it_leaves_to_time(small_world: World, i
     small_world.add_calibration("of_7.fits", detector=1, exposure=7)
     small_world.add_calibration("x_of_8.fits", detector=1, exposure=8)
     (stage,) = small_world.plan(make_campaign(science())).stages
-    assert [job.inputs[1].files[0].name for job in stage.jobs] == ["of_7.fits", "x_of_8.fits"]
+    assert [job.choices[1].files[0].name for job in stage.jobs] == ["of_7.fits", "x_of_8.fits"]
 
 
 def test_a_lookup_is_found_once_a_stage(small_world: World, install: Install, monkeypatch: pytest.MonkeyPatch) -> None:

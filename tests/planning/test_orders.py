@@ -9,8 +9,8 @@ import pytest
 
 from nightmill.model.order import JobOrder
 from nightmill.model.store import Store
-from nightmill.planning.common import JobDetail, StageCommon
 from nightmill.planning.orders import canonical, order_sha256, render
+from nightmill.planning.sealed import JobDetail, StageCommon, job_of
 from tests.planning.world import BIAS, NIGHT, SCIENCE, file_types, found, make_campaign
 
 FILES = {
@@ -41,7 +41,7 @@ def order_of(
         stores={name: Store(name=name, url=f"file:///{name}") for name in ("backbone", "tape")},
         file_types=file_types(),
         log_store="backbone",
-        rules=("raw or manual", "nearest in set ccd: 0.4 d before"),
+        rules=("raw or manual", "nearest in set ccd: 0.4 d before", "none found"),
         origins={role: "pipeline (ccd.yaml:3)" for role in stage["inputs"]},
     )
     detail = JobDetail(
@@ -51,7 +51,7 @@ def order_of(
         ends_at=NIGHT + timedelta(minutes=1),
         inputs={role: (number, tuple(ids)) for number, (role, ids) in enumerate(inputs.items())},
     )
-    return render(common, "exposure=7,detector=3", detail, FILES, attempt, plan_sha256="f" * 64)
+    return render(common, job_of("exposure=7,detector=3", detail, FILES), attempt, plan_sha256="f" * 64)
 
 
 def argv_of(*argv: str, bias: list[int], most: int | None = 1, **parameters: str | float | bool) -> tuple[str, ...]:

@@ -9,16 +9,14 @@ from sqlalchemy import event, select
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlannedInputRow
 from nightmill.model.calibration import Maturity
 from nightmill.operations.turns import upstream
-from nightmill.planning.plan import CampaignPlan, PlannedJob, StagePlan
+from nightmill.planning.plan import CampaignPlan, StagePlan
+from nightmill.planning.sealed import PlannedJob
 from tests.planning.world import BIAS, NIGHT, SCIENCE, World, changed, file_types, make_campaign, use_set
 
 
 def chosen(plan: StagePlan, job: PlannedJob) -> dict[str, list[tuple[str, str]]]:
     """Give the files of each role with the rule that chose them."""
-    return {
-        role: [(file.name, plan.common.rules[choice.rule]) for file in choice.files]
-        for role, choice in zip(plan.stage.inputs, job.inputs, strict=True)
-    }
+    return {role: [(file.name, rule) for file in files] for role, rule, _origin, files in plan.inputs(job)}
 
 
 def test_units_inputs_and_rules(world: World) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from nightmill.backbone.database import Database
-from nightmill.backbone.schema import JobRow, PlanRow, SliceRow
+from nightmill.backbone.schema import CampaignRow, JobRow, PlanRow, SliceRow
 from nightmill.errors import PlanRefused
 from nightmill.model.campaign import Campaign
 from nightmill.model.pipeline import Stage
-from nightmill.planning.common import JobDetail, StageCommon
 from nightmill.planning.outputs import claims
 from nightmill.planning.plan import CampaignPlan
 from nightmill.planning.seal import Sealed
+from nightmill.planning.sealed import JobDetail, StageCommon, sealed_stages
 from tests.planning.world import BIAS, SCIENCE, World, file_types, make_campaign
 
 AFTER_BIAS: Mapping[str, Any] = {
@@ -53,6 +54,30 @@ def test_a_sealed_plan_holds_its_common_part_once_and_of_each_job_what_differs(w
     assert details[1].data_id == {"instrument": "nmcam", "detector": 2}
     assert details[1].inputs == {"frames": (0, (2, 4, 6))}
     assert common.rules == ("raw or manual; its files make the units",)
+
+
+def test_a_plan_looks_the_same_fresh_and_from_its_rows(world: World) -> None:
+    world.add_raw("raw_bias", [1, 2, 3])
+    world.add_raw("raw_science", [7, 8])
+    world.add_calibration("bias.fits", detector=1)
+    world.add_calibration("other.fits", detector=2)
+    campaign = make_campaign(BIAS, SCIENCE)
+    fresh = world.plan(campaign)
+    fresh.require()
+    for stage in ("science", "bias"):
+        world.seal(campaign, stage)
+    with world.database.reading() as session:
+        sealed = list(sealed_stages(session, session.scalars(select(CampaignRow.id)).one()))
+    assert [len(stage.jobs) for stage in sealed] == [2, 4]
+    for before, after in zip(fresh.stages, sealed, strict=True):
+        assert (after.common, after.watermark) == (before.common, before.watermark)
+        assert [job.number for job in after.jobs] == list(range(len(before.jobs)))
+        assert [replace(job, number=0) for job in after.jobs] == list(before.jobs)
+        assert [list(after.inputs(job)) for job in after.jobs] == [list(before.inputs(job)) for job in before.jobs]
+    assert [planned.rule for planned in sealed[1].inputs(sealed[1].jobs[0])] == [
+        "raw or manual; its files make the units",
+        "nearest in set ccd: 0.1 h before, the only candidate",
+    ]
 
 
 def test_sealing_again_changes_nothing(world: World) -> None:

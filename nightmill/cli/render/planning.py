@@ -11,7 +11,8 @@ from typing import Any, Final, TextIO
 from nightmill.cli.render.output import echo, print_table, secho
 from nightmill.config.rules import NOWHERE
 from nightmill.planning.outputs import Claim, claims
-from nightmill.planning.plan import CampaignPlan, PlannedJob, StagePlan
+from nightmill.planning.plan import CampaignPlan
+from nightmill.planning.sealed import PlannedJob, StageView
 
 COLUMNS: Final = ("unit", "", "role", "file", "why, or where to")
 FILES: Final = 3
@@ -58,18 +59,17 @@ def write_plan(plan: CampaignPlan, out: TextIO) -> None:
     out.write("]}\n")
 
 
-def _rows(stage: StagePlan, job: PlannedJob, most: int | None) -> Iterator[tuple[str, str, str, str, str]]:
+def _rows(stage: StageView, job: PlannedJob, most: int | None) -> Iterator[tuple[str, str, str, str, str]]:
     """Yield a line a file, at most so many an input; where a terminal watches, the unit stands in the first alone."""
     unit = job.unit
-    for role, choice in zip(stage.stage.inputs, job.inputs, strict=True):
-        rule = stage.common.rules[choice.rule]
-        for file in islice(choice.files, most):
+    for role, rule, _origin, files in stage.inputs(job):
+        for file in islice(files, most):
             yield unit, "reads", role, file.name, rule
             unit, rule = _again(unit), _again(rule)
-        if most is not None and len(choice.files) > most:
-            yield unit, "reads", role, f"... and {len(choice.files) - most} more", rule
+        if most is not None and len(files) > most:
+            yield unit, "reads", role, f"... and {len(files) - most} more", rule
     for claim in claims(stage.common, job.data_id):
-        yield unit, "makes", claim.role, claim.name, _destination(stage, claim)
+        yield unit, "makes", claim.role, claim.name, _destination(claim)
         unit = _again(unit)
 
 
@@ -77,7 +77,7 @@ def _again(text: str) -> str:
     return "" if sys.stdout.isatty() else text
 
 
-def _described(stage: StagePlan, job: PlannedJob) -> dict[str, Any]:
+def _described(stage: StageView, job: PlannedJob) -> dict[str, Any]:
     return {
         "unit": job.unit,
         "data_id": dict(job.data_id),
@@ -85,26 +85,18 @@ def _described(stage: StagePlan, job: PlannedJob) -> dict[str, Any]:
         "ends_at": job.ends_at and job.ends_at.isoformat(),
         "inputs": {
             role: {
-                "rule": stage.common.rules[choice.rule],
-                "origin": stage.common.origins[role],
-                "files": [
-                    {"name": file.name, "id": file.id} if file.id > 0 else {"name": file.name} for file in choice.files
-                ],
+                "rule": rule,
+                "origin": origin,
+                "files": [{"name": file.name, "id": file.id} if file.id > 0 else {"name": file.name} for file in files],
             }
-            for role, choice in zip(stage.stage.inputs, job.inputs, strict=True)
+            for role, rule, origin, files in stage.inputs(job)
         },
-        "outputs": [
-            {**claim._asdict(), "to": _destination(stage, claim)} for claim in claims(stage.common, job.data_id)
-        ],
+        "outputs": [{**claim._asdict(), "to": _destination(claim)} for claim in claims(stage.common, job.data_id)],
     }
 
 
-def _destination(stage: StagePlan, claim: Claim) -> str:
-    if not claim.step:
-        return stage.common.log_store
-    step = next(step for step in stage.stage.steps if step.name == claim.step)
-    to = step.outputs[claim.role].to
-    return "known, not kept" if to == NOWHERE else to
+def _destination(claim: Claim) -> str:
+    return "known, not kept" if claim.to == NOWHERE else claim.to
 
 
 def _count(count: int, noun: str) -> str:

@@ -1,0 +1,205 @@
+"""Plans as they are sealed, and one view of them, whether they were just made or are read from their rows.
+
+Sealed are the part of a stage's plan that all its jobs share, once, and of each job what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field
+from sqlalchemy import Text, cast, select
+from sqlalchemy.orm import Session
+
+from nightmill.backbone.among import among
+from nightmill.backbone.catalogue.files import found_columns, found_files
+from nightmill.backbone.schema import FileRow, JobRow, PlanRow
+from nightmill.model.base import Frozen
+from nightmill.model.dimensions import DataId
+from nightmill.model.file_type import FileType
+from nightmill.model.found_file import FoundFile
+from nightmill.model.order import DimensionValue
+from nightmill.model.pipeline import Parameter, Stage
+from nightmill.model.store import Store
+
+
+class StageCommon(Frozen):
+    """What all jobs of a stage share: sealed once, with it every order can be rendered."""
+
+    version: Literal[1] = 1
+    campaign: str
+    number: int
+    """Of the campaign, as it stands in names."""
+    pipeline: str
+    pipeline_version: str
+    pipeline_dir: str
+    parameters: Mapping[str, Parameter]
+    stage: Stage
+    stores: Mapping[str, Store]
+    file_types: Mapping[str, FileType]
+    """The types of the stage's outputs."""
+    log_store: str
+    rules: tuple[str, ...] = ()
+    """Why files were chosen, in words; the jobs' inputs refer to them by their place."""
+    origins: Mapping[str, str] = Field(default_factory=dict)
+    """Input role to the configuration layer that set its rule."""
+
+
+class JobDetail(Frozen):
+    """What differs from job to job."""
+
+    number: int
+    """Of the job in its stage, from 0."""
+    data_id: Mapping[str, DimensionValue]
+    begins_at: datetime | None = None
+    ends_at: datetime | None = None
+    inputs: Mapping[str, tuple[int, tuple[int, ...]]]
+    """Role to the place of its rule in the common part, and the catalogue's IDs of its files."""
+
+    @property
+    def file_ids(self) -> list[int]:
+        """The IDs of its files, each once."""
+        return list(dict.fromkeys(id_ for _rule, ids in self.inputs.values() for id_ in ids))
+
+
+class Choice(NamedTuple):
+    """The files that fill a role for a unit, and the place of the rule that chose them."""
+
+    role: str
+    rule: int
+    files: tuple[FoundFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedJob:
+    """One unit of a stage with the files that it will read.
+
+    Parameters
+    ----------
+    unit
+        Its name.
+    data_id
+        Its dimensions as its stage fixes them: those of its products.
+    begins_at, ends_at
+        The span of its unit's files, UTC.
+    choices
+        What fills each role.
+    number
+        Of the job in its stage, from 0, once it is sealed.
+    """
+
+    unit: str
+    data_id: DataId
+    begins_at: datetime | None
+    ends_at: datetime | None
+    choices: tuple[Choice, ...]
+    number: int = 0
+
+
+class PlannedInput(NamedTuple):
+    """What fills a role of a job, why, and which layer of the configuration wanted it so."""
+
+    role: str
+    rule: str
+    origin: str
+    files: tuple[FoundFile, ...]
+
+
+@dataclass(frozen=True)
+class StageView:
+    """The plan of a stage as people and programs see it.
+
+    Parameters
+    ----------
+    common
+        What all its jobs share. What a job makes, :func:`nightmill.planning.outputs.claims` tells of it.
+    jobs
+        In the order of the plan.
+    watermark
+        The highest file ID that could be seen.
+    """
+
+    common: StageCommon
+    jobs: tuple[PlannedJob, ...]
+    watermark: int
+
+    @property
+    def stage(self) -> Stage:
+        """The stage."""
+        return self.common.stage
+
+    def inputs(self, job: PlannedJob) -> Iterator[PlannedInput]:
+        """Yield what fills each role of one of its jobs."""
+        return planned_inputs(self.common, job)
+
+
+def planned_inputs(common: StageCommon, job: PlannedJob) -> Iterator[PlannedInput]:
+    """Yield what fills each role of a job."""
+    for role, rule, files in job.choices:
+        yield PlannedInput(role, common.rules[rule], common.origins[role], files)
+
+
+def detail_of(job: PlannedJob, number: int) -> dict[str, Any]:
+    """Write what differs from job to job: the JSON of a :class:`JobDetail`.
+
+    Parameters
+    ----------
+    number
+        Of the job in its stage, from 0.
+    """
+    detail: dict[str, Any] = {
+        "number": number,
+        "data_id": dict(job.data_id),
+        "inputs": {role: [rule, [file.id for file in files]] for role, rule, files in job.choices},
+    }
+    if job.begins_at is not None:
+        detail["begins_at"] = job.begins_at.isoformat()
+    if job.ends_at is not None:
+        detail["ends_at"] = job.ends_at.isoformat()
+    return detail
+
+
+def job_of(unit: str, detail: JobDetail, files: Mapping[int, FoundFile]) -> PlannedJob:
+    """Return a job as it was planned.
+
+    Parameters
+    ----------
+    files
+        By their IDs, those of :attr:`JobDetail.file_ids` at least.
+    """
+    choices = [Choice(role, rule, tuple([files[id_] for id_ in ids])) for role, (rule, ids) in detail.inputs.items()]
+    return PlannedJob(unit, detail.data_id, detail.begins_at, detail.ends_at, tuple(choices), detail.number)
+
+
+def commons(session: Session, plan_ids: Collection[int]) -> dict[int, tuple[str, StageCommon]]:
+    """Return the digest and the common part of sealed plans, by the plans' IDs."""
+    query = select(PlanRow.id, PlanRow.sha256, cast(PlanRow.common, Text)).where(among(PlanRow.id, plan_ids))
+    return {id_: (digest, _read_common(text)) for id_, digest, text in session.execute(query)}
+
+
+@lru_cache(maxsize=8)
+def _read_common(text: str) -> StageCommon:
+    return StageCommon.model_validate_json(text)
+
+
+def sealed_stages(session: Session, campaign_id: int) -> Iterator[StageView]:
+    """Yield the sealed plans of a campaign, in the order of its stages and their revisions.
+
+    A file is as the catalogue knows it now, with one of the copies that it has now, or none.
+    """
+    of_campaign = PlanRow.campaign_id == campaign_id
+    plans = session.execute(
+        select(PlanRow.id, PlanRow.watermark).where(of_campaign).order_by(PlanRow.position, PlanRow.revision)
+    ).all()
+    for id_, watermark in plans:
+        [(_digest, common)] = commons(session, [id_]).values()
+        query = select(JobRow.unit, JobRow.detail).where(JobRow.plan_id == id_).order_by(JobRow.id)
+        details = {unit: JobDetail.model_validate(detail) for unit, detail in session.execute(query)}
+        ids = {each for detail in details.values() for each in detail.file_ids}
+        wanted = found_columns(stored=False).where(among(FileRow.id, ids))
+        files = {file.id: file for file in found_files(session, wanted)}
+        yield StageView(common, tuple([job_of(unit, detail, files) for unit, detail in details.items()]), watermark)
