@@ -51,7 +51,7 @@ def _made(name: str, offered: Callable[[], object]) -> Lookup[Any]:
 
 
 def _are_options(options: object) -> bool:
-    return isinstance(options, type) and issubclass(options, Frozen)
+    return isinstance(options, type) and issubclass(options, Frozen) and "strategy" not in options.model_fields
 
 
 def broken(name: str, error: Exception) -> BadPlugin:

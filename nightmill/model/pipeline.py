@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -46,7 +47,8 @@ class LookupSetting(Frozen):
 
     def with_options(self, options: Frozen) -> LookupSetting:
         """Return the same lookup with these options, each of them written."""
-        return LookupSetting.model_validate({"strategy": self.strategy, **options.model_dump(mode="json")})
+        written = json.loads(options.model_dump_json())  # as JSON has it: infinity is a text
+        return LookupSetting.model_validate({"strategy": self.strategy, **written})
 
 
 class Input(Frozen):

@@ -16,6 +16,7 @@ options have no defaults :meth:`LookupConformance.options`. Each test shows one 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
@@ -37,7 +38,7 @@ SHUFFLES: Final = 20
 
 
 def candidate(
-    number: int, days: float | None, *, valid_days: float = 2, rank: int = 0, attributes: dict[str, Any] | None = None
+    number: int, days: float | None, *, valid_days: float = 2, rank: int = 0, metadata: dict[str, Any] | None = None
 ) -> Candidate:
     """Give a calibration some days after the night of the suite; None for one that has no time of its own.
 
@@ -47,14 +48,14 @@ def candidate(
         Its ID, and part of its name.
     valid_days
         Its validity range, before and after its time (or that night).
-    attributes
+    metadata
         Its metadata beside the dimensions.
     """
     at = None if days is None else NIGHT + timedelta(days=days)
     name = f"bias_{number:02d}.fits"
     data_id: DataId = {"instrument": "nmcam", "detector": 1}
     file = FoundFile(
-        number, name, "bias", 100, f"{number:064d}", data_id, at, at, attributes or {}, "backbone", f"raw/{name}"
+        number, name, "bias", 100, f"{number:064d}", data_id, at, at, metadata or {}, "backbone", f"raw/{name}"
     )
     middle, span = at or NIGHT, timedelta(days=valid_days)
     return Candidate(file, middle - span, middle + span, rank)
@@ -99,6 +100,7 @@ class LookupConformance:
         again = type(lookup)()
         assert isinstance(again, Lookup), "derive it from nightmill.model.lookup.Lookup"
         assert again.name == lookup.name != ""
+        assert "strategy" not in lookup.options.model_fields, "that is the key of its name"
         assert set(lookup.needs) <= set(Need)
         assert set(lookup.over_time) <= set(DIMENSIONS)
         for text in (lookup.name, lookup.word, lookup.within(options)):
@@ -108,7 +110,7 @@ class LookupConformance:
         """What is sealed with a plan is what is chosen by when the plan is read again."""
         assert isinstance(options, lookup.options)
         assert lookup.options.model_validate_json(options.model_dump_json()) == options
-        assert lookup.options.model_validate(options.model_dump(mode="json")) == options
+        assert lookup.options.model_validate(json.loads(options.model_dump_json())) == options
 
     def test_an_unknown_option_is_refused(self, lookup: Lookup[Any], options: Frozen) -> None:
         """A key that is mistyped in a pipeline is told, and not left aside."""

@@ -20,6 +20,7 @@ from nightmill.errors import ConfigError, PlanRefused
 from nightmill.model.base import canonical_json
 from nightmill.model.campaign import Campaign
 from nightmill.model.pipeline import LookupSetting
+from nightmill.planning.lookups.bound import bind
 from tests.planning.world import BIAS, SCIENCE, World, changed, make_campaign, write_campaign
 from tests.support.plugins import write_package
 
@@ -126,6 +127,23 @@ def test_a_lookup_is_found_once_a_stage(small_world: World, install: Install, mo
     assert (len(stage.jobs), loaded) == (300, ["last"])
 
 
+def test_options_of_any_kind_and_name_are_kept_with_the_campaign(
+    tmp_path: Path, small_world: World, install: Install
+) -> None:
+    more = "skip: int = 0\n    limit: float = float('inf')\n    options: tuple[str, ...] = ('a',)"
+    install(LAST.replace("skip: int = 0", more))
+    filled(small_world)
+    campaign = load_campaign(write_campaign(tmp_path, CHOSEN))
+    small_world.seal(campaign, "science")
+    with small_world.database.reading() as session:
+        stored = Campaign.model_validate(session.scalars(select(CampaignRow.definition)).one())
+    setting = stored.pipeline.stages[0].inputs["bias"].lookup
+    assert setting is not None
+    assert setting.options == {"skip": 0, "limit": "Infinity", "options": ["a"]}
+    assert vars(bind(setting).options) == {"skip": 0, "limit": float("inf"), "options": ("a",)}
+    assert stored == campaign
+
+
 def test_options_are_checked_where_the_pipeline_is_read(tmp_path: Path, install: Install) -> None:
     install()
 
@@ -205,6 +223,7 @@ def test_what_a_lookup_may_not_do_is_a_problem_that_names_it(
             {},
             "'last' of lastlookup 1.0 is not a lookup with optio",
         ),
+        (LAST.replace("skip: int", "strategy: int"), {}, "'last' of lastlookup 1.0 is not a lookup with options"),
         ("Last = 3", {}, "lookup 'last' of lastlookup 1.0 failed with TypeError: 'int' object is not callable"),
         (LAST.replace('name = "last"', 'name = "lst"'), {}, "'last' of lastlookup 1.0 calls itself 'lst'; its entry"),
         (LAST.replace('return f"but', 'return 1 // 0 * f"but'), {}, "failed with ZeroDivisionError"),
