@@ -12,7 +12,7 @@ from nightmill.errors import FileRefused, JobFailed
 from nightmill.execution.descriptors import names_in, opened_file, path_of
 from nightmill.execution.evidence import on_one_line
 from nightmill.execution.scratch import Scratch
-from nightmill.files.gate import Inspection, inspect_file
+from nightmill.files.inspection import Inspection, inspect_file
 from nightmill.files.naming import name_of_content
 from nightmill.model.fate import Fate
 from nightmill.model.file_type import FileType

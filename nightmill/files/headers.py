@@ -15,9 +15,9 @@ from operator import gt, lt
 from typing import Final
 
 from nightmill.errors import BadMetadata
-from nightmill.files.cards import CardValue, Header
 from nightmill.files.computed import Value, parse_call
-from nightmill.files.fits import read_headers
+from nightmill.files.formats.cards import CardValue, Header
+from nightmill.files.formats.fits import read_headers
 from nightmill.files.naming import MAX_VALUE_LENGTH, is_fit
 from nightmill.files.reading import StrPath
 from nightmill.files.times import clock_keywords, has_clock, parse_days, parse_time
@@ -68,7 +68,7 @@ def read_metadata(path: StrPath, file_type: FileType | None = None) -> Metadata:
     Raises
     ------
     BadFile
-        Where it is not whole; the reasons are those of :func:`nightmill.files.fits.check_fits`.
+        Where it is not whole; the reasons are those of :func:`nightmill.files.formats.fits.check_fits`.
     BadMetadata
         Where a required key has no value (``missing_keyword``), a value cannot be what its key wants or the file ends
         before it begins (``bad_value``), or a value is not fit to tell files apart (``unfit_value``).

@@ -9,7 +9,7 @@ from nightmill.config import site as config_site
 from nightmill.config.site import SITE_VARIABLE, find_site, load_site
 from nightmill.config.template import file_types_text, site_text
 from nightmill.errors import ConfigError
-from nightmill.files.gate import check_file
+from nightmill.files.inspection import check_file
 from tests.config.documents import refusals, write
 from tests.files.frames import fits_bytes
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from nightmill.errors import FileRefused
-from nightmill.files.gate import inspect_file
 from nightmill.files.headers import read_metadata
+from nightmill.files.inspection import inspect_file
 from nightmill.model.file_type import FileType
 from tests.files.frames import BLOCK, astropy_file, fits_bytes
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from astropy.io import fits
 
-from nightmill.files.cards import Header
-from nightmill.files.fits import read_headers
+from nightmill.files.formats.cards import Header
+from nightmill.files.formats.fits import read_headers
 from tests.files.frames import GMOS, SAAO, SCIENCE_MEF, astropy_file, raw_header
 
 REAL = [GMOS, SAAO, SCIENCE_MEF, *sorted(astropy_file("").glob("*.fits"))]

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nightmill.errors import BadFile
-from nightmill.files import compressed
-from nightmill.files.fits import read_headers
-from nightmill.files.gate import inspect_file
+from nightmill.files.formats import compressed
+from nightmill.files.formats.fits import read_headers
+from nightmill.files.inspection import inspect_file
 from nightmill.model.file_type import Checks, FileType
 from tests.files.frames import fits_bytes, raw_header
 

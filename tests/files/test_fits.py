@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nightmill.errors import BadFile
-from nightmill.files.fits import check_fits, read_headers
+from nightmill.files.formats.fits import check_fits, read_headers
 from nightmill.model.file_type import Checks
 from tests.files.frames import (
     BLOCK,

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from nightmill.errors import BadFile
-from nightmill.files import fits
-from nightmill.files.cards import MAX_TEXT, Header
-from nightmill.files.gate import inspect_file
+from nightmill.files.formats import fits
+from nightmill.files.formats.cards import MAX_TEXT, Header
+from nightmill.files.inspection import inspect_file
 from nightmill.model.file_type import FileType
 from tests.files.frames import raw_header
 

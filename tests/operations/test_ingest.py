@@ -16,8 +16,8 @@ from nightmill.backbone.catalogue.refusals import refusals
 from nightmill.backbone.catalogue.replicas import replicas
 from nightmill.backbone.schema import AuditRow, FileRow, GenerationRow, RefusalRow, ReplicaRow
 from nightmill.errors import DatabaseAway, RequestRefused, StoreFull, UnknownName
-from nightmill.files.gate import inspect_file
 from nightmill.files.headers import read_metadata
+from nightmill.files.inspection import inspect_file
 from nightmill.model.origin import Origin
 from nightmill.operations.ingest import arrivals
 from nightmill.operations.ingest import take_in as ingest_module
@@ -382,7 +382,7 @@ def test_unknown_types_are_refused_before_anything(lite_site: Site, tmp_path: Pa
 
 def test_every_reason_code_is_documented() -> None:
     root = Path(__file__).parents[2]
-    sources = [*(root / "nightmill/files").glob("*.py"), *(root / "nightmill/operations/ingest").glob("*.py")]
+    sources = [*(root / "nightmill/files").rglob("*.py"), *(root / "nightmill/operations/ingest").glob("*.py")]
     texts = [path.read_text() for path in sources]
     page = (root / "docs/reference/errors.md").read_text()
     told = set(re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE))

@@ -14,7 +14,7 @@ import pytest
 
 from nightmill.backbone.catalogue.refusals import refusals
 from nightmill.errors import RequestRefused
-from nightmill.files.gate import inspect_file
+from nightmill.files.inspection import inspect_file
 from nightmill.model.origin import Origin
 from nightmill.operations.ingest import arrivals
 from nightmill.operations.ingest.finding import find_files

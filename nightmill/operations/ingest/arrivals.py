@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from nightmill.errors import BadFile, FileRefused
-from nightmill.files.gate import Inspection, inspect_file
+from nightmill.files.inspection import Inspection, inspect_file
 from nightmill.files.reading import held
 from nightmill.model.file_type import FileType
 
@@ -41,7 +41,7 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A file that passed the gate.
+    """A file that passed its inspection.
 
     Parameters
     ----------

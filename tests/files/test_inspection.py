@@ -7,7 +7,7 @@ import pytest
 
 from nightmill.errors import BadFile, BadMetadata
 from nightmill.files.checksum import fingerprint, sha256_file
-from nightmill.files.gate import check_file, inspect_file
+from nightmill.files.inspection import check_file, inspect_file
 from nightmill.model.file_type import Checks, FileType, MetadataKey
 from tests.files.frames import GMOS, fits_bytes
 
@@ -45,31 +45,31 @@ def test_a_real_file() -> None:
     assert inspect_file(GMOS, FRAME).metadata.values == {"object": "LTT7379"}
 
 
-@pytest.mark.parametrize("gate", [check_file, inspect_file])
-def test_what_the_type_checks(tmp_path: Path, gate: object) -> None:
-    assert callable(gate)
+@pytest.mark.parametrize("inspect", [check_file, inspect_file])
+def test_what_the_type_checks(tmp_path: Path, inspect: object) -> None:
+    assert callable(inspect)
     path = tmp_path / "frame.fits"
     path.write_bytes(fits_bytes({"OBJECT": "M31"}))
     with pytest.raises(BadFile) as few:
-        gate(path, FRAME)
+        inspect(path, FRAME)
     assert few.value.reason == "too_few_hdus"
     path.write_bytes(fits_bytes({}, {"EXTNAME": "A"}))
     with pytest.raises(BadMetadata) as lacking:
-        gate(path, FRAME)
+        inspect(path, FRAME)
     assert lacking.value.reason == "missing_keyword"
 
 
-@pytest.mark.parametrize("gate", [check_file, inspect_file])
-def test_other_formats_are_checked_for_size(tmp_path: Path, gate: object) -> None:
-    assert callable(gate)
+@pytest.mark.parametrize("inspect", [check_file, inspect_file])
+def test_other_formats_are_checked_for_size(tmp_path: Path, inspect: object) -> None:
+    assert callable(inspect)
     path = tmp_path / "notes.txt"
     path.write_text("hello")
-    gate(path, NOTES)
+    inspect(path, NOTES)
     for content, reason in (("", "empty"), ("ab", "too_small")):
         path.write_text(content)
         with pytest.raises(BadFile) as caught:
-            gate(path, NOTES)
+            inspect(path, NOTES)
         assert caught.value.reason == reason
     with pytest.raises(BadFile) as caught:
-        gate(tmp_path / "none.txt", NOTES)
+        inspect(tmp_path / "none.txt", NOTES)
     assert caught.value.reason == "missing"

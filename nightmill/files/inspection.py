@@ -1,12 +1,13 @@
-"""The gate: a file that is taken in, or that a step made, must be whole and say what its type requires."""
+"""Inspection: a file that is taken in, or that a step made, must be whole and say what its type requires."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
 
+from nightmill.files.checks.size import check_size
 from nightmill.files.checksum import fingerprint
-from nightmill.files.fits import check_size, read_headers
+from nightmill.files.formats.fits import read_headers
 from nightmill.files.headers import Metadata, metadata_of
 from nightmill.files.reading import StrPath, opened
 from nightmill.model.file_type import FileType
@@ -14,7 +15,7 @@ from nightmill.model.file_type import FileType
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """A file that passed the gate.
+    """A file that passed its inspection.
 
     Parameters
     ----------
@@ -41,7 +42,8 @@ def check_file(path: StrPath, file_type: FileType) -> Metadata:
     Raises
     ------
     BadFile, BadMetadata
-        With the reasons of :func:`nightmill.files.fits.check_fits` and :func:`nightmill.files.headers.read_metadata`.
+        With the reasons of :func:`nightmill.files.formats.fits.check_fits` and
+        :func:`nightmill.files.headers.read_metadata`.
     """
     if file_type.format == "fits":
         return metadata_of(read_headers(path, file_type.checks).headers, file_type, path)

@@ -8,8 +8,9 @@ from math import prod
 from typing import Final, NamedTuple, NoReturn, Protocol
 
 from nightmill.errors import BadFile
-from nightmill.files.cards import CARD_BYTES, Header
-from nightmill.files.compressed import Digest, Inflated, compression_in, remedy_for
+from nightmill.files.checks.size import check_size
+from nightmill.files.formats.cards import CARD_BYTES, Header
+from nightmill.files.formats.compressed import Digest, Inflated, compression_in, remedy_for
 from nightmill.files.reading import StrPath, opened
 from nightmill.model.file_type import Checks
 
@@ -101,20 +102,6 @@ def _unpacked(headers: tuple[Header, ...]) -> tuple[Header, ...]:
     except ValueError:
         return headers
     return tuple(Header(header.number - 1, header.raw) for header in headers[1:])
-
-
-def check_size(path: StrPath, size_bytes: int, checks: Checks) -> None:
-    """Check the size of a file of any format.
-
-    Raises
-    ------
-    BadFile
-        Where it is ``empty`` or ``too_small``.
-    """
-    if size_bytes < checks.min_bytes:
-        if size_bytes == 0:
-            raise BadFile(f"{path} is empty", reason="empty")
-        raise BadFile(f"{path} has {size_bytes} of at least {checks.min_bytes} bytes", reason="too_small")
 
 
 class _Bytes(Protocol):

@@ -1,0 +1,1 @@
+"""What a file of a type must be, beside being whole: one module a check."""

@@ -1,0 +1,1 @@
+"""Formats of files: one module each, and what they are made of."""
