@@ -10,10 +10,12 @@
     │   ├── BadName               a file name cannot be made, or is not fit to be one
     │   ├── BadPlugin             an installed plug-in cannot be used, or breaks what it promises
     │   ├── NameTaken             names that are to be registered stand in the catalogue already
-    │   └── OrderChanged          what is kept of an attempt does not give its order
+    │   ├── OrderChanged          what is kept of an attempt does not give its order
+    │   └── BadPlugin             an installed plug-in cannot be used
     ├── FileRefused           one file cannot be taken in; the others go on
     │   ├── BadFile               its bytes are not whole, or not of the format
-    │   └── BadMetadata           its header lacks a key, or holds a value that cannot be used
+    │   ├── BadMetadata           its header lacks a key, or holds a value that cannot be used
+    │   └── PluginFault           a plug-in failed: nobody knows whether the file is good
     ├── JobFailed             one attempt failed; carries its fate and the evidence
     ├── StoreError            a store could not do what was asked
     │   ├── NameCollision         the name exists there with other bytes
@@ -201,6 +203,10 @@ class OrderChanged(RequestRefused):
         )
 
 
+class BadPlugin(RequestRefused):
+    """An installed plug-in cannot be used: it cannot be imported, is not what it should be, or has another's name."""
+
+
 class FileRefused(NightmillError):
     """One file cannot be taken in; the others go on.
 
@@ -208,10 +214,13 @@ class FileRefused(NightmillError):
     ----------
     reason
         A stable code, for queries: ``truncated``, ``missing_keyword``...
+    check
+        Name of the check that refused it, or an empty string.
     """
 
     def __init__(self, message: str, *, reason: str, remedy: str = "") -> None:
         self.reason = reason
+        self.check = ""
         super().__init__(message, remedy=remedy)
 
 
@@ -221,6 +230,13 @@ class BadFile(FileRefused):
 
 class BadMetadata(FileRefused):
     """A header lacks a required key, or holds a value that cannot be used."""
+
+
+class PluginFault(FileRefused):
+    """A plug-in that was to look at a file failed, or is not there: nobody knows whether the file is good."""
+
+    def __init__(self, message: str, *, remedy: str) -> None:
+        super().__init__(message, reason="plugin_fault", remedy=remedy)
 
 
 class JobFailed(NightmillError):

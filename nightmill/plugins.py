@@ -39,7 +39,7 @@ def load(group: str, name: str, *, what: str, remedy: str = "") -> Any:
         raise BadPlugin(f"{what} {name!r} is offered by {both}", remedy="uninstall all of them but one")
     try:
         return offers[0].load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # whatever its import does
         told = f"{what} {name!r} of {_package(offers[0])} cannot be imported: {type(error).__name__}: {error}"
         raise BadPlugin(told, remedy="mend that package, or uninstall it") from error
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from nightmill.config.build import build, named, raise_all
+from nightmill import plugins
+from nightmill.config.build import build, named, raise_all, refuse_unknown
 from nightmill.config.document import Document, Key, Plain, dotted, load_document
 from nightmill.config.rules import LOG, Problem, check_fit
-from nightmill.errors import BadName, ConfigError, guess
+from nightmill.errors import BadName, BadPlugin, ConfigError, UnknownName, guess
+from nightmill.files import checks
 from nightmill.files.computed import Kind, check_call, parse_call
+from nightmill.files.formats import open_format
 from nightmill.files.headers import computing_order
+from nightmill.files.inspection import unfit
 from nightmill.files.naming import NAME_FIELDS, Template
 from nightmill.files.units import unit_converter
 from nightmill.model.base import Frozen
 from nightmill.model.dimensions import DIMENSIONS, TIMES
-from nightmill.model.file_type import FileType, MetadataKey
+from nightmill.model.file_type import Checks, FileType, MetadataKey
+from nightmill.model.ports import Format
 
-_KEYWORD: Final = re.compile(r"[A-Za-z0-9_-]{1,8}|[!-~]+( [!-~]+)*")
 _COLUMNS: Final = ("name", "original_name", "type", "origin", "size_bytes", "registered_at", "metadata")
 """What expressions over files know already; metadata of these names could not be asked for."""
 
@@ -92,13 +95,34 @@ def read_file_types(
 def _file_type(name: str, body: Plain, document: Document) -> FileType:
     key: Key = ("file_types", name)
     file_type = build(FileType, named(name, body, key, document.where), document.where, written=body, prefix=key)
-    raise_all(
-        [
-            ConfigError(f"{dotted(key)}: {text}", where=document.where((*key, *rest)))
-            for rest, text in check_file_type(file_type)
-        ]
-    )
+    wrong = [
+        ConfigError(f"{dotted(key)}: {text}", where=document.where((*key, *rest)))
+        for rest, text in check_file_type(file_type)
+    ]
+    raise_all([*wrong, *_check_options(file_type, key, document)])
     return file_type
+
+
+def _check_options(file_type: FileType, key: Key, document: Document) -> Iterator[ConfigError]:
+    """Yield everything that is wrong with the checks of a file type."""
+    for name, options in file_type.checks:
+        own = (*key, "checks", name)
+        try:
+            kind = checks.check_class(name)
+            build(kind.Options, options, document.where, prefix=own)
+        except UnknownName:
+            yield from refuse_unknown({name: options}, plugins.names(checks.GROUP), own[:-1], document.where)
+        except BadPlugin as error:
+            yield ConfigError(f"{dotted(own)}: {error.message}", where=document.where(own), remedy=error.remedy)
+        except ConfigError as error:
+            yield error
+        else:
+            if name not in Checks.model_fields and kind.formats and file_type.format not in kind.formats:
+                yield ConfigError(
+                    f"{dotted(own)}: {unfit(name, kind, file_type.format)}",
+                    where=document.where(own),
+                    remedy=f"say format: {kind.formats[0]}, or leave the check out",
+                )
 
 
 def check_file_type(file_type: FileType) -> Iterator[Problem]:
@@ -107,11 +131,16 @@ def check_file_type(file_type: FileType) -> Iterator[Problem]:
     if file_type.name == LOG:
         yield (), f"{LOG!r} is the file type of what every job prints; give this one another name"
     yield from ((("template",), text) for text in _check_template(file_type.template))
-    if file_type.checks.min_bytes < 0 or file_type.checks.min_hdus < 0:
-        yield ("checks",), "min_bytes and min_hdus should be 0 or more"
+    format = None
+    try:
+        format = open_format(file_type.format)
+    except (UnknownName, BadPlugin) as error:
+        yield ("format",), str(error)
     kinds = {name: _kind(key) for name, key in file_type.metadata.items()}
     for name, key in file_type.metadata.items():
-        yield from ((("metadata", name), text) for text in _check_key(name, key, file_type, kinds))
+        yield from ((("metadata", name), text) for text in _check_key(name, key, kinds))
+        if format is not None:
+            yield from ((("metadata", name), text) for text in _check_keywords(name, key, file_type.format, format))
     try:
         computing_order(file_type.metadata)
     except ConfigError:
@@ -152,17 +181,21 @@ def _kind(key: MetadataKey) -> Kind:
         return "str"
 
 
-def _check_key(name: str, key: MetadataKey, file_type: FileType, kinds: Mapping[str, Kind]) -> Iterator[str]:
+def _check_keywords(name: str, key: MetadataKey, called: str, format: Format) -> Iterator[str]:
+    if key.keywords and format.keyword is None:
+        yield f"{name} has keywords, and files of format {called!r} have no header; say format: fits"
+        return
+    for keyword in key.keywords:
+        if format.keyword is not None and not format.keyword.fullmatch(keyword):
+            yield f"{name}: {keyword!r} is not a keyword of format {called!r}"
+
+
+def _check_key(name: str, key: MetadataKey, kinds: Mapping[str, Kind]) -> Iterator[str]:
     kind = kinds[name]
     if not name.isidentifier() or name in _COLUMNS:
         yield f"metadata cannot be called {name!r}{', which every file has already' if name in _COLUMNS else ''}"
     if not key.keywords and not key.compute and key.constant is None:
         yield f"{name} has neither keywords, constant nor compute: nothing gives it a value"
-    if key.keywords and file_type.format != "fits":
-        yield f"{name} has keywords, and files of format {file_type.format!r} have no header; say format: fits"
-    for keyword in key.keywords:
-        if not _KEYWORD.fullmatch(keyword):
-            yield f"{name}: {keyword!r} is not a keyword of FITS"
     if key.compute:
         yield from _check_compute(name, key, kinds)
     elif name in DIMENSIONS and kind != (wanted := DIMENSIONS[name].__name__):

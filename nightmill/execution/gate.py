@@ -8,16 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Final
 
-from nightmill.errors import FileRefused, JobFailed
+from nightmill.errors import FileRefused, JobFailed, PluginFault
 from nightmill.execution.descriptors import names_in, opened_file, path_of
 from nightmill.execution.evidence import on_one_line
 from nightmill.execution.scratch import Scratch
-from nightmill.files.inspection import Inspection, inspect_file
+from nightmill.files.inspection import inspect_file
 from nightmill.files.naming import name_of_content
+from nightmill.model.content import StepInput
 from nightmill.model.fate import Fate
-from nightmill.model.file_type import FileType
 from nightmill.model.journal import MadeFile
-from nightmill.model.layout import WORK
+from nightmill.model.layout import INPUTS, OUTPUTS, WORK
 from nightmill.model.order import JobOrder, OrderOutput, OrderStep, stored_path
 
 LISTED_NAMES: Final = 20
@@ -44,7 +44,7 @@ def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch, log: int) 
     OSError
         Where the working folder cannot be looked into.
     """
-    with scratch.opened(WORK) as work:
+    with scratch.opened(WORK) as work, scratch.opened(INPUTS) as staged, scratch.opened(OUTPUTS) as kept:
         there = names_in(work)
         found = [(output, _find(output, there, work)) for output in step.outputs]
         missing = [_lack(output, files) for output, files in found if len(files) < _least(output)]
@@ -56,8 +56,9 @@ def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch, log: int) 
                 step=step.name,
                 remedy="look at the log; a step must make each required output, or exit with another code than 0",
             )
+        inputs = tuple(_inputs(order, step, staged, kept))
         checked = [
-            (own_name, _check(order, step, output, own_name, name, work, log))
+            (own_name, _check(order, step, output, own_name, name, work, log, inputs))
             for output, files in found
             for own_name, name in _named(step, output, files)
         ]
@@ -105,15 +106,24 @@ def _named(step: OrderStep, output: OrderOutput, files: list[str]) -> Iterator[t
 
 
 def _check(
-    order: JobOrder, step: OrderStep, output: OrderOutput, own_name: str, name: str, work: int, log: int
+    order: JobOrder,
+    step: OrderStep,
+    output: OrderOutput,
+    own_name: str,
+    name: str,
+    work: int,
+    log: int,
+    inputs: Sequence[StepInput],
 ) -> MadeFile:
     called = on_one_line(own_name)
     try:
         with opened_file(own_name, work, alone=True) as descriptor:
-            found = _inspect(descriptor, called, order.file_types[output.type])
+            found = inspect_file(called, order.file_types[output.type], descriptor, inputs=inputs)
             os.fchmod(descriptor, 0o444)
     except FileRefused as error:
-        raise _refused(step, output, error.message) from error
+        # what the reading of a file advises is about files that arrive: transfer it again
+        advice = error.remedy if error.check or isinstance(error, PluginFault) else ""
+        raise _refused(step, output, error.message, advice) from error
     metadata = found.metadata
     if found.compression is not None and name_of_content(name, found.compression) != name:
         how = f"compressed with {found.compression}" if found.compression else "not compressed"
@@ -141,13 +151,16 @@ def _check(
     )
 
 
-def _inspect(descriptor: int, called: str, file_type: FileType) -> Inspection:
-    path = path_of(descriptor)
-    try:
-        return inspect_file(path, file_type)
-    except FileRefused as error:
-        error.message = error.message.replace(path, called)
-        raise
+def _inputs(order: JobOrder, step: OrderStep, staged: int, kept: int) -> Iterator[StepInput]:
+    """Yield what the step could read, by paths into the open folders: nothing of it has changed since."""
+    taken = {file.name: file for file in order.inputs}
+    made = {name: output for each in order.steps for output in each.outputs for name in output.names}
+    there = set(names_in(kept))
+    for name in step.inputs:
+        if (file := taken.get(name)) is not None:
+            yield StepInput(name, file.role, file.type, f"{path_of(staged)}/{name}")
+        elif name in there:  # an optional output of an earlier step may not be
+            yield StepInput(name, made[name].role, made[name].type, f"{path_of(kept)}/{name}")
 
 
 def _agree(step: OrderStep, output: OrderOutput, called: str, found: Mapping[str, str | int]) -> None:
@@ -159,7 +172,10 @@ def _agree(step: OrderStep, output: OrderOutput, called: str, found: Mapping[str
             )
 
 
-def _refused(step: OrderStep, output: OrderOutput, why: str) -> JobFailed:
+def _refused(step: OrderStep, output: OrderOutput, why: str, remedy: str = "") -> JobFailed:
     return JobFailed(
-        f"step {step.name!r} made no good {output.role} ({output.type}): {why}", fate=Fate.BAD_OUTPUT, step=step.name
+        f"step {step.name!r} made no good {output.role} ({output.type}): {why}",
+        fate=Fate.BAD_OUTPUT,
+        step=step.name,
+        remedy=remedy,
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from math import isfinite
@@ -16,13 +15,13 @@ from typing import Final
 
 from nightmill.errors import BadMetadata
 from nightmill.files.computed import Value, parse_call
-from nightmill.files.formats.cards import CardValue, Header
-from nightmill.files.formats.fits import read_headers
+from nightmill.files.formats import open_format
 from nightmill.files.naming import MAX_VALUE_LENGTH, is_fit
 from nightmill.files.reading import StrPath
 from nightmill.files.times import clock_keywords, has_clock, parse_days, parse_time
 from nightmill.files.units import unit_converter
-from nightmill.model.dimensions import DIMENSIONS, TIMES, DataId
+from nightmill.model.content import Metadata, Section, SectionValue
+from nightmill.model.dimensions import DIMENSIONS, TIMES
 from nightmill.model.file_type import FileType, MetadataKey
 from nightmill.model.journal import MetadataValue
 
@@ -30,30 +29,6 @@ _JULIAN: Final = re.compile("(?<![HB])MJD|(?<![HBM])JD")
 """Names of keywords and units of days; heliocentric and barycentric ones are of another clock."""
 _INT64: Final = range(-(1 << 63), 1 << 63)
 _BOOLS: Final = {"T": True, "TRUE": True, "YES": True, "1": True, "F": False, "FALSE": False, "NO": False, "0": False}
-
-
-@dataclass(frozen=True, slots=True)
-class Metadata:
-    """What a file says of itself, under the names that the catalogue gives it.
-
-    Parameters
-    ----------
-    data_id
-        The dimensions that it has.
-    begins_at, ends_at
-        UTC, or None.
-    values
-        Everything else; times in here are ISO 8601 texts, UTC, to the microsecond.
-    left_out
-        What the header has for an optional key and is not a value, one sentence each: ``airmass: AIRMASS of HDU 0 is
-        nan``.
-    """
-
-    data_id: DataId = field(default_factory=dict)
-    begins_at: datetime | None = None
-    ends_at: datetime | None = None
-    values: Mapping[str, MetadataValue] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
 
 
 def read_metadata(path: StrPath, file_type: FileType | None = None) -> Metadata:
@@ -68,23 +43,22 @@ def read_metadata(path: StrPath, file_type: FileType | None = None) -> Metadata:
     Raises
     ------
     BadFile
-        Where it is not whole; the reasons are those of :func:`nightmill.files.formats.fits.check_fits`.
+        Where it is not whole.
     BadMetadata
         Where a required key has no value (``missing_keyword``), a value cannot be what its key wants or the file ends
         before it begins (``bad_value``), or a value is not fit to tell files apart (``unfit_value``).
     """
-    if file_type is None:
-        return Metadata(values=_all_cards(read_headers(path).headers))
-    return metadata_of(read_headers(path).headers if file_type.format == "fits" else (), file_type, path)
+    sections = open_format(file_type.format if file_type else "fits").read(path).sections
+    return metadata_of(sections, file_type, path) if file_type else Metadata(values=_all_cards(sections))
 
 
-def metadata_of(headers: Sequence[Header], file_type: FileType, path: StrPath) -> Metadata:
+def metadata_of(headers: Sequence[Section], file_type: FileType, path: StrPath) -> Metadata:
     """Take what a file type wants from the headers of a file.
 
     Parameters
     ----------
     headers
-        Of all HDUs; none for a file that is not FITS.
+        Its sections; none for a file that says nothing of itself.
     path
         For messages.
 
@@ -112,7 +86,7 @@ def metadata_of(headers: Sequence[Header], file_type: FileType, path: StrPath) -
 
 
 class _Reader:
-    def __init__(self, headers: Sequence[Header], file_type: FileType, path: StrPath) -> None:
+    def __init__(self, headers: Sequence[Section], file_type: FileType, path: StrPath) -> None:
         self.headers = headers
         self.file_type = file_type
         self.path = path
@@ -167,7 +141,7 @@ class _Reader:
                     return value
         return None
 
-    def places(self, hdu: int | str) -> Sequence[Header]:
+    def places(self, hdu: int | str) -> Sequence[Section]:
         """Return the headers to look in: that of an HDU, then the primary one."""
         primary = self.headers[:1]
         if hdu == 0:
@@ -177,9 +151,9 @@ class _Reader:
         own = [header for header in self.headers if header.name == hdu.upper()][:1]
         return (*own, *primary)
 
-    def convert(self, raw: CardValue, keyword: str, key: MetadataKey, header: Header) -> Value | None:
+    def convert(self, raw: SectionValue, keyword: str, key: MetadataKey, header: Section) -> Value | None:
         """Return the value of a card as its key wants it; a number that is not finite as it is."""
-        replaced: CardValue | None = raw
+        replaced: SectionValue | None = raw
         if key.values:
             short = f"{raw:g}" if isinstance(raw, float) else ""
             replaced = key.values.get(_as_text(raw), key.values.get(short, raw))
@@ -198,7 +172,7 @@ class _Reader:
                     raise ValueError(f"{value} is {than} than {limit:g}")
         return value
 
-    def time(self, raw: CardValue, keyword: str, key: MetadataKey, header: Header) -> datetime:
+    def time(self, raw: SectionValue, keyword: str, key: MetadataKey, header: Section) -> datetime:
         timesys = self.text_of(("TIMESYS",), header) or "UTC"
         if isinstance(raw, str) and not _is_number(raw):
             clock = "" if has_clock(raw) else self.clock(clock_keywords(keyword), header)
@@ -214,7 +188,7 @@ class _Reader:
         except ValueError as error:
             raise ValueError(f"{raw}: {error}") from None
 
-    def clock(self, keywords: Sequence[str], header: Header) -> str:
+    def clock(self, keywords: Sequence[str], header: Section) -> str:
         """Return the time of day under the first keyword that has one; refuse a number, whose unit nobody tells."""
         if clock := self.text_of(keywords, header):
             return clock
@@ -224,7 +198,7 @@ class _Reader:
                     raise ValueError(f"its time of day stands under {keyword}, which is {value} and not hh:mm:ss")
         return ""
 
-    def text_of(self, keywords: Sequence[str], header: Header) -> str:
+    def text_of(self, keywords: Sequence[str], header: Section) -> str:
         """Return the first text that a header, or the primary one, has under some keywords."""
         for keyword in keywords:
             for each in (header, self.headers[0]):
@@ -287,7 +261,7 @@ def _order(computed: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
     return tuple(order)
 
 
-def _all_cards(headers: Sequence[Header]) -> dict[str, MetadataValue]:
+def _all_cards(headers: Sequence[Section]) -> dict[str, MetadataValue]:
     return {
         f"{header.number}.{keyword}" if header.number else keyword: value
         for header in headers
@@ -295,7 +269,7 @@ def _all_cards(headers: Sequence[Header]) -> dict[str, MetadataValue]:
     }
 
 
-def _as_text(raw: CardValue) -> str:
+def _as_text(raw: SectionValue) -> str:
     if isinstance(raw, bool):
         return "T" if raw else "F"
     return str(raw).strip()
@@ -317,7 +291,7 @@ def _is_number(text: str, *, finite: bool = True) -> bool:
         return False
 
 
-def _int(raw: CardValue) -> int:
+def _int(raw: SectionValue) -> int:
     if isinstance(raw, bool):
         raise ValueError(f"{_as_text(raw)} is not a whole number")
     try:
@@ -331,7 +305,7 @@ def _int(raw: CardValue) -> int:
     return int(value)
 
 
-def _float(raw: CardValue) -> float:
+def _float(raw: SectionValue) -> float:
     if isinstance(raw, bool):
         raise ValueError(f"{_as_text(raw)} is not a number")
     try:
@@ -340,7 +314,7 @@ def _float(raw: CardValue) -> float:
         raise ValueError(f"{raw!r} is not a number") from error
 
 
-def _bool(raw: CardValue) -> bool:
+def _bool(raw: SectionValue) -> bool:
     if isinstance(raw, bool):
         return raw
     value = _BOOLS.get(_as_text(raw).upper())
@@ -349,7 +323,7 @@ def _bool(raw: CardValue) -> bool:
     return value
 
 
-_CONVERTERS: Final[Mapping[str, Callable[[CardValue], str | int | float | bool]]] = {
+_CONVERTERS: Final[Mapping[str, Callable[[SectionValue], str | int | float | bool]]] = {
     "str": _as_text,
     "int": _int,
     "float": _float,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from nightmill.model.base import Frozen
 
@@ -46,7 +46,14 @@ class MetadataKey(Frozen):
 
 
 class Checks(Frozen):
-    """What a file of the type must be, beside having its required metadata."""
+    """What a file of the type must be, beside having its required metadata.
+
+    Further checks stand beside those that every type has, by their names: their options, as JSON. What an order says of
+    them is what the file type says.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, JsonValue]
 
     min_bytes: int = 1
     min_hdus: int = 1
@@ -63,7 +70,7 @@ class FileType(Frozen):
 
     name: str
     description: str = ""
-    format: Literal["fits", "any"] = "any"
+    format: str = "any"
     template: str = ""
     """Empty for a type whose files keep the names that they come with (raw files)."""
     metadata: Mapping[str, MetadataKey] = Field(default_factory=dict)

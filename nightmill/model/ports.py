@@ -5,11 +5,16 @@ That of lookups stands in :mod:`nightmill.model.lookup`, with what they see.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from os import PathLike
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+from pydantic import BaseModel
 
 from nightmill.model.conducting import CampaignRun, RunState, Seen
+from nightmill.model.content import Candidate, Content, Digest, StepInput
 from nightmill.model.order import JobOrder
 from nightmill.model.report import JobReport
 
@@ -127,6 +132,94 @@ class View(Protocol):
         OSError
             Where it cannot be written.
         """
+        ...
+
+
+class Format(Protocol):
+    """Reads files of one format; a plug-in is a class that is made without arguments, once a process.
+
+    Several threads may use one. ``nightmill/testing/formats.py`` has a test for each promise made here.
+    """
+
+    @property
+    def keyword(self) -> re.Pattern[str] | None:
+        """What a whole keyword of its sections looks like; None for a format without sections."""
+        ...
+
+    def read(
+        self,
+        path: str | PathLike[str],
+        *,
+        descriptor: int | None = None,
+        digest: Digest | None = None,
+        verify: bool = False,
+    ) -> Content:
+        """Read a file once, and see that it is whole.
+
+        Parameters
+        ----------
+        path
+            Names the file in messages; it is opened where there is no descriptor.
+        descriptor
+            Of the file, where it is open already: it is read from its beginning, and stays open.
+        digest
+            Is given every byte of the file, in order.
+        verify
+            Whether the checksums that the file holds of its own parts are to be verified.
+
+        Raises
+        ------
+        BadFile
+            Where it is not whole, not of the format, or cannot be read; the message begins with ``path``, and the
+            reason is a word that will stay.
+        """
+        ...
+
+
+class Check(Protocol):
+    """Looks at a file that its format has read, and refuses it or not.
+
+    Several threads may use one. ``nightmill/testing/checks.py`` has a test for each promise made here and by
+    :class:`CheckClass`.
+    """
+
+    def look(self, file: Candidate, inputs: Sequence[StepInput]) -> None:
+        """Return for a file that may pass.
+
+        Parameters
+        ----------
+        inputs
+            What the step read, in its order; nothing unless the check compares.
+
+        Raises
+        ------
+        BadFile
+            For one that may not: the message names the file, the reason is a word that will stay, and the remedy says
+            what to do.
+        """
+        ...
+
+
+class CheckClass(Protocol):
+    """What a plug-in offers: the class of a check, made with its options once a process for all types that say so."""
+
+    @property
+    def Options(self) -> type[BaseModel]:
+        """A frozen model that forbids what it does not know, of what a file type says under the check's name."""
+        ...
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats whose files it can look at; none for every one."""
+        ...
+
+    @property
+    def compares(self) -> bool:
+        """Whether it needs what the step read that made the file: then it runs in the gate of a job alone."""
+        ...
+
+    def __call__(self, options: Any, /) -> Check:
+        """Make the check with its options."""
         ...
 
 

@@ -9,7 +9,7 @@ from nightmill.config import site as config_site
 from nightmill.config.site import SITE_VARIABLE, find_site, load_site
 from nightmill.config.template import file_types_text, site_text
 from nightmill.errors import ConfigError
-from nightmill.files.inspection import check_file
+from nightmill.files.headers import read_metadata
 from tests.config.documents import refusals, write
 from tests.files.frames import fits_bytes
 
@@ -49,7 +49,7 @@ def test_what_init_writes_is_a_site(tmp_path: Path) -> None:
     frame = tmp_path / "frame.fits"
     cards = {"INSTRUME": "cam", "EXPNUM": 1, "CCDNUM": 2, "DATE-OBS": "2026-01-10T22:00:00", "EXPTIME": 1.0}
     frame.write_bytes(fits_bytes(cards))
-    assert check_file(frame, found.file_types["raw_science"]).data_id["night"] == 20260110
+    assert read_metadata(frame, found.file_types["raw_science"]).data_id["night"] == 20260110
 
 
 def test_what_is_not_said_has_defaults_and_relative_paths_are_of_the_site(site: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nightmill.errors import FileRefused
+from nightmill.errors import FileRefused, PluginFault
 from nightmill.files.headers import read_metadata
 from nightmill.files.inspection import inspect_file
 from nightmill.model.file_type import FileType
@@ -125,6 +125,7 @@ def test_any_file_is_read_or_refused_with_a_reason(tmp_path: Path, name: str) ->
                 reason = ""
             except FileRefused as error:
                 assert str(path) in str(error)
+                assert not isinstance(error, PluginFault), error
                 reason = error.reason
             reasons[reason] = reasons.get(reason, 0) + 1
     assert {"", "truncated", "bad_header", "trailing_bytes"} < set(reasons)

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from nightmill.errors import BadFile
 from nightmill.files.formats import compressed
-from nightmill.files.formats.fits import read_headers
+from nightmill.files.formats.fits import Fits
 from nightmill.files.inspection import inspect_file
-from nightmill.model.file_type import Checks, FileType
+from nightmill.model.file_type import FileType
 from tests.files.frames import fits_bytes, raw_header
 
 WHOLE = fits_bytes({"OBJECT": "M 67"}, {"EXTNAME": "A"}, pixels=2000, checksum=True)
@@ -51,7 +51,7 @@ def test_a_compressed_file_is_read_as_what_it_stands_for_and_hashed_as_it_is(tmp
     found = inspect_file(path, TYPE)
     assert (found.compression, found.metadata.values) == (kind, {"object": "M 67"})
     assert (found.size_bytes, found.sha256) == (len(packed), sha256(packed).hexdigest())
-    assert [header.name for header in read_headers(path).headers] == ["", "A"]
+    assert [header.name for header in Fits().read(path).sections] == ["", "A"]
 
 
 def test_parts_of_gzip_after_each_other_are_one_file(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_bomb_is_left_when_it_has_given_more_than_any_file(
     )
     (tmp_path / "bomb.fits").write_bytes(PACK[kind](header + bytes(64 << 20)))
     with pytest.raises(BadFile, match=r"bomb.fits becomes more than [\d,]+ bytes when it is decompressed") as caught:
-        read_headers(tmp_path / "bomb.fits")
+        Fits().read(tmp_path / "bomb.fits")
     assert caught.value.reason == "over_limit"
 
 
@@ -118,5 +118,5 @@ def test_a_tile_compressed_primary_image_is_read_from_where_fpack_put_it(tmp_pat
             hdu.add_checksum()
     found = inspect_file(path, TYPE)
     assert (found.compression, found.metadata.values) == ("", {"object": "M 67"})
-    headers = read_headers(path, Checks(min_hdus=2)).headers
+    headers = Fits().read(path).sections
     assert [(header.number, header.name) for header in headers] == [(0, "COMPRESSED_IMAGE"), (1, "B")]

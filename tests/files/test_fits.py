@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nightmill.errors import BadFile
-from nightmill.files.formats.fits import check_fits, read_headers
-from nightmill.model.file_type import Checks
+from nightmill.files.formats.fits import Fits
+from nightmill.files.inspection import inspect_file
+from nightmill.model.file_type import Checks, FileType
 from tests.files.frames import (
     BLOCK,
     GMOS,
@@ -32,6 +33,10 @@ WHOLE = fits_bytes({"OBJECT": "x"}, {"EXTNAME": "A"}, {"EXTNAME": "B"}, pixels=2
 HDUS = 3
 
 
+def check_fits(path: Path, checks: Checks) -> None:
+    inspect_file(path, FileType(name="frame", format="fits", checks=checks))
+
+
 def refusal(path: Path, checks: Checks = PLAIN) -> BadFile:
     with pytest.raises(BadFile) as caught:
         check_fits(path, checks)
@@ -43,7 +48,7 @@ def refusal(path: Path, checks: Checks = PLAIN) -> BadFile:
 def test_real_files_are_whole_and_have_the_hdus_that_astropy_sees(path: Path) -> None:
     check_fits(path, PLAIN)
     with fits.open(path) as hdus:
-        assert len(read_headers(path).headers) == len(hdus)
+        assert len(Fits().read(path).sections) == len(hdus)
 
 
 @in_one_folder

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from nightmill.errors import BadFile, BadMetadata
-from nightmill.files.headers import Metadata, read_metadata
+from nightmill.files.headers import read_metadata
+from nightmill.model.content import Metadata
 from nightmill.model.file_type import FileType, MetadataKey
 from tests.files.frames import GMOS, SAAO, SCIENCE_MEF, STIS, WFPC2, file_type, fits_bytes, raw_header
 

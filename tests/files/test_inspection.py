@@ -7,7 +7,7 @@ import pytest
 
 from nightmill.errors import BadFile, BadMetadata
 from nightmill.files.checksum import fingerprint, sha256_file
-from nightmill.files.inspection import check_file, inspect_file
+from nightmill.files.inspection import inspect_file
 from nightmill.model.file_type import Checks, FileType, MetadataKey
 from tests.files.frames import GMOS, fits_bytes
 
@@ -27,7 +27,6 @@ def test_one_reading_gives_metadata_size_and_digest(tmp_path: Path, pixels: int,
     content = fits_bytes({"OBJECT": "M31"}, {"EXTNAME": "A"}, pixels=pixels, checksum=checksum)
     path.write_bytes(content)
     found = inspect_file(path, FRAME)
-    assert found.metadata == check_file(path, FRAME)
     assert found.metadata.values == {"object": "M31"}
     assert (found.size_bytes, found.sha256) == (len(content), sha256(content).hexdigest())
     assert fingerprint(path) == (found.size_bytes, found.sha256)
@@ -45,31 +44,27 @@ def test_a_real_file() -> None:
     assert inspect_file(GMOS, FRAME).metadata.values == {"object": "LTT7379"}
 
 
-@pytest.mark.parametrize("inspect", [check_file, inspect_file])
-def test_what_the_type_checks(tmp_path: Path, inspect: object) -> None:
-    assert callable(inspect)
+def test_what_the_type_checks(tmp_path: Path) -> None:
     path = tmp_path / "frame.fits"
     path.write_bytes(fits_bytes({"OBJECT": "M31"}))
     with pytest.raises(BadFile) as few:
-        inspect(path, FRAME)
+        inspect_file(path, FRAME)
     assert few.value.reason == "too_few_hdus"
     path.write_bytes(fits_bytes({}, {"EXTNAME": "A"}))
     with pytest.raises(BadMetadata) as lacking:
-        inspect(path, FRAME)
+        inspect_file(path, FRAME)
     assert lacking.value.reason == "missing_keyword"
 
 
-@pytest.mark.parametrize("inspect", [check_file, inspect_file])
-def test_other_formats_are_checked_for_size(tmp_path: Path, inspect: object) -> None:
-    assert callable(inspect)
+def test_other_formats_are_checked_for_size(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("hello")
-    inspect(path, NOTES)
+    inspect_file(path, NOTES)
     for content, reason in (("", "empty"), ("ab", "too_small")):
         path.write_text(content)
         with pytest.raises(BadFile) as caught:
-            inspect(path, NOTES)
+            inspect_file(path, NOTES)
         assert caught.value.reason == reason
     with pytest.raises(BadFile) as caught:
-        inspect(tmp_path / "none.txt", NOTES)
+        inspect_file(tmp_path / "none.txt", NOTES)
     assert caught.value.reason == "missing"

@@ -1,1 +1,26 @@
-"""Formats of files: one module each, and what they are made of."""
+"""Formats of files: plug-ins that read them, one module each, and what they are made of."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Final, cast
+
+from nightmill import plugins
+from nightmill.model.ports import Format
+
+GROUP: Final = "nightmill.formats"
+"""Entry points: the name of a format to a class with what :class:`nightmill.model.ports.Format` promises."""
+
+
+@cache
+def open_format(name: str) -> Format:
+    """Return what reads files of a format.
+
+    Raises
+    ------
+    UnknownName
+        Where no plug-in offers it; with a guess and those that are known.
+    BadPlugin
+        Where the one that does cannot be used.
+    """
+    return cast(Format, plugins.load(GROUP, name, what="format")())

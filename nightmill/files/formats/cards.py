@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property, lru_cache
 from typing import Final
 
-CardValue = str | int | float | bool
+from nightmill.model.content import SectionValue
+
 CARD_BYTES: Final = 80
 MAX_TEXT: Final = 65_536
 """Characters of one long string; more of them are no value of anything."""
@@ -81,7 +82,7 @@ class Header:
             return ""
         return value.upper() if isinstance(value, str) else ""
 
-    def get(self, keyword: str) -> CardValue | None:
+    def get(self, keyword: str) -> SectionValue | None:
         """Return the value of a keyword.
 
         Parameters
@@ -108,7 +109,7 @@ class Header:
         field = self._hierarch.get(key)
         return None if field is None else self._value(field, _split(field)[1])
 
-    def _value(self, field: bytes, text: bytes) -> CardValue | None:
+    def _value(self, field: bytes, text: bytes) -> SectionValue | None:
         """Return the value of a card; ``text`` is what stands behind its keyword, from the equals sign on."""
         if text[:2] != b"= ":
             return None
@@ -137,7 +138,7 @@ class Header:
                 raise ValueError(f"a text of more than {MAX_TEXT:,} characters")
         return _text(b"".join(parts))
 
-    def items(self) -> Iterator[tuple[str, CardValue]]:
+    def items(self) -> Iterator[tuple[str, SectionValue]]:
         """Yield every keyword that has a value, in order, with that; what is not a value of FITS as it is written."""
         seen: set[str] = set()
         for keyword, field in self._cards:
@@ -170,7 +171,7 @@ def _key(keyword: str) -> bytes | str:
     return keyword.ljust(8).encode()
 
 
-def _parse(field: bytes) -> CardValue | None:
+def _parse(field: bytes) -> SectionValue | None:
     match = _VALUE.fullmatch(field)
     if match is None:
         raise ValueError(f"{_text(field[1:]).strip()!r} is not a value of FITS")

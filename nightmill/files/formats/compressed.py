@@ -6,10 +6,11 @@ import zlib
 from bz2 import BZ2File
 from gzip import GzipFile
 from io import RawIOBase
-from typing import BinaryIO, Final, Protocol, cast
+from typing import BinaryIO, Final, cast
 
 from nightmill.errors import BadFile
 from nightmill.files.reading import StrPath
+from nightmill.model.content import Digest
 
 MAX_BYTES: Final = 4 << 30
 """What comes out of a compressed file, where that is more than MAX_RATIO times what went in."""
@@ -23,14 +24,6 @@ _OTHERS: Final = {
     b"\x28\xb5\x2f\xfd": "zstd",
 }
 _CHUNK_BYTES: Final = 1 << 20
-
-
-class Digest(Protocol):
-    """Takes in bytes, as the objects of :mod:`hashlib` do."""
-
-    def update(self, data: bytes, /) -> None:
-        """Take in the bytes that follow."""
-        ...
 
 
 def compression_in(begin: bytes) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from io import BufferedReader
 from math import prod
-from typing import Final, NamedTuple, NoReturn, Protocol
+from typing import Final, NoReturn, Protocol
 
 from nightmill.errors import BadFile
-from nightmill.files.checks.size import check_size
 from nightmill.files.formats.cards import CARD_BYTES, Header
-from nightmill.files.formats.compressed import Digest, Inflated, compression_in, remedy_for
+from nightmill.files.formats.compressed import Inflated, compression_in, remedy_for
 from nightmill.files.reading import StrPath, opened
-from nightmill.model.file_type import Checks
+from nightmill.model.content import Content, Digest
 
 BLOCK_BYTES: Final = 2880
 MAX_HEADER_BLOCKS: Final = 1024
@@ -27,71 +27,40 @@ _CHUNK_BYTES: Final = 1 << 20
 _ONES: Final = 0xFFFFFFFF
 _MAX_DATA_BYTES: Final = 1 << 62
 _BITPIX: Final = frozenset({8, 16, 32, 64, -32, -64})
-_NO_CHECKS: Final = Checks(checksum="ignored")
 
 
-class FitsFile(NamedTuple):
-    """What there is to know of a FITS file before its data."""
+class Fits:
+    """The format ``fits``: headers are read, data is passed over unless a checksum or a digest wants it."""
 
-    headers: tuple[Header, ...]
-    """As they are without tile compression where fpack had to move the primary one."""
-    size_bytes: int
-    compression: str = ""
-    """What its bytes are inside of: ``gz``, ``bz2``, or nothing."""
+    keyword: Final = re.compile(r"[A-Za-z0-9_-]{1,8}|[!-~]+( [!-~]+)*")
 
+    def read(
+        self, path: StrPath, *, descriptor: int | None = None, digest: Digest | None = None, verify: bool = False
+    ) -> Content:
+        """Read the headers of a FITS file and check its structure, as :class:`nightmill.model.ports.Format` says.
 
-def check_fits(path: StrPath, checks: Checks) -> None:
-    """Check that a FITS file is whole.
+        Its sections are its headers, as they are without tile compression where fpack had to move the primary one.
 
-    Raises
-    ------
-    BadFile
-        With one of these reasons: ``missing``, ``unreadable``, ``empty``, ``too_small``, ``not_fits``, ``truncated``,
-        ``bad_header`` (sizes that cannot be), ``trailing_bytes``, ``bad_checksum``, ``too_few_hdus``, ``over_limit``,
-        ``bad_compression``.
-    """
-    read_headers(path, checks)
-
-
-def read_headers(
-    path: StrPath, checks: Checks | None = None, digest: Digest | None = None, *, descriptor: int | None = None
-) -> FitsFile:
-    """Read the headers of a FITS file and check its structure, in one pass.
-
-    The data is passed over, unless a checksum in the header is to be verified or a digest wants all bytes.
-
-    Parameters
-    ----------
-    checks
-        What else the file must be; without them, its structure alone is checked.
-    digest
-        Is given every byte of the file, in order.
-    descriptor
-        Of the file, where it is open already.
-
-    Raises
-    ------
-    BadFile
-        As :func:`check_fits` says.
-    """
-    wanted = checks or _NO_CHECKS
-    with opened(path, descriptor) as (file, size_bytes):
-        check_size(path, size_bytes, wanted)
-        compression = compression_in(file.peek(8))
-        if compression:
-            inflated = Inflated(path, file, size_bytes, compression, digest)
-            headers = tuple(_Walk(path, inflated, None, wanted, None).headers())
-            inflated.finish()
-        else:
-            headers = tuple(_Walk(path, file, size_bytes, wanted, digest).headers())
-    headers = _unpacked(headers)
-    if len(headers) < wanted.min_hdus:
-        raise BadFile(
-            f"{path} has {len(headers)} of at least {wanted.min_hdus} HDUs",
-            reason="too_few_hdus",
-            remedy="it may be cut off between two of them, or be of another type",
-        )
-    return FitsFile(headers, size_bytes, compression)
+        Raises
+        ------
+        BadFile
+            With one of these reasons: ``missing``, ``unreadable``, ``empty``, ``not_fits``, ``truncated``,
+            ``bad_header`` (sizes that cannot be), ``trailing_bytes``, ``bad_checksum``, ``over_limit``,
+            ``bad_compression``.
+        """
+        with opened(path, descriptor) as (file, size_bytes):
+            if size_bytes == 0:
+                raise BadFile(f"{path} is empty", reason="empty")
+            compression = compression_in(file.peek(8))
+            if compression:
+                inflated = Inflated(path, file, size_bytes, compression, digest)
+                walk = _Walk(path, inflated, None, None, verify)
+                headers = tuple(walk.headers())
+                inflated.finish()
+            else:
+                walk = _Walk(path, file, size_bytes, digest, verify)
+                headers = tuple(walk.headers())
+        return Content(_unpacked(headers), size_bytes, compression, tuple(walk.unsigned))
 
 
 def _unpacked(headers: tuple[Header, ...]) -> tuple[Header, ...]:
@@ -112,13 +81,14 @@ class _Walk:
     """A way through a file, or through what a compressed one stands for, whose size nobody knows beforehand."""
 
     def __init__(
-        self, path: StrPath, file: _Bytes, size_bytes: int | None, checks: Checks, digest: Digest | None
+        self, path: StrPath, file: _Bytes, size_bytes: int | None, digest: Digest | None, verify: bool
     ) -> None:
         self.path = path
         self.file = file
         self.size_bytes = size_bytes
-        self.checks = checks
         self.digest = digest
+        self.verify = verify
+        self.unsigned: list[str] = []
         self.position = 0
 
     def headers(self) -> Iterator[Header]:
@@ -181,16 +151,16 @@ class _Walk:
         padded = -(-size // BLOCK_BYTES) * BLOCK_BYTES
         if self.size_bytes is not None and self.position + padded > self.size_bytes:
             self.lacks(header, padded, self.size_bytes - self.position)
-        policy = self.checks.checksum
-        verify = policy != "ignored" and not (_blank(datasum) and _blank(checksum))
-        if policy == "required" and (_blank(datasum) or _blank(checksum)):
-            self.refuse(f"HDU {header.number} has no CHECKSUM and DATASUM, which its type requires", "bad_checksum")
+        no_datasum, no_checksum = _blank(datasum), _blank(checksum)
+        verify = self.verify and not (no_datasum and no_checksum)
+        if no_datasum or no_checksum:
+            self.unsigned.append(f"HDU {header.number} has no CHECKSUM and DATASUM")
         total = self.skip(header, padded, verify)
         if not verify:
             return
-        if not _blank(datasum) and str(datasum).strip() != str(total):
+        if not no_datasum and str(datasum).strip() != str(total):
             self.refuse(f"the data of HDU {header.number} does not agree with its DATASUM", "bad_checksum")
-        if not _blank(checksum) and _sum32(header.raw, total) != _ONES:
+        if not no_checksum and _sum32(header.raw, total) != _ONES:
             self.refuse(f"HDU {header.number} does not agree with its CHECKSUM", "bad_checksum")
 
     def take(self, count: int) -> bytes:

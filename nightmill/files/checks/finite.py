@@ -1,0 +1,49 @@
+"""The check of pixels that are not numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from pydantic import Field
+
+from nightmill.errors import BadFile
+from nightmill.model.base import Frozen
+from nightmill.model.content import Candidate, StepInput
+
+
+class Share(Frozen):
+    """Options of the check."""
+
+    max_fraction: float = Field(default=0.0, ge=0, le=1)
+    """The greatest share of the pixels of an image that may not be finite."""
+
+
+class Finite:
+    """``finite``: the pixels of each image are numbers, but for a share that may be NaN or infinite."""
+
+    Options: Final = Share
+    formats: Final = ("fits",)
+    compares: Final = False
+
+    def __init__(self, options: Share) -> None:
+        self.max_fraction = options.max_fraction
+
+    def look(self, file: Candidate, inputs: Sequence[StepInput]) -> None:
+        """Refuse a file of which an image has too many pixels that are ``not_finite``."""
+        from astropy.io import fits  # half a second, for who wants this check alone
+        from numpy import isfinite
+
+        with fits.open(file.path, memmap=True) as hdus:
+            for number, hdu in enumerate(hdus):
+                if not hdu.is_image or (pixels := hdu.data) is None or pixels.dtype.kind != "f" or not pixels.size:
+                    continue
+                finite = sum(int(isfinite(rows).sum()) for rows in (pixels if pixels.ndim > 1 else [pixels]))
+                share = 1 - finite / pixels.size
+                if share > self.max_fraction:
+                    raise BadFile(
+                        f"{file.name}: {share:.2%} of the {pixels.size:,} pixels of HDU {number} are not finite,"
+                        f" at most {self.max_fraction:.2%} may be",
+                        reason="not_finite",
+                        remedy="look at the file, or raise max_fraction of check 'finite' in its type",
+                    )

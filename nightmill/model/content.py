@@ -1,0 +1,127 @@
+"""What a file holds: as its format reads it, and as its checks look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from nightmill.model.dimensions import DataId
+from nightmill.model.journal import MetadataValue
+
+SectionValue = str | int | float | bool
+
+
+class Section(Protocol):
+    """A part of a file that says something of itself under keywords, as the header of an HDU does."""
+
+    @property
+    def number(self) -> int:
+        """Its place in the file, from 0."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Its name in capitals; empty where it has none."""
+        ...
+
+    def get(self, keyword: str) -> SectionValue | None:
+        """Return the value of a keyword; None where it is not there or has no value.
+
+        Raises
+        ------
+        ValueError
+            Where what stands there is not a value.
+        """
+        ...
+
+    def items(self) -> Iterator[tuple[str, SectionValue]]:
+        """Yield every keyword that has a value, once and in order, with that value."""
+        ...
+
+
+class Digest(Protocol):
+    """Takes in bytes, as the objects of :mod:`hashlib` do."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take in the bytes that follow."""
+        ...
+
+
+class Content(NamedTuple):
+    """What a format found in a file that is whole."""
+
+    sections: tuple[Section, ...]
+    """Numbered by their places. The first is where a key looks that no other section has."""
+    size_bytes: int
+    compression: str | None = None
+    """What its bytes are inside of: ``gz``, ``bz2``, or nothing; None where nobody looked into it."""
+    unsigned: tuple[str, ...] = ()
+    """Which parts hold no checksum of their own, as sentences about the file: ``HDU 1 has no CHECKSUM and DATASUM``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a file says of itself, under the names that the catalogue gives it.
+
+    Parameters
+    ----------
+    data_id
+        The dimensions that it has.
+    begins_at, ends_at
+        UTC, or None.
+    values
+        Everything else; times in here are ISO 8601 texts, UTC, to the microsecond.
+    left_out
+        What the header has for an optional key and is not a value, one sentence each: ``airmass: AIRMASS of HDU 0 is
+        nan``.
+    """
+
+    data_id: DataId = field(default_factory=dict)
+    begins_at: datetime | None = None
+    ends_at: datetime | None = None
+    values: Mapping[str, MetadataValue] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+
+class Candidate(NamedTuple):
+    """A file that its format has read, for checks to look at."""
+
+    name: str
+    """What messages call it."""
+    path: str
+    """Leads to its bytes, and to no others, as long as checks look at it."""
+    content: Content
+    told: Callable[[], Metadata]
+
+    @property
+    def metadata(self) -> Metadata:
+        """What its type wants of it, read anew at each call.
+
+        Raises
+        ------
+        BadMetadata
+            Where it has not got that; let it pass.
+        """
+        return self.told()
+
+
+@dataclass(frozen=True, slots=True)
+class StepInput:
+    """A file that the step read which made a candidate.
+
+    Parameters
+    ----------
+    role
+        What it is for the step.
+    type
+        Name of its file type.
+    path
+        Leads to its bytes, as long as checks look.
+    """
+
+    name: str
+    role: str
+    type: str
+    path: str
