@@ -203,10 +203,6 @@ class OrderChanged(RequestRefused):
         )
 
 
-class BadPlugin(RequestRefused):
-    """An installed plug-in cannot be used: it cannot be imported, is not what it should be, or has another's name."""
-
-
 class FileRefused(NightmillError):
     """One file cannot be taken in; the others go on.
 
