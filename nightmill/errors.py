@@ -10,8 +10,7 @@
     │   ├── BadName               a file name cannot be made, or is not fit to be one
     │   ├── BadPlugin             an installed plug-in cannot be used, or breaks what it promises
     │   ├── NameTaken             names that are to be registered stand in the catalogue already
-    │   ├── OrderChanged          what is kept of an attempt does not give its order
-    │   └── BadPlugin             an installed plug-in cannot be used
+    │   └── OrderChanged          what is kept of an attempt does not give its order
     ├── FileRefused           one file cannot be taken in; the others go on
     │   ├── BadFile               its bytes are not whole, or not of the format
     │   ├── BadMetadata           its header lacks a key, or holds a value that cannot be used

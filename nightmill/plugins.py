@@ -33,7 +33,8 @@ def load(group: str, name: str, *, what: str, remedy: str = "") -> Any:
     """
     offers = _offers(group, tuple(sys.path)).get(name, ())
     if not offers:
-        raise UnknownName(what, name, names(group), remedy=remedy)
+        known = names(group)
+        raise UnknownName(what, name, known, remedy=remedy or f"known {what}s: {', '.join(known)}")
     if len(offers) > 1:
         both = " and by ".join(sorted(_package(offer) for offer in offers))
         raise BadPlugin(f"{what} {name!r} is offered by {both}", remedy="uninstall all of them but one")

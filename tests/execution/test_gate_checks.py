@@ -96,7 +96,7 @@ def test_a_mistake_of_a_check_ends_the_job_and_not_the_night(
     reports = bench.run(bad, good)
     assert [report.fate for report in reports] == [Fate.BAD_OUTPUT, Fate.PUBLISHED]
     assert reports[0].evidence == (
-        "step 's' made no good image (image): check 'rash' of package rash_checks 0.3 failed on image.fits: KeyError:"
+        "step 's' made no good image (image): check 'rash' of rash_checks 0.3 failed on image.fits: KeyError:"
         " 'oops'; tell whoever maintains the check; the file may be good"
     )
     assert "image.fits" not in bench.stored()

@@ -130,7 +130,7 @@ def test_a_mistake_of_a_check_is_told_with_its_name_the_files_and_the_packages(
 ) -> None:
     error = refusal(file, of(odd={"how": how}))
     assert (type(error), error.reason) == (PluginFault, "plugin_fault")
-    assert str(error).startswith(f"check 'odd' of package acme_checks 2.1 failed on {file}: ")
+    assert str(error).startswith(f"check 'odd' of acme_checks 2.1 failed on {file}: ")
     assert told in str(error)
 
 
@@ -155,9 +155,9 @@ def test_a_check_that_compares_is_run_where_a_step_made_the_file(site: Path, fil
     ("wanted", "told"),
     [
         ({"odt": {}}, "cannot be looked at: no check named 'odt' (did you mean 'odd'?)"),
-        ({"odd": {"haw": 1}}, "check 'odd' of package acme_checks 2.1 does not take the options {\"haw\": 1}"),
+        ({"odd": {"haw": 1}}, "check 'odd' of acme_checks 2.1 does not take the options {\"haw\": 1}"),
         ({"odd": {"how": "make"}}, 'cannot be made with the options {"how": "make"}: RuntimeError: never made'),
-        ({"loose": {}}, "check 'loose' of package acme_checks 2.1 declares no Options that refuse what they do not"),
+        ({"loose": {}}, "check 'loose' of acme_checks 2.1 declares no Options that refuse what they do not"),
         ({"table": {}}, "check 'table' looks at files of format table or fits, not any"),
     ],
 )
@@ -175,14 +175,14 @@ def test_a_format_of_a_package(site: Path, file: Path) -> None:
     assert inspect_file(file, lines).metadata.data_id == {"instrument": "cam"}
     file.write_text("no pair")
     error = refusal(file, lines)
-    assert str(error).startswith(f"format 'lines' of package acme_lines 1.0 failed on {file}: ValueError: ")
+    assert str(error).startswith(f"format 'lines' of acme_lines 1.0 failed on {file}: ValueError: ")
 
 
 def test_a_format_that_does_not_give_all_bytes_to_the_digest_is_found_out(site: Path, file: Path) -> None:
     error = refusal(file, of("hasty"))
     assert error.reason == "changed"
     assert "has 23 bytes, and 0 were read of it; let it be written first; if nobody" in str(error)
-    assert "writes it, the mistake is that of format 'hasty' of package acme_lines 1.0" in str(error)
+    assert "writes it, the mistake is that of format 'hasty' of acme_lines 1.0" in str(error)
 
 
 def types(tmp_path: Path, body: str) -> Path:
@@ -203,7 +203,7 @@ def test_a_document_with_plugins(site: Path, tmp_path: Path) -> None:
         ("checks:\n      odd: {haw: x}", 5, "unknown key file_types.notes.checks.odd.haw (did you mean 'how'?)"),
         ("checks:\n      odd:\n        how: 3", 6, "file_types.notes.checks.odd.how is 3 and should be a text"),
         ("checks:\n      odd:", 5, "file_types.notes.checks.odd is empty and should be"),
-        ("checks:\n      loose: {}", 5, "file_types.notes.checks.loose: check 'loose' of package acme_checks 2.1"),
+        ("checks:\n      loose: {}", 5, "file_types.notes.checks.loose: check 'loose' of acme_checks 2.1"),
         ("checks:\n      table: {}", 5, "file_types.notes.checks.table: check 'table' looks at files of format table"),
         (
             "metadata: {night: {keywords: [NIGHT], type: int}}",
@@ -230,20 +230,18 @@ def test_a_package_that_cannot_be_imported(site: Path, tmp_path: Path, file: Pat
     name = f"broken_{len(code)}"
     package(site, name, code, {"nightmill.checks": {name: "Odd"}}, "0.1")
     [problem] = refusals(load_file_types, [types(tmp_path, f"    checks:\n      {name}: {{}}\n")])
-    assert problem.startswith(
-        f"types.yaml:5: file_types.notes.checks.{name}: check '{name}' of package {name} 0.1 cannot be"
-    )
-    assert problem.endswith("; mend the package, or uninstall it")
+    assert problem.startswith(f"types.yaml:5: file_types.notes.checks.{name}: check '{name}' of {name} 0.1 cannot be")
+    assert problem.endswith("; mend that package, or uninstall it")
     assert isinstance(refusal(file, of(**{name: {}})), PluginFault)
 
 
 def test_two_packages_that_offer_one_name(site: Path, tmp_path: Path, file: Path) -> None:
     package(site, "zeta_checks", CHECK, {"nightmill.checks": {"odd": "Odd"}, "nightmill.formats": {"fits": "Odd"}})
     [problem] = refusals(load_file_types, [types(tmp_path, "    checks:\n      odd: {}\n")])
-    assert "'odd' is offered by package acme_checks 2.1 and package zeta_checks 1.0; uninstall all" in problem
+    assert "'odd' is offered by acme_checks 2.1 and by zeta_checks 1.0; uninstall all" in problem
     assert "offered by" in str(refusal(file, of(odd={})))
     formats.open_format.cache_clear()
-    assert "format 'fits' is offered by package nightmill" in str(refusal(file, of("fits")))
+    assert "format 'fits' is offered by nightmill" in str(refusal(file, of("fits")))
 
 
 def test_what_a_file_type_says_of_checks_is_what_an_order_says() -> None:
