@@ -1,1 +1,1 @@
-"""Shipped to those who write plug-ins: conformance suites. Needs pytest."""
+"""Shipped to authors of pipelines and plug-ins: a bench for steps, and conformance suites, which need pytest."""

@@ -1,0 +1,95 @@
+"""The bench for pipelines: a step on given files, as a job would run it, without a site."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nightmill.errors import BadMetadata, ConfigErrors, RequestRefused, UnknownName
+from nightmill.model.fate import Fate
+from nightmill.testing.bench import PipelineBench
+from tests.operations.observatory import FILE_TYPES, deliver
+
+PIPELINE = """\
+pipeline: counting
+version: "1.0"
+parameters: {word: night}
+stages:
+  count:
+    per: [exposure]
+    inputs: {frame: {type: raw_science}}
+    steps:
+      - name: measure
+        argv: [sh, "{pipeline_dir}/measure.sh", "{inputs.frame}", "{outputs.size}"]
+        inputs: [frame]
+        outputs: {size: {type: size, to: none}}
+      - name: write
+        argv: [sh, -c, "echo {parameters.word} $(cat {inputs.size}) > {outputs.line}; ls ../inputs"]
+        inputs: [size]
+        outputs: {line: {type: line}}
+"""
+TYPES = """\
+  size: {template: "size_{exposure:04d}_c{campaign:04d}a{attempt:02d}.txt"}
+  line: {template: "line_{exposure:04d}_c{campaign:04d}a{attempt:02d}.txt"}
+"""
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> PipelineBench:
+    """Give a bench for a pipeline of two steps."""
+    (tmp_path / "measure.sh").write_text('test -s "$1" || exit 3\nwc -c < "$1" > "$2"\n')
+    (tmp_path / "pipeline.yaml").write_text(PIPELINE)
+    (tmp_path / "types.yaml").write_text(FILE_TYPES + TYPES)
+    return PipelineBench(tmp_path / "pipeline.yaml", tmp_path / "types.yaml", tmp_path / "bench")
+
+
+def test_a_stage_runs_on_given_files(bench: PipelineBench, tmp_path: Path) -> None:
+    frames = deliver(tmp_path / "night", 2)
+    for number, frame in enumerate(frames, start=1):
+        made = bench.run("count", {"frame": frame}, parameters={"word": "found"})
+        assert made.ok, made.report.evidence
+        assert made.report.attempt.unit == f"exposure={number}"
+        [line] = made.files["line"]
+        assert line.name == f"line_000{number}_c0001a01.txt"
+        assert line.read_text() == f"found {frame.stat().st_size}\n"
+        assert made.files.keys() == {"line"}, "the other one is not kept"
+        assert frame.name in made.log
+
+
+def test_one_step_runs_on_what_the_step_before_would_have_made(bench: PipelineBench, tmp_path: Path) -> None:
+    (tmp_path / "size.txt").write_text("17\n")
+    made = bench.run("count", {"size": tmp_path / "size.txt"}, step="write", data_id={"exposure": 3})
+    assert [path.read_text() for path in made.files["line"]] == ["night 17\n"]
+    [frame] = deliver(tmp_path / "night", 1)
+    [size] = bench.run("count", {"frame": frame}, step="measure").files["size"]
+    assert int(size.read_text()) == frame.stat().st_size
+
+
+def test_a_step_that_fails_tells_how(bench: PipelineBench, tmp_path: Path) -> None:
+    (tmp_path / "measure.sh").write_text("echo the sky is falling >&2; exit 7\n")
+    made = bench.run("count", {"frame": deliver(tmp_path / "night", 1)})
+    assert (made.ok, made.fate, made.files) == (False, Fate.STEP_FAILED, {})
+    assert "exited with code 7: the sky is falling" in made.report.evidence
+    assert "the sky is falling" in made.log
+
+
+def test_what_is_wrong_is_named(bench: PipelineBench, tmp_path: Path) -> None:
+    [frame] = deliver(tmp_path / "night", 1)
+    for stage, given, step, said in (
+        ("cound", {"frame": frame}, None, "no stage named 'cound' (did you mean 'count'?)"),
+        ("count", {"frame": frame}, "mesure", "no step named 'mesure' (did you mean 'measure'?)"),
+        ("count", {"fram": frame}, None, "no input named 'fram' (did you mean 'frame'?)"),
+    ):
+        with pytest.raises(UnknownName) as told:
+            bench.run(stage, given, step=step)
+        assert told.value.message == said
+    with pytest.raises(UnknownName, match="no parameter named 'wort'"):
+        bench.run("count", {"frame": frame}, parameters={"wort": "x"})
+    with pytest.raises(RequestRefused, match="input 'frame' of stage 'count' has 0 files, and needs 1; give some"):
+        bench.run("count", {})
+    with pytest.raises(BadMetadata, match="has no value for exposure"):
+        bench.run("count", {"frame": deliver(tmp_path / "bad", 1, EXPNUM=None)})
+    (tmp_path / "pipeline.yaml").write_text(PIPELINE.replace("per:", "pre:"))
+    with pytest.raises(ConfigErrors, match=r"pipeline\.yaml:6"):
+        PipelineBench(tmp_path / "pipeline.yaml", tmp_path / "types.yaml", tmp_path / "other")
