@@ -131,7 +131,7 @@ class StagerConformance:
         assert not (tmp_path / "copy").exists()
 
     def test_a_folder_is_no_file(self, stager: Stager, frame: Path) -> None:
-        """The folder of a stored file has no size, and a file is no folder."""
+        """The folder of a stored file has no size, and a file is not a folder."""
         publish(stager, frame, PATH)
         assert stager.size("night1/science") is None
         assert stager.size(PATH + "/below") is None
@@ -277,7 +277,7 @@ class StagerConformance:
         assert stager.size(PATH) is None
 
     def test_removed_is_gone_and_the_name_free(self, stager: Stager, frame: Path) -> None:
-        """Removing twice is no error."""
+        """Removing twice is not an error."""
         publish(stager, frame, PATH)
         stager.remove(PATH)
         stager.remove(PATH)
@@ -319,7 +319,7 @@ class StagerConformance:
     @pytest.mark.parametrize("path", ESCAPES)
     def test_a_path_cannot_leave_the_store(self, stager: Stager, frame: Path, tmp_path: Path, path: str) -> None:
         """Every method refuses it by name, and reads and writes nothing."""
-        refused = "is no path inside of store"
+        refused = "is not a path inside of store"
         copy = tmp_path / "copy"
         with pytest.raises(StoreError, match=refused):
             stager.fetch(path, copy)

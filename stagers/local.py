@@ -175,7 +175,7 @@ class LocalStager:
     def _path(self, path: str) -> Path:
         inside = _inside(self.root, path)
         if inside is None:
-            raise StoreError(f"{path!r} is no path inside of store {self.store.name!r}")
+            raise StoreError(f"{path!r} is not a path inside of store {self.store.name!r}")
         return inside
 
     def _temporary(self, path: str, attempt: str) -> Path:

@@ -42,7 +42,7 @@ def time_of(option: str, text: str) -> datetime:
     Raises
     ------
     RequestRefused
-        Where it is no time.
+        Where it is not a time.
     """
     try:
         time = datetime.fromisoformat(text)

@@ -60,7 +60,7 @@ def build(
 
 
 def raise_all(errors: Sequence[ConfigError]) -> None:
-    """Raise everything that was found wrong, one by one as it is listed; nothing is no error.
+    """Raise everything that was found wrong, one by one as it is listed; nothing is not an error.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def named(name: str, body: Plain, key: Key, where: Finder) -> dict[str, Plain]:
     Raises
     ------
     ConfigError
-        Where the body is no mapping, or gives a name of its own.
+        Where the body is not a mapping, or gives a name of its own.
     """
     if not isinstance(body, dict):
         raise ConfigError(f"{dotted(key)} is a {kind_of(body)} and should be a mapping", where=where(key))

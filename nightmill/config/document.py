@@ -141,7 +141,7 @@ def parse_value(text: str, where: str) -> Plain:
     Raises
     ------
     ConfigError
-        Where it is no YAML; ``where`` says where it was given.
+        Where it is not YAML; ``where`` says where it was given.
     """
     try:
         return _Reader("value").read(text)
@@ -171,7 +171,7 @@ def dotted(key: Key) -> str:
 
 
 def leaves(data: Plain, key: Key = ()) -> Iterator[tuple[Key, Plain]]:
-    """Yield every value that is no mapping (lists whole) with the way to it."""
+    """Yield every value that is not a mapping (lists whole) with the way to it."""
     if not isinstance(data, dict):
         yield key, data
         return
@@ -244,7 +244,7 @@ class _Reader:
             name = self.scalar(name_node, key) if isinstance(name_node, yaml.ScalarNode) else None
             if not isinstance(name, str):
                 written = f" {name_node.value!r}" if isinstance(name_node, yaml.ScalarNode) else ""
-                self.errors.append(self.wrong(name_node, f"the key{written} is no text", "put it in quotes"))
+                self.errors.append(self.wrong(name_node, f"the key{written} is not text", "put it in quotes"))
                 continue
             own = (*key, name)
             if name in data:
@@ -310,7 +310,7 @@ class _Reader:
         lines = text.splitlines()
         indented = lines[line][: len(lines[line]) - len(lines[line].lstrip())] if line < len(lines) else ""
         return ConfigError(
-            f"it is no YAML: {', '.join(parts)}",
+            f"it is not YAML: {', '.join(parts)}",
             where=f"{self.name}:{line + 1}",
             remedy="indent with blanks; YAML takes no tabs" if "\t" in indented or "'\\t'" in str(error) else "",
         )

@@ -68,7 +68,7 @@ class Tree:
         return Tree(data, places)
 
     def origins(self) -> dict[str, Layer]:
-        """Return the layer of each value that is no mapping, by its dotted key."""
+        """Return the layer of each value that is not a mapping, by its dotted key."""
         return {dotted(key): self.places[key].layer for key, _ in leaves(self.data) if key in self.places}
 
 
@@ -93,7 +93,7 @@ def tree_of_setting(setting: str) -> Tree:
     Raises
     ------
     ConfigError
-        Where there is no ``=`` or no key, or the value is no YAML.
+        Where there is no ``=`` or no key, or the value is not YAML.
     """
     name, equals, text = setting.partition("=")
     flag = f"--set {setting}"

@@ -125,7 +125,7 @@ def pipeline_of(tree: Tree, directory: Path) -> Pipeline:
 
 
 def _stages(stages: Plain, tree: Tree, errors: Sequence[ConfigError]) -> list[Plain]:
-    """Turn the mapping of stages to the list that the model has; raise what is no mapping with the errors so far."""
+    """Turn the mapping of stages to the list that the model has; raise what is not a mapping with the errors so far."""
     if not isinstance(stages, dict):
         what = f"stages is a {kind_of(stages)} and should be a mapping of names to stages"
         raise ConfigErrors([*errors, ConfigError(what, where=tree.where(("stages",)))])

@@ -64,7 +64,7 @@ def _check_stage(stage: Stage, pipeline: Pipeline, number: int) -> Iterator[Prob
     makers = [name for name, role in stage.inputs.items() if role.lookup is None]
     if stage.units_from and stage.units_from not in stage.inputs:
         near = guess(stage.units_from, list(stage.inputs))
-        yield ("units_from",), f"units_from names {stage.units_from!r}, which is no input of the stage{near}"
+        yield ("units_from",), f"units_from names {stage.units_from!r}, which is not an input of the stage{near}"
     elif not makers and not stage.units_from:
         yield ("inputs",), "no input without a lookup: nothing makes the units of the stage"
     if isinstance(stage.when, int) and stage.when < 1:
@@ -81,7 +81,7 @@ def _check_dimensions(names: Sequence[str], key: Key) -> Iterator[Problem]:
     for name in names:
         if name not in DIMENSIONS:
             near = guess(name, list(DIMENSIONS)) or f" (they are {', '.join(DIMENSIONS)})"
-            yield key, f"{name!r} is no dimension{near}"
+            yield key, f"{name!r} is not a dimension{near}"
     if len(set(names)) < len(names):
         yield key, f"{', '.join(names)}: a dimension is named twice"
 

@@ -145,7 +145,7 @@ def find_site(directory: Path | None = None) -> Path:
         found = home_of(str(directory)).resolve()
         if not (found / SITE_FILE).is_file():
             raise ConfigError(
-                f"{found} is no site: it has no {SITE_FILE}",
+                f"{found} is not a site: it has no {SITE_FILE}",
                 where=named_by,
                 remedy=f"make one: nightmill init {directory}",
             )
@@ -295,7 +295,7 @@ def _stores(file: _SiteFile, folder: Path, document: Document, errors: list[Conf
                 url = _store_url(store.url, document.data[kind][name]["url"], folder)
             except ValueError as error:
                 own = (*key, "url")
-                errors.append(ConfigError(f"{dotted(own)} is no URL: {error}", where=document.where(own)))
+                errors.append(ConfigError(f"{dotted(own)} is not a URL: {error}", where=document.where(own)))
                 continue
             access = store.access if "access" in body else file.access
             stores[name] = store.model_copy(
@@ -343,7 +343,7 @@ def _file_type_paths(file: _SiteFile, folder: Path, document: Document, errors: 
 
 
 def _database_url(url: str, folder: Path, document: Document, errors: list[ConfigError]) -> str:
-    """Make the path of an SQLite file absolute, and name the driver; refuse what is no URL of a supported database."""
+    """Make the path of an SQLite file absolute, and name the driver; refuse the URL of another database."""
     scheme, separator, rest = url.partition("://")
     if separator and scheme in ("postgresql", _POSTGRESQL):
         if find_spec("psycopg") is None:

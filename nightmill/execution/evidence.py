@@ -14,7 +14,7 @@ _UNFIT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def readable(text: str) -> str:
-    """Return a text without terminal colours; a control character or a byte that is no text becomes U+FFFD."""
+    """Return a text without terminal colours; a control character or a byte that is not text becomes U+FFFD."""
     return _UNFIT.sub("\ufffd", _COLOURS.sub("", text))
 
 

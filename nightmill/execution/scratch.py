@@ -208,7 +208,7 @@ class Scratch:
 
     @staticmethod
     def discard(root: Path, order: JobOrder) -> None:
-        """Remove what a dead process left of an attempt: steps that still run, and its scratch; none is no error."""
+        """Remove what a dead process left of an attempt, if anything: steps that still run, and its scratch."""
         path = root / token(order.attempt)
         if not os.path.lexists(path):
             return
@@ -223,7 +223,7 @@ class Scratch:
 
 
 def _remove(path: Path, folder: int) -> None:
-    """Remove an open folder with all that is in it: what stays is no failure of the attempt."""
+    """Remove an open folder with all that is in it: what stays is not a failure of the attempt."""
     with suppress(OSError):
         empty(folder)
         path.rmdir()

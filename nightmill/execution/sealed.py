@@ -60,7 +60,7 @@ class SealedFolder:
             if size_bytes != seal.size_bytes:
                 return f"{seal.what}: it has {size_bytes} bytes now, and had {seal.size_bytes}"
             if digest != seal.sha256:
-                return f"{seal.what}: its bytes are others now"
+                return f"{seal.what}: its bytes have changed"
         return ""
 
 

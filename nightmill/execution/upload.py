@@ -64,7 +64,7 @@ def _upload_one(prepared: Prepared, file: MadeFile, context: JobContext) -> None
     except OSError as error:
         raise scratch_failed(error, file.step) from error
     if changed:
-        raise _tampered(file, "its bytes are others now")
+        raise _tampered(file, "its bytes have changed")
     raise StoreError(f"{file.name} did not arrive in store {file.store!r} as it was sent", remedy="check the store")
 
 

@@ -127,7 +127,7 @@ def parse_call(text: str) -> Call:
     Raises
     ------
     ConfigError
-        Where it is no call of a known function with keys, numbers and texts as its arguments.
+        Where it is not a call of a known function with keys, numbers and texts as its arguments.
     """
     if len(text) > _MAX_LENGTH:  # Python's parser recurses
         raise _wrong(text[:40] + "...", f"has more than {_MAX_LENGTH} characters")
@@ -140,7 +140,7 @@ def parse_call(text: str) -> Call:
         raise _wrong(text, "is not one call of a function")
     function = FUNCTIONS.get(node.func.id)
     if function is None:
-        raise _wrong(text, f"calls {node.func.id!r}, which is no function{guess(node.func.id, list(FUNCTIONS))}")
+        raise _wrong(text, f"calls {node.func.id!r}, which is not a function{guess(node.func.id, list(FUNCTIONS))}")
     if function.takes is not None and len(node.args) != len(function.takes):
         raise _wrong(text, f"gives {len(node.args)} arguments to {node.func.id}, which takes {len(function.takes)}")
     return Call(text, function, tuple([_argument(text, each) for each in node.args]))
@@ -158,7 +158,7 @@ def check_call(call: Call, kinds: Mapping[str, Kind]) -> None:
         if isinstance(argument, Key):
             if argument.name not in kinds:
                 near = guess(argument.name, list(kinds))
-                raise _wrong(call.text, f"needs {argument.name!r}, which is no metadata of this type{near}")
+                raise _wrong(call.text, f"needs {argument.name!r}, which is not metadata of this type{near}")
             kind: str = kinds[argument.name]
         else:
             kind = type(argument).__name__

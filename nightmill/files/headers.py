@@ -208,7 +208,7 @@ class _Reader:
         return ""
 
     def check_text(self, name: str, value: str) -> None:
-        """Refuse a text that is no identifier where it would tell files apart."""
+        """Refuse a text that is not an identifier where it would tell files apart."""
         if not is_fit(value):
             shown = value if len(value) <= 60 else f"{value[:60]}... ({len(value)} characters)"
             raise self.refuse(

@@ -19,7 +19,7 @@ from nightmill.model.file_type import compression_of
 
 MAX_NAME_BYTES: Final = 200
 MAX_VALUE_LENGTH: Final = 64
-"""Of one text that tells files apart: longer ones are no identifiers."""
+"""Of one text that tells files apart: longer ones are not identifiers."""
 
 NAME_FIELDS: Final[Mapping[str, type[str] | type[int]]] = {
     **DIMENSIONS,

@@ -33,15 +33,15 @@ def opened(path: StrPath, descriptor: int | None = None) -> Iterator[tuple[Buffe
     Raises
     ------
     BadFile
-        Where it is not there (reason ``missing``), is no regular file, or cannot be opened or read, at any time while
-        it is open (reason ``unreadable``).
+        Where it is not there (reason ``missing``), is not a regular file, or cannot be opened or read, at any time
+        while it is open (reason ``unreadable``).
     """
     try:
         opening = FileIO(path, opener=_open) if descriptor is None else FileIO(descriptor, closefd=False)
         with BufferedReader(opening, BUFFER_BYTES) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise BadFile(f"{path} is no regular file", reason="unreadable")
+                raise BadFile(f"{path} is not a regular file", reason="unreadable")
             if descriptor is not None:
                 file.seek(0)
             yield file, status.st_size

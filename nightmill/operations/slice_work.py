@@ -253,7 +253,7 @@ class SliceWork:
             self._flush_if_there()
 
     def heed(self, report: JobReport) -> None:
-        """Halt where one job after another fails for what is no fault of theirs; call it as soon as a job has ended."""
+        """Halt where one job after another fails for what is not their fault; call it as soon as a job has ended."""
         with self._changing:
             self._failures = self._failures + 1 if report.fate in OF_THE_PLACE else 0
             if self._failures >= max(LEAST_FAILURES, self.threads) and not self.halted:

@@ -156,7 +156,7 @@ class Chooser:
     def _refuse_unknown(self, listed: Collection[str], groups: Sequence[Group]) -> None:
         known = {candidate.file.name for group in groups for candidate in group.candidates}
         for name in sorted(set(listed) - known):
-            reason = f"a listed file is no {self.declared.type} {' or '.join(self.places)}"
+            reason = f"a listed file is not a {self.declared.type} {' or '.join(self.places)}"
             self.problems.add(self.topic, reason, f"{name}{guess(name, sorted(known))}", noun="file")
 
     def _near(self, unit: Unit, near: str) -> str:

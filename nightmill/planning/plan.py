@@ -104,8 +104,8 @@ def plan_campaign(session: Session, campaign: Campaign, site: SiteConfig, number
 def plan_stage(session: Session, campaign: Campaign, stage: str, site: SiteConfig, number: int) -> StagePlan:
     """Plan one stage from what exists: what the stages before it published, and the catalogue.
 
-    Parameters are those of :func:`plan_campaign`. A unit that lacks what a stage before may still make is no problem:
-    it waits.
+    Parameters are those of :func:`plan_campaign`. A unit that lacks what a stage before may still make waits: that
+    is not a problem.
     """
     return _Planner(session, campaign, site, number).plan(campaign.pipeline.stage(stage))
 

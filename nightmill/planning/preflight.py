@@ -17,7 +17,7 @@ from nightmill.planning.problems import Problems
 
 
 def log_store(stores: Mapping[str, Store]) -> str:
-    """Return the store that keeps logs: the one called backbone, else the first that is no working area."""
+    """Return the store that keeps logs: the one called backbone, else the first that is not a working area."""
     catalogued = [name for name, store in stores.items() if store.catalogued]
     return BACKBONE if BACKBONE in catalogued else next(iter(catalogued), "")
 

@@ -53,7 +53,7 @@ def seal(session: Session, campaign: CampaignRow, plan: StagePlan, *, now: datet
     """Seal the plan of a stage.
 
     Sealing the same plan twice changes nothing. A later plan of the same stage adds the units that are new, as a plan
-    of their own; jobs that were sealed before keep their inputs, and are marked stale where these would be others now.
+    of their own; jobs that were sealed before keep their inputs, and are marked stale where these would differ now.
 
     Parameters
     ----------

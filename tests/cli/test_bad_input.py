@@ -140,7 +140,7 @@ def test_nothing_is_begun_of_a_campaign_that_cannot_be_carried_out(
         (b"", "empty", "is empty"),
         (frame(5)[:-100], "truncated", "is cut off"),
         (frame(5)[:2000], "truncated", ""),
-        (b"SIMPLY text", "not_fits", "is no FITS"),
+        (b"SIMPLY text", "not_fits", "is not a FITS"),
         (frame(5, EXPNUM=None), "missing_keyword", "has no value for exposure (EXPNUM)"),
         (frame(5, EXPNUM="five"), "bad_value", "exposure"),
         (raw_header("INSTRUME= 'ca\nm'", *NAMED[1:]), "unfit_value", "instrument"),
@@ -234,7 +234,7 @@ def test_an_order_run_by_hand_says_how_it_ended(site: Path, nightmill: Nightmill
     order.write_text(issued.replace('"argv"', '"arvg"'))
     called = nightmill("run", order, *folders)
     assert called.code == 2
-    assert "this is no order: " in called.err
+    assert "this is not an order: " in called.err
     assert "nightmill show JOB --order" in called.err
     assert nightmill("run", tmp_path / "none.json", *folders).code == 2
     called = nightmill("run", tmp_path, *folders)

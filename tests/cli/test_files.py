@@ -212,7 +212,7 @@ def test_show_tells_all_of_a_file(nightmill: Nightmill, folder: Path, tmp_path: 
 def test_only_jobs_have_orders(nightmill: Nightmill, folder: Path) -> None:
     called = nightmill("show", "cam_0001.fits", "--order")
     assert called.code == 2
-    assert "is no job, and only jobs have orders; write CAMPAIGN/STAGE/UNIT" in called.err
+    assert "is not a job, and only jobs have orders; write CAMPAIGN/STAGE/UNIT" in called.err
     assert "no campaign named 'night1'" in nightmill("show", "night1/science/exposure=1").err
 
 

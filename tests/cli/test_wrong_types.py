@@ -22,7 +22,7 @@ ASKING = (
 )
 WRONG = {
     "one type": ("  note: {fromat: any}\n", "unknown key file_types.note.fromat (did you mean 'format'?)"),
-    "no YAML": ("  note: {\n", "it is no YAML"),
+    "no YAML": ("  note: {\n", "it is not YAML"),
 }
 
 

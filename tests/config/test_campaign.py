@@ -145,7 +145,7 @@ def test_a_new_input_says_its_type(campaign: Path) -> None:
         ),
         ("pipeline.stages.science.inputs.frame=3", "stages.science.inputs.frame is 3 and should be a mapping"),
         ("pipeline.stages.science.inputs=frame", "stages.science.inputs is 'frame' and should be a mapping"),
-        ("where=[a", "the value '[a' cannot be read: it is no YAML: while parsing a flow sequence"),
+        ("where=[a", "the value '[a' cannot be read: it is not YAML: while parsing a flow sequence"),
     ],
 )
 def test_refused_setting_is_named(campaign: Path, setting: str, expected: str) -> None:

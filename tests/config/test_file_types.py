@@ -70,7 +70,7 @@ def test_a_key_that_is_added_to_the_document_is_read_from_the_next_file(tmp_path
         (
             "night_of(begins_at",
             "night_of(begin_at",
-            "needs 'begin_at', which is no metadata of this type (did you mean",
+            "needs 'begin_at', which is not metadata of this type (did you mean",
         ),
         ("night_of(begins_at, -70.8)", "night_of(begins_at", "compute 'night_of(begins_at' cannot be read"),
         (

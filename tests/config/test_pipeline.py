@@ -65,7 +65,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         (
             "per: [instrument, detector]",
             "per: [instrument, detecter]",
-            ":6: stages.bias.per: 'detecter' is no dimension",
+            ":6: stages.bias.per: 'detecter' is not a dimension",
         ),
         (
             "per: [instrument, detector]",
@@ -174,7 +174,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         (
             "{type: raw_science}",
             "{type: raw_science, match: [exposur]}",
-            "match: 'exposur' is no dimension (did you mean 'exp",
+            "match: 'exposur' is not a dimension (did you mean 'exp",
         ),
         ("call: ccd.detect:main", "call: ccd.detect", "call 'ccd.detect' should be package.module:function"),
         ("call: ccd.detect:main", "argv: [a]", "arguments are for a call; write them into argv"),
@@ -226,7 +226,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         (
             "  science:\n",
             "  science:\n    units_from: fram\n",
-            "units_from names 'fram', which is no input of the stage (did",
+            "units_from names 'fram', which is not an input of the stage (did",
         ),
         ("  science:\n", "  science:\n    when: 0\n", "when is 0 and should be all, any or a number of jobs"),
         (

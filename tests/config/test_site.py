@@ -76,9 +76,9 @@ def test_a_site_is_found_by_folder_variable_or_from_below(site: Path, monkeypatc
     monkeypatch.setenv(SITE_VARIABLE, str(site))
     assert find_site() == site
     monkeypatch.setenv(SITE_VARIABLE, str(below))
-    with pytest.raises(ConfigError, match=rf"{SITE_VARIABLE}: .* is no site: it has no nightmill\.yaml"):
+    with pytest.raises(ConfigError, match=rf"{SITE_VARIABLE}: .* is not a site: it has no nightmill\.yaml"):
         find_site()
-    with pytest.raises(ConfigError, match=r"--site: .* is no site.*make one: nightmill init"):
+    with pytest.raises(ConfigError, match=r"--site: .* is not a site.*make one: nightmill init"):
         find_site(below)
 
 
@@ -168,7 +168,7 @@ def test_variables_that_are_not_set_are_all_named(site: Path, monkeypatch: pytes
         ("[types/*.yaml]", "[types/**.yml]", ":2: file_types[0]: no file is like 'types/**.yml'"),
         ("[types/*.yaml]", "[types.yaml]", "types.yaml is not there; the folder has: nightmill.yaml"),
         ("[types/*.yaml]", "[types]", "nightmill.yaml:2: "),
-        ("url: stores/backbone", "url: 'http://[x'", ":4: stores.backbone.url is no URL: Invalid IPv6 URL"),
+        ("url: stores/backbone", "url: 'http://[x'", ":4: stores.backbone.url is not a URL: Invalid IPv6 URL"),
         ("url: stores/backbone", "uri: stores/backbone", ":4: unknown key stores.backbone.uri (did you mean 'url'?)"),
         (
             "url: stores/backbone",
@@ -232,7 +232,7 @@ def test_postgresql_is_spoken_to_by_psycopg(site: Path, monkeypatch: pytest.Monk
 def test_the_home_of_nobody_is_a_folder_like_any_other(site: Path) -> None:
     write(site, "nightmill.yaml", SITE + "scratch: ~nobody-here/scratch\n")
     assert load_site(site).scratch == site / "~nobody-here" / "scratch"
-    with pytest.raises(ConfigError, match="~nobody-here is no site"):
+    with pytest.raises(ConfigError, match="~nobody-here is not a site"):
         find_site(Path("~nobody-here"))
 
 

@@ -1,4 +1,4 @@
-"""What an earlier step was free not to make is no argument of a later one."""
+"""What an earlier step was free not to make is not an argument of a later one."""
 
 from __future__ import annotations
 

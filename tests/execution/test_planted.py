@@ -199,10 +199,10 @@ for name in (b'a\n.t', b'b\x1b[2Jc.t', b'd\xff.t'):
 
 CHANGES = {
     "written to": ("chmod u+w FILE; echo other > FILE", "has 6 bytes now, and had 5"),
-    "written to, of the same size": ("cp FILE x; printf INPUT > FILE; touch -r x FILE", "its bytes are others now"),
+    "written to, of the same size": ("cp FILE x; printf INPUT > FILE; touch -r x FILE", "its bytes have changed"),
     "added to": ("printf 2 >> FILE", "has 6 bytes now, and had 5"),
     "gone": ("rm -f FILE", "it is not there any more"),
-    "replaced": ("printf INPUT > x; mv -f x FILE", "its bytes are others now"),
+    "replaced": ("printf INPUT > x; mv -f x FILE", "its bytes have changed"),
     "a link": ("mv FILE x; ln -s ../work/x FILE", "is a symbolic link now"),
     "a pipe": ("rm -f FILE; mkfifo FILE", "is not a regular file now"),
     "a folder": ("rm -f FILE; mkdir FILE", "is not a regular file now"),

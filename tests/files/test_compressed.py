@@ -81,9 +81,9 @@ def test_no_cut_and_no_changed_byte_passes(tmp_path: Path, kind: str, data: st.D
     [
         (gz(WHOLE[:-2880]), "truncated", "has 2,880 of the 5,760 bytes that the data of HDU 1 takes"),
         (gz(WHOLE) + b"junk", "bad_compression", "its compressed bytes are damaged"),
-        (gz(WHOLE + b"junk" * 99), "trailing_bytes", "has bytes after HDU 1 that are no HDU"),
-        (gz(b"a text"), "not_fits", "is no FITS file: it begins with b'a text'"),
-        (gz(gz(WHOLE)), "not_fits", "is no FITS file"),
+        (gz(WHOLE + b"junk" * 99), "trailing_bytes", "has bytes after HDU 1 that are not an HDU"),
+        (gz(b"a text"), "not_fits", "is not a FITS file: it begins with b'a text'"),
+        (gz(gz(WHOLE)), "not_fits", "is not a FITS file"),
         (gz(b""), "truncated", "ends inside the first card"),
     ],
 )

@@ -51,7 +51,7 @@ def test_result_out_of_range_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nigth_of(begins_at, 1)", r"calls 'nigth_of', which is no function \(did you mean 'night_of'\?\)"),
+        ("nigth_of(begins_at, 1)", r"calls 'nigth_of', which is not a function \(did you mean 'night_of'\?\)"),
         ("night_of(begins_at)", "gives 1 arguments to night_of, which takes 2"),
         ("night_of(begins_at, longitude=3)", "is not one call of a function"),
         ("begins_at", "is not one call of a function"),
@@ -62,7 +62,7 @@ def test_result_out_of_range_is_an_error() -> None:
         ("", "cannot be read"),
         (f"concat({'-' * 400}1)", "which is neither a key, a number nor a text"),
         (f"concat({'-' * 3000}1)", r"compute 'concat\(-{33}\.\.\.' has more than 500 characters"),
-        ("night_of(begins, 1)", r"needs 'begins', which is no metadata of this type \(did you mean 'begins_at'\?\)"),
+        ("night_of(begins, 1)", r"needs 'begins', which is not metadata of this type \(did you mean 'begins_at'\?\)"),
         ("night_of(filter, 1)", "gives filter, of type str, where time is wanted"),
         ("end_of(begins_at, 'x')", "gives 'x', of type str, where int or float is wanted"),
         ("concat(begins_at)", "gives begins_at, of type time"),

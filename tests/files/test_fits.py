@@ -120,7 +120,7 @@ def test_too_few_hdus(tmp_path: Path) -> None:
         (WHOLE[:1000], "truncated", "ends inside the header of HDU 0"),
         (WHOLE[: BLOCK + 4], "truncated", "ends inside the header of HDU 1"),
         (WHOLE[:-1], "truncated", "has 5,759 of the 5,760 bytes that the data of HDU 2 takes; transfer it again"),
-        (WHOLE + b"garbage" * 100, "trailing_bytes", "has bytes after HDU 2 that are no HDU"),
+        (WHOLE + b"garbage" * 100, "trailing_bytes", "has bytes after HDU 2 that are not an HDU"),
         (raw_header().replace(b"END", b"   "), "truncated", "ends inside the header of HDU 0"),
         (raw_header().replace(b"= " + b"T".rjust(20), b"= " + b"F".rjust(20)), "bad_header", "SIMPLE is not T"),
         (raw_header().replace(b"NAXIS ", b"NAXES "), "bad_header", "NAXIS is missing"),
@@ -167,7 +167,7 @@ def test_what_is_not_there_or_no_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     error = refusal(tmp_path / "fifo")
     assert error.reason == "unreadable"
-    assert "no regular file" in str(error)
+    assert "not a regular file" in str(error)
 
 
 def test_link_to_itself_cannot_be_read(tmp_path: Path) -> None:

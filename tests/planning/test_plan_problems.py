@@ -107,7 +107,7 @@ def test_listed_files_that_are_not_there(world: World) -> None:
     full(world)
     lookup = {"strategy": "list", "files": ["bias1.fits", "bais2.fits"]}
     assert problems_of(world, changed(SCIENCE, "bias", lookup=lookup)) == [
-        "stage 'science', input 'bias': a listed file is no master_bias in set ccd: file bais2.fits"
+        "stage 'science', input 'bias': a listed file is not a master_bias in set ccd: file bais2.fits"
         " (did you mean 'bias2.fits'?)",
         "stage 'science', input 'bias': no certified master_bias in set ccd for"
         " instrument=nmcam,detector=2 among the listed files: 2 units, as exposure=7,detector=2; exposure=8,detector=2",

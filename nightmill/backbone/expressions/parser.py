@@ -231,7 +231,9 @@ class _Parser:
             return sign * value
         if isinstance(value, float) and math.isfinite(value):
             return sign * value
-        self.refuse(f"{self.excerpt(node)} is no value that a file can have", node, "use text, a number, True or False")
+        self.refuse(
+            f"{self.excerpt(node)} is not a value that a file can have", node, "use text, a number, True or False"
+        )
 
     def constant(self, field: Field, node: ast.expr) -> tuple[Constant, Kind]:
         value = self.value(node)

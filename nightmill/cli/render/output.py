@@ -192,7 +192,7 @@ def _one_line(value: object) -> str:
 
 def _written(found: re.Match[str]) -> str:
     code = ord(found[0])
-    # A byte that is no text came as a surrogate.
+    # A byte that is not text came as a surrogate.
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else repr(found[0])[1:-1]
 
 

@@ -112,7 +112,7 @@ def _read(path: Path):  # type: ignore[no-untyped-def]
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ConfigError(
-            f"this is no order: {key}: {first['msg']}",
+            f"this is not an order: {key}: {first['msg']}",
             where=str(path),
             remedy="write it anew with 'nightmill show JOB --order'",
         ) from error

@@ -47,7 +47,7 @@ def show(
 
     job = _JOB.fullmatch(name)
     if order and not job:
-        raise RequestRefused(f"{name!r} is no job, and only jobs have orders", remedy="write CAMPAIGN/STAGE/UNIT")
+        raise RequestRefused(f"{name!r} is not a job, and only jobs have orders", remedy="write CAMPAIGN/STAGE/UNIT")
     with open_without_types(site) as opened, opened.database.reading() as session:
         if job:
             number = int(job["number"]) if job["number"] else None

@@ -17,7 +17,7 @@ from nightmill.model.content import SectionValue
 
 CARD_BYTES: Final = 80
 MAX_TEXT: Final = 65_536
-"""Characters of one long string; more of them are no value of anything."""
+"""Characters of one long string; more of them are not a value of anything."""
 
 _CARD: Final = struct.Struct("8s72s")
 _VALUE: Final = re.compile(

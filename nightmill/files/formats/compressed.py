@@ -32,7 +32,7 @@ def compression_in(begin: bytes) -> str:
 
 
 def remedy_for(begin: bytes) -> str:
-    """Return what to do about a file that begins so, and is no FITS file."""
+    """Return what to do about a file that begins so, and is not a FITS file."""
     packed = next((name for magic, name in _OTHERS.items() if begin.startswith(magic)), "")
     return f"it is compressed with {packed}; decompress it first" if packed else ""
 

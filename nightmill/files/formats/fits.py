@@ -135,7 +135,7 @@ class _Walk:
         begins = self.position - len(block)
         while block:
             if block.strip(b"\0 "):
-                self.refuse(f"has bytes after HDU {number - 1} that are no HDU", "trailing_bytes")
+                self.refuse(f"has bytes after HDU {number - 1} that are not an HDU", "trailing_bytes")
             if self.position - begins > MAX_FILLING_BYTES:
                 most = f"{MAX_FILLING_BYTES:,} bytes, the most that are read"
                 self.refuse(f"has filling after HDU {number - 1} of more than {most}", "trailing_bytes")
@@ -190,7 +190,9 @@ class _Walk:
         if b"SIMPLE  =".startswith(block):
             self.truncated("ends inside the first card")
         raise BadFile(
-            f"{self.path} is no FITS file: it begins with {block[:10]!r}", reason="not_fits", remedy=remedy_for(block)
+            f"{self.path} is not a FITS file: it begins with {block[:10]!r}",
+            reason="not_fits",
+            remedy=remedy_for(block),
         )
 
     def lacks(self, header: Header, count: int, there: int) -> NoReturn:

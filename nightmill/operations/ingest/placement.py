@@ -64,7 +64,7 @@ class Placement:
     Raises
     ------
     RequestRefused
-        Where the store is no folder, and the mode needs one.
+        Where the store is not a folder, and the mode needs one.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Placement:
         self._owner = sha256(f"{gethostname()}:{self.lock}".encode()).hexdigest()[:8]
         self._real = lru_cache(maxsize=1024)(os.path.realpath)
         if self.root is None and mode in (Mode.LINK, Mode.IN_PLACE):
-            raise RequestRefused(f"store {store!r} is no local folder", remedy="use --mode copy")
+            raise RequestRefused(f"store {store!r} is not a local folder", remedy="use --mode copy")
 
     @property
     def is_local(self) -> bool:
@@ -110,9 +110,9 @@ class Placement:
                     reason="not_in_store",
                     remedy="use --mode copy, link or move",
                 )
-            if not inside.isprintable():  # nor are bytes that are no text
+            if not inside.isprintable():  # nor are bytes that are not text
                 raise FileRefused(
-                    f"{arrival.path}: control characters and bytes that are no text cannot stand in the path of a copy",
+                    f"{arrival.path}: the path of a copy cannot hold control characters, nor bytes that are not text",
                     reason="bad_name",
                     remedy="rename it, or use --mode copy from outside of the store",
                 )
