@@ -14,7 +14,7 @@ from nightmill.config.rules import check_pipeline
 from nightmill.errors import ConfigError, ConfigErrors
 from nightmill.model.pipeline import Pipeline
 
-_KEYS: Final = ("pipeline", "version", "description", "parameters", "stages")
+_KEYS: Final = ("pipeline", "version", "description", "parameters", "bundle", "stages")
 
 
 def load_pipeline(path: Path, named_at: str = "") -> Pipeline:
@@ -100,7 +100,7 @@ def pipeline_of(tree: Tree, directory: Path) -> Pipeline:
     Parameters
     ----------
     directory
-        The folder of its document: ``{pipeline_dir}``.
+        The folder of its document.
 
     Raises
     ------

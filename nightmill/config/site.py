@@ -95,6 +95,7 @@ class SiteConfig:
     database_url: str
     scratch: Path
     spool: Path
+    cache: Path
     stores: Mapping[str, Store]
     file_types: Mapping[str, FileType]
     server: ServerConfig
@@ -115,6 +116,7 @@ class _SiteFile(Frozen):
     database: str = "sqlite:///nightmill.db"
     scratch: str = "scratch"
     spool: str = "spool"
+    cache: str = "cache"
     file_types: tuple[str, ...]
     stores: Mapping[str, Any]
     working_areas: Mapping[str, Any] = Field(default_factory=dict)
@@ -201,6 +203,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         database_url=database_url,
         scratch=folder / home_of(file.scratch),
         spool=folder / home_of(file.spool),
+        cache=folder / home_of(file.cache),
         stores=stores,
         file_types=file_types,
         server=file.server,

@@ -16,6 +16,8 @@ database: {database}
 scratch: scratch
 # Where jobs journal what they do; on storage that every node sees, never on a node's own disk.
 spool: spool
+# What the jobs of a host share, as the folders of pipelines; on a node's own disk. It may be removed at any time.
+cache: cache
 
 # Kinds of files: how they are named, read and checked.
 file_types:

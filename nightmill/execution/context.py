@@ -11,6 +11,7 @@ from typing import Final
 
 from nightmill.clock import Clock, utc_now
 from nightmill.errors import StoreError
+from nightmill.execution.bundles import BundleCache
 from nightmill.execution.host import Host, this_host
 from nightmill.execution.journal import JournalWriter
 from nightmill.execution.software import stack_of
@@ -42,6 +43,7 @@ class JobContext:
     scratch: Path
     """Folder for the scratches, on a local disk."""
     journal: JournalWriter
+    bundles: BundleCache
     keep_scratch: bool = False
     now: Clock = utc_now
     host: Host = field(default_factory=this_host)

@@ -20,8 +20,8 @@ _BY_A_STEP: Final = frozenset(
 """What no disk says of folders that nightmill made itself a moment ago."""
 
 
-def scratch_failed(error: OSError, step: str = "") -> JobFailed:
-    """Say what an error of the scratch means for an attempt.
+def scratch_failed(error: OSError, step: str = "", *, place: str = "scratch") -> JobFailed:
+    """Say what an error of the scratch, or of the cache, means for an attempt.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def scratch_failed(error: OSError, step: str = "") -> JobFailed:
         )
     full = error.errno in _FULL
     return JobFailed(
-        f"the scratch cannot be used: {what}",
+        f"the {place} cannot be used: {what}",
         fate=Fate.NO_SPACE if full else Fate.STORE_ERROR,
-        remedy="make room, then rerun" if full else "mend the scratch disk, then rerun",
+        remedy="make room, then rerun" if full else f"mend the {place} disk, then rerun",
     )

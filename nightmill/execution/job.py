@@ -5,6 +5,8 @@ The job obeys its order and asks nobody: no database, no catalogue.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from nightmill.errors import BadFile, JobFailed, RequestRefused
@@ -84,9 +86,23 @@ def _run(order: JobOrder, scratch: Scratch, context: JobContext) -> list[MadeFil
     stage_in(order, scratch, context)
     context.view.lay_out(order, scratch.path)
     made: list[MadeFile] = []
-    for step in order.steps:
-        made += run_step(order, step, scratch, context, made)
+    with _bundle_of(order, scratch, context):
+        for step in order.steps:
+            made += run_step(order, step, scratch, context, made)
     return [file for file in made if file.store]
+
+
+@contextmanager
+def _bundle_of(order: JobOrder, scratch: Scratch, context: JobContext) -> Iterator[None]:
+    """Let the steps see the pipeline's folder as it was at submit, where the order has it."""
+    if order.bundle is None:
+        yield
+        return
+    with (
+        context.bundles.taken(order.bundle, context.stager(order.bundle.store)) as bundle,
+        scratch.showing(bundle, keep=context.keep_scratch),
+    ):
+        yield
 
 
 def _log_of(order: JobOrder, scratch: Scratch) -> list[MadeFile]:

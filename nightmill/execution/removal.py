@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from pathlib import Path
 from secrets import token_hex
 
 from nightmill.execution.descriptors import open_up, opened_folder
+
+
+def remove(path: Path) -> None:
+    """Remove a folder with all that is in it, as far as that can be done; none there is no error."""
+    with suppress(OSError):
+        above = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with opened_folder(path.name, above) as folder:
+                empty(folder)
+            path.rmdir()
+        finally:
+            os.close(above)
 
 
 def empty(folder: int) -> None:

@@ -19,11 +19,11 @@ from nightmill.errors import JobFailed, RequestRefused
 from nightmill.execution.descriptors import Place, names_in, open_up, opened_file, opened_folder, path_of, place_of
 from nightmill.execution.faults import HANDS_OFF
 from nightmill.execution.proc import end_all_in
-from nightmill.execution.removal import empty
-from nightmill.execution.sealed import SealedFolder
+from nightmill.execution.removal import empty, remove
+from nightmill.execution.sealed import SealedFolder, SealedTree
 from nightmill.model.fate import Fate
 from nightmill.model.journal import MadeFile
-from nightmill.model.layout import FOLDERS, INPUTS, LEFT, LOG, ORDER, OUTPUTS, TMP, WORK, seen
+from nightmill.model.layout import BUNDLE, FOLDERS, INPUTS, LEFT, LOG, ORDER, OUTPUTS, TMP, WORK, seen
 from nightmill.model.order import AttemptKey, JobOrder
 
 _MODE: Final = 0o755
@@ -71,6 +71,7 @@ class Scratch:
         self._places: dict[str, Place] = {}
         self._log: int | None = None
         self._aside: set[str] = set()
+        self._bundle: SealedTree | None = None
         try:
             self.path.mkdir(mode=_MODE, parents=True)
         except FileExistsError:
@@ -127,6 +128,27 @@ class Scratch:
         with self.opened(OUTPUTS) as outputs, opened_file(file.name, outputs) as descriptor:
             yield Path(path_of(descriptor))
 
+    @contextmanager
+    def showing(self, bundle: SealedTree, *, keep: bool = False) -> Iterator[None]:
+        """Let steps see a bundle.
+
+        Parameters
+        ----------
+        keep
+            Whether a copy is to take its place in the end, for somebody to look into.
+        """
+        os.symlink(bundle.path, BUNDLE, dir_fd=self._folder)
+        self._places[BUNDLE] = place_of(os.stat(BUNDLE, dir_fd=self._folder, follow_symlinks=False))
+        self._bundle = bundle
+        try:
+            yield
+        finally:
+            self._bundle = None
+            if keep:
+                with suppress(OSError):
+                    os.unlink(BUNDLE, dir_fd=self._folder)
+                    bundle.copy_to(self.path / BUNDLE)
+
     def seal_input(self, name: str, what: str, digest: str) -> None:
         """Note that an input is as it is to stay, and by what name a message calls it."""
         facts = os.stat(f"{INPUTS}/{name}", dir_fd=self._folder, follow_symlinks=False)
@@ -159,6 +181,11 @@ class Scratch:
             with self.opened(folder) as descriptor:
                 if changed := sealed.broken(descriptor):
                     raise _meddled(step, f"changed {changed}")
+        if self._bundle is not None:
+            if os.readlink(BUNDLE, dir_fd=self._folder) != str(self._bundle.path):
+                raise _meddled(step, f"removed or replaced {seen(BUNDLE)}")
+            if changed := self._bundle.broken():
+                raise _meddled(step, f"changed {changed}")
 
     def _mode_at(self, name: str, place: Place) -> int | None:
         """Return the mode of a part of the scratch, or None where another stands in its place, or none."""
@@ -213,12 +240,7 @@ class Scratch:
         if not os.path.lexists(path):
             return
         end_all_in(path)
-        above = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with suppress(OSError), opened_folder(path.name, above) as folder:
-                _remove(path, folder)
-        finally:
-            os.close(above)
+        remove(path)
         _unlink(path)
 
 

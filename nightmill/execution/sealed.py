@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
+import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
 
 from nightmill.errors import BadFile
 from nightmill.execution.descriptors import opened_file, path_of
+from nightmill.execution.evidence import on_one_line
+from nightmill.files.archive import folders_of
 from nightmill.files.checksum import fingerprint
+from nightmill.model.bundle import BundleFile
 
 Facts = tuple[int, ...]
+_MODE: Final = 2
+"""Place of the mode in these."""
 
 
 @dataclass
@@ -66,3 +76,71 @@ class SealedFolder:
 
 def _facts(facts: os.stat_result) -> Facts:
     return facts.st_dev, facts.st_ino, facts.st_mode, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+
+
+class SealedTree:
+    """A folder with all that is below it, as it is to stay.
+
+    Parameters
+    ----------
+    path
+        The folder, read-only and used by nobody else.
+    files
+        What is in it.
+    called
+        What messages call it.
+    """
+
+    def __init__(self, path: Path, files: Sequence[BundleFile], called: str) -> None:
+        self.path = path
+        self._called = called
+        self._files = {file.path: file for file in files}
+        places = {name: f"{path}/{name}".rstrip("/") for name in [*folders_of(tuple(files)), *self._files]}
+        self._facts = {name: (place, _facts(os.lstat(place))) for name, place in sorted(places.items())}
+        self._names = {name: _names_in(places[name]) for name in places if name not in self._files}
+
+    def broken(self) -> str:
+        """Look at each file and folder, and read again those that were touched; say what was changed, or nothing.
+
+        It costs one look at each. What was touched and is the same as before is sealed anew.
+        """
+        for name, (place, before) in self._facts.items():
+            try:
+                facts = os.lstat(place)
+                if _facts(facts) == before:
+                    continue
+                what = f"{self._called}/{name}".rstrip("/")
+                if why := self._changed(name, place, facts, before[_MODE]):
+                    return f"{what}: {why}"
+            except (FileNotFoundError, NotADirectoryError):
+                return f"{self._called}/{name}: it is not there any more".replace("/:", ":")
+            except BadFile as error:
+                return f"{what}: {error.message} now"
+            self._facts[name] = place, _facts(facts)
+        return ""
+
+    def _changed(self, name: str, place: str, facts: os.stat_result, mode: int) -> str:
+        if facts.st_mode != mode:
+            now = stat.filemode(facts.st_mode)
+            return f"it is {now} now, and was {stat.filemode(mode)}"
+        if name in self._names:
+            there, known = _names_in(place), self._names[name]
+            told = [f"{on_one_line(each)!r} was added" for each in sorted(there - known)]
+            return ", ".join([*told, *(f"{each!r} is not there any more" for each in sorted(known - there))])
+        size_bytes, digest = fingerprint(place)
+        file = self._files[name]
+        if size_bytes != file.size_bytes:
+            return f"it has {size_bytes} bytes now, and had {file.size_bytes}"
+        return "" if digest == file.sha256 else "its bytes are others now"
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy it to a new folder, for somebody to change."""
+        for name in self._names:
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        for name, file in self._files.items():
+            shutil.copyfile(self.path / name, folder / name)
+            (folder / name).chmod(0o755 if file.executable else 0o644)
+
+
+def _names_in(folder: str) -> frozenset[str]:
+    return frozenset(os.listdir(folder))  # noqa: PTH208 - names, not paths

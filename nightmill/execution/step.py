@@ -106,7 +106,7 @@ def _environment(step: OrderStep, *, cores: int) -> dict[str, str]:
     """Return a step's environment but for its places: of what this process knows, no more than a program needs."""
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     limits = {"NIGHTMILL_CORES": str(cores), "OMP_NUM_THREADS": str(cores)}  # or libraries take every core of the host
-    return inherited | {"TZ": "UTC"} | limits | dict(step.environment)
+    return inherited | {"TZ": "UTC", "PYTHONDONTWRITEBYTECODE": "1"} | limits | dict(step.environment)
 
 
 def _must_have_succeeded(step: OrderStep, ended: Ended, log: int, start: int, stopping: str) -> None:

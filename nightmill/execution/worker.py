@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from nightmill.clock import Clock, utc_now
 from nightmill.config.secrets import read_secrets
 from nightmill.errors import ConfigError, NightmillError
+from nightmill.execution.bundles import BundleCache
 from nightmill.execution.context import JobContext
 from nightmill.execution.host import Host, this_host
 from nightmill.execution.jobs import run_jobs
@@ -57,7 +58,13 @@ class Worker:
         self.profile = profile
         self.journal = JournalWriter(profile.spool, listener=listener)
         self._context = JobContext(
-            stagers, profile.scratch, self.journal, profile.keep_scratch, now, host or this_host(profile.cores)
+            stagers,
+            profile.scratch,
+            self.journal,
+            BundleCache(profile.cache or profile.spool / "cache"),
+            profile.keep_scratch,
+            now,
+            host or this_host(profile.cores),
         )
 
     def claim(self, attempts: Iterable[AttemptKey]) -> set[AttemptKey]:
@@ -78,7 +85,8 @@ class Worker:
         return self._context.stopping
 
     def close(self) -> None:
-        """Make everything durable that its journal was told."""
+        """Make everything durable that its journal was told, and remove what it unpacked."""
+        self._context.bundles.close()
         self.journal.close()
 
     def __enter__(self) -> Self:

@@ -31,8 +31,8 @@ class Fate(StrEnum):
     """A step exited 0, and a required output (or the least number of them) was not there."""
     BAD_OUTPUT = "bad_output"
     """An output was there and not whole, lacked required metadata, was refused by a check of its type, or contradicted
-    the plan; or a step changed what it may only read: an input, an output of an earlier step, the log, or a folder of
-    its scratch."""
+    the plan; or a step changed what it may only read: an input, the bundle, an output of an earlier step, the log,
+    or a folder of its scratch."""
     NAME_COLLISION = "name_collision"
     """The name of an output exists in its store with other bytes."""
     NO_SPACE = "no_space"

@@ -14,6 +14,8 @@ LEFT: Final = "left"
 """What steps made and did not declare: no later step finds it."""
 TMP: Final = "tmp"
 """TMPDIR and HOME of a step; empty when it begins."""
+BUNDLE: Final = "bundle"
+"""The pipeline's folder as it was at submit, read-only: a link to where the host keeps it."""
 FOLDERS: Final = (INPUTS, WORK, OUTPUTS, LEFT, TMP)
 LOG: Final = "log"
 """Stdout and stderr of all steps."""

@@ -24,6 +24,8 @@ class NodeProfile(Frozen):
     secrets: Path | None = None
     """A file of mode 600 that has what ``${NAME}`` in the URLs of stores stands for; see
     :func:`nightmill.config.secrets.read_secrets`."""
+    cache: Path | None = None
+    """Folder for what many jobs of the host need: bundles. By default ``cache`` in the spool."""
     cores: int | None = None
     """Cores that its jobs may share; all of the host's by default."""
     keep_scratch: bool = False

@@ -78,6 +78,17 @@ class OrderInput(Frozen):
         return (self.role, *self.more_roles)
 
 
+class OrderBundle(Frozen):
+    """The pipeline's folder as it was at submit: an archive that steps see unpacked, as ``../bundle``."""
+
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 of the archive."""
+    size_bytes: int
+    store: str
+    path: str
+    """Below the store's URL."""
+
+
 class OrderOutput(Frozen):
     """A file (or, with ``produces``, files) that a step must make.
 
@@ -131,6 +142,9 @@ class JobOrder(Frozen):
     pipeline: str
     pipeline_version: str
     pipeline_dir: str = ""
+    """Where the pipeline's folder was at submit: for people."""
+    bundle: OrderBundle | None = None
+    """None in orders of plans that were sealed before there were bundles."""
     plan_sha256: str = ""
     """Digest of the sealed plan that it was rendered from."""
     parameters: Mapping[str, Parameter] = Field(default_factory=dict)

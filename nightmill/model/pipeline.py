@@ -97,7 +97,7 @@ class Step(Frozen):
 
     Items of ``argv`` may hold ``{inputs.ROLE}``, ``{outputs.ROLE}``, ``{parameters.NAME}``, ``{unit.DIMENSION}``,
     ``{python}`` and ``{pipeline_dir}``; an item that is nothing but ``{inputs.ROLE}`` becomes one item a file. The same
-    in ``arguments`` and, ``{python}`` excepted, in ``environment``.
+    in ``arguments`` and, ``{python}`` excepted, in ``environment``. ``{pipeline_dir}`` is the bundle.
     """
 
     name: str
@@ -141,6 +141,17 @@ class Stage(Frozen):
     """How often a job is tried again by itself, where its fate says that this may help."""
 
 
+class BundleRules(Frozen):
+    """What of the pipeline's folder goes with its orders."""
+
+    include: tuple[str, ...] = ()
+    """Patterns of files and folders to take; none means everything."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of files and folders to leave out, beside those that are left out anyway."""
+    max_mb: float = Field(default=50.0, gt=0)
+    """The most that its files may have together, MB."""
+
+
 class Pipeline(Frozen):
     """Ordered stages, with a name and a version."""
 
@@ -150,8 +161,10 @@ class Pipeline(Frozen):
     parameters: Mapping[str, Parameter] = Field(default_factory=dict)
     """Names with their defaults: what a campaign may set."""
     stages: tuple[Stage, ...]
+    bundle: BundleRules = Field(default=BundleRules(), exclude_if=lambda rules: rules == BundleRules())
+    """Left out at its default: a definition that was sealed before there were bundles stays the same."""
     directory: str = ""
-    """Folder of the YAML file; ``{pipeline_dir}`` in argv. Set by the loader."""
+    """Folder of the YAML file, which is packed at submit. Set by the loader."""
 
     def stage(self, name: str) -> Stage:
         """Return a stage by its name.

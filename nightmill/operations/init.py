@@ -61,7 +61,7 @@ def make_site(directory: Path, *, database: str = "", file_types: Path | None = 
     os.umask(config.access.umask)
     with _making(directory):
         _settle_modes(config)
-        for folder in (config.scratch, config.spool, site.private):
+        for folder in (config.scratch, config.spool, config.cache, site.private):
             folder.mkdir(parents=True, exist_ok=True)
         for store in config.stores.values():
             if (its_own := folder_of(store)) is not None and not its_own.is_dir():

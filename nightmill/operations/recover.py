@@ -34,7 +34,7 @@ from nightmill.errors import NightmillError, StoreError
 from nightmill.execution.journal import JournalBroken, read_whole_journal, recorded_journals
 from nightmill.files.naming import is_fit
 from nightmill.model.fit import misfit
-from nightmill.model.order import AttemptKey
+from nightmill.model.order import AttemptKey, OrderBundle
 from nightmill.model.report import JobReport, fold, stacks
 from nightmill.model.states import AttemptState, JobState
 from nightmill.operations import memory
@@ -42,6 +42,7 @@ from nightmill.operations.acts import Act
 from nightmill.operations.alone import alone
 from nightmill.operations.audit.contradiction import Kind
 from nightmill.operations.audit.journals import disagreement
+from nightmill.operations.bundle import register_bundle
 from nightmill.operations.mend import set_right, wrong_rows
 from nightmill.operations.site import Site
 from nightmill.operations.turns import take_turn
@@ -129,6 +130,8 @@ class _Work:
     report: Report | None
     _numbers: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     """The highest numbers that were given to jobs which are not on record, by campaign, stage and unit."""
+    _bundles: dict[str, OrderBundle] = field(default_factory=dict)
+    """What the first attempts of campaigns saw of the pipeline's folder."""
     _told: set[AttemptKey] = field(default_factory=set)
     _seen: int = 0
     _lacking: set[tuple[str, str]] = field(default_factory=set)
@@ -158,11 +161,17 @@ class _Work:
                 if not campaigns.exists(session, name):
                     continue
                 before = campaigns.progress(session, campaigns.campaign_named(session, name).id)
+            bundle = self._bundles.get(name)
+            if bundle is not None:
+                told = f"recovered from journals of campaign {name}"
+                self.site.database.write(
+                    partial(register_bundle, bundle=bundle, provenance=told, who=self.who, now=utc_now())
+                )
             for stage in before:
                 if (name, stage.stage) in self._lacking:
                     continue  # planned now, it would leave units out for good
                 try:
-                    take_turn(self.site, name, stage.stage)
+                    take_turn(self.site, name, stage.stage, bundle=bundle)
                 except NightmillError as error:
                     self.found.refused[f"{name}/{stage.stage}"] = f"it cannot be planned: {error}"
             with self.site.database.reading() as session:
@@ -224,6 +233,8 @@ class _Work:
                 numbers[key] = max(numbers.get(key, 0), attempt.number)
             if key not in jobs:
                 self.found.unplanned[attempt.campaign] += 1
+                if report.order.bundle is not None:
+                    self._bundles.setdefault(attempt.campaign, report.order.bundle)
                 of_stage = self._numbers.setdefault(key[0], {}).setdefault(key[1], {})
                 of_stage[key[2]] = max(of_stage.get(key[2], 0), attempt.number)
                 if attempt in why:

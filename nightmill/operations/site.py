@@ -48,6 +48,7 @@ class Site:
         return NodeProfile(
             scratch=config.scratch,
             spool=config.spool,
+            cache=config.cache,
             access=config.access,
             secrets=secrets if secrets.exists() else None,
         )
@@ -128,7 +129,7 @@ def modes(config: SiteConfig) -> Iterator[tuple[Path, int]]:
             between = [*folder.parents][: [*folder.parents].index(config.directory)]
             stores |= {**dict.fromkeys(between, access.folder_mode), folder: store.access.folder_mode}
     wanted = stores | {
-        **dict.fromkeys((config.directory, config.scratch, config.spool), access.folder_mode),
+        **dict.fromkeys((config.directory, config.scratch, config.spool, config.cache), access.folder_mode),
         config.directory / PRIVATE: access.folder_mode & ~0o007,
         config.directory / PRIVATE / READER_FILE: access.file_mode & ~0o007,
         **dict.fromkeys(files, access.file_mode),

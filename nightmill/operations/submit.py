@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue.stores import store_ids
 from nightmill.backbone.work import campaigns
 from nightmill.clock import utc_now
+from nightmill.model.bundle import Bundle
 from nightmill.model.campaign import Campaign
 from nightmill.model.conducting import CampaignRun
 from nightmill.model.ports import Conductor
 from nightmill.operations import memory
 from nightmill.operations.acts import Act
+from nightmill.operations.bundle import keep, pack, provenance_of, register_bundle
 from nightmill.operations.drain import drain
 from nightmill.operations.site import Site
 from nightmill.planning.plan import CampaignPlan, plan_campaign
@@ -36,6 +40,8 @@ class Submitted:
 def submit(site: Site, campaign: Campaign, *, who: str | None = None, conductor: Conductor | None = None) -> Submitted:
     """Put a campaign into the backbone, its first stages sealed; the same campaign again is taken up where it stands.
 
+    The folder of its pipeline is packed, and stands in the store before any row speaks of it.
+
     Parameters
     ----------
     who
@@ -50,7 +56,10 @@ def submit(site: Site, campaign: Campaign, *, who: str | None = None, conductor:
     PlanRefused
         Where it cannot be planned; nothing was written.
     RequestRefused
-        Where another campaign has its name, or the database was brought back from an older backup.
+        Where another campaign has its name, the folder of its pipeline cannot be packed, or the database was brought
+        back from an older backup.
+    StoreError
+        Where the store cannot take the bundle; no row was written.
     """
     act = Act.begin(site, "submit", who=who)
     if conductor is not None:
@@ -58,21 +67,33 @@ def submit(site: Site, campaign: Campaign, *, who: str | None = None, conductor:
     drain(site)
     memory.require_current(site)
     given = memory.numbers(site.config.spool, campaign.name)
-    number = None
-    while number is None:
-        with site.database.reading() as session:
-            resumed = campaigns.exists(session, campaign.name)
-            plan = (
-                None
-                if resumed
-                else plan_campaign(session, campaign, site.config, campaigns.number_of(session, campaign.name))
-            )
-        if plan is not None:
-            plan.require()
-        write = partial(_write, act=act, site=site, campaign=campaign, plan=plan, given=given)
-        number = site.database.write(write)
+    with TemporaryDirectory(prefix="nightmill-") as folder:
+        number, resumed = _put(site, campaign, act, given, Path(folder, "bundle.tar"))
     run = None if conductor is None else conductor.start(campaign.name)
     return Submitted(campaign.name, number, resumed, run)
+
+
+def _put(site: Site, campaign: Campaign, act: Act, given: memory.Numbers, archive: Path) -> tuple[int, bool]:
+    """Pack, plan and write a campaign; return its number, and whether it stood there before."""
+    bundle: Bundle | None = None
+    while True:
+        with site.database.reading() as session:
+            resumed = campaigns.exists(session, campaign.name)
+        plan = None
+        if not resumed:
+            if not archive.exists():
+                bundle = pack(campaign.pipeline, site.config, archive)
+            with site.database.reading() as session:
+                number = campaigns.number_of(session, campaign.name)
+                plan = plan_campaign(session, campaign, site.config, number, bundle.order if bundle else None)
+            plan.require()
+            if bundle is not None:
+                keep(site, bundle, archive)
+        written = site.database.write(
+            partial(_write, act=act, site=site, campaign=campaign, plan=plan, given=given, bundle=bundle)
+        )
+        if written is not None:
+            return written, resumed
 
 
 def _write(
@@ -83,6 +104,7 @@ def _write(
     campaign: Campaign,
     plan: CampaignPlan | None,
     given: memory.Numbers,
+    bundle: Bundle | None,
 ) -> int | None:
     """Write a campaign and what of its plan can be sealed; None where the plan's number was taken since."""
     now = utc_now()
@@ -91,6 +113,9 @@ def _write(
     store_ids(session, site.config.stores)
     row = campaigns.seal_campaign(session, campaign, who=act.who, now=now)
     if plan is not None:
+        if bundle is not None:
+            told = provenance_of(bundle, campaign.pipeline)
+            register_bundle(session, bundle.order, told, who=act.who, now=now)
         for stage in plan.stages:
             if not stage.projected:
                 seal(session, row, stage, now=now)

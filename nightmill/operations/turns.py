@@ -13,9 +13,11 @@ from nightmill.backbone.work.campaigns import StageProgress
 from nightmill.backbone.work.slices import slice_numbers
 from nightmill.clock import utc_now
 from nightmill.model.campaign import Campaign
+from nightmill.model.order import OrderBundle
 from nightmill.model.pipeline import Stage
 from nightmill.model.states import JobState
 from nightmill.operations import memory
+from nightmill.operations.bundle import sealed_bundle
 from nightmill.operations.site import Site
 from nightmill.planning.plan import plan_stage
 from nightmill.planning.seal import Sealed, seal
@@ -42,7 +44,9 @@ class StageTurn:
     reason: str = ""
 
 
-def take_turn(site: Site, name: str, stage: str, *, under_way: Collection[str] = ()) -> StageTurn:
+def take_turn(
+    site: Site, name: str, stage: str, *, under_way: Collection[str] = (), bundle: OrderBundle | None = None
+) -> StageTurn:
     """Seal a stage if it is its turn, and return its slices.
 
     A stage that was sealed before is planned again where the stages before it have published since: units that have
@@ -53,6 +57,9 @@ def take_turn(site: Site, name: str, stage: str, *, under_way: Collection[str] =
     under_way
         Stages that are being carried out, or are about to be: what needs them waits, although none of their jobs may
         look open yet.
+    bundle
+        What the steps are to see of the pipeline's folder, where none of the campaign's stages was sealed before; else
+        what those see.
 
     Raises
     ------
@@ -70,7 +77,8 @@ def take_turn(site: Site, name: str, stage: str, *, under_way: Collection[str] =
         if held is not None:
             return held
         if campaigns.has_news(session, row.id, stage, upstream=upstream(described)):
-            plan = plan_stage(session, campaign, stage, site.config, row.id)
+            bundle = sealed_bundle(session, row.id) or bundle
+            plan = plan_stage(session, campaign, stage, site.config, row.id, bundle)
         else:
             plan = None
     left_out: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Final
 
 from nightmill.config.rules import NOWHERE
-from nightmill.model.layout import INPUTS, OUTPUTS, seen
+from nightmill.model.layout import BUNDLE, INPUTS, OUTPUTS, seen
 from nightmill.model.order import AttemptKey, Copy, JobOrder, OrderInput, OrderOutput, OrderStep
 from nightmill.model.pipeline import Output, Parameter, Step
 from nightmill.planning.outputs import log_name, output_names
@@ -73,6 +73,7 @@ class _Renderer:
         stores = {copy.store for file in inputs for copy in file.copies} | {
             output.store for step in steps for output in step.outputs
         }
+        stores |= {common.log_store} | ({common.bundle.store} if common.bundle else set())
         types = {output.type for step in steps for output in step.outputs}
         return JobOrder(
             attempt=self.key,
@@ -82,9 +83,10 @@ class _Renderer:
             pipeline=common.pipeline,
             pipeline_version=common.pipeline_version,
             pipeline_dir=common.pipeline_dir,
+            bundle=common.bundle,
             plan_sha256=plan_sha256,
             parameters=common.parameters,
-            stores={name: store for name, store in common.stores.items() if name in stores | {common.log_store}},
+            stores={name: store for name, store in common.stores.items() if name in stores},
             file_types={name: common.file_types[name] for name in sorted(types)},
             inputs=inputs,
             steps=steps,
@@ -178,7 +180,7 @@ class _Renderer:
     def meaning(self, match: re.Match[str], own: Mapping[str, tuple[str, ...]]) -> _Text:
         kind, name, folder = match.groups()
         if folder:
-            return _Text(value=self.common.pipeline_dir)
+            return _Text(value=seen(BUNDLE) if self.common.bundle else self.common.pipeline_dir)
         if kind == "inputs":
             return _Text(files=self.paths_of(name))
         if kind == "outputs":

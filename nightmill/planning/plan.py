@@ -20,6 +20,7 @@ from nightmill.config.site import SiteConfig
 from nightmill.errors import PlanRefused, RequestRefused
 from nightmill.model.campaign import Campaign
 from nightmill.model.found_file import FoundFile
+from nightmill.model.order import OrderBundle
 from nightmill.model.pipeline import Input, Source, Stage
 from nightmill.planning.inputs import Chooser, Rules, takes_one, unit_role
 from nightmill.planning.lookups.bound import Bound, bind
@@ -76,7 +77,9 @@ class CampaignPlan:
             raise PlanRefused(self.campaign.name, self.problems)
 
 
-def plan_campaign(session: Session, campaign: Campaign, site: SiteConfig, number: int) -> CampaignPlan:
+def plan_campaign(
+    session: Session, campaign: Campaign, site: SiteConfig, number: int, bundle: OrderBundle | None = None
+) -> CampaignPlan:
     """Plan every stage of a campaign, those that depend on others projected.
 
     Writes nothing. Problems are part of what is returned: all of them.
@@ -91,8 +94,10 @@ def plan_campaign(session: Session, campaign: Campaign, site: SiteConfig, number
         Whose file types and stores it uses.
     number
         Of the campaign, as it will stand in names.
+    bundle
+        The pipeline's folder, for steps to see; by default they see the folder itself.
     """
-    planner = _Planner(session, campaign, site, number)
+    planner = _Planner(session, campaign, site, number, bundle)
     stages = []
     for stage in campaign.pipeline.stages:
         stages.append(planner.plan(stage))
@@ -101,20 +106,30 @@ def plan_campaign(session: Session, campaign: Campaign, site: SiteConfig, number
     return CampaignPlan(campaign, number, tuple(stages), tuple(problems))
 
 
-def plan_stage(session: Session, campaign: Campaign, stage: str, site: SiteConfig, number: int) -> StagePlan:
+def plan_stage(
+    session: Session,
+    campaign: Campaign,
+    stage: str,
+    site: SiteConfig,
+    number: int,
+    bundle: OrderBundle | None = None,
+) -> StagePlan:
     """Plan one stage from what exists: what the stages before it published, and the catalogue.
 
     Parameters are those of :func:`plan_campaign`. A unit that lacks what a stage before may still make waits: that
     is not a problem.
     """
-    return _Planner(session, campaign, site, number).plan(campaign.pipeline.stage(stage))
+    return _Planner(session, campaign, site, number, bundle).plan(campaign.pipeline.stage(stage))
 
 
 class _Planner:
     """Plans stage after stage of one campaign."""
 
-    def __init__(self, session: Session, campaign: Campaign, site: SiteConfig, number: int) -> None:
+    def __init__(
+        self, session: Session, campaign: Campaign, site: SiteConfig, number: int, bundle: OrderBundle | None
+    ) -> None:
         self.session = session
+        self.bundle = bundle
         self.campaign = campaign
         self.site = site
         self.number = number
@@ -164,6 +179,7 @@ class _Planner:
             pipeline=pipeline.name,
             pipeline_version=pipeline.version,
             pipeline_dir=pipeline.directory,
+            bundle=self.bundle,
             parameters=self.campaign.parameters,
             stage=stage,
             stores=self.site.stores,

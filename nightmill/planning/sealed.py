@@ -22,7 +22,7 @@ from nightmill.model.base import Frozen
 from nightmill.model.dimensions import DataId
 from nightmill.model.file_type import FileType
 from nightmill.model.found_file import FoundFile
-from nightmill.model.order import DimensionValue
+from nightmill.model.order import DimensionValue, OrderBundle
 from nightmill.model.pipeline import Parameter, Stage
 from nightmill.model.store import Store
 
@@ -37,6 +37,8 @@ class StageCommon(Frozen):
     pipeline: str
     pipeline_version: str
     pipeline_dir: str
+    bundle: OrderBundle | None = None
+    """None where it was sealed before there were bundles: steps then see ``pipeline_dir`` itself."""
     parameters: Mapping[str, Parameter]
     stage: Stage
     stores: Mapping[str, Store]

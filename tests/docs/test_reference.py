@@ -34,9 +34,20 @@ from nightmill.model.journal import (
     SoftwareSeen,
 )
 from nightmill.model.node import NodeProfile
-from nightmill.model.order import AttemptKey, JobOrder, OrderInput, OrderOutput, OrderStep
+from nightmill.model.order import AttemptKey, JobOrder, OrderBundle, OrderInput, OrderOutput, OrderStep
 from nightmill.model.origin import Origin
-from nightmill.model.pipeline import Calibration, Input, LookupSetting, Output, Pipeline, Resources, Source, Stage, Step
+from nightmill.model.pipeline import (
+    BundleRules,
+    Calibration,
+    Input,
+    LookupSetting,
+    Output,
+    Pipeline,
+    Resources,
+    Source,
+    Stage,
+    Step,
+)
 from nightmill.model.relations import Relation
 from nightmill.model.states import AttemptState, JobState
 from nightmill.model.store import Store
@@ -46,11 +57,14 @@ from tests.docs.pages import REFERENCE, Page, all_pages
 SCHEMA = Page(REFERENCE / "schema.md")
 
 MODELS: dict[str, dict[str, type[BaseModel]]] = {
-    "order.md": {each.__name__: each for each in (JobOrder, AttemptKey, OrderInput, OrderStep, OrderOutput, Store)},
+    "order.md": {
+        each.__name__: each for each in (JobOrder, AttemptKey, OrderBundle, OrderInput, OrderStep, OrderOutput, Store)
+    },
     "journal.md": {"Header": JournalHeader, "Owner": Owner, "MadeFile": MadeFile, "Cost": Cost},
     "file-types.md": {each.__name__: each for each in (FileType, MetadataKey, Checks)},
     "pipeline.md": {
-        each.__name__: each for each in (Pipeline, Stage, Input, Source, Step, Output, Calibration, Resources)
+        "Bundle": BundleRules,
+        **{each.__name__: each for each in (Pipeline, Stage, Input, Source, Step, Output, Calibration, Resources)},
     },
     "site.md": {"Site": _SiteFile, "Store": Store, "Server": ServerConfig, "Retention": RetentionConfig},
     "worker.md": {"Profile": NodeProfile},

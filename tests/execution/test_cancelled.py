@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from nightmill.execution.bundles import BundleCache
 from nightmill.execution.context import JobContext
 from nightmill.execution.jobs import run_jobs
 from nightmill.execution.journal import JournalWriter, journals, read_journal
@@ -34,7 +35,7 @@ def run_until(bench: Bench, tell: Callable[[Entry], bool], *orders: JobOrder) ->
             context.stopping = WHY
 
     with JournalWriter(bench.spool, listener=hear) as journal:
-        context = JobContext(bench.stagers, bench.scratch, journal)
+        context = JobContext(bench.stagers, bench.scratch, journal, BundleCache(bench.root / "cache"))
         return list(run_jobs(orders, context))
 
 
@@ -59,7 +60,7 @@ def test_a_step_that_does_not_listen_is_killed(bench: Bench, monkeypatch: pytest
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
     order = bench.order(python("fit", code, FIRST))
     with JournalWriter(bench.spool) as journal:
-        context = JobContext(bench.stagers, bench.scratch, journal)
+        context = JobContext(bench.stagers, bench.scratch, journal, BundleCache(bench.root / "cache"))
 
         def tell() -> None:
             while not any("\ndeaf" in log.read_text() for log in bench.scratch.glob("*/log")):

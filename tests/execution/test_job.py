@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from nightmill.errors import RequestRefused
+from nightmill.execution.bundles import BundleCache
 from nightmill.execution.context import JobContext
 from nightmill.execution.host import Host
 from nightmill.execution.jobs import run_jobs
@@ -209,6 +210,7 @@ def test_only_what_an_order_or_nightmill_sets_is_in_a_steps_environment(
     bench.run_one(bench.order(shell("env", "env", environment={"FLAVOUR": "vanilla"})))
     names = {line.partition("=")[0] for line in log_of(bench).splitlines()[1:]}
     always = {"HOME", "TMPDIR", "TZ", "NIGHTMILL_CORES", "NIGHTMILL_SCRATCH", "OMP_NUM_THREADS", "PATH", "FLAVOUR"}
+    always.add("PYTHONDONTWRITEBYTECODE")
     assert always <= names
     of_the_shell = {"PWD", "OLDPWD", "_"}
     inherited = {"LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV"}
@@ -326,7 +328,7 @@ def test_what_ran_is_published_though_nobody_wants_the_reports(bench: Bench) -> 
         raise RuntimeError("no more orders")
 
     with JournalWriter(bench.spool) as journal:
-        context = JobContext(bench.stagers, bench.scratch, journal)
+        context = JobContext(bench.stagers, bench.scratch, journal, BundleCache(bench.root / "cache"))
         with pytest.raises(RuntimeError, match="no more orders"):
             list(run_jobs(refuses_the_last(), context))
     assert bench.stored() == [order.log_name for order in orders[:2]]

@@ -73,7 +73,7 @@ PIPELINE: dict[str, Any] = {
         },
     },
 }
-MEASURE = 'test -e "$(dirname "$0")/broken" && exit 3\ncksum < "$1" > "$2"\n'
+MEASURE = 'test -e "{folder}/broken" && exit 3\ncksum < "$1" > "$2"\n'
 
 
 @dataclass
@@ -126,7 +126,7 @@ def world(site: Site, tmp_path: Path, request: pytest.FixtureRequest) -> Iterato
     types = folder / "file_types.yaml"
     types.write_text(types.read_text() + MORE_TYPES)
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(PIPELINE, sort_keys=False))
-    (folder / "measure.sh").write_text(MEASURE)
+    (folder / "measure.sh").write_text(MEASURE.format(folder=folder))
     config = load_site(folder)
     site.database.close()
     url = config.database_url
@@ -278,7 +278,7 @@ def test_what_was_under_way_when_the_backup_was_made_is_had_back(world: World) -
         work.record(list(work.worker.run(orders)))
     known = world.facts()
     world.restore()
-    assert "files up to 9 were registered" in memory.older(world.site), "though no attempt was issued since"
+    assert "files up to 10 were registered" in memory.older(world.site), "though no attempt was issued since"
     world.site.database.write(lambda session: leases.give_up(session, [1], now=utc_now()))
     assert {row[7] for row in world.facts()["attempts"]} == {"lost"}, "as a drain would, once its process is dead"
     assert recover(world.site, who="ada", why="the disk failed").attempts == {"published": 3}

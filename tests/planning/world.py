@@ -162,6 +162,7 @@ class World:
             database_url=self.database.url,
             scratch=self.directory / "scratch",
             spool=self.directory / "spool",
+            cache=self.directory / "cache",
             stores={**stores, **self.more_stores},
             file_types=self.types,
             server=ServerConfig(),

@@ -13,6 +13,7 @@ from nightmill.backbone.among import among
 from nightmill.backbone.expressions import Expression, to_sql
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, ReplicaRow, StoreRow
 from nightmill.errors import RequestRefused, UnknownName
+from nightmill.model.bundle import FILE_TYPE
 from nightmill.model.dimensions import DIMENSIONS
 from nightmill.model.found_file import FoundFile
 from nightmill.model.origin import Origin
@@ -99,14 +100,14 @@ def find(
     types, origins
         Any of them; none given means every one.
     all
-        With the files that no plan would take: logs, unless ``types`` has them, and those of attempts that are not the
-        result of their job.
+        With the files that no plan would take: logs and bundles, unless ``types`` has them, and those of attempts that
+        are not the result of their job.
     """
     query = select(FileRow).order_by(FileRow.id).limit(limit).execution_options(yield_per=1000)
     if not all:
         query = query.outerjoin(AttemptRow, FileRow.attempt_id == AttemptRow.id).where(selectable())
         if not types:
-            query = query.where(FileRow.type != "log")
+            query = query.where(FileRow.type.not_in(("log", FILE_TYPE)))
     if types:
         query = query.where(FileRow.type.in_(types))
     if origins:

@@ -33,7 +33,10 @@ def find(
     ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many.")] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="With logs, and the files of attempts that are not the result of their job.")
+        bool,
+        typer.Option(
+            "--all", help="With logs, bundles, and the files of attempts that are not the result of their job."
+        ),
     ] = False,
     refused: Annotated[
         bool, typer.Option("--refused", help="Files that were not taken in instead, the last first, with the reasons.")

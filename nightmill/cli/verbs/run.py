@@ -58,15 +58,19 @@ def run(
         config = None
     access = Access.PRIVATE
     kept: Path | None = None
+    cache: Path | None = None
     stagers: dict[str, Stager] = open_stagers(job.stores, os.environ if config is None else config.secrets)
     if config is not None and (spool is None or spool.resolve() == config.spool.resolve()):
         spool, scratch, access = config.spool, scratch or config.scratch, config.access
+        cache = config.cache.resolve()
     else:
         assert spool is not None
         kept, scratch = spool / "kept", scratch or spool / "scratch"
         end_claims(spool, ended=lambda claim: is_alive(claim.owner) is False)
     os.umask(access.umask)
-    profile = NodeProfile(scratch=scratch.resolve(), spool=spool.resolve(), access=access, keep_scratch=keep)
+    profile = NodeProfile(
+        scratch=scratch.resolve(), spool=spool.resolve(), access=access, cache=cache, keep_scratch=keep
+    )
     with Worker(profile, stagers) as worker:
         if kept is not None:
             kept /= worker.journal.name
