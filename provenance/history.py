@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -19,12 +19,16 @@ from nightmill.backbone.schema import (
     GenerationRow,
     JobRow,
     PlannedInputRow,
+    PlanRow,
     ReplicaRow,
     SoftwareRow,
     StoreRow,
 )
 from nightmill.backbone.work.campaigns import job_named
 from nightmill.errors import UnknownName
+
+BUNDLE: Final = PlanRow.common["bundle"]["digest"].as_string()
+"""Of the plan that an attempt was issued from."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Attempt:
     began_at: datetime | None
     ended_at: datetime | None
     adopted: bool
+    bundle: str
+    """Digest of the pipeline's folder that it runs; empty where its campaign is of a time before bundles."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,8 @@ class Maker:
     stage: str
     unit: str
     attempt: int
+    bundle: str
+    """Digest of the pipeline's folder that the execution saw; empty where it is of a time before bundles."""
     execution: Execution
     inputs: Sequence[ChosenInput]
 
@@ -143,8 +151,13 @@ def job_history(session: Session, campaign: str, stage: str, unit: str, *, numbe
         Where there is no such campaign, job or attempt; with a guess.
     """
     job = job_named(session, campaign, stage, unit)
-    rows = session.scalars(select(AttemptRow).where(AttemptRow.job_id == job.id).order_by(AttemptRow.number))
-    attempts = [_attempt(row) for row in rows]
+    query = (
+        select(AttemptRow, BUNDLE)
+        .join(PlanRow, PlanRow.id == AttemptRow.plan_id)
+        .where(AttemptRow.job_id == job.id)
+        .order_by(AttemptRow.number)
+    )
+    attempts = [_attempt(row, bundle) for row, bundle in session.execute(query)]
     shown = _shown(attempts, number, f"{campaign}/{stage}/{unit}")
     return JobHistory(
         campaign=campaign,
@@ -184,11 +197,13 @@ def maker_of(session: Session, file_id: int) -> Maker | None:
             JobRow.stage,
             JobRow.unit,
             AttemptRow.number,
+            BUNDLE,
             ExecutionRow,
             SoftwareRow.packages,
         )
         .join(ExecutionRow, GenerationRow.execution_id == ExecutionRow.id)
         .join(AttemptRow, ExecutionRow.attempt_id == AttemptRow.id)
+        .join(PlanRow, PlanRow.id == AttemptRow.plan_id)
         .join(JobRow, AttemptRow.job_id == JobRow.id)
         .join(CampaignRow, JobRow.campaign_id == CampaignRow.id)
         .outerjoin(SoftwareRow, ExecutionRow.software_id == SoftwareRow.id)
@@ -196,9 +211,10 @@ def maker_of(session: Session, file_id: int) -> Maker | None:
     ).first()
     if row is None:
         return None
-    role, produced_name, campaign, stage, unit, number, execution, packages = row
+    role, produced_name, campaign, stage, unit, number, bundle, execution, packages = row
     inputs = chosen_inputs(session, execution.attempt_id, execution.step)
-    return Maker(role, produced_name, campaign, stage, unit, number, _execution(execution, packages), inputs)
+    ran = _execution(execution, packages)
+    return Maker(role, produced_name, campaign, stage, unit, number, bundle or "", ran, inputs)
 
 
 def _shown(attempts: Sequence[Attempt], number: int | None, job: str) -> Attempt | None:
@@ -210,8 +226,9 @@ def _shown(attempts: Sequence[Attempt], number: int | None, job: str) -> Attempt
     return next((attempt for attempt in attempts if attempt.result), attempts[-1] if attempts else None)
 
 
-def _attempt(row: AttemptRow) -> Attempt:
-    return Attempt(**{each.name: getattr(row, each.name) for each in fields(Attempt)})
+def _attempt(row: AttemptRow, bundle: str | None) -> Attempt:
+    own = {each.name: getattr(row, each.name) for each in fields(Attempt) if each.name != "bundle"}
+    return Attempt(**own, bundle=bundle or "")
 
 
 def _execution(row: ExecutionRow, packages: dict[str, Any] | None) -> Execution:

@@ -23,9 +23,11 @@ from nightmill.backbone.schema import (
     GenerationRow,
     InputUseRow,
     JobRow,
+    PlanRow,
     ReplicaRow,
 )
 from nightmill.model.relations import Relation
+from provenance.history import BUNDLE
 
 Direction = Literal["up", "down"]
 _TABLES: Final[Mapping[Relation, type[InputUseRow] | type[GenerationRow]]] = {
@@ -60,6 +62,8 @@ class ExecutionNode:
     state: str
     result: bool
     """Whether its attempt is the one of its job that counts."""
+    bundle: str | None = None
+    """Digest of the pipeline's folder that it saw; None where it is of a time before bundles."""
 
     def __str__(self) -> str:
         """Write it as ``campaign/stage/unit/a01 step``."""
@@ -185,8 +189,10 @@ def _add_executions(session: Session, found: Lineage, ids: Collection[int]) -> N
             ExecutionRow.step,
             ExecutionRow.state,
             AttemptRow.result,
+            BUNDLE,
         )
         .join(AttemptRow, ExecutionRow.attempt_id == AttemptRow.id)
+        .join(PlanRow, PlanRow.id == AttemptRow.plan_id)
         .join(JobRow, AttemptRow.job_id == JobRow.id)
         .join(CampaignRow, JobRow.campaign_id == CampaignRow.id)
         .order_by(ExecutionRow.id)

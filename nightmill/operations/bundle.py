@@ -13,13 +13,13 @@ from secrets import token_hex
 from tempfile import TemporaryDirectory
 from typing import IO, Final
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue.files import known_files
 from nightmill.backbone.catalogue.registration import NewFile, register
 from nightmill.backbone.database import Database
-from nightmill.backbone.schema import PlanRow
+from nightmill.backbone.schema import AttemptRow, JobRow, PlanRow
 from nightmill.config.site import BACKBONE, SiteConfig
 from nightmill.errors import NameCollision, NameTaken, RequestRefused, StoredFileMissing, StoreError
 from nightmill.files.archive import members, read_manifest
@@ -159,11 +159,32 @@ def provenance_of(bundle: Bundle, pipeline: Pipeline) -> str:
 
 
 def sealed_bundle(session: Session, campaign_id: int) -> OrderBundle | None:
-    """Return the bundle that a campaign was submitted with; None where none of its stages has one."""
-    of_campaign = select(PlanRow.common).where(PlanRow.campaign_id == campaign_id).order_by(PlanRow.id).limit(1)
-    common = session.scalar(of_campaign)
+    """Return the bundle that jobs of a campaign run from now on; None where none of its stages has one.
+
+    It is that of the newest plan: the one that was submitted, or what came in its place since.
+    """
+    newest = select(PlanRow.common).where(PlanRow.campaign_id == campaign_id).order_by(PlanRow.id.desc()).limit(1)
+    common = session.scalar(newest)
     found = common.get("bundle") if common else None
     return None if found is None else OrderBundle.model_validate(found)
+
+
+def jobs_per_bundle(session: Session, campaign_id: int) -> dict[str, int]:
+    """Return by digest how many jobs of a campaign ran which bundle or, where they are not done, would run."""
+    query = select(PlanRow.id, PlanRow.common["bundle"]["digest"].as_string()).where(PlanRow.campaign_id == campaign_id)
+    digests = {id_: digest or "" for id_, digest in session.execute(query)}
+    plan_id = func.coalesce(AttemptRow.plan_id, JobRow.plan_id)
+    counted = (
+        select(plan_id, func.count())
+        .select_from(JobRow)
+        .outerjoin(AttemptRow, (AttemptRow.job_id == JobRow.id) & AttemptRow.result)
+        .where(JobRow.campaign_id == campaign_id)
+        .group_by(plan_id)
+    )
+    found: dict[str, int] = {}
+    for id_, count in session.execute(counted):
+        found[digests[id_]] = found.get(digests[id_], 0) + count
+    return found
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from nightmill.model.states import JobState
 from nightmill.operations import memory
 from nightmill.operations.acts import Act
 from nightmill.operations.drain import drain
+from nightmill.operations.edited import Folder, edit_of
 from nightmill.operations.site import Site
 
 
@@ -26,13 +27,23 @@ class Rerun:
     """The flow run that conducts it, where somebody does and something is left."""
 
 
-def rerun(site: Site, name: str, *, who: str | None = None, why: str = "", conductor: Conductor | None = None) -> Rerun:
+def rerun(
+    site: Site,
+    name: str,
+    *,
+    who: str | None = None,
+    why: str = "",
+    folder: Folder = Folder.ASK,
+    conductor: Conductor | None = None,
+) -> Rerun:
     """Make ready the jobs of a campaign that failed, and leave a record of the act.
 
     Parameters
     ----------
     who
         See :meth:`~nightmill.operations.acts.Act.begin`.
+    folder
+        Which state of the pipeline's folder counts, where it was edited since.
     conductor
         Who is to go on with it then; by default nobody.
 
@@ -41,7 +52,8 @@ def rerun(site: Site, name: str, *, who: str | None = None, why: str = "", condu
     ServerAway
         Where the conductor does not answer; nothing was written where it did not from the beginning.
     RequestRefused
-        Where the database was brought back from an older backup.
+        Where the database was brought back from an older backup, or the folder was edited and ``folder`` does not say
+        which state counts: nothing was written.
     """
     act = Act.begin(site, "rerun", who=who, why=why)
     if conductor is not None:
@@ -49,13 +61,16 @@ def rerun(site: Site, name: str, *, who: str | None = None, why: str = "", condu
     drain(site)
     memory.require_current(site)
 
-    def work(session: Session) -> int | None:
-        row = campaigns.campaign_named(session, name)
-        stages = campaigns.progress(session, row.id)
-        campaigns.make_ready(session, row.id)
-        if not all(stage.revisions for stage in stages):
-            return None
-        return sum(stage.total - stage.counts.get(JobState.DONE, 0) for stage in stages)
+    with edit_of(site, name, folder) as edit:
 
-    left = act.write(name, work)
+        def work(session: Session) -> int | None:
+            row = campaigns.campaign_named(session, name)
+            stages = campaigns.progress(session, row.id)
+            campaigns.make_ready(session, row.id)
+            act.note(session, name, edit.write(session, row.id, act.who) if edit is not None else None)
+            if not all(stage.revisions for stage in stages):
+                return None
+            return sum(stage.total - stage.counts.get(JobState.DONE, 0) for stage in stages)
+
+        left = site.database.write(work)
     return Rerun(left, None if conductor is None or left == 0 else conductor.start(name))

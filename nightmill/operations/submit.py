@@ -20,6 +20,7 @@ from nightmill.operations import memory
 from nightmill.operations.acts import Act
 from nightmill.operations.bundle import keep, pack, provenance_of, register_bundle
 from nightmill.operations.drain import drain
+from nightmill.operations.edited import Edit, Folder, edit_of
 from nightmill.operations.site import Site
 from nightmill.planning.plan import CampaignPlan, plan_campaign
 from nightmill.planning.seal import seal
@@ -37,7 +38,14 @@ class Submitted:
     """The flow run that conducts it, where somebody does."""
 
 
-def submit(site: Site, campaign: Campaign, *, who: str | None = None, conductor: Conductor | None = None) -> Submitted:
+def submit(
+    site: Site,
+    campaign: Campaign,
+    *,
+    who: str | None = None,
+    folder: Folder = Folder.ASK,
+    conductor: Conductor | None = None,
+) -> Submitted:
     """Put a campaign into the backbone, its first stages sealed; the same campaign again is taken up where it stands.
 
     The folder of its pipeline is packed, and stands in the store before any row speaks of it.
@@ -46,6 +54,8 @@ def submit(site: Site, campaign: Campaign, *, who: str | None = None, conductor:
     ----------
     who
         See :meth:`~nightmill.operations.acts.Act.begin`.
+    folder
+        Where it was submitted before and the pipeline's folder was edited since: which state counts.
     conductor
         Who is to conduct it then; by default nobody.
 
@@ -67,10 +77,26 @@ def submit(site: Site, campaign: Campaign, *, who: str | None = None, conductor:
     drain(site)
     memory.require_current(site)
     given = memory.numbers(site.config.spool, campaign.name)
-    with TemporaryDirectory(prefix="nightmill-") as folder:
-        number, resumed = _put(site, campaign, act, given, Path(folder, "bundle.tar"))
+    with site.database.reading() as session:
+        is_there = campaigns.exists(session, campaign.name)
+    if is_there:
+        with edit_of(site, campaign.name, folder) as edit:
+            number = site.database.write(partial(_take_up, act=act, campaign=campaign, edit=edit))
+        resumed = True
+    else:
+        with TemporaryDirectory(prefix="nightmill-") as temporary:
+            number, resumed = _put(site, campaign, act, given, Path(temporary, "bundle.tar"))
     run = None if conductor is None else conductor.start(campaign.name)
     return Submitted(campaign.name, number, resumed, run)
+
+
+def _take_up(session: Session, *, act: Act, campaign: Campaign, edit: Edit | None) -> int:
+    """Make a campaign that was submitted before go on where it stands."""
+    row = campaigns.seal_campaign(session, campaign, who=act.who, now=utc_now())
+    campaigns.make_ready(session, row.id)
+    detail = edit.write(session, row.id, act.who) if edit is not None else {}
+    act.note(session, campaign.name, {"resumed": True, **detail})
+    return row.id
 
 
 def _put(site: Site, campaign: Campaign, act: Act, given: memory.Numbers, archive: Path) -> tuple[int, bool]:

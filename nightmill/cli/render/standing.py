@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from nightmill.execution.quarantine import quarantined
 from nightmill.model.conducting import RunState, Seen
 from nightmill.model.ports import Conductor
 from nightmill.model.states import JobState
+from nightmill.operations.bundle import jobs_per_bundle
 from nightmill.operations.conductor import conductor_of
 from nightmill.operations.drain import drain
 from nightmill.operations.memory import older
@@ -104,6 +106,8 @@ class _Standing:
     ui_url: str
     run: RunState | None
     """The state of its flow run, where Prefect was asked and has one."""
+    bundles: Mapping[str, int]
+    """Digest of each bundle that its jobs ran, or would run, to how many of them."""
 
     @property
     def is_open(self) -> bool:
@@ -131,6 +135,7 @@ class _Standing:
                 }
                 for stage in self.stages
             ],
+            "bundles": dict(self.bundles),
             "failed": [
                 {"job": job.name, "attempt": job.attempts, "step": job.step, "fate": job.fate, "evidence": job.evidence}
                 for job in self.failed
@@ -156,6 +161,7 @@ def _standing(
     with site.database.reading() as session:
         stages = progress_of(session, rows)
         failed = failed_jobs(session, [row.id for row in rows]) if failures else {}
+        bundles = {row.id: jobs_per_bundle(session, row.id) for row in rows} if failures else {}
     return [
         _Standing(
             row,
@@ -163,6 +169,7 @@ def _standing(
             failed.get(row.id, []),
             conductor.url(row.flow_run_id) if row.flow_run_id else "",
             seen.states.get(row.flow_run_id or ""),
+            bundles.get(row.id, {}),
         )
         for row in rows
     ]
@@ -184,6 +191,9 @@ def _show(conductor: Conductor, standing: _Standing) -> None:
             for stage in standing.stages
         ],
     )
+    if len(standing.bundles) > 1:
+        counted = ", ".join(f"{digest[:16] or 'none'} {count} jobs" for digest, count in standing.bundles.items())
+        echo(f"bundles: {counted}")
     for job in standing.failed:
         echo(f"failed: {row.name}/{job} (attempt {job.attempts})")
     if link := conductor.link(row.flow_run_id) if row.flow_run_id else "":

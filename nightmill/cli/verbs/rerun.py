@@ -15,6 +15,14 @@ EXAMPLES: Final = ('nightmill rerun first --why "the disk is repaired" --watch',
 def rerun(
     campaign: Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Name of the campaign.")],
     why: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the act.")] = "",
+    edited: Annotated[
+        bool,
+        typer.Option("--edited", help="Run what is not done with the pipeline's folder as it is now."),
+    ] = False,
+    as_submitted: Annotated[
+        bool, typer.Option("--as-submitted", help="Go on with the folder as it was submitted.")
+    ] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Only show how the folder was edited.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended, and show how far it is.")] = False,
     site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the campaign and its flow run as JSON.")] = False,
@@ -25,14 +33,19 @@ def rerun(
     again.
     """
     from nightmill.cli.render.conduct import follow
+    from nightmill.cli.render.edited import show_diff, wanted_folder
     from nightmill.cli.render.output import print_json
     from nightmill.operations.conductor import conductor_of
     from nightmill.operations.rerun import rerun as rerun_campaign
     from nightmill.operations.site import open_site
 
     with open_site(site) as opened:
+        folder = wanted_folder(edited=edited, as_submitted=as_submitted)
+        if diff:
+            show_diff(opened, campaign)
+            return
         conductor = conductor_of(opened)
-        begun = rerun_campaign(opened, campaign, why=why, conductor=conductor)
+        begun = rerun_campaign(opened, campaign, why=why, folder=folder, conductor=conductor)
         if begun.run is None:
             if as_json:
                 print_json({"campaign": campaign, "left": 0})

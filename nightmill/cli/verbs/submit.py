@@ -17,6 +17,14 @@ def submit(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may be given again.")
     ] = None,
+    edited: Annotated[
+        bool,
+        typer.Option("--edited", help="Run what is not done with the pipeline's folder as it is now."),
+    ] = False,
+    as_submitted: Annotated[
+        bool, typer.Option("--as-submitted", help="Go on with the folder as it was submitted.")
+    ] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Only show how the folder was edited.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended, and show how far it is.")] = False,
     site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the campaign and its flow run as JSON.")] = False,
@@ -26,6 +34,7 @@ def submit(
     The same campaign submitted again is taken up where it stands: what is published is not run again.
     """
     from nightmill.cli.render.conduct import follow
+    from nightmill.cli.render.edited import show_diff, wanted_folder
     from nightmill.cli.render.output import working
     from nightmill.config.campaign import load_campaign
     from nightmill.operations.conductor import conductor_of
@@ -34,9 +43,13 @@ def submit(
 
     described = load_campaign(campaign, settings or ())
     with open_site(site) as opened:
+        folder = wanted_folder(edited=edited, as_submitted=as_submitted)
+        if diff:
+            show_diff(opened, described.name)
+            return
         conductor = conductor_of(opened)
         with working(f"Planning {described.name}"):
-            submitted = submit_campaign(opened, described, conductor=conductor)
+            submitted = submit_campaign(opened, described, folder=folder, conductor=conductor)
         assert submitted.run is not None  # it has a conductor
         begun = "taken up where it stood" if submitted.resumed else "submitted"
         follow(opened, conductor, submitted.name, submitted.run, begun=begun, stay=watch, as_json=as_json)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from provenance.history import Maker
 
 
+DIGITS: Final = 16
+"""Of a digest: the name of a bundle in the catalogue has as many."""
 EXAMPLES: Final = (
     "nightmill why tinycam_2_stack_c0001a01.fits",
     "nightmill why night/img007_1.fits",
@@ -76,7 +78,8 @@ def _tell_origin(row: FileRow, maker: Maker | None) -> None:
     else:
         ran = maker.execution
         named = f", which called it {maker.produced_name}" if maker.produced_name else ""
-        echo(f"{row.name} was made by step {ran.step} of {maker.attempt_name} on {ran.host}{named}:")
+        seen = f", with bundle {maker.bundle[:DIGITS]}" if maker.bundle else ""
+        echo(f"{row.name} was made by step {ran.step} of {maker.attempt_name} on {ran.host}{seen}{named}:")
         echo(f"  {' '.join(ran.argv)}")
         if maker.inputs:
             echo("It read, beside what steps before it had made:")
