@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from nightmill.backbone.schema import AttemptRow, AuditRow, JobRow, PlanRow
 from nightmill.errors import RequestRefused
@@ -19,7 +19,8 @@ from nightmill.operations.site import Site
 from nightmill.operations.submit import submit
 from nightmill.planning.again import issued_orders
 from provenance.lineage import lineage_of
-from tests.operations.test_bundles import campaign_in, carry_out, filled, stored
+from tests.operations.observatory import stored
+from tests.operations.test_bundles import campaign_in, carry_out, filled
 
 SUBMITTED = 'case "$2" in *2.fits) exit 3;; esac; echo submitted > "$1"\n'
 EDITED = 'echo edited > "$1"\n'
@@ -115,7 +116,7 @@ def test_an_edit_that_was_taken_is_not_told_again(edited: Site) -> None:
 
 def test_a_job_under_way_ends_with_the_folder_that_it_began_with(edited: Site) -> None:
     with edited.database.writing() as session:
-        session.execute(JobRow.__table__.update().where(JobRow.state == "failed").values(state="active"))
+        session.execute(update(JobRow).where(JobRow.state == "failed").values(state="active"))
     rerun(edited, "night1", who="ada", folder=Folder.EDITED)
     with edited.database.reading() as session:
         [attempt] = session.scalars(select(AttemptRow).where(AttemptRow.state == "failed"))
