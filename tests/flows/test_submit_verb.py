@@ -30,7 +30,8 @@ def campaign(conductor: Conductor) -> tuple[Path, Path, Path]:
     """Give a campaign's file over a night of its own, the notes of its steps, and what its second job waits for."""
     conductor.start()
     night = next(NIGHTS)
-    notes, flag = conductor.site / f"notes{night}", conductor.site / f"flag{night}"
+    beside = conductor.site.parent  # in the site they would be files of the pipeline's folder
+    notes, flag = beside / f"notes{night}", beside / f"flag{night}"
     raw = f"note {notes}\nseconds 1\n"
     conductor.observatory.observe(night, [raw, f"{raw}unless {flag}\n"])
     file = conductor.site / f"s{night}.yaml"
