@@ -15,9 +15,9 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from nightmill import __version__
+from nightmill import __version__, plugins
 from nightmill.cli.shape import examples, group
-from nightmill.errors import NightmillError, UnknownName
+from nightmill.errors import BadPlugin, NightmillError, UnknownName
 
 VERBS: Final = (
     "demo",
@@ -45,23 +45,46 @@ VERBS: Final = (
 ``EXAMPLES`` of its use, or (for verbs with verbs of their own) a Typer ``app``."""
 
 
+GROUP: Final = "nightmill.verbs"
+"""Entry points of verbs that other packages offer: modules like those of :mod:`nightmill.cli.verbs`."""
+
+
 class _Verbs(TyperGroup):
-    """Gives a verb's command when it is asked for."""
+    """Gives a verb's command when it is asked for: one of nightmill's own, else one that a package offers."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return list(VERBS)
+        return [*VERBS, *(name for name in plugins.names(GROUP) if name not in VERBS and _is_sound(name))]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in VERBS:
-            raise UnknownName("command", cmd_name, VERBS, remedy="see 'nightmill --help'")
-        module = import_module(f"{__name__}.verbs.{cmd_name}")
-        if hasattr(module, "app"):
-            command = typer.main.get_command(module.app)
-            command.name = cmd_name
-            return command
-        verb = group()
-        verb.command(cmd_name, epilog=examples(*module.EXAMPLES))(getattr(module, cmd_name))
-        return typer.main.get_command(verb)
+        if cmd_name in VERBS:
+            return _command(cmd_name, import_module(f"{__name__}.verbs.{cmd_name}"))
+        if cmd_name not in plugins.names(GROUP):
+            raise UnknownName("command", cmd_name, self.list_commands(ctx), remedy="see 'nightmill --help'")
+        return _command(cmd_name, plugins.load(GROUP, cmd_name, what="command"))
+
+
+def _command(name: str, module: Any) -> Any:
+    """Make the command of a verb."""
+    if hasattr(module, "app"):
+        command = typer.main.get_command(module.app)
+        command.name = name
+        return command
+    function = getattr(module, name.replace("-", "_"), None)
+    if function is None:
+        of = f"command {name!r} of {plugins.package(GROUP, name)}"
+        raise BadPlugin(f"{of} has neither a function of that name nor an app", remedy="tell whoever maintains it")
+    verb = group()
+    verb.command(name, epilog=examples(*getattr(module, "EXAMPLES", ())))(function)
+    return typer.main.get_command(verb)
+
+
+def _is_sound(name: str) -> bool:
+    """Whether a verb of another package can be used: whoever types it is told why not, and nobody else."""
+    try:
+        _command(name, plugins.load(GROUP, name, what="command"))
+    except BadPlugin:
+        return False
+    return True
 
 
 def _tell_version(wanted: bool) -> None:

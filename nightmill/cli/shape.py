@@ -33,6 +33,8 @@ def group(**settings: Any) -> typer.Typer:
 
 def examples(*lines: str) -> str:
     """Write command lines as the end of a verb's help."""
+    if not lines:
+        return ""
     return "\n".join(["\b", "Examples:" if len(lines) > 1 else "Example:", *(f"  {line}" for line in lines)])
 
 

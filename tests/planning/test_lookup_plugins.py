@@ -22,7 +22,7 @@ from nightmill.model.campaign import Campaign
 from nightmill.model.pipeline import LookupSetting
 from nightmill.planning.lookups.bound import bind
 from tests.planning.world import BIAS, SCIENCE, World, changed, make_campaign, write_campaign
-from tests.support.plugins import write_package
+from tests.support.packages import package as write_package
 
 LAST = """\
 from nightmill.model.base import Frozen
@@ -59,7 +59,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 
     def install(code: str = LAST, *, package: str = "lastlookup", offers: dict[str, str] | None = None) -> Path:
         folder = tmp_path / f"site-{package}"
-        write_package(folder, package, code, group=GROUP, offers=offers or {"last": "Last"})
+        write_package(folder, package, code, {GROUP: offers or {"last": "Last"}})
         monkeypatch.syspath_prepend(str(folder))
         return folder
 

@@ -18,9 +18,10 @@ def package(folder: Path, name: str, code: str, offers: Mapping[str, Mapping[str
     offers
         Group to name to object of the module, as ``{"nightmill.checks": {"round": "Round"}}``.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.py").write_text(code)
     info = folder / f"{name}-{version}.dist-info"
-    info.mkdir()
+    info.mkdir(exist_ok=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     points = "".join(
         f"[{group}]\n" + "".join(f"{offered} = {name}:{what}\n" for offered, what in own.items())
