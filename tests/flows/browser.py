@@ -23,7 +23,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 120.0
 TRIES = 5
 """How long the UI may take to show what it should; it asks the server every few seconds."""
 
@@ -48,12 +48,25 @@ class Ui:
     url: str
 
     def go(self, path: str) -> None:
-        """Open a page of the UI by its path; again where the UI asks who it is, because its server is too busy."""
-        for _ in range(TRIES):
-            self.page.goto(f"{self.url}{path}")
-            self.page.wait_for_load_state("networkidle")
-            if "/login" not in self.page.url:
+        """Open a page of the UI by its path."""
+        self.page.goto(f"{self.url}{path}")
+
+    def shows(self, path: str, text: str) -> None:
+        """Open a page until it shows a text: again where the UI asks who one is, as its server is too busy to answer.
+
+        Raises
+        ------
+        AssertionError
+            Where it does not.
+        """
+        for left in reversed(range(TRIES)):
+            self.go(path)
+            try:
+                self.sees(text)
                 return
+            except AssertionError:
+                if not left or "/login" not in self.page.url:
+                    raise
 
     def flow_run(self, run_id: object, tab: str = "") -> None:
         """Open the page of a flow run, at one of its tabs."""

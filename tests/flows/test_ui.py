@@ -104,7 +104,7 @@ def test_a_link_signs_in_to_either_ui_and_nothing_leaves_the_site(
     for path in ("/dashboard", "/flows", "/deployments", "/work-pools", f"/runs/flow-run/{run}"):
         ui.go(f"{prefix}{path}")
         ui.page.wait_for_load_state("networkidle")
-    ui.sees(name)
+    ui.shows(f"{prefix}/runs/flow-run/{run}", name)
     left = [request for request in asked if not request.url.startswith((ui.url, "data:", "blob:"))]
     assert [request.url for request in left if "csp" not in (request.failure or "").lower()] == []
     refused = [text for text in said if "Content Security Policy" in text]
