@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -31,7 +32,7 @@ def load(group: str, name: str, *, what: str, remedy: str = "") -> Any:
     BadPlugin
         Where several do, or what the one offers cannot be imported.
     """
-    offers = _offers(group, tuple(sys.path)).get(name, ())
+    offers = _offers(entry_points, group, tuple(sys.path)).get(name, ())
     if not offers:
         known = names(group)
         raise UnknownName(what, name, known, remedy=remedy or f"known {what}s: {', '.join(known)}")
@@ -47,19 +48,21 @@ def load(group: str, name: str, *, what: str, remedy: str = "") -> Any:
 
 def names(group: str) -> list[str]:
     """Return every name that installed packages offer in a group, sorted."""
-    return sorted(_offers(group, tuple(sys.path)))
+    return sorted(_offers(entry_points, group, tuple(sys.path)))
 
 
 def package(group: str, name: str) -> str:
     """Return the package that offers a name, as ``brightest 1.2``; empty where none does."""
-    return " and ".join(_package(offer) for offer in _offers(group, tuple(sys.path)).get(name, ()))
+    return " and ".join(_package(offer) for offer in _offers(entry_points, group, tuple(sys.path)).get(name, ()))
 
 
 @lru_cache(maxsize=16)
-def _offers(group: str, _path: tuple[str, ...]) -> dict[str, tuple[EntryPoint, ...]]:
+def _offers(
+    find: Callable[..., Iterable[EntryPoint]], group: str, _path: tuple[str, ...]
+) -> dict[str, tuple[EntryPoint, ...]]:
     """Read the entry points of a group once: every package on the path is looked at, which takes milliseconds."""
     found: dict[str, tuple[EntryPoint, ...]] = {}
-    for point in entry_points(group=group):
+    for point in find(group=group):
         found[point.name] = (*found.get(point.name, ()), point)
     return found
 

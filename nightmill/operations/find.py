@@ -13,6 +13,7 @@ from nightmill.backbone.expressions import parse
 from nightmill.backbone.schema import CalibrationRow, FileRow, RefusalRow
 from nightmill.config.rules import LOG
 from nightmill.errors import UnknownName
+from nightmill.model.bundle import FILE_TYPE
 from nightmill.model.origin import Origin
 from nightmill.operations.site import Site
 from provenance.history import Maker, maker_of
@@ -77,7 +78,7 @@ def find(
     """
     known = site.config.file_types
     for name in types:
-        if name not in known and name != LOG and not site.config.wrong_types:
+        if name not in (*known, LOG, FILE_TYPE) and not site.config.wrong_types:
             raise UnknownName("file type", name, sorted(known))
     keys = {key for name, each in known.items() if not types or name in types for key in each.metadata}
     expression = parse(where, metadata_keys=keys) if where else None

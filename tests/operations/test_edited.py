@@ -13,7 +13,7 @@ from nightmill.backbone.schema import AttemptRow, AuditRow, JobRow, PlanRow
 from nightmill.errors import RequestRefused
 from nightmill.operations.bundle import jobs_per_bundle, sealed_bundle
 from nightmill.operations.edited import Folder, diff
-from nightmill.operations.find import why
+from nightmill.operations.find import find, why
 from nightmill.operations.rerun import rerun
 from nightmill.operations.site import Site
 from nightmill.operations.submit import submit
@@ -122,6 +122,11 @@ def test_a_job_under_way_ends_with_the_folder_that_it_began_with(edited: Site) -
         [attempt] = session.scalars(select(AttemptRow).where(AttemptRow.state == "failed"))
         job = session.get_one(JobRow, attempt.job_id)
         assert attempt.plan_id != job.plan_id, "its next attempt has the new one"
+
+
+def test_bundles_are_found_where_they_are_asked_for(edited: Site) -> None:
+    assert [each.row.type for each in find(edited, types=["bundle"])] == ["bundle"]
+    assert "bundle" not in {each.row.type for each in find(edited)}
 
 
 def test_a_folder_that_is_gone_is_not_missed_but_cannot_be_taken(edited: Site, tmp_path: Path) -> None:
