@@ -21,6 +21,7 @@ from nightmill.model.order import JobOrder
 from nightmill.model.origin import Origin
 from nightmill.model.states import JobState
 from nightmill.operations.bundle import differences, manifest, opened_bundle, pack, sealed_bundle
+from nightmill.operations.edited import Folder
 from nightmill.operations.ingest.take_in import ingest
 from nightmill.operations.preview import preview
 from nightmill.operations.rerun import rerun
@@ -122,7 +123,7 @@ def test_a_retry_and_a_later_stage_run_what_was_submitted(observatory: Site, tmp
     assert states(observatory) == {JobState.FAILED.value}
     broken.unlink()
     (folder / "measure.sh").write_text('echo edited > "$1"\n')
-    rerun(observatory, "night1", who="ada", why="mended")
+    rerun(observatory, "night1", who="ada", why="mended", folder=Folder.AS_SUBMITTED)
     retried = carry_out(observatory, "measure")
     later = carry_out(observatory, "again")
     assert {order.bundle for order in (*retried, *later)} == {first[0].bundle}
