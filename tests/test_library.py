@@ -109,7 +109,7 @@ def test_what_was_made_is_told_as_by_the_commands(opened: Site, folder: Path) ->
     assert sorted(edges["file"]) == ["cam_0001.fits", name]
     assert opened.lineage("cam_0001.fits", "down")["kept"].all()
     counted = opened.sql("SELECT type, count(*) AS files FROM file GROUP BY type ORDER BY type")
-    assert dict(counted.iterrows()) == {"copied": 3, "log": 3, "raw_science": 3}
+    assert dict(counted.iterrows()) == {"bundle": 1, "copied": 3, "log": 3, "raw_science": 3}
     with pytest.raises(RequestRefused):
         opened.sql("DELETE FROM file")
     with pytest.raises(UnknownName):
