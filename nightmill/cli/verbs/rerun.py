@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from nightmill.cli.render.output import echo
-from nightmill.cli.shape import SiteFolder
+from nightmill.cli.shape import AsSubmitted, Diff, Edited, SiteFolder
 
 EXAMPLES: Final = ('nightmill rerun first --why "the disk is repaired" --watch',)
 
@@ -15,14 +15,9 @@ EXAMPLES: Final = ('nightmill rerun first --why "the disk is repaired" --watch',
 def rerun(
     campaign: Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Name of the campaign.")],
     why: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the act.")] = "",
-    edited: Annotated[
-        bool,
-        typer.Option("--edited", help="Run what is not done with the pipeline's folder as it is now."),
-    ] = False,
-    as_submitted: Annotated[
-        bool, typer.Option("--as-submitted", help="Go on with the folder as it was submitted.")
-    ] = False,
-    diff: Annotated[bool, typer.Option("--diff", help="Only show how the folder was edited.")] = False,
+    edited: Edited = False,
+    as_submitted: AsSubmitted = False,
+    diff: Diff = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended, and show how far it is.")] = False,
     site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the campaign and its flow run as JSON.")] = False,

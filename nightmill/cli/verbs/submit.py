@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli.shape import SiteFolder
+from nightmill.cli.shape import AsSubmitted, Diff, Edited, SiteFolder
 
 EXAMPLES: Final = ("nightmill submit first.yaml --watch",)
 
@@ -17,14 +17,9 @@ def submit(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may be given again.")
     ] = None,
-    edited: Annotated[
-        bool,
-        typer.Option("--edited", help="Run what is not done with the pipeline's folder as it is now."),
-    ] = False,
-    as_submitted: Annotated[
-        bool, typer.Option("--as-submitted", help="Go on with the folder as it was submitted.")
-    ] = False,
-    diff: Annotated[bool, typer.Option("--diff", help="Only show how the folder was edited.")] = False,
+    edited: Edited = False,
+    as_submitted: AsSubmitted = False,
+    diff: Diff = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended, and show how far it is.")] = False,
     site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the campaign and its flow run as JSON.")] = False,
