@@ -153,7 +153,7 @@ class LocalStager:
             return file_digest(file, "sha256").hexdigest()
 
     def remove(self, path: str) -> None:
-        """Remove a stored file; none there is no error."""
+        """Remove a stored file, if it is there."""
         self._unlink("remove", path, self._path(path))
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:

@@ -174,7 +174,7 @@ def _agree(step: OrderStep, output: OrderOutput, called: str, found: Mapping[str
 
 def _refused(step: OrderStep, output: OrderOutput, why: str, remedy: str = "") -> JobFailed:
     return JobFailed(
-        f"step {step.name!r} made no good {output.role} ({output.type}): {why}",
+        f"step {step.name!r} made a bad {output.role} ({output.type}): {why}",
         fate=Fate.BAD_OUTPUT,
         step=step.name,
         remedy=remedy,

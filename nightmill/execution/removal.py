@@ -11,7 +11,7 @@ from nightmill.execution.descriptors import open_up, opened_folder
 
 
 def remove(path: Path) -> None:
-    """Remove a folder with all that is in it, as far as that can be done; none there is no error."""
+    """Remove a folder with all that is in it, as far as that can be done, if it is there."""
     with suppress(OSError):
         above = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:

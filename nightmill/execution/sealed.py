@@ -131,7 +131,7 @@ class SealedTree:
         file = self._files[name]
         if size_bytes != file.size_bytes:
             return f"it has {size_bytes} bytes now, and had {file.size_bytes}"
-        return "" if digest == file.sha256 else "its bytes are others now"
+        return "" if digest == file.sha256 else "its bytes have changed"
 
     def copy_to(self, folder: Path) -> None:
         """Copy it to a new folder, for somebody to change."""

@@ -82,7 +82,7 @@ class Stager(Protocol):
         ...
 
     def discard(self, path: str, *, attempt: str) -> None:
-        """Remove an upload that was not revealed; none there is no error."""
+        """Remove an upload that was not revealed, if it is there."""
         ...
 
     def uploaded(self, path: str, *, attempt: str) -> tuple[int, str] | None:
@@ -104,7 +104,7 @@ class Stager(Protocol):
         ...
 
     def remove(self, path: str) -> None:
-        """Remove a stored file; none there is no error."""
+        """Remove a stored file, if it is there."""
         ...
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:

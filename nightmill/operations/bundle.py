@@ -16,6 +16,7 @@ from typing import IO, Final
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import known_files
 from nightmill.backbone.catalogue.registration import NewFile, register
 from nightmill.backbone.database import Database
@@ -30,6 +31,7 @@ from nightmill.model.order import OrderBundle
 from nightmill.model.origin import Origin
 from nightmill.model.pipeline import Pipeline
 from nightmill.operations.site import FILE_TYPES_FILE, PRIVATE, Site, folder_of
+from provenance.history import BUNDLE
 
 _GIT_SECONDS: Final = 30.0
 _TEXT_BYTES: Final = 1 << 20
@@ -169,21 +171,24 @@ def sealed_bundle(session: Session, campaign_id: int) -> OrderBundle | None:
     return None if found is None else OrderBundle.model_validate(found)
 
 
-def jobs_per_bundle(session: Session, campaign_id: int) -> dict[str, int]:
-    """Return by digest how many jobs of a campaign ran which bundle or, where they are not done, would run."""
-    query = select(PlanRow.id, PlanRow.common["bundle"]["digest"].as_string()).where(PlanRow.campaign_id == campaign_id)
+def jobs_per_bundle(session: Session, campaign_ids: Collection[int]) -> dict[int, dict[str, int]]:
+    """Return how many jobs ran which bundle or, where they are not done, would run it: by campaign and digest.
+
+    Two statements, however many the campaigns are.
+    """
+    query = select(PlanRow.id, BUNDLE).where(among(PlanRow.campaign_id, campaign_ids))
     digests = {id_: digest or "" for id_, digest in session.execute(query)}
     plan_id = func.coalesce(AttemptRow.plan_id, JobRow.plan_id)
     counted = (
-        select(plan_id, func.count())
-        .select_from(JobRow)
+        select(JobRow.campaign_id, plan_id, func.count())
         .outerjoin(AttemptRow, (AttemptRow.job_id == JobRow.id) & AttemptRow.result)
-        .where(JobRow.campaign_id == campaign_id)
-        .group_by(plan_id)
+        .where(among(JobRow.campaign_id, campaign_ids))
+        .group_by(JobRow.campaign_id, plan_id)
     )
-    found: dict[str, int] = {}
-    for id_, count in session.execute(counted):
-        found[digests[id_]] = found.get(digests[id_], 0) + count
+    found: dict[int, dict[str, int]] = {id_: {} for id_ in campaign_ids}
+    for campaign_id, id_, count in session.execute(counted):
+        own = found[campaign_id]
+        own[digests[id_]] = own.get(digests[id_], 0) + count
     return found
 
 
@@ -208,7 +213,7 @@ def opened_bundle(site: Site, bundle: OrderBundle) -> Iterator[IO[bytes]]:
             raise RequestRefused(f"{bundle_name(bundle.digest)} is gone: {error}") from error
         if fingerprint(path) != (bundle.size_bytes, bundle.digest):
             raise RequestRefused(
-                f"{bundle.path} in store {bundle.store!r} is not what was submitted: its bytes are others",
+                f"{bundle.path} in store {bundle.store!r} is not what was submitted: its bytes have changed",
                 remedy="bring back a good copy",
             )
         with path.open("rb") as archive:

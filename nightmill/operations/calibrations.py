@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from nightmill.backbone.catalogue import calibrations
@@ -56,12 +56,8 @@ def certify(site: Site, files: Sequence[str], set_name: str, *, why: str, who: s
     RequestRefused
         As :func:`nightmill.backbone.catalogue.calibrations.certify`, and where ``why`` is empty.
     """
-    act, now = Act.begin(site, "calib certify", who=who, why=why, needs_why=True), utc_now()
-    return act.write(
-        set_name,
-        lambda session: calibrations.certify(session, files, set_name, who=act.who, why=why, now=now),
-        lambda changed: {"files": changed},
-    )
+    act = Act.begin(site, "calib certify", who=who, why=why, needs_why=True)
+    return _change(act, calibrations.certify, files, set_name)
 
 
 def withdraw(site: Site, files: Sequence[str], set_name: str, *, why: str, who: str | None = None) -> list[str]:
@@ -72,9 +68,14 @@ def withdraw(site: Site, files: Sequence[str], set_name: str, *, why: str, who: 
     RequestRefused
         As :func:`nightmill.backbone.catalogue.calibrations.withdraw`, and where ``why`` is empty.
     """
-    act, now = Act.begin(site, "calib withdraw", who=who, why=why, needs_why=True), utc_now()
+    act = Act.begin(site, "calib withdraw", who=who, why=why, needs_why=True)
+    return _change(act, calibrations.withdraw, files, set_name)
+
+
+def _change(act: Act, change: Callable[..., list[str]], files: Sequence[str], set_name: str) -> list[str]:
+    now = utc_now()
     return act.write(
         set_name,
-        lambda session: calibrations.withdraw(session, files, set_name, who=act.who, why=why, now=now),
+        lambda session: change(session, files, set_name, who=act.who, why=act.why, now=now),
         lambda changed: {"files": changed},
     )

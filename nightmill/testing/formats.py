@@ -121,7 +121,7 @@ class FormatConformance:
             assert (caught.value.reason, caught.value.message.startswith(str(file))) == (reason, True)
 
     def test_whatever_stands_in_a_file_it_is_read_or_refused(self, format: Format, file: Path, whole: bytes) -> None:
-        """Cut anywhere or garbled, it is no other error; and what sections cannot give is a ValueError."""
+        """Cut anywhere or garbled, it raises BadFile and nothing else; what sections cannot give is a ValueError."""
         rng = random.Random(1)
         for _ in range(CUTS):
             garbled = bytearray(whole[: rng.randrange(len(whole) + 1)] if rng.random() < 0.5 else whole)

@@ -87,7 +87,7 @@ def _second(bench: Bench, bundle: OrderBundle) -> JobOrder:
 
 MEDDLING = {
     "appends": ("echo exit 1 >> ../bundle/step.sh", r"../bundle/step.sh: it has \d+ bytes now"),
-    "edits in place": ("printf x | dd of=../bundle/step.sh conv=notrunc", "../bundle/step.sh: its bytes are others"),
+    "edits in place": ("printf x | dd of=../bundle/step.sh conv=notrunc", "../bundle/step.sh: its bytes have changed"),
     "replaces": ("echo exit 1 > s; mv -f s ../bundle/step.sh", r"../bundle/step.sh: it is -rw"),
     "removes": ("rm -f ../bundle/step.sh", "../bundle/step.sh: it is not there|../bundle: 'step.sh' is not there"),
     "adds": ("echo 1 > ../bundle/lib/numpy.py", "../bundle/lib: 'numpy.py' was added"),

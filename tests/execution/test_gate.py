@@ -93,7 +93,7 @@ def test_an_optional_output_may_be_missing(bench: Bench) -> None:
 
 def test_an_empty_output(bench: Bench) -> None:
     order = bench.order(shell("s", ": > first.txt", FIRST))
-    report = must_fail(bench, order, Fate.BAD_OUTPUT, "step 's' made no good first (text): first.txt is empty")
+    report = must_fail(bench, order, Fate.BAD_OUTPUT, "step 's' made a bad first (text): first.txt is empty")
     assert str(bench.scratch) not in report.evidence
 
 
@@ -102,7 +102,7 @@ def test_a_truncated_fits_output(bench: Bench, size: int) -> None:
     frame = bench.put("frame.fits", fits_bytes())
     image = output("image", "image.fits", type="image")
     order = bench.order(shell("s", f"head -c {size} ../inputs/frame.fits > image.fits", image), inputs=(frame,))
-    report = must_fail(bench, order, Fate.BAD_OUTPUT, "step 's' made no good image (image): image.fits")
+    report = must_fail(bench, order, Fate.BAD_OUTPUT, "step 's' made a bad image (image): image.fits")
     assert "is cut off" in report.evidence or "is no FITS" in report.evidence
 
 
@@ -115,7 +115,7 @@ def test_a_fits_output_without_required_metadata(bench: Bench) -> None:
     )
     order = bench.order(python("s", code, image), inputs=(frame,))
     assert (
-        "EXPNUM" in must_fail(bench, order, Fate.BAD_OUTPUT, "step 's' made no good image (image): image.fits").evidence
+        "EXPNUM" in must_fail(bench, order, Fate.BAD_OUTPUT, "step 's' made a bad image (image): image.fits").evidence
     )
 
 

@@ -54,7 +54,7 @@ def test_an_output_that_passes_its_checks_is_published(bench: Bench) -> None:
 def test_an_output_that_a_check_refuses_is_told_with_its_remedy(bench: Bench) -> None:
     steps = order(bench, {"finite": {}}, python("s", HOLE, IMAGE, inputs=("raw.fits",)))
     told = (
-        "step 's' made no good image (image): image.fits: 0.10% of the 1,024 pixels of HDU 0 are not finite, at most"
+        "step 's' made a bad image (image): image.fits: 0.10% of the 1,024 pixels of HDU 0 are not finite, at most"
         " 0.00% may be; look at the file, or raise max_fraction of check 'finite' in its type"
     )
     assert must_fail(bench, steps, Fate.BAD_OUTPUT, told).published[0].role == "log"
@@ -96,7 +96,7 @@ def test_a_mistake_of_a_check_ends_the_job_and_not_the_night(
     reports = bench.run(bad, good)
     assert [report.fate for report in reports] == [Fate.BAD_OUTPUT, Fate.PUBLISHED]
     assert reports[0].evidence == (
-        "step 's' made no good image (image): check 'rash' of rash_checks 0.3 failed on image.fits: KeyError:"
+        "step 's' made a bad image (image): check 'rash' of rash_checks 0.3 failed on image.fits: KeyError:"
         " 'oops'; tell whoever maintains the check; the file may be good"
     )
     assert "image.fits" not in bench.stored()

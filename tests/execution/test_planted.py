@@ -141,7 +141,7 @@ def test_an_output_that_is_not_a_file_of_its_own(
     other = tmp_path / "other"
     other.write_text("precious")
     step = python("s", code.replace("OUTSIDE", repr(str(other))), FIRST.model_copy(update={"produces": produces}))
-    must_fail(bench, bench.order(step), Fate.BAD_OUTPUT, f"step 's' made no good first (text): first.txt is {what}")
+    must_fail(bench, bench.order(step), Fate.BAD_OUTPUT, f"step 's' made a bad first (text): first.txt is {what}")
     assert (other.read_text(), other.stat().st_nlink) == ("precious", 1)
 
 

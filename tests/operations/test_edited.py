@@ -83,7 +83,7 @@ def test_what_is_not_done_runs_the_edited_folder_and_what_is_done_keeps_its_own(
     with edited.database.reading() as session:
         second = sealed_bundle(session, 1)
         assert second is not None
-        assert jobs_per_bundle(session, 1) == {first.digest: 1, second.digest: 3}
+        assert jobs_per_bundle(session, [1]) == {1: {first.digest: 1, second.digest: 3}}
         orders = {str(o.attempt): o for o in issued_orders(session, list(session.scalars(select(AttemptRow.id))))}
         found = lineage_of(session, "whole_0001_c0001a01.txt", "up")
         [detail] = [row.detail for row in session.scalars(select(AuditRow)) if "bundle" in row.detail]

@@ -161,7 +161,7 @@ def _standing(
     with site.database.reading() as session:
         stages = progress_of(session, rows)
         failed = failed_jobs(session, [row.id for row in rows]) if failures else {}
-        bundles = {row.id: jobs_per_bundle(session, row.id) for row in rows} if failures else {}
+        bundles = jobs_per_bundle(session, [row.id for row in rows]) if failures else {}
     return [
         _Standing(
             row,
