@@ -47,7 +47,7 @@ _STAGE: Final = {
 def measure(*, size: int = JOBS, repeats: int = REPEATS) -> Result:
     """Measure on each database that can be had, each time in a process of its own; SQLite is the headline."""
     with working_folder() as folder, databases() as urls:
-        measured = {name: _measure(folder / name, url, size, repeats) for name, url in urls.items()}
+        measured = {name: measured_on(folder / name, url, size, repeats) for name, url in urls.items()}
     headline, peak_bytes = measured.pop("SQLite")
     return Result(
         **headline.model_dump(),
@@ -72,7 +72,8 @@ def measure(*, size: int = JOBS, repeats: int = REPEATS) -> Result:
     )
 
 
-def _measure(folder: Path, database: str, jobs: int, repeats: int) -> tuple[Figure, int]:
+def measured_on(folder: Path, database: str, jobs: int, repeats: int) -> tuple[Figure, int]:
+    """Measure on one database; return what it took, and the peak of memory in bytes."""
     with new_site(folder / "site", database) as site:
         register_raw(site, jobs)
         _add_calibrations(site, -(-jobs // MINUTES_A_CALIBRATION))

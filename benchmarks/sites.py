@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,8 @@ WHO: Final = "benchmark"
 EPOCH: Final = datetime(2026, 1, 10, 20, tzinfo=UTC)
 DURABLE: Final = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 """What a PostgreSQL server must be to be compared: one that keeps what it has promised."""
+REGISTERED: Final = 100_000
+"""So many files are registered at once."""
 
 _TYPES: Final = {
     "raw": {},
@@ -76,9 +79,16 @@ def store_folder(site: Site) -> Path:
 def register_raw(site: Site, count: int, *, content: bytes | None = None) -> None:
     """Register raw files of one exposure each, a minute apart; their bytes too, where a content is given."""
     (store_folder(site) / "raw").mkdir()
+    names = iter(enumerate(raw_names(count), start=1))
+    while block := list(islice(names, REGISTERED)):
+        files = _raw_files(site, block, content)
+        site.database.write(lambda session, files=files: register(session, files, who=WHO, now=EPOCH))  # type: ignore[misc]
+
+
+def _raw_files(site: Site, block: list[tuple[int, str]], content: bytes | None) -> list[NewFile]:
     digest = sha256(content or b"").hexdigest()
     files = []
-    for number, name in enumerate(raw_names(count), start=1):
+    for number, name in block:
         if content is not None:
             (store_folder(site) / "raw" / name).write_bytes(content)
         begins_at = EPOCH + timedelta(minutes=number)
@@ -96,7 +106,7 @@ def register_raw(site: Site, count: int, *, content: bytes | None = None) -> Non
                 path=f"raw/{name}",
             )
         )
-    site.database.write(lambda session: register(session, files, who=WHO, now=EPOCH))
+    return files
 
 
 def write_campaign(

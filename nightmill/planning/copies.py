@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -77,8 +77,7 @@ class Inputs:
     def with_copies(self, chosen: Mapping[int, Sequence[FileCopy]]) -> dict[int, FoundFile]:
         """Return the files, each with copies that were chosen."""
         return {
-            id_: replace(
-                file,
+            id_: file._replace(
                 store=chosen[id_][0].store if chosen[id_] else "",
                 path=chosen[id_][0].path if chosen[id_] else "",
                 also=tuple([(copy.store, copy.path) for copy in chosen[id_][1:]]),

@@ -51,7 +51,7 @@ class Chooser:
     lookup
         What chooses among its candidates; None where all that match are taken.
     groups
-        Its candidates, by the places that are searched in their order.
+        Its candidates, by the places that are searched in their order; none where its files make the units.
     rules
         Where the words of its choices are kept.
     problems
@@ -90,7 +90,7 @@ class Chooser:
             for group in groups
         ]
         self.drafts = [Index(group.drafts, self.declared.match, default) for group in groups if group.drafts]
-        self.empty = not any(group.candidates or group.drafts for group in groups)
+        self.empty = not self.makes_units and not any(group.candidates or group.drafts for group in groups)
         self._refuse_unknown(wanted or set(), groups)
 
     def choose(self, unit: Unit) -> Choice | None:

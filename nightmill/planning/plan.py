@@ -1,32 +1,36 @@
 """Plans: every job of a campaign with the files it will read and the names of those it will make.
 
-A plan is made in memory from a handful of queries a stage. Stages that depend on others of the campaign are projected
-from what those are planned to make, and planned again, from what they did make, when their turn comes.
+A plan is made from a handful of queries a stage, unit after unit, so that memory does not grow with their number.
+Stages that depend on others of the campaign are projected from what those are planned to make, and planned again, from
+what they did make, when their turn comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import names_taken
 from nightmill.backbone.schema import CampaignRow, FileRow, JobRow
 from nightmill.config.layers import LAYERS
-from nightmill.config.rules import NOWHERE
 from nightmill.config.site import SiteConfig
-from nightmill.errors import PlanRefused, RequestRefused
+from nightmill.errors import BadName, PlanRefused, RequestRefused
 from nightmill.model.campaign import Campaign
 from nightmill.model.found_file import FoundFile
 from nightmill.model.order import OrderBundle
 from nightmill.model.pipeline import Input, Source, Stage
 from nightmill.planning.inputs import Chooser, Rules, takes_one, unit_role
+from nightmill.planning.jobs import Jobs, blocks
 from nightmill.planning.lookups.bound import Bound, bind
-from nightmill.planning.outputs import Names, output_names
+from nightmill.planning.outputs import Names, claims
 from nightmill.planning.preflight import check_inputs, check_outputs, log_store
 from nightmill.planning.problems import Problems
+from nightmill.planning.projected import Projected
 from nightmill.planning.sealed import PlannedJob, StageCommon, StageView
 from nightmill.planning.selection import Group, Selector
 from nightmill.planning.units import make_units
@@ -123,7 +127,7 @@ def plan_stage(
 
 
 class _Planner:
-    """Plans stage after stage of one campaign."""
+    """Plans stage after stage of one campaign; of a stage, units pass through it in blocks."""
 
     def __init__(
         self, session: Session, campaign: Campaign, site: SiteConfig, number: int, bundle: OrderBundle | None
@@ -134,7 +138,8 @@ class _Planner:
         self.site = site
         self.number = number
         self.names = Names()
-        self.projected: dict[str, dict[str, list[FoundFile]]] = {}
+        self.planned: list[StagePlan] = []
+        self.projected: dict[str, Projected] = {}
         self.broken: set[str] = set()
         """Projected stages whose plans have problems."""
         self.watermark = session.scalar(select(func.max(FileRow.id))) or 0
@@ -148,25 +153,27 @@ class _Planner:
         nameless = Problems()
         check_outputs(stage, self.site, nameless)
         bound = self._bound(stage, roles, problems)
-        groups = self._groups(stage, bound, problems)
-        jobs = self._jobs(stage, bound, groups, rules, problems, waiting)
-        jobs = [] if nameless else self._fit(common, jobs, problems)
-        return StagePlan(
+        files, groups = self._select(stage, bound, problems)
+        chosen = self._jobs(stage, bound, files, groups, rules, problems, waiting)
+        jobs = Jobs(self._fit(common, chosen, problems, named=not nameless))
+        plan = StagePlan(
             common=common.model_copy(update={"rules": rules.texts()}),
             position=[each.name for each in self.campaign.pipeline.stages].index(stage.name),
-            jobs=tuple(jobs),
-            problems=(*problems.sentences(), *nameless.sentences()),
+            jobs=jobs,
+            problems=(),
             waiting=tuple(waiting.sentences()),
             projected=any(declared.source.own_stage in self.projected for declared in stage.inputs.values()),
             watermark=self.watermark,
         )
+        if refused := self.names.clashes((*self.planned, plan), problems):
+            plan = replace(plan, jobs=Jobs(job for place, job in enumerate(jobs) if place not in refused))
+        plan = replace(plan, problems=(*problems.sentences(), *nameless.sentences()))
+        self.planned.append(plan)
+        return plan
 
     def project(self, plan: StagePlan) -> None:
         """Let the files that a stage is planned to make stand in for those that it will make."""
-        made: dict[str, list[FoundFile]] = {}
-        for file in _files_of(plan):
-            made.setdefault(file.type, []).append(file)
-        self.projected[plan.stage.name] = made
+        self.projected[plan.stage.name] = Projected(plan)
         if plan.problems:
             self.broken.add(plan.stage.name)
 
@@ -199,36 +206,44 @@ class _Planner:
                 problems.add(f"stage {stage.name!r}, input {role!r}", str(error))
         return bound
 
-    def _groups(self, stage: Stage, bound: Mapping[str, Bound | None], problems: Problems) -> dict[str, list[Group]]:
-        """Select the candidates of inputs; none of an input whose expression or source is wrong, which is reported."""
-        groups = {}
+    def _select(
+        self, stage: Stage, bound: Mapping[str, Bound | None], problems: Problems
+    ) -> tuple[Iterator[FoundFile] | None, dict[str, list[Group]]]:
+        """Select the files that make units, one by one, and the candidates of all inputs.
+
+        There are none of an input whose expression or source is wrong, which is reported.
+        """
+        files, groups = None, {}
         for role, lookup in bound.items():
             declared = stage.inputs[role]
-            extra = stage.where if role == unit_role(stage) else ""
             try:
-                groups[role] = self.selector.select(declared, extra, lookup.names if lookup is not None else None)
+                if role == unit_role(stage):
+                    place, files = self.selector.stream(declared, stage.where, stage.per)
+                    groups[role] = [Group(place, ())]
+                else:
+                    groups[role] = self.selector.select(declared, "", lookup.names if lookup is not None else None)
             except RequestRefused as error:
                 problems.add(f"stage {stage.name!r}, input {role!r}", str(error))
-        return groups
+        return files, groups
 
     def _jobs(
         self,
         stage: Stage,
         bound: Mapping[str, Bound | None],
+        files: Iterator[FoundFile] | None,
         groups: Mapping[str, list[Group]],
         rules: Rules,
         problems: Problems,
         waiting: Problems,
-    ) -> list[PlannedJob]:
+    ) -> Iterator[PlannedJob]:
         """Choose the inputs of every unit; where those of a role cannot be told, only report what else is missing."""
         making = unit_role(stage)
-        if making not in groups:
-            return []
-        files = [candidate.file for group in groups[making] for candidate in group.candidates]
+        if files is None:
+            return
         topic = f"stage {stage.name!r}, input {making!r}"
-        if not files and stage.inputs[making].source.own_stage not in self.broken:
+        first = next(files, None)
+        if first is None and stage.inputs[making].source.own_stage not in self.broken:
             problems.add(topic, f"no {stage.inputs[making].type} {groups[making][0].place}: there is nothing to do")
-        units = make_units(stage.per, files, problems, topic=topic)
         choosers = [
             Chooser(
                 stage, role, bound[role], found, rules, problems, self._missing(stage.inputs[role], problems, waiting)
@@ -236,14 +251,12 @@ class _Planner:
             for role, found in groups.items()
         ]
         one = takes_one(stage)
-        jobs = []
-        for unit in units:
+        for unit in make_units(stage.per, chain([first] if first else (), files), problems, topic=topic):
             chosen = [chooser.choose(unit) for chooser in choosers]
             inputs = tuple([choice for choice in chosen if choice is not None])
             if len(inputs) == len(stage.inputs):
                 data_id = unit.fixed(stage.per, takes_one=one)
-                jobs.append(PlannedJob(unit.name, data_id, unit.begins_at, unit.ends_at, inputs))
-        return jobs
+                yield PlannedJob(unit.name, data_id, unit.begins_at, unit.ends_at, inputs)
 
     def _missing(self, declared: Input, problems: Problems, waiting: Problems) -> Problems:
         """Return where to tell that an input lacks files."""
@@ -252,37 +265,58 @@ class _Planner:
             return Problems()  # they lack because of problems of that stage, which are told
         return waiting if source and source not in self.projected else problems
 
-    def _fit(self, common: StageCommon, jobs: Iterable[PlannedJob], problems: Problems) -> list[PlannedJob]:
-        """Return the jobs whose outputs have names of their own and, where they need it, a validity range."""
-        fit = [
-            job
-            for job in jobs
-            if self.names.claim(common, job.unit, job.data_id, problems) and _has_validity(common.stage, job, problems)
-        ]
+    def _fit(
+        self, common: StageCommon, jobs: Iterable[PlannedJob], problems: Problems, *, named: bool
+    ) -> Iterator[PlannedJob]:
+        """Yield the jobs whose outputs have names that the catalogue has not and, where they need it, a validity range.
+
+        Parameters
+        ----------
+        named
+            Whether outputs can have names; where they cannot, jobs are made for what is wrong with their inputs alone.
+        """
+        for block in blocks(jobs):
+            if not named:
+                continue
+            names = {place: names for place, job in enumerate(block) if (names := _names(common, job, problems))}
+            taken = self._taken(common, block, names, problems)
+            for place, of_job in names.items():
+                if taken.isdisjoint(of_job):
+                    self.names.take(of_job)
+                    yield block[place]
+
+    def _taken(
+        self, common: StageCommon, block: Sequence[PlannedJob], names: Mapping[int, Collection[str]], problems: Problems
+    ) -> set[str]:
+        """Return the names that the catalogue has already, and report them; jobs that are sealed have theirs."""
         sealed = set(
             self.session.scalars(
                 select(JobRow.unit)
                 .join(CampaignRow, CampaignRow.id == JobRow.campaign_id)
-                .where(CampaignRow.name == self.campaign.name, JobRow.stage == common.stage.name)
+                .where(
+                    CampaignRow.name == self.campaign.name,
+                    JobRow.stage == common.stage.name,
+                    among(JobRow.unit, [job.unit for job in block]),
+                )
             )
         )
-        taken = names_taken(self.session, self.names.of(common.stage, sealed))
-        refused = self.names.refuse(taken, problems)
-        return [job for job in fit if job.unit not in refused]
+        new = [place for place in names if block[place].unit not in sealed]
+        taken = names_taken(self.session, [name for place in new for name in names[place]])
+        clashing = [claim for place in new if taken for claim in claims(common, block[place].data_id)]
+        for claim in sorted(claim for claim in clashing if claim.name in taken):
+            reason = f"the name of output {claim.role!r} ({claim.type}) is taken: the catalogue has a file of that name"
+            problems.add(f"stage {common.stage.name!r}", reason, claim.name, noun="name")
+        return taken
 
 
-def _files_of(plan: StagePlan) -> Iterator[FoundFile]:
-    """Yield the files that a plan's jobs will make and that later stages can read; their IDs are negative."""
-    number = 0
-    for step in plan.stage.steps:
-        for role, output in step.outputs.items():
-            for job in plan.jobs if output.to != NOWHERE else ():
-                names = output_names(plan.common, job.data_id, 1, step.name, role)
-                for name in names[: max(output.min, 1)]:
-                    number -= 1
-                    yield FoundFile(
-                        number, name, output.type, 0, "", job.data_id, job.begins_at, job.ends_at, {}, output.to, ""
-                    )
+def _names(common: StageCommon, job: PlannedJob, problems: Problems) -> list[str]:
+    """Return every name of a job's first attempt; none where it cannot be, which is reported."""
+    try:
+        names = [claim.name for claim in claims(common, job.data_id)]
+    except BadName as error:
+        problems.add(f"stage {common.stage.name!r}", str(error), job.unit)
+        return []
+    return names if _has_validity(common.stage, job, problems) else []
 
 
 def _has_validity(stage: Stage, job: PlannedJob, problems: Problems) -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
@@ -16,11 +16,9 @@ from nightmill.backbone.schema import CampaignRow, JobRow, PlanRow, SliceRow
 from nightmill.errors import PlanRefused
 from nightmill.model.base import canonical_json
 from nightmill.model.campaign import Campaign
+from nightmill.planning.jobs import blocks
 from nightmill.planning.plan import StagePlan
-from nightmill.planning.sealed import detail_of
-
-ROWS: Final = 5_000
-"""Rows a statement."""
+from nightmill.planning.sealed import PlannedJob, detail_of
 
 
 @dataclass(frozen=True)
@@ -74,47 +72,25 @@ def seal(session: Session, campaign: CampaignRow, plan: StagePlan, *, now: datet
     if plan.projected:
         raise ValueError(f"stage {plan.stage.name!r} is projected: plan it again when the stages before it are done")
     session.execute(select(CampaignRow.id).where(CampaignRow.id == campaign.id).with_for_update())
-    sealed, stale = _compare(session, campaign.id, plan)
-    if plan.problems and not sealed:
+    of_stage = (JobRow.campaign_id == campaign.id) & (JobRow.stage == plan.stage.name)
+    jobs = select(func.count()).select_from(JobRow).where(of_stage)
+    before = session.scalar(jobs) or 0
+    if plan.problems and not before:
         raise PlanRefused(campaign.name, plan.problems)
-    left_out = (*plan.waiting, *plan.problems)
-    new = [job for job in plan.jobs if job.unit not in sealed]
-    if not new:
-        return Sealed(0, (), 0, stale, left_out)
-    slice_size = Campaign.model_validate(campaign.definition).execution.jobs_per_slice
-    details = [detail_of(job, number) for number, job in enumerate(new, start=len(sealed))]
-    row = _add_plan(session, campaign.id, plan, details, now)
-    slices = _add_slices(session, row, -(-len(new) // slice_size))
-    for start in range(0, len(new), ROWS):
-        rows = [
-            {
-                "campaign_id": campaign.id,
-                "plan_id": row.id,
-                "slice_id": slices[number // slice_size].id,
-                "stage": plan.stage.name,
-                "unit": new[number].unit,
-                "detail": details[number],
-            }
-            for number in range(start, min(start + ROWS, len(new)))
-        ]
-        session.execute(insert(JobRow), rows)
-    return Sealed(row.revision, tuple([each.number for each in slices]), len(new), stale, left_out)
+    rows = _Rows(session, campaign, plan, before, now)
+    for block in blocks(plan.jobs):
+        rows.add(_compare(session, of_stage, block) if before else block)
+    stale = (session.scalar(jobs.where(JobRow.stale)) or 0) if before else 0
+    return rows.end(stale)
 
 
-def _compare(session: Session, campaign_id: int, plan: StagePlan) -> tuple[set[str], int]:
-    """Return the units that are sealed already, and mark those that would get other inputs now."""
-    planned = {job.unit: job for job in plan.jobs}
-    query = select(JobRow.id, JobRow.unit, JobRow.stale, JobRow.detail).where(
-        JobRow.campaign_id == campaign_id, JobRow.stage == plan.stage.name
-    )
-    sealed: set[str] = set()
+def _compare(session: Session, of_stage: ColumnElement[bool], block: Sequence[PlannedJob]) -> list[PlannedJob]:
+    """Return the jobs that are not sealed yet, and mark those that would get other inputs now."""
+    planned = {job.unit: job for job in block}
+    query = select(JobRow.id, JobRow.unit, JobRow.stale, JobRow.detail).where(of_stage, among(JobRow.unit, planned))
     changed: dict[bool, list[int]] = {True: [], False: []}
-    stale = 0
-    for id_, unit, was_stale, detail in session.execute(query.execution_options(yield_per=ROWS)):
-        sealed.add(unit)
-        job = planned.get(unit)
-        is_stale = was_stale if job is None else _file_ids(detail) != _file_ids(detail_of(job, 0))
-        stale += is_stale
+    for id_, unit, was_stale, detail in session.execute(query):
+        is_stale = _file_ids(detail) != _file_ids(detail_of(planned.pop(unit), 0))
         if is_stale != was_stale:
             changed[is_stale].append(id_)
     for is_stale, ids in changed.items():
@@ -122,44 +98,87 @@ def _compare(session: Session, campaign_id: int, plan: StagePlan) -> tuple[set[s
             update(JobRow).where(among(JobRow.id, ids)).values(stale=is_stale),
             execution_options={"synchronize_session": False},
         )
-    return sealed, stale
+    return list(planned.values())
 
 
 def _file_ids(detail: Mapping[str, Any]) -> dict[str, list[int]]:
     return {role: ids for role, (_rule, ids) in detail["inputs"].items()}
 
 
-def _add_plan(
-    session: Session, campaign_id: int, plan: StagePlan, details: Sequence[Mapping[str, Any]], now: datetime
-) -> PlanRow:
-    common = plan.common.model_dump(mode="json")
-    digest = sha256(canonical_json(common).encode())
-    for detail in details:
-        digest.update(f"\n{canonical_json(detail)}".encode())
-    of_stage = (PlanRow.campaign_id == campaign_id, PlanRow.stage == plan.stage.name)
-    row = PlanRow(
-        campaign_id=campaign_id,
-        stage=plan.stage.name,
-        position=plan.position,
-        revision=(session.scalar(select(func.max(PlanRow.revision)).where(*of_stage)) or 0) + 1,
-        sha256=digest.hexdigest(),
-        watermark=plan.watermark,
-        common=common,
-        sealed_at=now,
-    )
-    session.add(row)
-    session.flush()
-    return row
+class _Rows:
+    """The rows of a plan that is being sealed: its own with the first job, slices as they fill."""
 
+    def __init__(self, session: Session, campaign: CampaignRow, plan: StagePlan, first: int, now: datetime) -> None:
+        self.session = session
+        self.plan = plan
+        self.now = now
+        self.campaign_id = campaign.id
+        self.slice_size = Campaign.model_validate(campaign.definition).execution.jobs_per_slice
+        self.first = first
+        self.count = 0
+        self.row: PlanRow | None = None
+        self.slices: list[SliceRow] = []
+        self.digest = sha256()
 
-def _add_slices(session: Session, plan: PlanRow, count: int) -> list[SliceRow]:
-    of_stage = (SliceRow.campaign_id == plan.campaign_id, SliceRow.stage == plan.stage)
-    last = session.scalar(select(func.max(SliceRow.number)).where(*of_stage))
-    first = 0 if last is None else last + 1
-    slices = [
-        SliceRow(plan_id=plan.id, campaign_id=plan.campaign_id, stage=plan.stage, number=number)
-        for number in range(first, first + count)
-    ]
-    session.add_all(slices)
-    session.flush()
-    return slices
+    def add(self, jobs: Sequence[PlannedJob]) -> None:
+        """Add jobs to the plan."""
+        if not jobs:
+            return
+        if self.row is None:
+            self.row = self._begin()
+        self._add_slices(self.row, -(-(self.count + len(jobs)) // self.slice_size))
+        rows = []
+        for number, job in enumerate(jobs, start=self.count):
+            detail = detail_of(job, self.first + number)
+            self.digest.update(f"\n{canonical_json(detail)}".encode())
+            rows.append(
+                {
+                    "campaign_id": self.campaign_id,
+                    "plan_id": self.row.id,
+                    "slice_id": self.slices[number // self.slice_size].id,
+                    "stage": self.plan.stage.name,
+                    "unit": job.unit,
+                    "detail": detail,
+                }
+            )
+        self.session.execute(insert(JobRow), rows)
+        self.count += len(jobs)
+
+    def end(self, stale: int) -> Sealed:
+        """Seal what was added."""
+        left_out = (*self.plan.waiting, *self.plan.problems)
+        if self.row is None:
+            return Sealed(0, (), 0, stale, left_out)
+        self.row.sha256 = self.digest.hexdigest()
+        return Sealed(self.row.revision, tuple([each.number for each in self.slices]), self.count, stale, left_out)
+
+    def _begin(self) -> PlanRow:
+        common = self.plan.common.model_dump(mode="json")
+        self.digest.update(canonical_json(common).encode())
+        of_stage = (PlanRow.campaign_id == self.campaign_id, PlanRow.stage == self.plan.stage.name)
+        row = PlanRow(
+            campaign_id=self.campaign_id,
+            stage=self.plan.stage.name,
+            position=self.plan.position,
+            revision=(self.session.scalar(select(func.max(PlanRow.revision)).where(*of_stage)) or 0) + 1,
+            sha256="",  # until the last job was added, in the same transaction
+            watermark=self.plan.watermark,
+            common=common,
+            sealed_at=self.now,
+        )
+        self.session.add(row)
+        self.session.flush()
+        return row
+
+    def _add_slices(self, plan: PlanRow, count: int) -> None:
+        """Make sure that there are so many slices."""
+        of_stage = (SliceRow.campaign_id == plan.campaign_id, SliceRow.stage == plan.stage)
+        last = self.session.scalar(select(func.max(SliceRow.number)).where(*of_stage))
+        first = 0 if last is None else last + 1
+        added = [
+            SliceRow(plan_id=plan.id, campaign_id=plan.campaign_id, stage=plan.stage, number=number)
+            for number in range(first, first + count - len(self.slices))
+        ]
+        self.session.add_all(added)
+        self.session.flush()
+        self.slices.extend(added)

@@ -5,7 +5,7 @@ Sealed are the part of a stage's plan that all its jobs share, once, and of each
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -76,8 +76,7 @@ class Choice(NamedTuple):
     files: tuple[FoundFile, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedJob:
+class PlannedJob(NamedTuple):
     """One unit of a stage with the files that it will read.
 
     Parameters
@@ -126,7 +125,7 @@ class StageView:
     """
 
     common: StageCommon
-    jobs: tuple[PlannedJob, ...]
+    jobs: Sequence[PlannedJob]
     watermark: int
 
     @property

@@ -27,6 +27,7 @@ from nightmill.model.file_type import FileType
 from nightmill.model.found_file import FoundFile
 from nightmill.model.lookup import Candidate
 from nightmill.model.pipeline import Input, Source
+from nightmill.planning.projected import Projected
 
 UNKNOWN_YET: Final = ("origin", "registered_at")
 """What an expression cannot ask where files are looked at in memory."""
@@ -66,14 +67,14 @@ class Selector:
     watermark
         The highest file ID that may be seen.
     projected
-        By stage and type: what stages that have not run are planned to make.
+        By stage: what stages that have not run are planned to make.
     """
 
     session: Session
     campaign: Campaign
     file_types: Mapping[str, FileType]
     watermark: int
-    projected: Mapping[str, Mapping[str, Sequence[FoundFile]]]
+    projected: Mapping[str, Projected]
 
     def select(self, declared: Input, extra_where: str = "", names: Collection[str] | None = None) -> list[Group]:
         """Return the candidates of an input.
@@ -96,23 +97,42 @@ class Selector:
         RequestRefused
             Where the stage keeps no files of the type.
         """
-        source = declared.source
         texts = [text for text in (declared.where, extra_where) if text]
-        if source.calibrations:
+        if declared.source.calibrations:
             return list(self._calibrations(declared, texts))
         if names is not None:
-            place, files = "of the catalogue", self._listed(declared.type, names, texts)
-        elif source.own_stage:
-            place, files = f"made by stage {source.stage}", self._of_stage(declared.type, source.stage, texts)
+            place, files = f"of the catalogue{_conditions(texts)}", self._listed(declared.type, names, texts)
+        else:
+            place, files = self._from(declared, texts)
+        return [Group(place, tuple([Candidate(file) for file in files]))]
+
+    def stream(self, declared: Input, extra_where: str, per: Sequence[str]) -> tuple[str, Iterator[FoundFile]]:
+        """Say where the files of an input come from that make the units of a stage, and give them one by one.
+
+        Parameters
+        ----------
+        extra_where
+            As in :meth:`select`, which raises the same.
+        per
+            The dimensions by whose values they come. Those that lack one are anywhere among them.
+        """
+        return self._from(declared, [text for text in (declared.where, extra_where) if text], per)
+
+    def _from(
+        self, declared: Input, texts: Sequence[str], order: Sequence[str] = ()
+    ) -> tuple[str, Iterator[FoundFile]]:
+        source = declared.source
+        if source.own_stage:
+            place, files = f"made by stage {source.stage}", self._of_stage(declared.type, source.stage, texts, order)
         elif source.campaigns:
             self._require_campaigns(declared.type, source)
             of_stage = f"made by stage {source.stage}" if source.stage else "results"
             place = f"{of_stage} of campaign {' or '.join(source.campaigns)}"
-            files = self._catalogued(declared.type, texts, campaigns=source.campaigns, stage=source.stage)
+            files = self._catalogued(declared.type, texts, order, campaigns=source.campaigns, stage=source.stage)
         else:
             texts = [text for text in (self.campaign.where, *texts) if text]
-            place, files = "raw or manual", self._catalogued(declared.type, texts)
-        return [Group(place + _conditions(texts), tuple([Candidate(file) for file in files]))]
+            place, files = "raw or manual", self._catalogued(declared.type, texts, order)
+        return place + _conditions(texts), files
 
     def _require_campaigns(self, type_: str, source: Source) -> None:
         """Make sure that there are the campaigns of a source, and in one of them its stage, which keeps such files."""
@@ -130,16 +150,17 @@ class Selector:
             makes = f"it makes {', '.join(types)}" if types else "it keeps nothing"
             raise RequestRefused(f"stage {source.stage!r} {of} keeps no files of type {type_!r}", remedy=makes)
 
-    def _of_stage(self, type_: str, stage: str, texts: Sequence[str]) -> list[FoundFile]:
+    def _of_stage(self, type_: str, stage: str, texts: Sequence[str], order: Sequence[str]) -> Iterator[FoundFile]:
         made = self.projected.get(stage)
         if made is None:
-            return self._catalogued(type_, texts, campaigns=[self.campaign.name], stage=stage)
+            return self._catalogued(type_, texts, order, campaigns=[self.campaign.name], stage=stage)
         where = self._parse(texts, unknown=UNKNOWN_YET)
-        return [file for file in made.get(type_, ()) if fulfils(file, where)]
+        files = (file for file in made.files(type_) if fulfils(file, where))
+        return files if made.in_order_of(order) else _sorted(files, order)
 
     def _catalogued(
-        self, type_: str, texts: Sequence[str], *, campaigns: Sequence[str] = (), stage: str = ""
-    ) -> list[FoundFile]:
+        self, type_: str, texts: Sequence[str], order: Sequence[str], *, campaigns: Sequence[str] = (), stage: str = ""
+    ) -> Iterator[FoundFile]:
         return select_files(
             self.session,
             type=type_,
@@ -148,9 +169,10 @@ class Selector:
             stage=stage,
             watermark=self.watermark,
             stored=False,
+            order=order,
         )
 
-    def _listed(self, type_: str, names: Collection[str], texts: Sequence[str]) -> list[FoundFile]:
+    def _listed(self, type_: str, names: Collection[str], texts: Sequence[str]) -> Iterator[FoundFile]:
         query = (
             found_columns(stored=False)
             .outerjoin(AttemptRow, FileRow.attempt_id == AttemptRow.id)
@@ -208,6 +230,17 @@ def fulfils(file: FoundFile, where: Iterable[Expression]) -> bool:
         "metadata": file.metadata,
     }
     return all(evaluate(expression, record) for expression in where)
+
+
+def _sorted(files: Iterable[FoundFile], order: Sequence[str]) -> Iterator[FoundFile]:
+    """Yield files in the order of the values of dimensions, those that lack one before them."""
+    whole = []
+    for file in files:
+        if all(dimension in file.data_id for dimension in order):
+            whole.append(file)
+        else:
+            yield file
+    yield from sorted(whole, key=lambda file: [file.data_id[dimension] for dimension in order])
 
 
 def _conditions(texts: Sequence[str]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from nightmill.model.dimensions import DIMENSIONS, unit_name
 from nightmill.model.found_file import FoundFile
@@ -10,26 +12,32 @@ from nightmill.model.unit import Unit
 from nightmill.planning.problems import Problems
 
 
-def make_units(per: Sequence[str], files: Iterable[FoundFile], problems: Problems, *, topic: str) -> list[Unit]:
+def make_units(per: Sequence[str], files: Iterable[FoundFile], problems: Problems, *, topic: str) -> Iterator[Unit]:
     """Group files into units, one for each distinct set of values of ``per``.
 
-    Returns
-    -------
-    list of Unit
+    Parameters
+    ----------
+    files
+        In the order of these values; those that lack one, which is a problem, stand anywhere among them.
+
+    Yields
+    ------
+    Unit
         In the order of the values of ``per``.
     """
-    groups: dict[tuple[str | int, ...], list[FoundFile]] = {}
+    for _key, group in groupby(_keyed(per, files, problems, topic), itemgetter(0)):
+        yield _unit(per, [file for _key, file in group])
+
+
+def _keyed(
+    per: Sequence[str], files: Iterable[FoundFile], problems: Problems, topic: str
+) -> Iterator[tuple[tuple[str | int, ...], FoundFile]]:
     for file in files:
         try:
-            key = tuple([file.data_id[dimension] for dimension in per])
+            yield tuple([file.data_id[dimension] for dimension in per]), file
         except KeyError as error:
             reason = f"a file has no {error.args[0]}, so that no unit can be made of it"
             problems.add(topic, reason, file.name, noun="file")
-            continue
-        groups.setdefault(key, []).append(file)
-    units = [_unit(per, groups[key]) for key in sorted(groups)]
-    _refuse_equal_names(units, problems, topic)
-    return units
 
 
 def _unit(per: Sequence[str], files: list[FoundFile]) -> Unit:
@@ -49,11 +57,3 @@ def agreed(files: Sequence[FoundFile]) -> Mapping[str, str | int]:
         for dimension in DIMENSIONS
         if dimension in first and all(file.data_id.get(dimension) == first[dimension] for file in files[1:])
     }
-
-
-def _refuse_equal_names(units: Iterable[Unit], problems: Problems, topic: str) -> None:
-    seen: set[str] = set()
-    for unit in units:
-        if unit.name in seen:
-            problems.add(topic, "different units would have the same name", unit.name)
-        seen.add(unit.name)

@@ -182,11 +182,13 @@ def test_a_plan_gets_its_files_by_one_query(database: Database) -> None:
     queries: list[str] = []
     with database.reading() as session:
         event.listen(database.engine, "before_cursor_execute", lambda *event: queries.append(event[2]))
-        found = catalogue.select_files(
-            session,
-            type="raw_science",
-            where=[parse("detector == 1"), parse("exposure_seconds < 50")],
-            watermark=ids[40],
+        found = list(
+            catalogue.select_files(
+                session,
+                type="raw_science",
+                where=[parse("detector == 1"), parse("exposure_seconds < 50")],
+                watermark=ids[40],
+            )
         )
         assert len([query for query in queries if query.startswith("SELECT")]) == 1
     assert [file.data_id["exposure"] for file in found] == list(range(1, 41, 2))

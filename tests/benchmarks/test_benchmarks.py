@@ -56,10 +56,17 @@ def test_a_plan_beside_its_queries_with_its_memory() -> None:
     assert answer["extra"]["peak_rss_megabytes"] > 0
 
 
+def test_a_million_jobs_beside_a_tenth_of_them() -> None:
+    answer = told("plan_1m", 20)
+    assert answer["counts"] == {"jobs": 20}
+    assert answer["extra"]["peak_rss_megabytes"] > 0
+    assert answer["extra"]["times_the_time_a_job_of_a_tenth"] > 0
+
+
 def test_an_unknown_benchmark_is_refused_by_name() -> None:
     done = run("job_overheads")
     assert done.returncode == 2
-    assert "no benchmark is called job_overheads; there is job_overhead, ingest, plan_100k, campaign_5k" in done.stderr
+    assert "no benchmark is called job_overheads; there is job_overhead, ingest, plan_100k, plan_1m, campaign_5k" in done.stderr
 
 
 def test_the_documentation_never_gets_a_tiny_run(capsys: pytest.CaptureFixture[str]) -> None:

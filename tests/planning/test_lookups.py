@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -27,7 +26,7 @@ def after(days: float) -> datetime:
 
 def bias(number: int, days: float | None, *, name: str = "", **data_id: str | int) -> Candidate:
     file = found(number, name=name, at=None if days is None else after(days))
-    return Candidate(replace(file, data_id=data_id))
+    return Candidate(file._replace(data_id=data_id))
 
 
 def look_up(strategy: str, shelf: Shelf, of: Unit, **options: object) -> Found:

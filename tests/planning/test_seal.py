@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from nightmill.model.pipeline import Stage
 from nightmill.planning.outputs import claims
 from nightmill.planning.plan import CampaignPlan
 from nightmill.planning.seal import Sealed
-from nightmill.planning.sealed import JobDetail, StageCommon, sealed_stages
+from nightmill.planning.sealed import JobDetail, PlannedJob, StageCommon, sealed_stages
 from tests.planning.world import BIAS, SCIENCE, World, file_types, make_campaign
 
 AFTER_BIAS: Mapping[str, Any] = {
@@ -72,7 +71,7 @@ def test_a_plan_looks_the_same_fresh_and_from_its_rows(world: World) -> None:
     for before, after in zip(fresh.stages, sealed, strict=True):
         assert (after.common, after.watermark) == (before.common, before.watermark)
         assert [job.number for job in after.jobs] == list(range(len(before.jobs)))
-        assert [replace(job, number=0) for job in after.jobs] == list(before.jobs)
+        assert [job._replace(number=0) for job in after.jobs] == list(before.jobs)
         assert [list(after.inputs(job)) for job in after.jobs] == [list(before.inputs(job)) for job in before.jobs]
     assert [planned.rule for planned in sealed[1].inputs(sealed[1].jobs[0])] == [
         "raw or manual; its files make the units",
@@ -269,7 +268,7 @@ def _outputs(stage: Stage) -> int:
     return 1 + sum(len(step.outputs) for step in stage.steps)
 
 
-def _jobs(campaign: Campaign, plan: CampaignPlan) -> Iterator[tuple[Stage, tuple[Any, ...]]]:
+def _jobs(campaign: Campaign, plan: CampaignPlan) -> Iterator[tuple[Stage, Sequence[PlannedJob]]]:
     for stage, planned in zip(campaign.pipeline.stages, plan.stages, strict=True):
         assert planned.jobs
         yield stage, planned.jobs

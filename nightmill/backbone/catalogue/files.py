@@ -22,6 +22,8 @@ FETCH: Final = 5_000
 """How many rows are fetched at a time, where all of them would be too many."""
 GUESSES: Final = 5_000
 """How many names are looked at for a guess."""
+_BY_ID: Final = (FileRow.id, ReplicaRow.id)
+"""The copies of a file come one after another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +137,9 @@ def select_files(
     stage: str = "",
     watermark: int | None = None,
     stored: bool = True,
-) -> list[FoundFile]:
-    """Return the files that a plan may take, each with a copy that is present, by one query.
+    order: Sequence[str] = (),
+) -> Iterator[FoundFile]:
+    """Yield the files that a plan may take, each with a copy that is present, streamed from one query.
 
     Parameters
     ----------
@@ -154,11 +157,13 @@ def select_files(
         The highest file ID that may be seen.
     stored
         False to get those without a copy too.
+    order
+        Dimensions by whose values they come, as Python orders these; those that have none, first.
 
-    Returns
-    -------
-    list of FoundFile
-        In the order of their IDs; a file with several copies comes with the first of them.
+    Yields
+    ------
+    FoundFile
+        In that order, then in that of their IDs; a file with several copies comes with the first of them.
     """
     query = found_columns(stored=stored).where(FileRow.type == type)
     if campaigns:
@@ -177,7 +182,17 @@ def select_files(
         query = query.where(FileRow.id <= watermark)
     for expression in where:
         query = query.where(to_sql(expression))
+    if order:
+        query = query.order_by(None).order_by(*_ascending(session, order), *_BY_ID)
     return found_files(session, query)
+
+
+def _ascending(session: Session, dimensions: Iterable[str]) -> Iterator[ColumnElement[Any]]:
+    """Yield what orders files by the values of dimensions as Python does, whatever the language of the database."""
+    code_points = "C" if session.get_bind().dialect.name == "postgresql" else "BINARY"
+    for name in dimensions:
+        column = getattr(FileRow, name)
+        yield (column.collate(code_points) if column.type.python_type is str else column).asc().nulls_first()
 
 
 def file_columns() -> tuple[Any, ...]:
@@ -207,17 +222,17 @@ def found_columns(*, stored: bool = True) -> Select[Any]:
         select(*file_columns())
         .join(ReplicaRow, present, isouter=not stored)
         .join(StoreRow, ReplicaRow.store_id == StoreRow.id, isouter=not stored)
-        .order_by(FileRow.id, ReplicaRow.id)
+        .order_by(*_BY_ID)
     )
 
 
-def found_files(session: Session, query: Select[Any]) -> list[FoundFile]:
-    """Carry out a query that began as :func:`found_columns`, with one copy a file."""
-    found: dict[int, FoundFile] = {}
+def found_files(session: Session, query: Select[Any]) -> Iterator[FoundFile]:
+    """Carry out a query that began as :func:`found_columns`; yield one copy a file."""
+    last = None
     for row in session.execute(query.execution_options(yield_per=FETCH)):
-        if row[0] not in found:
-            found[row[0]] = found_file(row)
-    return list(found.values())
+        if row[0] != last:
+            last = row[0]
+            yield found_file(row)
 
 
 def found_file(row: Sequence[Any]) -> FoundFile:

@@ -32,10 +32,10 @@ def print_plan(plan: CampaignPlan, limit: int) -> None:
     for stage in plan.stages:
         source = "projected from the stages before it" if stage.projected else "from what is there"
         secho(f"\nstage {stage.stage.name}: {_count(len(stage.jobs), 'unit')}, {source}", bold=True)
-        shown = stage.jobs[: limit or None]
+        shown = islice(stage.jobs, limit or None)
         print_table(COLUMNS, (row for job in shown for row in _rows(stage, job, FILES if limit else None)))
-        if len(shown) < len(stage.jobs):
-            echo(f"... and {_count(len(stage.jobs) - len(shown), 'more unit')}: --limit 0 shows all")
+        if 0 < limit < len(stage.jobs):
+            echo(f"... and {_count(len(stage.jobs) - limit, 'more unit')}: --limit 0 shows all")
     total = sum(len(stage.jobs) for stage in plan.stages)
     echo(f"\n{_count(total, 'job')} in {_count(len(plan.stages), 'stage')}; nothing was done")
 

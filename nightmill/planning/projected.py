@@ -1,0 +1,40 @@
+"""Projected stages: the files that a stage is planned to make stand in for those that it will make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from nightmill.config.rules import NOWHERE
+from nightmill.model.found_file import FoundFile
+from nightmill.planning.outputs import output_names
+from nightmill.planning.sealed import StageView
+
+
+@dataclass(frozen=True)
+class Projected:
+    """What a stage is planned to make; its files are made up when they are asked for."""
+
+    plan: StageView
+
+    def files(self, type_: str) -> Iterator[FoundFile]:
+        """Yield the files of a type that later stages can read, in the order of the jobs; their IDs are negative."""
+        number = 0
+        outputs = [
+            (step.name, role, output)
+            for step in self.plan.stage.steps
+            for role, output in step.outputs.items()
+            if output.type == type_ and output.to != NOWHERE
+        ]
+        for job in self.plan.jobs if outputs else ():
+            for step, role, output in outputs:
+                names = output_names(self.plan.common, job.data_id, 1, step, role)
+                for name in names[: max(output.min, 1)]:
+                    number -= 1
+                    yield FoundFile(
+                        number, name, type_, 0, "", job.data_id, job.begins_at, job.ends_at, {}, output.to, ""
+                    )
+
+    def in_order_of(self, per: Sequence[str]) -> bool:
+        """Say whether its files come in the order of the values of these dimensions."""
+        return self.plan.stage.per[: len(per)] == tuple(per)
