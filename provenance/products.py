@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.catalogue.attachments import attach
 from nightmill.backbone.catalogue.registration import NewFile, register
 from nightmill.backbone.schema import CalibrationRow, DeliveryRow, GenerationRow
 from nightmill.model.journal import MadeFile
@@ -17,6 +18,8 @@ from nightmill.model.origin import Origin
 from nightmill.model.report import JobReport
 from nightmill.model.states import AttemptState
 from provenance.executions import AttemptIds, ExecutionIds
+
+Attachments = Mapping[str, int]
 
 
 def registered(report: JobReport) -> list[MadeFile]:
@@ -34,6 +37,7 @@ def write_files(
     attempts: AttemptIds,
     executions: ExecutionIds,
     submitters: Mapping[AttemptKey, str],
+    attachments: Attachments,
     *,
     now: datetime,
 ) -> dict[str, int]:
@@ -43,6 +47,8 @@ def write_files(
     ----------
     submitters
         Who submitted the campaigns of the attempts: in their name all of it happens, whoever records it.
+    attachments
+        The IDs of what is loaded of the files, by digest.
     """
     files = [(report, file) for report in reports for file in registered(report)]
     made: dict[str, int] = {}
@@ -55,6 +61,7 @@ def write_files(
             now=now,
             attempt_ids=[attempts[report.attempt] for report, _file in theirs],
         )
+        attach(session, ids, [[attachments[each.sha256] for each in file.attachments] for _report, file in theirs])
         made |= {file.name: number for (_report, file), number in zip(theirs, ids, strict=True)}
     generations: list[dict[str, Any]] = []
     calibrations: list[dict[str, Any]] = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import update
@@ -24,11 +25,12 @@ from nightmill.model.report import JobReport
 from nightmill.model.states import AttemptState, JobState
 from provenance.executions import AttemptIds, KnownExecution, Stacks, execution_rows, write_executions, write_uses
 from provenance.known import Known, known
-from provenance.products import registered, write_files
+from provenance.products import Attachments, registered, write_files
 
 Progress = tuple[int, int, int]
 """How many steps began, how many ended, and the position of the attempt's state."""
 _BATCH: Final = 500
+NOTHING: Final[Attachments] = MappingProxyType({})
 _ORDER: Final = list(AttemptState)
 _GIVEN_UP: Final = (AttemptState.CANCELLED, AttemptState.LOST)
 
@@ -59,7 +61,14 @@ class Recorded:
         self.collided += other.collided
 
 
-def record(session: Session, reports: Sequence[JobReport], stacks: Stacks, *, now: datetime) -> Recorded:
+def record(
+    session: Session,
+    reports: Sequence[JobReport],
+    stacks: Stacks,
+    *,
+    now: datetime,
+    attachments: Attachments = NOTHING,
+) -> Recorded:
     """Write what reports tell, as far as it is not written yet.
 
     Parameters
@@ -73,15 +82,22 @@ def record(session: Session, reports: Sequence[JobReport], stacks: Stacks, *, no
         Software by digest, as :func:`nightmill.model.report.stacks` gives it.
     now
         The time of registration, UTC.
+    attachments
+        Those of files that are to be registered, by their digests: the IDs under which their rows are loaded, hidden.
     """
     done = Recorded()
     for start in range(0, len(reports), _BATCH):
-        _record_batch(session, reports[start : start + _BATCH], stacks, now, done)
+        _record_batch(session, reports[start : start + _BATCH], stacks, now, attachments, done)
     return done
 
 
 def _record_batch(
-    session: Session, reports: Sequence[JobReport], stacks: Stacks, now: datetime, done: Recorded
+    session: Session,
+    reports: Sequence[JobReport],
+    stacks: Stacks,
+    now: datetime,
+    attachments: Attachments,
+    done: Recorded,
 ) -> None:
     attempts = known(session, [report.attempt for report in reports], to_change=True)
     done.unknown += [report.attempt for report in reports if report.attempt not in attempts]
@@ -96,7 +112,7 @@ def _record_batch(
     _update_attempts(session, news, attempts, done)
     ended = [report for report in news if report.state.ended]
     submitters = {attempt: row.submitted_by for attempt, row in attempts.items()}
-    made = write_files(session, ended, ids, executions, submitters, now=now)
+    made = write_files(session, ended, ids, executions, submitters, attachments, now=now)
     write_uses(session, news, ids, executions, made, rows)
 
 

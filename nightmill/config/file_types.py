@@ -21,7 +21,7 @@ from nightmill.files.units import unit_converter
 from nightmill.model.base import Frozen
 from nightmill.model.dimensions import DIMENSIONS, TIMES
 from nightmill.model.file_type import Checks, FileType, MetadataKey
-from nightmill.model.ports import Format
+from nightmill.model.ports import Format, TableFormat
 
 _COLUMNS: Final = ("name", "original_name", "type", "origin", "size_bytes", "registered_at", "metadata")
 """What expressions over files know already; metadata of these names could not be asked for."""
@@ -136,6 +136,8 @@ def check_file_type(file_type: FileType) -> Iterator[Problem]:
         format = open_format(file_type.format)
     except (UnknownName, BadPlugin) as error:
         yield ("format",), str(error)
+    if file_type.membership is not None:
+        yield from ((("membership",), text) for text in _check_membership(file_type, format))
     kinds = {name: _kind(key) for name, key in file_type.metadata.items()}
     for name, key in file_type.metadata.items():
         yield from ((("metadata", name), text) for text in _check_key(name, key, kinds))
@@ -147,6 +149,15 @@ def check_file_type(file_type: FileType) -> Iterator[Problem]:
         pass  # told with its key above
     except ValueError as error:
         yield ("metadata",), f"{' and '.join(error.args)} are computed from each other"
+
+
+def _check_membership(file_type: FileType, format: Format | None) -> Iterator[str]:
+    assert file_type.membership is not None
+    if format is not None and not isinstance(format, TableFormat):
+        yield f"membership wants a table, and files of format {file_type.format!r} have none; say format: fits"
+    columns = [column.upper() for column in file_type.membership.columns]
+    for column in sorted({column for column in columns if columns.count(column) > 1}):
+        yield f"membership names column {column} twice"
 
 
 def _check_template(text: str) -> Iterator[str]:

@@ -6,14 +6,17 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Final
 
 from nightmill.errors import FileRefused, JobFailed, PluginFault
+from nightmill.execution.attachments import attach_rows
 from nightmill.execution.descriptors import names_in, opened_file, path_of
 from nightmill.execution.evidence import on_one_line
 from nightmill.execution.scratch import Scratch
 from nightmill.files.inspection import inspect_file
 from nightmill.files.naming import name_of_content
+from nightmill.model.attachment import Attachment
 from nightmill.model.content import StepInput
 from nightmill.model.fate import Fate
 from nightmill.model.journal import MadeFile
@@ -24,13 +27,15 @@ LISTED_NAMES: Final = 20
 """How many of the files that are there a message names."""
 
 
-def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch, log: int) -> list[MadeFile]:
+def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch, log: int, spool: Path) -> list[MadeFile]:
     """Check every declared output of a step that exited 0, and move what passed to ``outputs/``.
 
     Parameters
     ----------
     log
         The open log, which is told what of a header is not a value and left out.
+    spool
+        Where the rows of files go that their types want on record, durably.
 
     Returns
     -------
@@ -58,7 +63,7 @@ def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch, log: int) 
             )
         inputs = tuple(_inputs(order, step, staged, kept))
         checked = [
-            (own_name, _check(order, step, output, own_name, name, work, log, inputs))
+            (own_name, _check(order, step, output, own_name, name, work, log, spool, inputs))
             for output, files in found
             for own_name, name in _named(step, output, files)
         ]
@@ -113,12 +118,16 @@ def _check(
     name: str,
     work: int,
     log: int,
+    spool: Path,
     inputs: Sequence[StepInput],
 ) -> MadeFile:
-    called = on_one_line(own_name)
+    called, file_type = on_one_line(own_name), order.file_types[output.type]
+    attachments: tuple[Attachment, ...] = ()
     try:
         with opened_file(own_name, work, alone=True) as descriptor:
-            found = inspect_file(called, order.file_types[output.type], descriptor, inputs=inputs)
+            found = inspect_file(called, file_type, descriptor, inputs=inputs)
+            if file_type.membership is not None:
+                attachments = (attach_rows(called, file_type, descriptor, spool),)
             os.fchmod(descriptor, 0o444)
     except FileRefused as error:
         # what the reading of a file advises is about files that arrive: transfer it again
@@ -148,6 +157,7 @@ def _check(
         metadata=metadata.values,
         begins_at=begins_at,
         ends_at=ends_at,
+        attachments=attachments,
     )
 
 

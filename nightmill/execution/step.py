@@ -74,7 +74,7 @@ def run_step(
     _must_have_succeeded(step, ended, log, start, context.stopping)
     try:
         scratch.must_be_whole(step.name)
-        made = check_outputs(order, step, scratch, log)
+        made = check_outputs(order, step, scratch, log, context.journal.path.parent)
         context.tell(Checked(attempt=order.attempt, at=context.now(), step=step.name, files=tuple(made)))
         scratch.set_aside(step.name)
     except OSError as error:

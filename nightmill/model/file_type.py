@@ -62,6 +62,14 @@ class Checks(Frozen):
     """What to do about CHECKSUM and DATASUM (FITS only)."""
 
 
+class Membership(Frozen):
+    """A table in a file whose rows say which files belong to which units; they are put on record with the file."""
+
+    columns: tuple[str, ...] = Field(min_length=1)
+    table: int | str = 1
+    """Number or EXTNAME of the HDU that holds it."""
+
+
 class FileType(Frozen):
     """A kind of file.
 
@@ -75,3 +83,4 @@ class FileType(Frozen):
     """Empty for a type whose files keep the names that they come with (raw files)."""
     metadata: Mapping[str, MetadataKey] = Field(default_factory=dict)
     checks: Checks = Checks()
+    membership: Membership | None = None

@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, TypeAdapter
 
+from nightmill.model.attachment import Attachment
 from nightmill.model.base import Frozen
 from nightmill.model.fate import Fate
 from nightmill.model.order import AttemptKey, DimensionValue, JobOrder
@@ -64,6 +65,8 @@ class MadeFile(Frozen):
     metadata: Mapping[str, MetadataValue] = Field(default_factory=dict)
     begins_at: datetime | None = None
     ends_at: datetime | None = None
+    attachments: tuple[Attachment, ...] = ()
+    """What it holds row by row and its type wants on record; they stand in the spool since it was checked."""
 
 
 class Cost(Frozen):

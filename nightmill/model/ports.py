@@ -9,10 +9,11 @@ import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
+from nightmill.model.attachment import RowValue
 from nightmill.model.conducting import CampaignRun, RunState, Seen
 from nightmill.model.content import Candidate, Content, Digest, StepInput
 from nightmill.model.order import JobOrder
@@ -172,6 +173,34 @@ class Format(Protocol):
         BadFile
             Where it is not whole, not of the format, or cannot be read; the message begins with ``path``, and the
             reason is a word that will stay.
+        """
+        ...
+
+
+@runtime_checkable
+class TableFormat(Format, Protocol):
+    """A format whose files may hold tables."""
+
+    def rows(
+        self, name: str | PathLike[str], path: str, table: int | str, columns: Sequence[str]
+    ) -> Iterator[tuple[RowValue, ...]]:
+        """Yield rows of a table of a file that :meth:`Format.read` found whole, in their order.
+
+        Parameters
+        ----------
+        name
+            What messages call the file.
+        path
+            Leads to its bytes.
+        table
+            Number or name of its section.
+        columns
+            The values of each row, whatever the case of their names; each a plain value, or None where there is none.
+
+        Raises
+        ------
+        BadFile
+            Where there is no such table or column, or a column holds more than a plain value a row.
         """
         ...
 

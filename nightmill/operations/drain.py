@@ -27,6 +27,7 @@ from nightmill.model.order import AttemptKey
 from nightmill.model.report import JobReport, fold, stacks
 from nightmill.operations import memory
 from nightmill.operations.alone import Say, SpoolBusy, alone, warn
+from nightmill.operations.attachments import load_reported
 from nightmill.operations.belonging import judge, take_back
 from nightmill.operations.lost_hosts import hosts_lost
 from nightmill.operations.site import Site
@@ -132,8 +133,10 @@ def _drain_journal(
                     misfits[report.attempt] = f"{report.attempt}: {why}"
             except StoreError as error:
                 waiting[report.attempt] = error
+    rows, lost = load_reported(site, reports, spool=journal.path.parent)
+    misfits |= lost
     sound = [report for report in reports if report.attempt not in misfits | waiting]
-    misfits |= _record(site, sound, stacks(entries), drained)
+    misfits |= _record(site, sound, stacks(entries), rows, drained)
     drained.journals += 1
     drained.adopted += [end.attempt for end in finished.ends if end.adopted]
     drained.lost += sum(not end.adopted for end in finished.ends)
@@ -147,16 +150,18 @@ def _drain_journal(
         set_aside(journal.path)
 
 
-def _record(site: Site, reports: Sequence[JobReport], software: Stacks, drained: Drained) -> dict[AttemptKey, str]:
+def _record(
+    site: Site, reports: Sequence[JobReport], software: Stacks, rows: Mapping[str, int], drained: Drained
+) -> dict[AttemptKey, str]:
     """Record reports, all at once or, where the database refuses that, one by one; return those that it refuses."""
     try:
-        told = site.database.write(lambda session: record(session, reports, software, now=utc_now()))
+        told = site.database.write(lambda session: record(session, reports, software, now=utc_now(), attachments=rows))
     except _REFUSED as error:
         if len(reports) == 1:
             return {reports[0].attempt: f"{reports[0].attempt}: it cannot be recorded: {error}"}
         refused: dict[AttemptKey, str] = {}
         for report in reports:
-            refused |= _record(site, [report], software, drained)
+            refused |= _record(site, [report], software, rows, drained)
         return refused
     take_back(site, told.collided)
     drained.recorded.add(told)

@@ -40,6 +40,7 @@ from nightmill.model.states import AttemptState, JobState
 from nightmill.operations import memory
 from nightmill.operations.acts import Act
 from nightmill.operations.alone import alone
+from nightmill.operations.attachments import load_reported
 from nightmill.operations.audit.contradiction import Kind
 from nightmill.operations.audit.journals import disagreement
 from nightmill.operations.bundle import register_bundle
@@ -244,10 +245,13 @@ class _Work:
             elif attempt not in why:
                 fit.append(report)
             self.found.refused.pop(str(attempt), None)
+        rows, lost = load_reported(self.site, fit) if self.do else ({}, {})
+        why |= lost
+        fit = [report for report in fit if report.attempt not in lost]
         self.found.refused |= {str(attempt): reason for attempt, reason in why.items()}
         if self.do and numbers.keys() & jobs.keys() | {job_key(report.attempt) for report in fit}:
             self.site.database.write(
-                lambda session: _write(session, fit, numbers, software, who=self.who, source=source)
+                lambda session: _write(session, fit, numbers, software, rows, who=self.who, source=source)
             )
         self.found.attempts.update(report.state.value for report in fit)
         self._told |= {report.attempt for report in fit}
@@ -333,6 +337,7 @@ def _write(
     reports: Sequence[JobReport],
     numbers: Mapping[JobKey, int],
     software: Stacks,
+    rows: Mapping[str, int],
     *,
     who: str,
     source: str,
@@ -347,7 +352,7 @@ def _write(
     for report in sorted(reports, key=lambda report: report.attempt.number):
         if report.attempt not in known:
             _issue(session, jobs[job_key(report.attempt)], report, source)
-    record(session, reports, software, now=utc_now())
+    record(session, reports, software, now=utc_now(), attachments=rows)
 
 
 def _issue(session: Session, job: JobRow, report: JobReport, source: str) -> None:

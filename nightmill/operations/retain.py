@@ -1,7 +1,8 @@
-"""What grows for ever unless it is removed: journals that are recorded, and how long they are kept.
+"""What grows for ever unless it is removed: journals that are recorded with their attachments, and how long they stay.
 
 A journal is compressed a day after its last entry. It is removed once it is older than the site's retention, everything
-that it tells is on record, and a backup that was verified holds that.
+that it tells is on record, and a backup that was verified holds that. An attachment is removed once it is as old, and
+older than every journal that is left: none can name it.
 """
 
 from __future__ import annotations
@@ -9,14 +10,18 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from nightmill.backbone.catalogue.attachments import drop_unseen
 from nightmill.backbone.work.attempts import standings
 from nightmill.errors import NightmillError
-from nightmill.execution.journal import COMPRESSED, RECORDED, read_whole_journal, recorded_journals
+from nightmill.execution.attachments import older_attachments
+from nightmill.execution.journal import COMPRESSED, RECORDED, journals, read_whole_journal, recorded_journals
+from nightmill.execution.quarantine import quarantined
 from nightmill.model.report import fold
 from nightmill.operations import backup, memory
 from nightmill.operations.acts import Act
@@ -34,6 +39,8 @@ class Retained:
 
     compressed: int = 0
     removed: int = 0
+    attachments: int = 0
+    """Removed, too."""
     freed_bytes: int = 0
     kept: dict[str, str] = field(default_factory=dict)
     """Journals that are older than the retention and stay, with the reason."""
@@ -70,10 +77,35 @@ def retain(site: Site, *, now: datetime, who: str | None = None, dry_run: bool =
                 done.compressed += 1
                 if not dry_run:
                     done.freed_bytes += facts.st_size - _compress(path)
-    if done.removed and not dry_run:
-        detail = {"removed": done.removed, "freed_bytes": done.freed_bytes}
-        act.write(site.config.name, lambda _: None, lambda _: detail)
+        if days is not None and backed_up is not None:
+            oldest = min([now - timedelta(days=days), backed_up, *map(_begun_at, _all_journals(site.config.spool))])
+            _remove_attachments(site, oldest, done, dry_run=dry_run)
+    if done.removed + done.attachments and not dry_run:
+        detail = {"removed": done.removed, "attachments": done.attachments, "freed_bytes": done.freed_bytes}
+        act.write(site.config.name, lambda session: drop_unseen(session, oldest), lambda _: detail)
     return done
+
+
+def _all_journals(spool: Path) -> Iterator[Path]:
+    yield from journals(spool)
+    yield from recorded_journals(spool)
+    yield from (each.path for each in quarantined(spool))
+
+
+def _begun_at(path: Path) -> datetime:
+    """Return when a journal was begun, as its name tells; of a name that does not, the beginning of time."""
+    try:
+        return datetime.strptime(path.name.partition("-")[0], "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+
+
+def _remove_attachments(site: Site, older_than: datetime, done: Retained, *, dry_run: bool) -> None:
+    for path in older_attachments(site.config.spool, older_than):
+        done.attachments += 1
+        done.freed_bytes += path.stat().st_size
+        if not dry_run:
+            path.unlink()
 
 
 def _needed(site: Site, path: Path, backed_up: datetime | None) -> str:

@@ -29,6 +29,7 @@ from nightmill.model.order import AttemptKey, JobOrder
 from nightmill.model.report import JobReport
 from nightmill.model.states import AttemptState
 from nightmill.operations import memory
+from nightmill.operations.attachments import load_reported
 from nightmill.operations.belonging import take_back
 from nightmill.operations.drain import drain, set_aside
 from nightmill.operations.follower import Follower
@@ -283,7 +284,11 @@ class SliceWork:
             waiting = list(self._waiting)
             if waiting:
                 told = self._follower.stacks
-                done = self.site.database.write(lambda session: record(session, waiting, told, now=utc_now()))
+                rows, lost = load_reported(self.site, waiting)  # of what is lost, the next drain tells
+                sound = [report for report in waiting if report.attempt not in lost]
+                done = self.site.database.write(
+                    lambda session: record(session, sound, told, now=utc_now(), attachments=rows)
+                )
                 take_back(self.site, done.collided)
                 del self._waiting[: len(waiting)]
             self._flushed_at = time.monotonic()

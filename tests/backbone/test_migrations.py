@@ -12,7 +12,7 @@ from nightmill.backbone.database import Database
 from nightmill.backbone.schema import Base, FileRow
 from tests.backbone.files import add_files, new_file
 
-VIEWS = {"current_calibration", "file_location", "job_status", "lineage", "step_cost"}
+VIEWS = {"current_calibration", "file_location", "job_status", "lineage", "membership", "step_cost"}
 
 
 @pytest.fixture

@@ -66,7 +66,10 @@ def test_a_million_jobs_beside_a_tenth_of_them() -> None:
 def test_an_unknown_benchmark_is_refused_by_name() -> None:
     done = run("job_overheads")
     assert done.returncode == 2
-    assert "no benchmark is called job_overheads; there is job_overhead, ingest, plan_100k, plan_1m, campaign_5k" in done.stderr
+    assert (
+        "no benchmark is called job_overheads; there is job_overhead, ingest, plan_100k, plan_1m, campaign_5k"
+        in done.stderr
+    )
 
 
 def test_the_documentation_never_gets_a_tiny_run(capsys: pytest.CaptureFixture[str]) -> None:

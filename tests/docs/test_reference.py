@@ -23,7 +23,7 @@ from nightmill.files.computed import FUNCTIONS
 from nightmill.model.calibration import Maturity
 from nightmill.model.campaign import Campaign, ExecutionSettings
 from nightmill.model.fate import Fate
-from nightmill.model.file_type import Checks, FileType, MetadataKey
+from nightmill.model.file_type import Checks, FileType, Membership, MetadataKey
 from nightmill.model.journal import (
     ENTRY,
     AttemptEntry,
@@ -61,7 +61,7 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         each.__name__: each for each in (JobOrder, AttemptKey, OrderBundle, OrderInput, OrderStep, OrderOutput, Store)
     },
     "journal.md": {"Header": JournalHeader, "Owner": Owner, "MadeFile": MadeFile, "Cost": Cost},
-    "file-types.md": {each.__name__: each for each in (FileType, MetadataKey, Checks)},
+    "file-types.md": {each.__name__: each for each in (FileType, MetadataKey, Checks, Membership)},
     "pipeline.md": {
         "Bundle": BundleRules,
         **{each.__name__: each for each in (Pipeline, Stage, Input, Source, Step, Output, Calibration, Resources)},

@@ -102,7 +102,7 @@ def test_a_working_folder_that_a_step_closed_is_looked_into(bench: Bench) -> Non
         (scratch.work / "first.txt").write_text("1")
         scratch.work.chmod(0o500)
         scratch.must_be_whole("s")
-        assert [made.name for made in check_outputs(order, order.steps[0], scratch, -1)] == ["first.txt"]
+        assert [made.name for made in check_outputs(order, order.steps[0], scratch, -1, folder)] == ["first.txt"]
         assert (scratch.path / "outputs/first.txt").stat().st_mode & 0o777 == 0o444
         scratch.end()
 

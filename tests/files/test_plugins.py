@@ -139,7 +139,7 @@ def test_the_other_files_of_a_night_are_taken_in(site: Path, tmp_path: Path, how
     texts = ["even", "odd", "even"]
     paths = [write(tmp_path, f"{number}.txt", text) for number, text in enumerate(texts)]
     with ThreadPoolExecutor(2) as pool:
-        found = list(inspect_all([Offered(path, str(path)) for path in paths], of(odd={"how": how}), pool))
+        found = list(inspect_all([Offered(path, str(path)) for path in paths], of(odd={"how": how}), tmp_path, pool))
     assert [type(each) for each in found] == [Arrival, Refused, Arrival]
 
 

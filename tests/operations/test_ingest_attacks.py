@@ -110,7 +110,7 @@ def test_a_link_planted_between_listing_and_opening_is_refused(lite_site: Site, 
     (night / "sub").symlink_to("../away")
     file_type = lite_site.config.file_types["raw_science"]
     with ThreadPoolExecutor(1) as pool:
-        outcomes = list(arrivals.inspect_all(found.files, file_type, pool))
+        outcomes = list(arrivals.inspect_all(found.files, file_type, lite_site.config.spool, pool))
     assert [outcome.reason for outcome in outcomes if isinstance(outcome, arrivals.Refused)] == ["link", "link"]
 
 

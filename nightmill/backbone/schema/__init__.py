@@ -8,6 +8,7 @@ before.
 
 from __future__ import annotations
 
+from nightmill.backbone.schema.attachments import AttachedRow, AttachmentRow, FileAttachmentRow
 from nightmill.backbone.schema.base import NAMING, Base, UtcDateTime
 from nightmill.backbone.schema.files import (
     AuditRow,
@@ -34,6 +35,8 @@ from nightmill.backbone.schema.work import (
 
 __all__ = [
     "NAMING",
+    "AttachedRow",
+    "AttachmentRow",
     "AttemptRow",
     "AuditRow",
     "Base",
@@ -41,6 +44,7 @@ __all__ = [
     "CampaignRow",
     "DeliveryRow",
     "ExecutionRow",
+    "FileAttachmentRow",
     "FileRow",
     "GenerationRow",
     "InputUseRow",

@@ -73,6 +73,7 @@ def _print_order(session: Session, campaign: str, stage: str, unit: str, number:
 
 
 def _show_file(session: Session, name: str, as_json: bool) -> None:
+    from nightmill.backbone.catalogue.attachments import attached
     from nightmill.backbone.catalogue.calibrations import history
     from nightmill.backbone.catalogue.files import data_id, files_named
     from nightmill.backbone.catalogue.replicas import replicas
@@ -105,6 +106,7 @@ def _show_file(session: Session, name: str, as_json: bool) -> None:
             ("made by", made_by),
             ("registered", f"{row.registered_at:%Y-%m-%d %H:%M:%S} by {row.registered_by}"),
             *(("copy", f"{copy.store}: {copy.path} ({copy.state})") for copy in copies),
+            *(("rows", f"{count:,} of its {kind}") for kind, count in attached(session, row.id).items()),
             *(("calibration", f"in set {role.set_name}, {role.maturity}") for role in roles.values()),
         ]
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BufferedReader
 from math import prod
 from typing import Final, NoReturn, Protocol
@@ -11,7 +11,9 @@ from typing import Final, NoReturn, Protocol
 from nightmill.errors import BadFile
 from nightmill.files.formats.cards import CARD_BYTES, Header
 from nightmill.files.formats.compressed import Inflated, compression_in, remedy_for
+from nightmill.files.formats.tables import table_rows
 from nightmill.files.reading import StrPath, opened
+from nightmill.model.attachment import RowValue
 from nightmill.model.content import Content, Digest
 
 BLOCK_BYTES: Final = 2880
@@ -61,6 +63,12 @@ class Fits:
                 walk = _Walk(path, file, size_bytes, digest, verify)
                 headers = tuple(walk.headers())
         return Content(_unpacked(headers), size_bytes, compression, tuple(walk.unsigned))
+
+    def rows(
+        self, name: StrPath, path: str, table: int | str, columns: Sequence[str]
+    ) -> Iterator[tuple[RowValue, ...]]:
+        """Yield rows of a table, as :meth:`nightmill.model.ports.TableFormat.rows` says."""
+        return table_rows(name, path, table, columns)
 
 
 def _unpacked(headers: tuple[Header, ...]) -> tuple[Header, ...]:

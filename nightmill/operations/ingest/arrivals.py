@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from nightmill.errors import BadFile, FileRefused
+from nightmill.execution.attachments import attach_rows
 from nightmill.files.inspection import Inspection, inspect_file
 from nightmill.files.reading import held
+from nightmill.model.attachment import Attachment
 from nightmill.model.file_type import FileType
 
 LARGE_BYTES: Final = 1 << 20
@@ -53,6 +55,8 @@ class Arrival:
     offered: Offered
     stamp: Stamp
     inspection: Inspection
+    attachments: tuple[Attachment, ...] = ()
+    """What it holds row by row, in the spool."""
 
     @property
     def path(self) -> Path:
@@ -112,17 +116,24 @@ class Refused:
     sha256: str | None = None
 
 
-def inspect_all(offered: Sequence[Offered], file_type: FileType, pool: Executor) -> Iterator[Arrival | Refused]:
-    """Read files for what they are; yield what each is, in their order."""
+def inspect_all(
+    offered: Sequence[Offered], file_type: FileType, spool: Path, pool: Executor
+) -> Iterator[Arrival | Refused]:
+    """Read files for what they are; yield what each is, in their order.
+
+    What their type wants on record row by row goes to the spool.
+    """
 
     def inspect(file: Offered) -> Arrival | Refused:
         try:
             with held(file.path, file.real) as descriptor:
                 stamp = _stamp(os.fstat(descriptor))
                 inspection = inspect_file(file.path, file_type, descriptor)
+                has_rows = file_type.membership is not None
+                rows = (attach_rows(file.path, file_type, descriptor, spool),) if has_rows else ()
                 if _stamp(os.fstat(descriptor))[:4] != stamp[:4]:
                     raise _changed(file.path)
-            return Arrival(file, stamp, inspection)
+            return Arrival(file, stamp, inspection, rows)
         except FileRefused as error:
             return Refused(file.path, error.reason, str(error))
 

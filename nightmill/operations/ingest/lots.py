@@ -17,6 +17,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
+from nightmill.backbone.catalogue.attachments import attach
 from nightmill.backbone.catalogue.files import known_files
 from nightmill.backbone.catalogue.registration import NewFile, register
 from nightmill.backbone.schema import FileRow, RefusalRow
@@ -25,6 +26,7 @@ from nightmill.errors import FileRefused, NameTaken, StoreError
 from nightmill.files.naming import fit_name, name_of_content
 from nightmill.model.file_type import FileType
 from nightmill.model.origin import Origin
+from nightmill.operations.attachments import load_rows
 from nightmill.operations.ingest.arrivals import LARGE_BYTES, Arrival, Offered, Refused, inspect_all, side_by_side
 from nightmill.operations.ingest.manual_names import propose_names
 from nightmill.operations.ingest.placement import Mode, Placement
@@ -90,7 +92,7 @@ class Intake:
         """
         lot = Lot(refused=list(refused))
         arrivals = []
-        for outcome in inspect_all(files, self.file_type, self.pool):
+        for outcome in inspect_all(files, self.file_type, self.site.config.spool, self.pool):
             if isinstance(outcome, Arrival):
                 arrivals.append(outcome)
             else:
@@ -195,9 +197,12 @@ class Intake:
                 yield offer, outcome
 
     def _register(self, brought: Sequence[Offer], lot: Lot) -> None:
+        loads = load_rows(self.site, (each for offer in brought for each in offer.arrival.attachments))
+
         def work(session: Session) -> tuple[list[Offer], list[Offer], list[Refused]]:
             fresh, same, other = _judge(session, brought)
-            register(session, [offer.new for offer in fresh], who=self.who, now=utc_now())
+            ids = register(session, [offer.new for offer in fresh], who=self.who, now=utc_now())
+            attach(session, ids, [[loads[each.sha256] for each in offer.arrival.attachments] for offer in fresh])
             self._write_refusals(session, [*lot.refused, *other])
             return fresh, same, other
 

@@ -1,0 +1,48 @@
+"""The rows of a file that its type wants on record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from os import PathLike
+
+from nightmill import plugins
+from nightmill.errors import BadFile, FileRefused, PluginFault
+from nightmill.files import formats
+from nightmill.model.attachment import RowValue
+from nightmill.model.file_type import FileType
+from nightmill.model.ports import TableFormat
+
+
+def rows_of(name: str | PathLike[str], file_type: FileType, path: str) -> Iterator[tuple[RowValue, ...]]:
+    """Yield the rows of a file's membership, which its type must have.
+
+    Parameters
+    ----------
+    name
+        What messages call the file.
+    path
+        Leads to its bytes.
+
+    Raises
+    ------
+    BadFile
+        Where it has not got them.
+    PluginFault
+        Where its format failed otherwise.
+    """
+    wanted = file_type.membership
+    format = formats.open_format(file_type.format)
+    if wanted is None or not isinstance(format, TableFormat):
+        raise ValueError(f"files of type {file_type.name} have no rows")
+    try:
+        yield from format.rows(name, path, wanted.table, wanted.columns)
+    except FileRefused:
+        raise
+    except OSError as error:
+        raise BadFile(f"{name}: its rows cannot be read: {error}", reason="unreadable") from error
+    except (Exception, SystemExit) as error:  # of a plug-in
+        raise PluginFault(
+            f"format {file_type.format!r} of {plugins.package(formats.GROUP, file_type.format)} failed on the rows of"
+            f" {name}: {type(error).__name__}: {error}",
+            remedy="tell whoever maintains the format; the file may be good",
+        ) from error
