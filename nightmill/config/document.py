@@ -283,7 +283,8 @@ class _Reader:
                 if not math.isfinite(value):
                     self.number(node, key, "a finite number")
                 return value
-        return self.tag(node)
+            case _:
+                return self.tag(node)
 
     def number(self, node: yaml.ScalarNode, key: Key, wanted: str) -> None:
         """Refuse a number that is none that everything else can hold."""

@@ -109,14 +109,15 @@ class SealedTree:
                 facts = os.lstat(place)
                 if _facts(facts) == before:
                     continue
-                what = f"{self._called}/{name}".rstrip("/")
-                if why := self._changed(name, place, facts, before[_MODE]):
-                    return f"{what}: {why}"
+                if not (why := self._changed(name, place, facts, before[_MODE])):
+                    self._facts[name] = place, _facts(facts)
             except (FileNotFoundError, NotADirectoryError):
-                return f"{self._called}/{name}: it is not there any more".replace("/:", ":")
+                why = "it is not there any more"
             except BadFile as error:
-                return f"{what}: {error.message} now"
-            self._facts[name] = place, _facts(facts)
+                why = f"{error.message} now"
+            if why:
+                what = f"{self._called}/{name}".rstrip("/")
+                return f"{what}: {why}"
         return ""
 
     def _changed(self, name: str, place: str, facts: os.stat_result, mode: int) -> str:

@@ -177,9 +177,9 @@ def _argument(text: str, node: ast.expr) -> Key | Constant:
             return value
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
             return -value
-    raise _wrong(
-        text, f"has the argument {ast.get_source_segment(text, node)!r}, which is neither a key, a number nor a text"
-    )
+        case _:
+            written = ast.get_source_segment(text, node)
+            raise _wrong(text, f"has the argument {written!r}, which is neither a key, a number nor a text")
 
 
 def _wrong(text: str, how: str) -> ConfigError:

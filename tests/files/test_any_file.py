@@ -106,7 +106,7 @@ def spoiled(whole: bytes, rng: random.Random) -> bytes:
                 data[at : at + 80] = b" " * 80
             case "insert":
                 data[at:at] = b"HIERARCH ESO X = 'long &'".ljust(80)
-            case "append":
+            case _:
                 data += rng.choice([bytes(BLOCK), b"junk", b"XTEN", b"XTENSION" * 400, whole[:BLOCK]])
     return bytes(data)
 

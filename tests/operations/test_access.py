@@ -47,9 +47,8 @@ def fill(site: Path, access: str, nightmill: Nightmill, umask: int, file_mode: i
     os.umask(umask)
     called = nightmill("ingest", frame, "--type", "raw_science", "--origin", "raw", "--site", site)
     assert called.code == 0, called.err
-    for _ in range(2):
-        with JournalWriter(site / "spool") as journal:
-            pass
+    with JournalWriter(site / "spool"), JournalWriter(site / "spool") as journal:
+        pass
     set_aside(journal.path)
     return {path.relative_to(site).as_posix(): stat.S_IMODE(path.stat().st_mode) for path in [site, *site.rglob("*")]}
 

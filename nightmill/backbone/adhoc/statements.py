@@ -45,6 +45,8 @@ def split(text: str) -> list[str]:
                 start, empty = at, True
             case None:
                 empty = False
+            case _:
+                pass  # a comment or blanks
     return found if empty else [*found, text[start:]]
 
 

@@ -209,12 +209,13 @@ class Intake:
         for number in range(1, TRIES + 1):
             try:
                 lot.registered, same, other = self.site.database.write(work)
-                break
             except NameTaken:
                 if number == TRIES:
                     raise
-        lot.skipped += same
-        lot.refused += other
+            else:
+                lot.skipped += same
+                lot.refused += other
+                return
 
     def _write_refusals(self, session: Session, refused: Sequence[Refused]) -> None:
         rows = [
