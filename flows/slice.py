@@ -130,13 +130,7 @@ def _conduct(work: SliceWork, gate: Backpressure, progress: SliceProgress) -> No
         with cores:
             return carry_out(orders, lambda orders: run(orders, cores), gate.enter)
 
-    if work.stage.resources.cores > work.host.cores:
-        get_run_logger().warning(
-            "A job asks for %d cores, and host %s has %d: each runs alone there, on all of them",
-            work.stage.resources.cores,
-            work.host.name,
-            work.host.cores,
-        )
+    _warn_of_cores(work)
     issued = _Issued(work)
     engine: Engine = ThreadsEngine(
         carry_out=carry_out_in_turn,
@@ -154,6 +148,16 @@ def _conduct(work: SliceWork, gate: Backpressure, progress: SliceProgress) -> No
             if not work.others_active():
                 return
             time.sleep(OTHERS_POLL_SECONDS)
+
+
+def _warn_of_cores(work: SliceWork) -> None:
+    if work.stage.resources.cores > work.host.cores:
+        get_run_logger().warning(
+            "A job asks for %d cores, and host %s has %d: each runs alone there, on all of them",
+            work.stage.resources.cores,
+            work.host.name,
+            work.host.cores,
+        )
 
 
 def _then_close(cores: ExitStack, orders: Iterable[JobOrder]) -> Iterator[JobOrder]:

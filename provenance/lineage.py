@@ -30,7 +30,7 @@ from nightmill.model.relations import Relation
 from provenance.history import BUNDLE
 
 Direction = Literal["up", "down"]
-_TABLES: Final[Mapping[Relation, type[InputUseRow] | type[GenerationRow]]] = {
+_TABLES: Final[Mapping[Relation, type[InputUseRow | GenerationRow]]] = {
     Relation.USED: InputUseRow,
     Relation.WAS_GENERATED_BY: GenerationRow,
 }

@@ -156,8 +156,9 @@ def _without_taken_names(
             failed = _collided(report, collided)
             gone = tuple(file for file in report.published if file not in failed.published)
             done.collided.append((ids[report.attempt], gone))
-            report = failed
-        fit.append(report)
+            fit.append(failed)
+        else:
+            fit.append(report)
         taken.update(names)
     return fit
 

@@ -124,7 +124,8 @@ def test_a_campaign_is_not_written_where_nobody_would_carry_it_out(opened: Site,
 
 def test_importing_nightmill_costs_nothing() -> None:
     code = "import sys, nightmill; print({'astropy', 'sqlalchemy', 'prefect', 'numpy'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_what_the_guide_shows_can_be_done(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

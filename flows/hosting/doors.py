@@ -27,7 +27,7 @@ LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
 MOST_BYTES: Final = 100
 _HOST: Final = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?")
 POLICY: Final[Mapping[str, str]] = {
-    "Content-Security-Policy": "; ".join(
+    "Content-Security-Policy": "; ".join(  # noqa: FLY002 - a directive a line
         (
             "default-src 'self'",
             "script-src 'self' 'wasm-unsafe-eval'",

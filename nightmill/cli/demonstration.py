@@ -124,7 +124,7 @@ class Demo:
             f"  in the browser      {ui}    (campaigns, slices, jobs by name, the one that failed)",
             f"  why is it so        {nightmill} why {catalogue} --site {where}",
             f"  how it stands       {nightmill} status science-n1 --site {where}",
-            f'  ask the database    {nightmill} sql "SELECT * FROM job_status WHERE attempts > 1" --site {where}',
+            f'  ask the database    {nightmill} sql "SELECT * FROM job_status WHERE attempts > 1" --site {where}',  # noqa: S608 - shown, not run
             f"  the example itself  {files('examples').joinpath('ccd')}",
             "  then your own       docs/tutorial/2-your-own-pipeline.md",
             f"  when you are done   {nightmill} server stop --site {where}",

@@ -97,9 +97,8 @@ def _key(loc: Sequence[str | int], data: Plain, kind: str, renamed: str) -> Key:
     key: list[str | int] = []
     if renamed and tuple(loc) == ("name",):
         return (renamed,)
-    for part in loc:
-        if isinstance(data, dict) and isinstance(part, int) and part < len(data):
-            part = list(data)[part]
+    for step in loc:
+        part = list(data)[step] if isinstance(data, dict) and isinstance(step, int) and step < len(data) else step
         inside = data if isinstance(data, dict) else dict(enumerate(data)) if isinstance(data, list) else {}
         if part not in inside:
             return (*key, part) if kind == "missing" else tuple(key)

@@ -213,6 +213,19 @@ def _check_key(name: str, key: MetadataKey, kinds: Mapping[str, Kind]) -> Iterat
         yield f"{name} is a dimension of type {wanted}; say type: {wanted}"
     elif name in TIMES and kind != "time":
         yield f"{name} is a time; say type: time"
+    yield from _check_unit(name, key, kind)
+    if key.constant is not None and type(key.constant).__name__ != kind:
+        yield f"{name} has the constant {key.constant!r}, which is not of type {kind}"
+    if isinstance(key.constant, str) and not key.constant.isprintable():
+        yield f"{name} has the constant {key.constant!r}, which holds control characters"
+    limits = [limit for limit in (key.min, key.max) if limit is not None]
+    if limits and (key.compute or kind not in ("int", "float")):
+        yield f"{name} has min or max, which are for numbers that a header holds"
+    if limits != sorted(limits):
+        yield f"{name} has min {key.min:g} and max {key.max:g}: no number is both"
+
+
+def _check_unit(name: str, key: MetadataKey, kind: str) -> Iterator[str]:
     if kind == "time" and key.unit.upper() not in ("", "MJD", "JD"):
         yield f"{name} is a time, and its unit is {key.unit!r}; it may be MJD or JD, for a header that has a number"
     if key.keyword_unit and not key.unit:
@@ -224,15 +237,6 @@ def _check_key(name: str, key: MetadataKey, kinds: Mapping[str, Kind]) -> Iterat
             unit_converter(key.keyword_unit, key.unit)
         except ValueError as error:
             yield f"{name}: {error}"
-    if key.constant is not None and type(key.constant).__name__ != kind:
-        yield f"{name} has the constant {key.constant!r}, which is not of type {kind}"
-    if isinstance(key.constant, str) and not key.constant.isprintable():
-        yield f"{name} has the constant {key.constant!r}, which holds control characters"
-    limits = [limit for limit in (key.min, key.max) if limit is not None]
-    if limits and (key.compute or kind not in ("int", "float")):
-        yield f"{name} has min or max, which are for numbers that a header holds"
-    if limits != sorted(limits):
-        yield f"{name} has min {key.min:g} and max {key.max:g}: no number is both"
 
 
 def _check_compute(name: str, key: MetadataKey, kinds: Mapping[str, Kind]) -> Iterator[str]:

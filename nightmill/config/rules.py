@@ -12,7 +12,7 @@ from nightmill.config.lookups import GROUP
 from nightmill.errors import guess
 from nightmill.files.naming import is_fit
 from nightmill.model.dimensions import DIMENSIONS
-from nightmill.model.pipeline import Input, Output, Pipeline, Stage, Step
+from nightmill.model.pipeline import Calibration, Input, Output, Pipeline, Stage, Step
 
 Problem = tuple[Key, str]
 """The way to a key as people write it, and what is wrong there."""
@@ -140,14 +140,7 @@ def _check_step(step: Step, stage: Stage, pipeline: Pipeline, made: dict[str, st
         yield ("call",), f"call {step.call!r} should be package.module:function"
     if step.arguments and not step.call:
         yield ("arguments",), "arguments are for a call; write them into argv"
-    known = [*stage.inputs, *made]
-    for role in step.inputs:
-        if role not in known:
-            where = "an input of the stage or an output of an earlier step"
-            yield ("inputs",), f"{role!r} is not {where}{guess(role, known)}"
-    for role in dict.fromkeys(step.inputs):
-        if step.inputs.count(role) > 1:
-            yield ("inputs",), f"{role!r} is named twice; name it once"
+    yield from _check_step_inputs(step, [*stage.inputs, *made])
     for role, output in step.outputs.items():
         for rest, text in _check_output(role, output, stage, made):
             yield ("outputs", role, *rest), text
@@ -156,6 +149,20 @@ def _check_step(step: Step, stage: Stage, pipeline: Pipeline, made: dict[str, st
     for program, argv in step.software.items():
         if not argv:
             yield ("software", program), f"software {program!r} needs the argv that prints its version"
+    yield from _check_texts(step, stage, pipeline)
+
+
+def _check_step_inputs(step: Step, known: Sequence[str]) -> Iterator[Problem]:
+    for role in step.inputs:
+        if role not in known:
+            where = "an input of the stage or an output of an earlier step"
+            yield ("inputs",), f"{role!r} is not {where}{guess(role, known)}"
+    for role in dict.fromkeys(step.inputs):
+        if step.inputs.count(role) > 1:
+            yield ("inputs",), f"{role!r} is named twice; name it once"
+
+
+def _check_texts(step: Step, stage: Stage, pipeline: Pipeline) -> Iterator[Problem]:
     several = {name for name, role in stage.inputs.items() if role.max is None or role.max > 1}
     several |= {name for each in stage.steps for name, output in each.outputs.items() if output.max > 1}
     for item in step.argv:
@@ -182,9 +189,11 @@ def _check_output(role: str, output: Output, stage: Stage, made: dict[str, str])
         yield ("max",), f"max is {output.max}: an output of several files needs produces: a pattern of their names"
     if "/" in output.produces:
         yield ("produces",), f"produces {output.produces!r} should be a pattern of names, without folders"
-    calibration = output.calibration
-    if calibration is None:
-        return
+    if output.calibration is not None:
+        yield from _check_calibration(output.calibration, output)
+
+
+def _check_calibration(calibration: Calibration, output: Output) -> Iterator[Problem]:
     if output.to == NOWHERE:
         yield ("calibration",), "a file that is not kept (to: none) cannot be a calibration"
     if calibration.valid_days_before < 0 or calibration.valid_days_after < 0:

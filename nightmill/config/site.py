@@ -289,8 +289,7 @@ def _stores(file: _SiteFile, folder: Path, document: Document, errors: list[Conf
                 errors.append(
                     ConfigError(f"unknown key {dotted((*key, 'catalogued'))}", where=document.where(key), remedy=remedy)
                 )
-            for text in check_fit("store name", name):
-                errors.append(ConfigError(text, where=document.where(key)))
+            errors += [ConfigError(text, where=document.where(key)) for text in check_fit("store name", name)]
             if name in stores or name == NOWHERE:
                 why = "stands for no store" if name == NOWHERE else "is a store already"
                 errors.append(ConfigError(f"{dotted(key)}: {name!r} {why}", where=document.where(key)))

@@ -104,8 +104,7 @@ def _processes_of(folder: Path, among: Iterable[int]) -> dict[int, float]:
         return {}
     whole = folder.parent.resolve() / folder.name  # the folder itself may have been made a link to anywhere
     marks = [f"\0{SCRATCH_VARIABLE}={path}\0".encode() for path in (folder, whole)]
-    found = {pid: started for pid in there if (started := started_at(pid)) is not None and _is_of(pid, whole, marks)}
-    return found
+    return {pid: started for pid in there if (started := started_at(pid)) is not None and _is_of(pid, whole, marks)}
 
 
 def _is_of(pid: int, folder: Path, marks: Sequence[bytes]) -> bool:

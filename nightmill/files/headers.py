@@ -116,13 +116,17 @@ class _Reader:
         missing = [name for name, key in wanted.items() if key.required and name not in found]
         if missing:
             raise self.lacks(missing)
+        self.check_values(found)
+        return found
+
+    def check_values(self, found: Mapping[str, Value]) -> None:
+        """Refuse what cannot tell files apart, and a time that ends before it begins."""
         for name in DIMENSIONS:
             if isinstance(value := found.get(name), str):
                 self.check_text(name, value)
         begins_at, ends_at = found.get("begins_at"), found.get("ends_at")
         if isinstance(begins_at, datetime) and isinstance(ends_at, datetime) and ends_at < begins_at:
             raise self.refuse("ends_at", f"it ends at {ends_at}, before it begins at {begins_at}", "bad_value")
-        return found
 
     def look_up(self, name: str, key: MetadataKey) -> Value | None:
         """Return the first value that is present and not empty, converted; None where there is none."""

@@ -136,7 +136,7 @@ def _made(kind: CheckClass, name: str, options: object) -> Check:
         return kind(kind.Options.model_validate(options))
     except ValidationError as error:
         why = f"does not take the options {json.dumps(options)}: {error.errors()[0]['msg']}"
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - raised as that of the plug-in, below
         why = f"cannot be made with the options {json.dumps(options)}: {type(error).__name__}: {error}"
     raise BadPlugin(f"check {name!r} of {plugins.package(checks.GROUP, name)} {why}")
 

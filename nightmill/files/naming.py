@@ -21,7 +21,7 @@ MAX_NAME_BYTES: Final = 200
 MAX_VALUE_LENGTH: Final = 64
 """Of one text that tells files apart: longer ones are not identifiers."""
 
-NAME_FIELDS: Final[Mapping[str, type[str] | type[int]]] = {
+NAME_FIELDS: Final[Mapping[str, type[str | int]]] = {
     **DIMENSIONS,
     "campaign": int,
     "attempt": int,

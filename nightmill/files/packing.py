@@ -105,16 +105,14 @@ def pack_folder(
         found = _Finder(root, rules, frozenset(apart)).find()
         _must_fit(folder, found, rules)
         sink = _Sink(target)
-        files = []
         with tarfile.open(fileobj=sink, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8") as archive:  # type: ignore[call-overload]
-            for each in found:
-                files.append(_add(archive, each))
+            files = tuple([_add(archive, each) for each in found])
     except OSError as error:
         raise RequestRefused(
             f"the pipeline's folder {folder} cannot be packed: {error.filename or folder}: {error.strerror}",
             remedy="let it be read, or leave it out with 'bundle.exclude' in the pipeline file",
         ) from error
-    return sink.digest.hexdigest(), sink.size_bytes, tuple(files)
+    return sink.digest.hexdigest(), sink.size_bytes, files
 
 
 class _Finder:

@@ -8,7 +8,7 @@ from typing import Final
 DataId = Mapping[str, str | int]
 """Dimension names to values: what a unit or a file is of, as ``{"exposure": 12, "detector": 3}``."""
 
-DIMENSIONS: Final[Mapping[str, type[str] | type[int]]] = {
+DIMENSIONS: Final[Mapping[str, type[str | int]]] = {
     "instrument": str,
     "night": int,
     "exposure": int,

@@ -233,7 +233,7 @@ class CheckClass(Protocol):
     """What a plug-in offers: the class of a check, made with its options once a process for all types that say so."""
 
     @property
-    def Options(self) -> type[BaseModel]:
+    def Options(self) -> type[BaseModel]:  # noqa: N802 - it is a class
         """A frozen model that forbids what it does not know, of what a file type says under the check's name."""
         ...
 

@@ -68,7 +68,7 @@ class Follower:
     def _run(self) -> None:
         try:
             self._follow()
-        except BaseException as error:  # for the slice to tell, whose thread has its logger
+        except BaseException as error:  # noqa: BLE001 - for the slice to tell, whose thread has its logger
             self._failure = error
 
     def _tell_failure(self) -> None:

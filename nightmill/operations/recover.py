@@ -233,11 +233,7 @@ class _Work:
             if attempt not in known:
                 numbers[key] = max(numbers.get(key, 0), attempt.number)
             if key not in jobs:
-                self.found.unplanned[attempt.campaign] += 1
-                if report.order.bundle is not None:
-                    self._bundles.setdefault(attempt.campaign, report.order.bundle)
-                of_stage = self._numbers.setdefault(key[0], {}).setdefault(key[1], {})
-                of_stage[key[2]] = max(of_stage.get(key[2], 0), attempt.number)
+                self._note_unplanned(report)
                 if attempt in why:
                     self._lacking.add(key[:2])
             elif attempt not in why and (unproven := self._unproven(report)):
@@ -250,11 +246,17 @@ class _Work:
         fit = [report for report in fit if report.attempt not in lost]
         self.found.refused |= {str(attempt): reason for attempt, reason in why.items()}
         if self.do and numbers.keys() & jobs.keys() | {job_key(report.attempt) for report in fit}:
-            self.site.database.write(
-                lambda session: _write(session, fit, numbers, software, rows, who=self.who, source=source)
-            )
+            self.site.database.write(lambda session: _write(session, fit, numbers, software, rows, source=source))
         self.found.attempts.update(report.state.value for report in fit)
         self._told |= {report.attempt for report in fit}
+
+    def _note_unplanned(self, report: JobReport) -> None:
+        campaign, stage, unit = job_key(report.attempt)
+        self.found.unplanned[campaign] += 1
+        if report.order.bundle is not None:
+            self._bundles.setdefault(campaign, report.order.bundle)
+        of_stage = self._numbers.setdefault(campaign, {}).setdefault(stage, {})
+        of_stage[unit] = max(of_stage.get(unit, 0), report.attempt.number)
 
     def _unproven(self, report: JobReport) -> str:
         """Say which file of an attempt does not stand in its store with the bytes that the journal declares."""
@@ -339,7 +341,6 @@ def _write(
     software: Stacks,
     rows: Mapping[str, int],
     *,
-    who: str,
     source: str,
 ) -> None:
     """Put attempts on record as they ended; numbers that were given stay given."""

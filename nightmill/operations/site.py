@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from nightmill.backbone.database import Database
@@ -71,7 +71,7 @@ class Site:
         """Close the connections to the database."""
         self.database.close()
 
-    def __enter__(self) -> Site:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -101,8 +101,9 @@ class FormatConformance:
             assert len({keyword for keyword, _ in items}) == len(items)
             for keyword, value in items:
                 assert type(value) in (str, int, float, bool)
-                assert section.get(keyword) == value or value != value
-                assert format.keyword is not None and format.keyword.fullmatch(keyword), keyword
+                assert section.get(keyword) == value or value != value  # noqa: PLR0124 - NaN is not itself
+                assert format.keyword is not None, keyword
+                assert format.keyword.fullmatch(keyword), keyword
             assert section.get("NIGHTMIL") is None
 
     def test_a_format_with_keywords_has_sections(self, format: Format, file: Path) -> None:
@@ -135,7 +136,7 @@ class FormatConformance:
                 assert str(file) in error.message
                 continue
             for section in content.sections:
-                for keyword, _ in section.items():
+                for keyword, _ in section.items():  # noqa: PERF102 - a section has no keys()
                     try:
                         section.get(keyword)
                     except ValueError:

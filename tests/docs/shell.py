@@ -129,6 +129,7 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            check=False,
             timeout=COMMAND_SECONDS,
         )
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,10 @@ from tests.examples.programs import run_step
 
 
 @pytest.fixture(scope="session")
-def frames(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("real")
     collect(folder)
-    yield folder
+    return folder
 
 
 def test_frames_are_copied_out_of_their_packages(frames: Path) -> None:

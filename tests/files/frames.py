@@ -19,7 +19,8 @@ BLOCK = 2880
 def packaged(package: str, path: str) -> Path:
     """Return the path of a file that an installed package brings."""
     spec = find_spec(package)
-    assert spec is not None and spec.submodule_search_locations
+    assert spec is not None
+    assert spec.submodule_search_locations
     return Path(spec.submodule_search_locations[0]) / path
 
 

@@ -68,7 +68,8 @@ def test_a_text_that_goes_on_for_ever_is_no_value() -> None:
     with pytest.raises(ValueError, match=f"a text of more than {MAX_TEXT:,} characters"):
         header.get("OBJECT")
     longest = Header(0, raw_header("OBJECT  = 'x&'", *[f"CONTINUE  '{'y' * 60}&'"] * 1_000)).get("OBJECT")
-    assert isinstance(longest, str) and len(longest) == 60_002
+    assert isinstance(longest, str)
+    assert len(longest) == 60_002
 
 
 def test_very_many_long_texts_are_read_in_one_pass() -> None:

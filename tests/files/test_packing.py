@@ -116,16 +116,14 @@ def test_what_tools_leave_campaigns_and_sites_are_not_packed(tmp_path: Path) -> 
         "pipeline.yaml", "step.py", "lib/util.py", ".git/HEAD", "lib/__pycache__/util.cpython-311.pyc", "step.py~",
         ".step.py.swp", ".pytest_cache/x", "nightmill.yaml", "other/nightmill.yaml", "other/spool/journal", "store/f",
     )  # fmt: skip
-    write(tmp_path, {path: (b"x", False) for path in there})
+    write(tmp_path, dict.fromkeys(there, (b"x", False)))
     (tmp_path / "night1.yaml").write_text("# tonight\ncampaign: night1\npipeline: pipeline.yaml\n")
     found = packed(tmp_path, apart={os.path.realpath(tmp_path / "store")})
     assert found == ["lib/util.py", "pipeline.yaml", "step.py"]
 
 
 def test_patterns_take_and_leave_files_and_folders(tmp_path: Path) -> None:
-    write(
-        tmp_path, {path: (b"x", False) for path in ("p.yaml", "steps/a.py", "steps/old/b.py", "data/c.fits", "d.fits")}
-    )
+    write(tmp_path, dict.fromkeys(("p.yaml", "steps/a.py", "steps/old/b.py", "data/c.fits", "d.fits"), (b"x", False)))
     assert packed(tmp_path, BundleRules(exclude=("data/", "*.yaml"))) == ["d.fits", "steps/a.py", "steps/old/b.py"]
     assert packed(tmp_path, BundleRules(include=("steps", "*.yaml"), exclude=("steps/old",))) == [
         "p.yaml",

@@ -192,8 +192,8 @@ def process_of(conductor: Conductor, run: FlowRun) -> int:
 def steps(campaign: Campaign) -> list[int]:
     """Return the processes that carry out a step on an exposure of the campaign."""
     first = f"../inputs/raw{campaign.name[1:]}0"
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if any(item.startswith(first) for item in process.info["cmdline"] or []):
-            found.append(process.pid)
-    return found
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if any(item.startswith(first) for item in process.info["cmdline"] or [])
+    ]

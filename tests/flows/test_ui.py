@@ -97,7 +97,7 @@ def test_a_link_signs_in_to_either_ui_and_nothing_leaves_the_site(
     ui = Ui(ui.page.context.new_page(), ui.url)
     asked: list[Request] = []
     said: list[str] = []
-    ui.page.on("request", lambda request: asked.append(request))
+    ui.page.on("request", lambda request: asked.append(request))  # noqa: PLW0108 - Playwright sets an attribute of it
     ui.page.on("console", lambda message: said.append(message.text))
     ui.page.goto(server.link(service.folder_of(conductor.site), f"{prefix}/runs"))
     ui.sees(name)

@@ -83,8 +83,8 @@ def test_folders_are_walked_and_hidden_files_passed_over(lite_site: Site, tmp_pa
     (tmp_path / "night" / ".hidden.fits").write_bytes(frame(8))
     result = raw(lite_site, tmp_path / "night", tmp_path / "night" / "a" / "early.fits")
     assert names(result.registered) == ["early.fits", "cam_0001.fits"]
+    (tmp_path / "empty").mkdir()
     with pytest.raises(RequestRefused, match=r"there are no files in .*empty"):
-        (tmp_path / "empty").mkdir()
         raw(lite_site, tmp_path / "empty")
 
 

@@ -193,7 +193,7 @@ def test_options_are_checked_where_the_pipeline_is_read(tmp_path: Path, install:
 def test_what_a_lookup_may_not_do_is_a_problem_that_names_it(
     small_world: World, install: Install, choose: str, told: str
 ) -> None:
-    install(LAST.split("        left =")[0] + f"        {choose}\n")
+    install(LAST.split("        left =", maxsplit=1)[0] + f"        {choose}\n")
     filled(small_world)
     problem, *others = small_world.plan(make_campaign(science())).problems
     assert problem.startswith(f"{TOPIC}lookup 'last' of lastlookup 1.0 ")

@@ -42,7 +42,7 @@ def order_of(
         file_types=file_types(),
         log_store="backbone",
         rules=("raw or manual", "nearest in set ccd: 0.4 d before", "none found"),
-        origins={role: "pipeline (ccd.yaml:3)" for role in stage["inputs"]},
+        origins=dict.fromkeys(stage["inputs"], "pipeline (ccd.yaml:3)"),
     )
     detail = JobDetail(
         number=job,

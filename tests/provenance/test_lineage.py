@@ -146,14 +146,17 @@ def test_the_history_of_a_job_tells_attempts_runs_and_files(database: Database, 
             (1, "failed", "step_failed", False),
             (2, "published", "published", True),
         ]
-        assert job.shown is not None and job.shown.number == 2
+        assert job.shown is not None
+        assert job.shown.number == 2
         assert [(run.step, run.state, run.exit_code) for run in job.executions] == [
             ("flatten", "succeeded", 0),
             ("detect", "succeeded", 0),
         ]
         run = job.executions[0]
         assert run.argv[:2] == ["sh", "-c"]
-        assert run.wall_seconds is not None and run.max_rss_bytes is not None and run.software
+        assert run.wall_seconds is not None
+        assert run.max_rss_bytes is not None
+        assert run.software
         assert {(made.role, made.name, made.kept) for made in job.made} == {
             ("flat", "flat1a02.fits", False),
             ("catalog", "cat1a02.txt", True),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import typer
 from rich.console import Console
 
-from nightmill.backbone.work.campaigns import campaign_named, jobs, progress
+from nightmill.backbone.work.campaigns import JobLine, campaign_named, jobs, progress
 from nightmill.cli.render.output import echo, print_json, secho
 from nightmill.cli.render.watch import summary, watch
 from nightmill.model.conducting import CampaignRun
@@ -53,15 +55,19 @@ def follow(
     else:
         for stage in stages:
             echo(summary(stage))
-        for job in failed[:MOST_FAILURES]:
-            secho("failed ", fg="red", nl=False)
-            echo(f"{name}/{job}")
-        if len(failed) > MOST_FAILURES:
-            echo(f"... and {len(failed) - MOST_FAILURES} more: nightmill status {name}")
         if failed:
-            echo(f"look into one: nightmill show {name}/{failed[0].name}")
-            echo(f"when its cause is mended: nightmill rerun {name}")
+            _tell_failures(name, failed)
     if state.type != "COMPLETED":
         if not failed:
             echo(f"the campaign's flow run ended {state.name}: {state.message}", err=True)
         raise typer.Exit(1)
+
+
+def _tell_failures(name: str, failed: Sequence[JobLine]) -> None:
+    for job in failed[:MOST_FAILURES]:
+        secho("failed ", fg="red", nl=False)
+        echo(f"{name}/{job}")
+    if len(failed) > MOST_FAILURES:
+        echo(f"... and {len(failed) - MOST_FAILURES} more: nightmill status {name}")
+    echo(f"look into one: nightmill show {name}/{failed[0].name}")
+    echo(f"when its cause is mended: nightmill rerun {name}")

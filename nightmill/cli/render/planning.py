@@ -53,8 +53,9 @@ def write_plan(plan: CampaignPlan, out: TextIO) -> None:
     for number, stage in enumerate(plan.stages):
         about = {"stage": stage.stage.name, "projected": stage.projected, "watermark": stage.watermark}
         out.write(f'{"," if number else ""}\n{_json(about)[:-1]}, "jobs": [')
-        for place, job in enumerate(stage.jobs):
-            out.write(f"{',' if place else ''}\n{_json(_described(stage, job))}")
+        out.writelines(
+            f"{',' if place else ''}\n{_json(_described(stage, job))}" for place, job in enumerate(stage.jobs)
+        )
         out.write("]}")
     out.write("]}\n")
 
@@ -62,7 +63,8 @@ def write_plan(plan: CampaignPlan, out: TextIO) -> None:
 def _rows(stage: StageView, job: PlannedJob, most: int | None) -> Iterator[tuple[str, str, str, str, str]]:
     """Yield a line a file, at most so many an input; where a terminal watches, the unit stands in the first alone."""
     unit = job.unit
-    for role, rule, _origin, files in stage.inputs(job):
+    for role, whence, _origin, files in stage.inputs(job):
+        rule = whence
         for file in islice(files, most):
             yield unit, "reads", role, file.name, rule
             unit, rule = _again(unit), _again(rule)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from nightmill.cli.render.output import echo
+
+if TYPE_CHECKING:
+    from nightmill.model.order import JobOrder
+    from nightmill.model.report import JobReport
 
 EXAMPLES: Final = ("nightmill run order.json --keep",)
 
@@ -85,14 +89,7 @@ def run(
         echo(report.model_dump_json(exclude={"order"}))
     else:
         echo(f"{job.attempt}: {'done, nothing published' if done and kept else report.state}")
-        for step in report.steps:
-            cost = step.cost
-            spent = f"{cost.wall_seconds:.2f} s, {cost.max_rss_bytes / 1e6:.0f} MB" if cost else ""
-            echo(f"  {step.name}: exit code {step.exit_code}  {spent}")
-        for file in report.published:
-            where = kept / file.store / file.path if kept else file.store
-            echo(f"  {file.role}: {file.name} ({file.size_bytes} bytes) in {where}")
-        echo(f"  journal: {worker.journal.path}")
+        _tell(report, kept, worker.journal.path)
     if kept is not None:
         echo(f"nothing is published without the site's spool; what was made is kept in {kept}", err=True)
     if not done:
@@ -100,7 +97,18 @@ def run(
         raise typer.Exit(1)
 
 
-def _read(path: Path):  # type: ignore[no-untyped-def]
+def _tell(report: JobReport, kept: Path | None, journal: Path) -> None:
+    for step in report.steps:
+        cost = step.cost
+        spent = f"{cost.wall_seconds:.2f} s, {cost.max_rss_bytes / 1e6:.0f} MB" if cost else ""
+        echo(f"  {step.name}: exit code {step.exit_code}  {spent}")
+    for file in report.published:
+        where = kept / file.store / file.path if kept else file.store
+        echo(f"  {file.role}: {file.name} ({file.size_bytes} bytes) in {where}")
+    echo(f"  journal: {journal}")
+
+
+def _read(path: Path) -> JobOrder:
     from pydantic import ValidationError
 
     from nightmill.errors import ConfigError
