@@ -2,7 +2,7 @@
 # make demo          the whole thing on an embedded default, in a few minutes
 # make test          every test, on SQLite and on a real PostgreSQL where its programs are installed
 # make test-fast     those that need no server and no browser
-# make check         style, types and layering
+# make check         style, types, layering and docstrings
 # make bench         the headline figures, each beside its floor
 # make requirements  one line a requirement: proven by which test, or open
 #
@@ -39,6 +39,7 @@ check: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/numpydoc lint $(filter-out tests/%,$(filter %.py,$(SOURCES)))
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks

@@ -110,7 +110,7 @@ class SiteConfig:
 
 
 class _SiteFile(Frozen):
-    """nightmill.yaml as it is written."""
+    """A site's nightmill.yaml as it is written."""
 
     site: str
     database: str = "sqlite:///nightmill.db"

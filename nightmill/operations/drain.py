@@ -75,7 +75,7 @@ def drain(site: Site, *, spool: Path | None = None, patience_seconds: float | No
     ------
     DatabaseAway
         Where the database cannot be used: the journals stay, and nothing is lost.
-    SpoolAway
+    nightmill.execution.journal.SpoolAway
         Where the spool cannot be read or written.
     """
     folder, drained = spool or site.config.spool, Drained()

@@ -31,12 +31,12 @@ class NewFile:
 
     Parameters
     ----------
-    store, path
-        Where its bytes stand already; both None for a file that is known and not kept.
     original_name
         What it was called when it was brought (origins raw and manual).
     provenance
         What the person who brings it says about where it comes from (origin manual).
+    store, path
+        Where its bytes stand already; both None for a file that is known and not kept.
     """
 
     name: str

@@ -83,10 +83,10 @@ class Contradiction:
 
     Parameters
     ----------
-    what
-        In a sentence, without its place.
     where
         Of what: an attempt, a job, a path, a place in a store.
+    what
+        In a sentence, without its place.
     remedy
         What to do.
     since
