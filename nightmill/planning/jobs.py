@@ -95,6 +95,6 @@ class Jobs(Sequence[PlannedJob]):
         at, block = self._read
         if at != number:
             offset, size = self._places[number]
-            block = pickle.loads(os.pread(self._file, size, offset))  # written by this very process, seen by no other
+            block = pickle.loads(os.pread(self._file, size, offset))  # noqa: S301 - written by this very process, seen by no other
             self._read = (number, block)
         return block
