@@ -17,15 +17,17 @@ A plug-in subclasses :class:`FormatConformance` in its tests, and gives a file t
         def broken(self):
             return {"bad_header": b"..."}
 
-Each test shows one promise of :class:`nightmill.model.ports.Format`. Needs pytest.
+Each test shows one promise of :class:`nightmill.model.ports.Format`. A format whose files hold tables has a second
+suite, :class:`TableConformance`, for :class:`nightmill.model.ports.TableFormat`. Needs pytest.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -33,9 +35,11 @@ from pathlib import Path
 import pytest
 
 from nightmill.errors import BadFile
+from nightmill.model.attachment import RowValue
 from nightmill.model.content import Content, Section
-from nightmill.model.ports import Format
+from nightmill.model.ports import Format, TableFormat
 
+Held = tuple[bytes, int | str, Mapping[str, Sequence[RowValue]]]
 CUTS = 40
 """At how many places a whole file is cut, and how many garbled files are read."""
 
@@ -155,6 +159,58 @@ class FormatConformance:
         expected = told(format.read(file))
         with ThreadPoolExecutor(8) as pool:
             assert all(found == expected for found in pool.map(lambda _: told(format.read(file)), range(64)))
+
+
+class TableConformance:
+    """The promises of a format whose files hold tables. Override :meth:`format` and :meth:`table`."""
+
+    @pytest.fixture
+    def format(self) -> TableFormat:
+        """Give the format."""
+        raise NotImplementedError(f"{type(self).__name__} must override the fixture 'format'")
+
+    @pytest.fixture
+    def table(self) -> Held:
+        """Give a file, the number or name of a table in it, and the values of at least two of its columns."""
+        raise NotImplementedError(f"{type(self).__name__} must override the fixture 'table'")
+
+    @pytest.fixture
+    def held(self, tmp_path: Path, table: Held) -> Path:
+        """Give the file."""
+        path = tmp_path / "table.bin"
+        path.write_bytes(table[0])
+        return path
+
+    def test_rows_are_plain_values_in_their_order(self, format: TableFormat, table: Held, held: Path) -> None:
+        """Those of the columns that are asked for, in the order and the case in which they are."""
+        _, which, values = table
+        for names in (list(values), list(values)[::-1]):
+            rows = list(format.rows("its name", str(held), which, [name.swapcase() for name in names]))
+            assert rows == list(zip(*(values[name] for name in names), strict=True))
+            assert {type(value) for row in rows for value in row} <= {str, int, float, bool, type(None)}
+
+    def test_what_is_not_there_is_refused(self, format: TableFormat, table: Held, held: Path) -> None:
+        """A column, or a table; the message begins with the name that it was given."""
+        _, which, values = table
+        for asked, names in (
+            (which, [*values, "no such column"]),
+            (999, list(values)),
+            ("no such table", list(values)),
+        ):
+            with pytest.raises(BadFile) as caught:
+                list(format.rows("its name", str(held), asked, names))
+            assert caught.value.message.startswith("its name")
+
+    def test_rows_leave_nothing_open(self, format: TableFormat, table: Held, held: Path) -> None:
+        """Read to their end, or not."""
+        _, which, values = table
+        before = open_files()
+        list(format.rows("its name", str(held), which, list(values)))
+        rows = iter(format.rows("its name", str(held), which, list(values)))
+        next(rows)
+        del rows
+        gc.collect()
+        assert open_files() == before
 
 
 def open_files() -> int:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from nightmill.files.formats import open_format
-from nightmill.model.ports import Format
-from nightmill.testing.formats import FormatConformance
+from nightmill.model.attachment import RowValue
+from nightmill.model.ports import Format, TableFormat
+from nightmill.testing.formats import FormatConformance, Held, TableConformance
 from tests.files.frames import fits_bytes
+from tests.files.test_rows import table as write_table
 
 
 class TestFits(FormatConformance):
@@ -32,6 +35,24 @@ class TestFits(FormatConformance):
             "trailing_bytes": whole + b"x",
             "bad_checksum": whole.replace(b"M 67", b"M 31"),
         }
+
+
+class TestFitsTables(TableConformance):
+    @pytest.fixture
+    def format(self) -> TableFormat:
+        format = open_format("fits")
+        assert isinstance(format, TableFormat)
+        return format
+
+    @pytest.fixture
+    def table(self, tmp_path: Path) -> Held:
+        path = write_table(tmp_path / "pairs.fits")
+        values: dict[str, list[RowValue]] = {
+            "pair": [0, 1, 2],
+            "weight": [0.5, None, None],
+            "good": [True, False, True],
+        }
+        return path.read_bytes(), "PAIRS", values
 
 
 class TestAny(FormatConformance):
