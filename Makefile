@@ -3,6 +3,7 @@
 # make test          every test, on SQLite and on a real PostgreSQL where its programs are installed
 # make test-fast     those that need no server and no browser
 # make check         style, types, layering and docstrings
+# make docs          the documentation, with the public API, as a site, in docs/_build
 # make bench         the headline figures, each beside its floor
 # make requirements  one line a requirement: proven by which test, or open
 #
@@ -20,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8
 
-.PHONY: install demo test test-fast check bench requirements clean
+.PHONY: install demo test test-fast check docs bench requirements clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -40,6 +41,10 @@ check: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/numpydoc lint $(filter-out tests/%,$(filter %.py,$(SOURCES)))
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx --nitpicky --fail-on-warning --keep-going --quiet docs docs/_build
+	@echo 'Open docs/_build/index.html'
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks
@@ -63,9 +68,14 @@ $(VENV)/.installed-examples: pyproject.toml constraints.txt nightmill/__init__.p
 	$(PIP_INSTALL) '.[examples]'
 	@touch $@ $(VENV)/.installed
 
+# Suites of tests are documented from their docstrings, and import pytest.
+$(VENV)/.installed-docs: pyproject.toml constraints.txt nightmill/__init__.py | $(BIN)/python
+	$(PIP_INSTALL) '.[docs,test]'
+	@touch $@ $(VENV)/.installed
+
 $(VENV)/.installed-test: pyproject.toml constraints.txt nightmill/__init__.py | $(BIN)/python
-	$(PIP_INSTALL) '.[postgres,examples,bench,test,dev]'
-	@touch $@ $(VENV)/.installed $(VENV)/.installed-examples
+	$(PIP_INSTALL) '.[postgres,examples,bench,docs,test,dev]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-examples $(VENV)/.installed-docs
 
 clean:
-	rm -rf $(VENV) .requirements.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) docs/_build .requirements.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,5 +1,7 @@
 """The errors of nightmill: one tree.
 
+::
+
     NightmillError
     ├── RequestRefused        the request cannot be carried out as it stands; nothing was done        exit code 2
     │   ├── ConfigError           a YAML file or an override is wrong (file, line, key)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 ENDED: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+"""Types of states after which nothing more happens by itself."""
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ class Case:
 
 
 class CheckConformance:
-    """The promises of a check. Set :attr:`check` and override :meth:`cases`."""
+    """The promises of a check. Set ``check`` and override :meth:`cases`."""
 
     check: ClassVar[CheckClass]
 

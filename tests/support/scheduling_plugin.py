@@ -21,6 +21,7 @@ SLOW_PARTS: Final = (
     CONDUCTED,
     "tests/docs/test_tutorials.py",
     "tests/docs/test_pages.py",
+    "tests/docs/test_site.py",
     "tests/examples/test_ccd_",
     "tests/examples/test_real_campaigns.py",
     "tests/benchmarks/",
