@@ -35,7 +35,7 @@ def said(page: Path) -> str:
         ("api", "nightmill.open_site(directory: Path | str | None = None) → Site"),
         ("api", "Its folder; by default that of NIGHTMILL_SITE"),
         ("api-plugins", "class nightmill.model.ports.Stager"),
-        ("api-testing", "class nightmill.testing.bench.StepBench"),
+        ("api-testing", "class nightmill.testing.bench.PipelineBench"),
         ("api-models", "class nightmill.model.order.JobOrder"),
     ],
 )
