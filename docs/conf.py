@@ -22,6 +22,7 @@ html_title = f"nightmill {release}"
 # Links to headings are written as a plain git host wants them: `page.md#a-heading`.
 myst_heading_anchors = 4
 
+autodoc_default_options = {"exclude-members": "model_config"}
 autodoc_member_order = "bysource"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
@@ -34,12 +35,13 @@ nitpick_ignore_regex = [
     ("py:.*", r"(annotated_types|astropy|pydantic|pytest|sqlalchemy)\..*"),
     ("py:class", r"NoneType|Path|TypeAdapter"),
     # Names of unions and type variables, which are taken for classes.
-    ("py:class", r"Entry|FieldInfo|Parameter|nightmill\.model\.lookup\.Options"),
+    ("py:class", r"Access|DimensionValue|Entry|FieldInfo|MetadataValue|Parameter|nightmill\.model\.lookup\.Options"),
     # Rows of the database, whose columns stand in reference/schema.md.
     ("py:class", r"nightmill\.backbone\..*|nightmill\.operations\.find\.CataloguedFile|provenance\.history\..*"),
 ]
 suppress_warnings = [
     "misc.highlighting_failure",  # JSON that is shown in part, with `...` for the rest, is not JSON
+    "ref.python",  # the builtin `type` in an annotation, which many models have as a key
 ]
 
 

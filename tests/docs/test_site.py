@@ -37,6 +37,7 @@ def said(page: Path) -> str:
         ("api-plugins", "class nightmill.model.ports.Stager"),
         ("api-testing", "class nightmill.testing.bench.PipelineBench"),
         ("api-models", "class nightmill.model.order.JobOrder"),
+        ("api-models", "inputs: tuple[OrderInput, ...]"),
     ],
 )
 def test_api_is_told(site: Path, page: str, told: str) -> None:
