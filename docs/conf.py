@@ -45,7 +45,7 @@ suppress_warnings = [
 ]
 
 
-def without_keys(app: Sphinx, kind: str, name: str, thing: Any, *_: Any) -> tuple[str, None] | None:
+def without_keys(_app: Sphinx, kind: str, _name: str, thing: Any, *_: Any) -> tuple[str, None] | None:
     """Leave out the signature of a model: its keys stand below it, each with its type and what it means."""
     return ("", None) if kind == "class" and issubclass(thing, BaseModel) else None
 
