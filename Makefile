@@ -13,7 +13,9 @@
 PYTHON ?= $(firstword $(shell command -v python3.11 python3))
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
+PIP := $(BIN)/python -m pip install --quiet
+PIP_INSTALL := $(PIP) --constraint constraints.txt --editable
+PIP_OF_GROUPS := $(PIP) --upgrade 'pip>=25.1' # older ones do not know dependency groups
 SOURCES = $(wildcard $(shell git ls-files -- '*.py' '*.yaml' '*.toml'))
 
 # Tests start hundreds of processes: nothing is compiled anew for each of them.
@@ -38,6 +40,7 @@ test-fast: $(VENV)/.installed-test
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/numpydoc lint $(filter-out tests/%,$(filter %.py,$(SOURCES)))
@@ -70,12 +73,14 @@ $(VENV)/.installed-examples: pyproject.toml constraints.txt nightmill/__init__.p
 
 # Suites of tests are documented from their docstrings, and import pytest.
 $(VENV)/.installed-docs: pyproject.toml constraints.txt nightmill/__init__.py | $(BIN)/python
-	$(PIP_INSTALL) '.[docs,test]'
+	$(PIP_OF_GROUPS)
+	$(PIP_INSTALL) . --group docs --group test
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt nightmill/__init__.py | $(BIN)/python
-	$(PIP_INSTALL) '.[postgres,examples,bench,docs,test,dev]'
+	$(PIP_OF_GROUPS)
+	$(PIP_INSTALL) '.[postgres,examples]' --group bench --group docs --group test --group dev
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-examples $(VENV)/.installed-docs
 
 clean:
-	rm -rf $(VENV) docs/_build .requirements.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .nox docs/_build .requirements.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

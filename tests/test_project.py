@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 import nightmill
@@ -94,9 +95,25 @@ def test_constraints_pin_each_dependency_and_nothing_but_versions() -> None:
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+]+", line)] == []
     pinned = {canonical(name): version for name, _, version in (line.partition("==") for line in lines)}
-    extras = PROJECT["project"]["optional-dependencies"].values()
-    wanted = [Requirement(text) for text in [*PROJECT["project"]["dependencies"], *(r for e in extras for r in e)]]
+    beside = [*PROJECT["project"]["optional-dependencies"].values(), *PROJECT["dependency-groups"].values()]
+    wanted = [Requirement(text) for text in [*PROJECT["project"]["dependencies"], *(r for e in beside for r in e)]]
     assert [str(item) for item in wanted if pinned.get(canonical(item.name), "") not in item.specifier] == []
+
+
+def test_every_fragment_of_the_changelog_is_told(tmp_path: Path) -> None:
+    fragments = [path for path in (ROOT / "changelog.d").glob("+*.md")]
+    kinds = {kind["directory"] for kind in PROJECT["tool"]["towncrier"]["type"]}
+    assert {path.suffixes[-2].removeprefix(".") for path in fragments} <= kinds
+    command = [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "99.0"]
+    told = " ".join(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
+    assert [path.name for path in fragments if " ".join(path.read_text().split()) not in told] == []
+    assert "## 99.0" in told
+
+
+def test_the_hooks_of_pre_commit_are_installed() -> None:
+    [repository] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    programs = {hook["entry"].split()[0] for hook in repository["hooks"]} - {"make"}
+    assert [program for program in programs if not Path(sys.executable).with_name(Path(program).name).exists()] == []
 
 
 def canonical(name: str) -> str:
