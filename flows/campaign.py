@@ -91,7 +91,7 @@ class Conductor:
     """The slice runs that are under way, with their stages."""
 
     def __post_init__(self) -> None:
-        self.campaign_id = self._read(partial(campaigns.campaign_named, name=self.name)).id
+        self.campaign_id = self._read(partial(campaigns.own_campaign, name=self.name)).id
 
     @contextmanager
     def in_hand(self) -> Iterator[None]:

@@ -47,7 +47,7 @@ def _software_ids(session: Session, digests: set[str], stacks: Stacks) -> dict[s
     new = [{"sha256": digest, "packages": dict(stacks[digest])} for digest in sorted(digests - found.keys())]
     if not new:
         return found
-    add_missing(session, SoftwareRow, new, unique="sha256")
+    add_missing(session, SoftwareRow, new, unique=("sha256",))
     return {digest: number for digest, number in session.execute(query)}
 
 

@@ -24,6 +24,7 @@ from nightmill.backbone.schema import (
     SoftwareRow,
     StoreRow,
 )
+from nightmill.backbone.sites import is_here, store_label
 from nightmill.backbone.work.campaigns import job_named
 from nightmill.errors import UnknownName
 
@@ -248,9 +249,9 @@ def _executions(session: Session, attempt_id: int) -> list[Execution]:
 
 def _made(session: Session, attempt_id: int) -> list[MadeFile]:
     place = (
-        select(StoreRow.name + ": " + ReplicaRow.path)
+        select(store_label(session) + ": " + ReplicaRow.path)
         .where(ReplicaRow.store_id == StoreRow.id, ReplicaRow.file_id == FileRow.id)
-        .order_by(ReplicaRow.id)
+        .order_by(is_here(session).desc(), ReplicaRow.id)
         .limit(1)
         .correlate(FileRow)
     )

@@ -19,7 +19,9 @@ from nightmill.backbone.schema import (
     ReplicaRow,
     StoreRow,
 )
+from nightmill.backbone.sites import is_here
 from nightmill.backbone.work import leases
+from nightmill.backbone.work.ownership import is_own
 from nightmill.model.fate import Fate
 from nightmill.model.order import AttemptKey
 from nightmill.model.states import AttemptState, JobState
@@ -108,7 +110,7 @@ def _may_be_known(key: AttemptKey) -> bool:
 
 
 def holders(session: Session, places: Collection[Place]) -> dict[Place, int | None]:
-    """Return which of some places are registered: each with the attempt whose file it is, or None for none's.
+    """Return which places of this site are registered: each with the attempt whose file it is, or None for none's.
 
     A file may stand there or not: what counts is that the catalogue says so.
     """
@@ -120,8 +122,14 @@ def holders(session: Session, places: Collection[Place]) -> dict[Place, int | No
         .select_from(ReplicaRow)
         .join(StoreRow, StoreRow.id == ReplicaRow.store_id)
         .join(FileRow, FileRow.id == ReplicaRow.file_id)
-        .where(among(ReplicaRow.path, paths))
+        .where(is_here(session), among(ReplicaRow.path, paths))
     )
-    delivered = select(DeliveryRow.area, DeliveryRow.path, DeliveryRow.attempt_id).where(among(DeliveryRow.path, paths))
+    delivered = (
+        select(DeliveryRow.area, DeliveryRow.path, DeliveryRow.attempt_id)
+        .join(AttemptRow, AttemptRow.id == DeliveryRow.attempt_id)
+        .join(JobRow, JobRow.id == AttemptRow.job_id)
+        .join(CampaignRow, CampaignRow.id == JobRow.campaign_id)
+        .where(is_own(session), among(DeliveryRow.path, paths))
+    )
     rows = [*session.execute(copies).tuples(), *session.execute(delivered).tuples()]
     return {(store, path): attempt_id for store, path, attempt_id in rows if (store, path) in places}

@@ -13,7 +13,7 @@ from flows.hosting.api import PrefectApi
 from flows.hosting.daemon import DaemonState
 from flows.hosting.listener import unusable
 from flows.hosting.reconcile import reconcile_campaign, reconcile_site
-from nightmill.backbone.work.campaigns import campaign_named
+from nightmill.backbone.work.campaigns import own_campaign
 from nightmill.backbone.work.slices import slices
 from nightmill.errors import ServerAway
 from nightmill.model.conducting import CampaignRun, RunState, Seen
@@ -63,7 +63,7 @@ class PrefectConductor:
                 api.schedule(run.id, AGAIN)
             else:
                 with self.site.database.reading() as session:
-                    found = slices(session, campaign_named(session, campaign).id)
+                    found = slices(session, own_campaign(session, campaign).id)
                 left = [each.flow_run_id for each in found if each.flow_run_id and each.done < each.jobs]
                 for slice_run in api.read_many(left):
                     if slice_run.state.ended:

@@ -19,6 +19,7 @@ from nightmill.backbone.schema import CampaignRow
 from nightmill.backbone.work import campaigns
 from nightmill.backbone.work.conducting import holders, unfinished_campaigns
 from nightmill.backbone.work.leases import Holder
+from nightmill.backbone.work.ownership import is_own
 from nightmill.backbone.work.slices import slices_of
 from nightmill.execution.owner import lives
 from nightmill.model.campaign import Campaign
@@ -147,10 +148,10 @@ def _wrong(runs: Iterable[FlowRun], evidence: Mapping[str, Evidence]) -> list[Di
 
 
 def _evidence_of(site: Site, names: Collection[str]) -> dict[str, Evidence]:
-    """Return what is known of the flow runs of campaigns and of their slices; of unknown campaigns there are none."""
+    """Return what is known of the flow runs of own campaigns and of their slices; of others there is nothing."""
     lost_hosts = hosts_lost(site)
     with site.database.reading() as session:
-        rows = list(session.scalars(select(CampaignRow).where(among(CampaignRow.name, names))))
+        rows = list(session.scalars(select(CampaignRow).where(is_own(session), among(CampaignRow.name, names))))
         slices = slices_of(session, [row.id for row in rows])
         stages = campaigns.progress_of(session, rows)
         of_slices = [each for of_campaign in slices.values() for each in of_campaign if each.flow_run_id]
@@ -182,7 +183,7 @@ def after_slice(directory: Path, name: str, patience: Patience) -> None:
 def _after_slice(site: Site, api: PrefectApi, name: str) -> None:
     """Do what :func:`after_slice` says, and count no jobs as long as whoever conducts the campaign sees the end."""
     with site.database.reading() as session:
-        row = campaigns.campaign_named(session, name)
+        row = campaigns.own_campaign(session, name)
         held = holders(session, [row.flow_run_id]) if row.flow_run_id else {}
         complete = campaigns.is_complete(session, row.id)
     run = api.read(row.flow_run_id) if row.flow_run_id else None
@@ -202,7 +203,7 @@ def _after_slice(site: Site, api: PrefectApi, name: str) -> None:
 def _has_grown(site: Site, name: str, campaign_id: int) -> bool:
     """Give each stage its turn, and say whether one of them has become possible, or has jobs that it had not."""
     with site.database.reading() as session:
-        row = campaigns.campaign_named(session, name)
+        row = campaigns.own_campaign(session, name)
         stages = Campaign.model_validate(row.definition).pipeline.stages
         news = [
             stage.name

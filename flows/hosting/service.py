@@ -19,7 +19,8 @@ from flows.hosting import server
 from flows.hosting.daemon import Daemon, DaemonState, clean_environment
 from flows.hosting.listener import refuse_strangers
 from flows.hosting.server import ServerStatus
-from nightmill.config.site import ServerConfig
+from nightmill.config.secrets import known_secrets
+from nightmill.config.site import SECRETS_FILE, ServerConfig
 from nightmill.errors import ServerAway
 from nightmill.execution.owner import is_alive
 
@@ -88,6 +89,7 @@ def start(
         As :func:`flows.hosting.server.start`; and where the runner does not come up, with the end of its log.
     """
     folder = folder_of(site)
+    config = config.with_secrets(known_secrets(site / SECRETS_FILE))
     runner = _runner(folder)
     with runner.own():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.schema import AuditRow
+from nightmill.backbone.sites import this_site
 
 
 def record_act(
@@ -39,11 +40,13 @@ def record_act(
     detail
         Whatever more is worth keeping; JSON.
     """
-    session.add(AuditRow(at=now, who=who, verb=verb, subject=subject, why=why, detail=dict(detail) if detail else {}))
+    act = {"who": who, "verb": verb, "subject": subject, "why": why, "detail": dict(detail) if detail else {}}
+    session.add(AuditRow(site_id=this_site(session), at=now, **act))
     session.flush()
 
 
 def last_acts(session: Session, verb: str) -> dict[str, datetime]:
-    """Return when an act was last done to each of its subjects."""
-    query = select(AuditRow.subject, func.max(AuditRow.at)).where(AuditRow.verb == verb).group_by(AuditRow.subject)
-    return {subject: at for subject, at in session.execute(query)}
+    """Return when an act was last done to each of its subjects, at this site."""
+    query = select(AuditRow.subject, func.max(AuditRow.at)).group_by(AuditRow.subject)
+    own = (AuditRow.site_id == this_site(session), AuditRow.verb == verb)
+    return {subject: at for subject, at in session.execute(query.where(*own))}

@@ -8,26 +8,30 @@ locked. No file is touched inside of one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.sites import SITE_ID
 from nightmill.backbone.trouble import safe_url, trouble
 from nightmill.errors import DatabaseAway, RequestRefused
+from nightmill.model.secrets import resolved
 
 Result = TypeVar("Result")
 
 BUSY_SECONDS: Final = 30.0
 """How long a writing transaction waits for another to end before it is tried again."""
 WRITE_TRIES: Final = 4
+DRIVER: Final = "postgresql+psycopg"
 
 _POSTGRESQL: Final = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 60_000}
 """A server that vanished without a word is found out within a minute or so; what the URL says of these goes first."""
@@ -39,35 +43,59 @@ class Database:
     Parameters
     ----------
     url
-        SQLAlchemy URL: ``sqlite:////path/file.db`` or ``postgresql+psycopg://...``.
+        SQLAlchemy URL: ``sqlite:////path/file.db`` or ``postgresql+psycopg://...``. What is secret in it stands as
+        ``${NAME}``: only :attr:`address` has the value.
+    secrets
+        What ``${NAME}`` stands for.
     busy_seconds
         How long SQLite waits for a lock.
     """
 
-    def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(
+        self, url: str, *, secrets: Mapping[str, str] = MappingProxyType({}), busy_seconds: float = BUSY_SECONDS
+    ) -> None:
         self.url = url
+        self._secrets = secrets
         self.busy_seconds = busy_seconds
+        self.site_id: int | None = None
+        """The site that opened it; see :func:`nightmill.backbone.sites.this_site`."""
+
+    @cached_property
+    def address(self) -> URL:
+        """Where to connect, with what is secret in it; it is masked where it is printed.
+
+        Raises
+        ------
+        ConfigError
+            Where the URL refers to something that is not set.
+        """
+        url = make_url(resolved("database", self.url, self._secrets))
+        return url.set(drivername=DRIVER) if url.drivername == "postgresql" else url
 
     @property
     def is_sqlite(self) -> bool:
         """Whether it is SQLite (and not PostgreSQL)."""
-        return make_url(self.url).get_backend_name() == "sqlite"
+        return self.address.get_backend_name() == "sqlite"
 
     @property
     def file(self) -> Path | None:
         """The file that it is, where it is SQLite."""
-        return Path(make_url(self.url).database or "").absolute() if self.is_sqlite else None
+        return Path(self.address.database or "").absolute() if self.is_sqlite else None
 
     @cached_property
     def engine(self) -> Engine:
         """The engine, made at first use."""
         if not self.is_sqlite:
-            options = {key: value for key, value in _POSTGRESQL.items() if key not in make_url(self.url).query}
-            return create_engine(self.url, pool_pre_ping=True, pool_size=4, connect_args=options)
-        engine = create_engine(self.url, connect_args={"timeout": self.busy_seconds})
+            options = {key: value for key, value in _POSTGRESQL.items() if key not in self.address.query}
+            return create_engine(self.address, pool_pre_ping=True, pool_size=4, connect_args=options)
+        engine = create_engine(self.address, connect_args={"timeout": self.busy_seconds})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
+
+    @property
+    def _info(self) -> dict[Any, Any]:
+        return {} if self.site_id is None else {SITE_ID: self.site_id}
 
     def close(self) -> None:
         """Close every connection; the next use opens new ones."""
@@ -83,7 +111,7 @@ class Database:
         ServiceError
             Where the database cannot be used: :class:`~nightmill.errors.DatabaseAway` where it may be back by itself.
         """
-        with _translated(self.url), Session(self.engine, expire_on_commit=False) as session:
+        with _translated(self.url), Session(self.engine, expire_on_commit=False, info=self._info) as session:
             yield session
 
     @contextmanager
@@ -99,7 +127,7 @@ class Database:
         with (
             _translated(self.url),
             self.engine.connect().execution_options(**options) as connection,
-            Session(connection, expire_on_commit=False) as session,
+            Session(connection, expire_on_commit=False, info=self._info) as session,
         ):
             yield session
             session.commit()

@@ -11,8 +11,10 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.schema import Base
 
 
-def add_missing(session: Session, row: type[Base], rows: Sequence[Mapping[str, Any]], *, unique: str) -> None:
-    """Insert rows but for those whose unique column has its value already; whoever comes second takes the first's."""
+def add_missing(
+    session: Session, row: type[Base], rows: Sequence[Mapping[str, Any]], *, unique: tuple[str, ...]
+) -> None:
+    """Insert rows but for those whose unique columns have such values already; who comes second takes the first's."""
     if rows:
         insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-        session.execute(insert(row).on_conflict_do_nothing(index_elements=[unique]), rows)
+        session.execute(insert(row).on_conflict_do_nothing(index_elements=unique), rows)

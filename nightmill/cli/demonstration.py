@@ -165,5 +165,5 @@ class Demo:
             from nightmill.backbone.catalogue.files import found_columns, found_files
             from nightmill.backbone.schema import FileRow
 
-            [file] = found_files(session, found_columns().where(FileRow.name == name))
+            [file] = found_files(session, found_columns(session).where(FileRow.name == name))
             return Path(site.config.stores[file.store].url.removeprefix("file://")) / file.path

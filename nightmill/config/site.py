@@ -23,7 +23,7 @@ from nightmill.errors import ConfigError, ConfigErrors
 from nightmill.model.access import Access
 from nightmill.model.base import Frozen
 from nightmill.model.file_type import FileType
-from nightmill.model.secrets import filled, has_secret, masked, missing
+from nightmill.model.secrets import filled, has_secret, masked, missing, resolved
 from nightmill.model.store import Store
 
 SITE_FILE: Final = "nightmill.yaml"
@@ -37,6 +37,8 @@ _AUTH: Final = re.compile(r"[!-9;-~]+:[ -~]+")
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+(:[0-9]{1,5})?")
 SECRETS_FILE: Final = ".nightmill/secrets"
 """Below the folder of a site: what ``${NAME}`` stands for, for its owner alone; see :mod:`nightmill.config.secrets`."""
+SITE_ID_FILE: Final = ".nightmill/site-id"
+"""Below the folder of a site: the key by which its catalogue knows it; see :mod:`nightmill.operations.identity`."""
 _URLS: Final = ("database", "url")
 """Keys whose values are URLs."""
 
@@ -55,6 +57,17 @@ class ServerConfig(Frozen):
     """Further names, as ``name`` or ``name:port``, by which it is reached: those of a proxy before it."""
     slices: int = Field(default=2, ge=1)
     """Slices that are worked on at a time."""
+
+    def with_secrets(self, secrets: Mapping[str, str]) -> ServerConfig:
+        """Return it with the values of what it refers to, for whoever starts the server.
+
+        Raises
+        ------
+        ConfigError
+            Where the URL of its database refers to something that is not set.
+        """
+        database = resolved("server.database", self.database, secrets)
+        return self.model_copy(update={"database": database, "auth": filled(self.auth, secrets)})
 
 
 class RetentionConfig(Frozen):
@@ -77,7 +90,7 @@ class SiteConfig:
     directory
         The folder of its nightmill.yaml, absolute, as are all paths in here.
     database_url
-        Of the catalogue, for SQLAlchemy.
+        Of the catalogue, as :class:`~nightmill.backbone.database.Database` takes it: with references to what is secret.
     stores
         By name, working areas included (these are not catalogued); their URLs have a scheme.
     operators
@@ -191,7 +204,8 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
     errors += [ConfigError(text, where=document.where(("site",))) for text in check_fit("site name", file.site)]
     stores = _stores(file, folder, document, errors)
     paths = _file_type_paths(file, folder, document, errors)
-    database_url = _database_url(file.database, folder, document, errors)
+    written = document.data
+    database_url = _database_url(file.database, str(written.get("database", "")), folder, document, errors)
     _check_server(file.server, document, errors)
     raise_all(errors)
     file_types, wrong_types = read_file_types(paths, paths)
@@ -206,7 +220,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         cache=folder / home_of(file.cache),
         stores=stores,
         file_types=file_types,
-        server=file.server,
+        server=file.server.model_copy(update=_written(written.get("server"), ("database", "auth"))),
         operators=file.operators,
         retention=file.retention,
         wrong_types=tuple(wrong_types),
@@ -344,8 +358,13 @@ def _file_type_paths(file: _SiteFile, folder: Path, document: Document, errors: 
     return paths
 
 
-def _database_url(url: str, folder: Path, document: Document, errors: list[ConfigError]) -> str:
-    """Make the path of an SQLite file absolute, and name the driver; refuse the URL of another database."""
+def _written(body: Plain, names: tuple[str, ...]) -> dict[str, Plain]:
+    """Return values as they are written: with references to what is secret."""
+    return {name: body[name] for name in names if name in body} if isinstance(body, dict) else {}
+
+
+def _database_url(url: str, written: str, folder: Path, document: Document, errors: list[ConfigError]) -> str:
+    """Make the path of an SQLite file absolute, keep references in other URLs; refuse that of another database."""
     scheme, separator, rest = url.partition("://")
     if separator and scheme in ("postgresql", _POSTGRESQL):
         if find_spec("psycopg") is None:
@@ -356,7 +375,8 @@ def _database_url(url: str, folder: Path, document: Document, errors: list[Confi
                     remedy="install nightmill with its extra 'postgres'",
                 )
             )
-        return f"{_POSTGRESQL}://{rest}"
+        own_scheme, _, own_rest = written.partition("://")
+        return f"{_POSTGRESQL}://{own_rest}" if own_scheme == scheme else written
     if not separator or scheme != "sqlite":
         errors.append(
             ConfigError(
@@ -374,4 +394,4 @@ def _database_url(url: str, folder: Path, document: Document, errors: list[Confi
                 remedy="write sqlite:///nightmill.db, with three slashes",
             )
         )
-    return f"{scheme}:///{folder / rest[1:]}"
+    return f"{scheme}:///{folder / rest[1:]}".replace("$", "$$")

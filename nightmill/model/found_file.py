@@ -24,3 +24,5 @@ class FoundFile(NamedTuple):
     path: str
     also: tuple[tuple[str, str], ...] = ()
     """Store and path of further copies, where a job may take one of several."""
+    elsewhere: str = ""
+    """A store of another site that has it, as SITE:STORE, where none of this site does."""

@@ -44,3 +44,21 @@ class AttemptState(StrEnum):
 
 
 _ENDED = frozenset({AttemptState.PUBLISHED, AttemptState.FAILED, AttemptState.CANCELLED, AttemptState.LOST})
+
+
+class ExecutionState(StrEnum):
+    """How a run of a step stands."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    LOST = "lost"
+    """Its process died and told no end."""
+
+
+class ReplicaState(StrEnum):
+    """How a copy of a file stands."""
+
+    PRESENT = "present"
+    MISSING = "missing"
+    CORRUPT = "corrupt"

@@ -16,7 +16,7 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import make_url, select
+from sqlalchemy import URL, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.schema import AuditRow
@@ -76,7 +76,7 @@ def back_up(site: Site, target: Path, *, who: str | None = None, why: str = "") 
     except OSError as error:
         raise RequestRefused(f"the backup {target} cannot be made: {error.strerror}") from error
     try:
-        (_copy_sqlite if site.database.is_sqlite else _dump_postgresql)(site.config.database_url, target)
+        (_copy_sqlite if site.database.is_sqlite else _dump_postgresql)(site.database.address, target)
         with target.open("rb") as file:
             os.fsync(file.fileno())
             sha256 = file_digest(file, "sha256").hexdigest()
@@ -105,7 +105,7 @@ def vouch(site: Site, what: str, as_of: datetime, *, why: str, who: str | None =
 
 
 def newest(session: Session) -> datetime | None:
-    """Return as of when the newest verified backup is, or None where there is none."""
+    """Return as of when the newest verified backup is, of whichever site: each holds all; None where there is none."""
     rows = session.scalars(select(AuditRow.detail).where(AuditRow.verb == BACKUP))
     return max((datetime.fromisoformat(detail["as_of"]) for detail in rows), default=None)
 
@@ -121,10 +121,10 @@ def _record(act: Act, backup: Backup, reached: Marks | None) -> None:
     act.write(backup.where, lambda _: None, lambda _: detail)
 
 
-def _copy_sqlite(url: str, target: Path) -> None:
+def _copy_sqlite(url: URL, target: Path) -> None:
     try:
         with (
-            closing(sqlite3.connect(f"{Path(str(make_url(url).database)).as_uri()}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(f"{Path(str(url.database)).as_uri()}?mode=ro", uri=True)) as source,
             closing(sqlite3.connect(target, isolation_level=None)) as copy,
         ):
             source.backup(copy)
@@ -140,10 +140,9 @@ def _copy_sqlite(url: str, target: Path) -> None:
         )
 
 
-def _dump_postgresql(url: str, target: Path) -> None:
-    parts = make_url(url)
-    plain = parts.set(drivername="postgresql", password=None).render_as_string()
-    environment = {**os.environ, **({"PGPASSWORD": str(parts.password)} if parts.password else {})}
+def _dump_postgresql(url: URL, target: Path) -> None:
+    plain = url.set(drivername="postgresql", password=None).render_as_string()
+    environment = {**os.environ, **({"PGPASSWORD": str(url.password)} if url.password else {})}
     _run(["pg_dump", "--format=custom", "--no-password", f"--file={target}", f"--dbname={plain}"], environment)
     _run(["pg_restore", f"--file={os.devnull}", str(target)], environment)
 

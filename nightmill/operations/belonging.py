@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from nightmill.backbone.work.ownership import of_other_sites
 from nightmill.errors import StoreError
 from nightmill.execution.claims import Claim, claim_of
 from nightmill.execution.journal import Journal
@@ -47,8 +48,12 @@ def judge(site: Site, journal: Journal, lost_hosts: Mapping[str, datetime]) -> J
     software = stacks(journal.entries)
     with site.database.reading() as session:
         judged = Judged(known(session, reports))
+        elsewhere = of_other_sites(session, {attempt.campaign for attempt in judged.known})
         for attempt, report in reports.items():
             before = judged.known.get(attempt)
+            if attempt.campaign in elsewhere:
+                judged.misfits[attempt] = f"{attempt}: its campaign is of site {elsewhere[attempt.campaign]!r}"
+                continue
             if before is not None and before.state.ended and not before.given_up:
                 if report.state is AttemptState.PUBLISHED and before.fate not in (Fate.PUBLISHED, Fate.NAME_COLLISION):
                     judged.misfits[attempt] = f"{attempt}: it is on record as {before.fate}, and told as published"

@@ -18,8 +18,7 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import known_files
-from nightmill.backbone.catalogue.registration import NewFile, register
-from nightmill.backbone.database import Database
+from nightmill.backbone.catalogue.registration import NewFile, add_copy, register
 from nightmill.backbone.schema import AttemptRow, JobRow, PlanRow
 from nightmill.config.site import BACKBONE, SiteConfig
 from nightmill.errors import NameCollision, NameTaken, RequestRefused, StoredFileMissing, StoreError
@@ -30,7 +29,7 @@ from nightmill.model.bundle import FILE_TYPE, Bundle, BundleChanges, BundleFile,
 from nightmill.model.order import OrderBundle
 from nightmill.model.origin import Origin
 from nightmill.model.pipeline import Pipeline
-from nightmill.operations.site import FILE_TYPES_FILE, PRIVATE, Site, folder_of
+from nightmill.operations.site import FILE_TYPES_FILE, PRIVATE, Site, database_of, folder_of
 from provenance.history import BUNDLE
 
 _GIT_SECONDS: Final = 30.0
@@ -84,7 +83,7 @@ def _own_places(config: SiteConfig) -> set[str]:
     folders = [folder for store in config.stores.values() if (folder := folder_of(store)) is not None]
     places = [*folders, config.scratch, config.spool, config.cache, config.directory / PRIVATE]
     places.append(config.directory / FILE_TYPES_FILE)
-    if (database := Database(config.database_url).file) is not None:
+    if (database := database_of(config).file) is not None:
         places += [database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]
     return {os.path.realpath(place) for place in places}
 
@@ -119,7 +118,7 @@ def keep(site: Site, bundle: Bundle, archive: Path) -> None:
 
 
 def register_bundle(session: Session, bundle: OrderBundle, provenance: str, *, who: str, now: datetime) -> None:
-    """Put an archive that stands in its store into the catalogue, unless it is there.
+    """Put an archive that stands in its store into the catalogue, or its copy where another site has put it there.
 
     Parameters
     ----------
@@ -134,6 +133,7 @@ def register_bundle(session: Session, bundle: OrderBundle, provenance: str, *, w
     name = bundle_name(bundle.digest)
     known = known_files(session, [name]).get(name)
     if known is not None and known.sha256 == bundle.digest:
+        add_copy(session, known.id, bundle.store, bundle.path, now=now)
         return
     new = NewFile(
         name,
@@ -150,6 +150,7 @@ def register_bundle(session: Session, bundle: OrderBundle, provenance: str, *, w
     except NameTaken as error:  # by another submission, a moment ago
         if error.other:
             raise
+        add_copy(session, known_files(session, [name])[name].id, bundle.store, bundle.path, now=now)
 
 
 def provenance_of(bundle: Bundle, pipeline: Pipeline) -> str:

@@ -15,6 +15,7 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from nightmill.backbone.work import leases
+from nightmill.backbone.work.ownership import of_other_sites
 from nightmill.clock import utc_now
 from nightmill.errors import RequestRefused, StoreError
 from nightmill.execution.claims import Claim, end_claims
@@ -77,8 +78,12 @@ def drain(site: Site, *, spool: Path | None = None, patience_seconds: float | No
         Where the database cannot be used: the journals stay, and nothing is lost.
     nightmill.execution.journal.SpoolAway
         Where the spool cannot be read or written.
+    RequestRefused
+        Where a spool that is not the site's tells of campaigns of another site of its catalogue: nothing was touched.
     """
     folder, drained = spool or site.config.spool, Drained()
+    if folder != site.config.spool:
+        _require_own(site, folder)
     try:
         with alone(folder, patience_seconds=patience_seconds, say=say):
             _drain(site, folder, drained)
@@ -89,6 +94,16 @@ def drain(site: Site, *, spool: Path | None = None, patience_seconds: float | No
         reached = memory.marks_of(session)
     memory.raise_marks(site.config.spool, reached)
     return drained
+
+
+def _require_own(site: Site, folder: Path) -> None:
+    told = {attempt.campaign for path in journals(folder) for attempt in fold(read_journal(path).entries)}
+    with site.database.reading() as session:
+        for campaign, other in of_other_sites(session, told).items():
+            raise RequestRefused(
+                f"the spool {folder} tells of campaign {campaign!r}, which is of site {other!r}",
+                remedy=f"'nightmill record' it at site {other!r}",
+            )
 
 
 def _drain(site: Site, folder: Path, drained: Drained) -> None:

@@ -108,7 +108,7 @@ def diff(site: Site, name: str) -> str:
             return ""
         _edit, changes = found
         with site.database.reading() as session:
-            before = sealed_bundle(session, campaigns.campaign_named(session, name).id)
+            before = sealed_bundle(session, campaigns.own_campaign(session, name).id)
         assert before is not None  # or nothing could differ from it
         with opened_bundle(site, before) as old, archive.open("rb") as new:
             return differences(old, new, changes)
@@ -117,7 +117,7 @@ def diff(site: Site, name: str) -> str:
 def _looked_at(site: Site, name: str, archive: Path, *, missing_ok: bool) -> tuple[Edit, BundleChanges] | None:
     """Pack the folder as it is now, and say how it differs from what the campaign runs; None where it does not."""
     with site.database.reading() as session:
-        row = campaigns.campaign_named(session, name)
+        row = campaigns.own_campaign(session, name)
         pipeline = Campaign.model_validate(row.definition).pipeline
         before = sealed_bundle(session, row.id)
         complete = campaigns.is_complete(session, row.id)

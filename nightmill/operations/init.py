@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nightmill.backbone.catalogue.stores import store_ids
-from nightmill.backbone.database import Database
 from nightmill.config.file_types import load_file_types
 from nightmill.config.site import SITE_FILE, SiteConfig, home_of, load_site
 from nightmill.config.template import file_types_text, site_text
 from nightmill.errors import ConfigError, RequestRefused
 from nightmill.model.access import Access
 from nightmill.operations.acts import Act
-from nightmill.operations.site import FILE_TYPES_FILE, Site, folder_of, modes
+from nightmill.operations.identity import settle
+from nightmill.operations.site import FILE_TYPES_FILE, Site, database_of, folder_of, modes
 
 
 def make_site(directory: Path, *, database: str = "", file_types: Path | None = None) -> Site:
@@ -40,7 +40,7 @@ def make_site(directory: Path, *, database: str = "", file_types: Path | None = 
     ------
     RequestRefused
         Where a database or file types are given for a site that has its configuration already, a folder or file cannot
-        be made, or the user is none of its operators.
+        be made, the user is none of its operators, or another site of its catalogue has its name.
     ConfigError
         Where its configuration is wrong.
     DatabaseAway
@@ -56,7 +56,7 @@ def make_site(directory: Path, *, database: str = "", file_types: Path | None = 
             f"{directory / SITE_FILE} is there already", remedy="change it, and leave --database and --file-types away"
         )
     config = load_site(directory)
-    site = Site(config, Database(config.database_url))
+    site = Site(config, database_of(config))
     act = Act.begin(site, "init")
     os.umask(config.access.umask)
     with _making(directory):
@@ -71,6 +71,13 @@ def make_site(directory: Path, *, database: str = "", file_types: Path | None = 
             site.database.file.touch()  # SQLite makes it, and what lies beside it, with a mode of its own
         _settle_modes(config)
     site.database.create()
+    try:
+        with _making(directory):
+            settle(config, site.database)
+            _settle_modes(config)
+    except RequestRefused:
+        site.close()
+        raise
     act.write(str(directory), lambda session: store_ids(session, config.stores))
     return site
 

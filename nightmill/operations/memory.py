@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.database import safe_url
-from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow
+from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, SiteRow
+from nightmill.backbone.sites import name_of, this_site, why_outdated
 from nightmill.errors import RequestRefused
 from nightmill.execution.journal import SpoolAway
 from nightmill.model.base import Frozen
@@ -118,7 +119,22 @@ def older(site: Site) -> str:
     """Say in what the database of a site is older than its spool; empty where it is not."""
     remembered = marks(site.config.spool)
     with site.database.reading() as session:
-        return behind(marks_of(session), remembered)
+        return why_older(session, remembered)
+
+
+def why_older(session: Session, remembered: Marks) -> str:
+    """Say why a database is older than what is remembered: by its marks, or as another site has told; else empty."""
+    return "; ".join(filter(None, [behind(marks_of(session), remembered), why_outdated(session)]))
+
+
+def take_for_current(session: Session, remembered: Marks) -> None:
+    """Take a database for current, and have the other sites recover that went on with a newer one, as this one had."""
+    own = SiteRow.id == this_site(session)
+    if behind(marks_of(session), remembered) and not why_outdated(session):
+        name = name_of(session, this_site(session))
+        told = f"site {name!r} found it brought back from a backup, and took it for current"
+        session.execute(update(SiteRow).where(~own, SiteRow.key.is_not(None)).values(outdated=told))
+    session.execute(update(SiteRow).where(own).values(outdated=""))
 
 
 def require_current(site: Site) -> None:

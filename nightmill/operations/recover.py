@@ -27,8 +27,10 @@ from nightmill.backbone.schema import (
     ReplicaRow,
     StoreRow,
 )
+from nightmill.backbone.sites import is_here, this_site
 from nightmill.backbone.work import campaigns
 from nightmill.backbone.work.attempts import JobKey, Standing, job_key, jobs_named, standings
+from nightmill.backbone.work.ownership import of_other_sites
 from nightmill.clock import utc_now
 from nightmill.errors import NightmillError, StoreError
 from nightmill.execution.journal import JournalBroken, read_whole_journal, recorded_journals
@@ -99,6 +101,7 @@ def recover(site: Site, *, why: str, who: str | None = None, report: Report | No
     """
     act = Act.begin(site, RECOVER, who=who, why=why)
     found = Recovery(older=memory.older(site))
+    remembered = memory.marks(site.config.spool)
     with alone(site.config.spool):
         work = _Work(site, found, do=True, who=act.who, report=report)
         work.campaigns()
@@ -109,6 +112,7 @@ def recover(site: Site, *, why: str, who: str | None = None, report: Report | No
         def finish(session: Session) -> None:
             found.rows = wrong_rows(session)
             set_right(session)
+            memory.take_for_current(session, remembered)
             detail = {"older": found.older, "campaigns": found.campaigns, "attempts": dict(found.attempts)}
             detail |= {"unplanned": dict(found.unplanned), "refused": found.refused, "rows": dict(found.rows)}
             act.note(session, site.config.name, detail)
@@ -159,7 +163,7 @@ class _Work:
         came = False
         for name in self.found.unplanned:
             with self.site.database.reading() as session:
-                if not campaigns.exists(session, name):
+                if not campaigns.exists(session, name) or of_other_sites(session, [name]):
                     continue
                 before = campaigns.progress(session, campaigns.campaign_named(session, name).id)
             bundle = self._bundles.get(name)
@@ -313,7 +317,7 @@ def _taken(session: Session, reports: Sequence[JobReport]) -> dict[AttemptKey, s
         select(StoreRow.name, ReplicaRow.path, FileRow.name)
         .join(StoreRow, StoreRow.id == ReplicaRow.store_id)
         .join(FileRow, FileRow.id == ReplicaRow.file_id)
-        .where(among(ReplicaRow.path, [file.path for _attempt, file in made]))
+        .where(is_here(session), among(ReplicaRow.path, [file.path for _attempt, file in made]))
     )
     places = {(store, path): name for store, path, name in session.execute(query)}
     why: dict[AttemptKey, str] = {}
@@ -328,7 +332,7 @@ def _taken(session: Session, reports: Sequence[JobReport]) -> dict[AttemptKey, s
 def _add_campaign(session: Session, *, site: Site, kept: memory.KeptCampaign) -> None:
     store_ids(session, site.config.stores)
     values = kept.model_dump(exclude={"number"})
-    session.add(CampaignRow(id=kept.number, **values))
+    session.add(CampaignRow(id=kept.number, site_id=this_site(session), **values))
     session.flush()
     if not site.database.is_sqlite:  # its next campaign must not get a number that was given
         session.execute(text("SELECT setval(pg_get_serial_sequence('campaign', 'id'), (SELECT max(id) FROM campaign))"))

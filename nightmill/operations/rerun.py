@@ -64,7 +64,7 @@ def rerun(
     with edit_of(site, name, folder) as edit:
 
         def work(session: Session) -> int | None:
-            row = campaigns.campaign_named(session, name)
+            row = campaigns.own_campaign(session, name)
             stages = campaigns.progress(session, row.id)
             campaigns.make_ready(session, row.id)
             act.note(session, name, edit.write(session, row.id, act.who) if edit is not None else None)

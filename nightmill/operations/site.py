@@ -11,11 +11,12 @@ from typing import Final, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from nightmill.backbone.database import Database
-from nightmill.config.site import SECRETS_FILE, SITE_FILE, SiteConfig, load_site
+from nightmill.config.site import SECRETS_FILE, SITE_FILE, SITE_ID_FILE, SiteConfig, load_site
 from nightmill.execution.stores import open_stagers
 from nightmill.model.node import NodeProfile
 from nightmill.model.ports import Stager
 from nightmill.model.store import Store
+from nightmill.operations.identity import identify
 from nightmill.operations.patience import NONE, Patience
 
 Result = TypeVar("Result")
@@ -95,15 +96,25 @@ def open_site(directory: Path | None = None, *, need_types: bool = True, patienc
     ConfigError
         Where there is none, or its configuration is wrong.
     RequestRefused
-        Where its database has another schema revision than this program.
+        Where its database has another schema revision than this program, or does not know the site.
     DatabaseAway
         Where the database cannot be reached.
     """
     config = load_site(directory, need_types=need_types)
     os.umask(config.access.umask)
-    site = Site(config, Database(config.database_url), patience or NONE)
-    site.patiently(site.database.check_revision)
+    site = Site(config, database_of(config), patience or NONE)
+    try:
+        site.patiently(site.database.check_revision)
+        site.patiently(lambda: identify(config, site.database))
+    except BaseException:
+        site.close()
+        raise
     return site
+
+
+def database_of(config: SiteConfig) -> Database:
+    """Return the database of a site, which nothing has connected to yet."""
+    return Database(config.database_url, secrets=config.secrets)
 
 
 def folder_of(store: Store) -> Path | None:
@@ -118,7 +129,7 @@ def modes(config: SiteConfig) -> Iterator[tuple[Path, int]]:
     A store in the folder of the site is its own; of others it is not known who else uses them.
     """
     access = config.access
-    database = Database(config.database_url).file
+    database = database_of(config).file
     files = [config.directory / SITE_FILE, config.directory / FILE_TYPES_FILE]
     if database is not None:
         files += [database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm")]
@@ -132,6 +143,7 @@ def modes(config: SiteConfig) -> Iterator[tuple[Path, int]]:
         **dict.fromkeys((config.directory, config.scratch, config.spool, config.cache), access.folder_mode),
         config.directory / PRIVATE: access.folder_mode & ~0o007,
         config.directory / PRIVATE / READER_FILE: access.file_mode & ~0o007,
+        config.directory / SITE_ID_FILE: access.file_mode & ~0o007,
         **dict.fromkeys(files, access.file_mode),
     }
     yield from ((path, mode) for path, mode in wanted.items() if path.exists())

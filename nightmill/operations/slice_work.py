@@ -210,7 +210,7 @@ class SliceWork:
         def once(session: Session) -> tuple[list[JobOrder], memory.Marks]:
             nonlocal tries
             tries += 1
-            memory.refuse_older(self.site, memory.behind(memory.marks_of(session), remembered))
+            memory.refuse_older(self.site, memory.why_older(session, remembered))
             if tries > 1:  # the try before may have been committed, and only the answer to that been lost
                 why = "the database went away as it was issued"
                 leases.give_up_unknown(session, self._lease, known=self._issued, now=utc_now(), why=why)

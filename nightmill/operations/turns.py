@@ -67,7 +67,7 @@ def take_turn(
         Where what was published upstream cannot be planned with.
     """
     with site.database.reading() as session:
-        row = campaigns.campaign_named(session, name)
+        row = campaigns.own_campaign(session, name)
         campaign = Campaign.model_validate(row.definition)
         described = campaign.pipeline.stage(stage)
         for needed in upstream(described):

@@ -56,18 +56,23 @@ def issued_orders(session: Session, attempt_ids: Iterable[int]) -> Iterator[JobO
         Where what is kept of an attempt does not give the order that it was issued with.
     """
     query = (
-        select(AttemptRow, CampaignRow.name, JobRow.unit, JobRow.detail)
+        select(AttemptRow, CampaignRow.site_id, JobRow.unit, JobRow.detail)
         .join(JobRow, JobRow.id == AttemptRow.job_id)
         .join(CampaignRow, CampaignRow.id == JobRow.campaign_id)
         .where(among(AttemptRow.id, list(attempt_ids)))
         .order_by(AttemptRow.id)
     )
-    found = [(row, unit, JobDetail.model_validate(detail)) for row, _name, unit, detail in session.execute(query)]
-    plans = commons(session, {row.plan_id for row, _, _ in found})
-    inputs = inputs_of(session, {id_ for _, _, detail in found for id_ in detail.file_ids})
-    for row, unit, detail in found:
+    found = [(row, at, unit, JobDetail.model_validate(detail)) for row, at, unit, detail in session.execute(query)]
+    plans = commons(session, {row.plan_id for row, _, _, _ in found})
+    inputs = {
+        site_id: inputs_of(
+            session, {id_ for _, at, _, detail in found if at == site_id for id_ in detail.file_ids}, site_id=site_id
+        )
+        for site_id in {at for _, at, _, _ in found}
+    }
+    for row, at, unit, detail in found:
         digest, common = plans[row.plan_id]
-        files = inputs.of(detail.file_ids).with_chosen(row.copies or {})
+        files = inputs[at].of(detail.file_ids).with_chosen(row.copies or {})
         order = render(common, job_of(unit, detail, files), row.number, plan_sha256=digest)
         if order_sha256(order) != row.order_sha256:
             raise OrderChanged(str(order.attempt), row.order_sha256, order_sha256(order))

@@ -52,8 +52,8 @@ class Inputs:
             there = [copy for copy in present if copy.store in rank] or present or copies
             if not there:
                 raise RequestRefused(
-                    f"{self.files[file_id].name} is an input of a job that is to be issued, and no store has it or had"
-                    " it",
+                    f"{self.files[file_id].name} is an input of a job that is to be issued, and no store of this"
+                    " site has it or had it",
                     remedy="register a copy of it, then rerun",
                 )
             chosen[file_id] = sorted(there, key=lambda copy: (rank.get(copy.store, len(rank)), copy.id))
@@ -99,12 +99,14 @@ class Inputs:
         return kept or None
 
 
-def inputs_of(session: Session, ids: Collection[int]) -> Inputs:
-    """Look up files with all their copies, by one query."""
+def inputs_of(session: Session, ids: Collection[int], *, site_id: int) -> Inputs:
+    """Look up files with all their copies at a site, by one query."""
     found = Inputs({}, {})
+    of_site = select(StoreRow.id).where(StoreRow.site_id == site_id)
     query = (
-        select(*file_columns(), ReplicaRow.id, ReplicaRow.state, StoreRow.name, ReplicaRow.path)
-        .outerjoin(ReplicaRow, ReplicaRow.file_id == FileRow.id)
+        select(*file_columns(session), ReplicaRow.id, ReplicaRow.state, StoreRow.name, ReplicaRow.path)
+        .select_from(FileRow)
+        .outerjoin(ReplicaRow, (ReplicaRow.file_id == FileRow.id) & ReplicaRow.store_id.in_(of_site))
         .outerjoin(StoreRow, ReplicaRow.store_id == StoreRow.id)
         .where(among(FileRow.id, ids))
         .order_by(FileRow.id, ReplicaRow.id)

@@ -129,10 +129,11 @@ class Chooser:
             )
             self.problems.add(self.topic, reason, unit.name, detail=names)
             return None
-        lost = [file.name for file in found.files if not file.store]
-        for name in lost:
-            reason = f"a {self.declared.type} is chosen that is known and in no store"
-            self.problems.add(self.topic, reason, name, noun="file")
+        lost = [file for file in found.files if not file.store]
+        for file in lost:
+            where = f"in no store of this site, but in {file.elsewhere}" if file.elsewhere else "in no store"
+            reason = f"a {self.declared.type} is chosen that is known and {where}"
+            self.problems.add(self.topic, reason, file.name, noun="file")
         return None if lost else Choice(self.role, self.rules.place(found.rule), found.files)
 
     def _refuse_few(self, unit: Unit, count: int, near: str) -> None:

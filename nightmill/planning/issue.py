@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import AttemptRow, JobRow, PlannedInputRow
+from nightmill.backbone.sites import this_site
 from nightmill.model.order import JobOrder
 from nightmill.model.states import AttemptState, JobState
 from nightmill.planning.copies import Chosen, inputs_of
@@ -69,7 +70,7 @@ def issue(
         return []
     details = [JobDetail.model_validate(row.detail) for row in rows]
     plans = commons(session, {row.plan_id for row in rows})
-    inputs = inputs_of(session, {id_ for detail in details for id_ in detail.file_ids})
+    inputs = inputs_of(session, {id_ for detail in details for id_ in detail.file_ids}, site_id=this_site(session))
     chosen = {id_: inputs.preferred(common.stores) for id_, (_digest, common) in plans.items()}
     files = {id_: inputs.with_copies(copies) for id_, copies in chosen.items()}
     jobs = [job_of(row.unit, detail, files[row.plan_id]) for row, detail in zip(rows, details, strict=True)]

@@ -201,6 +201,6 @@ def sealed_stages(session: Session, campaign_id: int) -> Iterator[StageView]:
         query = select(JobRow.unit, JobRow.detail).where(JobRow.plan_id == id_).order_by(JobRow.id)
         details = {unit: JobDetail.model_validate(detail) for unit, detail in session.execute(query)}
         ids = {each for detail in details.values() for each in detail.file_ids}
-        wanted = found_columns(stored=False).where(among(FileRow.id, ids))
+        wanted = found_columns(session, stored=False).where(among(FileRow.id, ids))
         files = {file.id: file for file in found_files(session, wanted)}
         yield StageView(common, tuple([job_of(unit, detail, files) for unit, detail in details.items()]), watermark)

@@ -174,7 +174,7 @@ class Selector:
 
     def _listed(self, type_: str, names: Collection[str], texts: Sequence[str]) -> Iterator[FoundFile]:
         query = (
-            found_columns(stored=False)
+            found_columns(self.session, stored=False)
             .outerjoin(AttemptRow, FileRow.attempt_id == AttemptRow.id)
             .where(selectable(), FileRow.type == type_, among(FileRow.name, names), FileRow.id <= self.watermark)
         )

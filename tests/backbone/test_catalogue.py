@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import event, func, select, text
+from sqlalchemy import event, func, select, text, update
 
 from nightmill.backbone.catalogue import files as catalogue
 from nightmill.backbone.catalogue import registration
@@ -13,6 +13,7 @@ from nightmill.backbone.catalogue.stores import store_ids
 from nightmill.backbone.database import Database
 from nightmill.backbone.expressions import parse
 from nightmill.backbone.schema import FileRow, ReplicaRow, StoreRow
+from nightmill.backbone.sites import this_site
 from nightmill.errors import NameTaken, RequestRefused, UnknownName
 from nightmill.model.origin import Origin
 from nightmill.model.store import Store
@@ -181,6 +182,7 @@ def test_a_plan_gets_its_files_by_one_query(database: Database) -> None:
         )
     queries: list[str] = []
     with database.reading() as session:
+        this_site(session)  # as an opened site knows it
         event.listen(database.engine, "before_cursor_execute", lambda *event: queries.append(event[2]))
         found = list(
             catalogue.select_files(
@@ -210,3 +212,15 @@ def test_two_that_find_a_store_missing_at_the_same_moment_agree(postgres_url: st
         assert other.result() == ids
     first.close()
     second.close()
+
+
+def test_a_value_that_the_code_does_not_know_is_refused_and_told(database: Database) -> None:
+    with database.writing() as session:
+        add_files(session, [new_file("a.fits")])
+    with database.writing() as session, pytest.raises(RequestRefused) as refused:
+        session.execute(update(ReplicaRow).values(state="vanished"))
+    assert "'vanished' is not a known replica state: there is present, missing, corrupt" in str(refused.value)
+    with database.writing() as session:
+        session.execute(text("UPDATE replica SET state = 'vanished'"))
+    with database.reading() as session, pytest.raises(RequestRefused, match="a newer nightmill may have written it"):
+        session.scalars(select(ReplicaRow)).one()

@@ -15,6 +15,7 @@ from nightmill.cli import main
 from nightmill.config.site import load_site
 from nightmill.model.calibration import Maturity
 from nightmill.model.origin import Origin
+from nightmill.operations.identity import settle
 from tests.planning.world import NIGHT, write_campaign
 
 SITE = """\
@@ -70,6 +71,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     config = load_site(tmp_path)
     database = Database(config.database_url)
     database.create()
+    settle(config, database)
     with database.writing() as session:
         store_ids(session, config.stores)
         registration.register(

@@ -1,4 +1,4 @@
-"""A secret in the URL of a store stands in the environment alone, and whoever opens the store has it from there."""
+"""A secret in a URL stands in the environment alone, and whoever opens a store or the database has it from there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from stagers.local import LocalStager
 from tests.cli.conftest import Nightmill
 from tests.cli.test_bad_input import CAMPAIGN, PIPELINE, RAW, TYPES
 from tests.examples.campaigns import conduct
-from tests.operations.observatory import deliver
+from tests.operations.observatory import FILE_TYPES, deliver
+from tests.support.backbone import dump
 
 SECRET = "s3cret/@:%"
 URL = "veiled://me:${STORE_KEY}@archive/nights?token=${STORE_KEY}"
@@ -77,3 +78,47 @@ def test_a_secret_of_a_store_is_written_nowhere(
     monkeypatch.setenv("STORE_KEY", SECRET)
     assert nightmill(*by_hand).code == 0
     assert set(opened) == {FILLED}
+
+
+def test_a_secret_of_the_database_is_in_its_connection_alone(
+    tmp_path: Path, nightmill: Nightmill, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres_url.replace("@", ":${DB_PASSWORD}@", 1).replace("+psycopg", "")
+    monkeypatch.setenv("DB_PASSWORD", SECRET)
+    monkeypatch.delenv("NIGHTMILL_SITE", raising=False)
+    (tmp_path / "types.yaml").write_text(FILE_TYPES + TYPES)
+    folder = tmp_path / "site"
+    told = [nightmill("init", folder, "--database", url, "--file-types", tmp_path / "types.yaml")]
+    text = (folder / "nightmill.yaml").read_text()
+    server = "server:\n  database: postgresql://me:${DB_PASSWORD}@h/prefect\n  auth: me:${DB_PASSWORD}\n"
+    (folder / "nightmill.yaml").write_text(text.replace("server:\n", server))
+    monkeypatch.chdir(folder)
+    (folder / "pipeline.yaml").write_text(PIPELINE)
+    (folder / "first.yaml").write_text(CAMPAIGN)
+    deliver(tmp_path / "night", 1)
+    told += [nightmill("ingest", tmp_path / "night", *RAW), nightmill("plan", "first.yaml", "--json")]
+    with open_site(folder) as site:
+        submit(site, load_campaign(folder / "first.yaml"), who="tester")
+        conduct(site, "first")
+        assert site.database.address.password == SECRET
+        rows = repr(dump(site.database))
+        shown = [repr(each) for each in (site, site.config, site.config.server, site.database.address, site.database)]
+        kept = (site.config.database_url, site.config.server.database, site.config.server.auth)
+    told += [
+        nightmill("doctor", "--deep"),
+        nightmill("show", "first/count/exposure=1", "--order"),
+        nightmill("sql", "SELECT * FROM audit"),
+    ]
+    assert [called.code for called in told] == [0] * 6, told
+    monkeypatch.setenv("DB_PASSWORD", "s3cret again")
+    text = (folder / "nightmill.yaml").read_text()
+    (folder / "nightmill.yaml").write_text(text.replace("?host=", "?host=/nowhere"))
+    told.append(nightmill("find"))
+    assert told[-1].code == 3
+    assert "${DB_PASSWORD}@/" in told[-1].err
+    for text in (rows, *shown, *kept, *(called.out + called.err for called in told)):
+        assert "s3cret" not in text
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
+    monkeypatch.delenv("DB_PASSWORD")
+    called = nightmill("find")
+    assert "database needs the environment variable 'DB_PASSWORD', which is not set" in called.err

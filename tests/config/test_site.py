@@ -10,6 +10,7 @@ from nightmill.config.site import SITE_VARIABLE, find_site, load_site
 from nightmill.config.template import file_types_text, site_text
 from nightmill.errors import ConfigError
 from nightmill.files.headers import read_metadata
+from nightmill.operations.site import database_of
 from tests.config.documents import refusals, write
 from tests.files.frames import fits_bytes
 
@@ -93,7 +94,8 @@ def test_variables_are_put_in_everywhere(site: Path, monkeypatch: pytest.MonkeyP
         + "working_areas: {quick: {url: '${AREA}/quick$$'}}\n",
     )
     found = load_site(site)
-    assert found.database_url == "postgresql+psycopg://me:s3cret@host/db"
+    assert found.database_url == "postgresql+psycopg://me:${DB_PASSWORD}@host/db"
+    assert database_of(found).address.password == "s3cret"
     assert found.stores["quick"].url == "file:///data/areas/quick%24"
     assert "s3cret" not in repr(found)
 
@@ -117,10 +119,12 @@ def test_a_secret_is_quoted_where_it_is_put_in_and_referred_to_elsewhere(
         + "server: {database: 'postgresql://me:${SECRET}@h/prefect'}\n",
     )
     found = load_site(site)
-    url = make_url(found.database_url)
+    url = database_of(found).address
     assert (url.password, url.host, url.port) == ("p/w@x:y%?#&=ä", "db.example", 5433)
     assert url.query == {"host": "/data/my areas"}
-    assert make_url(found.server.database).password == "p/w@x:y%?#&=ä"
+    assert found.server.database == "postgresql://me:${SECRET}@h/prefect"
+    started = found.server.with_secrets(found.secrets)
+    assert make_url(started.database).password == "p/w@x:y%?#&=ä"
     assert {name: store.url for name, store in found.stores.items()} == {
         "backbone": (site / "stores/backbone").as_uri(),
         "far": "s3://key:${SECRET}@bucket/x?token=${SECRET}",

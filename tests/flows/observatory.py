@@ -16,6 +16,7 @@ from nightmill.backbone.work.campaigns import JobLine
 from nightmill.config.campaign import load_campaign
 from nightmill.config.site import load_site
 from nightmill.model.origin import Origin
+from nightmill.operations.identity import settle
 from nightmill.operations.site import Site, open_site
 from nightmill.operations.submit import submit
 
@@ -73,8 +74,10 @@ class Observatory:
         (directory / "file_types.yaml").write_text(FILE_TYPES)
         (directory / "pipeline.yaml").write_text(PIPELINE.replace("STEP", str(Path(__file__).with_name("step.py"))))
         (directory / "stores" / "backbone").mkdir(parents=True, exist_ok=True)
-        database = Database(load_site(directory).database_url)
+        config = load_site(directory)
+        database = Database(config.database_url)
         database.create()
+        settle(config, database)
         database.close()
         return cls(directory)
 

@@ -16,6 +16,7 @@ from sqlalchemy import event, insert, update
 from flows.hosting import reconcile as reconciliation
 from flows.hosting.api import FlowRun, PrefectApi
 from nightmill.backbone.schema import CampaignRow, JobRow, PlanRow, SliceRow
+from nightmill.backbone.sites import this_site
 from nightmill.backbone.work.campaigns import campaign_named
 from nightmill.cli.render import standing as _standing
 from nightmill.model.conducting import RunState
@@ -71,6 +72,7 @@ def add(site: Site, name: str, *, slices: int = 1, state: str = "done") -> None:
     with site.database.writing() as session:
         definition = campaign_named(session, "seed").definition
         campaign = CampaignRow(
+            site_id=this_site(session),
             name=name, pipeline="survey", pipeline_version="1.0", definition=definition, sha256="0" * 64,
             submitted_at=NOW, submitted_by="ada", flow_run_id=f"run of {name}",
         )  # fmt: skip

@@ -29,6 +29,7 @@ from nightmill.backbone.schema import (
     SliceRow,
     StoreRow,
 )
+from nightmill.backbone.sites import this_site
 from nightmill.backbone.work import leases
 from nightmill.execution.owner import this_process
 from nightmill.model.order import JobOrder, OrderInput
@@ -101,7 +102,7 @@ def _stage(session: Session, campaign_name: str, stage: str) -> dict[str, Any]:
     campaign = session.scalar(select(CampaignRow).where(CampaignRow.name == campaign_name))
     if campaign is None:
         campaign = CampaignRow(
-            name=campaign_name, pipeline="test", pipeline_version="1.0", definition={},
+            site_id=this_site(session), name=campaign_name, pipeline="test", pipeline_version="1.0", definition={},
             sha256=EMPTY_SHA256, submitted_at=NOW, submitted_by="ada",
         )  # fmt: skip
         session.add(campaign)

@@ -20,7 +20,6 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import sql
-from sqlalchemy.engine import make_url
 
 from nightmill.backbone.adhoc.answer import TEMPORARY_BYTES, Answer, Limit, refused
 from nightmill.backbone.adhoc.statements import split
@@ -231,7 +230,7 @@ def _load(connection: psycopg.Connection[Any], upload: Upload) -> None:
 @contextmanager
 def _connected(database: Database, reader: Reader | None) -> Iterator[psycopg.Connection[Any]]:
     """Connect as the reader, or as the backbone's own user, each statement a transaction of its own."""
-    url = make_url(database.url)
+    url = database.address
     if reader is not None:
         url = url.set(username=reader.role, password=reader.password)
     _, options = url.get_dialect()().create_connect_args(url)

@@ -10,8 +10,6 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy.engine import make_url
-
 from nightmill.backbone.adhoc.answer import TEMPORARY_BYTES, Answer, Limit, refused
 from nightmill.backbone.adhoc.upload import Upload
 from nightmill.backbone.database import Database
@@ -43,7 +41,7 @@ _STEPS: Final = 100_000
 @contextmanager
 def asked(database: Database, text: str, uploads: Sequence[Upload], limit: Limit) -> Iterator[Answer]:
     """Run statements on a read-only connection of their own; see :func:`nightmill.backbone.adhoc.asked`."""
-    file = Path(make_url(database.url).database or "").absolute()
+    file = Path(database.address.database or "").absolute()
     try:
         connection = sqlite3.connect(
             f"{file.as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=database.busy_seconds

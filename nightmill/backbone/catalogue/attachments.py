@@ -43,7 +43,7 @@ def load(
 
     def begin(session: Session) -> tuple[int, int]:
         new = {"kind": attachment.kind, "sha256": attachment.sha256, "row_count": attachment.rows}
-        add_missing(session, AttachmentRow, [new], unique="sha256")
+        add_missing(session, AttachmentRow, [new], unique=("sha256",))
         found = session.scalars(select(AttachmentRow.id).where(AttachmentRow.sha256 == attachment.sha256)).one()
         return found, _next(session, found)
 

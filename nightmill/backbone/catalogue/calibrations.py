@@ -118,7 +118,7 @@ def current(session: Session, set_names: Sequence[str] = (), type: str = "") -> 
         The file type; empty for every one.
     """
     query = (
-        found_columns()
+        found_columns(session)
         .add_columns(
             CalibrationRow.id,
             CalibrationRow.set_name,
@@ -138,7 +138,7 @@ def current(session: Session, set_names: Sequence[str] = (), type: str = "") -> 
     held: dict[int, CalibrationFile] = {}
     for row in session.execute(query):
         id_, set_name, valid_from, valid_until, maturity, at, who, why = row[-8:]
-        if id_ not in held:
+        if id_ not in held or not held[id_].file.store:  # the first copy of this site, if it has any
             held[id_] = CalibrationFile(
                 id_, found_file(row[:-8]), set_name, valid_from, valid_until, Maturity(maturity), at, who, why
             )

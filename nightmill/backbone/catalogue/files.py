@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, or_, select
+from sqlalchemy import ColumnElement, Select, case, or_, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.expressions import Expression, to_sql
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, ReplicaRow, StoreRow
+from nightmill.backbone.sites import is_here, store_elsewhere
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.bundle import FILE_TYPE
 from nightmill.model.dimensions import DIMENSIONS
@@ -22,6 +23,8 @@ FETCH: Final = 5_000
 """How many rows are fetched at a time, where all of them would be too many."""
 GUESSES: Final = 5_000
 """How many names are looked at for a guess."""
+_STORE: Final = 8
+"""Where the name of a store of this site stands in :func:`file_columns`."""
 _BY_ID: Final = (FileRow.id, ReplicaRow.id)
 """The copies of a file come one after another."""
 
@@ -165,7 +168,7 @@ def select_files(
     FoundFile
         In that order, then in that of their IDs; a file with several copies comes with the first of them.
     """
-    query = found_columns(stored=stored).where(FileRow.type == type)
+    query = found_columns(session, stored=stored).where(FileRow.type == type)
     if campaigns:
         query = (
             query.join(AttemptRow, FileRow.attempt_id == AttemptRow.id)
@@ -195,8 +198,9 @@ def _ascending(session: Session, dimensions: Iterable[str]) -> Iterator[ColumnEl
         yield (column.collate(code_points) if column.type.python_type is str else column).asc().nulls_first()
 
 
-def file_columns() -> tuple[Any, ...]:
+def file_columns(session: Session) -> tuple[Any, ...]:
     """Return what :func:`found_file` wants to know, of a file, a copy and its store."""
+    here = is_here(session)
     return (
         FileRow.id,
         FileRow.name,
@@ -206,20 +210,22 @@ def file_columns() -> tuple[Any, ...]:
         FileRow.begins_at,
         FileRow.ends_at,
         FileRow.attributes,
-        StoreRow.name,
-        ReplicaRow.path,
+        case((here, StoreRow.name)),
+        case((here, ReplicaRow.path)),
+        case((~here, store_elsewhere())),
         *(getattr(FileRow, name) for name in DIMENSIONS),
     )
 
 
-def found_columns(*, stored: bool = True) -> Select[Any]:
+def found_columns(session: Session, *, stored: bool = True) -> Select[Any]:
     """Select the columns of :class:`FoundFile`; add conditions and hand it to :func:`found_files`.
 
-    Only files with a copy that is present, but for ``stored=False``.
+    Only files with a copy that is present, at whichever site, but for ``stored=False``.
     """
     present = (ReplicaRow.file_id == FileRow.id) & (ReplicaRow.state == "present")
     return (
-        select(*file_columns())
+        select(*file_columns(session))
+        .select_from(FileRow)
         .join(ReplicaRow, present, isouter=not stored)
         .join(StoreRow, ReplicaRow.store_id == StoreRow.id, isouter=not stored)
         .order_by(*_BY_ID)
@@ -227,22 +233,29 @@ def found_columns(*, stored: bool = True) -> Select[Any]:
 
 
 def found_files(session: Session, query: Select[Any]) -> Iterator[FoundFile]:
-    """Carry out a query that began as :func:`found_columns`; yield one copy a file."""
+    """Carry out a query that began as :func:`found_columns`; yield one copy a file, of this site if it has any."""
     last = None
     for row in session.execute(query.execution_options(yield_per=FETCH)):
-        if row[0] != last:
-            last = row[0]
-            yield found_file(row)
+        if last is not None and row[0] == last[0]:
+            if last[_STORE] is None and row[_STORE] is not None:
+                last = row
+            continue
+        if last is not None:
+            yield found_file(last)
+        last = row
+    if last is not None:
+        yield found_file(last)
 
 
 def found_file(row: Sequence[Any]) -> FoundFile:
     """Make a file of the first columns of a row of :func:`found_columns`."""
-    id_, name, type_, size_bytes, sha256, begins_at, ends_at, metadata, store, path, *dimensions = row
+    id_, name, type_, size_bytes, sha256, begins_at, ends_at, metadata, store, path, elsewhere, *dimensions = row
     values = zip(DIMENSIONS, dimensions, strict=False)
     data_id = {dimension: value for dimension, value in values if value is not None}
     return FoundFile(
-        id_, name, type_, size_bytes, sha256, data_id, begins_at, ends_at, metadata, store or "", path or ""
-    )
+        id_, name, type_, size_bytes, sha256, data_id, begins_at, ends_at, metadata, store or "", path or "",
+        elsewhere=elsewhere or "",
+    )  # fmt: skip
 
 
 def data_id(row: FileRow) -> dict[str, str | int]:

@@ -15,6 +15,8 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import known_files
 from nightmill.backbone.schema import Base, FileRow, ReplicaRow, StoreRow
+from nightmill.backbone.sites import is_here
+from nightmill.backbone.upsert import add_missing
 from nightmill.errors import NameTaken, RequestRefused, UnknownName
 from nightmill.model.dimensions import DIMENSIONS, DataId
 from nightmill.model.file_type import compression_of
@@ -84,7 +86,7 @@ def register(
         Where a name stands in the catalogue already (all of them are listed, with whether the bytes are the same), or
         is given twice.
     UnknownName
-        Where a store is not known.
+        Where this site has no such store.
     RequestRefused
         Where another file is registered at the same place of a store.
     """
@@ -119,6 +121,19 @@ def register(
     return ids
 
 
+def add_copy(session: Session, file_id: int, store: str, path: str, *, now: datetime) -> None:
+    """Register a copy of a file that is known, unless this site's store has one.
+
+    Raises
+    ------
+    UnknownName
+        Where this site has no such store.
+    """
+    store_id = _known_stores(session, {store})[store]
+    copy = {"file_id": file_id, "store_id": store_id, "path": path, "state": "present", "verified_at": now}
+    add_missing(session, ReplicaRow, [copy], unique=("file_id", "store_id"))
+
+
 def _refuse_taken(session: Session, files: Sequence[NewFile]) -> None:
     known = known_files(session, (new.name for new in files))
     same: list[str] = []
@@ -145,7 +160,8 @@ def _refuse_places(session: Session, files: Sequence[NewFile], stores: Mapping[s
 
 
 def _known_stores(session: Session, names: set[str]) -> dict[str | None, int]:
-    stores: dict[str | None, int] = {name: id_ for id_, name in session.execute(select(StoreRow.id, StoreRow.name))}
+    query = select(StoreRow.id, StoreRow.name).where(is_here(session))
+    stores: dict[str | None, int] = {name: id_ for id_, name in session.execute(query)}
     for name in sorted(names - set(stores)):
         raise UnknownName(
             "store in the catalogue",

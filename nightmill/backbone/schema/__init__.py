@@ -1,9 +1,9 @@
 """The tables of the backbone.
 
-What exists is in ``file``, where it is in ``replica``, what it is for in ``calibration``; what was to be done in
-``campaign``, ``plan`` and ``job``; what was done in ``attempt``, ``execution`` and the two relations ``input_use``
-(used) and ``generation`` (was_generated_by). Rows of files appear in the transaction that makes them whole and never
-before.
+What exists is in ``file``, where it is in ``replica``, at which ``site``'s ``store``, what it is for in
+``calibration``; what was to be done in ``campaign``, ``plan`` and ``job``; what was done in ``attempt``, ``execution``
+and the two relations ``input_use`` (used) and ``generation`` (was_generated_by). Rows of files appear in the
+transaction that makes them whole and never before.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from nightmill.backbone.schema.files import (
     FileRow,
     RefusalRow,
     ReplicaRow,
+    SiteRow,
     StoreRow,
 )
 from nightmill.backbone.schema.work import (
@@ -54,6 +55,7 @@ __all__ = [
     "PlannedInputRow",
     "RefusalRow",
     "ReplicaRow",
+    "SiteRow",
     "SliceRow",
     "SoftwareRow",
     "StoreRow",

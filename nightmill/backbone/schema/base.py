@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, ClassVar
 
 from sqlalchemy import (
     JSON,
     BigInteger,
-    CheckConstraint,
     DateTime,
     Integer,
     MetaData,
+    String,
     Text,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator
 
-from nightmill.model.calibration import Maturity
-from nightmill.model.origin import Origin
-from nightmill.model.states import AttemptState, JobState
+from nightmill.errors import RequestRefused
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -72,7 +73,39 @@ class Base(DeclarativeBase):
     }
 
 
-def one_of(column: str, kind: type[Origin | JobState | AttemptState | Maturity], name: str) -> CheckConstraint:
-    """Constrain a column to the values of an enum."""
-    members = ", ".join(f"'{member.value}'" for member in kind)
-    return CheckConstraint(f"{column} IN ({members})", name=name)
+class OneOf(TypeDecorator[str]):
+    """A value of an enum. The database takes any: a new one needs no migration, and the code refuses what it lacks."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, kind: type[StrEnum], length: int = 16) -> None:
+        self.kind = kind
+        self.length = length
+        self._values = frozenset(kind)
+        super().__init__(length)
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:
+        """Let anything be asked for."""
+        return String()
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Refuse to write a value that is unknown."""
+        return self._known(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        """Refuse to read a value that is unknown: a newer nightmill wrote it."""
+        return self._known(value)
+
+    def _known(self, value: str | None) -> str | None:
+        if value is None or value in self._values:
+            return value
+        what = re.sub("(?<=[a-z])(?=[A-Z])", " ", self.kind.__name__).lower()
+        raise _UnknownValue(
+            f"{value!r} is not a known {what}: there is {', '.join(self.kind)}",
+            remedy="a newer nightmill may have written it: use that one with this database",
+        )
+
+
+class _UnknownValue(DontWrapMixin, RequestRefused):
+    """Passes through SQLAlchemy as it is."""

@@ -8,21 +8,37 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from nightmill.backbone.schema.base import Base, Json, Key, one_of
+from nightmill.backbone.schema.base import Base, Json, Key, OneOf
 from nightmill.model.calibration import Maturity
 from nightmill.model.origin import Origin
+from nightmill.model.states import ReplicaState
 
 _BROUGHT: Final = text("original_name IS NOT NULL")
 
 
+class SiteRow(Base):
+    """A site that uses this catalogue."""
+
+    __tablename__ = "site"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    key: Mapped[str | None] = mapped_column(unique=True)
+    """What it keeps in its own folder, to be told from others; empty for what no site has taken as its own yet."""
+    first_seen: Mapped[datetime]
+    outdated: Mapped[str] = mapped_column(default="")
+    """Why it must recover before it goes on: another site took an older database for current; else empty."""
+
+
 class StoreRow(Base):
-    """A place for files."""
+    """A place for files, of one site."""
 
     __tablename__ = "store"
     id: Mapped[int] = mapped_column(Key, primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
+    site_id: Mapped[int] = mapped_column(ForeignKey("site.id"))
+    name: Mapped[str]
     url: Mapped[str]
     kind: Mapped[str]
+    __table_args__ = (UniqueConstraint("site_id", "name"),)
 
 
 class FileRow(Base):
@@ -33,7 +49,7 @@ class FileRow(Base):
     name: Mapped[str]
     compression: Mapped[str] = mapped_column(String(16), default="")
     type: Mapped[str]
-    origin: Mapped[str] = mapped_column(String(8))
+    origin: Mapped[str] = mapped_column(OneOf(Origin, 8))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
     instrument: Mapped[str | None]
@@ -56,7 +72,6 @@ class FileRow(Base):
     registered_by: Mapped[str]
     __table_args__ = (
         UniqueConstraint("name", "compression"),
-        one_of("origin", Origin, "origin"),
         CheckConstraint("origin <> 'manual' OR provenance <> ''", name="manual_has_provenance"),
         CheckConstraint("(origin = 'batch') = (attempt_id IS NOT NULL)", name="batch_has_attempt"),
         Index(None, "type", "night", "detector"),
@@ -77,12 +92,11 @@ class ReplicaRow(Base):
     file_id: Mapped[int] = mapped_column(ForeignKey("file.id"))
     store_id: Mapped[int] = mapped_column(ForeignKey("store.id"))
     path: Mapped[str]
-    state: Mapped[str] = mapped_column(String(16), default="present")
+    state: Mapped[str] = mapped_column(OneOf(ReplicaState), default=ReplicaState.PRESENT.value)
     verified_at: Mapped[datetime]
     __table_args__ = (
         UniqueConstraint("store_id", "path"),
         UniqueConstraint("file_id", "store_id"),
-        CheckConstraint("state IN ('present', 'missing', 'corrupt')", name="state"),
     )
 
 
@@ -112,12 +126,11 @@ class CalibrationRow(Base):
     set_name: Mapped[str]
     valid_from: Mapped[datetime]
     valid_until: Mapped[datetime]
-    maturity: Mapped[str] = mapped_column(String(16))
+    maturity: Mapped[str] = mapped_column(OneOf(Maturity))
     at: Mapped[datetime]
     who: Mapped[str]
     why: Mapped[str]
     __table_args__ = (
-        one_of("maturity", Maturity, "maturity"),
         CheckConstraint("valid_from <= valid_until", name="validity"),
         Index(None, "set_name", "file_id"),
         Index(None, "file_id"),
@@ -129,6 +142,7 @@ class AuditRow(Base):
 
     __tablename__ = "audit"
     id: Mapped[int] = mapped_column(Key, primary_key=True)
+    site_id: Mapped[int] = mapped_column(ForeignKey("site.id"))
     at: Mapped[datetime]
     who: Mapped[str]
     verb: Mapped[str]

@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from nightmill.backbone.schema.base import Base, Json, Key, OrderedJson, one_of
-from nightmill.model.states import AttemptState, JobState
+from nightmill.backbone.schema.base import Base, Json, Key, OneOf, OrderedJson
+from nightmill.model.fate import Fate
+from nightmill.model.states import AttemptState, ExecutionState, JobState
 
 
 class CampaignRow(Base):
@@ -17,6 +18,8 @@ class CampaignRow(Base):
 
     __tablename__ = "campaign"
     id: Mapped[int] = mapped_column(Key, primary_key=True)
+    site_id: Mapped[int] = mapped_column(ForeignKey("site.id"))
+    """The site that it was submitted at, and that alone carries it out."""
     name: Mapped[str] = mapped_column(unique=True)
     pipeline: Mapped[str]
     pipeline_version: Mapped[str]
@@ -72,14 +75,13 @@ class JobRow(Base):
     unit: Mapped[str]
     detail: Mapped[dict[str, Any]] = mapped_column(OrderedJson)
     """What differs from the plan's common part: data ID, inputs, and data ID of the outputs."""
-    state: Mapped[str] = mapped_column(String(16), default=JobState.PLANNED.value)
+    state: Mapped[str] = mapped_column(OneOf(JobState), default=JobState.PLANNED.value)
     attempts: Mapped[int] = mapped_column(default=0)
     """Number of the last attempt that was issued."""
     stale: Mapped[bool] = mapped_column(default=False)
     """A later success upstream would give it other inputs than those it was planned with."""
     __table_args__ = (
         UniqueConstraint("campaign_id", "stage", "unit"),
-        one_of("state", JobState, "state"),
         Index(None, "slice_id", "state"),
         Index(None, "campaign_id", "state"),
     )
@@ -90,6 +92,7 @@ class LeaseRow(Base):
 
     __tablename__ = "lease"
     id: Mapped[int] = mapped_column(Key, primary_key=True)
+    site_id: Mapped[int] = mapped_column(ForeignKey("site.id"))
     host: Mapped[str]
     boot_id: Mapped[str]
     pid: Mapped[int]
@@ -108,8 +111,8 @@ class AttemptRow(Base):
     plan_id: Mapped[int] = mapped_column(ForeignKey("plan.id"))
     lease_id: Mapped[int | None] = mapped_column(ForeignKey("lease.id"))
     number: Mapped[int]
-    state: Mapped[str] = mapped_column(String(16))
-    fate: Mapped[str | None] = mapped_column(String(24))
+    state: Mapped[str] = mapped_column(OneOf(AttemptState))
+    fate: Mapped[str | None] = mapped_column(OneOf(Fate, 24))
     failed_step: Mapped[str | None]
     evidence: Mapped[str | None]
     order_sha256: Mapped[str] = mapped_column(String(64))
@@ -125,7 +128,6 @@ class AttemptRow(Base):
     """Whether it is the attempt of its job that counts; one that published without is superseded."""
     __table_args__ = (
         UniqueConstraint("job_id", "number"),
-        one_of("state", AttemptState, "state"),
         CheckConstraint("NOT result OR state = 'published'", name="result_is_published"),
         Index(
             "uq_attempt_result",
@@ -171,7 +173,7 @@ class ExecutionRow(Base):
     attempt_id: Mapped[int] = mapped_column(ForeignKey("attempt.id"))
     step: Mapped[str]
     position: Mapped[int]
-    state: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(OneOf(ExecutionState))
     argv: Mapped[list[Any]]
     environment: Mapped[dict[str, Any]]
     software_id: Mapped[int | None] = mapped_column(ForeignKey("software.id"))
@@ -188,7 +190,6 @@ class ExecutionRow(Base):
     written_bytes: Mapped[int | None] = mapped_column(BigInteger)
     __table_args__ = (
         UniqueConstraint("attempt_id", "position"),
-        CheckConstraint("state IN ('running', 'succeeded', 'failed', 'lost')", name="state"),
         Index(None, "step", "host"),
     )
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow
+from nightmill.backbone.work.ownership import is_own
 from nightmill.model.order import AttemptKey
 from nightmill.model.states import AttemptState
 
@@ -57,12 +58,13 @@ def standings(session: Session, attempts: Iterable[AttemptKey]) -> dict[AttemptK
 
 
 def jobs_named(session: Session, keys: Iterable[JobKey]) -> dict[JobKey, JobRow]:
-    """Return jobs by campaign, stage and unit, by one query; those that are not on record are left out."""
+    """Return jobs of this site by campaign, stage and unit, by one query; those not on record are left out."""
     wanted = set(keys)
     query = (
         select(CampaignRow.name, JobRow)
         .join(CampaignRow, CampaignRow.id == JobRow.campaign_id)
         .where(
+            is_own(session),
             CampaignRow.name.in_({campaign for campaign, _, _ in wanted}),
             JobRow.stage.in_({stage for _, stage, _ in wanted}),
             among(JobRow.unit, {unit for _, _, unit in wanted}),

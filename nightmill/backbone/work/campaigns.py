@@ -15,6 +15,8 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlanRow
+from nightmill.backbone.sites import this_site
+from nightmill.backbone.work.ownership import is_own, require_own
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.base import canonical_json
 from nightmill.model.campaign import Campaign
@@ -107,13 +109,14 @@ def seal_campaign(session: Session, campaign: Campaign, *, who: str, now: dateti
     Raises
     ------
     RequestRefused
-        Where another campaign has the name already; says in what they differ.
+        Where another campaign has the name already; says in what they differ, or of which other site it is.
     """
     definition = campaign.model_dump(mode="json")
     digest = _digest(definition)
     row = session.scalar(select(CampaignRow).where(CampaignRow.name == campaign.name))
     if row is None:
         row = CampaignRow(
+            site_id=this_site(session),
             name=campaign.name,
             pipeline=campaign.pipeline.name,
             pipeline_version=campaign.pipeline.version,
@@ -127,14 +130,15 @@ def seal_campaign(session: Session, campaign: Campaign, *, who: str, now: dateti
                 session.add(row)
         except IntegrityError:  # another submission was faster by a moment
             return seal_campaign(session, campaign, who=who, now=now)
-    elif row.sha256 != digest:
+    require_own(session, row)
+    if row.sha256 != digest:
         changed = ", ".join(_differences(_sealed_part(row.definition), _sealed_part(definition)))
         raise RequestRefused(
             f"campaign {campaign.name!r} was submitted on {row.submitted_at:%Y-%m-%d %H:%M} UTC by {row.submitted_by}"
             f" with another definition; it differs in {changed}",
             remedy="give the new one a name of its own, so that both stay on record",
         )
-    elif row.definition != definition:
+    if row.definition != definition:
         row.definition = definition
     session.flush()
     return row
@@ -152,6 +156,21 @@ def campaign_named(session: Session, name: str) -> CampaignRow:
     if row is None:
         known = list(session.scalars(select(CampaignRow.name).order_by(CampaignRow.id.desc()).limit(1000)))
         raise UnknownName("campaign", name, known, remedy="see 'nightmill status' for the campaigns")
+    return row
+
+
+def own_campaign(session: Session, name: str) -> CampaignRow:
+    """Return a campaign of this site by its name, for what changes it or carries it out.
+
+    Raises
+    ------
+    UnknownName
+        Where there is none; with a guess.
+    RequestRefused
+        Where it is of another site.
+    """
+    row = campaign_named(session, name)
+    require_own(session, row)
     return row
 
 
@@ -205,23 +224,29 @@ def number_of(session: Session, name: str) -> int:
 
 
 def campaigns(session: Session, *, latest: int | None = None) -> list[CampaignRow]:
-    """Return the campaigns, the last submitted first.
+    """Return the campaigns of this site, the last submitted first.
 
     Parameters
     ----------
     latest
         Only so many, and whichever have jobs that are not at their end.
     """
-    query = select(CampaignRow).order_by(CampaignRow.id.desc())
+    query = select(CampaignRow).where(is_own(session)).order_by(CampaignRow.id.desc())
     if latest is not None:
-        newest = select(CampaignRow.id).order_by(CampaignRow.id.desc()).limit(latest).scalar_subquery()
+        newest = (
+            select(CampaignRow.id)
+            .where(is_own(session))
+            .order_by(CampaignRow.id.desc())
+            .limit(latest)
+            .scalar_subquery()
+        )
         query = query.where(or_(CampaignRow.id.in_(newest), has_jobs_in(OPEN)))
     return list(session.scalars(query))
 
 
 def count(session: Session) -> int:
-    """Return how many campaigns there are."""
-    return session.scalar(select(func.count()).select_from(CampaignRow)) or 0
+    """Return how many campaigns this site has."""
+    return session.scalar(select(func.count()).select_from(CampaignRow).where(is_own(session))) or 0
 
 
 def has_jobs_in(states: Collection[JobState]) -> ColumnElement[bool]:

@@ -11,6 +11,7 @@ from nightmill.backbone.among import among
 from nightmill.backbone.schema import CampaignRow, LeaseRow, SliceRow
 from nightmill.backbone.work.campaigns import has_jobs_in
 from nightmill.backbone.work.leases import Holder, holder
+from nightmill.backbone.work.ownership import is_own
 from nightmill.model.states import JobState
 
 _OPEN = [state for state in JobState if state not in (JobState.DONE, JobState.CANCELLED)]
@@ -33,5 +34,7 @@ def holders(session: Session, flow_run_ids: Sequence[str]) -> dict[str, Holder]:
 
 
 def unfinished_campaigns(session: Session) -> list[str]:
-    """Return the campaigns that have jobs which are neither done nor cancelled, by name, in the order of submission."""
-    return list(session.scalars(select(CampaignRow.name).where(has_jobs_in(_OPEN)).order_by(CampaignRow.id)))
+    """Return the names of this site's campaigns with jobs neither done nor cancelled, in the order of submission."""
+    return list(
+        session.scalars(select(CampaignRow.name).where(is_own(session), has_jobs_in(_OPEN)).order_by(CampaignRow.id))
+    )

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import AttemptRow, ExecutionRow, JobRow, LeaseRow
+from nightmill.backbone.sites import this_site
 from nightmill.model.fate import Fate
 from nightmill.model.journal import Owner
 from nightmill.model.order import AttemptKey
@@ -32,6 +33,7 @@ class Holder:
 def take(session: Session, owner: Owner, *, flow_run_id: str | None, now: datetime) -> int:
     """Give a process a lease of its own and return the lease's ID."""
     row = LeaseRow(
+        site_id=this_site(session),
         host=owner.host,
         boot_id=owner.boot_id,
         pid=owner.pid,
@@ -84,8 +86,9 @@ def holders(session: Session, *, slice_id: int | None = None) -> dict[int, Owner
 
 
 def unreleased(session: Session) -> dict[int, Holder]:
-    """Return who holds each lease that was not released, by the lease's ID."""
-    return {row.id: holder(row) for row in session.scalars(select(LeaseRow).where(LeaseRow.released_at.is_(None)))}
+    """Return who holds each lease of this site that was not released, by the lease's ID."""
+    own = (LeaseRow.site_id == this_site(session), LeaseRow.released_at.is_(None))
+    return {row.id: holder(row) for row in session.scalars(select(LeaseRow).where(*own))}
 
 
 def holder(row: LeaseRow) -> Holder:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import CampaignRow, JobRow, SliceRow
-from nightmill.backbone.work.campaigns import JobLine, jobs
+from nightmill.backbone.work.campaigns import JobLine, jobs, own_campaign
 from nightmill.errors import UnknownName
 from nightmill.model.campaign import Campaign
 from nightmill.model.states import JobState
@@ -62,6 +62,8 @@ def find_slice(session: Session, campaign: str, stage: str, number: int) -> Slic
     ------
     UnknownName
         Where there is none.
+    RequestRefused
+        Where its campaign is of another site.
     """
     row = session.execute(
         select(SliceRow.id, SliceRow.campaign_id, CampaignRow.definition)
@@ -70,6 +72,7 @@ def find_slice(session: Session, campaign: str, stage: str, number: int) -> Slic
     ).one_or_none()
     if row is None:
         raise UnknownName("slice", f"{campaign}/{stage}/{number}", remedy="see 'nightmill status' for the campaigns")
+    own_campaign(session, campaign)
     return Slice(row.id, row.campaign_id, Campaign.model_validate(row.definition))
 
 

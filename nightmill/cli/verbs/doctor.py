@@ -92,10 +92,11 @@ def _versions() -> Iterator[Finding]:
 
 
 def _site(directory: Path | None) -> Iterator[Finding]:
-    from nightmill.backbone.database import Database, safe_url
+    from nightmill.backbone.database import safe_url
     from nightmill.cli.render.room import room, writable
     from nightmill.config.site import find_site, literal_secrets, load_site
-    from nightmill.operations.site import Site
+    from nightmill.operations.identity import identify
+    from nightmill.operations.site import Site, database_of
 
     try:
         folder = find_site(directory)
@@ -112,9 +113,10 @@ def _site(directory: Path | None) -> Iterator[Finding]:
         yield Finding("file types", False, str(wrong))
     yield from (Finding("secrets", False, str(error)) for error in literal_secrets(folder))
     yield from _access(config)
-    with Site(config, Database(config.database_url)) as opened:
+    with Site(config, database_of(config)) as opened:
         try:
             opened.database.check_revision()
+            identify(config, opened.database)
             yield writable(opened.database, safe_url(config.database_url))
         except NightmillError as error:
             yield Finding("database", False, str(error))

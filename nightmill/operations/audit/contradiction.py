@@ -151,7 +151,7 @@ class Ground:
 
 
 def attempts_in(session: Session, states: list[str]) -> Iterator[tuple[AttemptKey, str]]:
-    """Yield the attempts that are in one of these states, with it; streamed."""
+    """Yield the attempts that are in one of these states, with it, of all sites: they may share a folder; streamed."""
     query = (
         select(CampaignRow.name, JobRow.stage, JobRow.unit, AttemptRow.number, AttemptRow.state)
         .join(JobRow, JobRow.id == AttemptRow.job_id)

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow, LeaseRow
 from nightmill.backbone.work import leases
+from nightmill.backbone.work.ownership import is_own
 from nightmill.execution.owner import lives
 from nightmill.execution.proc import all_in
 from nightmill.operations.audit.contradiction import FETCH, OPEN, Contradiction, Ground, Kind
@@ -58,7 +59,7 @@ def _attempts(ground: Ground) -> Iterator[Contradiction]:
         .execution_options(yield_per=FETCH)
     )  # fmt: skip
     dead = _dead(ground)
-    with ground.site.database.reading() as session, session.execute(query) as attempts:
+    with ground.site.database.reading() as session, session.execute(query.where(is_own(session))) as attempts:
         for campaign, stage, unit, number, issued_at, state, lease in attempts:
             if lease.released_at is None and lease.id not in dead:
                 continue

@@ -9,6 +9,7 @@ from sqlalchemy import Select, and_, exists, or_, select
 from sqlalchemy.orm import aliased
 
 from nightmill.backbone.schema import AttemptRow, CampaignRow, ExecutionRow, FileRow, JobRow
+from nightmill.backbone.work.ownership import is_own
 from nightmill.model.states import JobState
 from nightmill.operations.audit.contradiction import ENDED, FETCH, OPEN, Contradiction, Ground, Kind
 
@@ -20,7 +21,8 @@ def find(ground: Ground) -> Iterator[Contradiction]:
     """Yield what contradicts itself in the rows."""
     with ground.site.database.reading() as session:
         for kind, query, what, remedy in _QUESTIONS:
-            with session.execute(query.execution_options(yield_per=FETCH)) as rows:
+            own = query.where(is_own(session))
+            with session.execute(own.execution_options(yield_per=FETCH)) as rows:
                 for campaign, stage, unit, number, since, *values in rows:
                     attempt = f"/a{number:02d}" if number is not None else ""
                     yield Contradiction(

@@ -17,6 +17,7 @@ from sqlalchemy import func, select
 
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import CampaignRow, FileRow, ReplicaRow, StoreRow
+from nightmill.backbone.sites import is_here
 from nightmill.errors import StoreError
 from nightmill.execution.journal import JournalBroken, journals, read_whole_journal, recorded_journals
 from nightmill.execution.scratch import token
@@ -53,7 +54,7 @@ class _Comparison:
 
     def find(self) -> Iterator[Contradiction]:
         with self.ground.site.database.reading() as session:
-            store_id = session.scalar(select(StoreRow.id).where(StoreRow.name == self.name))
+            store_id = session.scalar(select(StoreRow.id).where(is_here(session), StoreRow.name == self.name))
             total = session.scalar(select(func.count()).where(ReplicaRow.store_id == store_id)) or 0
         listed, done = self.stager.list(), 0
         while batch := dict(islice(listed, FETCH)):
@@ -96,7 +97,10 @@ class _Comparison:
         if not paths:
             return
         with self.ground.site.database.reading() as session:
-            query = select(ReplicaRow.path).where(ReplicaRow.store_id == store_id, among(ReplicaRow.path, paths))
+            # Another site may have a store in the same place: what it has there is not unnamed.
+            url = select(StoreRow.url).where(StoreRow.id == store_id).scalar_subquery()
+            same = select(StoreRow.id).where(StoreRow.url == url)
+            query = select(ReplicaRow.path).where(ReplicaRow.store_id.in_(same), among(ReplicaRow.path, paths))
             named = set(session.scalars(query))
         under_way = {
             file.path

@@ -6,6 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from nightmill.backbone.migrations import views
+
 revision = "0004"
 down_revision = "0003"
 
@@ -17,18 +19,25 @@ FATES = (
 
 
 def upgrade() -> None:
-    views = _drop_views()
+    with views.set_aside():
+        _upgrade()
+
+
+def _upgrade() -> None:
     with op.batch_alter_table("attempt") as attempt:
         attempt.add_column(sa.Column("copies", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=True))
         attempt.drop_constraint(op.f("ck_attempt_fate"), type_="check")
     with op.batch_alter_table("input_use") as input_use:
         input_use.drop_constraint(op.f("pk_input_use"), type_="primary")
         input_use.create_primary_key(op.f("pk_input_use"), ["execution_id", "file_id", "role"])
-    _make_views(views)
 
 
 def downgrade() -> None:
-    views = _drop_views()
+    with views.set_aside():
+        _downgrade()
+
+
+def _downgrade() -> None:
     # Until now, a file was kept in one role, and a fate that is not of those was none.
     op.execute(
         "DELETE FROM input_use WHERE EXISTS (SELECT 1 FROM input_use AS other WHERE other.file_id = input_use.file_id"
@@ -41,20 +50,3 @@ def downgrade() -> None:
     with op.batch_alter_table("attempt") as attempt:
         attempt.create_check_constraint(op.f("ck_attempt_fate"), FATES)
         attempt.drop_column("copies")
-    _make_views(views)
-
-
-def _drop_views() -> dict[str, str]:
-    """Drop the views of SQLite, which makes a table anew to change it and must not find a view of it meanwhile."""
-    if op.get_context().dialect.name != "sqlite":
-        return {}
-    query = sa.text("SELECT name, sql FROM sqlite_master WHERE type = 'view'")
-    found = {name: sql for name, sql in op.get_bind().execute(query)}
-    for name in found:
-        op.execute(f"DROP VIEW {name}")
-    return found
-
-
-def _make_views(views: dict[str, str]) -> None:
-    for sql in views.values():
-        op.execute(sql)
