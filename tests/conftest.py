@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support import prefect_database
 from tests.support.backbone import create_schema
 from tests.support.postgres import PostgresServer, PostgresUnavailable, StoppableServer, running_server
 
+hypothesis.settings.register_profile("nightmill", deadline=None)  # no test depends on how fast the machine is
+hypothesis.settings.load_profile("nightmill")
 pytest_plugins = ["tests.support.requirements_plugin", "tests.support.scheduling_plugin"]
 
 

@@ -284,7 +284,7 @@ RECORDS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(EXPRESSIONS, min_size=1, max_size=8), records=st.lists(RECORDS, min_size=1, max_size=8))
 def test_database_and_python_agree_on_anything(
     empty: Database, texts: list[str], records: list[Mapping[str, Any]]

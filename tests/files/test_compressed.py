@@ -32,7 +32,7 @@ TYPE = FileType.model_validate(
         "checks": {"checksum": "required"},
     }
 )
-in_one_folder = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+in_one_folder = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def refusal(path: Path, content: bytes) -> BadFile:

@@ -27,7 +27,7 @@ from tests.files.frames import (
 )
 
 PLAIN = Checks()
-in_one_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 WHOLE = fits_bytes({"OBJECT": "x"}, {"EXTNAME": "A"}, {"EXTNAME": "B"}, pixels=2000, checksum=True)
 HDUS = 3

@@ -28,8 +28,13 @@ from nightmill.operations.site import Site
 from tests.operations.test_recover import World, world
 
 __all__ = ["world"]
-NOW = datetime.now(UTC)
+
 LONG = timedelta(days=31)
+
+
+def now() -> datetime:
+    """Return the time as it is: a run of all tests may take hours."""
+    return datetime.now(UTC)
 
 
 def keep_for_ever(site: Site) -> Site:
@@ -77,7 +82,7 @@ def test_a_damaged_database_gives_no_backup(world: World, tmp_path: Path) -> Non
 
 
 def test_a_backup_by_other_means_is_vouched_for(world: World) -> None:
-    as_of = NOW - timedelta(hours=2)
+    as_of = now() - timedelta(hours=2)
     backup.vouch(world.site, "base backup 7", as_of, who="ada", why="restored and looked into")
     with world.site.database.reading() as session:
         assert backup.newest(session) == as_of
@@ -90,8 +95,8 @@ def test_journals_are_compressed_and_read_as_before(world: World) -> None:
     world.carry_out("first")
     paths = list(recorded_journals(world.site.config.spool))
     before = [read_journal(path).entries for path in paths]
-    assert retain(world.site, who="ada", now=NOW).compressed == 0, "not within a day"
-    later = NOW + COMPRESS_AFTER + timedelta(hours=1)
+    assert retain(world.site, who="ada", now=now()).compressed == 0, "not within a day"
+    later = now() + COMPRESS_AFTER + timedelta(hours=1)
     assert retain(world.site, who="ada", now=later, dry_run=True).compressed == len(paths)
     assert list(recorded_journals(world.site.config.spool)) == paths
     done = retain(world.site, who="ada", now=later)
@@ -107,13 +112,13 @@ def test_a_journal_goes_once_it_is_old_recorded_and_in_a_verified_backup(world: 
     spool = world.site.config.spool
     world.submit("first")
     world.carry_out("first")
-    later = NOW + LONG
+    later = now() + LONG
     kept = retain(world.site, who="ada", now=later, dry_run=True)
     assert set(kept.kept.values()) == {"no backup of the database was verified: see 'nightmill backup'"}
     made = backup.back_up(world.site, tmp_path / "one", who="ada")
     world.submit("second")
     world.carry_out("second")
-    retain(keep_for_ever(world.site), who="ada", now=NOW)
+    retain(keep_for_ever(world.site), who="ada", now=now())
     (old, *_), newest = list(recorded_journals(spool)), list(recorded_journals(spool))[-1]
 
     first = update(AttemptRow).where(AttemptRow.id == 1)
@@ -143,7 +148,7 @@ def test_nothing_is_removed_for_a_database_that_is_older(world: World, tmp_path:
     backup.back_up(world.site, tmp_path / "one", who="ada")
     world.restore()
     with pytest.raises(RequestRefused, match="is older than its spool"):
-        retain(world.site, who="ada", now=NOW + LONG)
+        retain(world.site, who="ada", now=now() + LONG)
     assert len(list(recorded_journals(world.site.config.spool))) == 2
 
 
@@ -152,14 +157,14 @@ def test_logs_are_cut_and_old_ones_removed(tmp_path: Path) -> None:
     daemon.folder.mkdir(parents=True)
     descriptor = os.open(daemon.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(descriptor, b"x" * LOG_BYTES)
-    assert cut_logs(tmp_path, RetentionConfig(), now=NOW) == []
+    assert cut_logs(tmp_path, RetentionConfig(), now=now()) == []
     os.write(descriptor, b"more\n")
     os.close(descriptor)
     assert (daemon.log.read_text(), daemon.old_log.stat().st_size) == ("more\n", LOG_BYTES)
-    assert cut_logs(tmp_path, RetentionConfig(logs_days=None), now=NOW + LONG) == []
-    assert cut_logs(tmp_path, RetentionConfig(), now=NOW + LONG, dry_run=True) == [daemon.old_log]
+    assert cut_logs(tmp_path, RetentionConfig(logs_days=None), now=now() + LONG) == []
+    assert cut_logs(tmp_path, RetentionConfig(), now=now() + LONG, dry_run=True) == [daemon.old_log]
     assert daemon.old_log.exists()
-    assert cut_logs(tmp_path, RetentionConfig(), now=NOW + LONG) == [daemon.old_log]
+    assert cut_logs(tmp_path, RetentionConfig(), now=now() + LONG) == [daemon.old_log]
     assert (daemon.old_log.exists(), daemon.log.exists()) == (False, True)
 
 

@@ -251,7 +251,7 @@ TEMPLATES = st.lists(st.sampled_from(FIELDS), unique=True).map(
 
 
 @given(STAGES, TEMPLATES, TEMPLATES)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 def test_any_plan_without_problems_has_unique_names(
     camera: World, stages: list[dict[str, Any]], image: str, catalog: str
 ) -> None:

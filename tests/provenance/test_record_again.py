@@ -43,7 +43,7 @@ def test_recording_twice_changes_nothing(bench: Bench, database: Database) -> No
     assert dump(database) == before
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_reports_in_any_split_and_any_order_come_to_the_same(
     bench: Bench, postgres_free_url: str, data: st.DataObject
