@@ -39,6 +39,7 @@ VERBS: Final = (
     "backup",
     "retain",
     "sql",
+    "schema",
     "doctor",
 )
 """Every verb, in the order of the help: a module of :mod:`nightmill.cli.verbs`, which holds a function of that name and

@@ -24,16 +24,23 @@ from nightmill.model.pipeline import Parameter
 __all__ = ["load_campaign", "load_pipeline"]
 
 
-class _CampaignFile(Frozen):
-    """A campaign document as it is written."""
+class CampaignFile(Frozen):
+    """A pipeline with what to run it on, and what to change."""
 
     campaign: str
+    """Name of the campaign; it stays the same when it is submitted again."""
     pipeline: str
+    """Path of the pipeline document, from the folder of this one."""
     description: str = ""
+    """What it is for, in words."""
     where: str = ""
+    """An expression over raw and manual files: what the campaign works on."""
     parameters: Mapping[str, Parameter] = Field(default_factory=dict)
+    """Values in the place of the pipeline's defaults."""
     execution: ExecutionSettings = ExecutionSettings()
+    """How its jobs are carried out."""
     overrides: Mapping[str, Any] = Field(default_factory=dict)
+    """What else of the pipeline it changes: mappings are merged key by key, anything else is replaced."""
 
 
 def load_campaign(path: Path, settings: Sequence[str] = ()) -> Campaign:
@@ -64,7 +71,7 @@ def load_campaign(path: Path, settings: Sequence[str] = ()) -> Campaign:
     for setting in settings:
         tree = _pipeline_to_overrides(tree_of_setting(setting)).over(tree)
     try:
-        file = build(_CampaignFile, tree.data, tree.where)
+        file = build(CampaignFile, tree.data, tree.where)
     except ConfigErrors as error:
         raise ConfigErrors([*error.errors, *_wrong_pipeline(path.parent, tree)]) from error
     pipeline_path = path.parent / file.pipeline

@@ -27,8 +27,11 @@ _COLUMNS: Final = ("name", "original_name", "type", "origin", "size_bytes", "reg
 """What expressions over files know already; metadata of these names could not be asked for."""
 
 
-class _FileTypes(Frozen):
+class FileTypesFile(Frozen):
+    """Kinds of files: how they are named, read and checked."""
+
     file_types: Mapping[str, Any]
+    """File types by name."""
 
 
 def load_file_types(paths: Iterable[Path], named_at: Mapping[Path, str] | None = None) -> dict[str, FileType]:
@@ -72,7 +75,7 @@ def read_file_types(
     for path in paths:
         try:
             document = load_document(path, (named_at or {}).get(path, ""))
-            bodies = build(_FileTypes, document.data, document.where).file_types
+            bodies = build(FileTypesFile, document.data, document.where).file_types
         except ConfigError as error:
             errors.append(error)
             continue

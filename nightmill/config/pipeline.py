@@ -14,7 +14,7 @@ from nightmill.config.rules import check_pipeline
 from nightmill.errors import ConfigError, ConfigErrors
 from nightmill.model.pipeline import Pipeline
 
-_KEYS: Final = ("pipeline", "version", "description", "parameters", "bundle", "stages")
+KEYS: Final = ("pipeline", "version", "description", "parameters", "bundle", "stages")
 
 
 def load_pipeline(path: Path, named_at: str = "") -> Pipeline:
@@ -107,8 +107,8 @@ def pipeline_of(tree: Tree, directory: Path) -> Pipeline:
     ConfigErrors
         Everything that is wrong with it.
     """
-    errors = refuse_unknown(tree.data, _KEYS, (), tree.where)
-    data: dict[str, Plain] = {key: value for key, value in tree.data.items() if key in _KEYS and key != "pipeline"}
+    errors = refuse_unknown(tree.data, KEYS, (), tree.where)
+    data: dict[str, Plain] = {key: value for key, value in tree.data.items() if key in KEYS and key != "pipeline"}
     if "pipeline" in tree.data:
         data["name"] = tree.data["pipeline"]
     if "stages" in data:

@@ -47,12 +47,13 @@ class ServerConfig(Frozen):
     """The Prefect server of a site."""
 
     host: str = "127.0.0.1"
+    """Address that it listens on."""
     port: int = Field(default=0, ge=0, le=65535)
     """0 for a free one, chosen when the server starts."""
     database: str = Field(default="", repr=False)
     """URL of its own database; empty for an SQLite file in the site's folder."""
     auth: str = Field(default="", repr=False)
-    """``user:password`` that its API asks for; empty for a random one, :data:`NO_AUTH` for none at all."""
+    """``user:password`` that its API asks for; empty for a random one, ``none`` for no password at all."""
     hosts: tuple[str, ...] = ()
     """Further names, as ``name`` or ``name:port``, by which it is reached: those of a proxy before it."""
     slices: int = Field(default=2, ge=1)
@@ -122,21 +123,36 @@ class SiteConfig:
         return f"SiteConfig({self.name!r}, {str(self.directory)!r})"
 
 
-class _SiteFile(Frozen):
-    """A site's nightmill.yaml as it is written."""
+class SiteFile(Frozen):
+    """Where everything of a site is, and how it works.
+
+    Paths are relative to the folder of the document; ``${NAME}`` stands for an environment variable or a secret.
+    """
 
     site: str
+    """Name of the site."""
     database: str = "sqlite:///nightmill.db"
+    """URL of the catalogue: SQLite for one machine, PostgreSQL for shared use."""
     scratch: str = "scratch"
+    """Folder that jobs run in: fast, local to each node, empty of anything else."""
     spool: str = "spool"
+    """Folder that jobs journal to: on storage that every node sees."""
     cache: str = "cache"
+    """Folder of what the jobs of a host share, as unpacked bundles; on a node's own disk."""
     file_types: tuple[str, ...]
+    """Documents of file types; the last part of a path may be a pattern, as in ``types/*.yaml``."""
     stores: Mapping[str, Any]
+    """Places for files that the catalogue knows, by name; outputs go to ``backbone`` by default."""
     working_areas: Mapping[str, Any] = Field(default_factory=dict)
+    """Places that outputs can be delivered to without being registered, by name."""
     server: ServerConfig = ServerConfig()
+    """The Prefect server that ``nightmill server start`` runs."""
     operators: tuple[str, ...] = ()
+    """Users that may do what changes the site; none named means everyone."""
     retention: RetentionConfig = RetentionConfig()
+    """How long is kept what would grow for ever."""
     access: Access = Access.PRIVATE
+    """Who besides the operator may read the site."""
 
 
 def find_site(directory: Path | None = None) -> Path:
@@ -198,7 +214,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
     secrets = known_secrets(folder / SECRETS_FILE)
     data = _with_variables(document.data, (), document, errors, secrets)
     try:
-        file = build(_SiteFile, data, document.where)
+        file = build(SiteFile, data, document.where)
     except ConfigErrors as error:
         raise ConfigErrors([*errors, *error.errors]) from error
     errors += [ConfigError(text, where=document.where(("site",))) for text in check_fit("site name", file.site)]
@@ -288,7 +304,7 @@ def _check_server(server: ServerConfig, document: Document, errors: list[ConfigE
             )
 
 
-def _stores(file: _SiteFile, folder: Path, document: Document, errors: list[ConfigError]) -> dict[str, Store]:
+def _stores(file: SiteFile, folder: Path, document: Document, errors: list[ConfigError]) -> dict[str, Store]:
     stores: dict[str, Store] = {}
     for kind, bodies in (("stores", file.stores), ("working_areas", file.working_areas)):
         for name, body in bodies.items():
@@ -340,7 +356,7 @@ def home_of(path: str) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser() raises RuntimeError for nobody
 
 
-def _file_type_paths(file: _SiteFile, folder: Path, document: Document, errors: list[ConfigError]) -> dict[Path, str]:
+def _file_type_paths(file: SiteFile, folder: Path, document: Document, errors: list[ConfigError]) -> dict[Path, str]:
     """Return the paths of the file type documents, each with the place that names it."""
     paths: dict[Path, str] = {}
     for number, pattern in enumerate(file.file_types):

@@ -28,6 +28,7 @@ class ExecutionSettings(Frozen):
     threads: int = Field(default=0, ge=0)
     """Jobs at a time in one slice, at most; 0 for as many as their resources let run on the host."""
     jobs_per_slice: int = Field(default=1000, ge=1, le=1000)
+    """Jobs that one flow run works on, at most."""
     jobs_per_task: int = Field(default=0, ge=0)
     """1: a Prefect task run per job. More: chunks of so many. 0: chosen from measured run times."""
 

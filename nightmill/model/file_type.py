@@ -27,8 +27,11 @@ class MetadataKey(Frozen):
     """
 
     keywords: tuple[str, ...] = ()
+    """Keywords of the header, tried in their order."""
     type: Literal["str", "int", "float", "bool", "time"] = "str"
+    """Of its values; a time is UTC."""
     required: bool = False
+    """Whether a file without it is refused."""
     hdu: int | str = 0
     """Number or EXTNAME of the HDU to look in first; the primary header is the fallback."""
     unit: str = ""
@@ -38,11 +41,13 @@ class MetadataKey(Frozen):
     values: Mapping[str, str | int | float | None] = Field(default_factory=dict)
     """Replacements: what a header says (as text) to what the catalogue keeps; None where it says nothing."""
     min: float | None = None
+    """The least that a number may be, in the unit that the catalogue keeps."""
     max: float | None = None
-    """The least and the greatest that a number may be, in the unit that the catalogue keeps."""
+    """The greatest that a number may be, in the unit that the catalogue keeps."""
     constant: str | int | float | None = None
     """A value for every file of the type, where no keyword holds one."""
     compute: str = ""
+    """A call that derives it from other keys."""
 
 
 class Checks(Frozen):
@@ -56,6 +61,7 @@ class Checks(Frozen):
     __pydantic_extra__: dict[str, JsonValue]
 
     min_bytes: int = 1
+    """The least size, in bytes."""
     min_hdus: int = 1
     """Least number of HDUs, the primary one included (FITS only)."""
     checksum: Literal["if_present", "required", "ignored"] = "if_present"
@@ -66,6 +72,7 @@ class Membership(Frozen):
     """A table in a file whose rows say which files belong to which units; they are put on record with the file."""
 
     columns: tuple[str, ...] = Field(min_length=1)
+    """Of the table, those to put on record."""
     table: int | str = 1
     """Number or EXTNAME of the HDU that holds it."""
 
@@ -77,10 +84,16 @@ class FileType(Frozen):
     """
 
     name: str
+    """How everything else speaks of it."""
     description: str = ""
+    """What such a file is, in words."""
     format: str = "any"
+    """What reads the files: a plug-in; ``any`` takes them as they are."""
     template: str = ""
     """Empty for a type whose files keep the names that they come with (raw files)."""
     metadata: Mapping[str, MetadataKey] = Field(default_factory=dict)
+    """What is wanted of a header, under the name that the catalogue gives it."""
     checks: Checks = Checks()
+    """What a file must be."""
     membership: Membership | None = None
+    """What the rows of such a file say of units, where they do."""

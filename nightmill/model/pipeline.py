@@ -38,7 +38,7 @@ class LookupSetting(Frozen):
     model_config = ConfigDict(extra="allow")
 
     strategy: str
-    """The name of a :class:`nightmill.model.lookup.Lookup`."""
+    """Name of the lookup: of a plug-in, which is a :class:`~nightmill.model.lookup.Lookup`."""
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -55,13 +55,17 @@ class Input(Frozen):
     """An input of a stage: a role, and the files of a type that fill it for a unit."""
 
     type: str
+    """File type."""
     source: Source = Source()
+    """Where its files may come from; by default the raw and manual ones."""
     where: str = ""
     """An expression that the files must fulfil."""
     match: tuple[str, ...] | None = None
     """Dimensions on which file and unit must agree; by default all of the unit's that the file has a value for."""
     lookup: LookupSetting | None = None
+    """What chooses for a unit, where several files may fill the role."""
     min: int = 1
+    """The least number of files."""
     max: int | None = 1
     """``null`` for any number. A role with max 1 that finds more files is a problem of the plan."""
 
@@ -70,26 +74,32 @@ class Calibration(Frozen):
     """Makes an output a calibration when its attempt is published."""
 
     set: str
+    """Name of the set of calibrations."""
     valid_days_before: float = 0.0
-    """The validity range begins so long before the earliest input began."""
+    """The validity range begins so many days before the earliest input began."""
     valid_days_after: float = 0.0
-    """... and ends so long after the latest input ended."""
+    """The validity range ends so many days after the latest input ended."""
     maturity: Literal["draft", "certified"] = "draft"
+    """Only certified ones are looked up."""
 
 
 class Output(Frozen):
     """A declared output of a step: a role, and the file or files of a type that fill it."""
 
     type: str
+    """File type; its template names the file."""
     to: str = "backbone"
     """Name of a store or working area; ``none`` for an intermediate file, known but not kept."""
     required: bool = True
+    """Whether a step that does not make it has failed."""
     produces: str = ""
     """A glob, for a step that insists on names of its own: the job renames after the step and records both."""
     min: int = 1
+    """The least number of files."""
     max: int = 1
     """More than 1 needs ``{n}`` in the type's template, and ``produces``."""
     calibration: Calibration | None = None
+    """Makes it a calibration, where it is one."""
 
 
 class Step(Frozen):
@@ -101,15 +111,21 @@ class Step(Frozen):
     """
 
     name: str
+    """Name of the step, in its stage."""
     argv: tuple[str, ...] = ()
+    """The command, an item an argument; no shell reads it."""
     call: str = ""
     """Instead of ``argv``: ``package.module:function``, called with ``arguments`` in a Python process of its own."""
     arguments: Mapping[str, str] = Field(default_factory=dict)
+    """Of the function that is called, by name."""
     inputs: tuple[str, ...] = ()
     """Roles of the stage's inputs, or of outputs of earlier steps of the stage."""
     outputs: Mapping[str, Output] = Field(default_factory=dict)
+    """What it makes, by role."""
     environment: Mapping[str, str] = Field(default_factory=dict)
+    """Variables that it sees, beside a few that every step has."""
     wall_seconds: float = 3600.0
+    """How long it may run, seconds; then it is killed."""
     software: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     """Programs to the argv that prints their version; asked once a process."""
 
@@ -118,14 +134,18 @@ class Resources(Frozen):
     """What one job of a stage needs, and keeps from others on its host."""
 
     cores: int = 1
+    """CPU cores."""
     memory_bytes: int | None = None
+    """Memory, bytes."""
     scratch_bytes: int | None = None
+    """Room in the scratch, bytes."""
 
 
 class Stage(Frozen):
     """Steps that are run once per unit."""
 
     name: str
+    """Name of the stage, in its pipeline."""
     per: tuple[str, ...]
     """Dimensions that make a unit."""
     units_from: str = ""
@@ -133,8 +153,11 @@ class Stage(Frozen):
     where: str = ""
     """An expression over the units' files; units that have none left are not made."""
     inputs: Mapping[str, Input]
+    """What a job reads, by role."""
     steps: tuple[Step, ...]
+    """Commands, carried out in their order."""
     resources: Resources = Resources()
+    """What one job needs."""
     when: Literal["all", "any"] | int = "all"
     """How many jobs of the stages it depends on must be done: ``all``, ``any`` (at least one), or a least number."""
     retries: int = 0
@@ -156,13 +179,20 @@ class Pipeline(Frozen):
     """Ordered stages, with a name and a version."""
 
     name: str
+    """Name of the pipeline."""
     version: str
+    """A text, which its campaigns keep."""
     description: str = ""
+    """What it makes, in words."""
     parameters: Mapping[str, Parameter] = Field(default_factory=dict)
     """Names with their defaults: what a campaign may set."""
     stages: tuple[Stage, ...]
+    """In their order: a stage takes files from those before it."""
     bundle: BundleRules = Field(default=BundleRules(), exclude_if=lambda rules: rules == BundleRules())
-    """Left out at its default: a definition that was sealed before there were bundles stays the same."""
+    """What of the folder goes with the orders.
+
+    Left out at its default: a definition that was sealed before there were bundles stays the same.
+    """
     directory: str = ""
     """Folder of the YAML file, which is packed at submit. Set by the loader."""
 

@@ -9,27 +9,18 @@ from nightmill.model.base import Frozen
 
 
 class Store(Frozen):
-    """A place for files.
-
-    Parameters
-    ----------
-    name
-        How everything else speaks of it.
-    url
-        Where it is; the scheme picks the stager (``file:///data/backbone``). What is secret in it stands as
-        ``${NAME}``, and is filled in by whoever opens the store.
-    kind
-        What a loss or a read of it means.
-    verify
-        What stage-in checks beside the size.
-    access
-        Who may read the files that nightmill makes there, where it is a folder.
-    """
+    """A place for files."""
 
     name: str
+    """How everything else speaks of it."""
     url: str
+    """Where it is; the scheme picks the stager (``file:///data/backbone``). What is secret in it stands as ``${NAME}``,
+    and is filled in by whoever opens the store."""
     kind: Literal["disk", "object", "tape", "enclave"] = "disk"
+    """What a loss or a read of it means."""
     verify: Literal["size", "checksum"] = "size"
+    """What stage-in checks: the size alone, or the checksum too."""
     access: Access = Access.PRIVATE
+    """Who may read the files that nightmill makes there, where it is a folder."""
     catalogued: bool = True
     """False for a working area: its files are delivered there and not registered (never inputs of a plan)."""

@@ -11,17 +11,19 @@ from pathlib import Path
 
 from nightmill.backbone.catalogue.stores import store_ids
 from nightmill.config.file_types import load_file_types
+from nightmill.config.kinds import Kind
+from nightmill.config.schema import referring, schema_text
 from nightmill.config.site import SITE_FILE, SiteConfig, home_of, load_site
 from nightmill.config.template import file_types_text, site_text
 from nightmill.errors import ConfigError, RequestRefused
 from nightmill.model.access import Access
 from nightmill.operations.acts import Act
 from nightmill.operations.identity import settle
-from nightmill.operations.site import FILE_TYPES_FILE, Site, database_of, folder_of, modes
+from nightmill.operations.site import FILE_TYPES_FILE, SCHEMAS, Site, database_of, folder_of, modes
 
 
 def make_site(directory: Path, *, database: str = "", file_types: Path | None = None) -> Site:
-    """Make a site, or complete one: configuration, folders, database with the newest schema.
+    """Make a site, or complete one: configuration, its schemas for editors, folders, database with the newest schema.
 
     What is there is kept, so that this can be done again: after a change of the stores, or with a new release. Its
     folders, database and configuration are opened and closed to others as its ``access`` says; stores that are there
@@ -61,7 +63,7 @@ def make_site(directory: Path, *, database: str = "", file_types: Path | None = 
     os.umask(config.access.umask)
     with _making(directory):
         _settle_modes(config)
-        for folder in (config.scratch, config.spool, config.cache, site.private):
+        for folder in (config.scratch, config.spool, config.cache, site.private, directory / SCHEMAS):
             folder.mkdir(parents=True, exist_ok=True)
         for store in config.stores.values():
             if (its_own := folder_of(store)) is not None and not its_own.is_dir():
@@ -69,6 +71,8 @@ def make_site(directory: Path, *, database: str = "", file_types: Path | None = 
                 its_own.chmod(store.access.folder_mode)
         if site.database.file is not None:
             site.database.file.touch()  # SQLite makes it, and what lies beside it, with a mode of its own
+        for kind in Kind:
+            (directory / SCHEMAS / kind.file).write_text(schema_text(kind))
         _settle_modes(config)
     site.database.create()
     try:
@@ -105,13 +109,14 @@ def _write_configuration(directory: Path, database: str, file_types: Path | None
             raise RequestRefused(f"{types} is there already", remedy="leave --file-types away, or remove that file")
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", directory.name).strip("-_") or "site"
     texts = {
-        types: file_types_text() if file_types is None else file_types.read_text(),
-        directory / SITE_FILE: site_text(name, database) if database else site_text(name),
+        types: (Kind.FILE_TYPES, file_types_text() if file_types is None else file_types.read_text()),
+        directory / SITE_FILE: (Kind.SITE, site_text(name, database) if database else site_text(name)),
     }
     written = [path for path in texts if not path.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     for path in written:
-        path.write_text(texts[path])
+        kind, text = texts[path]
+        path.write_text(referring(text, f"{SCHEMAS}/{kind.file}"))
     try:
         load_site(directory)
     except ConfigError:

@@ -25,6 +25,8 @@ PRIVATE: Final = ".nightmill"
 """Folder of a site for what nobody edits: the server's files, and secrets."""
 FILE_TYPES_FILE: Final = "file_types.yaml"
 READER_FILE: Final = "reader.json"
+SCHEMAS: Final = f"{PRIVATE}/schemas"
+"""Folder of a site for the JSON Schemas of its documents, which editors read."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ def modes(config: SiteConfig) -> Iterator[tuple[Path, int]]:
     if database is not None:
         files += [database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm")]
     stores: dict[Path, int] = {}
+    schemas = config.directory / SCHEMAS
     for store in config.stores.values():
         folder = folder_of(store)
         if folder is not None and config.directory in folder.parents:
@@ -142,6 +145,8 @@ def modes(config: SiteConfig) -> Iterator[tuple[Path, int]]:
     wanted = stores | {
         **dict.fromkeys((config.directory, config.scratch, config.spool, config.cache), access.folder_mode),
         config.directory / PRIVATE: access.folder_mode & ~0o007,
+        schemas: access.folder_mode & ~0o007,
+        **dict.fromkeys(schemas.glob("*.json"), access.file_mode & ~0o007),
         config.directory / PRIVATE / READER_FILE: access.file_mode & ~0o007,
         config.directory / SITE_ID_FILE: access.file_mode & ~0o007,
         **dict.fromkeys(files, access.file_mode),

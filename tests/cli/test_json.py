@@ -12,8 +12,8 @@ from nightmill.cli import VERBS, app
 from tests.cli.conftest import Nightmill
 from tests.operations.observatory import deliver
 
-SILENT = {"demo", "calib add", "calib certify", "calib withdraw"}
-"""Tell no more than that it was done; the demo is for people."""
+SILENT = {"demo", "calib add", "calib certify", "calib withdraw", "schema"}
+"""Tell no more than that it was done; the demo is for people, and a schema is JSON anyway."""
 
 
 def commands() -> Iterator[tuple[str, Any]]:

@@ -17,7 +17,7 @@ from nightmill.backbone.expressions import COLUMNS
 from nightmill.backbone.schema import Base
 from nightmill.config.campaign import load_campaign, load_pipeline
 from nightmill.config.lookups import lookup_named
-from nightmill.config.site import RetentionConfig, ServerConfig, _SiteFile, load_site
+from nightmill.config.site import RetentionConfig, ServerConfig, SiteFile, load_site
 from nightmill.errors import NightmillError
 from nightmill.files.computed import FUNCTIONS
 from nightmill.model.calibration import Maturity
@@ -66,7 +66,7 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         "Bundle": BundleRules,
         **{each.__name__: each for each in (Pipeline, Stage, Input, Source, Step, Output, Calibration, Resources)},
     },
-    "site.md": {"Site": _SiteFile, "Store": Store, "Server": ServerConfig, "Retention": RetentionConfig},
+    "site.md": {"Site": SiteFile, "Store": Store, "Server": ServerConfig, "Retention": RetentionConfig},
     "worker.md": {"Profile": NodeProfile},
     "campaign.md": {"Campaign": Campaign, "Execution": ExecutionSettings},
 }
