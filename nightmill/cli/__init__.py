@@ -60,6 +60,8 @@ class _Verbs(TyperGroup):
         if cmd_name in VERBS:
             return _command(cmd_name, import_module(f"{__name__}.verbs.{cmd_name}"))
         if cmd_name not in plugins.names(GROUP):
+            if ctx.resilient_parsing:  # a shell asks what may follow; it is told nothing
+                return None
             raise UnknownName("command", cmd_name, self.list_commands(ctx), remedy="see 'nightmill --help'")
         return _command(cmd_name, plugins.load(GROUP, cmd_name, what="command"))
 
@@ -88,13 +90,13 @@ def _is_sound(name: str) -> bool:
     return True
 
 
-def _tell_version(wanted: bool) -> None:
-    if wanted:
+def _tell_version(ctx: typer.Context, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
         typer.echo(f"nightmill {__version__}")
         raise typer.Exit
 
 
-app = group(cls=_Verbs)
+app = group(cls=_Verbs, add_completion=True)
 
 
 @app.callback()

@@ -23,11 +23,11 @@ HELP_COLUMNS: Final = 100
 """The widest that help is written."""
 
 
-def group(**settings: Any) -> typer.Typer:
+def group(*, add_completion: bool = False, **settings: Any) -> typer.Typer:
     """Return a Typer for verbs, whose help is plain text: it can be piped, and needs no width of its own."""
     return typer.Typer(
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=add_completion,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_COLUMNS},

@@ -37,6 +37,8 @@ _AUTH: Final = re.compile(r"[!-9;-~]+:[ -~]+")
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+(:[0-9]{1,5})?")
 SECRETS_FILE: Final = ".nightmill/secrets"
 """Below the folder of a site: what ``${NAME}`` stands for, for its owner alone; see :mod:`nightmill.config.secrets`."""
+READER_FILE: Final = ".nightmill/reader.json"
+"""Below the folder of a site: the role that PostgreSQL is asked as where nothing may be changed."""
 SITE_ID_FILE: Final = ".nightmill/site-id"
 """Below the folder of a site: the key by which its catalogue knows it; see :mod:`nightmill.operations.identity`."""
 _URLS: Final = ("database", "url")

@@ -11,7 +11,7 @@ from typing import Final, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from nightmill.backbone.database import Database
-from nightmill.config.site import SECRETS_FILE, SITE_FILE, SITE_ID_FILE, SiteConfig, load_site
+from nightmill.config.site import READER_FILE, SECRETS_FILE, SITE_FILE, SITE_ID_FILE, SiteConfig, load_site
 from nightmill.execution.stores import open_stagers
 from nightmill.model.node import NodeProfile
 from nightmill.model.ports import Stager
@@ -24,7 +24,6 @@ Result = TypeVar("Result")
 PRIVATE: Final = ".nightmill"
 """Folder of a site for what nobody edits: the server's files, and secrets."""
 FILE_TYPES_FILE: Final = "file_types.yaml"
-READER_FILE: Final = "reader.json"
 SCHEMAS: Final = f"{PRIVATE}/schemas"
 """Folder of a site for the JSON Schemas of its documents, which editors read."""
 
@@ -64,7 +63,7 @@ class Site:
     @property
     def reader_file(self) -> Path:
         """Where the role that ad-hoc SQL is asked as is kept."""
-        return self.private / READER_FILE
+        return self.config.directory / READER_FILE
 
     def patiently(self, work: Callable[[], Result]) -> Result:
         """Return what ``work`` returns, waited for as :meth:`~nightmill.operations.patience.Patience.wait` does."""
@@ -147,7 +146,7 @@ def modes(config: SiteConfig) -> Iterator[tuple[Path, int]]:
         config.directory / PRIVATE: access.folder_mode & ~0o007,
         schemas: access.folder_mode & ~0o007,
         **dict.fromkeys(schemas.glob("*.json"), access.file_mode & ~0o007),
-        config.directory / PRIVATE / READER_FILE: access.file_mode & ~0o007,
+        config.directory / READER_FILE: access.file_mode & ~0o007,
         config.directory / SITE_ID_FILE: access.file_mode & ~0o007,
         **dict.fromkeys(files, access.file_mode),
     }

@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
+from nightmill.cli.completing import file_types, sets
 from nightmill.cli.render.output import echo
 from nightmill.cli.shape import SiteFolder, examples, group, time_of
 
 app = group(help="Add, certify, withdraw and list calibrations.")
 
 Files = Annotated[list[str], typer.Argument(metavar="FILE", help="Names of files.")]
-Set = Annotated[str, typer.Option("--set", metavar="SET", help="Name of the set.")]
+Set = Annotated[str, typer.Option("--set", metavar="SET", help="Name of the set.", autocompletion=sets)]
 Why = Annotated[str, typer.Option(metavar="TEXT", help="Why, in words; kept with the act.")]
 
 
@@ -69,8 +70,10 @@ def withdraw(files: Files, set_name: Set, why: Why, site: SiteFolder = None) -> 
 
 @app.command("list")
 def list_(
-    set_name: Annotated[str, typer.Option("--set", metavar="SET", help="Only of this set.")] = "",
-    type_: Annotated[str, typer.Option("--type", metavar="TYPE", help="Only of this file type.")] = "",
+    set_name: Annotated[str, typer.Option("--set", metavar="SET", help="Only of this set.", autocompletion=sets)] = "",
+    type_: Annotated[
+        str, typer.Option("--type", metavar="TYPE", help="Only of this file type.", autocompletion=file_types)
+    ] = "",
     site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
 ) -> None:

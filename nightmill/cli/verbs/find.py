@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from nightmill.cli.completing import file_types
 from nightmill.cli.shape import SiteFolder
 from nightmill.model.origin import Origin
 
@@ -22,7 +23,10 @@ EXAMPLES: Final = (
 
 def find(
     type_: Annotated[
-        list[str] | None, typer.Option("--type", metavar="TYPE", help="Of this file type; may be given again.")
+        list[str] | None,
+        typer.Option(
+            "--type", metavar="TYPE", help="Of this file type; may be given again.", autocompletion=file_types
+        ),
     ] = None,
     where: Annotated[
         str, typer.Option(metavar="EXPR", help='An expression, as \'night == 20260110 and band in ["g", "r"]\'.')

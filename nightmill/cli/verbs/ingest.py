@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from nightmill.cli.completing import file_types, stores
 from nightmill.cli.render.output import echo, plain_line
 from nightmill.cli.shape import SiteFolder
 
@@ -21,7 +22,7 @@ EXAMPLES: Final = (
 
 def ingest(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Files, and folders with all below them.")],
-    type_: Annotated[str, typer.Option("--type", metavar="TYPE", help="Their file type.")],
+    type_: Annotated[str, typer.Option("--type", metavar="TYPE", help="Their file type.", autocompletion=file_types)],
     origin: Annotated[
         Literal["raw", "manual"],
         typer.Option(help="raw: delivered by an instrument. manual: made by something or somebody else."),
@@ -35,7 +36,9 @@ def ingest(
             help="What becomes of them: copied, hard-linked, moved, or registered where they lie in the store."
         ),
     ] = "copy",
-    store: Annotated[str, typer.Option(metavar="STORE", help="Which store; by default the site's first.")] = "",
+    store: Annotated[
+        str, typer.Option(metavar="STORE", help="Which store; by default the site's first.", autocompletion=stores)
+    ] = "",
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Take in what symbolic links point to; they are refused otherwise.")
     ] = False,

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
+from nightmill.cli.completing import campaigns
 from nightmill.cli.render.output import echo
 from nightmill.cli.shape import AsSubmitted, Diff, Edited, SiteFolder
 
@@ -13,7 +14,9 @@ EXAMPLES: Final = ('nightmill rerun first --why "the disk is repaired" --watch',
 
 
 def rerun(
-    campaign: Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Name of the campaign.")],
+    campaign: Annotated[
+        str, typer.Argument(metavar="CAMPAIGN", help="Name of the campaign.", autocompletion=campaigns)
+    ],
     why: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the act.")] = "",
     edited: Edited = False,
     as_submitted: AsSubmitted = False,

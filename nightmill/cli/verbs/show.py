@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from nightmill.cli.completing import stages
 from nightmill.cli.render.output import echo, secho
 from nightmill.cli.shape import SiteFolder
 from nightmill.errors import RequestRefused, UnknownName
@@ -31,7 +32,9 @@ def show(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="A file, a campaign, a job (CAMPAIGN/STAGE/UNIT), or an attempt of it (.../a02)."
+            metavar="NAME",
+            help="A file, a campaign, a job (CAMPAIGN/STAGE/UNIT), or an attempt of it (.../a02).",
+            autocompletion=stages,
         ),
     ],
     order: Annotated[

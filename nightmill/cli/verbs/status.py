@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
+from nightmill.cli.completing import campaigns
 from nightmill.cli.shape import SiteFolder
 
 EXAMPLES: Final = (
@@ -17,7 +18,11 @@ EXAMPLES: Final = (
 def status(
     campaign: Annotated[
         str | None,
-        typer.Argument(metavar="CAMPAIGN", help="Name of a campaign; by default those under way and the last 20."),
+        typer.Argument(
+            metavar="CAMPAIGN",
+            help="Name of a campaign; by default those under way and the last 20.",
+            autocompletion=campaigns,
+        ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every campaign, also those that ended long ago.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show it every two seconds, as long as it goes on.")] = False,
