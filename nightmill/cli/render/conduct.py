@@ -8,6 +8,8 @@ import typer
 from rich.console import Console
 
 from nightmill.backbone.work.campaigns import JobLine, campaign_named, jobs, progress
+from nightmill.cli.documents import told
+from nightmill.cli.documents.work import Submitted, Watched
 from nightmill.cli.render.output import echo, print_json, secho
 from nightmill.cli.render.watch import summary, watch
 from nightmill.model.conducting import CampaignRun
@@ -33,7 +35,7 @@ def follow(
         echo(f"campaign {name} {begun}: {run.link}")
     if not stay:
         if as_json:
-            print_json({"campaign": name, "flow_run_id": run.flow_run_id, "ui_url": run.ui_url})
+            print_json(told(Submitted, run, campaign=name))
         else:
             echo(f"see how far it is with: nightmill status {name}")
         return
@@ -43,15 +45,10 @@ def follow(
         stages = progress(session, campaign_id)
         failed = list(jobs(session, campaign_id, states=[JobState.FAILED]))
     if as_json:
-        told = {
-            "campaign": name,
-            "flow_run_id": run.flow_run_id,
-            "ui_url": run.ui_url,
-            "state": state.type,
-            "stages": {stage.stage: dict(stage.counts) for stage in stages},
-            "failed": [str(job) for job in failed],
-        }
-        print_json(told)
+        counts = {stage.stage: dict(stage.counts) for stage in stages}
+        print_json(
+            told(Watched, run, campaign=name, state=state.type, stages=counts, failed=[str(job) for job in failed])
+        )
     else:
         for stage in stages:
             echo(summary(stage))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from nightmill.cli.render.finding import Finding
+from nightmill.cli.documents.sites import Finding
 from nightmill.cli.render.output import progress
 from nightmill.errors import NightmillError, ServerAway
 from nightmill.operations.audit import PARTS, Contradiction, Ground

@@ -9,12 +9,14 @@ import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
 import typer
 
+from nightmill.cli.documents import Document
 from nightmill.errors import NightmillError
 
 PROGRESS_AFTER_SECONDS: Final = 1.0
@@ -63,8 +65,8 @@ def say(message: str) -> None:
     echo(message, err=True)
 
 
-def print_json(value: object) -> None:
-    """Print a value for programs: times as ISO 8601, bytes as hexadecimal digits.
+def print_json(value: Document | Sequence[Document]) -> None:
+    """Print a document, or a list of them, for programs: times as ISO 8601, bytes as hexadecimal digits.
 
     What a terminal would obey stands in it by its number, as JSON can write it: a program reads it as it was.
     """
@@ -197,11 +199,14 @@ def _written(found: re.Match[str]) -> str:
 
 
 def _as_json(value: object) -> str:
-    written = json.dumps(value, indent=2, default=_for_json, ensure_ascii=False)
+    written = json.dumps(value, indent=2, default=for_json, ensure_ascii=False)
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
 
 
-def _for_json(value: Any) -> object:
+def for_json(value: Any) -> object:
+    """Return for :func:`json.dumps` what it does not know by itself."""
+    if isinstance(value, Document):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, bytes | memoryview):

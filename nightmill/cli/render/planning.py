@@ -6,9 +6,12 @@ import json
 import sys
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
-from nightmill.cli.render.output import echo, print_table, secho
+from nightmill.cli.documents import plans as documents
+from nightmill.cli.documents import told
+from nightmill.cli.documents.plans import Plan, PlannedFile, PlannedInput, PlannedOutput, PlannedStage
+from nightmill.cli.render.output import echo, for_json, print_table, secho
 from nightmill.config.rules import NOWHERE
 from nightmill.planning.outputs import Claim, claims
 from nightmill.planning.plan import CampaignPlan
@@ -42,17 +45,19 @@ def print_plan(plan: CampaignPlan, limit: int) -> None:
 
 def write_plan(plan: CampaignPlan, out: TextIO) -> None:
     """Write a plan as one JSON object, a line a job; the jobs are not held in memory as JSON."""
-    head = {
-        "campaign": plan.campaign.name,
-        "number": plan.number,
-        "pipeline": plan.campaign.pipeline.name,
-        "pipeline_version": plan.campaign.pipeline.version,
-        "problems": plan.problems,
-    }
-    out.write(f'{_json(head)[:-1]}, "stages": [')
+    pipeline = plan.campaign.pipeline
+    head = Plan(
+        campaign=plan.campaign.name,
+        number=plan.number,
+        pipeline=pipeline.name,
+        pipeline_version=pipeline.version,
+        problems=plan.problems,
+        stages=(),
+    )
+    out.write(_json(head).removesuffix("]}"))
     for number, stage in enumerate(plan.stages):
-        about = {"stage": stage.stage.name, "projected": stage.projected, "watermark": stage.watermark}
-        out.write(f'{"," if number else ""}\n{_json(about)[:-1]}, "jobs": [')
+        about = told(PlannedStage, stage, stage=stage.stage.name, jobs=())
+        out.write(f"{',' if number else ''}\n{_json(about).removesuffix(']}')}")
         out.writelines(
             f"{',' if place else ''}\n{_json(_described(stage, job))}" for place, job in enumerate(stage.jobs)
         )
@@ -79,22 +84,21 @@ def _again(text: str) -> str:
     return "" if sys.stdout.isatty() else text
 
 
-def _described(stage: StageView, job: PlannedJob) -> dict[str, Any]:
-    return {
-        "unit": job.unit,
-        "data_id": dict(job.data_id),
-        "begins_at": job.begins_at and job.begins_at.isoformat(),
-        "ends_at": job.ends_at and job.ends_at.isoformat(),
-        "inputs": {
-            role: {
-                "rule": rule,
-                "origin": origin,
-                "files": [{"name": file.name, "id": file.id} if file.id > 0 else {"name": file.name} for file in files],
-            }
+def _described(stage: StageView, job: PlannedJob) -> documents.PlannedJob:
+    return told(
+        documents.PlannedJob,
+        job,
+        data_id=dict(job.data_id),
+        inputs={
+            role: PlannedInput(
+                rule=rule,
+                origin=origin,
+                files=[PlannedFile(name=file.name, id=file.id if file.id > 0 else None) for file in files],
+            )
             for role, rule, origin, files in stage.inputs(job)
         },
-        "outputs": [{**claim._asdict(), "to": _destination(claim)} for claim in claims(stage.common, job.data_id)],
-    }
+        outputs=[told(PlannedOutput, claim, to=_destination(claim)) for claim in claims(stage.common, job.data_id)],
+    )
 
 
 def _destination(claim: Claim) -> str:
@@ -106,4 +110,4 @@ def _count(count: int, noun: str) -> str:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, default=for_json)

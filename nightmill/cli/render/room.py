@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from nightmill.cli.render.finding import Finding
+from nightmill.cli.documents.sites import Finding
 from nightmill.errors import NightmillError
 
 if TYPE_CHECKING:

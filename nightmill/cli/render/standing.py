@@ -17,6 +17,8 @@ from nightmill.backbone.work.campaigns import (
     failed_jobs,
     progress_of,
 )
+from nightmill.cli.documents import told
+from nightmill.cli.documents.work import Campaign, FailedJob, StageStanding
 from nightmill.cli.render.output import echo, print_json, print_table, say, secho
 from nightmill.execution.quarantine import quarantined
 from nightmill.model.conducting import RunState, Seen
@@ -67,7 +69,7 @@ def show_status(
                 echo(f"Prefect was not reached ({seen.away}): this is what the backbone knows", err=True)
         standing = _standing(site, conductor, rows, seen, failures=as_json or campaign is not None)
         if as_json:
-            print_json([each.as_json() for each in standing])
+            print_json([each.told() for each in standing])
         else:
             for each in standing:
                 _show(conductor, each)
@@ -116,31 +118,27 @@ class _Standing:
             return False
         return any(state in stage.counts for stage in self.stages for state in OPEN)
 
-    def as_json(self) -> dict[str, object]:
-        return {
-            "campaign": self.row.name,
-            "number": self.row.id,
-            "pipeline": self.row.pipeline,
-            "pipeline_version": self.row.pipeline_version,
-            "submitted_at": self.row.submitted_at.isoformat(),
-            "submitted_by": self.row.submitted_by,
-            "ui_url": self.ui_url,
-            "flow_run_state": self.run.type if self.run else None,
-            "stages": [
-                {
-                    "stage": stage.stage,
-                    "jobs": stage.total,
-                    "stale": stage.stale,
+    def told(self) -> Campaign:
+        """Tell of it to programs."""
+        return told(
+            Campaign,
+            self.row,
+            campaign=self.row.name,
+            number=self.row.id,
+            ui_url=self.ui_url,
+            flow_run_state=self.run.type if self.run else None,
+            stages=[
+                told(
+                    StageStanding,
+                    stage,
+                    jobs=stage.total,
                     **{state.value: stage.counts.get(state, 0) for state in JobState},
-                }
+                )
                 for stage in self.stages
             ],
-            "bundles": dict(self.bundles),
-            "failed": [
-                {"job": job.name, "attempt": job.attempts, "step": job.step, "fate": job.fate, "evidence": job.evidence}
-                for job in self.failed
-            ],
-        }
+            bundles=dict(self.bundles),
+            failed=[told(FailedJob, job, job=job.name, attempt=job.attempts) for job in self.failed],
+        )
 
 
 def _rows(site: Site, campaign: str | None, everything: bool) -> tuple[list[CampaignRow], int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -32,6 +31,8 @@ def backup(
     Journals are kept in the spool until a verified backup holds what they tell. SQLite's copy is a database, to be put
     in the place of the other; PostgreSQL's is an archive of pg_dump, for pg_restore.
     """
+    from nightmill.cli.documents import told
+    from nightmill.cli.documents.sites import Backup
     from nightmill.cli.opening import open_without_types
     from nightmill.cli.render.output import print_json, working
     from nightmill.errors import RequestRefused
@@ -49,6 +50,6 @@ def backup(
             with working("Copying the database"):
                 made = back_up(opened, file, why=why)
     if as_json:
-        print_json(asdict(made))
+        print_json(told(Backup, made))
     else:
         echo(f"on record as verified: {made.where}, as of {made.as_of:%Y-%m-%d %H:%M:%S} UTC")

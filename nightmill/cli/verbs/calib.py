@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -79,31 +80,32 @@ def list_(
 ) -> None:
     """List calibrations with the role that each holds now, withdrawn ones too."""
     from nightmill.backbone.catalogue.calibrations import current
+    from nightmill.cli.documents import told
+    from nightmill.cli.documents.files import Calibration
     from nightmill.cli.opening import open_without_types
     from nightmill.cli.render.output import print_json, print_table
 
     with open_without_types(site) as opened, opened.database.reading() as session:
         roles = current(session, [set_name] if set_name else [], type_)
-    columns = ("set", "file", "type", "data_id", "valid_from", "valid_until", "maturity", "at", "who", "why")
-    rows = [
-        (
-            role.set_name,
-            role.file.name,
-            role.file.type,
-            role.file.data_id,
-            role.valid_from,
-            role.valid_until,
-            role.maturity,
-            role.at,
-            role.who,
-            role.why,
+    found = [
+        told(
+            Calibration,
+            role,
+            set=role.set_name,
+            file=role.file.name,
+            type=role.file.type,
+            data_id=role.file.data_id,
         )
         for role in roles
     ]
     if as_json:
-        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        print_json(found)
     else:
-        print_table([column.replace("_", " ").replace(" id", " ID") for column in columns], rows)
+        columns = [field.name for field in fields(Calibration)]
+        print_table(
+            [column.replace("_", " ").replace(" id", " ID") for column in columns],
+            ([getattr(each, column) for column in columns] for each in found),
+        )
 
 
 def _change(

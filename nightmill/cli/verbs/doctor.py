@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import chain
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from nightmill.cli.render.finding import Finding
+from nightmill.cli.documents.sites import Finding
 from nightmill.cli.render.output import echo, secho
 from nightmill.cli.shape import SiteFolder
 from nightmill.errors import ConfigError, NightmillError
@@ -57,7 +56,7 @@ def doctor(
     for finding in findings:
         well = well and finding.well
         if as_json:
-            told.append(asdict(finding))
+            told.append(finding)
         else:
             secho("well  " if finding.well else "WRONG ", fg="green" if finding.well else "red", nl=False)
             echo(f"{finding.what}: {finding.seen}")

@@ -71,13 +71,13 @@ def _find_files(
     as_json: bool,
 ) -> None:
     from nightmill.backbone.catalogue.files import data_id
-    from nightmill.cli.render.files import as_plain
+    from nightmill.cli.render.files import file_of
     from nightmill.cli.render.output import print_json, print_table
     from nightmill.operations.find import find
 
     found = find(site, types=types, where=where, origins=origins, limit=limit, everything=everything)
     if as_json:
-        print_json([as_plain(each.row, each.copies) for each in found])
+        print_json([file_of(each.row, each.copies) for each in found])
         return
     print_table(
         ("name", "type", "origin", "data ID", "begins at", "bytes", "store"),
@@ -100,6 +100,8 @@ def _find_refused(
     site: Site, types: Sequence[str], where: str, origins: Sequence[Origin], limit: int | None, as_json: bool
 ) -> None:
     from nightmill.backbone.catalogue.refusals import refusals
+    from nightmill.cli.documents import told
+    from nightmill.cli.documents.files import Offer
     from nightmill.cli.render.output import print_json, print_table
     from nightmill.errors import RequestRefused
 
@@ -108,8 +110,7 @@ def _find_refused(
     with site.database.reading() as session:
         rows = refusals(session, types=types, origins=origins, limit=limit)
     if as_json:
-        names = ("path", "type", "origin", "reason", "message", "at", "who", "size_bytes", "sha256")
-        print_json([{name: getattr(row, name) for name in names} for row in rows])
+        print_json([told(Offer, row) for row in rows])
         return
     print_table(
         ("path", "type", "origin", "reason", "message", "at", "who"),

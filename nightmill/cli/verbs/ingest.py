@@ -83,23 +83,21 @@ def ingest(
 
 def _tell(result: IngestResult, *, as_json: bool) -> None:
     """Say what became of every file that was found."""
+    from nightmill.cli.documents import told
+    from nightmill.cli.documents.files import Ingest, Refused, Registered, Skipped
     from nightmill.cli.render.output import print_json
 
     open_ = result.found - len(result.registered) - len(result.skipped) - len(result.refused)
     if as_json:
         print_json(
-            {
-                "registered": [
-                    {"path": str(each.path), "name": each.name, "left_out": each.left_out} for each in result.registered
-                ],
-                "skipped": [{"path": str(each.path), "name": each.name} for each in result.skipped],
-                "refused": [
-                    {"path": str(each.path), "reason": each.reason, "message": each.message} for each in result.refused
-                ],
-                "left": [str(path) for path in result.left],
-                "hidden": [str(path) for path in result.hidden],
-                "not_reached": open_,
-            }
+            Ingest(
+                registered=[told(Registered, each, path=str(each.path)) for each in result.registered],
+                skipped=[told(Skipped, each, path=str(each.path)) for each in result.skipped],
+                refused=[told(Refused, each, path=str(each.path)) for each in result.refused],
+                left=[str(path) for path in result.left],
+                hidden=[str(path) for path in result.hidden],
+                not_reached=open_,
+            )
         )
     else:
         counts = [

@@ -35,6 +35,7 @@ def init(
     """
     from nightmill.backbone.adhoc import ensure_reader
     from nightmill.backbone.database import safe_url
+    from nightmill.cli.documents.sites import Site
     from nightmill.cli.render.output import print_error, print_facts, print_json
     from nightmill.errors import RequestRefused
     from nightmill.model.secrets import masked
@@ -49,8 +50,15 @@ def init(
         stores = {name: masked(store.url) for name, store in config.stores.items()}
         url = safe_url(config.database_url)
     if as_json:
-        facts = {"site": config.name, "directory": str(config.directory), "database": url, "stores": stores}
-        print_json(facts | {"file_types": sorted(config.file_types)})
+        print_json(
+            Site(
+                site=config.name,
+                directory=str(config.directory),
+                database=url,
+                stores=stores,
+                file_types=sorted(config.file_types),
+            )
+        )
         return
     echo(f"The site {config.name!r} is ready.")
     print_facts(

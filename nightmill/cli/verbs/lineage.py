@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -38,6 +37,7 @@ def lineage(
     Every step run and every file between, kept or not.
     """
     from nightmill.cli.opening import open_without_types
+    from nightmill.cli.render.histories import lineage_of as document
     from nightmill.cli.render.output import print_json
     from provenance.lineage import Direction, lineage_of
 
@@ -46,26 +46,11 @@ def lineage(
     with open_without_types(site) as opened, opened.database.reading() as session:
         found = [lineage_of(session, file, direction, depth=depth) for direction in wanted]
     if as_json:
-        print_json([_as_plain(each) for each in found])
+        print_json([document(each) for each in found])
         return
     for each in found:
         for line in tree(each):
             echo(line)
-
-
-def _as_plain(found: Lineage) -> dict[str, Any]:
-    names = {id_: node.name for id_, node in found.files.items()}
-    return {
-        "file": names[found.start],
-        "direction": found.direction,
-        "complete": found.complete,
-        "files": [asdict(node) for node in found.files.values()],
-        "executions": [asdict(node) for node in found.executions.values()],
-        **{
-            relation.value: [{**asdict(edge), "file": names[edge.file_id]} for edge in edges]
-            for relation, edges in found.edges.items()
-        },
-    }
 
 
 def tree(found: Lineage) -> Iterator[str]:

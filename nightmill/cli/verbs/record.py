@@ -33,6 +33,7 @@ def record(
     A journal that is damaged, or tells what cannot be so, is set apart; exit code 1 says that one was, or that
     something waits for a store.
     """
+    from nightmill.cli.documents.sites import Quarantined, Record
     from nightmill.cli.opening import open_without_types
     from nightmill.cli.render.output import print_json, say
     from nightmill.errors import RequestRefused
@@ -46,22 +47,22 @@ def record(
             declare_lost(opened, host_lost, why=why)
         drained = drain(opened, spool=spool, say=say)
     told = drained.recorded
-    counts = {
-        "journals": drained.journals,
-        "published": len(told.published),
-        "failed": len(told.failed),
-        "superseded": len(told.superseded),
-        "running": len(told.running),
-        "adopted": len(drained.adopted),
-        "lost": drained.lost,
-        "unknown": [str(attempt) for attempt in told.unknown],
-        "waiting": {str(attempt): str(error) for attempt, error in drained.waiting.items()},
-        "quarantined": [{"journal": str(each.path), "why": "\n".join(each.why)} for each in drained.quarantined],
-    }
+    record = Record(
+        journals=drained.journals,
+        published=len(told.published),
+        failed=len(told.failed),
+        superseded=len(told.superseded),
+        running=len(told.running),
+        adopted=len(drained.adopted),
+        lost=drained.lost,
+        unknown=[str(attempt) for attempt in told.unknown],
+        waiting={str(attempt): str(error) for attempt, error in drained.waiting.items()},
+        quarantined=[Quarantined(journal=str(each.path), why="\n".join(each.why)) for each in drained.quarantined],
+    )
     if as_json:
-        print_json(counts)
+        print_json(record)
     else:
-        echo(", ".join(f"{count} {name}" for name, count in counts.items() if isinstance(count, int)))
+        echo(", ".join(f"{count} {name}" for name, count in vars(record).items() if isinstance(count, int)))
     for attempt, error in drained.waiting.items():
         echo(f"waits for a store: {attempt}: {error}", err=True)
     for each in drained.quarantined:

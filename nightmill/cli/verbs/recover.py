@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -32,6 +31,8 @@ def recover(
     only files are registered whose bytes are those that a recorded journal declares, all of which are read. May be done
     again. Exit code 1 where it was done, and something could not be had back.
     """
+    from nightmill.cli.documents import sites as documents
+    from nightmill.cli.documents import told
     from nightmill.cli.render.output import print_json, progress
     from nightmill.errors import RequestRefused
     from nightmill.operations.recover import preview
@@ -46,7 +47,7 @@ def recover(
         else:
             found = preview(opened, report=report)
     if as_json:
-        print_json({"done": yes, **asdict(found)})
+        print_json(told(documents.Recovery, found, done=yes))
     else:
         _tell(found, done=yes)
     if yes and (found.refused or found.unplanned):

@@ -30,6 +30,7 @@ def rerun(
     They get the inputs that were sealed with them. The same as Retry in the Prefect UI, and as submitting the campaign
     again.
     """
+    from nightmill.cli.documents.work import NothingLeft
     from nightmill.cli.render.conduct import follow
     from nightmill.cli.render.edited import show_diff, wanted_folder
     from nightmill.cli.render.output import print_json
@@ -46,7 +47,7 @@ def rerun(
         begun = rerun_campaign(opened, campaign, why=why, folder=folder, conductor=conductor)
         if begun.run is None:
             if as_json:
-                print_json({"campaign": campaign, "left": 0})
+                print_json(NothingLeft(campaign=campaign, left=0))
             else:
                 echo(f"campaign {campaign}: every job is done, nothing to run again")
             return

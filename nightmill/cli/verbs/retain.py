@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
@@ -26,6 +25,8 @@ def retain(
     the database that was verified.
     """
     from flows.hosting.growth import cut_logs
+    from nightmill.cli.documents import told
+    from nightmill.cli.documents.sites import Retained
     from nightmill.cli.opening import open_without_types
     from nightmill.cli.render.output import print_json
     from nightmill.operations.retain import retain as retain_site
@@ -35,7 +36,7 @@ def retain(
         done = retain_site(opened, now=now, dry_run=dry_run)
         logs = cut_logs(opened.config.directory, opened.config.retention, now=now, dry_run=dry_run)
     if as_json:
-        print_json({**asdict(done), "logs": [str(path) for path in logs]})
+        print_json(told(Retained, done, logs=[str(path) for path in logs]))
         return
     verb = "would be " if dry_run else ""
     echo(f"{done.compressed} journals {verb}compressed, {done.removed} {verb}removed, {len(logs)} logs {verb}removed")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -67,6 +66,8 @@ def _tell(config: SiteConfig, status: ServiceStatus, *, as_json: bool) -> None:
     from flows.hosting.listener import unusable
     from flows.hosting.server import daemon, link
     from flows.hosting.service import folder_of
+    from nightmill.cli.documents import told
+    from nightmill.cli.documents.sites import Server, Service
     from nightmill.config.site import NO_AUTH
 
     folder = folder_of(config.directory)
@@ -76,7 +77,7 @@ def _tell(config: SiteConfig, status: ServiceStatus, *, as_json: bool) -> None:
         what = f"server.auth is {NO_AUTH!r}: every user of this host can have the runner run commands as you"
         secho(f"warning: {what}", fg=typer.colors.YELLOW, err=True)
     if as_json:
-        print_json({**asdict(status), "healthy": status.healthy})
+        print_json(told(Service, status, server=told(Server, status.server)))
         return
     server = f"{status.server.state} and answers" if status.server.healthy else str(status.server.state)
     print_facts(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -80,7 +79,7 @@ def _show_file(session: Session, name: str, as_json: bool) -> None:
     from nightmill.backbone.catalogue.calibrations import history
     from nightmill.backbone.catalogue.files import data_id, files_named
     from nightmill.backbone.catalogue.replicas import replicas
-    from nightmill.cli.render.files import as_plain
+    from nightmill.cli.render.files import shown_file
     from nightmill.cli.render.output import print_facts, print_json
     from provenance.history import maker_of
 
@@ -91,7 +90,7 @@ def _show_file(session: Session, name: str, as_json: bool) -> None:
     made_by = f"{maker.attempt_name} {maker.execution.step}" if maker else None
     if as_json:
         calibrations = {name: str(role.maturity) for name, role in roles.items()}
-        print_json({**as_plain(row, copies), "made_by": made_by, "calibrations": calibrations})
+        print_json(shown_file(row, copies, made_by=made_by, calibrations=calibrations))
         return
     print_facts(
         [
@@ -117,17 +116,16 @@ def _show_file(session: Session, name: str, as_json: bool) -> None:
 
 def _show_campaign(session: Session, name: str, as_json: bool) -> None:
     from nightmill.backbone.work.campaigns import campaign_named, jobs, progress
+    from nightmill.cli.documents import told
+    from nightmill.cli.documents.work import Job, ShownCampaign, StageProgress
     from nightmill.cli.render.output import print_facts, print_json, print_table
 
     row = campaign_named(session, name)
     stages = progress(session, row.id)
     lines = list(jobs(session, row.id))
     if as_json:
-        facts = ("name", "pipeline", "pipeline_version", "submitted_at", "submitted_by", "definition")
-        print_json(
-            {each: getattr(row, each) for each in facts}
-            | {"stages": [asdict(stage) for stage in stages], "jobs": [asdict(line) for line in lines]}
-        )
+        told_stages = [told(StageProgress, stage) for stage in stages]
+        print_json(told(ShownCampaign, row, stages=told_stages, jobs=[told(Job, line) for line in lines]))
         return
     print_facts(
         [
@@ -149,12 +147,13 @@ def _show_campaign(session: Session, name: str, as_json: bool) -> None:
 
 
 def _show_job(session: Session, campaign: str, stage: str, unit: str, number: int | None, as_json: bool) -> None:
+    from nightmill.cli.render.histories import history_of
     from nightmill.cli.render.output import print_facts, print_json, print_table
     from provenance.history import job_history
 
     job = job_history(session, campaign, stage, unit, number=number)
     if as_json:
-        print_json(asdict(job))
+        print_json(history_of(job))
         return
     print_facts(
         [

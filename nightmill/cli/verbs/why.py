@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -36,8 +35,11 @@ def why(
     Who brought it or what made it, and which rule chose each file that it was made of. Of a file that was not taken in,
     tell when it was refused and why.
     """
+    from nightmill.cli.documents import told
+    from nightmill.cli.documents.files import Refusal, Role, Why
     from nightmill.cli.opening import open_without_types
-    from nightmill.cli.render.files import as_plain
+    from nightmill.cli.render.files import file_of
+    from nightmill.cli.render.histories import maker_of
     from nightmill.cli.render.output import print_json
     from nightmill.operations.find import why as tell_why
 
@@ -46,12 +48,12 @@ def why(
     found, maker = story.file, story.maker
     if as_json:
         print_json(
-            {
-                "file": as_plain(found.row, found.copies) if found else None,
-                "made_by": asdict(maker) | {"attempt_name": maker.attempt_name} if maker else None,
-                "calibration": [_role(each) for each in story.roles],
-                "refused": [{"path": each.path, "reason": each.reason, "at": each.at} for each in story.refused],
-            }
+            Why(
+                file=file_of(found.row, found.copies) if found else None,
+                made_by=maker_of(maker) if maker else None,
+                calibration=[told(Role, each) for each in story.roles],
+                refused=[told(Refusal, each) for each in story.refused],
+            )
         )
         return
     if found is not None:
@@ -110,8 +112,3 @@ def _tell_refusal(row: RefusalRow) -> None:
         f"{plain_line(row.path)} was refused at {text(row.at)} UTC, offered by {row.who} as {row.type} ({row.origin}):"
     )
     echo(f"  {row.reason}: {plain_line(row.message)}")
-
-
-def _role(row: CalibrationRow) -> dict[str, Any]:
-    names = ("set_name", "valid_from", "valid_until", "maturity", "at", "who", "why")
-    return {name: getattr(row, name) for name in names}

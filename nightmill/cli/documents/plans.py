@@ -1,0 +1,97 @@
+"""What ``nightmill plan`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from nightmill.cli.documents import Document
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedFile(Document):
+    """A file that a job would read."""
+
+    name: str
+    """Its name."""
+    id: int | None
+    """Its number in the database; null where a stage before is yet to make it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedInput(Document):
+    """What would fill an input of a job."""
+
+    rule: str
+    """What chose the files."""
+    origin: str
+    """The configuration layer that set the rule."""
+    files: Sequence[PlannedFile]
+    """The files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedOutput(Document):
+    """A name that a job may use."""
+
+    name: str
+    """Name of the file."""
+    type: str
+    """Its file type."""
+    step: str
+    """The step that makes it; empty for the log."""
+    role: str
+    """The output that it fills."""
+    to: str
+    """The store or working area, or ``known, not kept``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedJob(Document):
+    """One unit of a stage."""
+
+    unit: str
+    """Its name."""
+    data_id: Mapping[str, str | int]
+    """Its dimensions."""
+    begins_at: datetime | None
+    """When the first of its files begins."""
+    ends_at: datetime | None
+    """When the last of its files ends."""
+    inputs: Mapping[str, PlannedInput]
+    """What it would read, by role."""
+    outputs: Sequence[PlannedOutput]
+    """What it would make."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedStage(Document):
+    """A stage of a plan."""
+
+    stage: str
+    """Its name."""
+    projected: bool
+    """Whether it is planned from what stages before are expected to make."""
+    watermark: int
+    """The highest number of a file that the plan could see."""
+    jobs: Sequence[PlannedJob]
+    """Its jobs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Document):
+    """What a campaign would do."""
+
+    campaign: str
+    """Name of the campaign."""
+    number: int
+    """Its number, as names of files have it."""
+    pipeline: str
+    """Name of its pipeline."""
+    pipeline_version: str
+    """Version of the pipeline."""
+    problems: Sequence[str]
+    """Why it cannot be carried out; none where it can."""
+    stages: Sequence[PlannedStage]
+    """Its stages, in their order."""

@@ -1,0 +1,386 @@
+"""What verbs print of campaigns, their jobs, and what these used and made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from nightmill.cli.documents import Document
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submitted(Document):
+    """A campaign that was handed to its conductor."""
+
+    campaign: str
+    """Name of the campaign."""
+    flow_run_id: str
+    """The Prefect flow run that conducts it."""
+    ui_url: str
+    """Where the Prefect UI shows that."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched(Submitted):
+    """A campaign that was watched to its end."""
+
+    state: str
+    """Of its flow run: ``COMPLETED``, ``FAILED``, ``CRASHED`` or ``CANCELLED``."""
+    stages: Mapping[str, Mapping[str, int]]
+    """Stages to how many of their jobs are in each state that some job is in."""
+    failed: Sequence[str]
+    """Each job that failed, with its step, fate and evidence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NothingLeft(Document):
+    """A campaign of which every job is done already."""
+
+    campaign: str
+    """Name of the campaign."""
+    left: int
+    """How many jobs are left: 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageStanding(Document):
+    """How many jobs of a stage are in each state."""
+
+    stage: str
+    """Name of the stage."""
+    jobs: int
+    """How many jobs it has; 0 where it was not planned yet."""
+    stale: int
+    """How many would get other inputs now."""
+    planned: int
+    """How many were not issued yet."""
+    held: int
+    """How many wait for a person, or for something that the plan names."""
+    ready: int
+    """How many may be issued again."""
+    active: int
+    """How many were issued and have not ended."""
+    done: int
+    """How many have a result."""
+    failed: int
+    """How many did not publish with their last attempt."""
+    cancelled: int
+    """How many a person ended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedJob(Document):
+    """A job that failed."""
+
+    job: str
+    """Its name in the campaign: stage and unit."""
+    attempt: int
+    """How many attempts were issued."""
+    step: str
+    """The step that the last of them failed in."""
+    fate: str
+    """Its fate."""
+    evidence: str
+    """What it says of the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Campaign(Document):
+    """How a campaign stands."""
+
+    campaign: str
+    """Its name."""
+    number: int
+    """Its number, as names of files have it."""
+    pipeline: str
+    """Name of its pipeline."""
+    pipeline_version: str
+    """Version of the pipeline."""
+    submitted_at: datetime
+    """When it was submitted first."""
+    submitted_by: str
+    """By whom."""
+    ui_url: str
+    """Where the Prefect UI shows its flow run; empty where it has none."""
+    flow_run_state: str | None
+    """What Prefect says of that: ``RUNNING``, ``FAILED``, ...; null where it was not reached."""
+    stages: Sequence[StageStanding]
+    """Its stages, in their order."""
+    bundles: Mapping[str, int]
+    """Digests of bundles to how many jobs ran them, or would."""
+    failed: Sequence[FailedJob]
+    """Its jobs that failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageProgress(Document):
+    """A stage of a campaign."""
+
+    stage: str
+    """Its name."""
+    position: int
+    """In its pipeline, from 0."""
+    revisions: int
+    """How often it was planned; 0 where it was not yet."""
+    counts: Mapping[str, int]
+    """States to how many jobs are in each; only states that some job is in."""
+    stale: int
+    """How many jobs would get other inputs now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Document):
+    """A job with how its last attempt stands."""
+
+    id: int
+    """Its number in the database."""
+    stage: str
+    """Name of the stage."""
+    unit: str
+    """Name of the unit."""
+    state: str
+    """Its state."""
+    stale: bool
+    """Whether it would get other inputs now."""
+    attempts: int
+    """How many attempts were issued."""
+    attempt_state: str
+    """Of the last attempt; empty where none was issued."""
+    fate: str
+    """Of the last attempt; empty where it has none."""
+    step: str
+    """Step that the last attempt failed in; empty where it did not."""
+    evidence: str
+    """What the last attempt says of the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownCampaign(Document):
+    """All that is on record of a campaign."""
+
+    name: str
+    """Its name."""
+    pipeline: str
+    """Name of its pipeline."""
+    pipeline_version: str
+    """Version of the pipeline."""
+    submitted_at: datetime
+    """When it was submitted first."""
+    submitted_by: str
+    """By whom."""
+    definition: Mapping[str, Any]
+    """The merged campaign, with the origin of each value that was set."""
+    stages: Sequence[StageProgress]
+    """Its stages, in their order."""
+    jobs: Sequence[Job]
+    """Its jobs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt(Document):
+    """One try at a job."""
+
+    id: int
+    """Its number in the database."""
+    number: int
+    """Among those of the job, from 1."""
+    state: str
+    """Its state."""
+    fate: str | None
+    """Its fate, once it has ended."""
+    result: bool
+    """Whether it is the one of its job that counts."""
+    failed_step: str | None
+    """The step that it failed in."""
+    evidence: str | None
+    """What it says of the reason."""
+    host: str | None
+    """Where it ran."""
+    issued_at: datetime
+    """When it was issued."""
+    began_at: datetime | None
+    """When it began."""
+    ended_at: datetime | None
+    """When it ended."""
+    adopted: bool
+    """Whether it died while it published, and was completed afterwards."""
+    bundle: str
+    """Digest of the pipeline's folder that it runs; empty where it is of a time before bundles."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenInput(Document):
+    """A file that an attempt was to read."""
+
+    step: str
+    """Name of the step."""
+    role: str
+    """The input that it fills."""
+    name: str
+    """Name of the file."""
+    rule: str
+    """What chose it."""
+    origin: str
+    """The configuration layer that set the rule."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution(Document):
+    """One run of one step."""
+
+    id: int
+    """Its number in the database."""
+    step: str
+    """Name of the step."""
+    state: str
+    """How it is, or ended."""
+    argv: Sequence[str]
+    """The command."""
+    host: str
+    """Where it ran."""
+    began_at: datetime
+    """When it began."""
+    ended_at: datetime | None
+    """When it ended."""
+    exit_code: int | None
+    """What it ended with, where no signal ended it."""
+    signal: int | None
+    """The signal that ended it."""
+    wall_seconds: float | None
+    """How long it took, seconds."""
+    user_seconds: float | None
+    """CPU time of its processes, seconds."""
+    system_seconds: float | None
+    """CPU time of the kernel for them, seconds."""
+    max_rss_bytes: int | None
+    """The most memory that its processes had together, bytes."""
+    read_bytes: int | None
+    """What they read from storage, bytes."""
+    written_bytes: int | None
+    """What they wrote to storage, bytes."""
+    software: Mapping[str, Any]
+    """Programs and packages that it used, with their versions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeFile(Document):
+    """A file that an attempt made."""
+
+    step: str
+    """Name of the step."""
+    role: str
+    """The output that it fills."""
+    name: str
+    """Name of the file."""
+    type: str
+    """Its file type."""
+    kept: bool
+    """Whether a store or a working area has it."""
+    area: str
+    """The working area that it was delivered to; empty where it is in the catalogue."""
+    place: str
+    """Where it is, as ``store: path``; empty where it is not kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobHistory(Document):
+    """A job, and what is on record of one of its attempts."""
+
+    campaign: str
+    """Name of the campaign."""
+    stage: str
+    """Name of the stage."""
+    unit: str
+    """Name of the unit."""
+    state: str
+    """Its state."""
+    stale: bool
+    """Whether it would get other inputs now."""
+    data_id: Mapping[str, str | int]
+    """The dimensions of its unit."""
+    attempts: Sequence[Attempt]
+    """Its attempts, in their order."""
+    shown: Attempt | None
+    """The one that the rest tells of: that which was asked for, else its result, else its last."""
+    inputs: Sequence[ChosenInput]
+    """What that was to read."""
+    executions: Sequence[Execution]
+    """What ran."""
+    made: Sequence[MadeFile]
+    """What it made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineageFile(Document):
+    """A file in a lineage."""
+
+    id: int
+    """Its number in the database."""
+    name: str
+    """Its name."""
+    type: str
+    """Its file type."""
+    origin: str
+    """``raw``, ``manual`` or ``batch``."""
+    kept: bool
+    """Whether a store has a copy of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineageExecution(Document):
+    """A run of a step in a lineage."""
+
+    id: int
+    """Its number in the database."""
+    campaign: str
+    """Name of the campaign."""
+    stage: str
+    """Name of the stage."""
+    unit: str
+    """Name of the unit."""
+    attempt: int
+    """Number of the attempt."""
+    step: str
+    """Name of the step."""
+    state: str
+    """How it is, or ended."""
+    result: bool
+    """Whether its attempt is the one of its job that counts."""
+    bundle: str | None
+    """Digest of the pipeline's folder that it saw; null where it is of a time before bundles."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edge(Document):
+    """A run of a step, and a file that it used, or that it generated."""
+
+    execution_id: int
+    """``id`` of the run."""
+    file_id: int
+    """``id`` of the file."""
+    role: str
+    """What the file was to the step."""
+    file: str
+    """Name of the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lineage(Document):
+    """What a file was made of, or what was made of it."""
+
+    file: str
+    """Name of the file that it begins at."""
+    direction: str
+    """``up`` or ``down``."""
+    complete: bool
+    """False where ``--depth`` ended it."""
+    files: Sequence[LineageFile]
+    """Every file in it."""
+    executions: Sequence[LineageExecution]
+    """Every run of a step in it."""
+    used: Sequence[Edge]
+    """That runs used files."""
+    was_generated_by: Sequence[Edge]
+    """That files were generated by runs."""

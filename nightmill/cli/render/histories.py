@@ -1,0 +1,43 @@
+"""What is on record of jobs, and of what made files, as programs read it."""
+
+from __future__ import annotations
+
+from nightmill.cli.documents import files, told, work
+from provenance.history import JobHistory, Maker
+from provenance.lineage import Lineage
+
+
+def history_of(job: JobHistory) -> work.JobHistory:
+    """Tell of a job and one of its attempts."""
+    return told(
+        work.JobHistory,
+        job,
+        attempts=[told(work.Attempt, each) for each in job.attempts],
+        shown=told(work.Attempt, job.shown) if job.shown else None,
+        inputs=[told(work.ChosenInput, each) for each in job.inputs],
+        executions=[told(work.Execution, each) for each in job.executions],
+        made=[told(work.MadeFile, each) for each in job.made],
+    )
+
+
+def maker_of(maker: Maker) -> files.Maker:
+    """Tell of what made a file."""
+    inputs = [told(work.ChosenInput, each) for each in maker.inputs]
+    return told(files.Maker, maker, execution=told(work.Execution, maker.execution), inputs=inputs)
+
+
+def lineage_of(found: Lineage) -> work.Lineage:
+    """Tell of what a file was made of, or what was made of it."""
+    names = {id_: node.name for id_, node in found.files.items()}
+    edges = {
+        relation.value: [told(work.Edge, edge, file=names[edge.file_id]) for edge in edges]
+        for relation, edges in found.edges.items()
+    }
+    return told(
+        work.Lineage,
+        found,
+        file=names[found.start],
+        files=[told(work.LineageFile, node) for node in found.files.values()],
+        executions=[told(work.LineageExecution, node) for node in found.executions.values()],
+        **edges,
+    )
