@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from nightmill.config.build import build, named, raise_all
+from nightmill.config.database_url import database_url
 from nightmill.config.document import Document, Key, Plain, dotted, load_document
 from nightmill.config.file_types import read_file_types
 from nightmill.config.rules import NOWHERE, check_fit
@@ -23,7 +23,7 @@ from nightmill.errors import ConfigError, ConfigErrors
 from nightmill.model.access import Access
 from nightmill.model.base import Frozen
 from nightmill.model.file_type import FileType
-from nightmill.model.secrets import filled, has_secret, masked, missing, resolved
+from nightmill.model.secrets import filled, has_secret, missing, resolved
 from nightmill.model.store import Store
 
 SITE_FILE: Final = "nightmill.yaml"
@@ -32,15 +32,14 @@ BACKBONE: Final = "backbone"
 NO_AUTH: Final = "none"
 """The value of ``server.auth`` that lets everyone in who reaches the server."""
 
-_POSTGRESQL: Final = "postgresql+psycopg"
 _AUTH: Final = re.compile(r"[!-9;-~]+:[ -~]+")
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+(:[0-9]{1,5})?")
 SECRETS_FILE: Final = ".nightmill/secrets"
 """Below the folder of a site: what ``${NAME}`` stands for, for its owner alone; see :mod:`nightmill.config.secrets`."""
-READER_FILE: Final = ".nightmill/reader.json"
-"""Below the folder of a site: the role that PostgreSQL is asked as where nothing may be changed."""
 SITE_ID_FILE: Final = ".nightmill/site-id"
 """Below the folder of a site: the key by which its catalogue knows it; see :mod:`nightmill.operations.identity`."""
+READER_FILE: Final = ".nightmill/reader.json"
+"""Below the folder of a site: the role that PostgreSQL is asked as where nothing may be changed."""
 _URLS: Final = ("database", "url")
 """Keys whose values are URLs."""
 
@@ -223,7 +222,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
     stores = _stores(file, folder, document, errors)
     paths = _file_type_paths(file, folder, document, errors)
     written = document.data
-    database_url = _database_url(file.database, str(written.get("database", "")), folder, document, errors)
+    url = database_url(file.database, str(written.get("database", "")), folder, document, errors)
     _check_server(file.server, document, errors)
     raise_all(errors)
     file_types, wrong_types = read_file_types(paths, paths)
@@ -232,7 +231,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
     return SiteConfig(
         name=file.site,
         directory=folder,
-        database_url=database_url,
+        database_url=url,
         scratch=folder / home_of(file.scratch),
         spool=folder / home_of(file.spool),
         cache=folder / home_of(file.cache),
@@ -379,37 +378,3 @@ def _file_type_paths(file: SiteFile, folder: Path, document: Document, errors: l
 def _written(body: Plain, names: tuple[str, ...]) -> dict[str, Plain]:
     """Return values as they are written: with references to what is secret."""
     return {name: body[name] for name in names if name in body} if isinstance(body, dict) else {}
-
-
-def _database_url(url: str, written: str, folder: Path, document: Document, errors: list[ConfigError]) -> str:
-    """Make the path of an SQLite file absolute, keep references in other URLs; refuse that of another database."""
-    scheme, separator, rest = url.partition("://")
-    if separator and scheme in ("postgresql", _POSTGRESQL):
-        if find_spec("psycopg") is None:
-            errors.append(
-                ConfigError(
-                    "database is PostgreSQL, and psycopg is not installed",
-                    where=document.where(("database",)),
-                    remedy="install nightmill with its extra 'postgres'",
-                )
-            )
-        own_scheme, _, own_rest = written.partition("://")
-        return f"{_POSTGRESQL}://{own_rest}" if own_scheme == scheme else written
-    if not separator or scheme != "sqlite":
-        errors.append(
-            ConfigError(
-                f"database is {masked(url)!r}, no database of a kind that is supported",
-                where=document.where(("database",)),
-                remedy="write sqlite:///nightmill.db or postgresql+psycopg://user@host/name",
-            )
-        )
-        return url
-    if not rest.startswith("/") or len(rest) < 2 or rest == "/:memory:":
-        errors.append(
-            ConfigError(
-                "database should name an SQLite file",
-                where=document.where(("database",)),
-                remedy="write sqlite:///nightmill.db, with three slashes",
-            )
-        )
-    return f"{scheme}:///{folder / rest[1:]}".replace("$", "$$")

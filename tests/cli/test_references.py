@@ -39,7 +39,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def points(group: str) -> list[Any]:
         load: Callable[[], object] = lambda: veiled  # noqa: E731 - as an entry point has it
-        return [*entry_points(group=group), SimpleNamespace(name="veiled", load=load)]
+        return [*entry_points(group=group), SimpleNamespace(name="veiled", value="veiled", load=load, dist=None)]
 
     monkeypatch.setattr(plugins, "entry_points", points)
     monkeypatch.setenv("STORE_KEY", SECRET)

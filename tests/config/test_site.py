@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
-from nightmill.config import site as config_site
+from nightmill.config import database_url as config_database_url
 from nightmill.config.site import SITE_VARIABLE, find_site, load_site
 from nightmill.config.template import file_types_text, site_text
 from nightmill.errors import ConfigError
@@ -226,7 +226,7 @@ def test_postgresql_is_spoken_to_by_psycopg(site: Path, monkeypatch: pytest.Monk
     text = SITE + "database: postgresql://me@host/db\n"
     write(site, "nightmill.yaml", text)
     assert load_site(site).database_url == "postgresql+psycopg://me@host/db"
-    monkeypatch.setattr(config_site, "find_spec", lambda name: None)
+    monkeypatch.setattr(config_database_url, "find_spec", lambda name: None)
     assert problems(site, text) == [
         "nightmill.yaml:5: database is PostgreSQL, and psycopg is not installed;"
         " install nightmill with its extra 'postgres'"

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Final, cast
 
 from nightmill import plugins
+from nightmill.errors import BadPlugin
 from nightmill.model.ports import Format
 
 GROUP: Final = "nightmill.formats"
@@ -23,4 +24,9 @@ def open_format(name: str) -> Format:
     BadPlugin
         Where the one that does cannot be used.
     """
-    return cast(Format, plugins.load(GROUP, name, what="format")())
+    kind = plugins.load(GROUP, name, what="format")
+    try:
+        return cast(Format, kind())
+    except (Exception, SystemExit) as error:  # of a plug-in
+        what = f"format {name!r} of {plugins.package(GROUP, name)} cannot be made"
+        raise BadPlugin(f"{what}: {type(error).__name__}: {error}") from error
