@@ -19,7 +19,7 @@ from nightmill.operations import init, site, slice_work
 from nightmill.operations.ingest.take_in import ingest
 from nightmill.operations.submit import submit
 from tests.docs.pages import DOCS, Page
-from tests.operations.observatory import FILE_TYPES, deliver
+from tests.support.observatory import FILE_TYPES, deliver
 
 PIPELINE = """\
 pipeline: copying

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nightmill.cli import main
-from tests.operations.observatory import FILE_TYPES
+from tests.support.observatory import FILE_TYPES
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from nightmill.operations.submit import submit
 from tests.cli.conftest import Nightmill
 from tests.examples.campaigns import conduct, run_again
 from tests.files.frames import raw_header
-from tests.operations.observatory import deliver, frame, stored
+from tests.support.observatory import deliver, frame, stored
 
 TYPES = """\
   count: {template: "cam_{exposure:04d}_count_c{campaign:04d}a{attempt:02d}.txt"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.cli.conftest import Nightmill
-from tests.operations.observatory import deliver
+from tests.support.observatory import deliver
 
 
 def test_what_was_compared_is_told_with_what_contradicts(

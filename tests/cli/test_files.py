@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Nightmill
-from tests.operations.observatory import deliver, frame, stored
+from tests.support.observatory import deliver, frame, stored
 
 WHO = getpass.getuser()
 

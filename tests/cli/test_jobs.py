@@ -12,7 +12,7 @@ from nightmill.operations.site import open_site
 from tests.cli.conftest import Nightmill
 from tests.docs.pages import REFERENCE, Page
 from tests.examples.campaigns import run_campaign
-from tests.operations.observatory import deliver
+from tests.support.observatory import deliver
 
 TYPES = """\
   image: {template: "cam_{exposure:04d}_{detector:02d}_image_c{campaign:04d}a{attempt:02d}.txt"}

@@ -10,7 +10,7 @@ import pytest
 
 from nightmill.cli import VERBS, app
 from tests.cli.conftest import Nightmill
-from tests.operations.observatory import deliver
+from tests.support.observatory import deliver
 
 SILENT = {"demo", "calib add", "calib certify", "calib withdraw", "schema"}
 """Tell no more than that it was done; the demo is for people, and a schema is JSON anyway."""

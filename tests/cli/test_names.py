@@ -15,7 +15,7 @@ from nightmill.operations.submit import submit
 from tests.cli.conftest import Nightmill
 from tests.cli.test_bad_input import CAMPAIGN, PIPELINE, RAW, TYPES
 from tests.examples.campaigns import conduct
-from tests.operations.observatory import frame, stored
+from tests.support.observatory import frame, stored
 
 ESO = "HAWKI.2013-01-08T00:00:00.000.fits"
 GIVEN: dict[str, str | None] = {

@@ -11,7 +11,7 @@ from nightmill.cli import VERBS
 from nightmill.operations.site import open_site
 from tests.cli.conftest import Nightmill
 from tests.examples.campaigns import run_again, run_campaign
-from tests.operations.observatory import deliver, stored
+from tests.support.observatory import deliver, stored
 
 PIPELINE = """\
 pipeline: copying

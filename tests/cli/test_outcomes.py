@@ -9,7 +9,7 @@ import pytest
 from nightmill.operations.site import open_site
 from tests.cli.conftest import Called, Nightmill
 from tests.examples.campaigns import run_again, run_campaign
-from tests.operations.observatory import deliver, frame, stored
+from tests.support.observatory import deliver, frame, stored
 
 TYPES = """\
   cut: {template: "cam_{exposure:04d}_cut{n:02d}_c{campaign:04d}a{attempt:02d}.txt"}

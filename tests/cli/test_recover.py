@@ -13,7 +13,7 @@ from nightmill.operations.site import open_site
 from tests.cli.conftest import Nightmill
 from tests.cli.test_operators import PIPELINE, TYPES
 from tests.examples.campaigns import run_again, run_campaign
-from tests.operations.observatory import deliver
+from tests.support.observatory import deliver
 
 
 def copy(source: Path, target: Path) -> None:

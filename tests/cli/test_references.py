@@ -19,8 +19,8 @@ from stagers.local import LocalStager
 from tests.cli.conftest import Nightmill
 from tests.cli.test_bad_input import CAMPAIGN, PIPELINE, RAW, TYPES
 from tests.examples.campaigns import conduct
-from tests.operations.observatory import FILE_TYPES, deliver
 from tests.support.backbone import dump
+from tests.support.observatory import FILE_TYPES, deliver
 
 SECRET = "s3cret/@:%"
 URL = "veiled://me:${STORE_KEY}@archive/nights?token=${STORE_KEY}"

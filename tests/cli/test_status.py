@@ -23,7 +23,7 @@ from nightmill.operations.site import open_site
 from nightmill.operations.submit import submit
 from tests.cli.conftest import Nightmill
 from tests.cli.test_operators import PIPELINE, TYPES
-from tests.operations.observatory import deliver
+from tests.support.observatory import deliver
 
 RUN = "7c1f2c1e-0000-4000-8000-000000000001"
 

@@ -13,7 +13,7 @@ import pytest
 from nightmill.cli.render.output import plain, plain_line
 from tests.cli.conftest import Nightmill
 from tests.cli.test_bad_input import RAW
-from tests.operations.observatory import deliver, frame
+from tests.support.observatory import deliver, frame
 
 EVIL = "x\x1b]0;owned\x07\x9b2J\nrefused (fine): \u202eall.fits"
 BYTES = os.fsdecode(b"latin-\xe9.fits")

@@ -33,7 +33,7 @@ from nightmill.operations.turns import take_turn
 from tests.cli.conftest import Nightmill
 from tests.cli.test_bad_input import PIPELINE, RAW, TYPES
 from tests.examples.campaigns import conduct, job_lines
-from tests.operations.observatory import FILE_TYPES, deliver
+from tests.support.observatory import FILE_TYPES, deliver
 
 Make = Callable[[str], Path]
 

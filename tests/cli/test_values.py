@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.conftest import Nightmill
 from tests.files.frames import raw_header
-from tests.operations.observatory import deliver
+from tests.support.observatory import deliver
 
 RAW = ("--type", "raw_science", "--origin", "raw")
 FRAME = (f"INSTRUME= '{'cam':8}'", f"EXPNUM  = {5:>20}", f"CCDNUM  = {1:>20}", "DATE-OBS= '2026-01-11T03:12:60.0'")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Nightmill
-from tests.operations.observatory import deliver
+from tests.support.observatory import deliver
 
 ASKING = (
     ("sql", "SELECT name FROM file"),

@@ -21,7 +21,7 @@ from nightmill.errors import ConfigError, ConfigErrors
 from tests.config.documents import CAMPAIGN, PIPELINE
 from tests.config.test_any_document import LOADERS, OVERRIDES, VALUES, change_data
 from tests.docs.pages import all_pages
-from tests.operations.observatory import FILE_TYPES
+from tests.support.observatory import FILE_TYPES
 from tests.support.requirements import ROOT
 
 EXAMPLES = sorted((ROOT / "examples").glob("*/*.yaml"))

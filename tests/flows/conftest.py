@@ -26,8 +26,8 @@ from nightmill.backbone.database import Database
 from nightmill.config.site import ServerConfig, load_site
 from nightmill.model.conducting import RunState
 from nightmill.operations.site import Site
-from tests.flows.observatory import Observatory
 from tests.support import prefect_database
+from tests.support.observatory import Observatory
 
 T = TypeVar("T")
 BUSY = 10

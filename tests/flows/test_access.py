@@ -29,7 +29,7 @@ from nightmill.errors import ServerAway
 from nightmill.execution.owner import owner_of, this_process
 from nightmill.model.journal import Owner
 from tests.flows.conftest import conductor_at
-from tests.flows.observatory import Observatory
+from tests.support.observatory import Observatory
 
 NOBODY = 65534
 

@@ -30,7 +30,7 @@ from flows.hosting.daemon import DaemonState
 from nightmill.cli import main
 from nightmill.errors import ServerAway
 from tests.flows.conftest import Conductor, Observe, conductor_at, until, written
-from tests.flows.observatory import Observatory
+from tests.support.observatory import Observatory
 
 
 @dataclass

@@ -12,7 +12,7 @@ from prefect.states import Failed, Running, Scheduled
 from flows.hosting.conductor import PrefectConductor
 from nightmill.errors import ServerAway
 from tests.flows.conftest import Conductor, Observe, until, written
-from tests.flows.observatory import Observatory
+from tests.support.observatory import Observatory
 
 
 def test_the_ui_shows_campaign_slices_and_jobs_by_name(observe: Observe) -> None:

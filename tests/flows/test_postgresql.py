@@ -15,8 +15,8 @@ from nightmill.cli import main
 from nightmill.config.site import ServerConfig
 from nightmill.operations.patience import who_waits
 from tests.flows.conftest import REPOSITORY, conductor_at, until
-from tests.flows.observatory import Observatory
 from tests.support import prefect_database
+from tests.support.observatory import Observatory
 from tests.support.postgres import SUPERUSER, PostgresServer, StoppableServer
 
 

@@ -22,7 +22,7 @@ from nightmill.cli.render import standing as _standing
 from nightmill.model.conducting import RunState
 from nightmill.operations.site import Site
 from nightmill.operations.turns import Turn, take_turn
-from tests.flows.observatory import Observatory
+from tests.support.observatory import Observatory
 
 NOW = datetime(2026, 1, 11, 9, 30, tzinfo=UTC)
 

@@ -11,8 +11,8 @@ import pytest
 
 from nightmill.cli import main
 from tests.flows.conftest import Conductor
-from tests.flows.observatory import Observatory
 from tests.support import prefect_database
+from tests.support.observatory import Observatory
 
 
 def _run(*arguments: str) -> int:

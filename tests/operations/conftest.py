@@ -9,7 +9,7 @@ import pytest
 
 from nightmill.operations.init import make_site
 from nightmill.operations.site import Site
-from tests.operations.observatory import FILE_TYPES
+from tests.support.observatory import FILE_TYPES
 
 
 @pytest.fixture

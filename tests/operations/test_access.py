@@ -15,7 +15,7 @@ import pytest
 from nightmill.execution.journal import JournalWriter
 from nightmill.operations.drain import set_aside
 from tests.cli.conftest import Nightmill, nightmill
-from tests.operations.observatory import FILE_TYPES, deliver
+from tests.support.observatory import FILE_TYPES, deliver
 
 __all__ = ["nightmill"]
 

@@ -31,10 +31,10 @@ from nightmill.operations.init import make_site
 from nightmill.operations.site import Site
 from tests.spine.test_crashes import ENTRIES
 from tests.spine.test_crashes import orders as crash_orders
-from tests.spine.victim import main
 from tests.support.backbone import dump, issue
 from tests.support.forks import forked
 from tests.support.orders import Bench, output, shell
+from tests.support.victim import main
 
 GONE = this_process().model_copy(update={"pid": 2**22 + 1})
 """A process of this host that is dead."""

@@ -29,7 +29,7 @@ from nightmill.operations.site import Site, open_site
 from nightmill.operations.slice_work import SliceWork
 from nightmill.operations.submit import submit
 from nightmill.operations.turns import take_turn
-from tests.operations.observatory import deliver, stored
+from tests.support.observatory import deliver, stored
 
 STAGE: dict[str, Any] = {
     "per": ["exposure"],

@@ -19,8 +19,8 @@ from nightmill.operations.site import Site
 from nightmill.operations.submit import submit
 from nightmill.planning.again import issued_orders
 from provenance.lineage import lineage_of
-from tests.operations.observatory import stored
 from tests.operations.test_bundles import campaign_in, carry_out, filled
+from tests.support.observatory import stored
 
 SUBMITTED = 'case "$2" in *2.fits) exit 3;; esac; echo submitted > "$1"\n'
 EDITED = 'echo edited > "$1"\n'

@@ -24,8 +24,8 @@ from nightmill.operations.ingest import take_in as ingest_module
 from nightmill.operations.ingest.placement import Mode
 from nightmill.operations.ingest.take_in import IngestResult, ingest
 from nightmill.operations.site import Site, open_site
-from tests.operations.observatory import deliver, frame, stored
 from tests.support.mounts import small_disk
+from tests.support.observatory import deliver, frame, stored
 
 
 def raw(site: Site, *paths: Path, **options: Any) -> IngestResult:

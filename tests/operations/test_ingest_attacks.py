@@ -21,8 +21,8 @@ from nightmill.operations.ingest.finding import find_files
 from nightmill.operations.ingest.placement import Mode, Placement
 from nightmill.operations.ingest.take_in import IngestResult, ingest
 from nightmill.operations.site import Site
-from tests.operations.observatory import deliver, frame, stored
 from tests.support.mounts import as_nobody, let_everybody_in
+from tests.support.observatory import deliver, frame, stored
 
 SECRET = frame(99, OBJECT="secret")
 

@@ -20,14 +20,23 @@ from nightmill.operations.ingest import arrivals
 from nightmill.operations.ingest.placement import Mode
 from nightmill.operations.ingest.take_in import ingest
 from nightmill.operations.site import Site, open_site
-from tests.operations.observatory import deliver, stored
+from tests.support.observatory import deliver, stored
 
 FILES = 10
 
 
 def start(site: Site, folder: Path, mode: str, *moment: str) -> subprocess.Popen[str]:
     """Start a process that waits for a line before it begins."""
-    argv = [sys.executable, "-m", "tests.operations.victim", str(site.config.directory), str(folder), mode, *moment]
+    argv = [
+        sys.executable,
+        "-m",
+        "tests.support.victim",
+        "ingest",
+        str(site.config.directory),
+        str(folder),
+        mode,
+        *moment,
+    ]
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"

@@ -37,7 +37,7 @@ from nightmill.operations.slice_work import SliceWork
 from nightmill.operations.submit import submit
 from nightmill.operations.turns import take_turn
 from tests.files.test_rows import table
-from tests.operations.observatory import deliver
+from tests.support.observatory import deliver
 
 TYPES = """
   pairs:

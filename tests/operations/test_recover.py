@@ -36,7 +36,7 @@ from nightmill.operations.site import Site
 from nightmill.operations.slice_work import SliceWork
 from nightmill.operations.submit import submit
 from nightmill.operations.turns import take_turn
-from tests.operations.observatory import deliver
+from tests.support.observatory import deliver
 from tests.support.postgres import PostgresServer
 
 MORE_TYPES = """

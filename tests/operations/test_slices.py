@@ -29,8 +29,8 @@ from nightmill.operations.site import Site
 from nightmill.operations.slice_work import SliceWork
 from provenance import record as record_module
 from tests.flows.conftest import until
-from tests.flows.observatory import Observatory
 from tests.support.mounts import fill, small_disk
+from tests.support.observatory import Observatory
 from tests.support.postgres import StoppableServer
 
 OLD_PATIENCE_SECONDS = 5.0

@@ -27,11 +27,11 @@ from nightmill.model.pipeline import Calibration
 from nightmill.model.report import fold, stacks
 from nightmill.model.states import AttemptState
 from provenance.record import record
-from tests.spine.victim import main
 from tests.support.backbone import dump, issue, results
 from tests.support.forks import forked
 from tests.support.orders import Bench, fits_bytes, output, python, rights_of
 from tests.support.postgres import PostgresServer
+from tests.support.victim import main
 
 NOW = datetime(2026, 1, 12, 9, 30, tzinfo=UTC)
 UNITS = (12, 13)

@@ -9,7 +9,7 @@ import pytest
 from nightmill.errors import BadMetadata, ConfigErrors, RequestRefused, UnknownName
 from nightmill.model.fate import Fate
 from nightmill.testing.bench import PipelineBench
-from tests.operations.observatory import FILE_TYPES, deliver
+from tests.support.observatory import FILE_TYPES, deliver
 
 PIPELINE = """\
 pipeline: counting

@@ -1,12 +1,18 @@
-"""A site with a few exposures, and pipelines whose steps wait, fail and succeed as the exposures ask for."""
+"""The observatory of the tests: a small camera with the FITS files that it delivers, and a site with its own pipelines.
+
+:func:`deliver` and its like write the camera's files, of :data:`FILE_TYPES`, for whoever makes a site.
+:class:`Observatory` is a site whose exposures are texts, and whose steps wait, fail and succeed as these ask for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Final
 
 from nightmill.backbone.catalogue.registration import NewFile, register
 from nightmill.backbone.catalogue.stores import store_ids
@@ -19,20 +25,76 @@ from nightmill.model.origin import Origin
 from nightmill.operations.identity import settle
 from nightmill.operations.site import Site, open_site
 from nightmill.operations.submit import submit
+from tests.files.frames import fits_bytes
 
-SITE = """
+FILE_TYPES: Final = """\
+file_types:
+  raw_science:
+    format: fits
+    metadata:
+      instrument: {keywords: [INSTRUME], required: true}
+      exposure: {keywords: [EXPNUM], type: int, required: true}
+      detector: {keywords: [CCDNUM], type: int, required: true}
+      begins_at: {keywords: [DATE-OBS], type: time}
+      exposure_seconds: {keywords: [EXPTIME], type: float, unit: s}
+      ends_at: {compute: "end_of(begins_at, exposure_seconds)"}
+      night: {compute: "night_of(begins_at, -70.8)"}
+  raw_bias:
+    format: fits
+  mask:
+    format: fits
+    metadata: {detector: {keywords: [CCDNUM], type: int, required: true}}
+  note: {}
+"""
+
+
+def frame(exposure: int = 1, **cards: object) -> bytes:
+    """Make a raw exposure; cards that are None are left out."""
+    return _frame(exposure, tuple(cards.items()))
+
+
+@cache
+def _frame(exposure: int, cards: tuple[tuple[str, object], ...]) -> bytes:
+    header: Mapping[str, object] = {
+        "INSTRUME": "cam",
+        "EXPNUM": exposure,
+        "CCDNUM": 1,
+        "DATE-OBS": "2026-01-11T03:12:45",
+        "EXPTIME": 30.0,
+        "OBJECT": "M 67",
+        **{name.replace("_", "-"): value for name, value in cards},
+    }
+    return fits_bytes({name: value for name, value in header.items() if value is not None}, {})
+
+
+def deliver(folder: Path, count: int, **cards: object) -> list[Path]:
+    """Write some raw exposures, and return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"cam_{number:04d}.fits" for number in range(1, count + 1)]
+    for number, path in enumerate(paths, start=1):
+        path.write_bytes(_frame(number, tuple(cards.items())))
+    return paths
+
+
+def stored(site: Path) -> dict[str, bytes]:
+    """Return the files of a site's store, those that are no more than an upload included."""
+    root = site / "stores" / "backbone"
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+_SITE = """
 site: observatory
 file_types: [file_types.yaml]
 stores:
   backbone: {url: stores/backbone}
 """
-FILE_TYPES = """
+_TYPES = """
 file_types:
   raw: {description: An exposure}
   product: {template: "{exposure:04d}_{file_type}_c{campaign:04d}a{attempt:02d}.txt"}
   summary: {template: "{night}_{file_type}_c{campaign:04d}a{attempt:02d}.txt"}
 """
-PIPELINE = """
+_PIPELINE = """
 pipeline: survey
 version: "1.0"
 stages:
@@ -70,9 +132,9 @@ class Observatory:
     @classmethod
     def build(cls, directory: Path, url: str = "") -> Observatory:
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "nightmill.yaml").write_text(SITE + (f'database: "{url}"\n' if url else ""))
-        (directory / "file_types.yaml").write_text(FILE_TYPES)
-        (directory / "pipeline.yaml").write_text(PIPELINE.replace("STEP", str(Path(__file__).with_name("step.py"))))
+        (directory / "nightmill.yaml").write_text(_SITE + (f'database: "{url}"\n' if url else ""))
+        (directory / "file_types.yaml").write_text(_TYPES)
+        (directory / "pipeline.yaml").write_text(_PIPELINE.replace("STEP", str(Path(__file__).with_name("step.py"))))
         (directory / "stores" / "backbone").mkdir(parents=True, exist_ok=True)
         config = load_site(directory)
         database = Database(config.database_url)
