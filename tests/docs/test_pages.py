@@ -21,7 +21,7 @@ END = "## Stop the site"
 GUIDES = [page for page in pages(DOCS / "how-to") if any(fence.info == "console" for fence in page.fences)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tutorial(tmp_path_factory: pytest.TempPathFactory, prefect_template: Path) -> Iterator[Shell]:
     """Give a shell in the site of the second tutorial, which was followed up to its last section."""
     shell = Shell(tmp_path_factory.mktemp("tutorial"), prefect=prefect_template)

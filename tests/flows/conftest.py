@@ -91,7 +91,7 @@ def written(file: Path) -> str:
     return file.read_text() if file.exists() else ""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def conductor(tmp_path_factory: pytest.TempPathFactory, prefect_template: Path) -> Iterator[Conductor]:
     observatory = Observatory.build(tmp_path_factory.mktemp("conducted"))
     site = observatory.directory
