@@ -10,6 +10,7 @@ from nightmill.backbone.audit import record_act
 from nightmill.backbone.catalogue import calibrations
 from nightmill.backbone.database import Database
 from nightmill.backbone.schema import AuditRow, CalibrationRow
+from nightmill.backbone.sites import this_site
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.calibration import Maturity
 from tests.backbone.files import NOW, add_files, new_file
@@ -83,6 +84,7 @@ def test_roles_are_appended_and_the_latest_holds(sets: Database) -> None:
 def test_looking_up_roles_is_one_query(sets: Database) -> None:
     queries: list[str] = []
     with sets.reading() as session:
+        this_site(session)
         event.listen(sets.engine, "before_cursor_execute", lambda *event: queries.append(event[2]))
         assert len(calibrations.current(session, ["ccd", "other"])) == 4
     assert len([query for query in queries if query.startswith("SELECT")]) == 1
