@@ -53,9 +53,9 @@ def load_reported(
     ids: dict[str, int] = {}
     lost: dict[AttemptKey, str] = {}
     for report in reports:
-        if report.state.ended:
-            try:
-                ids |= load_rows(site, (each for file in registered(report) for each in file.attachments), spool=spool)
-            except AttachmentLost as error:
-                lost[report.attempt] = f"{report.attempt}: {error}"
+        attachments = [each for file in registered(report) for each in file.attachments] if report.state.ended else []
+        try:
+            ids |= load_rows(site, (each for each in attachments if each.sha256 not in ids), spool=spool)
+        except AttachmentLost as error:
+            lost[report.attempt] = f"{report.attempt}: {error}"
     return ids, lost

@@ -111,6 +111,8 @@ class SliceWork:
         self._failures = 0
         self._settled: set[str] = set()
         self._waiting: list[JobReport] = []
+        self._unrecorded: dict[AttemptKey, str] = {}
+        """Attempts that ended and could not be recorded, with why: their journal stays for a drain."""
         self._flushing = threading.Lock()
         self._flushed_at = 0.0
         self._seconds_a_job = 0.0
@@ -146,7 +148,7 @@ class SliceWork:
 
     def _end(self) -> None:
         self._flush()
-        begun = self._follower.open_attempts
+        begun = {*self._follower.open_attempts, *self._unrecorded}
         if not begun and self.worker.journal.path.exists():
             set_aside(self.worker.journal.path)
             self.worker.journal.release_claims()
@@ -284,7 +286,8 @@ class SliceWork:
             waiting = list(self._waiting)
             if waiting:
                 told = self._follower.stacks
-                rows, lost = load_reported(self.site, waiting)  # of what is lost, the next drain tells
+                rows, lost = load_reported(self.site, waiting)
+                self._unrecorded |= lost
                 sound = [report for report in waiting if report.attempt not in lost]
                 done = self.site.database.write(
                     lambda session: record(session, sound, told, now=utc_now(), attachments=rows)

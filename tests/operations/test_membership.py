@@ -271,6 +271,22 @@ def test_a_journal_whose_rows_are_lost_is_set_apart_and_goes_on_when_they_are_ba
     assert (len(memberships(lite)), list(quarantined(lite.config.spool))) == (3, [])
 
 
+def test_a_slice_whose_rows_are_lost_leaves_its_journal_to_a_drain(pairs_site: Site, tmp_path: Path) -> None:
+    submitted(pairs_site, tmp_path, 3)
+    [number] = take_turn(pairs_site, "night1", "pair").slices
+    with SliceWork(pairs_site, "night1", "pair", number) as work:
+        reports = list(work.worker.run(work.issue(10)))
+        [attachment] = (pairs_site.config.spool / ATTACHMENTS).iterdir()
+        content = attachment.read_bytes()
+        attachment.unlink()
+        work.record(reports)
+    assert len(list(journals(pairs_site.config.spool))) == 1
+    assert memberships(pairs_site) == []
+    attachment.write_bytes(content)
+    drain(pairs_site)
+    assert len(memberships(pairs_site)) == 3
+
+
 # ------------------------------------------------------------------------------------------------- retention
 
 
