@@ -138,7 +138,6 @@ class _Planner:
         self.site = site
         self.number = number
         self.names = Names()
-        self.planned: list[StagePlan] = []
         self.projected: dict[str, Projected] = {}
         self.broken: set[str] = set()
         """Projected stages whose plans have problems."""
@@ -165,11 +164,10 @@ class _Planner:
             projected=any(declared.source.own_stage in self.projected for declared in stage.inputs.values()),
             watermark=self.watermark,
         )
-        if refused := self.names.clashes((*self.planned, plan), problems):
+        before = [each.plan for each in self.projected.values()]
+        if refused := self.names.clashes((*before, plan), problems):
             plan = replace(plan, jobs=Jobs(job for place, job in enumerate(jobs) if place not in refused))
-        plan = replace(plan, problems=(*problems.sentences(), *nameless.sentences()))
-        self.planned.append(plan)
-        return plan
+        return replace(plan, problems=(*problems.sentences(), *nameless.sentences()))
 
     def project(self, plan: StagePlan) -> None:
         """Let the files that a stage is planned to make stand in for those that it will make."""

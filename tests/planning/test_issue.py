@@ -198,7 +198,9 @@ def test_a_copy_that_was_lost_is_left_for_the_job_to_find_out(world: World) -> N
 def test_an_input_that_no_store_ever_had_is_refused_and_nothing_is_issued(world: World) -> None:
     sealed(world, units=1)
     world.database.write(lambda session: session.execute(delete(ReplicaRow)))
-    with pytest.raises(RequestRefused, match=r"_01.fits is an input of a job that is to be issued, and no store of this site has"):
+    with pytest.raises(
+        RequestRefused, match=r"_01.fits is an input of a job that is to be issued, and no store of this site has"
+    ):
         world.issue("science")
     with world.database.reading() as session:
         assert session.scalar(select(func.count()).select_from(AttemptRow)) == 0

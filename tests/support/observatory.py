@@ -77,7 +77,7 @@ def deliver(folder: Path, count: int, **cards: object) -> list[Path]:
 
 
 def stored(site: Path) -> dict[str, bytes]:
-    """Return the files of a site's store, those that are no more than an upload included."""
+    """Return the files of a site's store, with uploads that nothing has revealed."""
     root = site / "stores" / "backbone"
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 

@@ -57,7 +57,7 @@ def _upgrade() -> None:
         sa.UniqueConstraint("name", name=op.f("uq_site_name")),
         sa.UniqueConstraint("key", name=op.f("uq_site_key")),
     )
-    # Whose all of this is nobody can tell yet: the first site that comes takes this row as its own.
+    # Nobody can tell yet which site this is: the first that comes takes the row as its own.
     op.bulk_insert(site, [{"name": "", "key": None, "first_seen": datetime.now(UTC), "outdated": ""}])
     for table in OF_A_SITE:
         op.add_column(table, sa.Column("site_id", KEY, nullable=True))
