@@ -17,6 +17,7 @@ from nightmill.backbone.schema import (
     FileRow,
     InputUseRow,
     JobRow,
+    SiteRow,
 )
 from nightmill.backbone.work import leases
 from nightmill.model.fate import Fate
@@ -59,7 +60,8 @@ def test_reports_in_any_split_and_any_order_come_to_the_same(
     database = Database(postgres_free_url)
     with database.engine.begin() as connection:
         for table in reversed(AttemptRow.metadata.sorted_tables):
-            connection.execute(table.delete())
+            if table.name != SiteRow.__tablename__:
+                connection.execute(table.delete())
     issued(database, *orders)
     for call in range(4):
         tell(database, entries, reports=[report for report, at in zip(chosen, calls, strict=True) if at == call])
