@@ -12,6 +12,7 @@ import pytest
 
 from nightmill.errors import RequestRefused
 from nightmill.planning import jobs as jobs_module
+from nightmill.planning import outputs
 from nightmill.planning.jobs import Jobs
 from nightmill.planning.plan import CampaignPlan
 from nightmill.planning.sealed import Choice, PlannedJob, sealed_stages
@@ -29,8 +30,9 @@ def planned(count: int) -> list[PlannedJob]:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let three jobs be a block."""
+    """Let three jobs be a block, and one block be all that memory holds."""
     monkeypatch.setattr(jobs_module, "BLOCK", 3)
+    monkeypatch.setattr(jobs_module, "HELD", 1)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 9, 11])
@@ -62,7 +64,7 @@ def test_the_file_of_jobs_has_no_name_and_ends_with_them(tmp_path: Path, monkeyp
         links = [os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if os.path.lexists(entry)]  # noqa: PTH115 - deleted
         return [link for link in links if link.startswith(str(tmp_path))]
 
-    jobs = Jobs(planned(4))
+    jobs = Jobs(planned(7))
     assert (list(tmp_path.iterdir()), len(open_files())) == ([], 1)
     del jobs
     gc.collect()
@@ -76,7 +78,7 @@ def test_a_full_disk_refuses_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(RequestRefused, match="temporary files cannot hold the plan: No space left on device") as caught:
-        Jobs(planned(3))
+        Jobs(planned(6))
     assert "TMPDIR" in caught.value.remedy
 
 
@@ -98,6 +100,7 @@ def same_in_small_blocks(monkeypatch: pytest.MonkeyPatch, plan: Callable[[], Cam
     """Plan at once and in blocks of three, and compare the two."""
     whole = plan()
     monkeypatch.setattr(jobs_module, "BLOCK", 3)
+    monkeypatch.setattr(jobs_module, "HELD", 1)
     streamed = plan()
     assert streamed.problems == whole.problems
     for one, other in zip(streamed.stages, whole.stages, strict=True):
@@ -123,7 +126,11 @@ def test_a_campaign_of_many_blocks_is_planned_as_one_of_a_single_block(
     assert [len(job.choices[0].files) for job in plan.stages[2].jobs] == [7, 7]
 
 
-def test_a_name_in_one_block_is_held_against_all_others(small_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("few", [0, 1000])
+def test_a_name_in_one_block_is_held_against_all_others(
+    small_world: World, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(outputs, "FEW", few)
     small_world.add_raw("raw_science", range(1, 8), [1])
     small_world.add_calibration("bias1.fits", detector=1)
     small_world.types = file_types(image="{detector}_c{campaign}a{attempt}.fits")
@@ -135,6 +142,7 @@ def test_a_name_in_one_block_is_held_against_all_others(small_world: World, monk
 
 def test_a_plan_of_many_blocks_is_sealed_as_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs_module, "BLOCK", 3)
+    monkeypatch.setattr(jobs_module, "HELD", 1)
     world.add_raw("raw_science", range(1, 5), [1, 2])
     for detector in (1, 2):
         world.add_calibration(f"bias{detector}.fits", detector=detector)
@@ -169,6 +177,7 @@ def _digests(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     campaign = make_campaign(SCIENCE)
     for size in (5000, 3):
         monkeypatch.setattr(jobs_module, "BLOCK", size)
+        monkeypatch.setattr(jobs_module, "HELD", 1)
         world.seal(campaign, "science")
         with world.database.reading() as session:
             yield session.scalars(select(PlanRow.sha256)).one()
