@@ -42,7 +42,7 @@ def take_pictures(site: Path, campaign: str, images: Path) -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, open_ui(link, Path(profile)) as ui:
         ui.go("/runs")
         ui.sees(f"{campaign} {failed.stage} #{slice_.number}")
-        ui.scroll_to("Items per page")
+        ui.scroll_to("Page 1 of 1")
         ui.picture(images / "ui-runs.png")
         ui.flow_run(slice_.flow_run_id)
         ui.sees(reason)
