@@ -9,22 +9,26 @@ from typing import Any, Final
 from nightmill import plugins
 from nightmill.config.build import build, named, raise_all, refuse_unknown
 from nightmill.config.document import Document, Key, Plain, dotted, load_document
+from nightmill.config.keys import contradictions, keys_of, type_of
 from nightmill.config.rules import LOG, Problem, check_fit
 from nightmill.errors import BadName, BadPlugin, ConfigError, UnknownName, guess
 from nightmill.files import checks
-from nightmill.files.computed import Kind, check_call, parse_call
+from nightmill.files.computed import check_call, parse_call
 from nightmill.files.formats import open_format
 from nightmill.files.headers import computing_order
 from nightmill.files.inspection import unfit
 from nightmill.files.naming import NAME_FIELDS, Template
 from nightmill.files.units import unit_converter
 from nightmill.model.base import Frozen
-from nightmill.model.dimensions import DIMENSIONS, TIMES
+from nightmill.model.dimensions import DIMENSIONS, TIMES, KeyType, KeyValue
 from nightmill.model.file_type import Checks, FileType, MetadataKey
 from nightmill.model.ports import Format, TableFormat
 
 _COLUMNS: Final = ("name", "original_name", "type", "origin", "size_bytes", "registered_at", "metadata")
 """What expressions over files know already; metadata of these names could not be asked for."""
+
+
+_EXAMPLES: Final[Mapping[KeyType, KeyValue]] = {"str": "1", "int": 1, "float": 1.0, "bool": True, "time": "1"}
 
 
 class FileTypesFile(Frozen):
@@ -70,7 +74,7 @@ def read_file_types(
         Those that are right, by name in the order of the documents, and everything that is wrong.
     """
     types: dict[str, FileType] = {}
-    places: dict[str, str] = {}
+    documents: dict[str, Document] = {}
     errors: list[ConfigError] = []
     for path in paths:
         try:
@@ -85,14 +89,42 @@ def read_file_types(
                 types[name] = _file_type(name, body, document)
             except ConfigError as error:
                 errors.append(error)
-            if name in places:
+            if name in documents:
+                first = documents[name].where(key)
                 errors.append(
-                    ConfigError(
-                        f"file type {name!r} is defined twice (first {places[name]})", where=document.where(key)
-                    )
+                    ConfigError(f"file type {name!r} is defined twice (first {first})", where=document.where(key))
                 )
-            places.setdefault(name, document.where(key))
-    return types, errors
+            documents.setdefault(name, document)
+    return types, [*errors, *_check_together(types, documents)]
+
+
+def _check_together(types: Mapping[str, FileType], documents: Mapping[str, Document]) -> Iterator[ConfigError]:
+    """Yield what is wrong with file types beside each other: keys of several types, templates with unknown keys."""
+    for name, first, later, text in contradictions(types):
+        here, before = (("file_types", each, "metadata", name) for each in (later, first))
+        yield ConfigError(
+            f"{dotted(here)}: {text} ({documents[first].where(before)})",
+            where=documents[later].where(here),
+            remedy="a key has one type at a site: give both the same, or one of them another name",
+        )
+    values = {name: _EXAMPLES[kind] for name, kind in keys_of(types).items()}
+    values |= {name: kind(1) for name, kind in NAME_FIELDS.items()}
+    for called, file_type in types.items():
+        own = ("file_types", called, "template")
+        for text in _check_fields(Template(file_type.template), values) if file_type.template else ():
+            yield ConfigError(f"{dotted(own)}: {text}", where=documents[called].where(own))
+
+
+def _check_fields(template: Template, values: Mapping[str, KeyValue]) -> Iterator[str]:
+    unknown = [field for field in template.fields if field not in values]
+    for field in unknown:
+        near = guess(field, list(values)) or f" (known are {', '.join(NAME_FIELDS)}, and keys of the site's metadata)"
+        yield f"template {template.text!r} has the field {{{field}}}, which is not known{near}"
+    if not unknown:
+        try:
+            template.render(values)
+        except BadName as error:
+            yield str(error)
 
 
 def _file_type(name: str, body: Plain, document: Document) -> FileType:
@@ -141,7 +173,7 @@ def check_file_type(file_type: FileType) -> Iterator[Problem]:
         yield ("format",), str(error)
     if file_type.membership is not None:
         yield from ((("membership",), text) for text in _check_membership(file_type, format))
-    kinds = {name: _kind(key) for name, key in file_type.metadata.items()}
+    kinds = {name: type_of(key) for name, key in file_type.metadata.items()}
     for name, key in file_type.metadata.items():
         yield from ((("metadata", name), text) for text in _check_key(name, key, kinds))
         if format is not None:
@@ -171,28 +203,9 @@ def _check_template(text: str) -> Iterator[str]:
     except BadName as error:
         yield str(error)
         return
-    unknown = [field for field in template.fields if field not in NAME_FIELDS]
-    for field in unknown:
-        near = guess(field, list(NAME_FIELDS)) or f" (known are {', '.join(NAME_FIELDS)})"
-        yield f"template {text!r} has the field {{{field}}}, which is not known{near}"
     for field in ("campaign", "attempt"):
         if field not in template.fields:
             yield f"template {text!r} lacks {{{field}}}: it cannot tell the {field}s of a unit apart"
-    if not unknown:
-        try:
-            template.render({name: kind(1) for name, kind in NAME_FIELDS.items()})
-        except BadName as error:
-            yield str(error)
-
-
-def _kind(key: MetadataKey) -> Kind:
-    """Return the kind of a key's values."""
-    if not key.compute:
-        return key.type
-    try:
-        return parse_call(key.compute).function.gives
-    except ConfigError:
-        return "str"
 
 
 def _check_keywords(name: str, key: MetadataKey, called: str, format: Format) -> Iterator[str]:
@@ -204,7 +217,7 @@ def _check_keywords(name: str, key: MetadataKey, called: str, format: Format) ->
             yield f"{name}: {keyword!r} is not a keyword of format {called!r}"
 
 
-def _check_key(name: str, key: MetadataKey, kinds: Mapping[str, Kind]) -> Iterator[str]:
+def _check_key(name: str, key: MetadataKey, kinds: Mapping[str, KeyType]) -> Iterator[str]:
     kind = kinds[name]
     if not name.isidentifier() or name in _COLUMNS:
         yield f"metadata cannot be called {name!r}{', which every file has already' if name in _COLUMNS else ''}"
@@ -242,7 +255,7 @@ def _check_unit(name: str, key: MetadataKey, kind: str) -> Iterator[str]:
             yield f"{name}: {error}"
 
 
-def _check_compute(name: str, key: MetadataKey, kinds: Mapping[str, Kind]) -> Iterator[str]:
+def _check_compute(name: str, key: MetadataKey, kinds: Mapping[str, KeyType]) -> Iterator[str]:
     if key.keywords or key.constant is not None:
         yield f"{name} is computed, and takes no keywords or constant besides"
     try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from typing import Final
 
 from nightmill import plugins
@@ -11,8 +12,7 @@ from nightmill.config.document import Key
 from nightmill.config.lookups import GROUP
 from nightmill.errors import guess
 from nightmill.files.naming import is_fit
-from nightmill.model.dimensions import DIMENSIONS
-from nightmill.model.pipeline import Calibration, Input, Output, Pipeline, Stage, Step
+from nightmill.model.pipeline import ALSO, Calibration, Input, Output, Pipeline, Stage, Step
 
 Problem = tuple[Key, str]
 """The way to a key as people write it, and what is wrong there."""
@@ -54,13 +54,14 @@ def _check_name(kind: str, name: str, key: Key) -> Iterator[Problem]:
 
 
 def _check_stage(stage: Stage, pipeline: Pipeline, number: int) -> Iterator[Problem]:
-    yield from _check_dimensions(stage.per, ("per",))
+    yield from _check_keys(stage.per, ("per",))
     for name, role in stage.inputs.items():
         key = ("inputs", name)
         if not _ROLE.fullmatch(name):
             yield key, f"role {name!r} should have letters, digits, _ and - alone"
         for rest, text in _check_input(role, pipeline.stages, number):
             yield (*key, *rest), text
+    yield from _check_references(stage)
     makers = [name for name, role in stage.inputs.items() if role.lookup is None]
     if stage.units_from and stage.units_from not in stage.inputs:
         near = guess(stage.units_from, list(stage.inputs))
@@ -77,20 +78,51 @@ def _check_stage(stage: Stage, pipeline: Pipeline, number: int) -> Iterator[Prob
     yield from _check_steps(stage, pipeline)
 
 
-def _check_dimensions(names: Sequence[str], key: Key) -> Iterator[Problem]:
+def _check_keys(names: Sequence[str], key: Key) -> Iterator[Problem]:
     for name in names:
-        if name not in DIMENSIONS:
-            near = guess(name, list(DIMENSIONS)) or f" (they are {', '.join(DIMENSIONS)})"
-            yield key, f"{name!r} is not a dimension{near}"
+        if not name.isidentifier():
+            yield key, f"{name!r} cannot be the name of a key"
     if len(set(names)) < len(names):
-        yield key, f"{', '.join(names)}: a dimension is named twice"
+        yield key, f"{', '.join(names)}: a key is named twice"
+
+
+def _check_references(stage: Stage) -> Iterator[Problem]:
+    """Yield what is wrong with the keys of other inputs that inputs are matched by."""
+    for name, role in stage.inputs.items():
+        for other in role.references:
+            key = ("inputs", name, "match")
+            if other not in stage.inputs:
+                near = guess(other, list(stage.inputs))
+                yield key, f"match asks for a key of {other!r}, which is not an input of the stage{near}"
+    try:
+        TopologicalSorter({name: role.references for name, role in stage.inputs.items()}).prepare()
+    except CycleError as error:
+        round_ = " and ".join(dict.fromkeys(error.args[1]))
+        yield ("inputs",), f"inputs {round_} are matched by each other: nothing can be chosen first"
+
+
+def _check_match(role: Input) -> Iterator[Problem]:
+    key = ("match",)
+    if isinstance(role.match, Mapping) and role.adds and len(role.match) > 1:
+        others = ", ".join(name for name in role.match if name != ALSO)
+        yield key, f"match has {ALSO} and {others}; put them under {ALSO}, or leave {ALSO} out"
+    elif isinstance(role.match, Mapping) and not role.adds and any(map(_is_mapping, role.match.values())):
+        yield key, "match maps a key of the file to a key of the unit, or to a list of them"
+    else:
+        yield from _check_keys(role.match if isinstance(role.match, tuple) else tuple(role.asked), key)
+        for keys in role.asked.values():
+            yield from _check_keys([each.rpartition(".")[2] for each in keys], key)
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
 
 
 def _check_input(role: Input, stages: Sequence[Stage], number: int) -> Iterator[Problem]:
     source = role.source
     if role.min < 0 or (role.max is not None and role.max < max(role.min, 1)):
         yield ("max",), f"min is {role.min} and max is {role.max}: no number of files is both"
-    yield from _check_dimensions(role.match or (), ("match",))
+    yield from _check_match(role)
     others = [name for name in ("stage", "campaigns") if getattr(source, name)]
     if source.calibrations and others:
         yield ("source",), f"source has {' and '.join([*others, 'calibrations'])}; sets of calibrations stand alone"
@@ -208,7 +240,7 @@ def _check_placeholders(
         "inputs": (list(step.inputs), "an input of the step"),
         "outputs": (list(step.outputs), "an output of the step"),
         "parameters": (list(pipeline.parameters), "a parameter of the pipeline"),
-        "unit": (list(stage.per), "a dimension of the stage's units (per)"),
+        "unit": (list(stage.per), "a key of the stage's units (per)"),
     }
     for match in _PLACEHOLDER.finditer(item):
         kind, name = match.groups()

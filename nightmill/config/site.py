@@ -17,11 +17,13 @@ from nightmill.config.build import build, named, raise_all
 from nightmill.config.database_url import database_url
 from nightmill.config.document import Document, Key, Plain, dotted, load_document
 from nightmill.config.file_types import read_file_types
+from nightmill.config.keys import keys_of
 from nightmill.config.rules import NOWHERE, check_fit
 from nightmill.config.secrets import known_secrets
 from nightmill.errors import ConfigError, ConfigErrors
 from nightmill.model.access import Access
 from nightmill.model.base import Frozen
+from nightmill.model.dimensions import KeyType
 from nightmill.model.file_type import FileType
 from nightmill.model.secrets import filled, has_secret, missing, resolved
 from nightmill.model.store import Store
@@ -119,6 +121,11 @@ class SiteConfig:
     wrong_types: tuple[ConfigError, ...] = ()
     access: Access = Access.PRIVATE
     secrets: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> Mapping[str, KeyType]:
+        """Every key that files may have at the site, with the type of its values."""
+        return keys_of(self.file_types)
 
     def __repr__(self) -> str:
         return f"SiteConfig({self.name!r}, {str(self.directory)!r})"

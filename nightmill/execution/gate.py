@@ -18,8 +18,9 @@ from nightmill.files.inspection import inspect_file
 from nightmill.files.naming import name_of_content
 from nightmill.model.attachment import Attachment
 from nightmill.model.content import StepInput
+from nightmill.model.dimensions import split
 from nightmill.model.fate import Fate
-from nightmill.model.journal import MadeFile
+from nightmill.model.journal import MadeFile, MetadataValue
 from nightmill.model.layout import INPUTS, OUTPUTS, WORK
 from nightmill.model.order import JobOrder, OrderOutput, OrderStep, stored_path
 
@@ -137,7 +138,8 @@ def _check(
     if found.compression is not None and name_of_content(name, found.compression) != name:
         how = f"compressed with {found.compression}" if found.compression else "not compressed"
         raise _refused(step, output, f"{called} is {how}, and its name is {name}")
-    _agree(step, output, called, metadata.data_id)
+    dimensions, keys = split(output.data_id)
+    _agree(step, output, called, {**metadata.data_id, **metadata.values})
     for each in metadata.left_out:
         os.write(log, f"== {step.name}: left out of the metadata of {name}: {each}\n".encode())
     begins_at, ends_at = metadata.begins_at, metadata.ends_at
@@ -153,8 +155,8 @@ def _check(
         store=output.store,
         path=stored_path(output.directory, name) if output.store else "",
         produced_name=called if own_name != name else "",
-        data_id={**metadata.data_id, **output.data_id},
-        metadata=metadata.values,
+        data_id={**metadata.data_id, **dimensions},
+        metadata={**metadata.values, **keys},
         begins_at=begins_at,
         ends_at=ends_at,
         attachments=attachments,
@@ -173,13 +175,11 @@ def _inputs(order: JobOrder, step: OrderStep, staged: int, kept: int) -> Iterato
             yield StepInput(name, made[name].role, made[name].type, f"{path_of(kept)}/{name}")
 
 
-def _agree(step: OrderStep, output: OrderOutput, called: str, found: Mapping[str, str | int]) -> None:
-    for dimension, value in found.items():
-        planned = output.data_id.get(dimension, value)
-        if planned != value:
-            raise _refused(
-                step, output, f"{called}: its header says {dimension}={value}, the plan {dimension}={planned}"
-            )
+def _agree(step: OrderStep, output: OrderOutput, called: str, found: Mapping[str, MetadataValue]) -> None:
+    for key, planned in output.data_id.items():
+        value = found.get(key)
+        if value is not None and value != planned:
+            raise _refused(step, output, f"{called}: its header says {key}={value}, the plan {key}={planned}")
 
 
 def _refused(step: OrderStep, output: OrderOutput, why: str, remedy: str = "") -> JobFailed:

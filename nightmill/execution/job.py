@@ -17,6 +17,7 @@ from nightmill.execution.scratch import Scratch, token
 from nightmill.execution.stage_in import stage_in
 from nightmill.execution.step import run_step
 from nightmill.files.checksum import fingerprint
+from nightmill.model.dimensions import split
 from nightmill.model.fate import Fate
 from nightmill.model.journal import (
     MadeFile,
@@ -109,6 +110,7 @@ def _log_of(order: JobOrder, scratch: Scratch) -> list[MadeFile]:
     if scratch.log is None:
         return []
     size_bytes, digest = fingerprint(scratch.log)
+    dimensions, metadata = split(order.data_id)
     log = MadeFile(
         name=order.log_name,
         role="log",
@@ -118,7 +120,8 @@ def _log_of(order: JobOrder, scratch: Scratch) -> list[MadeFile]:
         sha256=digest,
         store=order.log_store,
         path=order.log_path,
-        data_id=order.data_id,
+        data_id=dimensions,
+        metadata=metadata,
         begins_at=order.begins_at,
         ends_at=order.ends_at,
     )

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final
 
 from nightmill.errors import ConfigError, guess
+from nightmill.files.naming import slug
+from nightmill.model.dimensions import KeyType
 
-Kind = Literal["str", "int", "float", "bool", "time"]
 Value = str | int | float | bool | datetime
 Constant = str | int | float
 
@@ -35,8 +36,8 @@ class Function:
     """
 
     run: Callable[..., Value]
-    takes: tuple[tuple[Kind, ...], ...] | None
-    gives: Kind
+    takes: tuple[tuple[KeyType, ...], ...] | None
+    gives: KeyType
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
     "mid_of": Function(mid_of, (("time",), ("int", "float")), "time"),
     "night_of": Function(night_of, (("time",), ("int", "float")), "int"),
     "concat": Function(concat, None, "str"),
+    "slug": Function(slug, (("str",),), "str"),
 }
 
 
@@ -146,7 +148,7 @@ def parse_call(text: str) -> Call:
     return Call(text, function, tuple([_argument(text, each) for each in node.args]))
 
 
-def check_call(call: Call, kinds: Mapping[str, Kind]) -> None:
+def check_call(call: Call, kinds: Mapping[str, KeyType]) -> None:
     """Check the arguments of a call against the kinds of a file type's keys.
 
     Raises

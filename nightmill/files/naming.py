@@ -14,15 +14,16 @@ from string import Formatter
 from typing import Final
 
 from nightmill.errors import BadName
-from nightmill.model.dimensions import DIMENSIONS
+from nightmill.model.dimensions import DIMENSIONS, NAME
 from nightmill.model.file_type import compression_of
 
 MAX_NAME_BYTES: Final = 200
 MAX_VALUE_LENGTH: Final = 64
 """Of one text that tells files apart: longer ones are not identifiers."""
 
-NAME_FIELDS: Final[Mapping[str, type[str | int]]] = {
-    **DIMENSIONS,
+STEM: Final = "stem"
+"""The field that is the name of the file that makes the unit, without the end that tells its format."""
+ATTEMPT_FIELDS: Final[Mapping[str, type[str | int]]] = {
     "campaign": int,
     "attempt": int,
     "stage": str,
@@ -31,13 +32,20 @@ NAME_FIELDS: Final[Mapping[str, type[str | int]]] = {
     "file_type": str,
     "n": int,
 }
-"""What the template of a file type may hold, with the type of the values."""
+"""What the template of a file type may hold, beside keys, with the type of the values."""
+NAME_FIELDS: Final[Mapping[str, type[str | int]]] = {**DIMENSIONS, **ATTEMPT_FIELDS, NAME: str, STEM: str}
+"""What it may hold at every site, whatever keys this has."""
 
 _FIT: Final = re.compile(r"[A-Za-z0-9._+-]+")
 _NAME: Final = re.compile(r"[A-Za-z0-9._+:%-]+")
 _UNFIT: Final = re.compile(rb"[^A-Za-z0-9._+:-]|(?:^|(?<=\.))\.|^-")
 _SUFFIX: Final = re.compile(r"(\.[A-Za-z0-9]{1,8}){0,2}\Z")
 _REMEDY: Final = "use letters, digits and . _ + - alone"
+
+
+def key_of(field: str) -> str:
+    """Return the key that gives a field of a template its value."""
+    return NAME if field == STEM else field
 
 
 def is_fit(value: str) -> bool:
@@ -48,6 +56,25 @@ def is_fit(value: str) -> bool:
         and _FIT.fullmatch(value) is not None
         and value[0] not in ".-"
     )
+
+
+def slug(value: str) -> str:
+    """Turn any text into one that is fit to be part of a name: what is not fit becomes ``_``, with a digest behind it.
+
+    A text that is fit stays as it is, so that different texts stay different.
+    """
+    if is_fit(value):
+        return value
+    digest = sha256(value.encode(errors="surrogatepass")).hexdigest()[:8]
+    kept = re.sub(r"[^A-Za-z0-9+-]+", "_", value).strip("_-+")[: MAX_VALUE_LENGTH - 9]
+    return f"{kept}_{digest}" if kept else digest
+
+
+def stem_of(name: str) -> str:
+    """Return the name of a file without the end that tells its format, and how its bytes are compressed."""
+    compression = compression_of(name)
+    stem = name.removesuffix(name[-len(compression) - 1 :]) if compression else name
+    return stem.rpartition(".")[0] or stem
 
 
 def fit_name(given: str) -> str:
@@ -186,7 +213,7 @@ class Template:
 
     def _culprit(self, values: Mapping[str, object]) -> BadName | None:
         """Find the value that makes a name unfit, for a better message."""
-        for field in self.fields:
+        for field in (field for field in self.fields if key_of(field) != NAME):
             value = str(values[field])
             if len(value) > MAX_VALUE_LENGTH:
                 return BadName(f"{field} is {value[:40]!r}..., of {len(value)} characters", remedy="shorten it")

@@ -15,8 +15,9 @@ from pydantic import Field, TypeAdapter
 
 from nightmill.model.attachment import Attachment
 from nightmill.model.base import Frozen
+from nightmill.model.dimensions import KeyValue
 from nightmill.model.fate import Fate
-from nightmill.model.order import AttemptKey, DimensionValue, JobOrder
+from nightmill.model.order import AttemptKey, JobOrder
 from nightmill.model.states import AttemptState
 
 JOURNAL_VERSION: Final = 1
@@ -61,7 +62,7 @@ class MadeFile(Frozen):
     """Below the store's URL."""
     produced_name: str = ""
     """The step's own name for it, where the job renamed it."""
-    data_id: Mapping[str, DimensionValue] = Field(default_factory=dict)
+    data_id: Mapping[str, KeyValue] = Field(default_factory=dict)
     metadata: Mapping[str, MetadataValue] = Field(default_factory=dict)
     begins_at: datetime | None = None
     ends_at: datetime | None = None

@@ -13,13 +13,12 @@ from typing import Final, Literal
 from pydantic import Field
 
 from nightmill.model.base import Frozen
+from nightmill.model.dimensions import KeyValue
 from nightmill.model.file_type import FileType
 from nightmill.model.pipeline import Calibration, Parameter, Resources
 from nightmill.model.store import Store
 
 ORDER_VERSION: Final = 1
-
-DimensionValue = str | int
 
 
 class AttemptKey(Frozen):
@@ -59,7 +58,7 @@ class OrderInput(Frozen):
     store: str
     path: str
     """Below the store's URL."""
-    data_id: Mapping[str, DimensionValue] = Field(default_factory=dict)
+    data_id: Mapping[str, KeyValue] = Field(default_factory=dict)
     rule: str
     """The rule that chose it, in words, as ``nearest in set ccd-2026: 0.4 d``."""
     also: tuple[Copy, ...] = ()
@@ -99,7 +98,7 @@ class OrderOutput(Frozen):
     role: str
     type: str
     names: tuple[str, ...]
-    data_id: Mapping[str, DimensionValue]
+    data_id: Mapping[str, KeyValue]
     required: bool = True
     produces: str = ""
     min: int = 1
@@ -135,7 +134,7 @@ class JobOrder(Frozen):
 
     version: Literal[1] = ORDER_VERSION
     attempt: AttemptKey
-    data_id: Mapping[str, DimensionValue]
+    data_id: Mapping[str, KeyValue]
     begins_at: datetime | None = None
     ends_at: datetime | None = None
     """When the unit's files began and ended, UTC: the times of outputs whose headers tell none."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
 from nightmill.model.base import Frozen
 
 Parameter = str | int | float | bool
+Keys = str | tuple[str, ...]
+"""One key, or several of which one is enough."""
+ALSO: Final = "also"
+"""What stands in ``match`` for keys that are asked beside the default ones."""
 
 
 class Source(Frozen):
@@ -60,14 +64,37 @@ class Input(Frozen):
     """Where its files may come from; by default the raw and manual ones."""
     where: str = ""
     """An expression that the files must fulfil."""
-    match: tuple[str, ...] | None = None
-    """Dimensions on which file and unit must agree; by default all of the unit's that the file has a value for."""
+    match: tuple[str, ...] | Mapping[str, Keys | Mapping[str, Keys]] | None = None
+    """Keys on which file and unit must agree, as a list, or as a mapping of the file's keys to the unit's: to one, to
+    several of which one must agree, or as ``ROLE.KEY`` to those of another input's files. By default all of the unit's
+    that the file has a value for; a list or mapping under ``also`` adds to these."""
     lookup: LookupSetting | None = None
     """What chooses for a unit, where several files may fill the role."""
     min: int = 1
     """The least number of files."""
     max: int | None = 1
     """``null`` for any number. A role with max 1 that finds more files is a problem of the plan."""
+
+    @property
+    def asked(self) -> Mapping[str, tuple[str, ...]]:
+        """The keys that ``match`` names: those that a file must have, each with the unit's that it is compared with."""
+        match: Keys | Mapping[str, Keys | Mapping[str, Keys]] = self.match or ()
+        if isinstance(match, Mapping) and ALSO in match:
+            match = match[ALSO]
+        if isinstance(match, Mapping):
+            return {key: (each,) if isinstance(each, str) else tuple(each) for key, each in match.items()}
+        return {key: (key,) for key in ([match] if isinstance(match, str) else match)}
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The other inputs whose files' keys it asks for."""
+        keys = [key for keys in self.asked.values() for key in keys if "." in key]
+        return tuple(dict.fromkeys([key.partition(".")[0] for key in keys]))
+
+    @property
+    def adds(self) -> bool:
+        """Whether these keys are asked beside those that are asked by default."""
+        return self.match is None or (isinstance(self.match, Mapping) and ALSO in self.match)
 
 
 class Calibration(Frozen):

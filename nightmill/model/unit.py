@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from nightmill.model.dimensions import DataId
+from nightmill.model.dimensions import DataId, KeyValue
 from nightmill.model.found_file import FoundFile
 
 
@@ -17,9 +17,9 @@ class Unit:
     Parameters
     ----------
     name
-        The canonical string of its ``per`` dimensions.
+        The canonical string of its ``per`` keys.
     data_id
-        The ``per`` dimensions, and beside them every dimension on which all its files agree: what inputs are chosen by.
+        The ``per`` keys, and beside them every dimension on which all its files agree.
     begins_at, ends_at
         The span of its files, UTC; None where none of them tells.
     files
@@ -32,12 +32,36 @@ class Unit:
     ends_at: datetime | None
     files: tuple[FoundFile, ...]
 
-    def fixed(self, per: Sequence[str], *, takes_one: bool) -> DataId:
-        """Return the dimensions that the declaration of its stage fixes: those of its products.
+    def values(self, key: str) -> tuple[KeyValue, ...]:
+        """Return its values of a key: what inputs are chosen by.
+
+        Returns
+        -------
+        tuple
+            One value where its data ID or all of its files have that; none where no file has one. Several mean that
+            its files differ in the key, and ``""`` among them that some have none.
+        """
+        if (own := self.data_id.get(key)) is not None:
+            return (own,)
+        found = dict.fromkeys([file.get(key) for file in self.files])
+        if len(found) == 1 and None in found:
+            return ()
+        return tuple(["" if value is None else value for value in found])
+
+    def fixed(self, per: Sequence[str], naming: Collection[str], *, takes_one: bool) -> DataId:
+        """Return the keys that the declaration of its stage fixes: those of its products.
 
         They are the same for all units of the stage, whatever files each happens to have.
+
+        Parameters
+        ----------
+        naming
+            Further keys, which the one file of a unit gives to the names of products.
         """
-        return self.data_id if takes_one else {dimension: self.data_id[dimension] for dimension in per}
+        if not takes_one:
+            return {key: self.data_id[key] for key in per}
+        more = {key: values[0] for key in naming if key not in self.data_id and (values := self.values(key))}
+        return {**self.data_id, **more} if more else self.data_id
 
     @property
     def middle(self) -> float | None:

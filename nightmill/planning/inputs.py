@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from graphlib import TopologicalSorter
 
 from nightmill.errors import BadPlugin, guess
-from nightmill.model.dimensions import DIMENSIONS
+from nightmill.model.dimensions import DIMENSIONS, KeyValue, written
 from nightmill.model.lookup import Found, Shelf
 from nightmill.model.pipeline import Input, Stage
 from nightmill.model.unit import Unit
 from nightmill.planning.lookups.bound import Bound
-from nightmill.planning.lookups.index import Index
+from nightmill.planning.lookups.index import Agreement, Chosen, Differing, Index
 from nightmill.planning.problems import Problems
 from nightmill.planning.sealed import Choice
 from nightmill.planning.selection import Group
@@ -39,6 +40,12 @@ def unit_role(stage: Stage) -> str:
 def takes_one(stage: Stage) -> bool:
     """Say whether a unit of a stage is one file by the stage's declaration, so that what the file is of, it is of."""
     return stage.inputs[unit_role(stage)].max == 1
+
+
+def choosing_order(stage: Stage) -> list[str]:
+    """Return the inputs of a stage so that each comes after those by whose files it is matched."""
+    before = {role: declared.references for role, declared in stage.inputs.items()}
+    return list(TopologicalSorter(before).static_order())
 
 
 class Chooser:
@@ -79,47 +86,57 @@ class Chooser:
         self.missing = missing
         self.lookup = lookup
         wanted = lookup.names if lookup is not None else None
-        default = [each for each in DIMENSIONS if each not in lookup.lookup.over_time] if lookup else list(stage.per)
+        agreement = self._agreement(stage)
         self.places = [group.place for group in groups]
         self.searched = [
-            Index(
-                (each for each in group.candidates if wanted is None or each.file.name in wanted),
-                self.declared.match,
-                default,
-            )
+            Index([each for each in group.candidates if wanted is None or each.file.name in wanted], agreement)
             for group in groups
         ]
-        self.drafts = [Index(group.drafts, self.declared.match, default) for group in groups if group.drafts]
+        self.drafts = [Index(group.drafts, agreement) for group in groups if group.drafts]
         self.empty = not self.makes_units and not any(group.candidates or group.drafts for group in groups)
         self._refuse_unknown(wanted or set(), groups)
 
-    def choose(self, unit: Unit) -> Choice | None:
-        """Return what fills the role for a unit; None where that was a problem."""
+    def _agreement(self, stage: Stage) -> Agreement:
+        if not self.declared.adds:
+            return Agreement(self.declared.asked)
+        if self.lookup is None:
+            return Agreement(self.declared.asked, stage.per)
+        over_time = self.lookup.lookup.over_time
+        return Agreement(self.declared.asked, [each for each in DIMENSIONS if each not in over_time])
+
+    def choose(self, unit: Unit, chosen: Chosen) -> Choice | None:
+        """Return what fills the role for a unit; None where that was a problem.
+
+        Parameters
+        ----------
+        chosen
+            What fills the roles that come before it in :func:`choosing_order`.
+        """
         if self.makes_units:
-            return self._counted(unit, Found(unit.files, f"{self.places[0]}; its files make the units"))
+            return self._counted(unit, Found(unit.files, f"{self.places[0]}; its files make the units"), chosen)
         near = ""
         try:
             for place, index in zip(self.places, self.searched, strict=True):
-                found = self._find(index.matching(unit), unit, place, index)
+                shelf = index.matching(unit, chosen)
+                found = self._find(shelf, unit, place, index.keys(unit, chosen))
                 if found.files:
-                    return self._counted(unit, found)
-                near = near or found.near
-        except BadPlugin as error:
+                    return self._counted(unit, found, chosen)
+                near = near or found.near or index.near(unit, chosen)
+        except (BadPlugin, Differing) as error:
             self.problems.add(self.topic, str(error), unit.name)
             return None
-        return self._counted(unit, Found((), "none found", near))
+        return self._counted(unit, Found((), "none found", near), chosen)
 
-    def _find(self, shelf: Shelf, unit: Unit, place: str, index: Index) -> Found:
+    def _find(self, shelf: Shelf, unit: Unit, place: str, keys: Collection[str]) -> Found:
         if self.lookup is None:
-            same = f", same {' and '.join(dimensions)}" if (dimensions := index.dimensions(unit)) else ""
-            return Found(shelf.files, place + same)
+            return Found(shelf.files, f"{place}, same {' and '.join(keys)}" if keys else place)
         found = self.lookup.choose(shelf, unit)
         return Found(found.files, f"{self.lookup.word} {place}: {found.rule}", found.near)
 
-    def _counted(self, unit: Unit, found: Found) -> Choice | None:
+    def _counted(self, unit: Unit, found: Found, chosen: Chosen) -> Choice | None:
         count, least, most = len(found.files), self.declared.min, self.declared.max
         if count < least:
-            self._refuse_few(unit, count, found.near)
+            self._refuse_few(unit, count, found.near, chosen)
             return None
         if most is not None and count > most:
             names = ", ".join(file.name for file in found.files[:3]) + (", ..." if count > 3 else "")
@@ -136,20 +153,23 @@ class Chooser:
             self.problems.add(self.topic, reason, file.name, noun="file")
         return None if lost else Choice(self.role, self.rules.place(found.rule), found.files)
 
-    def _refuse_few(self, unit: Unit, count: int, near: str) -> None:
+    def _refuse_few(self, unit: Unit, count: int, near: str, chosen: Chosen) -> None:
         kind, places = self.declared.type, " or ".join(dict.fromkeys(self.places))
         if self.empty:
             self.missing.add(self.topic, f"no {kind} at all ({places})", unit.name)
         elif self.lookup is None:
             found = f"{count} found" if count else "none found"
             reason = f"at least {self.declared.min} {kind} needed, {found} ({places})"
-            self.missing.add(self.topic, reason, unit.name)
+            self.missing.add(self.topic, reason, unit.name, detail=near)
         else:
-            self.missing.add(self.topic, self._no_calibration(unit, places), unit.name, detail=self._near(unit, near))
+            detail = self._near(unit, near, chosen)
+            self.missing.add(self.topic, self._no_calibration(unit, places, chosen), unit.name, detail=detail)
 
-    def _no_calibration(self, unit: Unit, places: str) -> str:
-        dimensions = dict.fromkeys(each for index in (*self.searched, *self.drafts) for each in index.dimensions(unit))
-        of = ",".join(f"{each}={unit.data_id.get(each, 'none')}" for each in dimensions)
+    def _no_calibration(self, unit: Unit, places: str, chosen: Chosen) -> str:
+        keys: dict[str, tuple[KeyValue, ...]] = {}
+        for index in (*self.searched, *self.drafts):
+            keys |= index.keys(unit, chosen)
+        of = ",".join([f"{key}={'|'.join(map(written, values)) or 'none'}" for key, values in keys.items()])
         within = f" {self.lookup.within}" if self.lookup is not None and self.lookup.within else ""
         certified = "certified " if self.declared.source.calibrations else ""
         return f"no {certified}{self.declared.type} {places}{f' for {of}' if of else ''}{within}"
@@ -160,8 +180,8 @@ class Chooser:
             reason = f"a listed file is not a {self.declared.type} {' or '.join(self.places)}"
             self.problems.add(self.topic, reason, f"{name}{guess(name, sorted(known))}", noun="file")
 
-    def _near(self, unit: Unit, near: str) -> str:
-        drafts = [file.name for index in self.drafts for file in index.matching(unit).files]
-        if not near and drafts:
+    def _near(self, unit: Unit, near: str, chosen: Chosen) -> str:
+        drafts = [file.name for index in self.drafts for file in index.matching(unit, chosen).files]
+        if drafts:
             return f"{drafts[0]} is a draft: 'nightmill calib certify' makes it fit for use"
         return near

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Final, NamedTuple
 
 from nightmill.config.rules import LOG
-from nightmill.files.naming import Template
-from nightmill.model.dimensions import DataId
+from nightmill.files.naming import STEM, Template, key_of, slug, stem_of
+from nightmill.model.dimensions import DIMENSIONS, NAME, DataId
+from nightmill.model.file_type import FileType
 from nightmill.model.pipeline import Stage
 from nightmill.planning.problems import Problems
 from nightmill.planning.sealed import StageCommon, StageView
@@ -38,6 +39,7 @@ def output_names(common: StageCommon, data_id: DataId, attempt: int, step: str, 
     name = template(common.file_types[output.type].template)
     values: dict[str, object] = {
         **data_id,
+        **({STEM: stem_of(str(data_id[NAME]))} if NAME in data_id else {}),
         "campaign": common.number,
         "attempt": attempt,
         "stage": common.stage.name,
@@ -50,7 +52,7 @@ def output_names(common: StageCommon, data_id: DataId, attempt: int, step: str, 
 
 def log_name(common: StageCommon, data_id: DataId, attempt: int) -> str:
     """Name the file that keeps what the steps of one attempt print."""
-    unit = "-".join([str(data_id[dimension]) for dimension in common.stage.per]) or "all"
+    unit = "-".join([slug(str(data_id[key])) for key in common.stage.per]) or "all"
     return template(_LOG).render(
         {
             "pipeline": common.pipeline,
@@ -60,6 +62,14 @@ def log_name(common: StageCommon, data_id: DataId, attempt: int) -> str:
             "attempt": attempt,
         }
     )
+
+
+def naming_keys(stage: Stage, file_types: Mapping[str, FileType], keys: Iterable[str]) -> frozenset[str]:
+    """Return the keys of files that the names of a stage's outputs are made of, beside dimensions."""
+    types = {output.type for step in stage.steps for output in step.outputs.values()}
+    texts = [file_types[name].template for name in types if name in file_types]
+    fields = {key_of(field) for text in texts if text for field in template(text).fields}
+    return frozenset(fields & set(keys) - set(DIMENSIONS))
 
 
 class Claim(NamedTuple):

@@ -24,16 +24,17 @@ from nightmill.model.campaign import Campaign
 from nightmill.model.found_file import FoundFile
 from nightmill.model.order import OrderBundle
 from nightmill.model.pipeline import Input, Source, Stage
-from nightmill.planning.inputs import Chooser, Rules, takes_one, unit_role
+from nightmill.model.unit import Unit
+from nightmill.planning.inputs import Chooser, Rules, choosing_order, takes_one, unit_role
 from nightmill.planning.jobs import Jobs, blocks
 from nightmill.planning.lookups.bound import Bound, bind
-from nightmill.planning.outputs import Names, claims
+from nightmill.planning.outputs import Names, claims, naming_keys
 from nightmill.planning.preflight import check_inputs, check_outputs, log_store
 from nightmill.planning.problems import Problems
 from nightmill.planning.projected import Projected
-from nightmill.planning.sealed import PlannedJob, StageCommon, StageView
+from nightmill.planning.sealed import Choice, PlannedJob, StageCommon, StageView
 from nightmill.planning.selection import Group, Selector
-from nightmill.planning.units import make_units
+from nightmill.planning.units import Grouping, make_units
 
 
 @dataclass(frozen=True)
@@ -142,13 +143,14 @@ class _Planner:
         self.broken: set[str] = set()
         """Projected stages whose plans have problems."""
         self.watermark = session.scalar(select(func.max(FileRow.id))) or 0
-        self.selector = Selector(session, campaign, site.file_types, self.watermark, self.projected)
+        self.keys = site.keys
+        self.selector = Selector(session, campaign, self.keys, self.watermark, self.projected)
 
     def plan(self, stage: Stage) -> StagePlan:
         """Plan one stage, from projected files where a stage that it takes from was planned before it."""
         problems, waiting, rules = Problems(), Problems(), Rules()
         common = self._common(stage)
-        roles = check_inputs(stage, self.campaign.pipeline, self.site, problems)
+        roles = check_inputs(stage, self.campaign, self.site, problems)
         nameless = Problems()
         check_outputs(stage, self.site, nameless)
         bound = self._bound(stage, roles, problems)
@@ -212,8 +214,10 @@ class _Planner:
         There are none of an input whose expression or source is wrong, which is reported.
         """
         files, groups = None, {}
-        for role, lookup in bound.items():
-            declared = stage.inputs[role]
+        for role in choosing_order(stage):
+            if role not in bound:
+                continue
+            declared, lookup = stage.inputs[role], bound[role]
             try:
                 if role == unit_role(stage):
                     place, files = self.selector.stream(declared, stage.where, stage.per)
@@ -249,12 +253,13 @@ class _Planner:
             for role, found in groups.items()
         ]
         one = takes_one(stage)
-        for unit in make_units(stage.per, chain([first] if first else (), files), problems, topic=topic):
-            chosen = [chooser.choose(unit) for chooser in choosers]
-            inputs = tuple([choice for choice in chosen if choice is not None])
-            if len(inputs) == len(stage.inputs):
-                data_id = unit.fixed(stage.per, takes_one=one)
-                yield PlannedJob(unit.name, data_id, unit.begins_at, unit.ends_at, inputs)
+        grouping, naming = Grouping(stage.per, self.keys), naming_keys(stage, self.site.file_types, self.keys)
+        for unit in make_units(grouping, chain([first] if first else (), files), problems, topic=topic):
+            chosen = _choices(choosers, unit)
+            if len(chosen) == len(stage.inputs):
+                data_id = unit.fixed(stage.per, naming, takes_one=one)
+                choices = tuple([chosen[role] for role in stage.inputs])
+                yield PlannedJob(unit.name, data_id, unit.begins_at, unit.ends_at, choices)
 
     def _missing(self, declared: Input, problems: Problems, waiting: Problems) -> Problems:
         """Return where to tell that an input lacks files."""
@@ -305,6 +310,19 @@ class _Planner:
             reason = f"the name of output {claim.role!r} ({claim.type}) is taken: the catalogue has a file of that name"
             problems.add(f"stage {common.stage.name!r}", reason, claim.name, noun="name")
         return taken
+
+
+def _choices(choosers: Iterable[Chooser], unit: Unit) -> dict[str, Choice]:
+    """Choose for a unit, input after input; return what could be filled, by role."""
+    chosen: dict[str, Choice] = {}
+    files: dict[str, tuple[FoundFile, ...]] = {}
+    for chooser in choosers:
+        if not files.keys() >= set(chooser.declared.references):
+            continue  # what it is matched by is a problem, which is told
+        if (choice := chooser.choose(unit, files)) is not None:
+            chosen[chooser.role] = choice
+            files[chooser.role] = choice.files
+    return chosen
 
 
 def _names(common: StageCommon, job: PlannedJob, problems: Problems) -> list[str]:

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from nightmill.config.rules import NOWHERE
 from nightmill.config.site import BACKBONE, SiteConfig
 from nightmill.errors import guess
-from nightmill.model.dimensions import DIMENSIONS
+from nightmill.files.naming import ATTEMPT_FIELDS, key_of
+from nightmill.model.campaign import Campaign
+from nightmill.model.dimensions import KeyType
 from nightmill.model.file_type import FileType
 from nightmill.model.pipeline import Input, Output, Pipeline, Stage
 from nightmill.model.store import Store
@@ -22,9 +24,11 @@ def log_store(stores: Mapping[str, Store]) -> str:
     return BACKBONE if BACKBONE in catalogued else next(iter(catalogued), "")
 
 
-def check_inputs(stage: Stage, pipeline: Pipeline, site: SiteConfig, problems: Problems) -> list[str]:
-    """Report every file type and source of a stage's inputs that cannot work; return the roles of the other inputs."""
+def check_inputs(stage: Stage, campaign: Campaign, site: SiteConfig, problems: Problems) -> list[str]:
+    """Report every key, file type and source of a stage's inputs that cannot work; return the roles of other inputs."""
     topic = f"stage {stage.name!r}"
+    keys = site.keys
+    unknown = _check_keys(topic, "per", stage.per, stage, campaign, keys, problems)
     making = unit_role(stage)
     calibration = stage.inputs[making].lookup is not None or bool(stage.inputs[making].source.calibrations)
     if calibration:
@@ -32,9 +36,40 @@ def check_inputs(stage: Stage, pipeline: Pipeline, site: SiteConfig, problems: P
     return [
         role
         for role, declared in stage.inputs.items()
-        if _check_input(f"{topic}, input {role!r}", declared, pipeline, site, problems)
-        and not (calibration and role == making)
+        if _check_input(f"{topic}, input {role!r}", declared, campaign.pipeline, site, problems)
+        and _check_match(f"{topic}, input {role!r}", role, stage, campaign, keys, problems)
+        and not ((calibration or unknown) and role == making)
     ]
+
+
+def _check_keys(
+    topic: str,
+    place: str,
+    names: Iterable[str],
+    stage: Stage,
+    campaign: Campaign,
+    keys: Mapping[str, KeyType],
+    problems: Problems,
+) -> bool:
+    """Report names that are not keys of the site, with where they are written; say whether there are any."""
+    unknown = [name for name in dict.fromkeys(names) if name not in keys]
+    layer = campaign.origins.get(f"pipeline.stages.{stage.name}.{place}")
+    for name in unknown:
+        near = guess(name, list(keys)) or f" (there is {', '.join(keys)})"
+        where = f" ({layer})" if layer is not None else ""
+        problems.add(
+            topic, f"{place.rpartition('.')[2]} names {name!r}, which is not a key of any file type{near}{where}"
+        )
+    return bool(unknown)
+
+
+def _check_match(
+    topic: str, role: str, stage: Stage, campaign: Campaign, keys: Mapping[str, KeyType], problems: Problems
+) -> bool:
+    """Say whether the keys that an input is matched by are known; report those that are not."""
+    asked = stage.inputs[role].asked
+    names = [*asked, *(key.rpartition(".")[2] for of_unit in asked.values() for key in of_unit)]
+    return not _check_keys(topic, f"inputs.{role}.match", names, stage, campaign, keys, problems)
 
 
 def check_outputs(stage: Stage, site: SiteConfig, problems: Problems) -> None:
@@ -87,7 +122,9 @@ def _check_output(topic: str, output: Output, stage: Stage, site: SiteConfig, pr
 def _check_template(topic: str, output: Output, stage: Stage, file_type: FileType, problems: Problems) -> None:
     kind = f"file type {file_type.name!r}"
     fields = template(file_type.template).fields if file_type.template else ()
-    free = [] if takes_one(stage) else [each for each in fields if each in DIMENSIONS and each not in stage.per]
+    free = [each for each in fields if each not in ATTEMPT_FIELDS and key_of(each) not in stage.per]
+    if takes_one(stage):
+        free = []
     if free:
         reason = (
             f"the template of {kind}, {file_type.template!r}, has {' and '.join(f'{{{each}}}' for each in free)}, which"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from nightmill.config.rules import NOWHERE
+from nightmill.model.dimensions import split
 from nightmill.model.found_file import FoundFile
 from nightmill.planning.outputs import output_names
 from nightmill.planning.sealed import StageView
@@ -27,12 +28,13 @@ class Projected:
             if output.type == type_ and output.to != NOWHERE
         ]
         for job in self.plan.jobs if outputs else ():
+            dimensions, metadata = split(job.data_id)
             for step, role, output in outputs:
                 names = output_names(self.plan.common, job.data_id, 1, step, role)
                 for name in names[: max(output.min, 1)]:
                     number -= 1
                     yield FoundFile(
-                        number, name, type_, 0, "", job.data_id, job.begins_at, job.ends_at, {}, output.to, ""
+                        number, name, type_, 0, "", dimensions, job.begins_at, job.ends_at, metadata, output.to, ""
                     )
 
     def in_order_of(self, per: Sequence[str]) -> bool:

@@ -19,10 +19,10 @@ from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import found_columns, found_files
 from nightmill.backbone.schema import FileRow, JobRow, PlanRow
 from nightmill.model.base import Frozen
-from nightmill.model.dimensions import DataId
+from nightmill.model.dimensions import DataId, KeyValue
 from nightmill.model.file_type import FileType
 from nightmill.model.found_file import FoundFile
-from nightmill.model.order import DimensionValue, OrderBundle
+from nightmill.model.order import OrderBundle
 from nightmill.model.pipeline import Parameter, Stage
 from nightmill.model.store import Store
 
@@ -56,7 +56,7 @@ class JobDetail(Frozen):
 
     number: int
     """Of the job in its stage, from 0."""
-    data_id: Mapping[str, DimensionValue]
+    data_id: Mapping[str, KeyValue]
     begins_at: datetime | None = None
     ends_at: datetime | None = None
     inputs: Mapping[str, tuple[int, tuple[int, ...]]]

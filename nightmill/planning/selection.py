@@ -23,7 +23,7 @@ from nightmill.config.rules import NOWHERE
 from nightmill.errors import ExpressionError, RequestRefused, UnknownName
 from nightmill.model.calibration import Maturity
 from nightmill.model.campaign import Campaign
-from nightmill.model.file_type import FileType
+from nightmill.model.dimensions import KeyType, KeyValue
 from nightmill.model.found_file import FoundFile
 from nightmill.model.lookup import Candidate
 from nightmill.model.pipeline import Input, Source
@@ -62,8 +62,8 @@ class Selector:
         To read the catalogue with.
     campaign
         For whose inputs.
-    file_types
-        The kinds of files that are known.
+    keys
+        Every key that files of the site may have, with its type.
     watermark
         The highest file ID that may be seen.
     projected
@@ -72,7 +72,7 @@ class Selector:
 
     session: Session
     campaign: Campaign
-    file_types: Mapping[str, FileType]
+    keys: Mapping[str, KeyType]
     watermark: int
     projected: Mapping[str, Projected]
 
@@ -114,7 +114,7 @@ class Selector:
         extra_where
             As in :meth:`select`, which raises the same.
         per
-            The dimensions by whose values they come. Those that lack one are anywhere among them.
+            The keys by whose values they come. Those that lack one are anywhere among them.
         """
         return self._from(declared, [text for text in (declared.where, extra_where) if text], per)
 
@@ -169,7 +169,7 @@ class Selector:
             stage=stage,
             watermark=self.watermark,
             stored=False,
-            order=order,
+            order={key: self.keys[key] for key in order if key in self.keys},
         )
 
     def _listed(self, type_: str, names: Collection[str], texts: Sequence[str]) -> Iterator[FoundFile]:
@@ -206,8 +206,7 @@ class Selector:
 
     def _parse(self, texts: Iterable[str], *, unknown: Collection[str] = ()) -> list[Expression]:
         """Parse expressions; refuse what of a file cannot be known where it is asked."""
-        keys = {key for file_type in self.file_types.values() for key in file_type.metadata}
-        expressions = [parse(text, metadata_keys=keys) for text in texts]
+        expressions = [parse(text, metadata_keys=self.keys) for text in texts]
         for expression in expressions:
             for name in expression.names & set(unknown):
                 raise ExpressionError(
@@ -233,14 +232,19 @@ def fulfils(file: FoundFile, where: Iterable[Expression]) -> bool:
 
 
 def _sorted(files: Iterable[FoundFile], order: Sequence[str]) -> Iterator[FoundFile]:
-    """Yield files in the order of the values of dimensions, those that lack one before them."""
+    """Yield files in the order of the values of keys, those that lack one before them."""
     whole = []
     for file in files:
-        if all(dimension in file.data_id for dimension in order):
-            whole.append(file)
-        else:
+        if any(file.get(key) is None for key in order):
             yield file
-    yield from sorted(whole, key=lambda file: [file.data_id[dimension] for dimension in order])
+        else:
+            whole.append(file)
+    yield from sorted(whole, key=lambda file: [_sortable(file.get(key)) for key in order])
+
+
+def _sortable(value: KeyValue | None) -> tuple[bool, KeyValue | None]:
+    """Keep texts from being compared with numbers, where a key was of another type before."""
+    return isinstance(value, str), value
 
 
 def _conditions(texts: Sequence[str]) -> str:

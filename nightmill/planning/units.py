@@ -1,19 +1,73 @@
-"""Units are made: the files of a stage grouped by the dimensions of its ``per``."""
+"""Units are made: the files of a stage grouped by the keys of its ``per``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
+from typing import Final, cast
 
-from nightmill.model.dimensions import DIMENSIONS, unit_name
+from nightmill.model.dimensions import DIMENSIONS, DataId, KeyType, KeyValue, unit_name
 from nightmill.model.found_file import FoundFile
 from nightmill.model.unit import Unit
 from nightmill.planning.problems import Problems
 
+_PYTHON: Final[Mapping[KeyType, tuple[type, ...]]] = {
+    "str": (str,),
+    "time": (str,),
+    "int": (int,),
+    "float": (float, int),
+    "bool": (bool,),
+}
+"""What values of a type are in Python; a database may give a float that is whole as a whole number."""
 
-def make_units(per: Sequence[str], files: Iterable[FoundFile], problems: Problems, *, topic: str) -> Iterator[Unit]:
-    """Group files into units, one for each distinct set of values of ``per``.
+
+class Grouping:
+    """The keys by which files make units, with the types that these have at a site.
+
+    Parameters
+    ----------
+    per
+        Of the stage.
+    types
+        Of every key that the site knows.
+    """
+
+    def __init__(self, per: Sequence[str], types: Mapping[str, KeyType]) -> None:
+        self.per = tuple(per)
+        self._types = {place: (key, types.get(key, "str")) for place, key in enumerate(per) if key not in DIMENSIONS}
+        """By the places of keys that are not columns, whose values may be of another type than the site has it now."""
+
+    def of(self, file: FoundFile) -> tuple[KeyValue, ...]:
+        """Return a file's values of the keys.
+
+        Raises
+        ------
+        ValueError
+            Where it has none of one, or one of another type; says which.
+        """
+        values = tuple([file.get(key) for key in self.per])
+        if None in values:
+            key = self.per[values.index(None)]
+            raise ValueError(f"a file has no {key}, so that no unit can be made of it")
+        for place, (key, kind) in self._types.items():
+            if type(values[place]) not in _PYTHON[kind]:
+                raise ValueError(
+                    f"a file has {key} as {type(values[place]).__name__}, and the site's type of it is {kind}"
+                )
+        return cast("tuple[KeyValue, ...]", values)
+
+    def data_id(self, values: Sequence[KeyValue]) -> dict[str, KeyValue]:
+        """Return values of the keys as a data ID has them."""
+        data_id = dict(zip(self.per, values, strict=True))
+        for key, kind in self._types.values():
+            if kind == "float":
+                data_id[key] = float(data_id[key])
+        return data_id
+
+
+def make_units(grouping: Grouping, files: Iterable[FoundFile], problems: Problems, *, topic: str) -> Iterator[Unit]:
+    """Group files into units, one for each distinct set of values of the keys.
 
     Parameters
     ----------
@@ -23,33 +77,33 @@ def make_units(per: Sequence[str], files: Iterable[FoundFile], problems: Problem
     Yields
     ------
     Unit
-        In the order of the values of ``per``.
+        In the order of the values of the keys.
     """
-    for _key, group in groupby(_keyed(per, files, problems, topic), itemgetter(0)):
-        yield _unit(per, [file for _key, file in group])
+    for values, group in groupby(_keyed(grouping, files, problems, topic), itemgetter(0)):
+        yield _unit(grouping, values, [file for _values, file in group])
 
 
 def _keyed(
-    per: Sequence[str], files: Iterable[FoundFile], problems: Problems, topic: str
-) -> Iterator[tuple[tuple[str | int, ...], FoundFile]]:
+    grouping: Grouping, files: Iterable[FoundFile], problems: Problems, topic: str
+) -> Iterator[tuple[tuple[KeyValue, ...], FoundFile]]:
     for file in files:
         try:
-            yield tuple([file.data_id[dimension] for dimension in per]), file
-        except KeyError as error:
-            reason = f"a file has no {error.args[0]}, so that no unit can be made of it"
-            problems.add(topic, reason, file.name, noun="file")
+            yield grouping.of(file), file
+        except ValueError as error:
+            problems.add(topic, str(error), file.name, noun="file")
 
 
-def _unit(per: Sequence[str], files: list[FoundFile]) -> Unit:
+def _unit(grouping: Grouping, values: Sequence[KeyValue], files: list[FoundFile]) -> Unit:
     files.sort(key=lambda file: file.name)
-    data_id = files[0].data_id if len(files) == 1 else agreed(files)
+    own = grouping.data_id(values)
     begins = [time for file in files if (time := file.begins_at or file.ends_at) is not None]
     ends = [time for file in files if (time := file.ends_at or file.begins_at) is not None]
-    name = unit_name({dimension: data_id[dimension] for dimension in per}, per)
-    return Unit(name, data_id, min(begins, default=None), max(ends, default=None), tuple(files))
+    name = unit_name(own, grouping.per)
+    agrees = files[0].data_id if len(files) == 1 else agreed(files)
+    return Unit(name, {**agrees, **own}, min(begins, default=None), max(ends, default=None), tuple(files))
 
 
-def agreed(files: Sequence[FoundFile]) -> Mapping[str, str | int]:
+def agreed(files: Sequence[FoundFile]) -> DataId:
     """Return the dimensions that all files have, with the same value in each."""
     first = files[0].data_id
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -16,7 +16,7 @@ from nightmill.errors import RequestRefused, UnknownName
 from nightmill.execution.stores import open_stagers
 from nightmill.execution.worker import Worker
 from nightmill.files.inspection import inspect_file
-from nightmill.model.dimensions import DIMENSIONS, DataId, unit_name
+from nightmill.model.dimensions import DataId, unit_name
 from nightmill.model.fate import Fate
 from nightmill.model.found_file import FoundFile
 from nightmill.model.node import NodeProfile
@@ -227,7 +227,7 @@ class PipelineBench:
         begins = [file.begins_at for file in every if file.begins_at is not None]
         ends = [file.ends_at for file in every if file.ends_at is not None]
         return PlannedJob(
-            unit_name(own),
+            unit_name(own, stage.per),
             own,
             min(begins, default=None),
             max(ends, default=None),
@@ -247,10 +247,6 @@ class PipelineBench:
 
 
 def _shared(per: Sequence[str], files: Sequence[FoundFile]) -> DataId:
-    """Return the dimensions of a unit in which those of its files agree that have them."""
-
-    def values(name: str) -> Iterator[str | int]:
-        yield from dict.fromkeys(file.data_id[name] for file in files if name in file.data_id)
-
-    found = {name: list(values(name)) for name in DIMENSIONS if name in per}
-    return {name: each[0] for name, each in found.items() if len(each) == 1}
+    """Return the keys of a unit in which those of its files agree that have them."""
+    found = {key: dict.fromkeys([value for file in files if (value := file.get(key)) is not None]) for key in per}
+    return {key: next(iter(each)) for key, each in found.items() if len(each) == 1}

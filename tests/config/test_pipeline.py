@@ -64,13 +64,13 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         ("pipeline: ccd", "pipeline: ccd\ndirectory: /tmp", ":2: unknown key directory"),
         (
             "per: [instrument, detector]",
-            "per: [instrument, detecter]",
-            ":6: stages.bias.per: 'detecter' is not a dimension",
+            "per: [instrument, det ecter]",
+            ":6: stages.bias.per: 'det ecter' cannot be the name of a key",
         ),
         (
             "per: [instrument, detector]",
             "per: [detector, detector]",
-            "stages.bias.per: detector, detector: a dimension is",
+            "stages.bias.per: detector, detector: a key is named",
         ),
         (
             "per: [instrument, detector]",
@@ -96,7 +96,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
             "{parameters.sgima}",
             "'sgima' is not a parameter of the pipeline (did you mean 'sigma'?)",
         ),
-        ("{unit.exposure}", "{unit.band}", "arguments.exposure: {unit.band}: 'band' is not a dimension of the stage's"),
+        ("{unit.exposure}", "{unit.band}", "arguments.exposure: {unit.band}: 'band' is not a key of the stage's"),
         ("{inputs.frame}", "{input.frame}", "argv: {input.frame} is unknown (did you mean 'inputs'?)"),
         ("{pipeline_dir}", "{pipelinedir}", "argv: {pipelinedir} is unknown (did you mean 'pipeline_dir'?)"),
         ("{inputs.frame}", "{inputs}", "argv: {inputs} needs a name, as {inputs.NAME}"),
@@ -173,8 +173,8 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         ),
         (
             "{type: raw_science}",
-            "{type: raw_science, match: [exposur]}",
-            "match: 'exposur' is not a dimension (did you mean 'exp",
+            "{type: raw_science, match: {exposure: [a b]}}",
+            "match: 'a b' cannot be the name of a key",
         ),
         ("call: ccd.detect:main", "call: ccd.detect", "call 'ccd.detect' should be package.module:function"),
         ("call: ccd.detect:main", "argv: [a]", "arguments are for a call; write them into argv"),

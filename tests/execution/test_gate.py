@@ -126,6 +126,25 @@ def test_an_output_of_another_detector_than_the_plans(bench: Bench) -> None:
     must_fail(bench, order, Fate.BAD_OUTPUT, "image.fits: its header says detector=4, the plan detector=3")
 
 
+def test_an_output_is_of_the_keys_of_its_unit(bench: Bench) -> None:
+    """X01."""
+    of_unit = {"exposure": 12, "detector": 3, "airmass": 1.5, "target": "NGC 4039", "name": "frame.fits"}
+    frame = bench.put("frame.fits", fits_bytes())
+    image = output("image", "image.fits", type="image", data_id=of_unit)
+    order = bench.order(shell("s", "cp ../inputs/frame.fits image.fits", image), inputs=(frame,))
+    order = order.model_copy(update={"data_id": of_unit})
+    made, log = bench.run_one(order).published
+    assert made.data_id == log.data_id == {"exposure": 12, "detector": 3}
+    assert made.metadata == log.metadata == {"airmass": 1.5, "target": "NGC 4039"}
+
+
+def test_an_output_of_another_key_than_the_plans(bench: Bench) -> None:
+    frame = bench.put("frame.fits", fits_bytes(AIRMASS=1.25))
+    image = output("image", "image.fits", type="image", data_id={"exposure": 12, "airmass": 1.5})
+    order = bench.order(shell("s", "cp ../inputs/frame.fits image.fits", image), inputs=(frame,))
+    must_fail(bench, order, Fate.BAD_OUTPUT, "image.fits: its header says airmass=1.25, the plan airmass=1.5")
+
+
 @pytest.mark.parametrize(
     ("script", "what"),
     [

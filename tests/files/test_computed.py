@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightmill.errors import ConfigError
-from nightmill.files.computed import Kind, check_call, night_of, parse_call
+from nightmill.files.computed import check_call, night_of, parse_call
+from nightmill.model.dimensions import KeyType
 
 BEGINS = datetime(2026, 1, 10, 3, 4, 5, tzinfo=UTC)
-KINDS: dict[str, Kind] = {"begins_at": "time", "exposure_seconds": "float", "filter": "str", "number": "int"}
+KINDS: dict[str, KeyType] = {"begins_at": "time", "exposure_seconds": "float", "filter": "str", "number": "int"}
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,7 @@ KINDS: dict[str, Kind] = {"begins_at": "time", "exposure_seconds": "float", "fil
         ("night_of(begins_at, -70.8)", 20260109),
         ("night_of(begins_at, 149.07)", 20260110),
         ("concat(filter, '-', number)", "g-7"),
+        ("slug(filter)", "g"),
     ],
 )
 def test_functions(text: str, value: object) -> None:

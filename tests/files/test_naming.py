@@ -11,7 +11,17 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from nightmill.errors import BadName
-from nightmill.files.naming import MAX_NAME_BYTES, Template, check_name, fit_name, is_fit, name_of_content
+from nightmill.files.naming import (
+    MAX_NAME_BYTES,
+    MAX_VALUE_LENGTH,
+    Template,
+    check_name,
+    fit_name,
+    is_fit,
+    name_of_content,
+    slug,
+    stem_of,
+)
 
 SCIENCE = Template("{instrument}_{exposure:08d}_{detector:02d}_{band}_c{campaign:04d}a{attempt:02d}.fits")
 VALUES = {"instrument": "DECam", "exposure": 12, "detector": 3, "band": "g", "campaign": 7, "attempt": 1}
@@ -45,6 +55,31 @@ def test_no_template_makes_a_name_that_leaves_its_folder(text: str, value: str) 
         assert "/" not in name
         assert "\0" not in name
         assert ".." not in name
+
+
+@given(st.text(), st.text())
+def test_any_text_becomes_a_part_of_a_name_and_different_ones_stay_different(one: str, other: str) -> None:
+    assert is_fit(slug(one))
+    assert (slug(one) == slug(other)) is (one == other)
+    assert slug("NGC_4039") == "NGC_4039"
+    assert slug("NGC 4039").startswith("NGC_4039_")
+    assert len(slug("x " * 100)) <= MAX_VALUE_LENGTH
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("HAWKI.2013-01-08T00:00:00.000.fits", "HAWKI.2013-01-08T00:00:00.000"),
+        ("a.fits.gz", "a"),
+        ("a.fits.fz", "a"),
+        ("a", "a"),
+        ("a.tar.xz", "a"),
+    ],
+)
+def test_the_stem_of_a_name_leaves_out_what_tells_its_format(name: str, stem: str) -> None:
+    assert stem_of(name) == stem
+    template = Template("{stem}_c{campaign:04d}a{attempt:02d}.png")
+    assert template.render({"stem": stem, "campaign": 1, "attempt": 1}) == f"{stem}_c0001a01.png"
 
 
 @given(st.text(alphabet=string.ascii_letters + string.digits + "_+-", min_size=1, max_size=64), st.integers(0, 10**8))

@@ -11,7 +11,7 @@ from nightmill.model.lookup import Candidate, Found, Shelf
 from nightmill.model.pipeline import LookupSetting
 from nightmill.model.unit import Unit
 from nightmill.planning.lookups.bound import bind
-from nightmill.planning.lookups.index import Index
+from nightmill.planning.lookups.index import Agreement, Index
 from nightmill.planning.lookups.nearest import DAY_SECONDS
 from tests.planning.world import NIGHT, found
 
@@ -122,7 +122,8 @@ def test_the_ends_of_a_validity_range_belong_to_it(day: float, holds: bool) -> N
 def match_ids(
     candidates: list[Candidate], of: Unit, match: tuple[str, ...] | None, default: tuple[str, ...]
 ) -> list[int]:
-    return [file.id for file in Index(candidates, match, default).matching(of).files]
+    agreement = Agreement({}, default) if match is None else Agreement({key: (key,) for key in match})
+    return [file.id for file in Index(candidates, agreement).matching(of).files]
 
 
 def test_by_default_files_agree_on_what_both_have() -> None:

@@ -71,7 +71,8 @@ def test_a_missing_calibration_says_for_what_and_what_was_near(world: World) -> 
         f"{topic},detector=3 within 30 d: 2 units, as"
         " exposure=7,detector=3 (draft.fits is a draft: 'nightmill calib certify' makes it fit for use);"
         " exposure=8,detector=3 (draft.fits is a draft: 'nightmill calib certify' makes it fit for use)",
-        f"{topic},detector=4 within 30 d: 2 units, as exposure=7,detector=4; exposure=8,detector=4",
+        f"{topic},detector=4 within 30 d: 2 units, as exposure=7,detector=4 (detector is 4, and there is 2, 1);"
+        " exposure=8,detector=4 (detector is 4, and there is 2, 1)",
     ]
 
 
@@ -80,7 +81,9 @@ def test_ten_thousand_units_without_a_bias_are_one_problem(small_world: World) -
     small_world.add_calibration("other.fits", detector=4)
     assert problems_of(small_world, SCIENCE) == [
         "stage 'science', input 'bias': no certified master_bias in set ccd for instrument=nmcam,detector=3 within 30"
-        " d: 10,000 units, as exposure=0,detector=3; exposure=1,detector=3; exposure=2,detector=3; ..."
+        " d: 10,000 units, as exposure=0,detector=3 (detector is 3, and there is 4);"
+        " exposure=1,detector=3 (detector is 3, and there is 4);"
+        " exposure=2,detector=3 (detector is 3, and there is 4); ..."
     ]
 
 
@@ -91,6 +94,8 @@ def test_too_many_files_of_a_role(world: World) -> None:
         " 'where' (as \"origin == 'raw'\") or 'lookup', or raise 'max': 2 units, as"
         " exposure=7 (raw_science_000007_01.fits, raw_science_000007_02.fits);"
         " exposure=8 (raw_science_000008_01.fits, raw_science_000008_02.fits)",
+        "stage 'science', input 'bias': the files of a unit differ in detector, by which this input is chosen; add"
+        " detector to 'per', or say in 'match' on what they must agree: 2 units, as exposure=7; exposure=8",
     ]
 
 
@@ -110,7 +115,8 @@ def test_listed_files_that_are_not_there(world: World) -> None:
         "stage 'science', input 'bias': a listed file is not a master_bias in set ccd: file bais2.fits"
         " (did you mean 'bias2.fits'?)",
         "stage 'science', input 'bias': no certified master_bias in set ccd for"
-        " instrument=nmcam,detector=2 among the listed files: 2 units, as exposure=7,detector=2; exposure=8,detector=2",
+        " instrument=nmcam,detector=2 among the listed files: 2 units, as"
+        " exposure=7,detector=2 (detector is 2, and there is 1); exposure=8,detector=2 (detector is 2, and there is 1)",
     ]
 
 

@@ -145,7 +145,7 @@ def test_units_wait_for_what_a_stage_before_may_still_make(world: World) -> None
     assert (sealed.revision, sealed.slices, sealed.jobs) == (1, (0,), 2)
     assert sealed.left_out == (
         "stage 'science', input 'bias': at least 1 master_bias needed, none found (made by stage bias): 2 units, as"
-        " exposure=7,detector=2; exposure=8,detector=2",
+        " exposure=7,detector=2 (detector is 2, and there is 1); exposure=8,detector=2 (detector is 2, and there is 1)",
     )
     (again,) = world.issue("bias")
     world.end(again)

@@ -21,6 +21,7 @@ from nightmill.backbone.work.slices import find_slice
 from nightmill.config.site import ServerConfig, SiteConfig
 from nightmill.model.calibration import Maturity
 from nightmill.model.campaign import Campaign
+from nightmill.model.dimensions import split
 from nightmill.model.file_type import FileType
 from nightmill.model.found_file import FoundFile
 from nightmill.model.order import JobOrder
@@ -132,12 +133,15 @@ def found(
     type: str = "raw_science",
     store: str = "backbone",
     seconds: float = 0.0,
+    metadata: Mapping[str, Any] | None = None,
     **data_id: str | int,
 ) -> FoundFile:
     """Give a file as the catalogue would."""
     name = name or f"f{number}.fits"
     ends_at = None if at is None else at + timedelta(seconds=seconds)
-    return FoundFile(number, name, type, 100, f"{number:064d}", data_id, at, ends_at, {}, store, f"raw/{name}")
+    return FoundFile(
+        number, name, type, 100, f"{number:064d}", data_id, at, ends_at, metadata or {}, store, f"raw/{name}"
+    )
 
 
 @dataclass
@@ -185,6 +189,7 @@ class World:
         *,
         night: datetime = NIGHT,
         stored: bool = True,
+        metadata: Mapping[str, Any] | None = None,
         **data_id: str | int,
     ) -> None:
         """Register raw files of exposures, a minute apart, with a file a detector."""
@@ -206,6 +211,7 @@ class World:
                     },
                     night + timedelta(minutes=exposure),
                     night + timedelta(minutes=exposure + 1),
+                    metadata=metadata or {},
                     store="backbone" if stored else None,
                     path=f"raw/{name}" if stored else None,
                 )
@@ -310,9 +316,10 @@ class World:
                     Origin.BATCH,
                     100,
                     "2" * 64,
-                    output.data_id,
+                    split(output.data_id)[0],
                     order.begins_at,
                     order.ends_at,
+                    metadata=split(output.data_id)[1],
                     store=output.store,
                     path=f"{output.directory}/{name}",
                 )

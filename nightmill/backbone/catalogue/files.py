@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,12 +10,12 @@ from sqlalchemy import ColumnElement, Select, case, or_, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
-from nightmill.backbone.expressions import Expression, to_sql
+from nightmill.backbone.expressions import Expression, key_value, to_sql
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, ReplicaRow, StoreRow
 from nightmill.backbone.sites import is_here, store_elsewhere
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.bundle import FILE_TYPE
-from nightmill.model.dimensions import DIMENSIONS
+from nightmill.model.dimensions import DIMENSIONS, KeyType
 from nightmill.model.found_file import FoundFile
 from nightmill.model.origin import Origin
 
@@ -140,7 +140,7 @@ def select_files(
     stage: str = "",
     watermark: int | None = None,
     stored: bool = True,
-    order: Sequence[str] = (),
+    order: Mapping[str, KeyType] | None = None,
 ) -> Iterator[FoundFile]:
     """Yield the files that a plan may take, each with a copy that is present, streamed from one query.
 
@@ -161,7 +161,7 @@ def select_files(
     stored
         False to get those without a copy too.
     order
-        Dimensions by whose values they come, as Python orders these; those that have none, first.
+        Keys, with their types, by whose values they come, as Python orders these; those that have none, first.
 
     Yields
     ------
@@ -190,12 +190,12 @@ def select_files(
     return found_files(session, query)
 
 
-def _ascending(session: Session, dimensions: Iterable[str]) -> Iterator[ColumnElement[Any]]:
-    """Yield what orders files by the values of dimensions as Python does, whatever the language of the database."""
+def _ascending(session: Session, keys: Mapping[str, KeyType]) -> Iterator[ColumnElement[Any]]:
+    """Yield what orders files by the values of keys as Python does, whatever the language of the database."""
     code_points = "C" if session.get_bind().dialect.name == "postgresql" else "BINARY"
-    for name in dimensions:
-        column = getattr(FileRow, name)
-        yield (column.collate(code_points) if column.type.python_type is str else column).asc().nulls_first()
+    for name, kind in keys.items():
+        column = key_value(name, kind)
+        yield (column.collate(code_points) if kind in ("str", "time") else column).asc().nulls_first()
 
 
 def file_columns(session: Session) -> tuple[Any, ...]:

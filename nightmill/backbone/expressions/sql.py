@@ -19,6 +19,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from nightmill.backbone.expressions.terms import (
+    COLUMNS,
     Compare,
     Constant,
     Expression,
@@ -33,6 +34,7 @@ from nightmill.backbone.expressions.terms import (
 )
 from nightmill.backbone.schema import FileRow
 from nightmill.backbone.schema.base import UtcDateTime
+from nightmill.model.dimensions import KeyType
 
 
 def to_sql(expression: Expression, row: type[FileRow] = FileRow) -> ColumnElement[bool]:
@@ -46,6 +48,11 @@ def to_sql(expression: Expression, row: type[FileRow] = FileRow) -> ColumnElemen
         The table of files, or an alias of it.
     """
     return _condition(expression.root, row)
+
+
+def key_value(name: str, kind: KeyType, row: type[FileRow] = FileRow) -> ColumnElement[Any]:
+    """Give the value of a key of files, a column or metadata; NULL where that is of another type."""
+    return _value(Field(name, name not in COLUMNS), _KINDS[kind], row)
 
 
 def _condition(term: Term, row: type[FileRow]) -> ColumnElement[bool]:
@@ -69,6 +76,13 @@ def _condition(term: Term, row: type[FileRow]) -> ColumnElement[bool]:
             return _Like(_value(term.field, Kind.TEXT, row), literal(term.pattern, Text), literal(_glob(term.pattern)))
 
 
+_KINDS: Final[Mapping[KeyType, Kind]] = {
+    "str": Kind.TEXT,
+    "time": Kind.TEXT,
+    "int": Kind.NUMBER,
+    "float": Kind.NUMBER,
+    "bool": Kind.BOOLEAN,
+}
 _OPERATORS: Final[Mapping[str, Any]] = {
     "==": operators.eq,
     "!=": operators.ne,

@@ -1,0 +1,53 @@
+"""Keys: what files are grouped, matched and named by, which are dimensions and the metadata of a site's file types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from nightmill.errors import ConfigError
+from nightmill.files.computed import parse_call
+from nightmill.model.dimensions import DIMENSIONS, NAME, TIMES, KeyType
+from nightmill.model.file_type import FileType, MetadataKey
+
+_OWN: Final[Mapping[str, KeyType]] = {
+    **{name: "int" if kind is int else "str" for name, kind in DIMENSIONS.items()},
+    NAME: "str",
+}
+
+
+def type_of(key: MetadataKey) -> KeyType:
+    """Return what the values of a metadata key are; where its ``compute`` cannot be read, a text."""
+    if not key.compute:
+        return key.type
+    try:
+        return parse_call(key.compute).function.gives
+    except ConfigError:
+        return "str"
+
+
+def keys_of(file_types: Mapping[str, FileType]) -> dict[str, KeyType]:
+    """Return every key that files of these types may have, with the type of its values."""
+    found = dict(_OWN)
+    for file_type in file_types.values():
+        for name, key in file_type.metadata.items():
+            if name not in TIMES:
+                found.setdefault(name, type_of(key))
+    return found
+
+
+def contradictions(file_types: Mapping[str, FileType]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield each key that is of one type in a file type and of another in a later one.
+
+    Yields
+    ------
+    tuple of str
+        The key, the file type that has it first, the later one, and what is wrong.
+    """
+    first: dict[str, tuple[str, KeyType]] = {}
+    for called, file_type in file_types.items():
+        for name, key in file_type.metadata.items():
+            kind = type_of(key)
+            before, wanted = first.setdefault(name, (called, kind))
+            if kind != wanted:
+                yield name, before, called, f"{name} is of type {kind}, and in file type {before!r} of type {wanted}"
