@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from bisect import bisect_left
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,17 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
 from benchmarks.figures import Figure, Result, figure, machine, now
-from benchmarks.sites import COPY_STAGE, EPOCH, WHO, databases, new_site, register_raw, working_folder, write_campaign
+from benchmarks.sites import (
+    COPY_STAGE,
+    COPY_STEP,
+    EPOCH,
+    WHO,
+    databases,
+    new_site,
+    register_raw,
+    working_folder,
+    write_campaign,
+)
 from nightmill.backbone.catalogue import calibrations
 from nightmill.backbone.catalogue.registration import NewFile, register
 from nightmill.backbone.schema import FileRow, JobRow, ReplicaRow
@@ -44,10 +55,20 @@ _STAGE: Final = {
 }
 
 
+_KEYED: Final = {
+    **_STAGE,
+    "per": ["serial"],
+    "steps": [{**COPY_STEP, "outputs": {"product": {"type": "keyed"}}}],
+}
+"""The same, with units by a key of metadata."""
+
+
 def measure(*, size: int = JOBS, repeats: int = REPEATS) -> Result:
     """Measure on each database that can be had, each time in a process of its own; SQLite is the headline."""
     with working_folder() as folder, databases() as urls:
         measured = {name: measured_on(folder / name, url, size, repeats) for name, url in urls.items()}
+        keyed = measured_on(folder / "keyed", "", size, repeats, stage=_KEYED)
+        measured["SQLite, units by a key of metadata"] = keyed
     headline, peak_bytes = measured.pop("SQLite")
     return Result(
         **headline.model_dump(),
@@ -72,14 +93,16 @@ def measure(*, size: int = JOBS, repeats: int = REPEATS) -> Result:
     )
 
 
-def measured_on(folder: Path, database: str, jobs: int, repeats: int) -> tuple[Figure, int]:
+def measured_on(
+    folder: Path, database: str, jobs: int, repeats: int, stage: Mapping[str, object] = _STAGE
+) -> tuple[Figure, int]:
     """Measure on one database; return what it took, and the peak of memory in bytes."""
     with new_site(folder / "site", database) as site:
         register_raw(site, jobs)
         _add_calibrations(site, -(-jobs // MINUTES_A_CALIBRATION))
     values, floors, peaks = [], [], []
     for number in range(1, repeats + 1):
-        campaign = write_campaign(folder, f"plan-{number}", _STAGE, {})
+        campaign = write_campaign(folder, f"plan-{number}", stage, {})
         told = _in_a_process(site, str(campaign))
         if told["jobs"] != jobs:
             raise AssertionError(f"{told['jobs']} of {jobs} jobs were sealed")

@@ -31,8 +31,13 @@ _TYPES: Final = {
     "raw": {},
     "bias": {},
     "product": {"template": "product_{exposure:08d}_c{campaign:04d}a{attempt:02d}.dat"},
+    "keyed": {
+        "format": "fits",
+        "template": "keyed_{serial:08d}_c{campaign:04d}a{attempt:02d}.dat",
+        "metadata": {"serial": {"keywords": ["SERIAL"], "type": "int"}},
+    },
 }
-"""Files of any format: what FITS costs is measured by the ingest alone."""
+"""Files of any format: what FITS costs is measured by the ingest alone. One has a key that is not a column."""
 
 
 @contextmanager
@@ -100,6 +105,7 @@ def _raw_files(site: Site, block: list[tuple[int, str]], content: bytes | None) 
                 size_bytes=len(content or b""),
                 sha256=digest,
                 data_id={"exposure": number},
+                metadata={"serial": number},
                 begins_at=begins_at,
                 ends_at=begins_at + timedelta(seconds=30),
                 store="backbone",
@@ -122,16 +128,15 @@ def write_campaign(
     return path
 
 
+COPY_STEP: Final[Mapping[str, object]] = {
+    "name": "copy",
+    "argv": ["cp", "{inputs.raw}", "{outputs.product}"],
+    "inputs": ["raw"],
+    "outputs": {"product": {"type": "product"}},
+}
 COPY_STAGE: Final[Mapping[str, object]] = {
     "per": ["exposure"],
     "inputs": {"raw": {"type": "raw"}},
-    "steps": [
-        {
-            "name": "copy",
-            "argv": ["cp", "{inputs.raw}", "{outputs.product}"],
-            "inputs": ["raw"],
-            "outputs": {"product": {"type": "product"}},
-        }
-    ],
+    "steps": [COPY_STEP],
 }
 """A trivial job: one input, one output, a step that copies the one to the other."""

@@ -10,6 +10,7 @@
     │   ├── PlanRefused           a plan has problems; all of them are listed
     │   ├── UnknownName           a campaign, job, file or store that does not exist (with a guess)
     │   ├── BadName               a file name cannot be made, or is not fit to be one
+    │   ├── BadText               a text of a step cannot be filled in
     │   ├── BadPlugin             an installed plug-in cannot be used, or breaks what it promises
     │   ├── NameTaken             names that are to be registered stand in the catalogue already
     │   └── OrderChanged          what is kept of an attempt does not give its order
@@ -157,6 +158,10 @@ class UnknownName(RequestRefused):
 
 class BadName(RequestRefused):
     """A file name cannot be made from its template, or is not fit to be a name."""
+
+
+class BadText(RequestRefused):
+    """A text of a step cannot be filled in: a file has no value of a key that it asks for, or a template is wrong."""
 
 
 class BadPlugin(RequestRefused):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from nightmill.errors import ConfigError
+from nightmill.config.document import Document
+from nightmill.errors import ConfigError, guess
 from nightmill.files.computed import parse_call
 from nightmill.model.dimensions import DIMENSIONS, NAME, TIMES, KeyType
 from nightmill.model.file_type import FileType, MetadataKey
 
+MAX_INDEXED: Final = 40
+"""Characters of a key that has an index: PostgreSQL cuts off names after 63 bytes."""
 _OWN: Final[Mapping[str, KeyType]] = {
     **{name: "int" if kind is int else "str" for name, kind in DIMENSIONS.items()},
     NAME: "str",
@@ -51,3 +54,20 @@ def contradictions(file_types: Mapping[str, FileType]) -> Iterator[tuple[str, st
             before, wanted = first.setdefault(name, (called, kind))
             if kind != wanted:
                 yield name, before, called, f"{name} is of type {kind}, and in file type {before!r} of type {wanted}"
+
+
+def indexed_keys(
+    names: Iterable[str], file_types: Mapping[str, FileType], document: Document, errors: list[ConfigError]
+) -> dict[str, KeyType]:
+    """Return the keys that a site wants an index of, with their types; add what is wrong with their names to errors."""
+    keys = {name: kind for name, kind in keys_of(file_types).items() if name not in (*DIMENSIONS, NAME)}
+    for number, name in enumerate(names):
+        where = document.where(("indexed", number))
+        if name in DIMENSIONS or name == NAME:
+            errors.append(ConfigError(f"indexed: {name!r} is a column, which has its index", where=where))
+        elif name not in keys:
+            near = guess(name, list(keys)) or f" (there is {', '.join(keys) or 'none'})"
+            errors.append(ConfigError(f"indexed: {name!r} is not a key of any file type{near}", where=where))
+        elif len(name) > MAX_INDEXED:
+            errors.append(ConfigError(f"indexed: {name!r} has more than {MAX_INDEXED} characters", where=where))
+    return {name: keys[name] for name in names if name in keys}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Final
 
 from nightmill import plugins
 from nightmill.config.document import Key
 from nightmill.config.lookups import GROUP
+from nightmill.config.placeholders import check_texts
 from nightmill.errors import guess
 from nightmill.files.naming import is_fit
 from nightmill.model.pipeline import ALSO, Calibration, Input, Output, Pipeline, Stage, Step
@@ -18,9 +19,6 @@ Problem = tuple[Key, str]
 """The way to a key as people write it, and what is wrong there."""
 
 _ROLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-_PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_]+)(?:\.([^{}]*))?\}")
-_WITH_NAME: Final = ("inputs", "outputs", "parameters", "unit")
-_ALONE: Final = ("python", "pipeline_dir")
 _CALL: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 LOG: Final = "log"
 """File type and role of the file that keeps what a job prints."""
@@ -181,7 +179,7 @@ def _check_step(step: Step, stage: Stage, pipeline: Pipeline, made: dict[str, st
     for program, argv in step.software.items():
         if not argv:
             yield ("software", program), f"software {program!r} needs the argv that prints its version"
-    yield from _check_texts(step, stage, pipeline)
+    yield from check_texts(step, stage, pipeline)
 
 
 def _check_step_inputs(step: Step, known: Sequence[str]) -> Iterator[Problem]:
@@ -192,18 +190,6 @@ def _check_step_inputs(step: Step, known: Sequence[str]) -> Iterator[Problem]:
     for role in dict.fromkeys(step.inputs):
         if step.inputs.count(role) > 1:
             yield ("inputs",), f"{role!r} is named twice; name it once"
-
-
-def _check_texts(step: Step, stage: Stage, pipeline: Pipeline) -> Iterator[Problem]:
-    several = {name for name, role in stage.inputs.items() if role.max is None or role.max > 1}
-    several |= {name for each in stage.steps for name, output in each.outputs.items() if output.max > 1}
-    for item in step.argv:
-        for text in _check_placeholders(item, step, stage, pipeline, several):
-            yield ("argv",), text
-    for key, texts in (("arguments", step.arguments), ("environment", step.environment)):
-        for name, item in texts.items():
-            for text in _check_placeholders(item, step, stage, pipeline, several):
-                yield (key, name), text
 
 
 def _check_output(role: str, output: Output, stage: Stage, made: dict[str, str]) -> Iterator[Problem]:
@@ -230,35 +216,3 @@ def _check_calibration(calibration: Calibration, output: Output) -> Iterator[Pro
         yield ("calibration",), "a file that is not kept (to: none) cannot be a calibration"
     if calibration.valid_days_before < 0 or calibration.valid_days_after < 0:
         yield ("calibration",), "valid_days_before and valid_days_after should be 0 or more"
-
-
-def _check_placeholders(
-    item: str, step: Step, stage: Stage, pipeline: Pipeline, several: Iterable[str]
-) -> Iterator[str]:
-    """Yield what is wrong with the placeholders of one item; braces that look like nothing known are text."""
-    names = {
-        "inputs": (list(step.inputs), "an input of the step"),
-        "outputs": (list(step.outputs), "an output of the step"),
-        "parameters": (list(pipeline.parameters), "a parameter of the pipeline"),
-        "unit": (list(stage.per), "a key of the stage's units (per)"),
-    }
-    for match in _PLACEHOLDER.finditer(item):
-        kind, name = match.groups()
-        if name is None:
-            near = guess(kind, _ALONE)
-            if kind not in _ALONE and near:
-                yield f"{match[0]} is unknown{near}"
-            elif kind in _WITH_NAME:
-                yield f"{match[0]} needs a name, as {{{kind}.NAME}}"
-            continue
-        if kind not in names:
-            near = guess(kind, _WITH_NAME)
-            if near:
-                yield f"{match[0]} is unknown{near}"
-            continue
-        known, what = names[kind]
-        if name not in known:
-            hint = "; declare it under the step's inputs" if kind == "inputs" and name in stage.inputs else ""
-            yield f"{match[0]}: {name!r} is not {what}{hint or guess(name, known)}"
-        elif kind in ("inputs", "outputs") and name in several and match[0] != item:
-            yield f"{item!r}: {name!r} may be several files; give {match[0]} an item of its own"

@@ -17,7 +17,7 @@ from nightmill.config.build import build, named, raise_all
 from nightmill.config.database_url import database_url
 from nightmill.config.document import Document, Key, Plain, dotted, load_document
 from nightmill.config.file_types import read_file_types
-from nightmill.config.keys import keys_of
+from nightmill.config.keys import indexed_keys, keys_of
 from nightmill.config.rules import NOWHERE, check_fit
 from nightmill.config.secrets import known_secrets
 from nightmill.errors import ConfigError, ConfigErrors
@@ -105,6 +105,8 @@ class SiteConfig:
         Who besides the operator may read its folders, database and journals.
     secrets
         What ``${NAME}`` stands for: the environment, and the site's file of secrets where it has one.
+    indexed
+        Keys of metadata that have an index, with their types.
     """
 
     name: str
@@ -121,6 +123,7 @@ class SiteConfig:
     wrong_types: tuple[ConfigError, ...] = ()
     access: Access = Access.PRIVATE
     secrets: Mapping[str, str] = field(default_factory=dict)
+    indexed: Mapping[str, KeyType] = field(default_factory=dict)
 
     @property
     def keys(self) -> Mapping[str, KeyType]:
@@ -161,6 +164,8 @@ class SiteFile(Frozen):
     """How long is kept what would grow for ever."""
     access: Access = Access.PRIVATE
     """Who besides the operator may read the site."""
+    indexed: tuple[str, ...] = ()
+    """Keys of metadata that files are often selected by; ``nightmill init`` makes an index of each."""
 
 
 def find_site(directory: Path | None = None) -> Path:
@@ -233,6 +238,8 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
     _check_server(file.server, document, errors)
     raise_all(errors)
     file_types, wrong_types = read_file_types(paths, paths)
+    indexed = {} if wrong_types else indexed_keys(file.indexed, file_types, document, errors)
+    raise_all(errors)
     if need_types:
         raise_all(wrong_types)
     return SiteConfig(
@@ -250,6 +257,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         wrong_types=tuple(wrong_types),
         access=file.access,
         secrets=secrets,
+        indexed=indexed,
     )
 
 

@@ -39,6 +39,9 @@ working_areas:
 # Stores have this key, too, for the files in them.
 access: private
 
+# Keys of metadata that files are often selected by; 'nightmill init' makes an index of each.
+# indexed: [target]
+
 # Who may do what changes the site; without this, everyone.
 # operators: [alice, bob]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -23,8 +23,8 @@ from nightmill.execution.removal import empty, remove
 from nightmill.execution.sealed import SealedFolder, SealedTree
 from nightmill.model.fate import Fate
 from nightmill.model.journal import MadeFile
-from nightmill.model.layout import BUNDLE, FOLDERS, INPUTS, LEFT, LOG, ORDER, OUTPUTS, TMP, WORK, seen
-from nightmill.model.order import AttemptKey, JobOrder
+from nightmill.model.layout import BUNDLE, FILES, FOLDERS, INPUTS, LEFT, LOG, ORDER, OUTPUTS, TMP, WORK, seen
+from nightmill.model.order import AttemptKey, JobOrder, OrderText
 
 _MODE: Final = 0o755
 """Others may look into a scratch as far as its site lets them; none may put anything there."""
@@ -96,6 +96,27 @@ class Scratch:
         """Put the order there, for whoever looks into the scratch."""
         with (self.path / ORDER).open("x") as file:
             file.write(order.model_dump_json())
+
+    def write_files(self, files: Sequence[OrderText]) -> None:
+        """Put there what is written for a step, sealed, and nothing of what was written for the step before."""
+        if FILES in self._places:
+            with self.opened(FILES) as folder:
+                empty(folder)
+        elif files:
+            self._make(FILES)
+        else:
+            return
+        sealed = self._sealed[FILES] = SealedFolder()
+        with self.opened(FILES) as folder:
+            for file in files:
+                data = file.text.encode()
+                descriptor = os.open(
+                    file.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o444, dir_fd=folder
+                )
+                with open(descriptor, "wb") as target:  # noqa: PTH123 - a descriptor
+                    target.write(data)
+                facts = os.stat(file.name, dir_fd=folder, follow_symlinks=False)
+                sealed.seal(file.name, f"file {file.name}", sha256(data).hexdigest(), facts)
 
     def open_log(self) -> int:
         """Return the descriptor of the log, always the same: it stays the log whatever becomes of the name."""

@@ -49,6 +49,10 @@ def run_step(
         )
 
     try:
+        scratch.write_files(step.files)
+    except OSError as error:
+        raise scratch_failed(error, step.name) from error
+    try:
         ended = run_process(
             argv,
             directory=scratch.work,

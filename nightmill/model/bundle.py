@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
+
+from pydantic import Field
 
 from nightmill.model.base import Frozen
 from nightmill.model.order import OrderBundle
@@ -24,6 +26,18 @@ class BundleFile(Frozen):
     executable: bool = False
 
 
+class SealedBundle(OrderBundle):
+    """A bundle as plans keep it: with the texts of its templates, of which orders are rendered."""
+
+    templates: Mapping[str, str] = Field(default_factory=dict)
+    """By their paths in the bundle, those that the pipeline names."""
+
+    @property
+    def order(self) -> OrderBundle:
+        """What an order says of it."""
+        return OrderBundle(digest=self.digest, size_bytes=self.size_bytes, store=self.store, path=self.path)
+
+
 class Bundle(Frozen):
     """A pipeline's folder: what is in it, and where its archive lies."""
 
@@ -41,10 +55,19 @@ class Bundle(Frozen):
     dirty: bool = False
     """Whether a file differs from that commit, or is not in it."""
 
+    templates: Mapping[str, str] = Field(default_factory=dict)
+    """The texts of those of its files that the pipeline names as templates, by their paths."""
+
     @property
-    def order(self) -> OrderBundle:
-        """What an order says of it."""
-        return OrderBundle(digest=self.digest, size_bytes=self.size_bytes, store=self.store, path=self.path)
+    def sealed(self) -> SealedBundle:
+        """What a plan says of it."""
+        return SealedBundle(
+            digest=self.digest,
+            size_bytes=self.size_bytes,
+            store=self.store,
+            path=self.path,
+            templates=self.templates,
+        )
 
 
 class BundleChanges(Frozen):

@@ -112,6 +112,14 @@ class OrderOutput(Frozen):
     """The validity range that the plan worked out, ISO 8601 UTC, where the output becomes a calibration."""
 
 
+class OrderText(Frozen):
+    """A list or configuration file that is written for a step before it begins."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_+][A-Za-z0-9._+-]*$")
+    """Of the file, as the step sees it: ``../files/NAME``."""
+    text: str
+
+
 class OrderStep(Frozen):
     """One command, its templates filled in but for ``{python}``.
 
@@ -127,6 +135,8 @@ class OrderStep(Frozen):
     environment: Mapping[str, str] = Field(default_factory=dict)
     wall_seconds: float = 3600.0
     software: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    files: tuple[OrderText, ...] = ()
+    """Lists and configuration that are written for it."""
 
 
 class JobOrder(Frozen):

@@ -129,12 +129,22 @@ class Output(Frozen):
     """Makes it a calibration, where it is one."""
 
 
+class StepFile(Frozen):
+    """A list or configuration file that is written for a step before it begins; it has lines, or a template."""
+
+    lines: tuple[str, ...] = ()
+    """With placeholders; a line with a role that may have several files becomes a line a file."""
+    template: str = ""
+    """Path, in the bundle, of a Jinja template."""
+
+
 class Step(Frozen):
     """One command with declared inputs and outputs.
 
-    Items of ``argv`` may hold ``{inputs.ROLE}``, ``{outputs.ROLE}``, ``{parameters.NAME}``, ``{unit.DIMENSION}``,
-    ``{python}`` and ``{pipeline_dir}``; an item that is nothing but ``{inputs.ROLE}`` becomes one item a file. The same
-    in ``arguments`` and, ``{python}`` excepted, in ``environment``. ``{pipeline_dir}`` is the bundle.
+    Items of ``argv`` may hold ``{inputs.ROLE}``, ``{inputs.ROLE.KEY}``, ``{outputs.ROLE}``, ``{parameters.NAME}``,
+    ``{unit.KEY}``, ``{files.NAME}``, ``{python}`` and ``{pipeline_dir}``; an item that is nothing but ``{inputs.ROLE}``
+    becomes one item a file. The same in ``arguments`` and, ``{python}`` excepted, in ``environment`` and the lines of
+    ``files``. ``{pipeline_dir}`` is the bundle.
     """
 
     name: str
@@ -151,6 +161,8 @@ class Step(Frozen):
     """What it makes, by role."""
     environment: Mapping[str, str] = Field(default_factory=dict)
     """Variables that it sees, beside a few that every step has."""
+    files: Mapping[str, StepFile] = Field(default_factory=dict, exclude_if=lambda files: not files)
+    """What is written for it before it begins, by name; ``{files.NAME}`` is the path."""
     wall_seconds: float = 3600.0
     """How long it may run, seconds; then it is killed."""
     software: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
@@ -189,6 +201,13 @@ class Stage(Frozen):
     """How many jobs of the stages it depends on must be done: ``all``, ``any`` (at least one), or a least number."""
     retries: int = 0
     """How often a job is tried again by itself, where its fate says that this may help."""
+
+
+def several_of(stage: Stage) -> frozenset[str]:
+    """Return the roles of a stage that may have more files than one."""
+    inputs = {role for role, declared in stage.inputs.items() if declared.max is None or declared.max > 1}
+    outputs = {role for step in stage.steps for role, output in step.outputs.items() if output.max > 1}
+    return frozenset(inputs | outputs)
 
 
 class BundleRules(Frozen):

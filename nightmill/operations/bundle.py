@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from difflib import unified_diff
+from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
 from tempfile import TemporaryDirectory
@@ -21,11 +22,11 @@ from nightmill.backbone.catalogue.files import known_files
 from nightmill.backbone.catalogue.registration import NewFile, add_copy, register
 from nightmill.backbone.schema import AttemptRow, JobRow, PlanRow
 from nightmill.config.site import BACKBONE, SiteConfig
-from nightmill.errors import NameCollision, NameTaken, RequestRefused, StoredFileMissing, StoreError
+from nightmill.errors import NameCollision, NameTaken, RequestRefused, StoredFileMissing, StoreError, guess
 from nightmill.files.archive import members, read_manifest
 from nightmill.files.checksum import fingerprint
 from nightmill.files.packing import pack_folder
-from nightmill.model.bundle import FILE_TYPE, Bundle, BundleChanges, BundleFile, bundle_name, bundle_path
+from nightmill.model.bundle import FILE_TYPE, Bundle, BundleChanges, BundleFile, SealedBundle, bundle_name, bundle_path
 from nightmill.model.order import OrderBundle
 from nightmill.model.origin import Origin
 from nightmill.model.pipeline import Pipeline
@@ -67,6 +68,7 @@ def pack(pipeline: Pipeline, config: SiteConfig, target: Path | None = None) -> 
         with target.open("xb") as archive:
             digest, size_bytes, files = pack_folder(folder, pipeline.bundle, apart=apart, target=archive)
     commit, dirty = _git_state(folder, {file.path for file in files})
+    templates = {path: _template(folder, path, files) for path in sorted(_named_templates(pipeline))}
     return Bundle(
         digest=digest,
         size_bytes=size_bytes,
@@ -75,7 +77,32 @@ def pack(pipeline: Pipeline, config: SiteConfig, target: Path | None = None) -> 
         files=files,
         commit=commit,
         dirty=dirty,
+        templates=templates,
     )
+
+
+def _named_templates(pipeline: Pipeline) -> set[str]:
+    files = [file for stage in pipeline.stages for step in stage.steps for file in step.files.values()]
+    return {file.template for file in files if file.template}
+
+
+def _template(folder: Path, path: str, files: Collection[BundleFile]) -> str:
+    """Read a template as it was packed."""
+    packed = {file.path: file for file in files}
+    if path not in packed:
+        raise RequestRefused(
+            f"template {path!r} is not in the bundle of {folder}{guess(path, sorted(packed))}",
+            remedy="name a file of the pipeline's folder that 'bundle' does not leave out",
+        )
+    data = (folder / path).read_bytes()
+    if sha256(data).hexdigest() != packed[path].sha256:
+        raise RequestRefused(f"template {path!r} of {folder} was changed while it was packed", remedy="try again")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise RequestRefused(
+            f"template {path!r} of {folder} is not UTF-8: {error.reason}", remedy="save it so"
+        ) from error
 
 
 def _own_places(config: SiteConfig) -> set[str]:
@@ -161,7 +188,7 @@ def provenance_of(bundle: Bundle, pipeline: Pipeline) -> str:
     return f"{told}, git commit {bundle.commit}{' with changes' if bundle.dirty else ''}"
 
 
-def sealed_bundle(session: Session, campaign_id: int) -> OrderBundle | None:
+def sealed_bundle(session: Session, campaign_id: int) -> SealedBundle | None:
     """Return the bundle that jobs of a campaign run from now on; None where none of its stages has one.
 
     It is that of the newest plan: the one that was submitted, or what came in its place since.
@@ -169,7 +196,7 @@ def sealed_bundle(session: Session, campaign_id: int) -> OrderBundle | None:
     newest = select(PlanRow.common).where(PlanRow.campaign_id == campaign_id).order_by(PlanRow.id.desc()).limit(1)
     common = session.scalar(newest)
     found = common.get("bundle") if common else None
-    return None if found is None else OrderBundle.model_validate(found)
+    return None if found is None else SealedBundle.model_validate(found)
 
 
 def jobs_per_bundle(session: Session, campaign_ids: Collection[int]) -> dict[int, dict[str, int]]:
@@ -219,6 +246,22 @@ def opened_bundle(site: Site, bundle: OrderBundle) -> Iterator[IO[bytes]]:
             )
         with path.open("rb") as archive:
             yield archive
+
+
+def with_templates(site: Site, bundle: OrderBundle, pipeline: Pipeline) -> SealedBundle:
+    """Return a bundle that an order names as a plan keeps it, its templates read from its archive.
+
+    Raises
+    ------
+    RequestRefused, StoreError
+        As :func:`opened_bundle`, where the pipeline has templates.
+    """
+    wanted = _named_templates(pipeline)
+    texts: dict[str, str] = {}
+    if wanted:
+        with opened_bundle(site, bundle) as archive:
+            texts = {each.path: each.content.read().decode() for each in members(archive) if each.path in wanted}
+    return SealedBundle(**bundle.model_dump(), templates=texts)
 
 
 def manifest(site: Site, bundle: OrderBundle) -> tuple[BundleFile, ...]:

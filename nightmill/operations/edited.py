@@ -56,8 +56,8 @@ class Edit:
         """Register the bundle, revise the plans, and return what the act is to keep of it."""
         now = utc_now()
         told = provenance_of(self.bundle, self.pipeline)
-        register_bundle(session, self.bundle.order, told, who=who, now=now)
-        return {"bundle": self.bundle.digest, "revised": revise(session, campaign_id, self.bundle.order, now=now)}
+        register_bundle(session, self.bundle.sealed, told, who=who, now=now)
+        return {"bundle": self.bundle.digest, "revised": revise(session, campaign_id, self.bundle.sealed, now=now)}
 
 
 @contextmanager

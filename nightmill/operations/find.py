@@ -80,8 +80,7 @@ def find(
     for name in types:
         if name not in (*known, LOG, FILE_TYPE) and not site.config.wrong_types:
             raise UnknownName("file type", name, sorted(known))
-    keys = {key for name, each in known.items() if not types or name in types for key in each.metadata}
-    expression = parse(where, metadata_keys=keys) if where else None
+    expression = parse(where, metadata_keys=site.config.keys) if where else None
     with site.database.reading() as session:
         found = catalogue.find(session, types=types, where=expression, origins=origins, limit=limit, all=everything)
         rows = list(found)

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sqlalchemy.orm import Session
+
+from nightmill.backbone.catalogue.indexes import index_keys
 from nightmill.backbone.catalogue.stores import store_ids
 from nightmill.config.file_types import load_file_types
 from nightmill.config.kinds import Kind
@@ -82,8 +85,14 @@ def make_site(directory: Path, *, database: str = "", file_types: Path | None = 
     except RequestRefused:
         site.close()
         raise
-    act.write(str(directory), lambda session: store_ids(session, config.stores))
+    act.write(str(directory), lambda session: _catalogue(session, config))
     return site
+
+
+def _catalogue(session: Session, config: SiteConfig) -> None:
+    """Tell the catalogue of a site's stores, and make the indexes that it wants."""
+    store_ids(session, config.stores)
+    index_keys(session, config.indexed)
 
 
 @contextmanager

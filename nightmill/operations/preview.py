@@ -20,4 +20,4 @@ def preview(site: Site, campaign: Campaign) -> CampaignPlan:
     bundle = pack(campaign.pipeline, site.config)
     with site.database.reading() as session:
         number = campaigns.number_of(session, campaign.name)
-        return plan_campaign(session, campaign, site.config, number, bundle.order if bundle else None)
+        return plan_campaign(session, campaign, site.config, number, bundle.sealed if bundle else None)

@@ -35,6 +35,7 @@ from nightmill.clock import utc_now
 from nightmill.errors import NightmillError, StoreError
 from nightmill.execution.journal import JournalBroken, read_whole_journal, recorded_journals
 from nightmill.files.naming import is_fit
+from nightmill.model.campaign import Campaign
 from nightmill.model.fit import misfit
 from nightmill.model.order import AttemptKey, OrderBundle
 from nightmill.model.report import JobReport, fold, stacks
@@ -45,7 +46,7 @@ from nightmill.operations.alone import alone
 from nightmill.operations.attachments import load_reported
 from nightmill.operations.audit.contradiction import Kind
 from nightmill.operations.audit.journals import disagreement
-from nightmill.operations.bundle import register_bundle
+from nightmill.operations.bundle import register_bundle, with_templates
 from nightmill.operations.mend import set_right, wrong_rows
 from nightmill.operations.site import Site
 from nightmill.operations.turns import take_turn
@@ -165,7 +166,9 @@ class _Work:
             with self.site.database.reading() as session:
                 if not campaigns.exists(session, name) or of_other_sites(session, [name]):
                     continue
-                before = campaigns.progress(session, campaigns.campaign_named(session, name).id)
+                row = campaigns.campaign_named(session, name)
+                before = campaigns.progress(session, row.id)
+                pipeline = Campaign.model_validate(row.definition).pipeline
             bundle = self._bundles.get(name)
             if bundle is not None:
                 told = f"recovered from journals of campaign {name}"
@@ -176,7 +179,8 @@ class _Work:
                 if (name, stage.stage) in self._lacking:
                     continue  # planned now, it would leave units out for good
                 try:
-                    take_turn(self.site, name, stage.stage, bundle=bundle)
+                    sealed = with_templates(self.site, bundle, pipeline) if bundle is not None else None
+                    take_turn(self.site, name, stage.stage, bundle=sealed)
                 except NightmillError as error:
                     self.found.refused[f"{name}/{stage.stage}"] = f"it cannot be planned: {error}"
             with self.site.database.reading() as session:

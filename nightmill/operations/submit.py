@@ -111,7 +111,7 @@ def _put(site: Site, campaign: Campaign, act: Act, given: memory.Numbers, archiv
                 bundle = pack(campaign.pipeline, site.config, archive)
             with site.database.reading() as session:
                 number = campaigns.number_of(session, campaign.name)
-                plan = plan_campaign(session, campaign, site.config, number, bundle.order if bundle else None)
+                plan = plan_campaign(session, campaign, site.config, number, bundle.sealed if bundle else None)
             plan.require()
             if bundle is not None:
                 keep(site, bundle, archive)
@@ -141,7 +141,7 @@ def _write(
     if plan is not None:
         if bundle is not None:
             told = provenance_of(bundle, campaign.pipeline)
-            register_bundle(session, bundle.order, told, who=act.who, now=now)
+            register_bundle(session, bundle.sealed, told, who=act.who, now=now)
         for stage in plan.stages:
             if not stage.projected:
                 seal(session, row, stage, now=now)

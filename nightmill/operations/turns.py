@@ -12,8 +12,8 @@ from nightmill.backbone.work import campaigns
 from nightmill.backbone.work.campaigns import StageProgress
 from nightmill.backbone.work.slices import slice_numbers
 from nightmill.clock import utc_now
+from nightmill.model.bundle import SealedBundle
 from nightmill.model.campaign import Campaign
-from nightmill.model.order import OrderBundle
 from nightmill.model.pipeline import Stage
 from nightmill.model.states import JobState
 from nightmill.operations import memory
@@ -45,7 +45,7 @@ class StageTurn:
 
 
 def take_turn(
-    site: Site, name: str, stage: str, *, under_way: Collection[str] = (), bundle: OrderBundle | None = None
+    site: Site, name: str, stage: str, *, under_way: Collection[str] = (), bundle: SealedBundle | None = None
 ) -> StageTurn:
     """Seal a stage if it is its turn, and return its slices.
 

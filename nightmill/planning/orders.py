@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import timedelta
 from hashlib import sha256
 from typing import Final
@@ -13,13 +11,12 @@ from typing import Final
 from nightmill.config.rules import NOWHERE
 from nightmill.model.layout import BUNDLE, INPUTS, OUTPUTS, seen
 from nightmill.model.order import AttemptKey, Copy, JobOrder, OrderInput, OrderOutput, OrderStep
-from nightmill.model.pipeline import Output, Parameter, Step
+from nightmill.model.pipeline import Output, Step, several_of
 from nightmill.planning.outputs import log_name, output_names
 from nightmill.planning.sealed import PlannedJob, StageCommon, planned_inputs
+from nightmill.planning.texts import SeenFile, Texts
 
 JOBS_PER_FOLDER: Final = 1000
-
-_PLACEHOLDER: Final = re.compile(r"\{(inputs|outputs|parameters|unit)\.([A-Za-z0-9_-]+)\}|\{(pipeline_dir)\}")
 
 
 def canonical(order: JobOrder) -> bytes:
@@ -49,12 +46,17 @@ def render(common: StageCommon, job: PlannedJob, number: int, *, plan_sha256: st
     return _Renderer(common, job, number).order(plan_sha256)
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """What a placeholder stands for in an argv: some file names, or one value; None where there is nothing."""
+def fill_texts(common: StageCommon, job: PlannedJob) -> None:
+    """Fill in the texts of a job's steps to see that they can be, before the rules of its stage are whole.
 
-    files: tuple[str, ...] | None = None
-    value: Parameter | None = None
+    Raises
+    ------
+    BadText
+        Where a file has no value of a key that is asked, or a template cannot be filled in.
+    """
+    renderer = _Renderer(common, job, 1)
+    for step in common.stage.steps:
+        renderer.step(step)
 
 
 class _Renderer:
@@ -64,7 +66,8 @@ class _Renderer:
         self.job = job
         self.key = AttemptKey(campaign=common.campaign, stage=self.stage.name, unit=job.unit, number=number)
         self.staged = {choice.role: choice.files for choice in job.choices}
-        self.made: dict[str, tuple[str, ...]] = {}
+        self.made: dict[str, OrderOutput] = {}
+        self.several = several_of(self.stage)
 
     def order(self, plan_sha256: str) -> JobOrder:
         common = self.common
@@ -83,7 +86,7 @@ class _Renderer:
             pipeline=common.pipeline,
             pipeline_version=common.pipeline_version,
             pipeline_dir=common.pipeline_dir,
-            bundle=common.bundle,
+            bundle=common.bundle.order if common.bundle else None,
             plan_sha256=plan_sha256,
             parameters=common.parameters,
             stores={name: store for name, store in common.stores.items() if name in stores},
@@ -123,17 +126,28 @@ class _Renderer:
 
     def step(self, step: Step) -> OrderStep:
         outputs = tuple([self.output(step, role, output) for role, output in step.outputs.items()])
-        own = {output.role: output.names for output in outputs}
+        own = {output.role: tuple(self.seen_outputs(output, "")) for output in outputs}
+        texts = Texts(
+            inputs=self.inputs_of(step),
+            outputs=own,
+            several=self.several,
+            parameters=self.common.parameters,
+            unit=self.job.data_id,
+            pipeline_dir=seen(BUNDLE) if self.common.bundle else self.common.pipeline_dir,
+        )
+        templates = self.common.bundle.templates if self.common.bundle else {}
+        filled = {name: texts.fill(text) for name, text in step.environment.items()}
         rendered = OrderStep(
             name=step.name,
-            argv=tuple(self.call(step, own) if step.call else self.argv(step.argv, own)),
+            argv=_call(step, texts) if step.call else tuple([each for item in step.argv for each in texts.items(item)]),
             inputs=tuple([name for role in step.inputs for name in self.names_of(role)]),
             outputs=outputs,
-            environment=self.environment(step, own),
+            environment={name: text for name, text in filled.items() if text is not None},
             wall_seconds=step.wall_seconds,
             software=step.software,
+            files=tuple(texts.write(step.files, templates)) if step.files else (),
         )
-        self.made |= own
+        self.made |= {output.role: output for output in outputs}
         return rendered
 
     def output(self, step: Step, role: str, output: Output) -> OrderOutput:
@@ -169,68 +183,27 @@ class _Renderer:
         return f"{folder}/{thousand:03d}" if thousand else folder
 
     def names_of(self, role: str) -> tuple[str, ...]:
-        if role in self.stage.inputs:
+        if role in self.staged:
             return tuple([file.name for file in self.staged[role]])
-        return self.made[role]
+        return self.made[role].names
 
-    def paths_of(self, role: str) -> tuple[str, ...]:
-        folder = seen(INPUTS if role in self.stage.inputs else OUTPUTS)
-        return tuple([f"{folder}/{name}" for name in self.names_of(role)])
+    def inputs_of(self, step: Step) -> dict[str, tuple[SeenFile, ...]]:
+        """Return the files that a step reads, as it sees them, by role."""
+        return {
+            role: tuple(
+                [SeenFile(seen(INPUTS, file.name), file.name, file.type, file.get) for file in self.staged[role]]
+            )
+            if role in self.staged
+            else tuple(self.seen_outputs(self.made[role], OUTPUTS))
+            for role in step.inputs
+        }
 
-    def meaning(self, match: re.Match[str], own: Mapping[str, tuple[str, ...]]) -> _Text:
-        kind, name, folder = match.groups()
-        if folder:
-            return _Text(value=seen(BUNDLE) if self.common.bundle else self.common.pipeline_dir)
-        if kind == "inputs":
-            return _Text(files=self.paths_of(name))
-        if kind == "outputs":
-            return _Text(files=own[name])
-        values: Mapping[str, Parameter] = self.common.parameters if kind == "parameters" else self.job.data_id
-        return _Text(value=values[name])
-
-    def argv(self, items: Iterable[str], own: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
-        for item in items:
-            whole = _PLACEHOLDER.fullmatch(item)
-            if whole is not None and (files := self.meaning(whole, own).files) is not None:
-                yield from files
-            elif (text := self.fill(item, own)) is not None:
-                yield text
-
-    def fill(self, text: str, own: Mapping[str, tuple[str, ...]]) -> str | None:
-        """Fill the placeholders of a text; None where one stands for an optional input that is not there."""
-        meanings = [self.meaning(match, own) for match in _PLACEHOLDER.finditer(text)]
-        if any(meaning.files == () for meaning in meanings):
-            return None
-        filled = iter([meaning.files[0] if meaning.files else as_text(meaning.value) for meaning in meanings])
-        return _PLACEHOLDER.sub(lambda _match: next(filled), text)
-
-    def environment(self, step: Step, own: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-        filled = {name: self.fill(text, own) for name, text in step.environment.items()}
-        return {name: text for name, text in filled.items() if text is not None}
-
-    def call(self, step: Step, own: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-        arguments = {name: self.argument(text, own) for name, text in step.arguments.items()}
-        return ("{python}", "-m", "nightmill.execution.call", step.call, json.dumps(arguments))
-
-    def argument(self, text: str, own: Mapping[str, tuple[str, ...]]) -> object:
-        """Give an argument of a call its value: a list where a role may have several files, else one value."""
-        whole = _PLACEHOLDER.fullmatch(text)
-        if whole is None:
-            return self.fill(text, own)
-        meaning = self.meaning(whole, own)
-        if meaning.files is None:
-            return meaning.value
-        if self.may_be_several(whole[2], own):
-            return list(meaning.files)
-        return meaning.files[0] if meaning.files else None
-
-    def may_be_several(self, role: str, own: Mapping[str, tuple[str, ...]]) -> bool:
-        declared = self.stage.inputs.get(role)
-        if declared is None:
-            return len(own.get(role) or self.made[role]) > 1
-        return declared.max is None or declared.max > 1
+    def seen_outputs(self, output: OrderOutput, folder: str) -> Iterator[SeenFile]:
+        """Yield the files of an output as steps see them; what is known of them is what their unit is of."""
+        for name in output.names:
+            yield SeenFile(seen(folder, name) if folder else name, name, output.type, self.job.data_id.get)
 
 
-def as_text(value: Parameter | None) -> str:
-    """Write a value as an item of a command line: booleans as in YAML."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _call(step: Step, texts: Texts) -> tuple[str, ...]:
+    arguments = {name: texts.argument(text) for name, text in step.arguments.items()}
+    return ("{python}", "-m", "nightmill.execution.call", step.call, json.dumps(arguments))

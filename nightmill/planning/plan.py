@@ -19,21 +19,23 @@ from nightmill.backbone.catalogue.files import names_taken
 from nightmill.backbone.schema import CampaignRow, FileRow, JobRow
 from nightmill.config.layers import LAYERS
 from nightmill.config.site import SiteConfig
-from nightmill.errors import BadName, PlanRefused, RequestRefused
+from nightmill.errors import BadName, BadText, PlanRefused, RequestRefused
+from nightmill.model.bundle import SealedBundle
 from nightmill.model.campaign import Campaign
 from nightmill.model.found_file import FoundFile
-from nightmill.model.order import OrderBundle
 from nightmill.model.pipeline import Input, Source, Stage
 from nightmill.model.unit import Unit
 from nightmill.planning.inputs import Chooser, Rules, choosing_order, takes_one, unit_role
 from nightmill.planning.jobs import Jobs, blocks
 from nightmill.planning.lookups.bound import Bound, bind
+from nightmill.planning.orders import fill_texts
 from nightmill.planning.outputs import Names, claims, naming_keys
-from nightmill.planning.preflight import check_inputs, check_outputs, log_store
+from nightmill.planning.preflight import check_inputs, check_outputs, check_texts, log_store
 from nightmill.planning.problems import Problems
 from nightmill.planning.projected import Projected
 from nightmill.planning.sealed import Choice, PlannedJob, StageCommon, StageView
 from nightmill.planning.selection import Group, Selector
+from nightmill.planning.texts import asks_of_files
 from nightmill.planning.units import Grouping, make_units
 
 
@@ -83,7 +85,7 @@ class CampaignPlan:
 
 
 def plan_campaign(
-    session: Session, campaign: Campaign, site: SiteConfig, number: int, bundle: OrderBundle | None = None
+    session: Session, campaign: Campaign, site: SiteConfig, number: int, bundle: SealedBundle | None = None
 ) -> CampaignPlan:
     """Plan every stage of a campaign, those that depend on others projected.
 
@@ -117,7 +119,7 @@ def plan_stage(
     stage: str,
     site: SiteConfig,
     number: int,
-    bundle: OrderBundle | None = None,
+    bundle: SealedBundle | None = None,
 ) -> StagePlan:
     """Plan one stage from what exists: what the stages before it published, and the catalogue.
 
@@ -131,7 +133,7 @@ class _Planner:
     """Plans stage after stage of one campaign; of a stage, units pass through it in blocks."""
 
     def __init__(
-        self, session: Session, campaign: Campaign, site: SiteConfig, number: int, bundle: OrderBundle | None
+        self, session: Session, campaign: Campaign, site: SiteConfig, number: int, bundle: SealedBundle | None
     ) -> None:
         self.session = session
         self.bundle = bundle
@@ -151,12 +153,14 @@ class _Planner:
         problems, waiting, rules = Problems(), Problems(), Rules()
         common = self._common(stage)
         roles = check_inputs(stage, self.campaign, self.site, problems)
+        templates = self.bundle.templates if self.bundle else ()
+        asks = check_texts(stage, self.site, templates, problems) and asks_of_files(stage)
         nameless = Problems()
         check_outputs(stage, self.site, nameless)
         bound = self._bound(stage, roles, problems)
         files, groups = self._select(stage, bound, problems)
         chosen = self._jobs(stage, bound, files, groups, rules, problems, waiting)
-        jobs = Jobs(self._fit(common, chosen, problems, named=not nameless))
+        jobs = Jobs(self._fit(common, chosen, problems, named=not nameless, asks=asks))
         plan = StagePlan(
             common=common.model_copy(update={"rules": rules.texts()}),
             position=[each.name for each in self.campaign.pipeline.stages].index(stage.name),
@@ -269,7 +273,7 @@ class _Planner:
         return waiting if source and source not in self.projected else problems
 
     def _fit(
-        self, common: StageCommon, jobs: Iterable[PlannedJob], problems: Problems, *, named: bool
+        self, common: StageCommon, jobs: Iterable[PlannedJob], problems: Problems, *, named: bool, asks: bool
     ) -> Iterator[PlannedJob]:
         """Yield the jobs whose outputs have names that the catalogue has not and, where they need it, a validity range.
 
@@ -277,11 +281,17 @@ class _Planner:
         ----------
         named
             Whether outputs can have names; where they cannot, jobs are made for what is wrong with their inputs alone.
+        asks
+            Whether texts of the steps ask for what files may lack.
         """
         for block in blocks(jobs):
             if not named:
                 continue
-            names = {place: names for place, job in enumerate(block) if (names := _names(common, job, problems))}
+            names = {
+                place: names
+                for place, job in enumerate(block)
+                if (names := _names(common, job, problems)) and not (asks and _lacks_text(common, job, problems))
+            }
             taken = self._taken(common, block, names, problems)
             for place, of_job in names.items():
                 if taken.isdisjoint(of_job):
@@ -333,6 +343,21 @@ def _names(common: StageCommon, job: PlannedJob, problems: Problems) -> list[str
         problems.add(f"stage {common.stage.name!r}", str(error), job.unit)
         return []
     return names if _has_validity(common.stage, job, problems) else []
+
+
+def _lacks_text(common: StageCommon, job: PlannedJob, problems: Problems) -> bool:
+    """Say whether a text of a job's steps cannot be filled in, which is reported.
+
+    Of files that are yet to be made it is not known: they are asked when the stage is planned in its turn.
+    """
+    if any(file.id < 0 for choice in job.choices for file in choice.files):
+        return False
+    try:
+        fill_texts(common, job)
+    except BadText as error:
+        problems.add(f"stage {common.stage.name!r}", str(error), job.unit)
+        return True
+    return False
 
 
 def _has_validity(stage: Stage, job: PlannedJob, problems: Problems) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from nightmill.config.rules import NOWHERE
 from nightmill.config.site import BACKBONE, SiteConfig
@@ -16,6 +16,7 @@ from nightmill.model.store import Store
 from nightmill.planning.inputs import takes_one, unit_role
 from nightmill.planning.outputs import template
 from nightmill.planning.problems import Problems
+from nightmill.planning.texts import asked_keys
 
 
 def log_store(stores: Mapping[str, Store]) -> str:
@@ -28,7 +29,7 @@ def check_inputs(stage: Stage, campaign: Campaign, site: SiteConfig, problems: P
     """Report every key, file type and source of a stage's inputs that cannot work; return the roles of other inputs."""
     topic = f"stage {stage.name!r}"
     keys = site.keys
-    unknown = _check_keys(topic, "per", stage.per, stage, campaign, keys, problems)
+    unknown = _check_keys(topic, "per names", stage.per, keys, problems, _written(campaign, stage, "per"))
     making = unit_role(stage)
     calibration = stage.inputs[making].lookup is not None or bool(stage.inputs[making].source.calibrations)
     if calibration:
@@ -43,24 +44,20 @@ def check_inputs(stage: Stage, campaign: Campaign, site: SiteConfig, problems: P
 
 
 def _check_keys(
-    topic: str,
-    place: str,
-    names: Iterable[str],
-    stage: Stage,
-    campaign: Campaign,
-    keys: Mapping[str, KeyType],
-    problems: Problems,
+    topic: str, what: str, names: Iterable[str], keys: Mapping[str, KeyType], problems: Problems, written: str = ""
 ) -> bool:
     """Report names that are not keys of the site, with where they are written; say whether there are any."""
     unknown = [name for name in dict.fromkeys(names) if name not in keys]
-    layer = campaign.origins.get(f"pipeline.stages.{stage.name}.{place}")
     for name in unknown:
         near = guess(name, list(keys)) or f" (there is {', '.join(keys)})"
-        where = f" ({layer})" if layer is not None else ""
-        problems.add(
-            topic, f"{place.rpartition('.')[2]} names {name!r}, which is not a key of any file type{near}{where}"
-        )
+        problems.add(topic, f"{what} {name!r}, which is not a key of any file type{near}{written}")
     return bool(unknown)
+
+
+def _written(campaign: Campaign, stage: Stage, key: str) -> str:
+    """Say which layer, and which line of it, has a key of a stage."""
+    layer = campaign.origins.get(f"pipeline.stages.{stage.name}.{key}")
+    return f" ({layer})" if layer is not None else ""
 
 
 def _check_match(
@@ -69,7 +66,22 @@ def _check_match(
     """Say whether the keys that an input is matched by are known; report those that are not."""
     asked = stage.inputs[role].asked
     names = [*asked, *(key.rpartition(".")[2] for of_unit in asked.values() for key in of_unit)]
-    return not _check_keys(topic, f"inputs.{role}.match", names, stage, campaign, keys, problems)
+    return not _check_keys(
+        topic, "match names", names, keys, problems, _written(campaign, stage, f"inputs.{role}.match")
+    )
+
+
+def check_texts(stage: Stage, site: SiteConfig, templates: Collection[str], problems: Problems) -> bool:
+    """Say whether the site knows every key of files that texts of a stage ask for, and their templates are there."""
+    fit = True
+    for step in stage.steps:
+        topic = f"stage {stage.name!r}, step {step.name!r}"
+        fit = not _check_keys(topic, "a text asks for", asked_keys(step), site.keys, problems) and fit
+        for name, file in step.files.items():
+            if file.template and file.template not in templates:
+                problems.add(topic, f"file {name!r} has a template, {file.template!r}, and the pipeline has no folder")
+                fit = False
+    return fit
 
 
 def check_outputs(stage: Stage, site: SiteConfig, problems: Problems) -> None:

@@ -11,14 +11,14 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.schema import JobRow, PlanRow
 from nightmill.model.base import canonical_json
-from nightmill.model.order import OrderBundle
+from nightmill.model.bundle import SealedBundle
 from nightmill.model.states import JobState
 
 REVISED: Final = tuple(state for state in JobState if state is not JobState.DONE)
 """Jobs whose next attempt runs the new bundle; one that is under way ends with the bundle that it has."""
 
 
-def revise(session: Session, campaign_id: int, bundle: OrderBundle, *, now: datetime) -> int:
+def revise(session: Session, campaign_id: int, bundle: SealedBundle, *, now: datetime) -> int:
     """Give every job of a campaign that is not done a new revision of its plan, with another bundle.
 
     Stages that are planned later take the bundle of the newest plan, so one is added also where every job is done.
@@ -50,7 +50,7 @@ def revise(session: Session, campaign_id: int, bundle: OrderBundle, *, now: date
     return revised
 
 
-def _revision(session: Session, plan: PlanRow, bundle: OrderBundle, now: datetime) -> PlanRow:
+def _revision(session: Session, plan: PlanRow, bundle: SealedBundle, now: datetime) -> PlanRow:
     common = {**plan.common, "bundle": bundle.model_dump(mode="json")}
     of_stage = (PlanRow.campaign_id == plan.campaign_id, PlanRow.stage == plan.stage)
     row = PlanRow(

@@ -19,10 +19,10 @@ from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import found_columns, found_files
 from nightmill.backbone.schema import FileRow, JobRow, PlanRow
 from nightmill.model.base import Frozen
+from nightmill.model.bundle import SealedBundle
 from nightmill.model.dimensions import DataId, KeyValue
 from nightmill.model.file_type import FileType
 from nightmill.model.found_file import FoundFile
-from nightmill.model.order import OrderBundle
 from nightmill.model.pipeline import Parameter, Stage
 from nightmill.model.store import Store
 
@@ -37,7 +37,7 @@ class StageCommon(Frozen):
     pipeline: str
     pipeline_version: str
     pipeline_dir: str
-    bundle: OrderBundle | None = None
+    bundle: SealedBundle | None = None
     """None where it was sealed before there were bundles: steps then see ``pipeline_dir`` itself."""
     parameters: Mapping[str, Parameter]
     stage: Stage

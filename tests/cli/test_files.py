@@ -110,6 +110,17 @@ def test_ingest_then_find_by_what_the_header_said(nightmill: Nightmill, each_fol
     assert len(lines) == 2
 
 
+@pytest.mark.req("X01")
+def test_find_shows_keys_of_metadata(nightmill: Nightmill, folder: Path, tmp_path: Path) -> None:
+    deliver(tmp_path / "night", 1)
+    ingest(nightmill, tmp_path / "night")
+    lines = nightmill("find", "--key", "exposure_seconds").out.splitlines()
+    assert lines[0].split("\t")[3:5] == ["data ID", "exposure_seconds"]
+    assert lines[1].split("\t")[4] == "30.0"
+    wrong = nightmill("find", "--key", "exposure_second")
+    assert (wrong.code, "no key of metadata named 'exposure_second' (did you mean 'exposure" in wrong.err) == (2, True)
+
+
 def test_find_guesses_what_was_meant(nightmill: Nightmill, folder: Path) -> None:
     called = nightmill("find", "--where", "exposure_second > 3")
     assert called.code == 2
@@ -349,6 +360,18 @@ def test_doctor_finds_what_is_wrong(nightmill: Nightmill, folder: Path, tmp_path
     assert "database: the database sqlite" in wrong[0]
     assert "spool" in wrong[1]
     assert "cannot be written: No such file or directory" in wrong[1]
+
+
+@pytest.mark.req("X01")
+def test_doctor_tells_of_an_index_that_init_has_not_made(nightmill: Nightmill, each_folder: Path) -> None:
+    with (each_folder / "nightmill.yaml").open("a") as file:
+        file.write("indexed: [exposure_seconds]\n")
+    called = nightmill("doctor")
+    assert called.code == 1
+    told = f"WRONG index of exposure_seconds: is not there; 'nightmill init {each_folder}' makes it"
+    assert told in called.out.splitlines()
+    assert nightmill("init", each_folder).code == 0
+    assert nightmill("doctor").code == 0
 
 
 def test_nothing_stays_of_an_upload(nightmill: Nightmill, folder: Path, tmp_path: Path) -> None:

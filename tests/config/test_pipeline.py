@@ -55,6 +55,38 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     ]
 
 
+def written(body: str) -> tuple[str, str]:
+    """Give the first step of the pipeline a file."""
+    return "inputs: [frames]\n", f"inputs: [frames]\n        files: {{in.sof: {body}}}\n"
+
+
+FILES = [
+    (
+        *written("{lines: ['{inputs.frame}']}"),
+        "files.in.sof.lines: {inputs.frame}: 'frame' is not an input of the step",
+    ),
+    (*written("{lines: ['{inputs.frames.a-b}']}"), "{inputs.frames.a-b}: 'a-b' cannot be the name of a key"),
+    (*written("{lines: ['{python}']}"), "{python} is known where the job runs alone; write it into argv"),
+    (*written("{lines: ['{files.in.sf}']}"), "'in.sf' is not a file of the step (did you mean 'in.sof'?)"),
+    (*written("{}"), "files.in.sof: file 'in.sof' has neither lines nor a template, and takes one of them"),
+    (*written("{lines: [a], template: b}"), "file 'in.sof' has both lines and a template, and takes one of them"),
+    (*written("{template: ../x}"), "template '../x' should be a path below the pipeline's folder, as templates/in.sof"),
+    (*written("{template: /etc/x}"), "template '/etc/x' should be a path below the pipeline's folder"),
+    (*written("{line: [a]}"), "unknown key stages.bias.steps.combine.files.in.sof.line (did you mean 'lines'?)"),
+    (
+        "inputs: [image]\n",
+        "inputs: [image]\n        files: {a/b: {lines: [x]}}\n",
+        "file name 'a/b' should have letters, digits and . _ + - alone",
+    ),
+    (
+        "image: {type: image, to: none}\n      - name: detect\n",
+        "image: {type: image, to: none, required: false}\n      - name: detect\n"
+        "        files: {l: {lines: ['{inputs.image}']}}\n",
+        "'image' may not be there, or not whole, and a file is written beforehand; pass it in argv",
+    ),
+]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
@@ -176,6 +208,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
             "{type: raw_science, match: {exposure: [a b]}}",
             "match: 'a b' cannot be the name of a key",
         ),
+        *FILES,
         ("call: ccd.detect:main", "call: ccd.detect", "call 'ccd.detect' should be package.module:function"),
         ("call: ccd.detect:main", "argv: [a]", "arguments are for a call; write them into argv"),
         (

@@ -37,6 +37,41 @@ def problems(site: Path, text: str) -> list[str]:
     return refusals(load_site, site)
 
 
+@pytest.mark.parametrize(
+    ("indexed", "message"),
+    [
+        ("[night]", "nightmill.yaml:5: indexed: 'night' is a column, which has its index"),
+        ("[taget]", "indexed: 'taget' is not a key of any file type (did you mean 'target'?)"),
+        ("[dit]", "indexed: 'dit' is not a key of any file type (there is target)"),
+    ],
+)
+def test_keys_that_cannot_have_an_index(site: Path, indexed: str, message: str) -> None:
+    write(site, "types/notes.yaml", "file_types: {notes: {format: fits, metadata: {target: {keywords: [OBJECT]}}}}\n")
+    [problem] = problems(site, f"{SITE}indexed: {indexed}\n")
+    assert message in problem
+    write(site, "nightmill.yaml", f"{SITE}indexed: [target]\n")
+    assert load_site(site).indexed == {"target": "str"}
+
+
+def test_a_key_has_one_type_at_a_site(site: Path) -> None:
+    """X01."""
+    text = """\
+        file_types:
+          raw: {format: fits, metadata: {dit: {keywords: [DIT], type: float}}}
+          dark:
+            format: fits
+            metadata:
+              dit: {keywords: [DIT], type: int}
+        """
+    write(site, "types/more.yaml", text)
+    [problem] = refusals(load_site, site)
+    assert problem.endswith(
+        "more.yaml:6: file_types.dark.metadata.dit: dit is of type int, and in file type 'raw' of type float"
+        f" ({site / 'types/more.yaml'}:2); a key has one type at a site: give both the same, or one of them another"
+        " name"
+    )
+
+
 def test_what_init_writes_is_a_site(tmp_path: Path) -> None:
     write(tmp_path, "nightmill.yaml", site_text("laptop"))
     write(tmp_path, "file_types.yaml", file_types_text())

@@ -139,10 +139,10 @@ def test_the_archive_is_catalogued_with_where_it_comes_from(observatory: Site, t
     with observatory.database.reading() as session:
         [row] = session.scalars(select(FileRow).where(FileRow.type == "bundle"))
         number = session.scalars(select(CampaignRow.id)).one()
-        assert sealed_bundle(session, number) == packed.order
+        assert sealed_bundle(session, number) == packed.sealed
     assert (row.name, row.sha256, row.size_bytes) == (bundle_name(packed.digest), packed.digest, packed.size_bytes)
     assert row.provenance == f"pipeline p 1, packed from {tmp_path / 'pipeline'}"
-    assert manifest(observatory, packed.order) == packed.files
+    assert manifest(observatory, packed.sealed) == packed.files
     assert [file.path for file in packed.files] == ["measure.sh", "pipeline.yaml"]
 
 
@@ -280,3 +280,45 @@ def test_the_commit_of_a_repository_is_told_with_whether_it_has_changes(observat
     with observatory.database.reading() as session:
         told = session.scalars(select(FileRow.provenance).where(FileRow.type == "bundle")).one()
     assert str(told).endswith(f"git commit {commit} with changes")
+
+
+def templated(folder: Path, text: str) -> Campaign:
+    """Write a pipeline whose first step reads a file that is made from a template of its folder."""
+    measure = {**STAGE, "steps": [{
+        **STAGE["steps"][0],
+        "argv": ["cp", "{files.conf.ini}", "{outputs.part}"],
+        "files": {"conf.ini": {"template": "templates/conf.j2"}},
+    }]}  # fmt: skip
+    (folder / "templates").mkdir(parents=True, exist_ok=True)
+    (folder / "templates" / "conf.j2").write_text(text)
+    return campaign_in(folder, ": > $1\n", stages={"measure": measure, "again": AGAIN})
+
+
+@pytest.mark.req("X09", "X04")
+def test_a_template_is_that_of_the_bundle_until_its_edit_is_asked_for(observatory: Site, tmp_path: Path) -> None:
+    folder, broken = tmp_path / "pipeline", "exposure {{ unit.exposure }}: first\n"
+    submit(observatory, templated(folder, broken), who="ada")
+    (folder / "templates/conf.j2").write_text("exposure {{ unit.exposure }}: second\n")
+    [first, _] = carry_out(observatory, "measure")
+    assert first.steps[0].files[0].text.endswith(": first\n")
+    with pytest.raises(RequestRefused, match=r"changed templates/conf.j2"):
+        rerun(observatory, "night1", who="ada", why="a better template")
+    rerun(observatory, "night1", who="ada", why="a better template", folder=Folder.EDITED)
+    later = carry_out(observatory, "again")
+    assert {order.bundle for order in later}.isdisjoint({first.bundle})
+
+
+def test_a_template_that_is_not_packed_is_told_with_a_guess(observatory: Site, tmp_path: Path) -> None:
+    folder = tmp_path / "pipeline"
+    campaign = templated(folder, "x\n")
+    (folder / "templates/conf.j2").rename(folder / "templates/conf.ini.j2")
+    with pytest.raises(RequestRefused, match=r"template 'templates/conf.j2' is not in the bundle of .* \(did you mean"):
+        preview(observatory, campaign)
+    (folder / "templates/conf.j2").write_bytes(b"\xff\xfe")
+    with pytest.raises(RequestRefused, match=r"templates/conf.j2' of .* is not UTF-8"):
+        preview(observatory, campaign)
+
+
+def test_a_template_that_cannot_be_filled_in_refuses_the_plan(observatory: Site, tmp_path: Path) -> None:
+    with pytest.raises(PlanRefused, match=r"'dict object' has no attribute 'exposur'"):
+        submit(observatory, templated(tmp_path / "pipeline", "{{ unit.exposur }}\n"), who="ada")

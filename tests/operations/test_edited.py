@@ -87,8 +87,8 @@ def test_what_is_not_done_runs_the_edited_folder_and_what_is_done_keeps_its_own(
         orders = {str(o.attempt): o for o in issued_orders(session, list(session.scalars(select(AttemptRow.id))))}
         found = lineage_of(session, "whole_0001_c0001a01.txt", "up")
         [detail] = [row.detail for row in session.scalars(select(AuditRow)) if "bundle" in row.detail]
-    assert orders["night1/measure/exposure=2/a01"].bundle == first, "an order of the past is had again as it was"
-    assert orders["night1/measure/exposure=2/a02"].bundle == second
+    assert orders["night1/measure/exposure=2/a01"].bundle == first.order, "an order of the past is had again as it was"
+    assert orders["night1/measure/exposure=2/a02"].bundle == second.order
     assert {str(node): node.bundle for node in found.executions.values()} == {
         "night1/measure/exposure=1/a01 measure": first.digest,
         "night1/again/exposure=1/a01 again": second.digest,

@@ -11,7 +11,19 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Boolean, ColumnElement, Float, Numeric, Text, and_, literal, not_, or_
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Float,
+    Numeric,
+    Text,
+    and_,
+    literal,
+    literal_column,
+    not_,
+    or_,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import operators
@@ -127,7 +139,8 @@ def _value(field: Field, kind: Kind | None, row: type[FileRow]) -> ColumnElement
     path = f'$."{field.name}"'
     elements: dict[Kind | None, type[FunctionElement[Any]]]
     elements = {None: _Any, Kind.TEXT: _Text, Kind.NUMBER: _Number, Kind.BOOLEAN: _Truth}
-    return elements[kind](row.attributes, literal(field.name, Text), literal(path, Text))
+    # a key is an identifier, and stands in the statement itself: only so can an index of its values be used
+    return elements[kind](row.attributes, literal_column(f"'{field.name}'", Text), literal_column(f"'{path}'", Text))
 
 
 def _glob(pattern: str) -> str:

@@ -122,9 +122,21 @@ def _site(directory: Path | None) -> Iterator[Finding]:
         else:
             yield _reader(opened)
             yield _age(opened)
+            yield from _indexes(opened)
     yield from room(opened)
     yield _spool(config.spool)
     yield from _server(config)
+
+
+def _indexes(site: Site) -> Iterator[Finding]:
+    """Find the keys that shall have an index and have none."""
+    from nightmill.backbone.catalogue.indexes import indexed
+
+    with site.database.reading() as session:
+        lacking = site.config.indexed.keys() - indexed(session, site.config.indexed)
+    for key in sorted(lacking):
+        told = f"is not there; 'nightmill init {site.config.directory}' makes it"
+        yield Finding(f"index of {key}", False, told)
 
 
 def _access(config: SiteConfig) -> Iterator[Finding]:

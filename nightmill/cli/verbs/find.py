@@ -31,6 +31,10 @@ def find(
     where: Annotated[
         str, typer.Option(metavar="EXPR", help='An expression, as \'night == 20260110 and band in ["g", "r"]\'.')
     ] = "",
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", metavar="KEY", help="Show this key of metadata, too; may be given again."),
+    ] = None,
     origin: Annotated[
         list[Origin] | None,
         typer.Option(metavar="ORIGIN", help="Of this origin (raw, manual or batch); may be given again."),
@@ -58,7 +62,7 @@ def find(
         if refused:
             _find_refused(opened, type_ or [], where, origin or [], limit, as_json)
         else:
-            _find_files(opened, type_ or [], where, origin or [], limit, everything, as_json)
+            _find_files(opened, type_ or [], where, origin or [], limit, everything, key or [], as_json)
 
 
 def _find_files(
@@ -68,25 +72,33 @@ def _find_files(
     origins: Sequence[Origin],
     limit: int | None,
     everything: bool,
+    keys: Sequence[str],
     as_json: bool,
 ) -> None:
     from nightmill.backbone.catalogue.files import data_id
     from nightmill.cli.render.files import file_of
     from nightmill.cli.render.output import print_json, print_table
+    from nightmill.errors import UnknownName
+    from nightmill.model.dimensions import DIMENSIONS, NAME
     from nightmill.operations.find import find
 
+    known = site.config.keys.keys() - {*DIMENSIONS, NAME}
+    for name in keys:
+        if name not in known:
+            raise UnknownName("key of metadata", name, sorted(known))
     found = find(site, types=types, where=where, origins=origins, limit=limit, everything=everything)
     if as_json:
         print_json([file_of(each.row, each.copies) for each in found])
         return
     print_table(
-        ("name", "type", "origin", "data ID", "begins at", "bytes", "store"),
+        ("name", "type", "origin", "data ID", *keys, "begins at", "bytes", "store"),
         (
             (
                 each.row.name,
                 each.row.type,
                 each.row.origin,
                 data_id(each.row),
+                *(each.row.attributes.get(key) for key in keys),
                 each.row.begins_at,
                 each.row.size_bytes,
                 ", ".join(copy.store for copy in each.copies),
