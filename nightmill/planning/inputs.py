@@ -7,7 +7,7 @@ from graphlib import TopologicalSorter
 
 from nightmill.errors import BadPlugin, guess
 from nightmill.model.dimensions import DIMENSIONS, KeyValue, written
-from nightmill.model.lookup import Found, Shelf
+from nightmill.model.lookup import Found
 from nightmill.model.pipeline import Input, Stage
 from nightmill.model.unit import Unit
 from nightmill.planning.lookups.bound import Bound
@@ -112,23 +112,27 @@ class Chooser:
         chosen
             What fills the roles that come before it in :func:`choosing_order`.
         """
-        if self.makes_units:
-            return self._counted(unit, Found(unit.files, f"{self.places[0]}; its files make the units"), chosen)
-        near = ""
         try:
-            for place, index in zip(self.places, self.searched, strict=True):
-                shelf = index.matching(unit, chosen)
-                found = self._find(shelf, unit, place, index.keys(unit, chosen))
-                if found.files:
-                    return self._counted(unit, found, chosen)
-                near = near or found.near or index.near(unit, chosen)
+            return self._counted(unit, self._found(unit, chosen), chosen)
         except (BadPlugin, Differing) as error:
             self.problems.add(self.topic, str(error), unit.name)
             return None
-        return self._counted(unit, Found((), "none found", near), chosen)
 
-    def _find(self, shelf: Shelf, unit: Unit, place: str, keys: Collection[str]) -> Found:
+    def _found(self, unit: Unit, chosen: Chosen) -> Found:
+        if self.makes_units:
+            return Found(unit.files, f"{self.places[0]}; its files make the units")
+        near = ""
+        for place, index in zip(self.places, self.searched, strict=True):
+            found = self._find(index, unit, place, chosen)
+            if found.files:
+                return found
+            near = near or found.near or index.near(unit, chosen)
+        return Found((), "none found", near)
+
+    def _find(self, index: Index, unit: Unit, place: str, chosen: Chosen) -> Found:
+        shelf = index.matching(unit, chosen)
         if self.lookup is None:
+            keys = index.keys(unit, chosen)
             return Found(shelf.files, f"{place}, same {' and '.join(keys)}" if keys else place)
         found = self.lookup.choose(shelf, unit)
         return Found(found.files, f"{self.lookup.word} {place}: {found.rule}", found.near)

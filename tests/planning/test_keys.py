@@ -283,3 +283,19 @@ def test_values_that_differ_are_different_units() -> None:
     written = {unit_name({"a": value}) for value in ("1", "1,b=2", "1%2Cb=2", "1 ", "1\n", "1\u00a0")}
     assert len(written) == 6
     assert unit_name({"flag": True, "dit": 10.0}) == "dit=10.0,flag=true"
+
+
+def test_a_draft_by_a_key_in_which_a_unit_differs_is_told_and_not_an_error(world: World) -> None:
+    from nightmill.model.calibration import Maturity
+    from tests.planning.world import SCIENCE as REDUCE
+    from tests.planning.world import file_types
+
+    world.types = file_types()
+    for exposure, band in ((7, "g"), (8, "r")):
+        world.add_raw("raw_science", [exposure], [1], band=band)
+    world.add_calibration("old.fits", detector=2)
+    world.add_calibration("draft.fits", detector=1, maturity=Maturity.DRAFT, band="g")
+    whole = {**REDUCE, "per": ["night"], "inputs": {**REDUCE["inputs"], "raw": {"type": "raw_science", "max": None}}}
+    problems = [each for each in world.plan(make_campaign(whole)).problems if "input 'bias'" in each]
+    assert len(problems) == 1
+    assert "the files of a unit differ in band, by which this input is chosen" in problems[0]
