@@ -9,13 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
 
 from nightmill.errors import BadText
 from nightmill.model.dimensions import NAME, DataId, KeyValue
 from nightmill.model.layout import FILES, seen
 from nightmill.model.order import OrderText
 from nightmill.model.pipeline import Parameter, Stage, Step, StepFile
+
+if TYPE_CHECKING:
+    import jinja2
 
 PLACEHOLDER: Final = re.compile(
     r"\{(?:(inputs|outputs|parameters|unit)\.([A-Za-z0-9_-]+)(?:\.([A-Za-z_]\w*))?"
@@ -84,7 +88,7 @@ class Texts:
     def items(self, text: str) -> Iterator[str]:
         """Yield what an item of a command line becomes: an item a file where it is nothing but a role; else one.
 
-        None where an optional input that it names has no file.
+        Nothing where an optional input that it names has no file.
 
         Raises
         ------
@@ -172,7 +176,6 @@ class Texts:
 
     def _rendered(self, path: str, text: str, files: Mapping[str, StepFile]) -> str:
         import jinja2  # a twentieth of a second, for pipelines that have templates
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
 
         def of(roles: Roles) -> dict[str, object]:
             return {
@@ -180,13 +183,6 @@ class Texts:
                 for role, found in roles.items()
             }
 
-        environment = ImmutableSandboxedEnvironment(
-            undefined=jinja2.StrictUndefined,
-            finalize=_finalized,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-        )
         context: dict[str, Any] = {
             "inputs": of(self.inputs),
             "outputs": of(self.outputs),
@@ -196,7 +192,7 @@ class Texts:
             "pipeline_dir": self.pipeline_dir,
         }
         try:
-            return environment.from_string(text).render(context)
+            return _template(text).render(context)
         except jinja2.TemplateError as error:
             line = f":{error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
             raise BadText(f"template {path}{line} cannot be filled in: {error.message}") from error
@@ -229,6 +225,22 @@ def asked_keys(step: Step) -> list[str]:
 def asks_of_files(stage: Stage) -> bool:
     """Say whether texts of a stage ask for more of its files than their paths, so that they may lack it."""
     return any(asked_keys(step) or any(file.template for file in step.files.values()) for step in stage.steps)
+
+
+@lru_cache(maxsize=64)
+def _template(text: str) -> jinja2.Template:
+    """Compile a template, once for all jobs."""
+    import jinja2
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(
+        undefined=jinja2.StrictUndefined,
+        finalize=_finalized,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.from_string(text)
 
 
 def _finalized(value: object) -> object:
