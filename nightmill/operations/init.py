@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -62,31 +62,36 @@ def make_site(directory: Path, *, database: str = "", file_types: Path | None = 
         )
     config = load_site(directory)
     site = Site(config, database_of(config))
-    act = Act.begin(site, "init")
-    os.umask(config.access.umask)
-    with _making(directory):
-        _settle_modes(config)
-        for folder in (config.scratch, config.spool, config.cache, site.private, directory / SCHEMAS):
-            folder.mkdir(parents=True, exist_ok=True)
-        for store in config.stores.values():
-            if (its_own := folder_of(store)) is not None and not its_own.is_dir():
-                its_own.mkdir(parents=True)
-                its_own.chmod(store.access.folder_mode)
-        if site.database.file is not None:
-            site.database.file.touch()  # SQLite makes it, and what lies beside it, with a mode of its own
-        for kind in Kind:
-            (directory / SCHEMAS / kind.file).write_text(schema_text(kind))
-        _settle_modes(config)
-    site.database.create()
-    try:
+    with ExitStack() as undo:
+        undo.callback(site.close)
+        act = Act.begin(site, "init")
+        os.umask(config.access.umask)
+        with _making(directory):
+            _make_folders(site)
+        site.database.create()
         with _making(directory):
             settle(config, site.database)
             _settle_modes(config)
-    except RequestRefused:
-        site.close()
-        raise
-    act.write(str(directory), lambda session: _catalogue(session, config))
+        act.write(str(directory), lambda session: _catalogue(session, config))
+        undo.pop_all()
     return site
+
+
+def _make_folders(site: Site) -> None:
+    """Make what a site keeps in folders, with the modes that its ``access`` says."""
+    config = site.config
+    _settle_modes(config)
+    for folder in (config.scratch, config.spool, config.cache, site.private, config.directory / SCHEMAS):
+        folder.mkdir(parents=True, exist_ok=True)
+    for store in config.stores.values():
+        if (its_own := folder_of(store)) is not None and not its_own.is_dir():
+            its_own.mkdir(parents=True)
+            its_own.chmod(store.access.folder_mode)
+    if site.database.file is not None:
+        site.database.file.touch()  # SQLite makes it, and what lies beside it, with a mode of its own
+    for kind in Kind:
+        (config.directory / SCHEMAS / kind.file).write_text(schema_text(kind))
+    _settle_modes(config)
 
 
 def _catalogue(session: Session, config: SiteConfig) -> None:

@@ -56,7 +56,9 @@ def test_a_table_that_is_not_there_is_no_reason_to_wait(database: Database) -> N
 
 def test_no_room_and_read_only_are_told_apart_on_sqlite(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'nightmill.db'}"
-    Database(url).create()
+    made = Database(url)
+    made.create()
+    made.close()
     for pragma, kind, told in (
         ("PRAGMA max_page_count = 1", DatabaseFull, "has no room left: database or disk is full"),
         ("PRAGMA query_only = 1", DatabaseReadOnly, "cannot be written: attempt to write a readonly database"),
