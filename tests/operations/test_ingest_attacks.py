@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from nightmill.operations.ingest.finding import find_files
 from nightmill.operations.ingest.placement import Mode, Placement
 from nightmill.operations.ingest.take_in import IngestResult, ingest
 from nightmill.operations.site import Site
-from tests.support.mounts import as_nobody, let_everybody_in
+from tests.support.mounts import as_nobody
 from tests.support.observatory import deliver, frame, stored
 
 SECRET = frame(99, OBJECT="secret")
@@ -193,12 +194,14 @@ def test_hidden_files_are_told(lite_site: Site, night: Path) -> None:
         raw(lite_site, night)
 
 
-def test_a_folder_that_cannot_be_listed_is_refused_by_name(tmp_path: Path) -> None:
-    deliver(tmp_path / "night" / "closed", 1)
-    deliver(tmp_path / "night" / "open", 1)
-    (tmp_path / "night" / "closed").chmod(0)
-    let_everybody_in(tmp_path)
-    found = as_nobody(lambda: _listed(tmp_path / "night"))
+def test_a_folder_that_cannot_be_listed_is_refused_by_name() -> None:
+    with TemporaryDirectory() as made:  # pytest closes its own folders to others, whenever another pytest begins
+        folder = Path(made)
+        folder.chmod(0o755)
+        deliver(folder / "night" / "closed", 1)
+        deliver(folder / "night" / "open", 1)
+        (folder / "night" / "closed").chmod(0)
+        found = as_nobody(lambda: _listed(folder / "night"))
     assert found == {"files": ["cam_0001.fits"], "refused": [["closed", "unreadable"]]}
 
 

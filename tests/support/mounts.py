@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,14 +42,6 @@ def fill(folder: Path) -> None:
                 file.write(bytes(4096))
         except OSError:
             return
-
-
-def let_everybody_in(folder: Path) -> None:
-    """Let every user of this host reach a folder of the tests' own."""
-    for each in (folder, *folder.parents):
-        if each == Path(tempfile.gettempdir()):
-            return
-        each.chmod(0o755)
 
 
 def as_nobody(function: Callable[[], Any]) -> Any:
