@@ -22,11 +22,10 @@ pytest_plugins = ["tests.support.requirements_plugin", "tests.support.scheduling
 
 @pytest.fixture(autouse=True)
 def umask() -> Iterator[None]:
-    """Give back the umask, which is another one once a site was opened."""
-    before = os.umask(0o022)
-    os.umask(before)
+    """Begin with the umask that is usual: it is another one once a site was opened, as fixtures of a session do."""
+    os.umask(0o022)
     yield
-    os.umask(before)
+    os.umask(0o022)
 
 
 @pytest.fixture(scope="session")
