@@ -32,9 +32,12 @@ from nightmill.model.states import JobState
 from nightmill.operations.drain import drain
 from nightmill.operations.patience import Patience
 from nightmill.operations.site import Site, open_site
-from nightmill.operations.turns import StageTurn, Turn, take_turn
+from nightmill.operations.turns import StageTurn, Turn, grow, take_turn
 
 Result = TypeVar("Result")
+
+HELD = "Held"
+"""Name of the state of a campaign that has nothing left to do but what it waits for."""
 
 POLL_SECONDS = 0.5
 MOST_POLL_SECONDS = 5.0
@@ -68,12 +71,17 @@ def campaign(campaign: str, site: str) -> State[None]:
 
 
 def outcome(stages: Sequence[StageProgress], problems: Sequence[str]) -> State[None]:
-    """Return the state that a campaign ends with: Completed where every stage was planned and every job is done."""
+    """Return the state that a campaign ends with: Completed where every stage was planned and every job is done.
+
+    It is named Held where units wait for what their inputs lack.
+    """
     total = sum(stage.total for stage in stages)
     left = total - sum(stage.counts.get(JobState.DONE, 0) for stage in stages)
-    told = "; ".join([f"{left} of {total} jobs not done" if left else f"{total} jobs done", *problems])
+    held = sum(stage.left_out.get("hold", 0) for stage in stages)
+    waits = [f"{held} {'unit' if held == 1 else 'units'} held"] if held else []
+    told = "; ".join([f"{left} of {total} jobs not done" if left else f"{total} jobs done", *waits, *problems])
     if left == 0 and all(stage.revisions for stage in stages):
-        return Completed(message=told)
+        return Completed(name=HELD, message=told) if held else Completed(message=told)
     return Failed(message=told)
 
 
@@ -120,10 +128,16 @@ class Conductor:
         return self._read(partial(campaigns.progress, campaign_id=self.campaign_id))
 
     def conduct(self) -> None:
-        """Carry out every stage whose turn comes. Where this flow run is cancelled, its slices are."""
+        """Carry out every stage whose turn comes, and again what comes meanwhile that units were held for.
+
+        Where this flow run is cancelled, its slices are.
+        """
         self._reconcile()
         try:
             self._conduct_stages()
+            while self._has_come():
+                self.problems.clear()
+                self._conduct_stages()
         except BaseException:
             with suppress(ServerAway), replace(self.api, patience_seconds=LAST_PATIENCE_SECONDS) as api:
                 own = api.read(self.flow_run_id)
@@ -147,6 +161,14 @@ class Conductor:
                 self.problems += reasons
                 return
             self._wait_for_some()
+
+    def _has_come(self) -> bool:
+        """Say whether units have joined the plan of a stage that were held before."""
+        if not any("hold" in stage.left_out for stage in self.stages()):
+            return False
+        with suppress(PlanRefused):
+            return self.site.patiently(lambda: grow(self.site, self.name))
+        return False
 
     def _take_turn(self, stage: str, *, under_way: Collection[str]) -> StageTurn:
         try:

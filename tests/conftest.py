@@ -22,10 +22,11 @@ pytest_plugins = ["tests.support.requirements_plugin", "tests.support.scheduling
 
 @pytest.fixture(autouse=True)
 def umask() -> Iterator[None]:
-    """Begin with the umask that is usual: it is another one once a site was opened, as fixtures of a session do."""
-    os.umask(0o022)
+    """Give back the umask, which is another one once a site was opened."""
+    before = os.umask(0o022)
+    os.umask(before)
     yield
-    os.umask(0o022)
+    os.umask(before)
 
 
 @pytest.fixture(scope="session")

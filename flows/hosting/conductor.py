@@ -12,7 +12,7 @@ from flows.hosting import server, service
 from flows.hosting.api import PrefectApi
 from flows.hosting.daemon import DaemonState
 from flows.hosting.listener import unusable
-from flows.hosting.reconcile import reconcile_campaign, reconcile_site
+from flows.hosting.reconcile import reconcile_campaign, reconcile_site, release
 from nightmill.backbone.work.campaigns import own_campaign
 from nightmill.backbone.work.slices import slices
 from nightmill.errors import ServerAway
@@ -83,6 +83,7 @@ class PrefectConductor:
                     reconcile_site(self.site, api)
                 else:
                     reconcile_campaign(self.site, api, campaign)
+                    release(self.site, api, campaign)
                 return Seen({run.id: run.state for run in api.read_many(flow_run_ids)})
         except ServerAway as error:
             return Seen(away=error.message)

@@ -6,6 +6,7 @@ Runs on a schedule, when a slice ends, and at every submit, rerun and status.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,21 +20,23 @@ from nightmill.backbone.schema import CampaignRow
 from nightmill.backbone.work import campaigns
 from nightmill.backbone.work.conducting import holders, unfinished_campaigns
 from nightmill.backbone.work.leases import Holder
+from nightmill.backbone.work.left_out import holding_campaigns
 from nightmill.backbone.work.ownership import is_own
 from nightmill.backbone.work.slices import slices_of
+from nightmill.errors import PlanRefused
 from nightmill.execution.owner import lives
-from nightmill.model.campaign import Campaign
 from nightmill.model.conducting import RunState
 from nightmill.model.states import JobState
 from nightmill.operations.lost_hosts import hosts_lost
 from nightmill.operations.patience import Patience
 from nightmill.operations.site import Site, open_site
-from nightmill.operations.turns import Turn, take_turn, upstream
+from nightmill.operations.turns import grow
 
 PENDING_LIMIT = timedelta(minutes=5)
 """A run that was claimed begins within seconds; one that takes so long has lost its worker."""
 CANCELLING_LIMIT = timedelta(minutes=5)
 """A process that is told to end does so within a minute, or is killed."""
+RELEASED = "what it held units for has come"
 RUNNING_LIMIT = timedelta(minutes=30)
 """A run takes its work in hand once the spool is drained; one that takes so long has lost its process."""
 
@@ -114,7 +117,8 @@ def agreed(state: RunState, evidence: Evidence, now: datetime) -> dict[str, Any]
 
 def reconcile_site(site: Site, api: PrefectApi) -> list[Correction]:
     """Correct the states of all flow runs of campaigns that are not finished on both sides; drain the spool before."""
-    return [_correct(api, run, state) for run, state in disagreements_of_site(site, api)]
+    corrected = [_correct(api, run, state) for run, state in disagreements_of_site(site, api)]
+    return [*corrected, *release(site, api)]
 
 
 def disagreements_of_site(site: Site, api: PrefectApi) -> list[Disagreement]:
@@ -130,6 +134,31 @@ def disagreements_of_site(site: Site, api: PrefectApi) -> list[Disagreement]:
     evidence = _evidence_of(site, names)
     left = [run_id for run_id, known in evidence.items() if not known.complete and run_id not in unsettled]
     return _wrong([*unsettled.values(), *api.read_many(left)], evidence)
+
+
+def release(site: Site, api: PrefectApi, only: str | None = None) -> list[Correction]:
+    """Have campaigns go on, by the flow runs that they have, that held units for what has come.
+
+    One that was cancelled stays so; one that is under way sees by itself what came.
+
+    Parameters
+    ----------
+    only
+        This campaign alone; by default all of the site.
+    """
+    with site.database.reading() as session:
+        names = [name for name in holding_campaigns(session) if only in (None, name)]
+        runs = {name: campaigns.own_campaign(session, name).flow_run_id for name in names}
+    released = []
+    for name, run_id in runs.items():
+        run = api.read(run_id) if run_id else None
+        if run is None or not run.state.ended or run.state.type == "CANCELLED":
+            continue
+        with suppress(PlanRefused):  # its flow run tells that, whenever somebody has it go on
+            if grow(site, name):
+                api.schedule(run.id, RELEASED)
+                released.append(Correction(run.id, run.name, run.state.type, "SCHEDULED", RELEASED))
+    return released
 
 
 def reconcile_campaign(site: Site, api: PrefectApi, name: str) -> list[Correction]:
@@ -196,27 +225,8 @@ def _after_slice(site: Site, api: PrefectApi, name: str) -> None:
     elif run.state.type != "CANCELLED":
         if complete or run.state.type == "COMPLETED":
             reconcile_campaign(site, api, name)
-        if _has_grown(site, name, row.id):
+        if grow(site, name):
             api.schedule(run.id, "stages have become possible")
-
-
-def _has_grown(site: Site, name: str, campaign_id: int) -> bool:
-    """Give each stage its turn, and say whether one of them has become possible, or has jobs that it had not."""
-    with site.database.reading() as session:
-        row = campaigns.own_campaign(session, name)
-        stages = Campaign.model_validate(row.definition).pipeline.stages
-        news = [
-            stage.name
-            for stage in stages
-            if upstream(stage) and campaigns.has_news(session, campaign_id, stage.name, upstream=upstream(stage))
-        ]
-        before = {each.stage: each for each in campaigns.progress(session, campaign_id)} if news else {}
-    ready = [stage for stage in news if take_turn(site, name, stage).turn is Turn.READY]
-    if not ready:
-        return False
-    with site.database.reading() as session:
-        after = {each.stage: each.total for each in campaigns.progress(session, campaign_id)}
-    return any(not before[stage].revisions or after[stage] > before[stage].total for stage in ready)
 
 
 def _correct(api: PrefectApi, run: FlowRun, state: Mapping[str, Any]) -> Correction:

@@ -60,6 +60,7 @@ def _check_stage(stage: Stage, pipeline: Pipeline, number: int) -> Iterator[Prob
         for rest, text in _check_input(role, pipeline.stages, number):
             yield (*key, *rest), text
     yield from _check_references(stage)
+    yield from _check_missing(stage)
     makers = [name for name, role in stage.inputs.items() if role.lookup is None]
     if stage.units_from and stage.units_from not in stage.inputs:
         near = guess(stage.units_from, list(stage.inputs))
@@ -97,6 +98,17 @@ def _check_references(stage: Stage) -> Iterator[Problem]:
     except CycleError as error:
         round_ = " and ".join(dict.fromkeys(error.args[1]))
         yield ("inputs",), f"inputs {round_} are matched by each other: nothing can be chosen first"
+
+
+def _check_missing(stage: Stage) -> Iterator[Problem]:
+    """Yield where ``missing`` says something of an input that cannot lack files."""
+    maker = stage.units_from or next((name for name, role in stage.inputs.items() if role.lookup is None), "")
+    for name, role in stage.inputs.items():
+        key = ("inputs", name, "missing")
+        if role.missing != "refuse" and name == maker:
+            yield key, f"{name!r} makes the units of the stage: without its files there is no unit to {role.missing}"
+        elif role.missing != "refuse" and role.min == 0:
+            yield key, f"{name!r} has min 0: no unit ever lacks it"
 
 
 def _check_match(role: Input) -> Iterator[Problem]:

@@ -74,6 +74,8 @@ class Input(Frozen):
     """The least number of files."""
     max: int | None = 1
     """``null`` for any number. A role with max 1 that finds more files is a problem of the plan."""
+    missing: Literal["refuse", "skip", "hold"] = Field(default="refuse", exclude_if=lambda missing: missing == "refuse")
+    """What becomes of a unit that lacks files of it: a problem of the plan, left out, or held until they come."""
 
     @property
     def asked(self) -> Mapping[str, tuple[str, ...]]:

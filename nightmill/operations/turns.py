@@ -96,6 +96,32 @@ def take_turn(
     return StageTurn(Turn.READY, numbers, "; ".join(left_out))
 
 
+def grow(site: Site, name: str) -> bool:
+    """Give each stage its turn that has news, and say whether one has become possible, or has jobs that it had not.
+
+    Raises
+    ------
+    PlanRefused
+        As :func:`take_turn`.
+    """
+    with site.database.reading() as session:
+        row = campaigns.own_campaign(session, name)
+        stages = Campaign.model_validate(row.definition).pipeline.stages
+        before = {each.stage: each for each in campaigns.progress(session, row.id)}
+        news = [
+            stage.name
+            for stage in stages
+            if (upstream(stage) or before[stage.name].left_out)
+            and campaigns.has_news(session, row.id, stage.name, upstream=upstream(stage))
+        ]
+    ready = [stage for stage in news if take_turn(site, name, stage).turn is Turn.READY]
+    if not ready:
+        return False
+    with site.database.reading() as session:
+        after = {each.stage: each.total for each in campaigns.progress(session, row.id)}
+    return any(not before[stage].revisions or after[stage] > before[stage].total for stage in ready)
+
+
 def upstream(stage: Stage) -> list[str]:
     """Return the stages that a stage takes inputs from."""
     return sorted({declared.source.own_stage for declared in stage.inputs.values() if declared.source.own_stage})

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import names_taken
 from nightmill.backbone.schema import CampaignRow, FileRow, JobRow
+from nightmill.backbone.work.left_out import LeftOut, stages_with_left_out
 from nightmill.config.layers import LAYERS
 from nightmill.config.site import SiteConfig
 from nightmill.errors import BadName, BadText, PlanRefused, RequestRefused
@@ -27,6 +28,7 @@ from nightmill.model.pipeline import Input, Source, Stage
 from nightmill.model.unit import Unit
 from nightmill.planning.inputs import Chooser, Rules, choosing_order, takes_one, unit_role
 from nightmill.planning.jobs import Jobs, blocks
+from nightmill.planning.lacking import Shortfalls
 from nightmill.planning.lookups.bound import Bound, bind
 from nightmill.planning.orders import fill_texts
 from nightmill.planning.outputs import Names, claims, naming_keys
@@ -52,6 +54,10 @@ class StagePlan(StageView):
     waiting
         What units lack that a stage before this one did not make (yet), one sentence each. They are left out and join
         a later plan.
+    left_out
+        The units that lack what an input does without: skipped or held.
+    lacking
+        The same, one sentence for those that are alike.
     projected
         Whether files that do not exist yet stand in for inputs.
     """
@@ -59,6 +65,8 @@ class StagePlan(StageView):
     position: int
     problems: tuple[str, ...]
     waiting: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
+    lacking: tuple[str, ...]
     projected: bool
 
 
@@ -144,13 +152,16 @@ class _Planner:
         self.projected: dict[str, Projected] = {}
         self.broken: set[str] = set()
         """Projected stages whose plans have problems."""
+        self.incomplete = stages_with_left_out(session, campaign.name)
+        """Stages that leave units out, and those that take from them: what a unit lacks may yet come from there."""
         self.watermark = session.scalar(select(func.max(FileRow.id))) or 0
         self.keys = site.keys
         self.selector = Selector(session, campaign, self.keys, self.watermark, self.projected)
 
     def plan(self, stage: Stage) -> StagePlan:
         """Plan one stage, from projected files where a stage that it takes from was planned before it."""
-        problems, waiting, rules = Problems(), Problems(), Rules()
+        problems, rules = Problems(), Rules()
+        short = Shortfalls(problems)
         common = self._common(stage)
         roles = check_inputs(stage, self.campaign, self.site, problems)
         templates = self.bundle.templates if self.bundle else ()
@@ -159,14 +170,17 @@ class _Planner:
         check_outputs(stage, self.site, nameless)
         bound = self._bound(stage, roles, problems)
         files, groups = self._select(stage, bound, problems)
-        chosen = self._jobs(stage, bound, files, groups, rules, problems, waiting)
+        self._spread_incompleteness(stage)
+        chosen = self._jobs(stage, bound, files, groups, rules, short)
         jobs = Jobs(self._fit(common, chosen, problems, named=not nameless, asks=asks))
         plan = StagePlan(
             common=common.model_copy(update={"rules": rules.texts()}),
             position=[each.name for each in self.campaign.pipeline.stages].index(stage.name),
             jobs=jobs,
             problems=(),
-            waiting=tuple(waiting.sentences()),
+            waiting=tuple(short.waiting.sentences()),
+            left_out=tuple(short.units.values()),
+            lacking=short.sentences(),
             projected=any(declared.source.own_stage in self.projected for declared in stage.inputs.values()),
             watermark=self.watermark,
         )
@@ -180,6 +194,16 @@ class _Planner:
         self.projected[plan.stage.name] = Projected(plan)
         if plan.problems:
             self.broken.add(plan.stage.name)
+        if plan.left_out:
+            self.incomplete.add(plan.stage.name)
+
+    def _spread_incompleteness(self, stage: Stage) -> None:
+        """Note of a stage that it takes from one that leaves units out; the stages before it are looked at first."""
+        for each in self.campaign.pipeline.stages:
+            if any(declared.source.own_stage in self.incomplete for declared in each.inputs.values()):
+                self.incomplete.add(each.name)
+            if each is stage:
+                return
 
     def _common(self, stage: Stage) -> StageCommon:
         pipeline = self.campaign.pipeline
@@ -239,21 +263,19 @@ class _Planner:
         files: Iterator[FoundFile] | None,
         groups: Mapping[str, list[Group]],
         rules: Rules,
-        problems: Problems,
-        waiting: Problems,
+        short: Shortfalls,
     ) -> Iterator[PlannedJob]:
         """Choose the inputs of every unit; where those of a role cannot be told, only report what else is missing."""
-        making = unit_role(stage)
+        making, problems = unit_role(stage), short.problems
         if files is None:
             return
         topic = f"stage {stage.name!r}, input {making!r}"
         first = next(files, None)
-        if first is None and stage.inputs[making].source.own_stage not in self.broken:
-            problems.add(topic, f"no {stage.inputs[making].type} {groups[making][0].place}: there is nothing to do")
+        if first is None and (source := stage.inputs[making].source.own_stage) not in self.broken:
+            reason = f"no {stage.inputs[making].type} {groups[making][0].place}: there is nothing to do"
+            (short.waiting if source in self.incomplete else problems).add(topic, reason)
         choosers = [
-            Chooser(
-                stage, role, bound[role], found, rules, problems, self._missing(stage.inputs[role], problems, waiting)
-            )
+            Chooser(stage, role, bound[role], found, rules, problems, self._missing(role, stage.inputs[role], short))
             for role, found in groups.items()
         ]
         one = takes_one(stage)
@@ -265,12 +287,15 @@ class _Planner:
                 choices = tuple([chosen[role] for role in stage.inputs])
                 yield PlannedJob(unit.name, data_id, unit.begins_at, unit.ends_at, choices)
 
-    def _missing(self, declared: Input, problems: Problems, waiting: Problems) -> Problems:
+    def _missing(self, role: str, declared: Input, short: Shortfalls) -> Problems:
         """Return where to tell that an input lacks files."""
         source = declared.source.own_stage
         if source in self.broken:
             return Problems()  # they lack because of problems of that stage, which are told
-        return waiting if source and source not in self.projected else problems
+        if declared.missing != "refuse":
+            return short.of(role, declared)
+        may_come = source and (source not in self.projected or source in self.incomplete)
+        return short.waiting if may_come else short.problems
 
     def _fit(
         self, common: StageCommon, jobs: Iterable[PlannedJob], problems: Problems, *, named: bool, asks: bool

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import CampaignRow, JobRow, PlanRow, SliceRow
+from nightmill.backbone.work.left_out import leave_out
 from nightmill.errors import PlanRefused
 from nightmill.model.base import canonical_json
 from nightmill.model.campaign import Campaign
@@ -36,8 +37,8 @@ class Sealed:
     stale
         How many jobs that were sealed before would get other inputs now; those that are stale already included.
     left_out
-        Why units were left out: what they wait for and, where the stage had been sealed before, what is wrong with the
-        new ones; one sentence each.
+        Why units were left out: what they lack or wait for and, where the stage had been sealed before, what is wrong
+        with the new ones; one sentence each.
     """
 
     revision: int
@@ -80,6 +81,7 @@ def seal(session: Session, campaign: CampaignRow, plan: StagePlan, *, now: datet
     rows = _Rows(session, campaign, plan, before, now)
     for block in blocks(plan.jobs):
         rows.add(_compare(session, of_stage, block) if before else block)
+    leave_out(session, campaign.id, plan.stage.name, plan.left_out, watermark=plan.watermark, now=now)
     stale = (session.scalar(jobs.where(JobRow.stale)) or 0) if before else 0
     return rows.end(stale)
 
@@ -146,21 +148,29 @@ class _Rows:
 
     def end(self, stale: int) -> Sealed:
         """Seal what was added."""
-        left_out = (*self.plan.waiting, *self.plan.problems)
-        if self.row is None:
+        left_out = (*self.plan.lacking, *self.plan.waiting, *self.plan.problems)
+        if self.row is None and self._is_planned():
             return Sealed(0, (), 0, stale, left_out)
+        if self.row is None:  # every unit of it is left out: that it was planned is on record all the same
+            self.row = self._begin()
         self.row.sha256 = self.digest.hexdigest()
         return Sealed(self.row.revision, tuple([each.number for each in self.slices]), self.count, stale, left_out)
+
+    @property
+    def _of_stage(self) -> ColumnElement[bool]:
+        return (PlanRow.campaign_id == self.campaign_id) & (PlanRow.stage == self.plan.stage.name)
+
+    def _is_planned(self) -> bool:
+        return self.session.scalar(select(PlanRow.id).where(self._of_stage).limit(1)) is not None
 
     def _begin(self) -> PlanRow:
         common = self.plan.common.model_dump(mode="json")
         self.digest.update(canonical_json(common).encode())
-        of_stage = (PlanRow.campaign_id == self.campaign_id, PlanRow.stage == self.plan.stage.name)
         row = PlanRow(
             campaign_id=self.campaign_id,
             stage=self.plan.stage.name,
             position=self.plan.position,
-            revision=(self.session.scalar(select(func.max(PlanRow.revision)).where(*of_stage)) or 0) + 1,
+            revision=(self.session.scalar(select(func.max(PlanRow.revision)).where(self._of_stage)) or 0) + 1,
             sha256="",  # until the last job was added, in the same transaction
             watermark=self.plan.watermark,
             common=common,

@@ -152,6 +152,8 @@ class World:
     directory: Path
     types: dict[str, FileType] = field(default_factory=file_types)
     more_stores: Mapping[str, Store] = field(default_factory=dict)
+    now: datetime = NIGHT
+    """When things are registered and sealed."""
 
     @property
     def site(self) -> SiteConfig:
@@ -177,7 +179,7 @@ class World:
 
         def work(session: Session) -> None:
             store_ids(session, self.site.stores)
-            registration.register(session, files, who=WHO, now=NIGHT)
+            registration.register(session, files, who=WHO, now=self.now)
 
         self.database.write(work)
 
@@ -246,7 +248,7 @@ class World:
                 maturity=maturity,
                 who=WHO,
                 why="",
-                now=NIGHT,
+                now=self.now,
             )
         )
 
@@ -273,7 +275,7 @@ class World:
 
         def work(session: Session) -> Sealed:
             row = seal_campaign(session, campaign, who=WHO, now=NIGHT)
-            return seal(session, row, plan, now=NIGHT)
+            return seal(session, row, plan, now=self.now)
 
         return self.database.write(work)
 

@@ -19,6 +19,7 @@ from nightmill.backbone.catalogue.stores import store_ids
 from nightmill.backbone.database import Database
 from nightmill.backbone.work import campaigns
 from nightmill.backbone.work.campaigns import JobLine
+from nightmill.clock import utc_now
 from nightmill.config.campaign import load_campaign
 from nightmill.config.site import load_site
 from nightmill.model.origin import Origin
@@ -91,6 +92,7 @@ stores:
 _TYPES = """
 file_types:
   raw: {description: An exposure}
+  flat: {description: What an exposure of a campaign that wants one is divided by}
   product: {template: "{exposure:04d}_{file_type}_c{campaign:04d}a{attempt:02d}.txt"}
   summary: {template: "{night}_{file_type}_c{campaign:04d}a{attempt:02d}.txt"}
 """
@@ -146,17 +148,17 @@ class Observatory:
     def open(self) -> Site:
         return open_site(self.directory)
 
-    def observe(self, night: int, texts: Sequence[str]) -> None:
-        """Register an exposure for each text, numbered from ``100 * night``."""
+    def observe(self, night: int, texts: Sequence[str], *, type: str = "raw", first: int = 0) -> None:
+        """Register an exposure for each text, numbered from ``100 * night``, or from the first after that."""
         files = []
-        for number, text in enumerate(texts, start=100 * night):
-            path = self.directory / "stores" / "backbone" / f"raw{number}.txt"
+        for number, text in enumerate(texts, start=100 * night + first):
+            path = self.directory / "stores" / "backbone" / f"{type}{number}.txt"
             path.write_text(text)
             begins_at = NIGHT + timedelta(days=night, minutes=number)
             files.append(
                 NewFile(
                     path.name,
-                    "raw",
+                    type,
                     Origin.RAW,
                     len(text.encode()),
                     sha256(text.encode()).hexdigest(),
@@ -169,7 +171,7 @@ class Observatory:
             )
         with self.open() as site:
             site.database.write(lambda session: store_ids(session, site.config.stores))
-            site.database.write(lambda session: register(session, files, who="observer", now=NIGHT))
+            site.database.write(lambda session: register(session, files, who="observer", now=utc_now()))
 
     def submit(self, name: str, night: int, *settings: str) -> None:
         """Put a campaign over one night into the backbone."""

@@ -87,6 +87,28 @@ class JobRow(Base):
     )
 
 
+class LeftOutRow(Base):
+    """A unit that the newest plan of a stage leaves out, since an input lacks files."""
+
+    __tablename__ = "left_out"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"))
+    stage: Mapped[str]
+    unit: Mapped[str]
+    role: Mapped[str]
+    """The input that lacks files."""
+    type: Mapped[str]
+    """Their file type."""
+    missing: Mapped[str] = mapped_column(String(8))
+    """``skip`` or ``hold``."""
+    why: Mapped[str]
+    """What was looked for and what was there, in words."""
+    watermark: Mapped[int] = mapped_column(BigInteger)
+    """The highest file ID that the plan could see."""
+    planned_at: Mapped[datetime]
+    __table_args__ = (UniqueConstraint("campaign_id", "stage", "unit"), Index(None, "missing"))
+
+
 class LeaseRow(Base):
     """A process that may issue attempts; free at once when the process is dead."""
 

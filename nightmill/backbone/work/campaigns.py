@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlanRow
 from nightmill.backbone.sites import this_site
+from nightmill.backbone.work.left_out import counted, has_come
 from nightmill.backbone.work.ownership import is_own, require_own
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.base import canonical_json
@@ -42,6 +43,8 @@ class StageProgress:
         Jobs by their states; only states that some job is in.
     stale
         How many jobs would get other inputs now.
+    left_out
+        How many units its plan leaves out, by ``skip`` and ``hold``; only where there are some.
     """
 
     stage: str
@@ -49,6 +52,7 @@ class StageProgress:
     revisions: int
     counts: Mapping[JobState, int]
     stale: int
+    left_out: Mapping[str, int]
 
     @property
     def total(self) -> int:
@@ -201,7 +205,7 @@ def exists(session: Session, name: str) -> bool:
 
 
 def has_news(session: Session, campaign_id: int, stage: str, *, upstream: Collection[str]) -> bool:
-    """Whether a stage was never planned, or the stages before it published after it was planned last."""
+    """Whether a stage was never planned, or something came since: of a stage before it, or that it holds units for."""
     planned = session.scalar(
         select(func.max(PlanRow.watermark)).where(PlanRow.campaign_id == campaign_id, PlanRow.stage == stage)
     )
@@ -214,7 +218,7 @@ def has_news(session: Session, campaign_id: int, stage: str, *, upstream: Collec
         .where(JobRow.campaign_id == campaign_id, JobRow.stage.in_(upstream), FileRow.id > planned)
         .limit(1)
     )
-    return session.scalar(published) is not None
+    return session.scalar(published) is not None or has_come(session, campaign_id, stage)
 
 
 def number_of(session: Session, name: str) -> int:
@@ -294,7 +298,7 @@ def progress(session: Session, campaign_id: int) -> list[StageProgress]:
 
 
 def progress_of(session: Session, rows: Collection[CampaignRow]) -> dict[int, list[StageProgress]]:
-    """Return how the stages of campaigns stand, by the campaign's ID: two statements, however many they are."""
+    """Return how the stages of campaigns stand, by the campaign's ID: three statements, however many they are."""
     ids = [row.id for row in rows]
     plans = (
         select(PlanRow.campaign_id, PlanRow.stage, func.count())
@@ -310,10 +314,16 @@ def progress_of(session: Session, rows: Collection[CampaignRow]) -> dict[int, li
         of_stage = counts.setdefault((number, stage), {})
         of_stage[JobState(state)] = of_stage.get(JobState(state), 0) + count
         stale[number, stage] += count if is_stale else 0
+    left_out = counted(session, ids)
     return {
         row.id: [
             StageProgress(
-                name, position, revisions.get((row.id, name), 0), counts.get((row.id, name), {}), stale[row.id, name]
+                name,
+                position,
+                revisions.get((row.id, name), 0),
+                counts.get((row.id, name), {}),
+                stale[row.id, name],
+                left_out.get((row.id, name), {}),
             )
             for position, name in enumerate(each["name"] for each in row.definition["pipeline"]["stages"])
         ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nightmill.cli.documents import Document
+from nightmill.cli.documents.work import LeftOutUnit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,10 @@ class PlannedStage(Document):
     """Whether it is planned from what stages before are expected to make."""
     watermark: int
     """The highest number of a file that the plan could see."""
+    left_out: Sequence[LeftOutUnit]
+    """Units that it leaves out, since an input lacks files."""
+    waiting: Sequence[str]
+    """What further units lack that a stage before may yet make."""
     jobs: Sequence[PlannedJob]
     """Its jobs."""
 

@@ -57,7 +57,9 @@ class StageStanding(Document):
     planned: int
     """How many were not issued yet."""
     held: int
-    """How many wait for a person, or for something that the plan names."""
+    """How many units wait for a person, or for what an input lacks; the latter are not among its jobs yet."""
+    skipped: int
+    """How many units were left out, since an input lacks files; they are not among its jobs."""
     ready: int
     """How many may be issued again."""
     active: int
@@ -87,6 +89,22 @@ class FailedJob(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeftOutUnit(Document):
+    """A unit that a plan leaves out."""
+
+    stage: str
+    """Name of the stage."""
+    unit: str
+    """Name of the unit."""
+    role: str
+    """The input that lacks files."""
+    missing: str
+    """What becomes of the unit: ``skip`` or ``hold``."""
+    why: str
+    """What was looked for and what was there."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Campaign(Document):
     """How a campaign stands."""
 
@@ -112,6 +130,8 @@ class Campaign(Document):
     """Digests of bundles to how many jobs ran them, or would."""
     failed: Sequence[FailedJob]
     """Its jobs that failed."""
+    left_out: Sequence[LeftOutUnit]
+    """Units that its plans leave out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +148,8 @@ class StageProgress(Document):
     """States to how many jobs are in each; only states that some job is in."""
     stale: int
     """How many jobs would get other inputs now."""
+    left_out: Mapping[str, int]
+    """``skip`` and ``hold`` to how many units its plan leaves out; only where there are some."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import Final, TextIO
 from nightmill.cli.documents import plans as documents
 from nightmill.cli.documents import told
 from nightmill.cli.documents.plans import Plan, PlannedFile, PlannedInput, PlannedOutput, PlannedStage
+from nightmill.cli.documents.work import LeftOutUnit
 from nightmill.cli.render.output import echo, for_json, print_table, secho
 from nightmill.config.rules import NOWHERE
 from nightmill.planning.outputs import Claim, claims
@@ -39,6 +40,8 @@ def print_plan(plan: CampaignPlan, limit: int) -> None:
         print_table(COLUMNS, (row for job in shown for row in _rows(stage, job, FILES if limit else None)))
         if 0 < limit < len(stage.jobs):
             echo(f"... and {_count(len(stage.jobs) - limit, 'more unit')}: --limit 0 shows all")
+        for sentence in (*stage.lacking, *stage.waiting):
+            echo(sentence)
     total = sum(len(stage.jobs) for stage in plan.stages)
     echo(f"\n{_count(total, 'job')} in {_count(len(plan.stages), 'stage')}; nothing was done")
 
@@ -56,7 +59,8 @@ def write_plan(plan: CampaignPlan, out: TextIO) -> None:
     )
     out.write(_json(head).removesuffix("]}"))
     for number, stage in enumerate(plan.stages):
-        about = told(PlannedStage, stage, stage=stage.stage.name, jobs=())
+        left_out = [told(LeftOutUnit, unit, stage=stage.stage.name) for unit in stage.left_out]
+        about = told(PlannedStage, stage, stage=stage.stage.name, left_out=left_out, jobs=())
         out.write(f"{',' if number else ''}\n{_json(about).removesuffix(']}')}")
         out.writelines(
             f"{',' if place else ''}\n{_json(_described(stage, job))}" for place, job in enumerate(stage.jobs)

@@ -17,7 +17,9 @@ from nightmill.backbone.work.campaigns import (
     failed_jobs,
     progress_of,
 )
+from nightmill.backbone.work.left_out import LeftOutUnit, left_out_units
 from nightmill.cli.documents import told
+from nightmill.cli.documents import work as documents
 from nightmill.cli.documents.work import Campaign, FailedJob, StageStanding
 from nightmill.cli.render.output import echo, print_json, print_table, say, secho
 from nightmill.execution.quarantine import quarantined
@@ -37,6 +39,8 @@ PATIENCE_SECONDS = 10.0
 """How long another drain is waited for."""
 RECONCILE_SECONDS = 30.0
 """How often the spool is drained, and Prefect asked, while somebody watches."""
+LEFT_OUT = 20
+"""So many units that are left out are shown one by one."""
 LATEST = 20
 """So many campaigns are shown beside those that have jobs left, unless all are asked for."""
 
@@ -110,6 +114,7 @@ class _Standing:
     """The state of its flow run, where Prefect was asked and has one."""
     bundles: Mapping[str, int]
     """Digest of each bundle that its jobs ran, or would run, to how many of them."""
+    left_out: list[LeftOutUnit]
 
     @property
     def is_open(self) -> bool:
@@ -132,13 +137,20 @@ class _Standing:
                     StageStanding,
                     stage,
                     jobs=stage.total,
-                    **{state.value: stage.counts.get(state, 0) for state in JobState},
+                    skipped=stage.left_out.get("skip", 0),
+                    **{state.value: stage.counts.get(state, 0) for state in JobState}
+                    | {"held": _held(stage)},
                 )
                 for stage in self.stages
             ],
             bundles=dict(self.bundles),
             failed=[told(FailedJob, job, job=job.name, attempt=job.attempts) for job in self.failed],
+            left_out=[told(documents.LeftOutUnit, unit) for unit in self.left_out],
         )
+
+
+def _held(stage: StageProgress) -> int:
+    return stage.counts.get(JobState.HELD, 0) + stage.left_out.get("hold", 0)
 
 
 def _rows(site: Site, campaign: str | None, everything: bool) -> tuple[list[CampaignRow], int]:
@@ -160,6 +172,7 @@ def _standing(
         stages = progress_of(session, rows)
         failed = failed_jobs(session, [row.id for row in rows]) if failures else {}
         bundles = jobs_per_bundle(session, [row.id for row in rows]) if failures else {}
+        left_out = left_out_units(session, [row.id for row in rows]) if failures else {}
     return [
         _Standing(
             row,
@@ -168,6 +181,7 @@ def _standing(
             conductor.url(row.flow_run_id) if row.flow_run_id else "",
             seen.states.get(row.flow_run_id or ""),
             bundles.get(row.id, {}),
+            left_out.get(row.id, []),
         )
         for row in rows
     ]
@@ -177,14 +191,16 @@ def _show(conductor: Conductor, standing: _Standing) -> None:
     row = standing.row
     secho(f"{row.name} ({row.pipeline} {row.pipeline_version})", bold=True)
     states = (*OPEN, JobState.DONE, JobState.FAILED)
+    lacking = any(_held(stage) or stage.left_out for stage in standing.stages)
     print_table(
-        ("stage", "jobs", *states, "stale"),
+        ("stage", "jobs", *states, "stale", *(("held", "skipped") if lacking else ())),
         [
             (
                 stage.stage,
                 stage.total if stage.revisions else "not planned yet",
                 *(stage.counts.get(state, 0) for state in states),
                 stage.stale,
+                *((_held(stage), stage.left_out.get("skip", 0)) if lacking else ()),
             )
             for stage in standing.stages
         ],
@@ -194,5 +210,10 @@ def _show(conductor: Conductor, standing: _Standing) -> None:
         echo(f"bundles: {counted}")
     for job in standing.failed:
         echo(f"failed: {row.name}/{job} (attempt {job.attempts})")
+    for unit in standing.left_out[:LEFT_OUT]:
+        is_held = "held" if unit.missing == "hold" else "skipped"
+        echo(f"{is_held}: {row.name}/{unit.stage}/{unit.unit}: input {unit.role!r}: {unit.why}")
+    if (more := len(standing.left_out) - LEFT_OUT) > 0:
+        echo(f"... and {more:,} more units left out: nightmill status {row.name} --json tells all")
     if link := conductor.link(row.flow_run_id) if row.flow_run_id else "":
         echo(f"{link} {standing.run.name}" if standing.run else link)
