@@ -61,6 +61,7 @@ class ChosenInput:
     name: str
     rule: str
     origin: str
+    level: int | None
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,8 @@ def job_history(session: Session, campaign: str, stage: str, unit: str, *, numbe
 def chosen_inputs(session: Session, attempt_id: int, step: str = "") -> list[ChosenInput]:
     """Return what an attempt (or one step of it) was to read from the catalogue, with the rules that chose it."""
     query = (
-        select(PlannedInputRow.step, PlannedInputRow.role, FileRow.name, PlannedInputRow.rule, PlannedInputRow.origin)
+        select(PlannedInputRow.step, PlannedInputRow.role, FileRow.name)
+        .add_columns(PlannedInputRow.rule, PlannedInputRow.origin, PlannedInputRow.level)
         .join(FileRow, PlannedInputRow.file_id == FileRow.id)
         .where(PlannedInputRow.attempt_id == attempt_id)
         .order_by(PlannedInputRow.step, PlannedInputRow.role, FileRow.name)

@@ -56,7 +56,9 @@ def build(
     found: dict[Key, list[Any]] = {}
     for detail in details:
         found.setdefault(_key(detail["loc"], source, detail["type"], renamed), []).append(detail)
-    raise ConfigErrors([_told((*prefix, *key), same, model, where) for key, same in found.items()])
+    # of the members of a union, the one that got furthest is meant
+    outer = {key[:length] for key in found for length in range(len(key))}
+    raise ConfigErrors([_told((*prefix, *key), same, model, where) for key, same in found.items() if key not in outer])
 
 
 def raise_all(errors: Sequence[ConfigError]) -> None:
@@ -97,11 +99,13 @@ def _key(loc: Sequence[str | int], data: Plain, kind: str, renamed: str) -> Key:
     key: list[str | int] = []
     if renamed and tuple(loc) == ("name",):
         return (renamed,)
-    for step in loc:
+    for place, step in enumerate(loc, start=1):
         part = list(data)[step] if isinstance(data, dict) and isinstance(step, int) and step < len(data) else step
         inside = data if isinstance(data, dict) else dict(enumerate(data)) if isinstance(data, list) else {}
         if part not in inside:
-            return (*key, part) if kind == "missing" else tuple(key)
+            if kind == "missing" and place == len(loc):
+                return (*key, part)
+            continue
         data = inside[part]
         key.append(part)
     return tuple(key)

@@ -51,7 +51,8 @@ def _made(name: str, offered: Callable[[], object]) -> Lookup[Any]:
 
 
 def _are_options(options: object) -> bool:
-    return isinstance(options, type) and issubclass(options, Frozen) and "strategy" not in options.model_fields
+    own = LookupSetting.model_fields
+    return isinstance(options, type) and issubclass(options, Frozen) and own.keys().isdisjoint(options.model_fields)
 
 
 def broken(name: str, error: Exception) -> BadPlugin:
@@ -99,17 +100,23 @@ def with_lookups(pipeline: Pipeline, tree: Tree) -> tuple[Pipeline, list[ConfigE
     for stage in pipeline.stages:
         inputs = dict(stage.inputs)
         for role, declared in stage.inputs.items():
-            if declared.lookup is not None:
-                key = ("stages", stage.name, "inputs", role, "lookup")
+            key: Key = ("stages", stage.name, "inputs", role, "lookup")
+            several = isinstance(declared.lookup, tuple)
+            settings = []
+            for place, way in enumerate(declared.ways if declared.lookup else ()):
+                assert isinstance(way.lookup, LookupSetting)
                 try:
-                    inputs[role] = _with_options(declared, declared.lookup, key, tree)
+                    settings.append(_with_options(way, way.lookup, (*key, place) if several else key, tree))
                 except ConfigError as error:
                     errors.append(error)
+            if settings:
+                chosen = tuple(settings) if several else settings[0]
+                inputs[role] = declared.model_copy(update={"lookup": chosen})
         stages.append(stage.model_copy(update={"inputs": inputs}))
     return pipeline.model_copy(update={"stages": tuple(stages)}), errors
 
 
-def _with_options(declared: Input, setting: LookupSetting, key: Key, tree: Tree) -> Input:
+def _with_options(declared: Input, setting: LookupSetting, key: Key, tree: Tree) -> LookupSetting:
     at = (*key, "strategy")
     known = plugins.names(GROUP)
     if setting.strategy not in known:
@@ -129,7 +136,7 @@ def _with_options(declared: Input, setting: LookupSetting, key: Key, tree: Tree)
         raise ConfigError(f"{dotted(at)}: {error.message}", where=tree.where(at), remedy=error.remedy) from error
     if wrong:
         raise ConfigErrors(wrong)
-    return declared.model_copy(update={"lookup": setting.with_options(options)})
+    return setting.with_options(options)
 
 
 def _left(setting: LookupSetting, lookup: Lookup[Any], key: Key, tree: Tree) -> dict[str, Plain]:

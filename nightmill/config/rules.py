@@ -13,7 +13,7 @@ from nightmill.config.lookups import GROUP
 from nightmill.config.placeholders import check_texts
 from nightmill.errors import guess
 from nightmill.files.naming import is_fit
-from nightmill.model.pipeline import ALSO, Calibration, Input, Output, Pipeline, Stage, Step
+from nightmill.model.pipeline import ALSO, Calibration, Input, LookupSetting, Output, Pipeline, Stage, Step
 
 Problem = tuple[Key, str]
 """The way to a key as people write it, and what is wrong there."""
@@ -61,7 +61,7 @@ def _check_stage(stage: Stage, pipeline: Pipeline, number: int) -> Iterator[Prob
             yield (*key, *rest), text
     yield from _check_references(stage)
     yield from _check_missing(stage)
-    makers = [name for name, role in stage.inputs.items() if role.lookup is None]
+    makers = [name for name, role in stage.inputs.items() if not role.lookup]
     if stage.units_from and stage.units_from not in stage.inputs:
         near = guess(stage.units_from, list(stage.inputs))
         yield ("units_from",), f"units_from names {stage.units_from!r}, which is not an input of the stage{near}"
@@ -102,7 +102,7 @@ def _check_references(stage: Stage) -> Iterator[Problem]:
 
 def _check_missing(stage: Stage) -> Iterator[Problem]:
     """Yield where ``missing`` says something of an input that cannot lack files."""
-    maker = stage.units_from or next((name for name, role in stage.inputs.items() if role.lookup is None), "")
+    maker = stage.units_from or next((name for name, role in stage.inputs.items() if not role.lookup), "")
     for name, role in stage.inputs.items():
         key = ("inputs", name, "missing")
         if role.missing != "refuse" and name == maker:
@@ -129,18 +129,34 @@ def _is_mapping(value: object) -> bool:
 
 
 def _check_input(role: Input, stages: Sequence[Stage], number: int) -> Iterator[Problem]:
-    source = role.source
     if role.min < 0 or (role.max is not None and role.max < max(role.min, 1)):
         yield ("max",), f"min is {role.min} and max is {role.max}: no number of files is both"
+    if role.lookup == ():
+        yield ("lookup",), "lookup is an empty list; leave it out, or say what chooses"
     yield from _check_match(role)
+    for place, way in enumerate(role.ways):
+        of_way: Key = ("lookup", place) if isinstance(role.lookup, tuple) else ("lookup",)
+        own = way.lookup if isinstance(way.lookup, LookupSetting) else None
+        yield from _check_source(way, of_way if own is not None and own.source is not None else (), stages, number)
+        if own is not None and own.match is not None:
+            yield from (((*of_way, *key), text) for key, text in _check_match(way))
+
+
+def _check_source(way: Input, key: Key, stages: Sequence[Stage], number: int) -> Iterator[Problem]:
+    source = way.source
     others = [name for name in ("stage", "campaigns") if getattr(source, name)]
     if source.calibrations and others:
-        yield ("source",), f"source has {' and '.join([*others, 'calibrations'])}; sets of calibrations stand alone"
+        yield (
+            (*key, "source"),
+            f"source has {' and '.join([*others, 'calibrations'])}; sets of calibrations stand alone",
+        )
+    if source.context and not source.calibrations:
+        yield (*key, "source"), f"context {source.context!r} pins calibrations; name the sets in calibrations"
     if source.own_stage:
-        yield from _check_source_stage(role, stages, number)
-    if role.lookup is None and source.calibrations:
+        yield from (((*key, *rest), text) for rest, text in _check_source_stage(way, stages, number))
+    if not way.lookup and source.calibrations:
         known = ", ".join(plugins.names(GROUP))
-        yield ("source",), f"calibrations are chosen by a lookup; add lookup: {{strategy: NAME}}; there is {known}"
+        yield (*key, "source"), f"calibrations are chosen by a lookup; add lookup: {{strategy: NAME}}; there is {known}"
 
 
 def _check_source_stage(role: Input, stages: Sequence[Stage], number: int) -> Iterator[Problem]:

@@ -61,6 +61,8 @@ class OrderInput(Frozen):
     data_id: Mapping[str, KeyValue] = Field(default_factory=dict)
     rule: str
     """The rule that chose it, in words, as ``nearest in set ccd-2026: 0.4 d``."""
+    level: int | None = None
+    """Of the lookup that chose it, where that has one: how good it is for the unit."""
     also: tuple[Copy, ...] = ()
     """Further copies, in the order in which they are tried where the one before cannot be had."""
     more_roles: tuple[str, ...] = ()

@@ -13,8 +13,14 @@ from nightmill.model.base import Frozen
 Parameter = str | int | float | bool
 Keys = str | tuple[str, ...]
 """One key, or several of which one is enough."""
+Match = tuple[str, ...] | Mapping[str, Keys | Mapping[str, Keys]]
+"""Keys on which files and units must agree: a list, or a mapping of the file's keys to the unit's."""
 ALSO: Final = "also"
 """What stands in ``match`` for keys that are asked beside the default ones."""
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class Source(Frozen):
@@ -26,6 +32,9 @@ class Source(Frozen):
     """Results of named campaigns."""
     calibrations: tuple[str, ...] = ()
     """Named calibration sets, searched in their order; takes neither of the others."""
+
+    context: str = Field(default="", exclude_if=lambda context: not context)
+    """A name under which the roles of calibrations were pinned: the sets as they stood then."""
 
     @property
     def own_stage(self) -> str:
@@ -43,6 +52,15 @@ class LookupSetting(Frozen):
 
     strategy: str
     """Name of the lookup: of a plug-in, which is a :class:`~nightmill.model.lookup.Lookup`."""
+    level: int | None = Field(default=None, ge=0, exclude_if=_is_none)
+    """How good what it finds is for the unit, 0 or 1 the best; kept with every file that it chooses. By default, of
+    several lookups of an input, its place among them, from 1."""
+    type: str | None = Field(default=None, exclude_if=_is_none)
+    """File type, instead of that of the input: raw frames where there is not a master."""
+    source: Source | None = Field(default=None, exclude_if=_is_none)
+    """Where its files may come from, instead of the source of the input."""
+    match: Match | None = Field(default=None, exclude_if=_is_none)
+    """Keys on which file and unit must agree, instead of those of the input."""
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -52,7 +70,8 @@ class LookupSetting(Frozen):
     def with_options(self, options: Frozen) -> LookupSetting:
         """Return the same lookup with these options, each of them written."""
         written = json.loads(options.model_dump_json())  # as JSON has it: infinity is a text
-        return LookupSetting.model_validate({"strategy": self.strategy, **written})
+        own = {name: getattr(self, name) for name in LookupSetting.model_fields}
+        return LookupSetting.model_validate({**own, **written})
 
 
 class Input(Frozen):
@@ -64,12 +83,12 @@ class Input(Frozen):
     """Where its files may come from; by default the raw and manual ones."""
     where: str = ""
     """An expression that the files must fulfil."""
-    match: tuple[str, ...] | Mapping[str, Keys | Mapping[str, Keys]] | None = None
+    match: Match | None = None
     """Keys on which file and unit must agree, as a list, or as a mapping of the file's keys to the unit's: to one, to
     several of which one must agree, or as ``ROLE.KEY`` to those of another input's files. By default all of the unit's
     that the file has a value for; a list or mapping under ``also`` adds to these."""
-    lookup: LookupSetting | None = None
-    """What chooses for a unit, where several files may fill the role."""
+    lookup: LookupSetting | tuple[LookupSetting, ...] | None = None
+    """What chooses for a unit, where several files may fill the role; of several, the first that finds enough."""
     min: int = 1
     """The least number of files."""
     max: int | None = 1
@@ -78,9 +97,27 @@ class Input(Frozen):
     """What becomes of a unit that lacks files of it: a problem of the plan, left out, or held until they come."""
 
     @property
+    def ways(self) -> tuple[Input, ...]:
+        """The same input once for each of its lookups, in their order, with what that one says instead of it."""
+        if not isinstance(self.lookup, tuple):
+            settings: tuple[LookupSetting | None, ...] = (self.lookup,)
+        else:
+            settings = self.lookup
+        return tuple([self._by(place, setting) for place, setting in enumerate(settings, start=1)])
+
+    def _by(self, place: int, setting: LookupSetting | None) -> Input:
+        if setting is None:
+            return self
+        if isinstance(self.lookup, tuple) and setting.level is None:
+            setting = setting.model_copy(update={"level": place})
+        own = {"type": setting.type, "source": setting.source, "match": setting.match}
+        said = {name: value for name, value in own.items() if value is not None}
+        return self.model_copy(update={"lookup": setting, **said})
+
+    @property
     def asked(self) -> Mapping[str, tuple[str, ...]]:
         """The keys that ``match`` names: those that a file must have, each with the unit's that it is compared with."""
-        match: Keys | Mapping[str, Keys | Mapping[str, Keys]] = self.match or ()
+        match: Keys | Mapping[str, Any] = self.match or ()
         if isinstance(match, Mapping) and ALSO in match:
             match = match[ALSO]
         if isinstance(match, Mapping):
@@ -90,7 +127,7 @@ class Input(Frozen):
     @property
     def references(self) -> tuple[str, ...]:
         """The other inputs whose files' keys it asks for."""
-        keys = [key for keys in self.asked.values() for key in keys if "." in key]
+        keys = [key for way in self.ways for keys in way.asked.values() for key in keys if "." in key]
         return tuple(dict.fromkeys([key.partition(".")[0] for key in keys]))
 
     @property
@@ -203,6 +240,12 @@ class Stage(Frozen):
     """How many jobs of the stages it depends on must be done: ``all``, ``any`` (at least one), or a least number."""
     retries: int = 0
     """How often a job is tried again by itself, where its fate says that this may help."""
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """The stages of the same campaign that it takes inputs from."""
+        ways = [way.source.own_stage for declared in self.inputs.values() for way in declared.ways]
+        return tuple(sorted(set(ways) - {""}))
 
 
 def several_of(stage: Stage) -> frozenset[str]:

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+
+from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue import calibrations
 from nightmill.clock import utc_now
+from nightmill.errors import RequestRefused
+from nightmill.files.naming import is_fit
 from nightmill.model.calibration import Maturity
 from nightmill.operations.acts import Act
 from nightmill.operations.site import Site
+
+
+@dataclass(frozen=True)
+class Context:
+    """Roles that are pinned under a name."""
+
+    name: str
+    sha256: str
+    roles: int
+    """How many."""
 
 
 def add(
@@ -70,6 +85,28 @@ def withdraw(site: Site, files: Sequence[str], set_name: str, *, why: str, who: 
     """
     act = Act.begin(site, "calib withdraw", who=who, why=why, needs_why=True)
     return _change(act, calibrations.withdraw, files, set_name)
+
+
+def pin(site: Site, name: str, set_names: Sequence[str], *, why: str, who: str | None = None) -> Context:
+    """Pin the roles that hold now in sets of calibrations under a name, for ever.
+
+    Raises
+    ------
+    RequestRefused
+        As :func:`nightmill.backbone.catalogue.calibrations.pin`, where the name is not fit, and where ``why`` is empty.
+    """
+    if not is_fit(name):
+        raise RequestRefused(
+            f"context {name!r} has a name that is not fit",
+            remedy="use letters, digits and . _ + - alone, and begin with a letter or digit",
+        )
+    act, now = Act.begin(site, "calib pin", who=who, why=why, needs_why=True), utc_now()
+
+    def work(session: Session) -> Context:
+        row, roles = calibrations.pin(session, name, set_names, who=act.who, why=why, now=now)
+        return Context(row.name, row.sha256, roles)
+
+    return act.write(name, work, lambda context: {"sets": list(set_names), "sha256": context.sha256})
 
 
 def _change(act: Act, change: Callable[..., list[str]], files: Sequence[str], set_name: str) -> list[str]:

@@ -55,6 +55,7 @@ def find(
     types: Sequence[str] = (),
     where: str = "",
     origins: Sequence[Origin] = (),
+    level: int | None = None,
     limit: int | None = None,
     everything: bool = False,
 ) -> list[CataloguedFile]:
@@ -66,6 +67,8 @@ def find(
         Any of them; none given means every one.
     where
         An expression over dimensions and metadata.
+    level
+        Only products of jobs for which the worst lookup of their inputs had this level.
     everything
         With the files that no plan would take.
 
@@ -82,7 +85,9 @@ def find(
             raise UnknownName("file type", name, sorted(known))
     expression = parse(where, metadata_keys=site.config.keys) if where else None
     with site.database.reading() as session:
-        found = catalogue.find(session, types=types, where=expression, origins=origins, limit=limit, all=everything)
+        found = catalogue.find(
+            session, types=types, where=expression, origins=origins, level=level, limit=limit, all=everything
+        )
         rows = list(found)
         copies = replicas(session, [row.id for row in rows])
     return [CataloguedFile(row, copies.get(row.id, [])) for row in rows]

@@ -388,6 +388,7 @@ def _issue(session: Session, job: JobRow, report: JobReport, source: str) -> Non
             "file_id": ids[item.name],
             "rule": item.rule,
             "origin": f"recovered from {source}",
+            "level": item.level,
         }
         for step in order.steps
         for item in order.inputs

@@ -70,13 +70,13 @@ def take_turn(
         row = campaigns.own_campaign(session, name)
         campaign = Campaign.model_validate(row.definition)
         described = campaign.pipeline.stage(stage)
-        for needed in upstream(described):
+        for needed in described.upstream:
             if needed in under_way:  # seen without counting: it is asked whenever a slice has ended
                 return _waits(described, needed)
         held = _held(described, {each.stage: each for each in campaigns.progress(session, row.id)})
         if held is not None:
             return held
-        if campaigns.has_news(session, row.id, stage, upstream=upstream(described)):
+        if campaigns.has_news(session, row.id, stage, upstream=described.upstream):
             bundle = sealed_bundle(session, row.id) or bundle
             plan = plan_stage(session, campaign, stage, site.config, row.id, bundle)
         else:
@@ -111,8 +111,8 @@ def grow(site: Site, name: str) -> bool:
         news = [
             stage.name
             for stage in stages
-            if (upstream(stage) or before[stage.name].left_out)
-            and campaigns.has_news(session, row.id, stage.name, upstream=upstream(stage))
+            if (stage.upstream or before[stage.name].left_out)
+            and campaigns.has_news(session, row.id, stage.name, upstream=stage.upstream)
         ]
     ready = [stage for stage in news if take_turn(site, name, stage).turn is Turn.READY]
     if not ready:
@@ -122,18 +122,13 @@ def grow(site: Site, name: str) -> bool:
     return any(not before[stage].revisions or after[stage] > before[stage].total for stage in ready)
 
 
-def upstream(stage: Stage) -> list[str]:
-    """Return the stages that a stage takes inputs from."""
-    return sorted({declared.source.own_stage for declared in stage.inputs.values() if declared.source.own_stage})
-
-
 def _waits(stage: Stage, upstream: str) -> StageTurn:
     return StageTurn(Turn.WAITING, reason=f"stage {stage.name!r} waits for stage {upstream!r}")
 
 
 def _held(stage: Stage, progress: Mapping[str, StageProgress]) -> StageTurn | None:
     """Say why it is not a stage's turn; None where it is."""
-    for name in upstream(stage):
+    for name in stage.upstream:
         before = progress[name]
         done = before.counts.get(JobState.DONE, 0)
         if not before.revisions or any(state in before.counts for state in campaigns.OPEN):

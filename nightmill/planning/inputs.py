@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from graphlib import TopologicalSorter
 
 from nightmill.errors import BadPlugin, guess
-from nightmill.model.dimensions import DIMENSIONS, KeyValue, written
+from nightmill.model.dimensions import KeyValue, written
+from nightmill.model.found_file import FoundFile
 from nightmill.model.lookup import Found
 from nightmill.model.pipeline import Input, Stage
 from nightmill.model.unit import Unit
-from nightmill.planning.lookups.bound import Bound
-from nightmill.planning.lookups.index import Agreement, Chosen, Differing, Index
+from nightmill.planning.lookups.index import Chosen, Differing
+from nightmill.planning.lookups.way import Way
 from nightmill.planning.problems import Problems
 from nightmill.planning.sealed import Choice
-from nightmill.planning.selection import Group
 
 
 class Rules:
@@ -22,10 +22,15 @@ class Rules:
 
     def __init__(self) -> None:
         self._places: dict[str, int] = {}
+        self.levels: dict[int, int] = {}
+        """Places of rules to the levels of the lookups that chose by them, where these have one."""
 
-    def place(self, text: str) -> int:
+    def place(self, text: str, level: int | None = None) -> int:
         """Return the place of a rule's text, a new one where it is new."""
-        return self._places.setdefault(text, len(self._places))
+        place = self._places.setdefault(text, len(self._places))
+        if level is not None:
+            self.levels[place] = level
+        return place
 
     def texts(self) -> tuple[str, ...]:
         """Return every rule in the order of the places."""
@@ -34,7 +39,7 @@ class Rules:
 
 def unit_role(stage: Stage) -> str:
     """Return the input whose files make the units of a stage; empty where none can."""
-    return stage.units_from or next((role for role, declared in stage.inputs.items() if declared.lookup is None), "")
+    return stage.units_from or next((role for role, declared in stage.inputs.items() if not declared.lookup), "")
 
 
 def takes_one(stage: Stage) -> bool:
@@ -55,10 +60,8 @@ class Chooser:
     ----------
     stage, role
         Which input.
-    lookup
-        What chooses among its candidates; None where all that match are taken.
-    groups
-        Its candidates, by the places that are searched in their order; none where its files make the units.
+    ways
+        In which it is filled, in their order; of where the files come from that make the units, the place alone.
     rules
         Where the words of its choices are kept.
     problems
@@ -68,41 +71,20 @@ class Chooser:
     """
 
     def __init__(
-        self,
-        stage: Stage,
-        role: str,
-        lookup: Bound | None,
-        groups: Sequence[Group],
-        rules: Rules,
-        problems: Problems,
-        missing: Problems,
+        self, stage: Stage, role: str, ways: Sequence[Way], rules: Rules, problems: Problems, missing: Problems
     ) -> None:
         self.role = role
         self.declared: Input = stage.inputs[role]
         self.makes_units = role == unit_role(stage)
         self.topic = f"stage {stage.name!r}, input {role!r}"
+        self.ways = ways
+        self.kind = " or ".join(dict.fromkeys(way.declared.type for way in ways))
         self.rules = rules
         self.problems = problems
         self.missing = missing
-        self.lookup = lookup
-        wanted = lookup.names if lookup is not None else None
-        agreement = self._agreement(stage)
-        self.places = [group.place for group in groups]
-        self.searched = [
-            Index([each for each in group.candidates if wanted is None or each.file.name in wanted], agreement)
-            for group in groups
-        ]
-        self.drafts = [Index(group.drafts, agreement) for group in groups if group.drafts]
-        self.empty = not self.makes_units and not any(group.candidates or group.drafts for group in groups)
-        self._refuse_unknown(wanted or set(), groups)
-
-    def _agreement(self, stage: Stage) -> Agreement:
-        if not self.declared.adds:
-            return Agreement(self.declared.asked)
-        if self.lookup is None:
-            return Agreement(self.declared.asked, stage.per)
-        over_time = self.lookup.lookup.over_time
-        return Agreement(self.declared.asked, [each for each in DIMENSIONS if each not in over_time])
+        self.empty = not self.makes_units and all(way.empty for way in ways)
+        for way in ways:
+            self._refuse_unknown(way)
 
     def choose(self, unit: Unit, chosen: Chosen) -> Choice | None:
         """Return what fills the role for a unit; None where that was a problem.
@@ -113,79 +95,73 @@ class Chooser:
             What fills the roles that come before it in :func:`choosing_order`.
         """
         try:
-            return self._counted(unit, self._found(unit, chosen), chosen)
+            if self.makes_units:
+                rule = self.rules.place(f"{self.ways[0].places[0]}; its files make the units")
+                return self._fit(unit, unit.files, rule)
+            found = []
+            for way in self.ways:
+                found.append(way.find(unit, chosen))
+                if len(found[-1].files) >= self.declared.min:
+                    return self._fit(unit, found[-1].files, self.rules.place(found[-1].rule, way.level))
+            self._refuse_few(unit, found, chosen)
         except (BadPlugin, Differing) as error:
             self.problems.add(self.topic, str(error), unit.name)
-            return None
+        return None
 
-    def _found(self, unit: Unit, chosen: Chosen) -> Found:
-        if self.makes_units:
-            return Found(unit.files, f"{self.places[0]}; its files make the units")
-        near = ""
-        for place, index in zip(self.places, self.searched, strict=True):
-            found = self._find(index, unit, place, chosen)
-            if found.files:
-                return found
-            near = near or found.near or index.near(unit, chosen)
-        return Found((), "none found", near)
-
-    def _find(self, index: Index, unit: Unit, place: str, chosen: Chosen) -> Found:
-        shelf = index.matching(unit, chosen)
-        if self.lookup is None:
-            keys = index.keys(unit, chosen)
-            return Found(shelf.files, f"{place}, same {' and '.join(keys)}" if keys else place)
-        found = self.lookup.choose(shelf, unit)
-        return Found(found.files, f"{self.lookup.word} {place}: {found.rule}", found.near)
-
-    def _counted(self, unit: Unit, found: Found, chosen: Chosen) -> Choice | None:
-        count, least, most = len(found.files), self.declared.min, self.declared.max
-        if count < least:
-            self._refuse_few(unit, count, found.near, chosen)
+    def _fit(self, unit: Unit, files: Sequence[FoundFile], rule: int) -> Choice | None:
+        """Return files as the choice, where they are not too many and each can be read."""
+        count, most = len(files), self.declared.max
+        if count < self.declared.min:
+            self._refuse_few(unit, [Found(tuple(files))], {})
             return None
         if most is not None and count > most:
-            names = ", ".join(file.name for file in found.files[:3]) + (", ..." if count > 3 else "")
+            names = ", ".join(file.name for file in files[:3]) + (", ..." if count > 3 else "")
             reason = (
-                f"{count} files of type {self.declared.type} fit where at most {most} may be; choose by 'match',"
+                f"{count} files of type {self.kind} fit where at most {most} may be; choose by 'match',"
                 " 'where' (as \"origin == 'raw'\") or 'lookup', or raise 'max'"
             )
             self.problems.add(self.topic, reason, unit.name, detail=names)
             return None
-        lost = [file for file in found.files if not file.store]
+        lost = [file for file in files if not file.store]
         for file in lost:
             where = f"in no store of this site, but in {file.elsewhere}" if file.elsewhere else "in no store"
-            reason = f"a {self.declared.type} is chosen that is known and {where}"
+            reason = f"a {self.kind} is chosen that is known and {where}"
             self.problems.add(self.topic, reason, file.name, noun="file")
-        return None if lost else Choice(self.role, self.rules.place(found.rule), found.files)
+        return None if lost else Choice(self.role, rule, tuple(files))
 
-    def _refuse_few(self, unit: Unit, count: int, near: str, chosen: Chosen) -> None:
-        kind, places = self.declared.type, " or ".join(dict.fromkeys(self.places))
+    def _refuse_few(self, unit: Unit, found: Sequence[Found], chosen: Chosen) -> None:
+        kind = self.kind
+        places = " or ".join(dict.fromkeys(place for way in self.ways for place in way.places))
+        near = self._near(found)
         if self.empty:
             self.missing.add(self.topic, f"no {kind} at all ({places})", unit.name)
-        elif self.lookup is None:
-            found = f"{count} found" if count else "none found"
-            reason = f"at least {self.declared.min} {kind} needed, {found} ({places})"
+        elif self.ways[0].lookup is None:
+            count = len(found[0].files)
+            told = f"{count} found" if count else "none found"
+            reason = f"at least {self.declared.min} {kind} needed, {told} ({places})"
             self.missing.add(self.topic, reason, unit.name, detail=near)
         else:
-            detail = self._near(unit, near, chosen)
-            self.missing.add(self.topic, self._no_calibration(unit, places, chosen), unit.name, detail=detail)
+            self.missing.add(self.topic, self._no_calibration(unit, places, chosen), unit.name, detail=near)
+
+    def _near(self, found: Sequence[Found]) -> str:
+        """Say what each way found instead; with its level, where there are several."""
+        told = [(way, each.near) for way, each in zip(self.ways, found, strict=False) if each.near]
+        if len(self.ways) == 1:
+            return told[0][1] if told else ""
+        return "; ".join([f"level {way.level}: {near}" for way, near in told])
 
     def _no_calibration(self, unit: Unit, places: str, chosen: Chosen) -> str:
         keys: dict[str, tuple[KeyValue, ...]] = {}
-        for index in (*self.searched, *self.drafts):
-            keys |= index.keys(unit, chosen)
+        for way in self.ways:
+            keys |= way.keys(unit, chosen)
         of = ",".join([f"{key}={'|'.join(map(written, values)) or 'none'}" for key, values in keys.items()])
-        within = f" {self.lookup.within}" if self.lookup is not None and self.lookup.within else ""
-        certified = "certified " if self.declared.source.calibrations else ""
-        return f"no {certified}{self.declared.type} {places}{f' for {of}' if of else ''}{within}"
+        within = [way.lookup.within for way in self.ways if way.lookup is not None and way.lookup.within]
+        certified = "certified " if self.declared.ways[0].source.calibrations else ""
+        far = f" {within[-1]}" if within else ""
+        return f"no {certified}{self.kind} {places}{f' for {of}' if of else ''}{far}"
 
-    def _refuse_unknown(self, listed: Collection[str], groups: Sequence[Group]) -> None:
-        known = {candidate.file.name for group in groups for candidate in group.candidates}
-        for name in sorted(set(listed) - known):
-            reason = f"a listed file is not a {self.declared.type} {' or '.join(self.places)}"
-            self.problems.add(self.topic, reason, f"{name}{guess(name, sorted(known))}", noun="file")
-
-    def _near(self, unit: Unit, near: str, chosen: Chosen) -> str:
-        drafts = [file.name for index in self.drafts for file in index.matching(unit, chosen).files]
-        if drafts:
-            return f"{drafts[0]} is a draft: 'nightmill calib certify' makes it fit for use"
-        return near
+    def _refuse_unknown(self, way: Way) -> None:
+        listed = way.lookup.names if way.lookup is not None and way.lookup.names is not None else ()
+        for name in sorted(set(listed) - way.known):
+            reason = f"a listed file is not a {way.declared.type} {' or '.join(way.places)}"
+            self.problems.add(self.topic, reason, f"{name}{guess(name, sorted(way.known))}", noun="file")

@@ -136,4 +136,5 @@ def _planned_inputs(attempt_id: int, common: StageCommon, job: PlannedJob) -> It
                     "file_id": file.id,
                     "rule": planned.rule,
                     "origin": planned.origin,
+                    "level": planned.level,
                 }

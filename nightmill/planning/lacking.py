@@ -32,7 +32,8 @@ class Lacking(Problems):
         before = self._units.get(example)
         if before is None or before.missing != "skip":
             why = f"{reason} ({detail})" if detail else reason
-            self._units[example] = LeftOut(example, self._role, self._declared.type, missing, why)
+            types = ",".join(dict.fromkeys(way.type for way in self._declared.ways))
+            self._units[example] = LeftOut(example, self._role, types, missing, why)
         until = "; held until it comes" if missing == "hold" else "; skipped"
         super().add(topic, f"{reason}{until}", example, detail=detail, noun=noun)
 

@@ -106,7 +106,7 @@ class _Renderer:
             for file in files:
                 roles.setdefault(file.id, {})[role] = None
         seen: set[int] = set()
-        for role, rule, _origin, files in planned_inputs(self.common, self.job):
+        for role, rule, _origin, files, level in planned_inputs(self.common, self.job):
             for file in files:
                 if file.id not in seen:
                     seen.add(file.id)
@@ -120,6 +120,7 @@ class _Renderer:
                         path=file.path,
                         data_id=file.data_id,
                         rule=rule,
+                        level=level,
                         also=tuple([Copy(store=store, path=path) for store, path in file.also]),
                         more_roles=tuple(roles[file.id])[1:],
                     )

@@ -24,12 +24,13 @@ from nightmill.errors import BadName, BadText, PlanRefused, RequestRefused
 from nightmill.model.bundle import SealedBundle
 from nightmill.model.campaign import Campaign
 from nightmill.model.found_file import FoundFile
-from nightmill.model.pipeline import Input, Source, Stage
+from nightmill.model.pipeline import Input, LookupSetting, Source, Stage
 from nightmill.model.unit import Unit
 from nightmill.planning.inputs import Chooser, Rules, choosing_order, takes_one, unit_role
 from nightmill.planning.jobs import Jobs, blocks
 from nightmill.planning.lacking import Shortfalls
-from nightmill.planning.lookups.bound import Bound, bind
+from nightmill.planning.lookups.bound import bind
+from nightmill.planning.lookups.way import Way
 from nightmill.planning.orders import fill_texts
 from nightmill.planning.outputs import Names, claims, naming_keys
 from nightmill.planning.preflight import check_inputs, check_outputs, check_texts, log_store
@@ -58,6 +59,8 @@ class StagePlan(StageView):
         The units that lack what an input does without: skipped or held.
     lacking
         The same, one sentence for those that are alike.
+    incomplete
+        Whether it leaves units out, or a stage does that it takes from: what it has not may yet come.
     projected
         Whether files that do not exist yet stand in for inputs.
     """
@@ -67,6 +70,7 @@ class StagePlan(StageView):
     waiting: tuple[str, ...]
     left_out: tuple[LeftOut, ...]
     lacking: tuple[str, ...]
+    incomplete: bool
     projected: bool
 
 
@@ -168,20 +172,20 @@ class _Planner:
         asks = check_texts(stage, self.site, templates, problems) and asks_of_files(stage)
         nameless = Problems()
         check_outputs(stage, self.site, nameless)
-        bound = self._bound(stage, roles, problems)
-        files, groups = self._select(stage, bound, problems)
+        files, ways = self._select(stage, roles, problems)
         self._spread_incompleteness(stage)
-        chosen = self._jobs(stage, bound, files, groups, rules, short)
+        chosen = self._jobs(stage, files, ways, rules, short)
         jobs = Jobs(self._fit(common, chosen, problems, named=not nameless, asks=asks))
         plan = StagePlan(
-            common=common.model_copy(update={"rules": rules.texts()}),
+            common=common.model_copy(update={"rules": rules.texts(), "levels": rules.levels}),
             position=[each.name for each in self.campaign.pipeline.stages].index(stage.name),
             jobs=jobs,
             problems=(),
             waiting=tuple(short.waiting.sentences()),
             left_out=tuple(short.units.values()),
             lacking=short.sentences(),
-            projected=any(declared.source.own_stage in self.projected for declared in stage.inputs.values()),
+            incomplete=bool(short.units) or not self.incomplete.isdisjoint(stage.upstream),
+            projected=any(source in self.projected for source in stage.upstream),
             watermark=self.watermark,
         )
         before = [each.plan for each in self.projected.values()]
@@ -194,13 +198,13 @@ class _Planner:
         self.projected[plan.stage.name] = Projected(plan)
         if plan.problems:
             self.broken.add(plan.stage.name)
-        if plan.left_out:
+        if plan.incomplete:
             self.incomplete.add(plan.stage.name)
 
     def _spread_incompleteness(self, stage: Stage) -> None:
         """Note of a stage that it takes from one that leaves units out; the stages before it are looked at first."""
         for each in self.campaign.pipeline.stages:
-            if any(declared.source.own_stage in self.incomplete for declared in each.inputs.values()):
+            if not self.incomplete.isdisjoint(each.upstream):
                 self.incomplete.add(each.name)
             if each is stage:
                 return
@@ -223,45 +227,38 @@ class _Planner:
             origins={role: origin_of(self.campaign, stage.name, role) for role in stage.inputs},
         )
 
-    def _bound(self, stage: Stage, roles: Iterable[str], problems: Problems) -> dict[str, Bound | None]:
-        """Find the lookups of inputs, once a stage; an input whose lookup cannot be used is reported and left out."""
-        bound: dict[str, Bound | None] = {}
-        for role in roles:
-            setting = stage.inputs[role].lookup
-            try:
-                bound[role] = bind(setting) if setting is not None else None
-            except RequestRefused as error:
-                problems.add(f"stage {stage.name!r}, input {role!r}", str(error))
-        return bound
-
     def _select(
-        self, stage: Stage, bound: Mapping[str, Bound | None], problems: Problems
-    ) -> tuple[Iterator[FoundFile] | None, dict[str, list[Group]]]:
-        """Select the files that make units, one by one, and the candidates of all inputs.
+        self, stage: Stage, roles: Collection[str], problems: Problems
+    ) -> tuple[Iterator[FoundFile] | None, dict[str, list[Way]]]:
+        """Select the files that make units, one by one, and the ways in which inputs are filled.
 
-        There are none of an input whose expression or source is wrong, which is reported.
+        An input is left out whose expression, source or lookup is wrong, which is reported.
         """
-        files, groups = None, {}
+        files, ways = None, {}
         for role in choosing_order(stage):
-            if role not in bound:
+            if role not in roles:
                 continue
-            declared, lookup = stage.inputs[role], bound[role]
+            declared = stage.inputs[role]
             try:
                 if role == unit_role(stage):
                     place, files = self.selector.stream(declared, stage.where, stage.per)
-                    groups[role] = [Group(place, ())]
+                    ways[role] = [Way(stage, declared, None, [Group(place, ())])]
                 else:
-                    groups[role] = self.selector.select(declared, "", lookup.names if lookup is not None else None)
+                    ways[role] = [self._way(stage, way) for way in declared.ways]
             except RequestRefused as error:
                 problems.add(f"stage {stage.name!r}, input {role!r}", str(error))
-        return files, groups
+        return files, ways
+
+    def _way(self, stage: Stage, declared: Input) -> Way:
+        lookup = bind(declared.lookup) if isinstance(declared.lookup, LookupSetting) else None
+        groups = self.selector.select(declared, "", lookup.names if lookup is not None else None)
+        return Way(stage, declared, lookup, groups)
 
     def _jobs(
         self,
         stage: Stage,
-        bound: Mapping[str, Bound | None],
         files: Iterator[FoundFile] | None,
-        groups: Mapping[str, list[Group]],
+        ways: Mapping[str, Sequence[Way]],
         rules: Rules,
         short: Shortfalls,
     ) -> Iterator[PlannedJob]:
@@ -272,11 +269,11 @@ class _Planner:
         topic = f"stage {stage.name!r}, input {making!r}"
         first = next(files, None)
         if first is None and (source := stage.inputs[making].source.own_stage) not in self.broken:
-            reason = f"no {stage.inputs[making].type} {groups[making][0].place}: there is nothing to do"
+            reason = f"no {stage.inputs[making].type} {ways[making][0].places[0]}: there is nothing to do"
             (short.waiting if source in self.incomplete else problems).add(topic, reason)
         choosers = [
-            Chooser(stage, role, bound[role], found, rules, problems, self._missing(role, stage.inputs[role], short))
-            for role, found in groups.items()
+            Chooser(stage, role, found, rules, problems, self._missing(role, stage.inputs[role], short))
+            for role, found in ways.items()
         ]
         one = takes_one(stage)
         grouping, naming = Grouping(stage.per, self.keys), naming_keys(stage, self.site.file_types, self.keys)
@@ -289,12 +286,12 @@ class _Planner:
 
     def _missing(self, role: str, declared: Input, short: Shortfalls) -> Problems:
         """Return where to tell that an input lacks files."""
-        source = declared.source.own_stage
-        if source in self.broken:
+        sources = {way.source.own_stage for way in declared.ways} - {""}
+        if sources & self.broken:
             return Problems()  # they lack because of problems of that stage, which are told
         if declared.missing != "refuse":
             return short.of(role, declared)
-        may_come = source and (source not in self.projected or source in self.incomplete)
+        may_come = any(source not in self.projected or source in self.incomplete for source in sources)
         return short.waiting if may_come else short.problems
 
     def _fit(
@@ -400,7 +397,7 @@ def origin_of(campaign: Campaign, stage: str, role: str) -> str:
     """Return the configuration layer that decided last about an input, as ``campaign (night1.yaml:12)``."""
     prefix = f"pipeline.stages.{stage}.inputs.{role}"
     declared = campaign.pipeline.stage(stage).inputs[role]
-    of_raw = declared.source == Source() and declared.lookup is None
+    of_raw = declared.source == Source() and not declared.lookup
     deciding = [
         (key, layer)
         for key, layer in campaign.origins.items()

@@ -31,13 +31,13 @@ def check_inputs(stage: Stage, campaign: Campaign, site: SiteConfig, problems: P
     keys = site.keys
     unknown = _check_keys(topic, "per names", stage.per, keys, problems, _written(campaign, stage, "per"))
     making = unit_role(stage)
-    calibration = stage.inputs[making].lookup is not None or bool(stage.inputs[making].source.calibrations)
+    calibration = bool(stage.inputs[making].lookup or stage.inputs[making].source.calibrations)
     if calibration:
         problems.add(topic, f"input {making!r} makes its units, and so cannot be a calibration or have a lookup")
     return [
         role
         for role, declared in stage.inputs.items()
-        if _check_input(f"{topic}, input {role!r}", declared, campaign.pipeline, site, problems)
+        if _check_ways(f"{topic}, input {role!r}", declared, campaign.pipeline, site, problems)
         and _check_match(f"{topic}, input {role!r}", role, stage, campaign, keys, problems)
         and not ((calibration or unknown) and role == making)
     ]
@@ -64,8 +64,8 @@ def _check_match(
     topic: str, role: str, stage: Stage, campaign: Campaign, keys: Mapping[str, KeyType], problems: Problems
 ) -> bool:
     """Say whether the keys that an input is matched by are known; report those that are not."""
-    asked = stage.inputs[role].asked
-    names = [*asked, *(key.rpartition(".")[2] for of_unit in asked.values() for key in of_unit)]
+    pairs = [pair for way in stage.inputs[role].ways for pair in way.asked.items()]
+    names = [name for key, of_unit in pairs for name in (key, *(each.rpartition(".")[2] for each in of_unit))]
     return not _check_keys(
         topic, "match names", names, keys, problems, _written(campaign, stage, f"inputs.{role}.match")
     )
@@ -101,6 +101,12 @@ def _known(kind: str, name: str, known: Iterable[str], topic: str, problems: Pro
     near = guess(name, names) or f" (there is {', '.join(names) or 'none'})"
     problems.add(topic, f"no {kind} named {name!r}{near}")
     return False
+
+
+def _check_ways(topic: str, declared: Input, pipeline: Pipeline, site: SiteConfig, problems: Problems) -> bool:
+    """Say whether files can be looked for in every way in which an input is filled; report why not."""
+    fit = [_check_input(topic, way, pipeline, site, problems) for way in declared.ways]
+    return all(fit)
 
 
 def _check_input(topic: str, declared: Input, pipeline: Pipeline, site: SiteConfig, problems: Problems) -> bool:

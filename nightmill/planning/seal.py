@@ -149,10 +149,10 @@ class _Rows:
     def end(self, stale: int) -> Sealed:
         """Seal what was added."""
         left_out = (*self.plan.lacking, *self.plan.waiting, *self.plan.problems)
-        if self.row is None and self._is_planned():
+        if self.row is None and self.plan.incomplete and not self._is_planned():
+            self.row = self._begin()  # every unit of it is left out: that it was planned is on record all the same
+        if self.row is None:
             return Sealed(0, (), 0, stale, left_out)
-        if self.row is None:  # every unit of it is left out: that it was planned is on record all the same
-            self.row = self._begin()
         self.row.sha256 = self.digest.hexdigest()
         return Sealed(self.row.revision, tuple([each.number for each in self.slices]), self.count, stale, left_out)
 

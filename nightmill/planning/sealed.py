@@ -47,6 +47,8 @@ class StageCommon(Frozen):
     log_store: str
     rules: tuple[str, ...] = ()
     """Why files were chosen, in words; the jobs' inputs refer to them by their place."""
+    levels: Mapping[int, int] = Field(default_factory=dict, exclude_if=lambda levels: not levels)
+    """Places of rules to the levels of the lookups that chose by them, where these have one."""
     origins: Mapping[str, str] = Field(default_factory=dict)
     """Input role to the configuration layer that set its rule."""
 
@@ -108,6 +110,7 @@ class PlannedInput(NamedTuple):
     rule: str
     origin: str
     files: tuple[FoundFile, ...]
+    level: int | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ class StageView:
 def planned_inputs(common: StageCommon, job: PlannedJob) -> Iterator[PlannedInput]:
     """Yield what fills each role of a job."""
     for role, rule, files in job.choices:
-        yield PlannedInput(role, common.rules[rule], common.origins[role], files)
+        yield PlannedInput(role, common.rules[rule], common.origins[role], files, common.levels.get(rule))
 
 
 def detail_of(job: PlannedJob, number: int) -> dict[str, Any]:

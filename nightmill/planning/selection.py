@@ -185,7 +185,8 @@ class Selector:
     def _calibrations(self, declared: Input, texts: Sequence[str]) -> Iterator[Group]:
         sets = declared.source.calibrations
         where = self._parse(texts, unknown=UNKNOWN_YET)
-        found = current(self.session, sets, declared.type)
+        context = declared.source.context
+        found = current(self.session, sets, declared.type, context=context)
         self._require_sets(sets)
         for name in sets:
             by_maturity: dict[Maturity, list[Candidate]] = {maturity: [] for maturity in Maturity}
@@ -193,7 +194,7 @@ class Selector:
                 if each.set_name == name and fulfils(each.file, where):
                     by_maturity[each.maturity].append(Candidate(each.file, each.valid_from, each.valid_until, each.id))
             yield Group(
-                f"in set {name}{_conditions(texts)}",
+                f"in set {name}{f' of context {context}' if context else ''}{_conditions(texts)}",
                 tuple(by_maturity[Maturity.CERTIFIED]),
                 tuple(by_maturity[Maturity.DRAFT]),
             )

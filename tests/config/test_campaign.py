@@ -7,6 +7,7 @@ import pytest
 from nightmill.config.campaign import load_campaign
 from nightmill.errors import ConfigError
 from nightmill.model.campaign import ExecutionSettings
+from nightmill.model.pipeline import LookupSetting
 from tests.config.documents import CAMPAIGN, PIPELINE, refusals, write
 
 MAX_DAYS = "pipeline.stages.science.inputs.bias.lookup.max_days"
@@ -45,7 +46,7 @@ def test_layers_override_inputs_and_each_value_keeps_its_layer(campaign: Path) -
     found = load_campaign(campaign, [f"{MAX_DAYS}=3", "parameters.passes=7", "execution.threads=1"])
     bias = found.pipeline.stage("science").inputs["bias"]
     assert (bias.source.stage, bias.source.calibrations) == ("", ("ccd",))
-    assert bias.lookup is not None
+    assert isinstance(bias.lookup, LookupSetting)
     assert (bias.lookup.strategy, bias.lookup.options) == ("nearest", {"max_days": 3.0, "files": []})
     assert found.pipeline.stage("science").steps[1].wall_seconds == 60
     assert found.parameters == {"sigma": 5.0, "passes": 7, "clean": True, "mode": "fast"}
@@ -141,7 +142,8 @@ def test_a_new_input_says_its_type(campaign: Path) -> None:
         (f"{MAX_DAYS}=soon", "stages.science.inputs.bias.lookup.max_days is 'soon' and should be a number"),
         (
             "pipeline.stages.science.inputs.bias.lookup.strategy=nearst",
-            "lookup.strategy is 'nearst' and should be 'list', 'nearest' or 'valid' (did you mean 'nearest'?)",
+            "lookup.strategy is 'nearst' and should be 'after', 'before', 'best', 'bracket', 'list',"
+            " 'nearest' or 'valid' (did you mean 'nearest'?)",
         ),
         ("pipeline.stages.science.inputs.frame=3", "stages.science.inputs.frame is 3 and should be a mapping"),
         ("pipeline.stages.science.inputs=frame", "stages.science.inputs is 'frame' and should be a mapping"),

@@ -12,11 +12,12 @@ from pydantic import BaseModel
 from sqlalchemy import inspect, text
 
 import nightmill.errors
+from nightmill import plugins
 from nightmill.backbone.database import Database
 from nightmill.backbone.expressions import COLUMNS
 from nightmill.backbone.schema import Base
 from nightmill.config.campaign import load_campaign, load_pipeline
-from nightmill.config.lookups import lookup_named
+from nightmill.config.lookups import GROUP, lookup_named
 from nightmill.config.site import RetentionConfig, ServerConfig, SiteFile, load_site
 from nightmill.errors import NightmillError
 from nightmill.files.computed import FUNCTIONS
@@ -85,11 +86,10 @@ def test_every_key_is_documented(page: str, heading: str) -> None:
 
 def test_every_lookup_and_its_options_are_documented() -> None:
     page = Page(REFERENCE / "pipeline.md")
-    own = [lookup_named(name) for name in ("nearest", "valid", "list")]
-    options = dict.fromkeys(key for each in own for key in each.options.model_fields)
-    assert page.named("Lookup") == ["strategy", *options]
-    told = next(row for row in page.rows("Lookup") if row[0] == "`strategy`")[2]
-    assert all(f"`{each.name}`" in told for each in own)
+    own = [lookup_named(name) for name in plugins.names(GROUP)]
+    options = {key for each in own for key in each.options.model_fields}
+    assert {*page.named("Lookup")} == {*LookupSetting.model_fields, *options}
+    assert {*page.named("Strategies")} == {each.name for each in own}
 
 
 @pytest.mark.parametrize("entry", [SoftwareSeen, *AttemptEntry.__args__], ids=lambda entry: str(entry.__name__))

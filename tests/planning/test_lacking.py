@@ -29,6 +29,7 @@ def two_detectors(world: World, missing: str) -> Campaign:
     """Give a campaign of two detectors, one of which has a bias."""
     world.add_raw("raw_science", [7, 8])
     world.add_calibration("bias.fits", detector=1)
+    world.now += HOUR
     return make_campaign(lacking(missing))
 
 
@@ -58,7 +59,7 @@ def test_units_that_lack_an_input_are_left_out_and_the_others_planned(world: Wor
     campaign = two_detectors(world, missing)
     plan = world.plan(campaign).stages[0]
     assert (plan.problems, [job.unit for job in plan.jobs]) == ((), ["exposure=7,detector=1", "exposure=8,detector=1"])
-    assert [(unit.unit, unit.role, unit.type, unit.missing) for unit in plan.left_out] == [
+    assert [(unit.unit, unit.role, unit.types, unit.missing) for unit in plan.left_out] == [
         (f"exposure={exposure},detector=2", "bias", "master_bias", missing) for exposure in (7, 8)
     ]
     assert "no certified master_bias in set ccd" in plan.left_out[0].why
@@ -94,7 +95,8 @@ def test_what_one_input_skips_no_other_holds(small_world: World) -> None:
     world = small_world
     world.add_raw("raw_science", [7])
     world.add_calibration("bias.fits", detector=1)
-    stage = changed(lacking("hold"), "flat", type="raw_flat", missing="skip")
+    held = lacking("hold")
+    stage = {**held, "inputs": {**held["inputs"], "flat": {"type": "raw_flat", "missing": "skip"}}}
     plan = world.plan(make_campaign(stage)).stages[0]
     assert {unit.unit: unit.missing for unit in plan.left_out} == dict.fromkeys(
         ["exposure=7,detector=1", "exposure=7,detector=2"], "skip"
@@ -126,6 +128,7 @@ def test_held_units_join_the_plan_when_their_input_comes(world: World) -> None:
 def test_a_draft_that_is_certified_later_releases_what_waits_for_it(world: World) -> None:
     campaign = two_detectors(world, "hold")
     world.add_calibration("draft.fits", detector=2, maturity=Maturity.DRAFT)
+    world.now += HOUR
     assert world.seal(campaign, "science").jobs == 2
     world.now += HOUR
     assert not come(world)
@@ -151,13 +154,15 @@ def test_what_was_registered_while_the_plan_was_made_is_not_overlooked(world: Wo
 @pytest.mark.req("X03")
 def test_a_stage_of_held_units_alone_is_planned_and_so_are_those_after_it(world: World) -> None:
     world.add_raw("raw_science", [7])
+    images: Mapping[str, Any] = {"images": {"type": "image", "source": {"stage": "science"}, "max": None}}
     after = {
         "name": "after",
         "per": ["exposure"],
-        "inputs": {"images": {"type": "image", "source": {"stage": "science"}, "max": None}},
+        "inputs": images,
         "steps": [{"name": "join", "argv": ["join"], "inputs": ["images"]}],
     }
-    last = {**after, "name": "last", "inputs": {"raw": {"type": "raw_science", "max": None}, **after["inputs"]}}
+    both = {"raw": {"type": "raw_science", "max": None}, **images}
+    last = {**after, "name": "last", "inputs": both}
     world.add_calibration("other.fits", detector=9)
     campaign = make_campaign(lacking("hold"), after, last)
     plan = world.plan(campaign)

@@ -138,7 +138,7 @@ def test_options_of_any_kind_and_name_are_kept_with_the_campaign(
     with small_world.database.reading() as session:
         stored = Campaign.model_validate(session.scalars(select(CampaignRow.definition)).one())
     setting = stored.pipeline.stages[0].inputs["bias"].lookup
-    assert setting is not None
+    assert isinstance(setting, LookupSetting)
     assert setting.options == {"skip": 0, "limit": "Infinity", "options": ["a"]}
     assert vars(bind(setting).options) == {"skip": 0, "limit": float("inf"), "options": ("a",)}
     assert stored == campaign
@@ -149,7 +149,9 @@ def test_options_are_checked_where_the_pipeline_is_read(tmp_path: Path, install:
 
     def load(lookup: str, *settings: str) -> LookupSetting | None:
         path = write_campaign(tmp_path, f"overrides: {{stages: {{science: {{inputs: {{bias: {{{lookup}}}}}}}}}}}\n")
-        return load_campaign(path, settings).pipeline.stages[0].inputs["bias"].lookup
+        found = load_campaign(path, settings).pipeline.stages[0].inputs["bias"].lookup
+        assert not isinstance(found, tuple)
+        return found
 
     def refused(lookup: str, *settings: str) -> str:
         with pytest.raises(ConfigError) as caught:
@@ -281,7 +283,7 @@ def test_a_plug_in_that_is_gone_when_a_later_stage_is_planned(small_world: World
         small_world.seal(stored, "science")
     assert caught.value.problems == (
         f"{TOPIC}no lookup named 'last' (did you mean 'list'?); install the package that offers it;"
-        " there is list, nearest, valid",
+        " there is after, before, best, bracket, list, nearest, valid",
     )
     assert rows(small_world, "science") == (0, 0)
 

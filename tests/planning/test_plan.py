@@ -8,7 +8,6 @@ from sqlalchemy import event, select
 
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlannedInputRow
 from nightmill.model.calibration import Maturity
-from nightmill.operations.turns import upstream
 from nightmill.planning.plan import CampaignPlan, StagePlan
 from nightmill.planning.sealed import PlannedJob
 from tests.planning.world import BIAS, NIGHT, SCIENCE, World, changed, file_types, make_campaign, use_set
@@ -16,7 +15,7 @@ from tests.planning.world import BIAS, NIGHT, SCIENCE, World, changed, file_type
 
 def chosen(plan: StagePlan, job: PlannedJob) -> dict[str, list[tuple[str, str]]]:
     """Give the files of each role with the rule that chose them."""
-    return {role: [(file.name, rule) for file in files] for role, rule, _origin, files in plan.inputs(job)}
+    return {role: [(file.name, rule) for file in files] for role, rule, _origin, files, _level in plan.inputs(job)}
 
 
 def test_units_inputs_and_rules(world: World) -> None:
@@ -216,7 +215,7 @@ def test_a_stage_of_another_campaign_is_not_waited_for_in_the_own_one(world: Wor
     world.add_raw("raw_science", [7], [1])
     science = changed(SCIENCE, "bias", source={"campaigns": ["cals"], "stage": "bias"}, lookup=None)
     plan = world.plan(make_campaign(BIAS, science), number=2)
-    assert (plan.problems, plan.stages[1].projected, upstream(plan.stages[1].stage)) == ((), False, [])
+    assert (plan.problems, plan.stages[1].projected, plan.stages[1].stage.upstream) == ((), False, ())
     assert [name for name, _ in chosen(plan.stages[1], plan.stages[1].jobs[0])["bias"]] == [
         "nmcam_01_bias_c0001a01.fits"
     ]

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Select, func, insert, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue.files import files_named, found_columns, found_file, selectable
-from nightmill.backbone.schema import AttemptRow, CalibrationRow, FileRow
+from nightmill.backbone.schema import AttemptRow, CalibrationRow, ContextRoleRow, ContextRow, FileRow
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.calibration import Maturity
 from nightmill.model.found_file import FoundFile
@@ -105,8 +106,10 @@ def withdraw(
     return _change(session, file_names, set_name, Maturity.WITHDRAWN, who, why, now)
 
 
-def current(session: Session, set_names: Sequence[str] = (), type: str = "") -> list[CalibrationFile]:
-    """Return the roles that hold now, by one query; withdrawn ones too.
+def current(
+    session: Session, set_names: Sequence[str] = (), type: str = "", *, context: str = ""
+) -> list[CalibrationFile]:
+    """Return the roles that hold now, or that a context pins, by one query; withdrawn ones too.
 
     Only files that a plan may take: with a copy that is present, and not of superseded attempts.
 
@@ -116,7 +119,15 @@ def current(session: Session, set_names: Sequence[str] = (), type: str = "") -> 
         The sets; none given means every one.
     type
         The file type; empty for every one.
+    context
+        Name of the context; empty for what holds now.
+
+    Raises
+    ------
+    UnknownName
+        Where there is no such context.
     """
+    held_ids = _pinned(session, context, set_names) if context else _latest(set_names)
     query = (
         found_columns(session)
         .add_columns(
@@ -131,7 +142,7 @@ def current(session: Session, set_names: Sequence[str] = (), type: str = "") -> 
         )
         .join(CalibrationRow, CalibrationRow.file_id == FileRow.id)
         .outerjoin(AttemptRow, FileRow.attempt_id == AttemptRow.id)
-        .where(selectable(), CalibrationRow.id.in_(_latest(set_names)))
+        .where(selectable(), CalibrationRow.id.in_(held_ids))
     )
     if type:
         query = query.where(FileRow.type == type)
@@ -150,6 +161,82 @@ def history(session: Session, file_id: int) -> list[CalibrationRow]:
     return list(
         session.scalars(select(CalibrationRow).where(CalibrationRow.file_id == file_id).order_by(CalibrationRow.id))
     )
+
+
+def pin(
+    session: Session, name: str, set_names: Sequence[str], *, who: str, why: str, now: datetime
+) -> tuple[ContextRow, int]:
+    """Pin the roles that hold now in sets under a name: drafts and withdrawn ones are left out.
+
+    Returns
+    -------
+    tuple
+        The context, and how many roles it pins.
+
+    Raises
+    ------
+    RequestRefused
+        Where the name is taken, by other roles; the same ones again change nothing.
+    UnknownName
+        Where there is no such set.
+    """
+    known = list(session.scalars(select(CalibrationRow.set_name).distinct()))
+    for each in set_names:
+        if each not in known:
+            raise UnknownName("calibration set", each, known, remedy="see 'nightmill calib list' for the sets")
+    query = select(CalibrationRow, FileRow.name, FileRow.sha256).join(FileRow, FileRow.id == CalibrationRow.file_id)
+    holds = CalibrationRow.id.in_(_latest(set_names)) & (CalibrationRow.maturity == Maturity.CERTIFIED)
+    roles = session.execute(query.where(holds).order_by(CalibrationRow.set_name, FileRow.name)).all()
+    digest = sha256()
+    for role, file, of_file in roles:
+        span = f"{role.valid_from.isoformat()} {role.valid_until.isoformat()}"
+        digest.update(f"{role.set_name} {file} {of_file} {span}\n".encode())
+    there = session.scalar(select(ContextRow).where(ContextRow.name == name))
+    if there is not None:
+        if there.sha256 != digest.hexdigest():
+            raise RequestRefused(
+                f"context {name!r} pins other roles: it was made on {there.at:%Y-%m-%d %H:%M} UTC by {there.who}",
+                remedy="give the new one a name of its own; a context never changes",
+            )
+        return there, len(roles)
+    row = ContextRow(name=name, sha256=digest.hexdigest(), at=now, who=who, why=why)
+    session.add(row)
+    session.flush()
+    pinned = [{"context_id": row.id, "calibration_id": role.id} for role, _, _ in roles]
+    if pinned:
+        session.execute(insert(ContextRoleRow), pinned)
+    return row, len(roles)
+
+
+def context_named(session: Session, name: str) -> ContextRow:
+    """Return a context by its name.
+
+    Raises
+    ------
+    UnknownName
+        Where there is none.
+    """
+    row = session.scalar(select(ContextRow).where(ContextRow.name == name))
+    if row is None:
+        known = list(session.scalars(select(ContextRow.name)))
+        raise UnknownName("context", name, known, remedy="see 'nightmill calib contexts', or pin one")
+    return row
+
+
+def contexts(session: Session) -> list[tuple[ContextRow, int]]:
+    """Return every context with the number of its roles, the first one first."""
+    query = select(ContextRow, func.count(ContextRoleRow.calibration_id)).outerjoin(
+        ContextRoleRow, ContextRoleRow.context_id == ContextRow.id
+    )
+    return [(row, count) for row, count in session.execute(query.group_by(ContextRow.id).order_by(ContextRow.id))]
+
+
+def _pinned(session: Session, context: str, set_names: Sequence[str]) -> Select[Any]:
+    query = select(ContextRoleRow.calibration_id).where(ContextRoleRow.context_id == context_named(session, context).id)
+    if not set_names:
+        return query
+    roles = query.join(CalibrationRow, CalibrationRow.id == ContextRoleRow.calibration_id)
+    return roles.where(CalibrationRow.set_name.in_(set_names))
 
 
 def _latest(set_names: Sequence[str]) -> Select[Any]:

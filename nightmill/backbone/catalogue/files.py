@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, case, or_, select
+from sqlalchemy import ColumnElement, Select, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.expressions import Expression, key_value, to_sql
-from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, ReplicaRow, StoreRow
+from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlannedInputRow, ReplicaRow, StoreRow
 from nightmill.backbone.sites import is_here, store_elsewhere
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.bundle import FILE_TYPE
@@ -95,6 +95,7 @@ def find(
     types: Sequence[str] = (),
     where: Expression | None = None,
     origins: Sequence[Origin] = (),
+    level: int | None = None,
     limit: int | None = None,
     all: bool = False,
 ) -> Iterator[FileRow]:
@@ -104,6 +105,8 @@ def find(
     ----------
     types, origins
         Any of them; none given means every one.
+    level
+        Only what jobs made for which the worst lookup of their inputs had this level.
     all
         With the files that no plan would take: logs and bundles, unless ``types`` has them, and those of attempts that
         are not the result of their job.
@@ -117,6 +120,9 @@ def find(
         query = query.where(FileRow.type.in_(types))
     if origins:
         query = query.where(FileRow.origin.in_(origins))
+    if level is not None:
+        worst = select(PlannedInputRow.attempt_id).group_by(PlannedInputRow.attempt_id)
+        query = query.where(FileRow.attempt_id.in_(worst.having(func.max(PlannedInputRow.level) == level)))
     if where is not None:
         query = query.where(to_sql(where))
     return iter(session.scalars(query))

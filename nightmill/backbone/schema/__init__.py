@@ -13,6 +13,8 @@ from nightmill.backbone.schema.base import NAMING, Base, UtcDateTime
 from nightmill.backbone.schema.files import (
     AuditRow,
     CalibrationRow,
+    ContextRoleRow,
+    ContextRow,
     FileRow,
     RefusalRow,
     ReplicaRow,
@@ -44,6 +46,8 @@ __all__ = [
     "Base",
     "CalibrationRow",
     "CampaignRow",
+    "ContextRoleRow",
+    "ContextRow",
     "DeliveryRow",
     "ExecutionRow",
     "FileAttachmentRow",

@@ -137,6 +137,27 @@ class CalibrationRow(Base):
     )
 
 
+class ContextRow(Base):
+    """The roles that held in sets of calibrations at some time, pinned under a name for ever."""
+
+    __tablename__ = "context"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    """Of the roles: contexts of the same roles have the same, at any site."""
+    at: Mapped[datetime]
+    who: Mapped[str]
+    why: Mapped[str]
+
+
+class ContextRoleRow(Base):
+    """A role that a context pins."""
+
+    __tablename__ = "context_role"
+    context_id: Mapped[int] = mapped_column(ForeignKey("context.id"), primary_key=True)
+    calibration_id: Mapped[int] = mapped_column(ForeignKey("calibration.id"), primary_key=True)
+
+
 class AuditRow(Base):
     """What an operator did: who, when, what, why."""
 

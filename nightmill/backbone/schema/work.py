@@ -97,8 +97,8 @@ class LeftOutRow(Base):
     unit: Mapped[str]
     role: Mapped[str]
     """The input that lacks files."""
-    type: Mapped[str]
-    """Their file type."""
+    types: Mapped[str]
+    """Their file types, separated by commas."""
     missing: Mapped[str] = mapped_column(String(8))
     """``skip`` or ``hold``."""
     why: Mapped[str]
@@ -175,6 +175,8 @@ class PlannedInputRow(Base):
     """Why this file, as ``nearest in set ccd: 0.4 d before``."""
     origin: Mapped[str]
     """The configuration layer that set the rule, as ``campaign (night1.yaml:12)``."""
+    level: Mapped[int | None]
+    """Of the lookup that chose it, where that has one: how good it is for the unit."""
     __table_args__ = (Index(None, "file_id"),)
 
 

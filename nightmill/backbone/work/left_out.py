@@ -29,8 +29,8 @@ class LeftOut(NamedTuple):
         Its name.
     role
         The input that lacks files.
-    type
-        Their file type.
+    types
+        Their file types, separated by commas.
     missing
         ``skip``, or ``hold``: it joins the plan when they come.
     why
@@ -39,7 +39,7 @@ class LeftOut(NamedTuple):
 
     unit: str
     role: str
-    type: str
+    types: str
     missing: str
     why: str
 
@@ -115,15 +115,16 @@ def has_come(session: Session, campaign_id: int, stage: str) -> bool:
 
     What came may not be what they wait for: the stage is planned again, and that tells.
     """
-    query = select(LeftOutRow.type, LeftOutRow.watermark, LeftOutRow.planned_at).where(_of(campaign_id, stage))
-    for type_, watermark, planned_at in session.execute(query.where(LeftOutRow.missing == "hold").distinct()).all():
+    query = select(LeftOutRow.types, LeftOutRow.watermark, LeftOutRow.planned_at).where(_of(campaign_id, stage))
+    for types, watermark, planned_at in session.execute(query.where(LeftOutRow.missing == "hold").distinct()).all():
         since = planned_at - SLACK
         is_new = (FileRow.id > watermark - SLACK_FILES) & (FileRow.registered_at > since)
-        files = select(FileRow.id).where(FileRow.type == type_, is_new).limit(1)
+        of_type = FileRow.type.in_(types.split(","))
+        files = select(FileRow.id).where(of_type, is_new).limit(1)
         roles = (
             select(CalibrationRow.id)
             .join(FileRow, FileRow.id == CalibrationRow.file_id)
-            .where(FileRow.type == type_, CalibrationRow.at > since)
+            .where(of_type, CalibrationRow.at > since)
             .limit(1)
         )
         if session.scalar(files) is not None or session.scalar(roles) is not None:

@@ -164,6 +164,24 @@ class Why(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CalibrationContext(Document):
+    """Calibrations that are pinned under a name."""
+
+    name: str
+    """The name."""
+    id: str
+    """What contexts of the same roles have in common, at any site."""
+    roles: int
+    """How many calibrations it pins."""
+    at: datetime
+    """When they were pinned."""
+    who: str
+    """By whom."""
+    why: str
+    """Why, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Calibration(Document):
     """A calibration with the role that it holds now."""
 

@@ -26,6 +26,8 @@ class PlannedInput(Document):
 
     rule: str
     """What chose the files."""
+    level: int | None
+    """Of the lookup that did, where it has one."""
     origin: str
     """The configuration layer that set the rule."""
     files: Sequence[PlannedFile]

@@ -246,6 +246,8 @@ class ChosenInput(Document):
     """What chose it."""
     origin: str
     """The configuration layer that set the rule."""
+    level: int | None
+    """Of the lookup that chose it, where that has one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,7 +72,7 @@ def write_plan(plan: CampaignPlan, out: TextIO) -> None:
 def _rows(stage: StageView, job: PlannedJob, most: int | None) -> Iterator[tuple[str, str, str, str, str]]:
     """Yield a line a file, at most so many an input; where a terminal watches, the unit stands in the first alone."""
     unit = job.unit
-    for role, whence, _origin, files in stage.inputs(job):
+    for role, whence, _origin, files, _level in stage.inputs(job):
         rule = whence
         for file in islice(files, most):
             yield unit, "reads", role, file.name, rule
@@ -96,10 +96,11 @@ def _described(stage: StageView, job: PlannedJob) -> documents.PlannedJob:
         inputs={
             role: PlannedInput(
                 rule=rule,
+                level=level,
                 origin=origin,
                 files=[PlannedFile(name=file.name, id=file.id if file.id > 0 else None) for file in files],
             )
-            for role, rule, origin, files in stage.inputs(job)
+            for role, rule, origin, files, level in stage.inputs(job)
         },
         outputs=[told(PlannedOutput, claim, to=_destination(claim)) for claim in claims(stage.common, job.data_id)],
     )

@@ -138,8 +138,7 @@ class _Standing:
                     stage,
                     jobs=stage.total,
                     skipped=stage.left_out.get("skip", 0),
-                    **{state.value: stage.counts.get(state, 0) for state in JobState}
-                    | {"held": _held(stage)},
+                    **{state.value: stage.counts.get(state, 0) for state in JobState} | {"held": _held(stage)},
                 )
                 for stage in self.stages
             ],

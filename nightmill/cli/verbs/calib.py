@@ -69,9 +69,56 @@ def withdraw(files: Files, set_name: Set, why: Why, site: SiteFolder = None) -> 
     _change(withdraw_calibrations, "withdrawn", files, set_name, why, site)
 
 
+@app.command(epilog=examples("nightmill calib pin release-1 --set ccd --set flats --why 'as reviewed on Monday'"))
+def pin(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the context; it never changes.")],
+    set_names: Annotated[
+        list[str], typer.Option("--set", metavar="SET", help="A set; may be given again.", autocompletion=sets)
+    ],
+    why: Why,
+    site: SiteFolder = None,
+) -> None:
+    """Pin the calibrations that are certified now under a name.
+
+    An input whose source names the context chooses from these, whatever becomes of the sets.
+    """
+    from nightmill.cli.opening import open_without_types
+    from nightmill.operations.calibrations import pin as pin_calibrations
+
+    with open_without_types(site) as opened:
+        context = pin_calibrations(opened, name, set_names, why=why)
+    echo(f"context {context.name} pins {context.roles} calibrations, ID {context.sha256[:16]}")
+
+
+@app.command()
+def contexts(
+    site: SiteFolder = None, as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False
+) -> None:
+    """List the contexts: calibrations that are pinned under a name.
+
+    ``nightmill calib list --context NAME --json`` exports what one of them pins.
+    """
+    from nightmill.backbone.catalogue.calibrations import contexts as pinned
+    from nightmill.cli.documents import told
+    from nightmill.cli.documents.files import CalibrationContext
+    from nightmill.cli.opening import open_without_types
+    from nightmill.cli.render.output import print_json, print_table
+
+    with open_without_types(site) as opened, opened.database.reading() as session:
+        found = [told(CalibrationContext, row, id=row.sha256[:16], roles=count) for row, count in pinned(session)]
+    if as_json:
+        print_json(found)
+    else:
+        print_table(
+            ("context", "ID", "roles", "at", "who", "why"),
+            ((each.name, each.id, each.roles, each.at, each.who, each.why) for each in found),
+        )
+
+
 @app.command("list")
 def list_(
     set_name: Annotated[str, typer.Option("--set", metavar="SET", help="Only of this set.", autocompletion=sets)] = "",
+    context: Annotated[str, typer.Option(metavar="NAME", help="What this context pins, instead of what holds.")] = "",
     type_: Annotated[
         str, typer.Option("--type", metavar="TYPE", help="Only of this file type.", autocompletion=file_types)
     ] = "",
@@ -86,7 +133,7 @@ def list_(
     from nightmill.cli.render.output import print_json, print_table
 
     with open_without_types(site) as opened, opened.database.reading() as session:
-        roles = current(session, [set_name] if set_name else [], type_)
+        roles = current(session, [set_name] if set_name else [], type_, context=context)
     found = [
         told(
             Calibration,

@@ -39,6 +39,10 @@ def find(
         list[Origin] | None,
         typer.Option(metavar="ORIGIN", help="Of this origin (raw, manual or batch); may be given again."),
     ] = None,
+    level: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Products whose inputs were found by lookups of this level, at worst."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many.")] = None,
     everything: Annotated[
         bool,
@@ -62,7 +66,7 @@ def find(
         if refused:
             _find_refused(opened, type_ or [], where, origin or [], limit, as_json)
         else:
-            _find_files(opened, type_ or [], where, origin or [], limit, everything, key or [], as_json)
+            _find_files(opened, type_ or [], where, origin or [], level, limit, everything, key or [], as_json)
 
 
 def _find_files(
@@ -70,6 +74,7 @@ def _find_files(
     types: Sequence[str],
     where: str,
     origins: Sequence[Origin],
+    level: int | None,
     limit: int | None,
     everything: bool,
     keys: Sequence[str],
@@ -86,7 +91,7 @@ def _find_files(
     for name in keys:
         if name not in known:
             raise UnknownName("key of metadata", name, sorted(known))
-    found = find(site, types=types, where=where, origins=origins, limit=limit, everything=everything)
+    found = find(site, types=types, where=where, origins=origins, level=level, limit=limit, everything=everything)
     if as_json:
         print_json([file_of(each.row, each.copies) for each in found])
         return

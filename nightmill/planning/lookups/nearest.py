@@ -1,8 +1,9 @@
-"""The file that is nearest to the unit in time."""
+"""Files by their distance from the unit in time: the nearest, the last before, the first after, or one on each side."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from typing import Final
 
 from nightmill.model.lookup import Found, Lookup, Need, Shelf
@@ -12,34 +13,95 @@ from nightmill.planning.lookups.options import NoFiles
 DAY_SECONDS: Final = 86_400.0
 
 
-class Nearest(Lookup[NoFiles]):
-    """Takes the nearest to the middle of the unit; of two at the same distance the earlier, then the first by name."""
+class _ByTime(Lookup[NoFiles]):
+    """Chooses by bisection of the middles of files; of two at the same time the first by name."""
 
-    name = "nearest"
     options = NoFiles
-    needs = frozenset({Need.TIME, Need.CALIBRATIONS})
+    needs = frozenset({Need.TIME})
 
     def within(self, options: NoFiles) -> str:
         """Return how many days away it may lie."""
         return f"within {options.max_days:g} d" if options.max_days is not None else ""
 
     def choose(self, options: NoFiles, shelf: Shelf, unit: Unit) -> Found:
-        """Choose by bisection."""
-        when = unit.time
+        """Choose those that :meth:`places` says, where each lies near enough."""
         times, candidates = shelf.timed
         if not times:
             count = len(shelf.candidates)
             return Found(near=f"none of {count} has a time" if count else "")
-        after = bisect_left(times, when)
-        choices = [after] if after < len(times) else []
-        if after > 0:
-            choices.append(bisect_left(times, times[after - 1]))
-        best = min(choices, key=lambda number: (abs(times[number] - when), times[number]))
-        days = (times[best] - when) / DAY_SECONDS
-        file = candidates[best].file
-        if options.max_days is not None and abs(days) > options.max_days:
-            return Found(near=f"the nearest, {file.name}, is {_days(days)}")
-        return Found((file,), f"{_days(days)}{_of(len(times))}")
+        sides = self.places(times, unit.time)
+        for side, place in sides.items():
+            if place is None:
+                first, last = (_days((times[end] - unit.time) / DAY_SECONDS) for end in (0, -1))
+                return Found(near=f"none is {side}: the first is {first}, the last {last}")
+        chosen = [place for place in sides.values() if place is not None]
+        told = []
+        for place in chosen:
+            days = (times[place] - unit.time) / DAY_SECONDS
+            if options.max_days is not None and abs(days) > options.max_days:
+                return Found(near=f"the nearest, {candidates[place].file.name}, is {_days(days)}")
+            told.append(_days(days))
+        files = tuple([candidates[place].file for place in dict.fromkeys(chosen)])
+        return Found(files, f"{' and '.join(told)}{_of(len(times))}")
+
+    def places(self, times: Sequence[float], when: float) -> dict[str, int | None]:
+        """Return the places of the files to take, by the side on which they lie; None where there is none."""
+        raise NotImplementedError
+
+
+class Nearest(_ByTime):
+    """Takes the nearest to the middle of the unit; of two at the same distance the earlier, then the first by name."""
+
+    name = "nearest"
+
+    def places(self, times: Sequence[float], when: float) -> dict[str, int | None]:
+        """Return the nearest."""
+        choices = [place for place in (_before(times, when), _after(times, when)) if place is not None]
+        return {"near": min(choices, key=lambda place: (abs(times[place] - when), times[place]))}
+
+
+class Before(_ByTime):
+    """Takes the last that is not after the middle of the unit."""
+
+    name = "before"
+    word = "last before"
+
+    def places(self, times: Sequence[float], when: float) -> dict[str, int | None]:
+        """Return the last before."""
+        return {"before": _before(times, when)}
+
+
+class After(_ByTime):
+    """Takes the first that is not before the middle of the unit."""
+
+    name = "after"
+    word = "first after"
+
+    def places(self, times: Sequence[float], when: float) -> dict[str, int | None]:
+        """Return the first after."""
+        return {"after": _after(times, when)}
+
+
+class Bracket(_ByTime):
+    """Takes the last before and the first after: both, or none; a file at the very time of the unit is both."""
+
+    name = "bracket"
+    word = "before and after"
+
+    def places(self, times: Sequence[float], when: float) -> dict[str, int | None]:
+        """Return one on each side."""
+        return {"before": _before(times, when), "after": _after(times, when)}
+
+
+def _before(times: Sequence[float], when: float) -> int | None:
+    """Return the first of those that lie last at a time or before it."""
+    place = bisect_right(times, when)
+    return bisect_left(times, times[place - 1]) if place else None
+
+
+def _after(times: Sequence[float], when: float) -> int | None:
+    place = bisect_left(times, when)
+    return place if place < len(times) else None
 
 
 def _days(days: float) -> str:

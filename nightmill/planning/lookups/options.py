@@ -11,7 +11,7 @@ class OwnOptions(Frozen):
     """The same keys for each, so that a layer may set another strategy and leave the rest; and plans hold them all."""
 
     max_days: float | None = Field(default=None, gt=0)
-    """For ``nearest``: how far away in time the calibration may lie."""
+    """For ``nearest``, ``before``, ``after`` and ``bracket``: how far away in time the file may lie."""
     files: tuple[str, ...] = ()
     """For ``list``: names of files; the one whose data ID fits the unit is taken."""
 
