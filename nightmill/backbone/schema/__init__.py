@@ -18,6 +18,7 @@ from nightmill.backbone.schema.files import (
     ReplicaRow,
     SiteRow,
     StoreRow,
+    WithdrawalRow,
 )
 from nightmill.backbone.schema.work import (
     AttemptRow,
@@ -60,4 +61,5 @@ __all__ = [
     "SoftwareRow",
     "StoreRow",
     "UtcDateTime",
+    "WithdrawalRow",
 ]
