@@ -46,10 +46,10 @@ class Opened:
 
     Parameters
     ----------
-    descriptor
-        Of the file, where it is open; it must stay so.
     sha256
         Hexadecimal digits.
+    descriptor
+        Of the file, where it is open; it must stay so.
     """
 
     path: StrPath

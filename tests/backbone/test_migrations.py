@@ -8,13 +8,13 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, select
+from sqlalchemy import inspect, select, update
 
 from nightmill.backbone.catalogue.indexes import index_keys, indexed
 from nightmill.backbone.catalogue.registration import register
 from nightmill.backbone.catalogue.withdrawals import withdraw
 from nightmill.backbone.database import Database
-from nightmill.backbone.schema import Base, FileRow
+from nightmill.backbone.schema import Base, FileRow, ReplicaRow
 from nightmill.model.dimensions import KeyType
 from tests.backbone.files import add_files, new_file
 
@@ -64,6 +64,7 @@ def test_a_file_that_was_retyped_is_what_it_was_retyped_to_on_the_way_down(datab
         [old] = add_files(session, [new_file("a.fits", data_id={"night": 20260110})])
         other = replace(new_file("a.fits", data_id={"night": 20260111}), type="other", version=2, store=None, path=None)
         [new] = register(session, [other], who="ada", now=now)
+        session.execute(update(ReplicaRow).values(file_id=new))
         withdraw(session, [(old, new)], who="ada", why="wrong", now=now)
     downgrade(database, "0006")
     database.create()
