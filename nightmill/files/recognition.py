@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
-from itertools import groupby
+from functools import cached_property, lru_cache
 from typing import Final
 
 from nightmill.errors import BadMetadata, ExpressionError, FileRefused, guess
@@ -15,7 +14,7 @@ from nightmill.expressions.terms import Field, Joined, Not, Term
 from nightmill.files.inspection import Opened, open_file, verified
 from nightmill.files.reading import StrPath
 from nightmill.model.content import Metadata
-from nightmill.model.file_type import FileType
+from nightmill.model.file_type import FileType, MetadataKey
 
 OF_THE_FILE: Final = ("original_name", "size_bytes")
 """What ``recognise`` may ask of a file, beside what its type reads of the header."""
@@ -35,7 +34,7 @@ def check_recognise(file_type: FileType) -> Iterator[str]:
         yield f"recognise asks for {name!r}, which the metadata of the type does not read{guess(name, known)}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sorting:
     """How files are sorted into types.
 
@@ -72,21 +71,16 @@ class Sorting:
             self._require(self.given, opened, name)
             return self.given, opened
         fitting: list[tuple[FileType, Opened]] = []
-        others: list[str] = []
-        failures: list[FileRefused] = []
-        for (format, verify), group in groupby(sorted(self.types, key=_reading), key=_reading):
-            types = list(group)
+        seen: list[Opened] = []
+        failures: dict[tuple[str, bool], FileRefused] = {}
+        for reading, alike in self._readings.items():
             try:
-                opened = open_file(path, format, descriptor, verify=verify)
+                opened = open_file(path, reading[0], descriptor, verify=reading[1])
             except FileRefused as error:
-                failures.append(error)
-                others += [f"{each.name}: {error.message}" for each in types]
+                failures[reading] = error
                 continue
-            for each in types:
-                if why := unfit_for(each, opened, name):
-                    others.append(f"{each.name}: {why}")
-                else:
-                    fitting.append((each, opened))
+            seen.append(opened)
+            fitting += [(each, opened) for family in alike for each in family.fitting(opened, name)]
         if len(fitting) == 1:
             return fitting[0]
         if fitting:
@@ -96,13 +90,29 @@ class Sorting:
                 reason="several_types",
                 remedy="let 'recognise' tell them apart, or say --type",
             )
-        if len(failures) == len({_reading(each) for each in self.types}):
-            raise failures[0]
+        if not seen:
+            raise next(iter(failures.values()))
+        by_format = {opened.format: opened for opened in seen}
+        others = []
+        for each in self.types:
+            failure = failures.get(_reading(each))
+            why = unfit_for(each, by_format[each.format], name) if failure is None else failure.message
+            others.append(f"{each.name}: {why}")
         raise BadMetadata(
             f"{path} fits no file type; {'; '.join(others)}",
             reason="no_type",
             remedy="say --type, or let the 'recognise' of a type fit",
         )
+
+    @cached_property
+    def _readings(self) -> dict[tuple[str, bool], list[_Family]]:
+        """The types by how their files are read, those together that read the same key in the same way."""
+        readings: dict[tuple[str, bool], list[_Family]] = {}
+        for each in self.types:
+            alike = readings.setdefault(_reading(each), [])
+            if not any(family.takes(each) for family in alike):
+                alike.append(_Family([each], dict(each.metadata)))
+        return readings
 
     def _require(self, given: FileType, opened: Opened, name: str) -> None:
         if why := unfit_for(given, opened, name):
@@ -113,6 +123,41 @@ class Sorting:
                 reason="other_type",
                 remedy=f"it fits {' and '.join(fitting)}" if fitting else "offer it as what it is",
             )
+
+
+@dataclass
+class _Family:
+    """Types that can be asked together: none of them reads a key in another way than the others."""
+
+    types: list[FileType]
+    metadata: dict[str, MetadataKey]
+
+    def takes(self, file_type: FileType) -> bool:
+        """Add a type, and return True, where it reads no key in another way."""
+        if any(self.metadata.get(name, key) != key for name, key in file_type.metadata.items()):
+            return False
+        self.types.append(file_type)
+        self.metadata |= file_type.metadata
+        return True
+
+    @cached_property
+    def together(self) -> FileType:
+        """A type that reads what any of them does."""
+        return self.types[0].model_copy(update={"metadata": self.metadata})
+
+    @cached_property
+    def asked(self) -> frozenset[str]:
+        """The keys that any of them asks for."""
+        return frozenset().union(*[_keys(_parsed(each.recognise)) for each in self.types])
+
+    def fitting(self, opened: Opened, name: str) -> list[FileType]:
+        """Return those whose ``recognise`` a file fulfils: each key is read once for all of them."""
+        try:
+            found = opened.some(self.together, self.asked)
+        except BadMetadata:  # of which of them, that is seen one by one
+            return [each for each in self.types if not unfit_for(each, opened, name)]
+        record = _record(found, name, opened.content.size_bytes)
+        return [each for each in self.types if evaluate(_parsed(each.recognise), record)]
 
 
 def unfit_for(file_type: FileType, opened: Opened, name: str) -> str:

@@ -115,10 +115,9 @@ def test_a_mixed_night_is_sorted_by_its_headers(sorting: Site, tmp_path: Path) -
     [(reason, message)] = refused(result).values()
     assert reason == "no_type"
     assert message == (
-        f"{night}/d.fits fits no file type; note: original_name is 'd.fits', size_bytes is"
-        f" {(night / 'd.fits').stat().st_size}; raw_science: obs_type is 'FOCUS'; raw_arc: obs_type is 'FOCUS';"
-        " raw_dark: obs_type is 'FOCUS'; pairs: original_name is 'd.fits';"
-        " say --type, or let the 'recognise' of a type fit"
+        f"{night}/d.fits fits no file type; raw_science: obs_type is 'FOCUS'; raw_arc: obs_type is 'FOCUS'; raw_dark:"
+        " obs_type is 'FOCUS'; pairs: original_name is 'd.fits'; note: original_name is 'd.fits', size_bytes is"
+        f" {(night / 'd.fits').stat().st_size}; say --type, or let the 'recognise' of a type fit"
     )
     with sorting.database.reading() as session:
         rows = files_named(session, ["a.fits", "b.fits"])
@@ -210,7 +209,32 @@ def test_a_header_is_read_once_however_many_types_look(
     monkeypatch.setattr(recognition, "open_file", counted)
     path = mixed(tmp_path / "night") / "a.fits"
     bring(lite, path)
-    assert reads == [(path, "any"), (path, "fits")]
+    assert reads == [(path, "fits"), (path, "any")]
+
+
+def test_types_may_read_a_key_each_in_its_own_way(lite_site: Site, tmp_path: Path) -> None:
+    types = """\
+file_types:
+  old:
+    format: fits
+    recognise: kind == 'ARC'
+    metadata: {kind: {keywords: [OBSTYPE]}, dit: {keywords: [DIT], type: float}}
+  new:
+    format: fits
+    recognise: kind == 'ARC' and dit > 1
+    checks: {checksum: ignored}
+    metadata: {kind: {keywords: [IMAGETYP], values: {LAMP: ARC}}, dit: {keywords: [EXPTIME], type: float}}
+"""
+    with with_types(lite_site, types) as site:
+        night = write(
+            tmp_path / "night",
+            a__fits=frame(1, OBSTYPE="ARC", IMAGETYP="SKY"),
+            b__fits=frame(2, OBSTYPE="SKY", IMAGETYP="LAMP"),
+            c__fits=frame(3, OBSTYPE="ARC", IMAGETYP="LAMP"),
+        )
+        result = bring(site, night)
+    assert {each.name: each.type for each in result.registered} == {"a.fits": "old", "b.fits": "new"}
+    assert refused(result)["c.fits"][0] == "several_types"
 
 
 def test_compressed_and_oddly_named_files_are_sorted_as_others(lite: Site, tmp_path: Path) -> None:
