@@ -40,9 +40,7 @@ def test_a_night_is_shown_beforehand(night: Path, nightmill: Nightmill, folder: 
         "there": "raw/20260110/b.fits",
     }
     assert last == ["4 would be registered, 0 there already, 1 refused; nothing was done"]
-    assert called.err.startswith(
-        f"refused (no_type): {night}/d.fits fits no file type; note: original_name is 'd.fits'"
-    )
+    assert called.err.startswith(f"refused (no_type): {night}/d.fits fits no file type; raw_science: obs_type")
     assert stored(folder) == {}
     told = nightmill("ingest", night / "b.fits", "--origin", "raw", "--dry-run", "--json").json
     [foreseen] = told.pop("foreseen")
