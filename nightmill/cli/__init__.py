@@ -24,6 +24,8 @@ VERBS: Final = (
     "init",
     "server",
     "ingest",
+    "retype",
+    "withdraw",
     "plan",
     "submit",
     "status",

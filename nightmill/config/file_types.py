@@ -10,7 +10,7 @@ from nightmill import plugins
 from nightmill.config.build import build, named, raise_all, refuse_unknown
 from nightmill.config.document import Document, Key, Plain, dotted, load_document
 from nightmill.config.keys import contradictions, keys_of, type_of
-from nightmill.config.rules import LOG, Problem, check_fit
+from nightmill.config.rules import LOG, Problem, check_calibration, check_fit
 from nightmill.errors import BadName, BadPlugin, ConfigError, UnknownName, guess
 from nightmill.files import checks
 from nightmill.files.computed import check_call, parse_call
@@ -18,6 +18,7 @@ from nightmill.files.formats import open_format
 from nightmill.files.headers import computing_order
 from nightmill.files.inspection import unfit
 from nightmill.files.naming import NAME_FIELDS, Template
+from nightmill.files.recognition import check_recognise
 from nightmill.files.units import unit_converter
 from nightmill.model.base import Frozen
 from nightmill.model.dimensions import DIMENSIONS, TIMES, KeyType, KeyValue
@@ -178,6 +179,11 @@ def check_file_type(file_type: FileType) -> Iterator[Problem]:
         yield from ((("metadata", name), text) for text in _check_key(name, key, kinds))
         if format is not None:
             yield from ((("metadata", name), text) for text in _check_keywords(name, key, file_type.format, format))
+    yield from ((("recognise",), text) for text in check_recognise(file_type))
+    if file_type.calibration is not None:
+        yield from check_calibration(file_type.calibration)
+        if "begins_at" not in file_type.metadata:
+            yield ("calibration",), "calibration needs the time of a file, and metadata reads no begins_at"
     try:
         computing_order(file_type.metadata)
     except ConfigError:

@@ -13,7 +13,8 @@ from nightmill.config.lookups import GROUP
 from nightmill.config.placeholders import check_texts
 from nightmill.errors import guess
 from nightmill.files.naming import is_fit
-from nightmill.model.pipeline import ALSO, Calibration, Input, LookupSetting, Output, Pipeline, Stage, Step
+from nightmill.model.calibration import Calibration
+from nightmill.model.pipeline import ALSO, Input, LookupSetting, Output, Pipeline, Stage, Step
 
 Problem = tuple[Key, str]
 """The way to a key as people write it, and what is wrong there."""
@@ -236,11 +237,12 @@ def _check_output(role: str, output: Output, stage: Stage, made: dict[str, str])
     if "/" in output.produces:
         yield ("produces",), f"produces {output.produces!r} should be a pattern of names, without folders"
     if output.calibration is not None:
-        yield from _check_calibration(output.calibration, output)
+        if output.to == NOWHERE:
+            yield ("calibration",), "a file that is not kept (to: none) cannot be a calibration"
+        yield from check_calibration(output.calibration)
 
 
-def _check_calibration(calibration: Calibration, output: Output) -> Iterator[Problem]:
-    if output.to == NOWHERE:
-        yield ("calibration",), "a file that is not kept (to: none) cannot be a calibration"
+def check_calibration(calibration: Calibration) -> Iterator[Problem]:
+    """Yield what is wrong with how a file becomes a calibration, under the key that says so."""
     if calibration.valid_days_before < 0 or calibration.valid_days_after < 0:
         yield ("calibration",), "valid_days_before and valid_days_after should be 0 or more"

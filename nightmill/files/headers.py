@@ -6,7 +6,7 @@ Nothing but the file is needed: no repository, no configuration, no database.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from math import isfinite
@@ -68,7 +68,44 @@ def metadata_of(headers: Sequence[Section], file_type: FileType, path: StrPath) 
         As :func:`read_metadata` says.
     """
     reader = _Reader(headers, file_type, path)
-    found = reader.read()
+    return _sorted_out(reader, reader.read())
+
+
+def some_metadata(headers: Sequence[Section], file_type: FileType, names: Collection[str], path: StrPath) -> Metadata:
+    """Take some keys of a file type alone, whatever else it requires.
+
+    Parameters
+    ----------
+    headers, path
+        As for :func:`metadata_of`.
+    names
+        The keys; those that a computed one needs are read, too.
+
+    Raises
+    ------
+    BadMetadata
+        Where a value of them cannot be what its key wants.
+    """
+    wanted = _with_needed(file_type.metadata, names)
+    reader = _Reader(headers, file_type, path)
+    return _sorted_out(reader, reader.values({name: file_type.metadata[name] for name in wanted}))
+
+
+def _with_needed(metadata: Mapping[str, MetadataKey], names: Iterable[str]) -> list[str]:
+    """Return keys, with those that computed ones of them need, each once."""
+    wanted: dict[str, None] = {}
+    waiting = [name for name in names if name in metadata]
+    while waiting:
+        name = waiting.pop()
+        if name not in wanted:
+            wanted[name] = None
+            compute = metadata[name].compute
+            waiting += [need for need in parse_call(compute).keys if need in metadata] if compute else []
+    return list(wanted)
+
+
+def _sorted_out(reader: _Reader, found: Mapping[str, Value]) -> Metadata:
+    """Divide values in dimensions, times and everything else."""
     data_id: dict[str, str | int] = {}
     values: dict[str, MetadataValue] = {}
     times: dict[str, datetime] = {}
@@ -95,6 +132,15 @@ class _Reader:
 
     def read(self) -> dict[str, Value]:
         wanted = self.file_type.metadata
+        found = self.values(wanted)
+        missing = [name for name, key in wanted.items() if key.required and name not in found]
+        if missing:
+            raise self.lacks(missing)
+        self.check_values(found)
+        return found
+
+    def values(self, wanted: Mapping[str, MetadataKey]) -> dict[str, Value]:
+        """Return the values of keys, those that are computed last."""
         found: dict[str, Value] = {}
         computed: list[str] = []
         for name, key in wanted.items():
@@ -113,10 +159,6 @@ class _Reader:
                 raise self.refuse(name, str(error), "bad_value") from error
             if value is not None:
                 found[name] = value
-        missing = [name for name, key in wanted.items() if key.required and name not in found]
-        if missing:
-            raise self.lacks(missing)
-        self.check_values(found)
         return found
 
     def check_values(self, found: Mapping[str, Value]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import sha256
@@ -14,9 +15,9 @@ from pydantic import ValidationError
 from nightmill import plugins
 from nightmill.errors import BadFile, BadPlugin, FileRefused, PluginFault, UnknownName
 from nightmill.files import checks, formats
-from nightmill.files.headers import metadata_of
+from nightmill.files.headers import metadata_of, some_metadata
 from nightmill.files.reading import StrPath
-from nightmill.model.content import Candidate, Metadata, StepInput
+from nightmill.model.content import Candidate, Content, Metadata, StepInput
 from nightmill.model.file_type import Checks, FileType
 from nightmill.model.ports import Check, CheckClass
 
@@ -37,6 +38,84 @@ class Inspection:
     size_bytes: int
     sha256: str
     compression: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file that its format has read and found whole; what is in it can be looked at as often as one likes.
+
+    Parameters
+    ----------
+    sha256
+        Hexadecimal digits.
+    descriptor
+        Of the file, where it is open; it must stay so.
+    """
+
+    path: StrPath
+    format: str
+    content: Content
+    sha256: str
+    descriptor: int | None = None
+
+    def inspect(self, file_type: FileType, *, inputs: Sequence[StepInput] | None = None) -> Inspection:
+        """Check it against a type of its format; see :func:`inspect_file`."""
+        path, content = self.path, self.content
+        try:
+            wanted = _checks(self.format, file_type.checks)
+        except (UnknownName, BadPlugin) as error:
+            raise _unseen(path, error) from error
+        there = str(path) if self.descriptor is None else f"/proc/{os.getpid()}/fd/{self.descriptor}"
+        told = partial(metadata_of, content.sections, file_type, path)
+        candidate = Candidate(str(path), there, content, told)
+        for name, compares, check in wanted:
+            with _at_work(path, "check", checks.GROUP, name):
+                if not compares:
+                    check.look(candidate, ())
+                elif inputs is not None:
+                    check.look(candidate, inputs)
+        with _at_work(path, "format", formats.GROUP, self.format):
+            metadata = told()
+        return Inspection(metadata, content.size_bytes, self.sha256, content.compression)
+
+    def some(self, file_type: FileType, names: Collection[str]) -> Metadata:
+        """Take some keys of a type of its format; see :func:`nightmill.files.headers.some_metadata`."""
+        with _at_work(self.path, "format", formats.GROUP, self.format):
+            return some_metadata(self.content.sections, file_type, names, self.path)
+
+
+def open_file(path: StrPath, format: str, descriptor: int | None = None, *, verify: bool = True) -> Opened:
+    """Read a file once, as one of a format.
+
+    Parameters
+    ----------
+    path, descriptor
+        As for :func:`inspect_file`.
+    verify
+        Whether checksums in it are to be verified.
+
+    Raises
+    ------
+    BadFile
+        Where the format refuses it.
+    PluginFault
+        Where the format failed otherwise, or is not there.
+    """
+    try:
+        reader = formats.open_format(format)
+    except (UnknownName, BadPlugin) as error:
+        raise _unseen(path, error) from error
+    digest = _Counted()
+    with _at_work(path, "format", formats.GROUP, format):
+        content = reader.read(path, descriptor=descriptor, digest=digest, verify=verify)
+        if digest.size_bytes != content.size_bytes:
+            raise _changed(path, content.size_bytes, digest.size_bytes, format)
+    return Opened(path, format, content, digest.sha256.hexdigest(), descriptor)
+
+
+def verified(file_type: FileType) -> bool:
+    """Whether a type wants the checksums in its files verified."""
+    return file_type.checks.checksum != "ignored"
 
 
 def inspect_file(
@@ -69,39 +148,27 @@ def inspect_file(
     PluginFault
         Where a format or check failed otherwise, or is not there.
     """
+    opened = open_file(path, file_type.format, descriptor, verify=verified(file_type))
+    return opened.inspect(file_type, inputs=inputs)
+
+
+@contextmanager
+def _at_work(path: StrPath, what: str, group: str, name: str) -> Iterator[None]:
+    """Let a plug-in look at a file: what it refuses is refused, and where it fails, that is not the night's end."""
     try:
-        format = formats.open_format(file_type.format)
-        wanted = _checks(file_type.format, file_type.checks)
-    except (UnknownName, BadPlugin) as error:
-        raise PluginFault(f"{path} cannot be looked at: {error.message}", remedy=error.remedy) from error
-    digest = _Counted()
-    verify = file_type.checks.checksum != "ignored"
-    at_work = of_format = ("format", formats.GROUP, file_type.format)
-    try:
-        content = format.read(path, descriptor=descriptor, digest=digest, verify=verify)
-        if digest.size_bytes != content.size_bytes:
-            raise _changed(path, content.size_bytes, digest.size_bytes, file_type.format)
-        there = str(path) if descriptor is None else f"/proc/{os.getpid()}/fd/{descriptor}"
-        told = partial(metadata_of, content.sections, file_type, path)
-        candidate = Candidate(str(path), there, content, told)
-        for name, compares, check in wanted:
-            at_work = ("check", checks.GROUP, name)
-            if not compares:
-                check.look(candidate, ())
-            elif inputs is not None:
-                check.look(candidate, inputs)
-        at_work = of_format
-        metadata = told()
+        yield
     except FileRefused as error:
-        error.check = "" if at_work is of_format else at_work[2]
+        error.check = name if group == checks.GROUP else ""
         raise
-    except (Exception, SystemExit) as error:  # of a plug-in: not the night's end, and not a file that passes
-        what, group, name = at_work
+    except (Exception, SystemExit) as error:  # of a plug-in: not a file that passes
         raise PluginFault(
             f"{what} {name!r} of {plugins.package(group, name)} failed on {path}: {type(error).__name__}: {error}",
             remedy=f"tell whoever maintains the {what}; the file may be good",
         ) from error
-    return Inspection(metadata, content.size_bytes, digest.sha256.hexdigest(), content.compression)
+
+
+def _unseen(path: StrPath, error: UnknownName | BadPlugin) -> PluginFault:
+    return PluginFault(f"{path} cannot be looked at: {error.message}", remedy=error.remedy)
 
 
 def _changed(path: StrPath, size_bytes: int, read_bytes: int, format: str) -> BadFile:

@@ -8,6 +8,7 @@ from typing import Final, Literal
 from pydantic import ConfigDict, Field, JsonValue
 
 from nightmill.model.base import Frozen
+from nightmill.model.calibration import Calibration
 
 COMPRESSIONS: Final = ("gz", "bz2", "xz", "fz")
 """How the bytes of a file may be compressed, as the end of its name tells; ``fz`` is what fpack makes, a FITS file."""
@@ -97,3 +98,7 @@ class FileType(Frozen):
     """What a file must be."""
     membership: Membership | None = None
     """What the rows of such a file say of units, where they do."""
+    recognise: str = ""
+    """An expression over its metadata: a file that is brought and fulfils it is of the type, and no other file is."""
+    calibration: Calibration | None = None
+    """Makes a file that is brought a calibration, from its own times."""

@@ -13,9 +13,10 @@ from typing import Final, Literal
 from pydantic import Field
 
 from nightmill.model.base import Frozen
+from nightmill.model.calibration import Calibration
 from nightmill.model.dimensions import KeyValue
 from nightmill.model.file_type import FileType
-from nightmill.model.pipeline import Calibration, Parameter, Resources
+from nightmill.model.pipeline import Parameter, Resources
 from nightmill.model.store import Store
 
 ORDER_VERSION: Final = 1

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict, Field
 
 from nightmill.model.base import Frozen
+from nightmill.model.calibration import Calibration
 
 Parameter = str | int | float | bool
 Keys = str | tuple[str, ...]
@@ -134,19 +135,6 @@ class Input(Frozen):
     def adds(self) -> bool:
         """Whether these keys are asked beside those that are asked by default."""
         return self.match is None or (isinstance(self.match, Mapping) and ALSO in self.match)
-
-
-class Calibration(Frozen):
-    """Makes an output a calibration when its attempt is published."""
-
-    set: str
-    """Name of the set of calibrations."""
-    valid_days_before: float = 0.0
-    """The validity range begins so many days before the earliest input began."""
-    valid_days_after: float = 0.0
-    """The validity range ends so many days after the latest input ended."""
-    maturity: Literal["draft", "certified"] = "draft"
-    """Only certified ones are looked up."""
 
 
 class Output(Frozen):

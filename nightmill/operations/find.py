@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from nightmill.backbone.catalogue import files as catalogue
 from nightmill.backbone.catalogue.calibrations import history
 from nightmill.backbone.catalogue.refusals import refusals
 from nightmill.backbone.catalogue.replicas import Replica, replicas
-from nightmill.backbone.expressions import parse
+from nightmill.backbone.catalogue.withdrawals import Withdrawal, versions, withdrawals
+from nightmill.backbone.catalogue.withdrawals import history as withdrawals_of
 from nightmill.backbone.schema import CalibrationRow, FileRow, RefusalRow
 from nightmill.config.rules import LOG
 from nightmill.errors import UnknownName
+from nightmill.expressions import parse
 from nightmill.model.bundle import FILE_TYPE
 from nightmill.model.origin import Origin
 from nightmill.operations.site import Site
@@ -25,6 +28,8 @@ class CataloguedFile:
 
     row: FileRow
     copies: Sequence[Replica]
+    withdrawn_at: datetime | None = None
+    """When it was withdrawn, or retyped, where it does not hold any more."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +42,17 @@ class Story:
         None where no file of this name was taken in.
     maker
         What made it, where a step did.
+    withdrawals
+        When it was withdrawn or retyped, the first time first.
     roles
-        Every role as a calibration that it was ever given, the first one first.
+        Every role as a calibration that it was ever given, the first one first, whatever it was taken for then.
     refused
         When it was not taken in, and why.
     """
 
     file: CataloguedFile | None
     maker: Maker | None
+    withdrawals: Sequence[Withdrawal]
     roles: Sequence[CalibrationRow]
     refused: Sequence[RefusalRow]
 
@@ -90,7 +98,8 @@ def find(
         )
         rows = list(found)
         copies = replicas(session, [row.id for row in rows])
-    return [CataloguedFile(row, copies.get(row.id, [])) for row in rows]
+        gone = withdrawals(session, [row.id for row in rows]) if everything else {}
+    return [CataloguedFile(row, copies.get(row.id, []), gone[row.id][0].at if row.id in gone else None) for row in rows]
 
 
 def why(site: Site, name: str) -> Story:
@@ -110,7 +119,11 @@ def why(site: Site, name: str) -> Story:
         refused = refusals(session, name=name)
         meant = catalogue.name_meant(session, name)
         if meant is None and refused:
-            return Story(None, None, [], refused)
+            return Story(None, None, [], [], refused)
         row = catalogue.files_named(session, [meant or name])[meant or name]
         copies = replicas(session, [row.id]).get(row.id, [])
-        return Story(CataloguedFile(row, copies), maker_of(session, row.id), history(session, row.id), refused)
+        gone = withdrawals(session, [row.id]).get(row.id)
+        file = CataloguedFile(row, copies, gone[0].at if gone else None)
+        told = withdrawals_of(session, row.name)
+        roles = [role for id_ in versions(session, row.name) for role in history(session, id_)]
+        return Story(file, maker_of(session, row.id), told, roles, refused)

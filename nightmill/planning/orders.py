@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
 from hashlib import sha256
 from typing import Final
 
@@ -173,8 +172,7 @@ class _Renderer:
         begins_at, ends_at = self.job.begins_at, self.job.ends_at
         if output.calibration is None or begins_at is None or ends_at is None:
             return "", ""
-        valid_from = begins_at - timedelta(days=output.calibration.valid_days_before)
-        valid_until = ends_at + timedelta(days=output.calibration.valid_days_after)
+        valid_from, valid_until = output.calibration.validity(begins_at, ends_at)
         return valid_from.isoformat(), valid_until.isoformat()
 
     def directory(self) -> str:

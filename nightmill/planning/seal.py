@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
+from nightmill.backbone.catalogue import withdrawals
 from nightmill.backbone.schema import CampaignRow, JobRow, PlanRow, SliceRow
 from nightmill.backbone.work.left_out import leave_out
 from nightmill.errors import PlanRefused
@@ -68,11 +69,13 @@ def seal(session: Session, campaign: CampaignRow, plan: StagePlan, *, now: datet
     Raises
     ------
     PlanRefused
-        Where the plan has problems and the stage was not sealed before; nothing was written.
+        Where the plan has problems and the stage was not sealed before, or a file of it was withdrawn since; nothing
+        was written.
     """
     if plan.projected:
         raise ValueError(f"stage {plan.stage.name!r} is projected: plan it again when the stages before it are done")
     session.execute(select(CampaignRow.id).where(CampaignRow.id == campaign.id).with_for_update())
+    withdrawals.lock(session, deciding=False)
     of_stage = (JobRow.campaign_id == campaign.id) & (JobRow.stage == plan.stage.name)
     jobs = select(func.count()).select_from(JobRow).where(of_stage)
     before = session.scalar(jobs) or 0
@@ -126,6 +129,7 @@ class _Rows:
         """Add jobs to the plan."""
         if not jobs:
             return
+        self._refuse_withdrawn(jobs)
         if self.row is None:
             self.row = self._begin()
         self._add_slices(self.row, -(-(self.count + len(jobs)) // self.slice_size))
@@ -145,6 +149,14 @@ class _Rows:
             )
         self.session.execute(insert(JobRow), rows)
         self.count += len(jobs)
+
+    def _refuse_withdrawn(self, jobs: Sequence[PlannedJob]) -> None:
+        """Refuse what was planned with files that somebody withdrew, or retyped, before the plan was sealed."""
+        names = {file.id: file.name for job in jobs for choice in job.choices for file in choice.files}
+        gone = withdrawals.withdrawals(self.session, names)
+        if gone:
+            told = [f"{names[id_]} {each[-1]}; plan again" for id_, each in gone.items()]
+            raise PlanRefused(self.plan.common.campaign, told)
 
     def end(self, stale: int) -> Sealed:
         """Seal what was added."""

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, select
+from sqlalchemy import inspect, select, update
 
+from nightmill.backbone.catalogue.indexes import index_keys, indexed
+from nightmill.backbone.catalogue.registration import register
+from nightmill.backbone.catalogue.withdrawals import withdraw
 from nightmill.backbone.database import Database
-from nightmill.backbone.schema import Base, FileRow
+from nightmill.backbone.schema import Base, FileRow, ReplicaRow
+from nightmill.model.dimensions import KeyType
 from tests.backbone.files import add_files, new_file
 
 VIEWS = {"current_calibration", "file_location", "job_status", "lineage", "membership", "step_cost"}
@@ -48,6 +54,23 @@ def test_rows_outlive_the_way_down_to_the_tables_and_up_again(database: Database
     with database.reading() as session:
         [file] = session.scalars(select(FileRow))
         assert (file.name, file.night, file.attributes) == ("a.fits", 20260110, metadata)
+
+
+def test_a_file_that_was_retyped_is_what_it_was_retyped_to_on_the_way_down(database: Database) -> None:
+    now = datetime(2026, 1, 11, tzinfo=UTC)
+    key: dict[str, KeyType] = {"target": "str"}
+    with database.writing() as session:
+        index_keys(session, key)
+        [old] = add_files(session, [new_file("a.fits", data_id={"night": 20260110})])
+        other = replace(new_file("a.fits", data_id={"night": 20260111}), type="other", version=2, store=None, path=None)
+        [new] = register(session, [other], who="ada", now=now)
+        session.execute(update(ReplicaRow).values(file_id=new))
+        withdraw(session, [(old, new)], who="ada", why="wrong", now=now)
+    downgrade(database, "0006")
+    database.create()
+    with database.reading() as session:
+        assert [(file.id, file.type, file.version) for file in session.scalars(select(FileRow))] == [(new, "other", 1)]
+        assert indexed(session, key) == {"target"}
 
 
 def test_the_way_down_to_nothing_leaves_nothing(database: Database) -> None:

@@ -34,6 +34,8 @@ SPAN = ("--from", "2026-01-01", "--until", "2026-02-01")
 ACTS = {
     "init": ("init", "."),
     "ingest": ("ingest", "../night", "--type", "raw_science", "--origin", "raw"),
+    "retype": ("retype", "cam_0001.fits", "--type", "raw_bias", "--why", "the shutter was shut"),
+    "withdraw": ("withdraw", "cam_0001.fits", "--why", "of another telescope"),
     "submit": ("submit", "first.yaml"),
     "rerun": ("rerun", "first"),
     "recover": ("recover", "--yes", "--why", "the disk failed"),
@@ -94,6 +96,10 @@ def test_every_act_leaves_a_row(site: Path, nightmill: Nightmill) -> None:
     with open_site(site) as opened:
         run_campaign(opened, site / "first.yaml")
         run_again(opened, "first")
+    deliver(Path("../more"), 2)
+    assert nightmill("ingest", "../more/cam_0002.fits", "--type", "raw_science", "--origin", "raw").code == 0
+    for verb in ("retype", "withdraw"):
+        assert nightmill(*[each.replace("0001", "0002") for each in ACTS[verb]]).code == 0
     acts = nightmill("sql", "SELECT who, verb, subject, why, at FROM audit ORDER BY id", "--json").json
     assert [(act["who"], act["verb"], act["subject"], act["why"]) for act in acts] == [
         (me, "init", str(site), ""),
@@ -104,5 +110,8 @@ def test_every_act_leaves_a_row(site: Path, nightmill: Nightmill) -> None:
         (me, "calib withdraw", "ccd", "looked at it"),
         ("tester", "submit", "first", ""),
         ("tester", "rerun", "first", "mended"),
+        (me, "ingest", "../more/cam_0002.fits", ""),
+        (me, "retype", "cam_0002.fits", "the shutter was shut"),
+        (me, "withdraw", "cam_0002.fits", "of another telescope"),
     ]
     assert all(act["at"] for act in acts)

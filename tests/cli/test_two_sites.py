@@ -113,6 +113,17 @@ def test_each_sees_the_others_files_and_says_why_it_cannot_plan_with_them(
         assert nightmill("plan", folder / "own.yaml", "--site", folder).code == 0
 
 
+@pytest.mark.req("X13")
+def test_neither_puts_the_others_files_right(folders: tuple[Path, Path], nightmill: Nightmill) -> None:
+    a, b = folders
+    for act in (("withdraw",), ("retype", "--type", "raw_bias")):
+        called = nightmill(act[0], "cam_0001.fits", *act[1:], "--why", "wrong", "--site", b)
+        assert called.code == 2
+        assert "cam_0001.fits was taken in by site 'a': do it there" in called.err
+    assert nightmill("withdraw", "cam_0001.fits", "--why", "wrong", "--site", a).out == "1 withdrawn\n"
+    assert [file["name"] for file in nightmill("find", "--json", "--site", b).json] == ["cam_0002.fits"]
+
+
 def test_neither_touches_the_others_campaigns(folders: tuple[Path, Path], nightmill: Nightmill) -> None:
     a, b = folders
     run(a)

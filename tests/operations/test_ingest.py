@@ -16,8 +16,9 @@ from nightmill.backbone.catalogue.refusals import refusals
 from nightmill.backbone.catalogue.replicas import replicas
 from nightmill.backbone.schema import AuditRow, FileRow, GenerationRow, RefusalRow, ReplicaRow
 from nightmill.errors import DatabaseAway, RequestRefused, StoreFull, UnknownName
+from nightmill.files import recognition
 from nightmill.files.headers import read_metadata
-from nightmill.files.inspection import inspect_file
+from nightmill.files.inspection import open_file
 from nightmill.model.origin import Origin
 from nightmill.operations.ingest import arrivals
 from nightmill.operations.ingest import take_in as ingest_module
@@ -302,14 +303,14 @@ def test_a_file_that_changes_while_it_is_taken_in_is_refused(
 ) -> None:
     paths = deliver(tmp_path / "night", 2)
 
-    def inspect_and_append(path: Path, *arguments: Any) -> Any:
-        found = inspect_file(path, *arguments)
+    def read_and_append(path: Path, *arguments: Any, **options: Any) -> Any:
+        found = open_file(path, *arguments, **options)
         if path == paths[0]:
             with path.open("ab") as file:
                 file.write(bytes(2880))
         return found
 
-    monkeypatch.setattr(arrivals, "inspect_file", inspect_and_append)
+    monkeypatch.setattr(recognition, "open_file", read_and_append)
     result = raw(lite_site, *paths)
     assert (names(result.registered), reasons(result)) == (["cam_0002.fits"], {"cam_0001.fits": "changed"})
     assert list(stored(lite_site.config.directory)) == ["raw/20260110/cam_0002.fits"]

@@ -6,20 +6,41 @@ in a set is what holds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import Select, func, insert, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue.files import files_named, found_columns, found_file, selectable
+from nightmill.backbone.catalogue.withdrawals import withdrawals, withdrawn
 from nightmill.backbone.schema import AttemptRow, CalibrationRow, ContextRoleRow, ContextRow, FileRow
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.calibration import Maturity
+from nightmill.model.file_type import FileType
 from nightmill.model.found_file import FoundFile
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A role that a file is to be given."""
+
+    set_name: str
+    valid_from: datetime
+    valid_until: datetime
+    maturity: Maturity
+
+    @classmethod
+    def of_type(cls, file_type: FileType, begins_at: datetime | None, ends_at: datetime | None) -> Self | None:
+        """Return the role that a file type gives a file that is brought; None where it gives none."""
+        declared = file_type.calibration
+        if declared is None or begins_at is None:
+            return None
+        valid_from, valid_until = declared.validity(begins_at, begins_at if ends_at is None else ends_at)
+        return cls(declared.set, valid_from, valid_until, Maturity(declared.maturity))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +76,7 @@ def add(
     ------
     RequestRefused
         Where the range ends before it begins.
+        Or where a file was withdrawn.
     UnknownName
         Where the catalogue has no such file.
     """
@@ -63,11 +85,13 @@ def add(
             f"the validity range ends at {valid_until.isoformat()}, before it begins at {valid_from.isoformat()}",
             remedy="give the earlier time first",
         )
-    roles = {
-        file.id: {"valid_from": valid_from, "valid_until": valid_until}
-        for file in files_named(session, file_names).values()
-    }
-    _append(session, roles, set_name, maturity, who, why, now)
+    ids = {file.id: name for name, file in files_named(session, file_names).items()}
+    for id_, told in withdrawals(session, ids).items():
+        raise RequestRefused(
+            f"{ids[id_]} {told[-1]}", remedy="add another file, or take it back with 'nightmill retype'"
+        )
+    role = Role(set_name, valid_from, valid_until, maturity)
+    give(session, dict.fromkeys(ids, role), who=who, why=why, now=now)
 
 
 def certify(
@@ -185,8 +209,9 @@ def pin(
         if each not in known:
             raise UnknownName("calibration set", each, known, remedy="see 'nightmill calib list' for the sets")
     query = select(CalibrationRow, FileRow.name, FileRow.sha256).join(FileRow, FileRow.id == CalibrationRow.file_id)
-    holds = CalibrationRow.id.in_(_latest(set_names)) & (CalibrationRow.maturity == Maturity.CERTIFIED)
-    roles = session.execute(query.where(holds).order_by(CalibrationRow.set_name, FileRow.name)).all()
+    is_certified = CalibrationRow.maturity == Maturity.CERTIFIED
+    holds = (CalibrationRow.id.in_(_latest(set_names)), is_certified, ~withdrawn())
+    roles = session.execute(query.where(*holds).order_by(CalibrationRow.set_name, FileRow.name)).all()
     digest = sha256()
     for role, file, of_file in roles:
         span = f"{role.valid_from.isoformat()} {role.valid_until.isoformat()}"
@@ -252,7 +277,7 @@ def _change(
         for name, role in session.execute(
             select(FileRow.name, CalibrationRow)
             .join(FileRow, CalibrationRow.file_id == FileRow.id)
-            .where(CalibrationRow.id.in_(_latest([set_name])))
+            .where(CalibrationRow.id.in_(_latest([set_name])), ~withdrawn())
         )
     }
     for name in file_names:
@@ -262,33 +287,26 @@ def _change(
             )
     changed = [name for name in dict.fromkeys(file_names) if held[name].maturity != maturity]
     roles = {
-        held[name].file_id: {"valid_from": held[name].valid_from, "valid_until": held[name].valid_until}
-        for name in changed
+        held[name].file_id: Role(set_name, held[name].valid_from, held[name].valid_until, maturity) for name in changed
     }
-    _append(session, roles, set_name, maturity, who, why, now)
+    give(session, roles, who=who, why=why, now=now)
     return changed
 
 
-def _append(
-    session: Session,
-    roles: dict[int, dict[str, datetime]],
-    set_name: str,
-    maturity: Maturity,
-    who: str,
-    why: str,
-    now: datetime,
-) -> None:
+def give(session: Session, roles: Mapping[int, Role], *, who: str, why: str, now: datetime) -> None:
+    """Give files roles, by the files' IDs."""
     rows = [
         {
             "file_id": file_id,
-            "set_name": set_name,
-            **validity,
-            "maturity": maturity.value,
+            "set_name": role.set_name,
+            "valid_from": role.valid_from,
+            "valid_until": role.valid_until,
+            "maturity": role.maturity.value,
             "at": now,
             "who": who,
             "why": why,
         }
-        for file_id, validity in roles.items()
+        for file_id, role in roles.items()
     ]
     if rows:
         session.execute(insert(CalibrationRow), rows)

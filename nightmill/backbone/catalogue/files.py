@@ -10,10 +10,12 @@ from sqlalchemy import ColumnElement, Select, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
-from nightmill.backbone.expressions import Expression, key_value, to_sql
+from nightmill.backbone.catalogue.withdrawals import withdrawn
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlannedInputRow, ReplicaRow, StoreRow
 from nightmill.backbone.sites import is_here, store_elsewhere
+from nightmill.backbone.sql import key_value, to_sql
 from nightmill.errors import RequestRefused, UnknownName
+from nightmill.expressions import Expression
 from nightmill.model.bundle import FILE_TYPE
 from nightmill.model.dimensions import DIMENSIONS, KeyType
 from nightmill.model.found_file import FoundFile
@@ -36,12 +38,18 @@ class Known:
     id: int
     type: str
     sha256: str
+    version: int
 
 
 def known_files(session: Session, names: Iterable[str]) -> dict[str, Known]:
-    """Look up names in bulk; return what the catalogue says of those that are there."""
-    query = select(FileRow.name, FileRow.id, FileRow.type, FileRow.sha256).where(among(FileRow.name, names))
-    return {name: Known(id_, type_, sha256) for name, id_, type_, sha256 in session.execute(query)}
+    """Look up names in bulk; return what the catalogue says last of those that are there, withdrawn ones too."""
+    columns = (FileRow.name, FileRow.id, FileRow.type, FileRow.sha256, FileRow.version)
+    known: dict[str, Known] = {}
+    for name, *found in session.execute(select(*columns).where(among(FileRow.name, names))):
+        new = Known(*found)
+        if name not in known or new.version > known[name].version:
+            known[name] = new
+    return known
 
 
 def names_taken(session: Session, names: Iterable[str]) -> set[str]:
@@ -50,7 +58,7 @@ def names_taken(session: Session, names: Iterable[str]) -> set[str]:
 
 
 def files_named(session: Session, names: Iterable[str]) -> dict[str, FileRow]:
-    """Return files by their names.
+    """Return files by their names, as they were described last, withdrawn ones too.
 
     Raises
     ------
@@ -58,7 +66,8 @@ def files_named(session: Session, names: Iterable[str]) -> dict[str, FileRow]:
         Where the catalogue has no file of a name; with a guess.
     """
     wanted = list(dict.fromkeys(names))
-    rows = {row.name: row for row in session.scalars(select(FileRow).where(among(FileRow.name, wanted)))}
+    query = select(FileRow).where(among(FileRow.name, wanted)).order_by(FileRow.version)
+    rows = {row.name: row for row in session.scalars(query)}
     for name in wanted:
         if name not in rows:
             near = near_names(session, name)
@@ -77,7 +86,7 @@ def name_meant(session: Session, given: str) -> str | None:
     if known_files(session, [given]):
         return given
     came = select(FileRow.name).where(FileRow.original_name == given).order_by(FileRow.id).limit(GUESSES)
-    names = list(session.scalars(came))
+    names = list(dict.fromkeys(session.scalars(came)))
     if len(names) > 1:
         raise RequestRefused(f"{len(names)} files came as {given!r}: {', '.join(names)}", remedy="name one of them")
     return names[0] if names else None
@@ -85,7 +94,7 @@ def name_meant(session: Session, given: str) -> str | None:
 
 def near_names(session: Session, name: str) -> list[str]:
     """Return names of files that begin as a name does, for a guess at what it meant."""
-    alike = FileRow.name.startswith(name[:4], autoescape=True)
+    alike = (FileRow.version == 1) & FileRow.name.startswith(name[:4], autoescape=True)
     return list(session.scalars(select(FileRow.name).where(alike).order_by(FileRow.name).limit(GUESSES)))
 
 
@@ -108,8 +117,8 @@ def find(
     level
         Only what jobs made for which the worst lookup of their inputs had this level.
     all
-        With the files that no plan would take: logs and bundles, unless ``types`` has them, and those of attempts that
-        are not the result of their job.
+        With the files that no plan would take: logs and bundles, unless ``types`` has them, those that were withdrawn
+        or retyped, and those of attempts that are not the result of their job.
     """
     query = select(FileRow).order_by(FileRow.id).limit(limit).execution_options(yield_per=1000)
     if not all:
@@ -129,11 +138,11 @@ def find(
 
 
 def selectable() -> ColumnElement[bool]:
-    """Say which files may be inputs: brought ones, and what the attempts made that are results.
+    """Say which files may be inputs: brought ones that were not withdrawn, and what the attempts made that are results.
 
     For a query that joins the attempt of the file, by an outer join.
     """
-    return or_(FileRow.attempt_id.is_(None), AttemptRow.result)
+    return or_(FileRow.attempt_id.is_(None), AttemptRow.result) & ~withdrawn()
 
 
 def select_files(

@@ -54,6 +54,8 @@ class NewFile:
     provenance: str | None = None
     store: str | None = None
     path: str | None = None
+    version: int = 1
+    """Above 1 for a file that is described anew: its name and its bytes are those of the version before."""
 
 
 def register(
@@ -140,7 +142,7 @@ def _refuse_taken(session: Session, files: Sequence[NewFile]) -> None:
     other: list[str] = []
     for new in files:
         found = known.get(new.name)
-        if found is not None:
+        if found is not None and found.version >= new.version:
             (same if found.sha256 == new.sha256 else other).append(new.name)
     other += [name for name, count in Counter(new.name for new in files).items() if count > 1]
     if same or other:
@@ -179,6 +181,7 @@ def _file_values(new: NewFile, attempt_id: int | None, who: str, now: datetime) 
     return {
         "name": new.name,
         "compression": compression_of(new.name),
+        "version": new.version,
         "type": new.type,
         "origin": new.origin.value,
         "size_bytes": new.size_bytes,

@@ -20,6 +20,7 @@ from nightmill.backbone.schema.files import (
     ReplicaRow,
     SiteRow,
     StoreRow,
+    WithdrawalRow,
 )
 from nightmill.backbone.schema.work import (
     AttemptRow,
@@ -66,4 +67,5 @@ __all__ = [
     "SoftwareRow",
     "StoreRow",
     "UtcDateTime",
+    "WithdrawalRow",
 ]

@@ -42,12 +42,17 @@ class StoreRow(Base):
 
 
 class FileRow(Base):
-    """A logical file: what it is, wherever its copies are. Never changed once it is there."""
+    """A logical file: what it is, wherever its copies are. Never changed once it is there.
+
+    One that is retyped gets another row with the next version, which its copies go to.
+    """
 
     __tablename__ = "file"
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     name: Mapped[str]
     compression: Mapped[str] = mapped_column(String(16), default="")
+    version: Mapped[int] = mapped_column(default=1)
+    """How often it was described: the highest of a name is what it is taken for now."""
     type: Mapped[str]
     origin: Mapped[str] = mapped_column(OneOf(Origin, 8))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
@@ -71,7 +76,7 @@ class FileRow(Base):
     registered_at: Mapped[datetime]
     registered_by: Mapped[str]
     __table_args__ = (
-        UniqueConstraint("name", "compression"),
+        UniqueConstraint("name", "compression", "version"),
         CheckConstraint("origin <> 'manual' OR provenance <> ''", name="manual_has_provenance"),
         CheckConstraint("(origin = 'batch') = (attempt_id IS NOT NULL)", name="batch_has_attempt"),
         Index(None, "type", "night", "detector"),
@@ -82,6 +87,23 @@ class FileRow(Base):
         Index(None, "original_name", sqlite_where=_BROUGHT, postgresql_where=_BROUGHT),
         Index(None, "attempt_id"),
     )
+
+
+class WithdrawalRow(Base):
+    """That a file is not any more to be taken for what its row says; append-only.
+
+    A file that is withdrawn, and retyped later, has two.
+    """
+
+    __tablename__ = "withdrawal"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    file_id: Mapped[int] = mapped_column(ForeignKey("file.id"))
+    replaced_by: Mapped[int | None] = mapped_column(ForeignKey("file.id"))
+    """Where it was retyped: its row since then."""
+    at: Mapped[datetime]
+    who: Mapped[str]
+    why: Mapped[str]
+    __table_args__ = (Index(None, "file_id"), UniqueConstraint("replaced_by"))
 
 
 class ReplicaRow(Base):

@@ -53,6 +53,8 @@ class File(Document):
     """When it was registered."""
     registered_by: str
     """By whom."""
+    withdrawn_at: datetime | None
+    """When it was withdrawn, or another row took its place as it was retyped; null for what holds."""
     copies: Sequence[Copy]
     """Its copies; none where it is known and not kept."""
 
@@ -150,6 +152,44 @@ class Refusal(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Withdrawal(Document):
+    """That a file was withdrawn, or retyped."""
+
+    type: str
+    """What it was taken for until then."""
+    retyped: str
+    """What it is taken for since then; empty where it was withdrawn."""
+    at: datetime
+    """When."""
+    who: str
+    """By whom."""
+    why: str
+    """Why, in their words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Withdrawn(Document):
+    """Files that were withdrawn now."""
+
+    withdrawn: Sequence[str]
+    """Their names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retyped(Document):
+    """A file that was retyped now."""
+
+    name: str
+    """Its name."""
+    before: str
+    """Its file type until then."""
+    type: str
+    """Its file type from now on."""
+    roles: Sequence[str]
+    """Sets that it was a calibration of until then; the new type says of which it is now."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Why(Document):
     """Why a file is here, or is not."""
 
@@ -157,6 +197,8 @@ class Why(Document):
     """The file; null where none was taken in."""
     made_by: Maker | None
     """What made it; null where people brought it."""
+    withdrawals: Sequence[Withdrawal]
+    """When it was withdrawn or retyped, the first time first."""
     calibration: Sequence[Role]
     """Its roles as calibration."""
     refused: Sequence[Refusal]
@@ -215,6 +257,8 @@ class Registered(Document):
     """Where it was found."""
     name: str
     """Its name in the catalogue."""
+    type: str
+    """Its file type."""
     left_out: Sequence[str]
     """What of its metadata was left out, and why."""
 
@@ -227,6 +271,8 @@ class Skipped(Document):
     """Where it was found."""
     name: str
     """Its name in the catalogue."""
+    type: str
+    """Its file type."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,6 +285,66 @@ class Refused(Document):
     """A code, for queries."""
     message: str
     """Why, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foreseen(Document):
+    """A file that would be registered."""
+
+    path: str
+    """Where it was found."""
+    type: str
+    """Its file type."""
+    name: str
+    """The name that it would get."""
+    store: str
+    """The store that it would go to."""
+    store_path: str
+    """Where it would stand there."""
+    size_bytes: int
+    """Its size, bytes."""
+    sha256: str
+    """Its digest."""
+    data_id: Mapping[str, str | int]
+    """What would stand in the columns of the dimensions."""
+    begins_at: datetime | None
+    """When what it holds begins."""
+    ends_at: datetime | None
+    """When what it holds ends."""
+    metadata: Mapping[str, Any]
+    """What would stand in its metadata."""
+    left_out: Sequence[str]
+    """What of its metadata would be left out, and why."""
+    calibration: ForeseenRole | None
+    """Its role as calibration, where its type gives it one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeseenRole(Document):
+    """A role that a file would be given."""
+
+    set_name: str
+    """Name of the set."""
+    valid_from: datetime
+    """When it would begin to be valid."""
+    valid_until: datetime
+    """When it would cease to be."""
+    maturity: str
+    """``draft`` or ``certified``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DryIngest(Document):
+    """What would become of each file that was offered; nothing was done."""
+
+    foreseen: Sequence[Foreseen]
+    """Those that would be taken in."""
+    skipped: Sequence[Skipped]
+    """Those that are there already."""
+    refused: Sequence[Refused]
+    """Those that would not be taken in."""
+    hidden: Sequence[str]
+    """Paths that would be passed over, as their names begin with a dot."""
 
 
 @dataclass(frozen=True, kw_only=True)

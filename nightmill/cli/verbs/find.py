@@ -47,7 +47,9 @@ def find(
     everything: Annotated[
         bool,
         typer.Option(
-            "--all", help="With logs, bundles, and the files of attempts that are not the result of their job."
+            "--all",
+            help="With logs, bundles, files that were withdrawn or retyped, and those of attempts that are not the"
+            " result of their job.",
         ),
     ] = False,
     refused: Annotated[
@@ -93,10 +95,20 @@ def _find_files(
             raise UnknownName("key of metadata", name, sorted(known))
     found = find(site, types=types, where=where, origins=origins, level=level, limit=limit, everything=everything)
     if as_json:
-        print_json([file_of(each.row, each.copies) for each in found])
+        print_json([file_of(each) for each in found])
         return
     print_table(
-        ("name", "type", "origin", "data ID", *keys, "begins at", "bytes", "store"),
+        (
+            "name",
+            "type",
+            "origin",
+            "data ID",
+            *keys,
+            "begins at",
+            "bytes",
+            "store",
+            *(["withdrawn at"] if everything else []),
+        ),
         (
             (
                 each.row.name,
@@ -107,6 +119,7 @@ def _find_files(
                 each.row.begins_at,
                 each.row.size_bytes,
                 ", ".join(copy.store for copy in each.copies),
+                *([each.withdrawn_at] if everything else []),
             )
             for each in found
         ),

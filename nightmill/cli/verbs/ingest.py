@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -16,17 +17,26 @@ if TYPE_CHECKING:
 
 EXAMPLES: Final = (
     "nightmill ingest night/ --type raw_science --origin raw",
+    "nightmill ingest night/ --origin raw --dry-run",
     'nightmill ingest badpixels.fits --type mask --origin manual --provenance "drawn by hand, after the repair"',
 )
 
 
 def ingest(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Files, and folders with all below them.")],
-    type_: Annotated[str, typer.Option("--type", metavar="TYPE", help="Their file type.", autocompletion=file_types)],
     origin: Annotated[
         Literal["raw", "manual"],
         typer.Option(help="raw: delivered by an instrument. manual: made by something or somebody else."),
     ],
+    type_: Annotated[
+        str,
+        typer.Option(
+            "--type",
+            metavar="TYPE",
+            help="Their file type; without it each is sorted by what it says of itself.",
+            autocompletion=file_types,
+        ),
+    ] = "",
     provenance: Annotated[
         str, typer.Option(metavar="TEXT", help="Where they come from, in words; required of manual files.")
     ] = "",
@@ -41,6 +51,9 @@ def ingest(
     ] = "",
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Take in what symbolic links point to; they are refused otherwise.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be read of each file, and register nothing.")
     ] = False,
     site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what became of each file as JSON.")] = False,
@@ -70,21 +83,28 @@ def ingest(
                 mode=Mode(mode),
                 store=store,
                 follow_links=follow_links,
+                dry_run=dry_run,
                 report=report,
                 tell=lambda words: echo(words, err=True),
                 result=result,
             )
     finally:
         if result.found:  # also where it ends with an error: what was registered stays
-            _tell(result, as_json=as_json)
+            if dry_run:
+                from nightmill.cli.render.foreseen import tell_foreseen
+
+                tell_foreseen(result, as_json=as_json)
+            else:
+                _tell(result, as_json=as_json, sorted_in=not type_)
     if result.refused:
         raise typer.Exit(1)
 
 
-def _tell(result: IngestResult, *, as_json: bool) -> None:
+def _tell(result: IngestResult, *, as_json: bool, sorted_in: bool) -> None:
     """Say what became of every file that was found."""
     from nightmill.cli.documents import told
     from nightmill.cli.documents.files import Ingest, Refused, Registered, Skipped
+    from nightmill.cli.render.foreseen import tell_others
     from nightmill.cli.render.output import print_json
 
     open_ = result.found - len(result.registered) - len(result.skipped) - len(result.refused)
@@ -106,6 +126,8 @@ def _tell(result: IngestResult, *, as_json: bool) -> None:
         counts += [f"{len(result.hidden)} hidden and passed over"] if result.hidden else []
         counts += [f"{open_} not come to"] if open_ else []
         echo(", ".join(counts))
+        for type_, count in Counter(each.type for each in result.registered if sorted_in).items():
+            echo(f"  {count} registered as {type_}")
         for each in result.registered:
             if each.name != each.path.name:
                 echo(f"  {plain_line(str(each.path))} is now {each.name}")
@@ -114,10 +136,7 @@ def _tell(result: IngestResult, *, as_json: bool) -> None:
         echo(f"registered without {plain_line(why)} ({names[0]}{more})", err=True)
     for path in result.left:
         echo(f"registered, and still there: {plain_line(str(path))}", err=True)
-    for path in result.hidden:
-        echo(f"hidden, and passed over: {plain_line(str(path))}", err=True)
-    for refused in result.refused:
-        echo(f"refused ({refused.reason}): {plain_line(refused.message)}", err=True)
+    tell_others(result)
 
 
 def _left_out(result: IngestResult) -> dict[str, list[str]]:

@@ -79,18 +79,23 @@ def _show_file(session: Session, name: str, as_json: bool) -> None:
     from nightmill.backbone.catalogue.calibrations import history
     from nightmill.backbone.catalogue.files import data_id, files_named
     from nightmill.backbone.catalogue.replicas import replicas
+    from nightmill.backbone.catalogue.withdrawals import history as withdrawals_of
+    from nightmill.backbone.catalogue.withdrawals import withdrawals
     from nightmill.cli.render.files import shown_file
     from nightmill.cli.render.output import print_facts, print_json
+    from nightmill.operations.find import CataloguedFile
     from provenance.history import maker_of
 
     row = files_named(session, [name])[name]
     copies = replicas(session, [row.id]).get(row.id, [])
     maker = maker_of(session, row.id)
     roles = {role.set_name: role for role in history(session, row.id)}
+    gone = withdrawals(session, [row.id]).get(row.id)
     made_by = f"{maker.attempt_name} {maker.execution.step}" if maker else None
     if as_json:
         calibrations = {name: str(role.maturity) for name, role in roles.items()}
-        print_json(shown_file(row, copies, made_by=made_by, calibrations=calibrations))
+        file = CataloguedFile(row, copies, gone[0].at if gone else None)
+        print_json(shown_file(file, made_by=made_by, calibrations=calibrations))
         return
     print_facts(
         [
@@ -106,6 +111,7 @@ def _show_file(session: Session, name: str, as_json: bool) -> None:
             ("came as", row.original_name if row.original_name != row.name else None),
             ("provenance", row.provenance),
             ("made by", made_by),
+            *(("withdrawn", f"{row.name} {told}") for told in withdrawals_of(session, name)),
             ("registered", f"{row.registered_at:%Y-%m-%d %H:%M:%S} by {row.registered_by}"),
             *(("copy", f"{copy.store}: {copy.path} ({copy.state})") for copy in copies),
             *(("rows", f"{count:,} of its {kind}") for kind, count in attached(session, row.id).items()),

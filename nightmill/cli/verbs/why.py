@@ -36,7 +36,7 @@ def why(
     tell when it was refused and why.
     """
     from nightmill.cli.documents import told
-    from nightmill.cli.documents.files import Refusal, Role, Why
+    from nightmill.cli.documents.files import Refusal, Role, Why, Withdrawal
     from nightmill.cli.opening import open_without_types
     from nightmill.cli.render.files import file_of
     from nightmill.cli.render.histories import maker_of
@@ -49,8 +49,9 @@ def why(
     if as_json:
         print_json(
             Why(
-                file=file_of(found.row, found.copies) if found else None,
+                file=file_of(found) if found else None,
                 made_by=maker_of(maker) if maker else None,
+                withdrawals=[told(Withdrawal, each) for each in story.withdrawals],
                 calibration=[told(Role, each) for each in story.roles],
                 refused=[told(Refusal, each) for each in story.refused],
             )
@@ -58,6 +59,8 @@ def why(
         return
     if found is not None:
         _tell_origin(found.row, maker)
+        for withdrawal in story.withdrawals:
+            echo(f"It {withdrawal}")
         _tell_place(found.copies, story.roles)
     for each in story.refused:
         _tell_refusal(each)

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from nightmill.errors import BadFile, FileRefused
+from nightmill.errors import BadFile, BadMetadata, FileRefused
 from nightmill.execution.attachments import attach_rows
-from nightmill.files.inspection import Inspection, inspect_file
-from nightmill.files.reading import held
+from nightmill.files.inspection import Inspection
+from nightmill.files.reading import StrPath, held
+from nightmill.files.recognition import Sorting
+from nightmill.files.rows import rows_of
 from nightmill.model.attachment import Attachment
 from nightmill.model.file_type import FileType
 
@@ -54,6 +56,7 @@ class Arrival:
 
     offered: Offered
     stamp: Stamp
+    file_type: FileType
     inspection: Inspection
     attachments: tuple[Attachment, ...] = ()
     """What it holds row by row, in the spool."""
@@ -114,28 +117,36 @@ class Refused:
     message: str
     size_bytes: int | None = None
     sha256: str | None = None
+    type: str = ""
+    """The file type that it is of, where it was sorted before it was refused."""
 
 
 def inspect_all(
-    offered: Sequence[Offered], file_type: FileType, spool: Path, pool: Executor
+    offered: Sequence[Offered], sorting: Sorting, spool: Path | None, pool: Executor
 ) -> Iterator[Arrival | Refused]:
     """Read files for what they are; yield what each is, in their order.
 
-    What their type wants on record row by row goes to the spool.
+    Parameters
+    ----------
+    spool
+        Where goes what their type wants on record row by row; None where that is read, and kept nowhere.
     """
 
     def inspect(file: Offered) -> Arrival | Refused:
+        sorted_in = ""
         try:
             with held(file.path, file.real) as descriptor:
                 stamp = _stamp(os.fstat(descriptor))
-                inspection = inspect_file(file.path, file_type, descriptor)
-                has_rows = file_type.membership is not None
-                rows = (attach_rows(file.path, file_type, descriptor, spool),) if has_rows else ()
+                file_type, opened = sorting.open(file.path, descriptor, file.path.name)
+                sorted_in = file_type.name
+                inspection = opened.inspect(file_type)
+                require_time(file.path, file_type, inspection)
+                rows = _rows(file.path, file_type, descriptor, spool)
                 if _stamp(os.fstat(descriptor))[:4] != stamp[:4]:
                     raise _changed(file.path)
-            return Arrival(file, stamp, inspection, rows)
+            return Arrival(file, stamp, file_type, inspection, rows)
         except FileRefused as error:
-            return Refused(file.path, error.reason, str(error))
+            return Refused(file.path, error.reason, str(error), type=sorted_in)
 
     def is_large(file: Offered) -> bool:
         try:
@@ -157,6 +168,33 @@ def side_by_side(
 
 def _stamp(status: os.stat_result) -> Stamp:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _rows(path: Path, file_type: FileType, descriptor: int, spool: Path | None) -> tuple[Attachment, ...]:
+    if file_type.membership is None:
+        return ()
+    if spool is not None:
+        return (attach_rows(path, file_type, descriptor, spool),)
+    for _ in rows_of(path, file_type, f"/proc/{os.getpid()}/fd/{descriptor}"):
+        pass  # refused where it cannot be read
+    return ()
+
+
+def require_time(path: StrPath, file_type: FileType, found: Inspection) -> None:
+    """Refuse a file that its type makes a calibration, and that has no time.
+
+    Raises
+    ------
+    BadMetadata
+        Where it is one (``no_time``).
+    """
+    if file_type.calibration is not None and found.metadata.begins_at is None:
+        raise BadMetadata(
+            f"{path} has no begins_at, and file type {file_type.name!r} makes it a calibration, which is valid for a"
+            " range of time",
+            reason="no_time",
+            remedy="let begins_at read another keyword, or leave 'calibration' out of the type",
+        )
 
 
 def _changed(path: Path) -> BadFile:

@@ -18,13 +18,15 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.attachments import attach
+from nightmill.backbone.catalogue.calibrations import Role, give
 from nightmill.backbone.catalogue.files import known_files
 from nightmill.backbone.catalogue.registration import NewFile, register
+from nightmill.backbone.catalogue.withdrawals import withdrawals, withdrawn
 from nightmill.backbone.schema import FileRow, RefusalRow
 from nightmill.clock import utc_now
 from nightmill.errors import FileRefused, NameTaken, StoreError
 from nightmill.files.naming import fit_name, name_of_content
-from nightmill.model.file_type import FileType
+from nightmill.files.recognition import Sorting
 from nightmill.model.origin import Origin
 from nightmill.operations.attachments import load_rows
 from nightmill.operations.ingest.arrivals import LARGE_BYTES, Arrival, Offered, Refused, inspect_all, side_by_side
@@ -32,6 +34,7 @@ from nightmill.operations.ingest.manual_names import propose_names
 from nightmill.operations.ingest.placement import Mode, Placement
 from nightmill.operations.site import Site
 
+TAKE_BACK: Final = "'nightmill retype' takes it back, as what it is"
 TRIES: Final = 3
 """How often a lot is registered anew when another process took one of its names in that very moment."""
 
@@ -49,14 +52,20 @@ class Offer:
 
     def refuse(self, reason: str, why: str) -> Refused:
         """Make the refusal of the file."""
-        found = self.arrival.inspection
-        return Refused(self.arrival.path, reason, why, found.size_bytes, found.sha256)
+        return _refused(self.arrival, reason, why)
+
+    @property
+    def role(self) -> Role | None:
+        """Its role as calibration, where its type gives it one."""
+        return Role.of_type(self.arrival.file_type, self.new.begins_at, self.new.ends_at)
 
 
 @dataclass
 class Lot:
     """What became of the files of a lot."""
 
+    wanted: list[Offer] = field(default_factory=list)
+    """To be taken in."""
     registered: list[Offer] = field(default_factory=list)
     skipped: list[Offer] = field(default_factory=list)
     """In the catalogue before, with the same bytes."""
@@ -70,7 +79,7 @@ class Intake:
     """How files are taken in."""
 
     site: Site
-    file_type: FileType
+    sorting: Sorting
     origin: Origin
     provenance: str
     placement: Placement
@@ -90,22 +99,35 @@ class Intake:
         DatabaseAway
             Where the database cannot be used: nothing of the lot is registered.
         """
+        lot = self.look(files, refused, self.site.config.spool)
+        brought, own = self._bring(lot.wanted, lot)
+        self._register(brought, lot)
+        late = {offer.path for offer in own} - {offer.path for offer in [*lot.registered, *lot.skipped]}
+        for path in late:
+            self.placement.stager.remove(path)
+        return lot
+
+    def look(self, files: Sequence[Offered], refused: Sequence[Refused] = (), spool: Path | None = None) -> Lot:
+        """Say of each file what it is, and what is to become of it; the stores and the catalogue stay as they are.
+
+        Parameters
+        ----------
+        refused
+            As for :meth:`take_in`.
+        spool
+            As for :func:`~nightmill.operations.ingest.arrivals.inspect_all`.
+        """
         lot = Lot(refused=list(refused))
         arrivals = []
-        for outcome in inspect_all(files, self.file_type, self.site.config.spool, self.pool):
+        for outcome in inspect_all(files, self.sorting, spool, self.pool):
             if isinstance(outcome, Arrival):
                 arrivals.append(outcome)
             else:
                 lot.refused.append(outcome)
         with self.site.database.reading() as session:
             offers = self._offers(session, arrivals, lot)
-            wanted, lot.skipped, refused = _judge(session, offers)
-        lot.refused += refused
-        brought, own = self._bring(wanted, lot)
-        self._register(brought, lot)
-        late = {offer.path for offer in own} - {offer.path for offer in [*lot.registered, *lot.skipped]}
-        for path in late:
-            self.placement.stager.remove(path)
+            lot.wanted, lot.skipped, others = _judge(session, offers)
+        lot.refused += others
         return lot
 
     def _offers(self, session: Session, arrivals: Sequence[Arrival], lot: Lot) -> list[Offer]:
@@ -116,15 +138,16 @@ class Intake:
         for arrival, name in zip(arrivals, names, strict=True):
             found = arrival.inspection
             metadata = found.metadata
-            folder = f"manual/{self.file_type.name}" if manual else f"raw/{metadata.data_id.get('night', 'undated')}"
+            kind = arrival.file_type.name
+            folder = f"manual/{kind}" if manual else f"raw/{metadata.data_id.get('night', 'undated')}"
             try:
                 path = self.placement.path_of(arrival, folder, name)
             except FileRefused as error:
-                lot.refused.append(Refused(arrival.path, error.reason, str(error), found.size_bytes, found.sha256))
+                lot.refused.append(_refused(arrival, error.reason, str(error)))
                 continue
             new = NewFile(
                 name=name,
-                type=self.file_type.name,
+                type=kind,
                 origin=self.origin,
                 size_bytes=found.size_bytes,
                 sha256=found.sha256,
@@ -142,15 +165,16 @@ class Intake:
 
     def _manual_names(self, session: Session, arrivals: Sequence[Arrival]) -> list[str]:
         """Give a file that was brought before the name that it got then, and any other a new one."""
-        query = select(FileRow.sha256, FileRow.original_name, FileRow.name, FileRow.type).where(
+        query = select(FileRow.sha256, FileRow.original_name, FileRow.type, FileRow.name, withdrawn()).where(
             among(FileRow.sha256, {arrival.inspection.sha256 for arrival in arrivals}), FileRow.origin == Origin.MANUAL
         )
-        names = {
-            (sha256, original): name
-            for sha256, original, name, type_ in session.execute(query)
-            if type_ == self.file_type.name  # asked of SQLite, it would look through all files of the type
-        }
-        keys = [(arrival.inspection.sha256, storable(arrival.path.name)) for arrival in arrivals]
+        before = [tuple(row) for row in session.execute(query)]
+        names = {(sha256, original, type_): name for sha256, original, type_, name, _ in before}
+        gone = {(sha256, original): name for sha256, original, _, name, is_gone in before if is_gone}
+        keys = [
+            (arrival.inspection.sha256, storable(arrival.path.name), arrival.file_type.name) for arrival in arrivals
+        ]
+        names |= {key: gone[key[:2]] for key in keys if key not in names and key[:2] in gone}
         unnamed = list(dict.fromkeys(key for key in keys if key not in names))
         told = {key: storable(_told(arrival)) for key, arrival in zip(keys, arrivals, strict=True)}
         proposed = propose_names(session, [told[key] for key in unnamed])
@@ -200,9 +224,15 @@ class Intake:
         loads = load_rows(self.site, (each for offer in brought for each in offer.arrival.attachments))
 
         def work(session: Session) -> tuple[list[Offer], list[Offer], list[Refused]]:
+            roles: dict[str, dict[int, Role]] = {}
             fresh, same, other = _judge(session, brought)
             ids = register(session, [offer.new for offer in fresh], who=self.who, now=utc_now())
             attach(session, ids, [[loads[each.sha256] for each in offer.arrival.attachments] for offer in fresh])
+            for offer, id_ in zip(fresh, ids, strict=True):
+                if offer.role is not None:
+                    roles.setdefault(offer.new.type, {})[id_] = offer.role
+            for type_, of_type in roles.items():
+                give(session, of_type, who=self.who, why=f"taken in as {type_}", now=utc_now())
             self._write_refusals(session, [*lot.refused, *other])
             return fresh, same, other
 
@@ -218,12 +248,13 @@ class Intake:
                 return
 
     def _write_refusals(self, session: Session, refused: Sequence[Refused]) -> None:
+        given = self.sorting.given.name if self.sorting.given is not None else ""
         rows = [
             {
                 "at": utc_now(),
                 "who": self.who,
                 "path": storable(each.path),
-                "type": self.file_type.name,
+                "type": each.type or given,
                 "origin": self.origin.value,
                 "reason": each.reason,
                 "message": storable(each.message),
@@ -238,10 +269,9 @@ class Intake:
 
 def _judge(session: Session, offers: Sequence[Offer]) -> tuple[list[Offer], list[Offer], list[Refused]]:
     """Divide offers by their names: free ones, those that are there with the same bytes, and those that are taken."""
-    known = {
-        name: (found.sha256, found.type)
-        for name, found in known_files(session, (offer.new.name for offer in offers)).items()
-    }
+    there = known_files(session, (offer.new.name for offer in offers))
+    gone = withdrawals(session, [found.id for found in there.values()])
+    known = {name: (found.sha256, found.type) for name, found in there.items()}
     free: list[Offer] = []
     same: list[Offer] = []
     taken: list[Refused] = []
@@ -251,6 +281,9 @@ def _judge(session: Session, offers: Sequence[Offer]) -> tuple[list[Offer], list
         if found is None:
             known[new.name] = (new.sha256, new.type)
             free.append(offer)
+        elif new.name in there and there[new.name].id in gone and found[0] == new.sha256:
+            last = gone[there[new.name].id][-1]
+            taken.append(offer.refuse("withdrawn", f"{storable(offer.arrival.path)}: {new.name} {last}; {TAKE_BACK}"))
         elif found == (new.sha256, new.type):
             same.append(offer)
         else:
@@ -259,6 +292,11 @@ def _judge(session: Session, offers: Sequence[Offer]) -> tuple[list[Offer], list
             why = f"{storable(offer.arrival.path)}: {taken_by}"
             taken.append(offer.refuse("name_taken", why))
     return free, same, taken
+
+
+def _refused(arrival: Arrival, reason: str, why: str) -> Refused:
+    found = arrival.inspection
+    return Refused(arrival.path, reason, why, found.size_bytes, found.sha256, arrival.file_type.name)
 
 
 def _told(arrival: Arrival) -> str:

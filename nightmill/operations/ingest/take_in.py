@@ -16,7 +16,7 @@ from typing import Final
 
 from nightmill.backbone.catalogue.stores import store_ids
 from nightmill.errors import RequestRefused, UnknownName
-from nightmill.model.file_type import FileType
+from nightmill.files.recognition import Sorting
 from nightmill.model.origin import Origin
 from nightmill.operations.acts import Act
 from nightmill.operations.ingest.arrivals import Refused
@@ -37,6 +37,7 @@ class Taken:
 
     path: Path
     name: str
+    type: str
     left_out: tuple[str, ...] = ()
     """What its header has for optional keys and is not a value."""
 
@@ -45,6 +46,8 @@ class Taken:
 class IngestResult:
     """What became of each file."""
 
+    wanted: list[Offer] = field(default_factory=list)
+    """Of a dry run: what would be registered of each file that would be taken in."""
     registered: list[Taken] = field(default_factory=list)
     skipped: list[Taken] = field(default_factory=list)
     """In the catalogue before, with the same bytes."""
@@ -61,13 +64,14 @@ def ingest(
     site: Site,
     paths: Sequence[Path],
     *,
-    type: str,
     origin: Origin,
+    type: str = "",
     who: str | None = None,
     provenance: str = "",
     mode: Mode = Mode.COPY,
     store: str = "",
     follow_links: bool = False,
+    dry_run: bool = False,
     report: Callable[[int, int], None] | None = None,
     tell: Callable[[str], None] | None = None,
     result: IngestResult | None = None,
@@ -80,11 +84,11 @@ def ingest(
         Whose catalogue and stores.
     paths
         Files, and folders with all below them.
-    type
-        The file type of all of them.
     origin
         ``raw``: the files keep their names, and no process before them is claimed. ``manual``: they get unique names,
         and the old ones are kept.
+    type
+        The file type of all of them; empty where each is sorted into the one type whose ``recognise`` it fulfils.
     who
         See :meth:`~nightmill.operations.acts.Act.begin`.
     provenance
@@ -93,6 +97,8 @@ def ingest(
         Which of the site's; by default the first.
     follow_links
         Whether symbolic links stand for what they point to, under their own names; otherwise they are refused.
+    dry_run
+        Whether it is only told what would become of the files: no row and no byte is written.
     report
         Is told after each lot how many files are done, of how many.
     tell
@@ -109,7 +115,7 @@ def ingest(
         there.
     """
     act = Act.begin(site, "ingest", who=who, why=provenance)
-    file_type = _check(site, type, origin, provenance)
+    sorting = _check(site, type, origin, provenance)
     if follow_links and mode is Mode.MOVE:
         raise RequestRefused(
             "a link that is moved leaves what it points to behind",
@@ -127,12 +133,19 @@ def ingest(
         raise RequestRefused(
             f"there are no files in {', '.join(map(str, paths))}{hidden}", remedy="name files, or their folder"
         )
-    detail = {"type": type, "origin": origin, "mode": mode, "store": store, "files": len(files)}
-    stores = site.config.stores
-    act.write(" ".join(map(storable, paths)), lambda session: store_ids(session, stores), lambda _: detail)
+    if not dry_run:
+        detail = {"type": type, "origin": origin, "mode": mode, "store": store, "files": len(files)}
+        stores = site.config.stores
+        act.write(" ".join(map(storable, paths)), lambda session: store_ids(session, stores), lambda _: detail)
     with ThreadPoolExecutor(THREADS) as pool, ExitStack() as leaving:
         leaving.callback(pool.shutdown, wait=False, cancel_futures=True)  # Ctrl-C does not read on to the lot's end
-        intake = Intake(site, file_type, origin, provenance.strip(), placement, act.who, pool)
+        intake = Intake(site, sorting, origin, provenance.strip(), placement, act.who, pool)
+        if dry_run:  # in one lot: names of files that are not registered are not in the way of later ones
+            lot = intake.look(files, found.refused)
+            result.wanted += lot.wanted
+            result.skipped += map(_taken, lot.skipped)
+            result.refused += lot.refused
+            return result
         for start in range(0, max(len(files), 1), LOT):
             lot = intake.take_in(files[start : start + LOT], () if start else found.refused)
             _add(result, lot, placement)
@@ -143,9 +156,16 @@ def ingest(
     return result
 
 
-def _check(site: Site, type: str, origin: Origin, provenance: str) -> FileType:
-    if type not in site.config.file_types:
-        raise UnknownName("file type", type, sorted(site.config.file_types))
+def _check(site: Site, type: str, origin: Origin, provenance: str) -> Sorting:
+    known = site.config.file_types
+    if type and type not in known:
+        raise UnknownName("file type", type, sorted(known))
+    types = [each for each in known.values() if each.recognise]
+    if not type and not types:
+        raise RequestRefused(
+            "no file type of the site has 'recognise', by which files are sorted",
+            remedy="say --type, or write 'recognise' in the file types",
+        )
     if origin is Origin.BATCH:
         raise RequestRefused(
             "files of origin batch are registered with the execution that made them", remedy="use origin raw or manual"
@@ -156,7 +176,7 @@ def _check(site: Site, type: str, origin: Origin, provenance: str) -> FileType:
         raise RequestRefused(
             "nothing before a raw file is known or claimed", remedy="drop --provenance, or use --origin manual"
         )
-    return site.config.file_types[type]
+    return Sorting(types, known[type] if type else None)
 
 
 def _catalogued(site: Site, store: str) -> str:
@@ -176,4 +196,4 @@ def _add(result: IngestResult, lot: Lot, placement: Placement) -> None:
 
 
 def _taken(offer: Offer) -> Taken:
-    return Taken(offer.arrival.path, offer.new.name, offer.arrival.inspection.metadata.left_out)
+    return Taken(offer.arrival.path, offer.new.name, offer.new.type, offer.arrival.inspection.metadata.left_out)
