@@ -45,6 +45,7 @@ def inspect_file(
     descriptor: int | None = None,
     *,
     inputs: Sequence[StepInput] | None = None,
+    own_name: bool = True,
 ) -> Inspection:
     """Check a file against its type (structure, checksums, checks, required metadata), reading it once.
 
@@ -56,6 +57,8 @@ def inspect_file(
         Of the file, where it is open already.
     inputs
         What the step read that made the file. None for a file that no step made: checks that compare are not run.
+    own_name
+        Whether whoever made or brought the file gave it its name, which then must fit the pattern of its type.
 
     Returns
     -------
@@ -82,7 +85,7 @@ def inspect_file(
         if digest.size_bytes != content.size_bytes:
             raise _changed(path, content.size_bytes, digest.size_bytes, file_type.format)
         there = str(path) if descriptor is None else f"/proc/{os.getpid()}/fd/{descriptor}"
-        told = partial(metadata_of, content.sections, file_type, path)
+        told = partial(metadata_of, content.sections, file_type, path, own_name=own_name)
         candidate = Candidate(str(path), there, content, told)
         for name, compares, check in wanted:
             at_work = ("check", checks.GROUP, name)
