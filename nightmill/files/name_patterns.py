@@ -164,7 +164,7 @@ class NamePattern:
                 raise self._unfit(name, f"{field}{then} cannot be read at {name[max(begun) :]!r}")
         read = [way for at, found in ways.items() if name[at:] == self._tail for way in found]
         if not read:
-            raise self._unfit(name, f"it goes on after {self._tail or field!r}")
+            raise self._unfit(name, f"it goes on after {field}{self._tail}")
         if len(read) > 1:
             one, other = (", ".join(map("=".join, zip(self.fields, way, strict=True))) for way in read[:2])
             raise BadName(f"{name!r} can be read in two ways by {self.text!r}: {one}, or {other}")

@@ -41,46 +41,56 @@ def apart(name: StrPath, work: Callable[..., Iterator[Any]], descriptor: int, *a
     BadFile
         As the function does, or where the process ended otherwise (``not_of_format``), or took too long or too much
         memory (``over_limit``).
+    RuntimeError
+        Where the function raises something else.
     """
-    told = json.dumps([work.__module__, work.__qualname__, os.fspath(name), descriptor, arguments])
+    told = json.dumps([MAX_CPU_SECONDS, work.__module__, work.__qualname__, os.fspath(name), descriptor, arguments])
     command = [sys.executable, "-P", "-c", _START, told]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[descriptor]) as process:
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, pass_fds=[descriptor], **pipes) as process:
         assert process.stdout is not None
-        assert process.stderr is not None
         try:
             for line in process.stdout:
+                if not line.endswith(b"\n"):
+                    break  # it died over it
                 kind, *rest = json.loads(line)
+                if kind == "end":
+                    return
                 if kind == "refused":
                     message, reason, remedy = rest
                     raise BadFile(message, reason=reason, remedy=remedy)
-                if kind == "end":
-                    return
+                if kind == "failed":
+                    raise RuntimeError(*rest)
                 yield from rest
-            last = process.stderr.read().decode(errors="replace").strip().rpartition("\n")[2]
-        finally:
+        except GeneratorExit:
             process.kill()
+            raise
     if process.returncode == -signal.SIGXCPU:
-        raise BadFile(f"{name} takes more than {MAX_CPU_SECONDS} s to read, the most that is given", reason="over_limit")
-    if "MemoryError" in last:
-        raise BadFile(f"{name} takes more memory to read than is given", reason="over_limit")
-    how = f"with signal {-process.returncode}" if process.returncode < 0 else f"with {last or process.returncode}"
-    raise BadFile(f"{name} is damaged: what reads it ended {how}", reason="not_of_format")
+        most = f"{MAX_CPU_SECONDS} s of computing to read, the most that are given"
+        raise BadFile(f"{name} takes more than {most}", reason="over_limit")
+    how = f"was ended by signal {-process.returncode}" if process.returncode < 0 else "ended too early"
+    raise BadFile(f"{name} is damaged: the process that read it {how}", reason="not_of_format")
 
 
 def serve() -> None:
     """Carry out what :func:`apart` asks for, in the process that it starts."""
     import resource
 
+    most_seconds, module, function, name, descriptor, arguments = json.loads(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_SECONDS, MAX_CPU_SECONDS + 1))
+    resource.setrlimit(resource.RLIMIT_CPU, (most_seconds, most_seconds + 1))
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-    module, function, name, descriptor, arguments = json.loads(sys.argv[1])
     write = sys.stdout.write
     try:
         for each in getattr(import_module(module), function)(name, f"/proc/self/fd/{descriptor}", *arguments):
             write(json.dumps(["item", each]) + "\n")
     except BadFile as error:
         write(json.dumps(["refused", error.message, error.reason, error.remedy]) + "\n")
+    except MemoryError:
+        most = f"{MAX_MEMORY_BYTES:,} bytes of memory to read, the most that are given"
+        write(json.dumps(["refused", f"{name} takes more than {most}", "over_limit", ""]) + "\n")
+    except Exception as error:  # noqa: BLE001 - raised again by the other process
+        write(json.dumps(["failed", f"{type(error).__name__}: {error}"]) + "\n")
     else:
         write('["end"]\n')
     sys.stdout.flush()

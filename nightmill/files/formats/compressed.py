@@ -36,7 +36,7 @@ def compression_in(begin: bytes) -> str:
 
 def remedy_for(begin: bytes) -> str:
     """Return what to do about a file that begins so, and is not of its format."""
-    packed = next((name for magic, name in _OTHERS.items() if begin.startswith(magic)), "")
+    packed = next((name for magic, name in {**MAGIC, **_OTHERS}.items() if begin.startswith(magic)), "")
     return f"it is compressed with {packed}; decompress it first" if packed else ""
 
 

@@ -190,7 +190,7 @@ def _opened(name: StrPath, path: str) -> Iterator[Any]:
     try:
         with h5py.File(path, "r", locking=False) as root:
             yield root
-    except FileRefused:
+    except (FileRefused, MemoryError):
         raise
     except Exception as error:
         why = str(error).partition("\n")[0]
@@ -204,7 +204,7 @@ def _at(name: StrPath, root: Any, table: int | str) -> Any:
     if isinstance(table, int):
         raise no_rows(name, f"a table of an HDF5 file is named by its path, as table: catalogue/sources, not {table}")
     node = root
-    for part in table.strip("/").split("/"):
+    for part in filter(None, table.split("/")):
         node = _hard(node, part) if hasattr(node, "keys") and part in node else None
         if node is None:
             raise no_rows(name, f"it has not got table {table!r}")

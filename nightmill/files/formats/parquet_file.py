@@ -111,7 +111,10 @@ def _parquet(path: StrPath, file: BufferedReader[FileIO]) -> Any:
 
     try:
         return parquet.ParquetFile(
-            file, thrift_string_size_limit=_MAX_FOOTER_STRINGS, thrift_container_size_limit=_MAX_FOOTER_LISTS
+            file,
+            page_checksum_verification=True,  # of the pages that have one
+            thrift_string_size_limit=_MAX_FOOTER_STRINGS,
+            thrift_container_size_limit=_MAX_FOOTER_LISTS,
         )
     except Exception as error:
         raise BadFile(f"{path} is not Parquet: {_first_line(error)}", reason="not_of_format") from error
