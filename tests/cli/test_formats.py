@@ -1,4 +1,4 @@
-"""Files that are not FITS, from the command line: taken in by their type, and found by what they and their names say."""
+"""Files that are not FITS, from the command line: taken in, and found by what they and their names say."""
 
 from __future__ import annotations
 
@@ -44,7 +44,6 @@ def test_each_format_is_ingested_and_found_by_what_it_says(folder: Path, nightmi
     assert sorted(file["name"] for file in found) == sorted(path.name for path in made.values())
     rows = nightmill("sql", "SELECT * FROM membership", "--json")
     assert rows.code == 0, rows.err
-    print(rows.out)
     assert rows.out.count("007.dat") == 3 * len(TABLES)
     assert rows.out.count("csv_008.gz") == 3
 
@@ -53,16 +52,14 @@ def test_each_format_is_ingested_and_found_by_what_it_says(folder: Path, nightmi
 def test_a_name_that_says_something_else_is_refused_with_both(folder: Path, nightmill: Nightmill) -> None:
     types = folder / "file_types.yaml"
     key = "{exposure: {keywords: [exposure], type: int}}"
-    types.write_text(
-        f"{types.read_text()}  log: {{}}\n".replace("  log: {}\n", "")
-        + (f"  head: {{format: yaml, name_pattern: 'im{{exposure:06d}}.head', metadata: {key}}}\n")
-    )
+    head = f"  head: {{format: yaml, name_pattern: 'im{{exposure:06d}}.head', metadata: {key}}}\n"
+    types.write_text(types.read_text() + head)
     paths = [products.written(folder, name, products.YAML) for name in ("im000012.head", "im000013.head", "im12.head")]
     called = nightmill("ingest", *paths, "--type", "head", "--origin", "raw", "--json")
     assert called.code == 1, called.err
     assert [file["name"] for file in called.json["registered"]] == ["im000012.head"]
     assert {file["reason"]: file["message"].removeprefix(f"{folder}/") for file in called.json["refused"]} == {
         "contradiction": "im000013.head: exposure: its header says 12, its name 000013",
-        "other_name": "im12.head: 'im12.head' does not fit 'im{exposure:06d}.head': {exposure:06d}.head cannot be read at"
-        " '12.head', which is the name_pattern of file type 'head'",
+        "other_name": "im12.head: 'im12.head' does not fit 'im{exposure:06d}.head': {exposure:06d}.head cannot be read"
+        " at '12.head', which is the name_pattern of file type 'head'",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -76,7 +77,7 @@ class OfTree(FormatConformance):
 
     name = ""
     made = staticmethod(products.json_bytes)
-    spoiled: Mapping[str, bytes] = {}
+    spoiled: ClassVar[Mapping[str, bytes]] = {}
 
     @pytest.fixture
     def format(self) -> Format:
@@ -96,7 +97,7 @@ class OfTable(TableConformance):
 
     name = ""
     made = staticmethod(products.json_bytes)
-    which: int | str = 1
+    which: ClassVar[int | str] = 1
 
     @pytest.fixture
     def format(self) -> TableFormat:
@@ -111,7 +112,10 @@ class OfTable(TableConformance):
 
 class TestJson(OfTree):
     name = "json"
-    spoiled = {"not_of_format": b'{"a": 1, "a": 2}', "truncated": gzip.compress(b"{}")[:-3]}
+    spoiled: ClassVar[Mapping[str, bytes]] = {
+        "not_of_format": b'{"a": 1, "a": 2}',
+        "truncated": gzip.compress(b"{}")[:-3],
+    }
 
 
 class TestJsonTables(OfTable):
@@ -121,13 +125,13 @@ class TestJsonTables(OfTable):
 class TestYaml(OfTree):
     name = "yaml"
     made = staticmethod(lambda: products.YAML)
-    spoiled = {"not_of_format": b"a: [1, 2"}
+    spoiled: ClassVar[Mapping[str, bytes]] = {"not_of_format": b"a: [1, 2"}
 
 
 class TestAsdf(OfTree):
     name = "asdf"
     made = staticmethod(products.asdf_bytes)
-    spoiled = {
+    spoiled: ClassVar[Mapping[str, bytes]] = {
         "not_of_format": b"a: 1\n",
         "truncated": products.asdf_bytes()[:-1200],
         "bad_checksum": products.asdf_bytes().replace(bytes([0xE7, 3, 0, 0]), bytes([0xE8, 3, 0, 0])),
@@ -137,13 +141,13 @@ class TestAsdf(OfTree):
 class TestText(OfTree):
     name = "text"
     made = staticmethod(lambda: products.TEXT)
-    spoiled = {"not_of_format": b"a\0b\n"}
+    spoiled: ClassVar[Mapping[str, bytes]] = {"not_of_format": b"a\0b\n"}
 
 
 class TestCsv(OfTree):
     name = "csv"
     made = staticmethod(products.csv_bytes)
-    spoiled = {"not_of_format": b"a,a\n1,2\n", "over_limit": b"a" * (3 << 20)}
+    spoiled: ClassVar[Mapping[str, bytes]] = {"not_of_format": b"a,a\n1,2\n", "over_limit": b"a" * (3 << 20)}
 
 
 class TestCsvTables(OfTable):
@@ -158,7 +162,9 @@ class TestCsvTables(OfTable):
 class TestEcsv(OfTree):
     name = "ecsv"
     made = staticmethod(products.ecsv_bytes)
-    spoiled = {"not_of_format": products.ecsv_bytes().replace(b"pair name", b"name pair")}
+    spoiled: ClassVar[Mapping[str, bytes]] = {
+        "not_of_format": products.ecsv_bytes().replace(b"pair name", b"name pair")
+    }
 
 
 class TestEcsvTables(OfTable):
@@ -169,7 +175,7 @@ class TestEcsvTables(OfTable):
 class TestVotable(OfTree):
     name = "votable"
     made = staticmethod(products.votable_bytes)
-    spoiled = {
+    spoiled: ClassVar[Mapping[str, bytes]] = {
         "not_of_format": products.votable_bytes()[:-20],
         "bad_header": products.votable_bytes().replace(b'name="pairs"', b'nrows="99999999999"'),
     }
@@ -183,7 +189,7 @@ class TestVotableTables(OfTable):
 class TestParquet(OfTree):
     name = "parquet"
     made = staticmethod(products.parquet_bytes)
-    spoiled = {"not_of_format": b"PAR0" * 9, "truncated": products.parquet_bytes()[:-1]}
+    spoiled: ClassVar[Mapping[str, bytes]] = {"not_of_format": b"PAR0" * 9, "truncated": products.parquet_bytes()[:-1]}
 
 
 class TestParquetTables(OfTable):
@@ -194,7 +200,7 @@ class TestParquetTables(OfTable):
 class TestHdf5(OfTree):
     name, cuts, reads = "hdf5", 4, 4  # a process each
     made = staticmethod(products.hdf5_bytes)
-    spoiled = {"not_of_format": b"HDF" * 9, "truncated": products.hdf5_bytes()[:-1]}
+    spoiled: ClassVar[Mapping[str, bytes]] = {"not_of_format": b"HDF" * 9, "truncated": products.hdf5_bytes()[:-1]}
 
 
 class TestHdf5Tables(OfTable):

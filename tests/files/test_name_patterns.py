@@ -135,7 +135,7 @@ def test_a_hostile_name_is_read_or_refused_like_any_other() -> None:
         pattern.match("_" * 20 + "a_" * 117)
 
 
-def of(pattern: str, format: str = "any", **metadata: dict[str, Any]) -> FileType:
+def of(pattern: str, format: str = "any", /, **metadata: Any) -> FileType:
     return FileType.model_validate({"name": "head", "format": format, "name_pattern": pattern, "metadata": metadata})
 
 
@@ -157,7 +157,10 @@ def test_the_type_of_a_field_is_that_of_its_key() -> None:
 def test_what_a_name_says_stands_with_what_the_header_says(tmp_path: Path) -> None:
     path = tmp_path / "cam_0012_g.fits"
     path.write_bytes(fits_bytes({"OBJECT": "M 67", "EXPNUM": 12}))
-    keys = {"object": {"keywords": ["OBJECT"]}, "exposure": {"keywords": ["EXPNUM"], "type": "int", "required": True}}
+    keys: dict[str, Any] = {
+        "object": {"keywords": ["OBJECT"]},
+        "exposure": {"keywords": ["EXPNUM"], "type": "int", "required": True},
+    }
     found = read_metadata(path, of("{instrument}_{exposure:04d}_{band}.fits", "fits", **keys))
     assert found.data_id == {"instrument": "cam", "exposure": 12, "band": "g"}
     assert found.values == {"object": "M 67"}
@@ -173,7 +176,7 @@ def refusal(path: Path, file_type: FileType) -> BadMetadata:
 def test_header_and_name_that_disagree_are_refused_with_both(tmp_path: Path) -> None:
     path = tmp_path / "cam_0013.fits"
     path.write_bytes(fits_bytes({"EXPNUM": 12}))
-    keys = {"exposure": {"keywords": ["EXPNUM"], "type": "int"}}
+    keys: dict[str, Any] = {"exposure": {"keywords": ["EXPNUM"], "type": "int"}}
     error = refusal(path, of("cam_{exposure:04d}.fits", "fits", **keys))
     assert error.reason == "contradiction"
     assert str(error) == f"{path}: exposure: its header says 12, its name 0013"
@@ -185,8 +188,8 @@ def test_a_name_that_does_not_fit_is_refused_with_the_pattern(tmp_path: Path) ->
     error = refusal(path, of("im{exposure:06d}.head"))
     assert error.reason == "other_name"
     assert str(error) == (
-        f"{path}: 'im12.head' does not fit 'im{{exposure:06d}}.head': {{exposure:06d}}.head cannot be read at '12.head',"
-        " which is the name_pattern of file type 'head'"
+        f"{path}: 'im12.head' does not fit 'im{{exposure:06d}}.head': {{exposure:06d}}.head cannot be read at"
+        " '12.head', which is the name_pattern of file type 'head'"
     )
 
 
@@ -222,7 +225,11 @@ def test_a_time_agrees_as_precisely_as_the_name_says_it(tmp_path: Path, header: 
 def test_a_key_says_what_a_part_of_the_name_means_and_may_be(tmp_path: Path) -> None:
     path = tmp_path / "B_030.dat"
     path.write_text("x")
-    keys = {"band": {"values": {"B": "blue"}}, "dit": {"type": "int", "max": 60}, "next": {"compute": "concat(band)"}}
+    keys: dict[str, Any] = {
+        "band": {"values": {"B": "blue"}},
+        "dit": {"type": "int", "max": 60},
+        "next": {"compute": "concat(band)"},
+    }
     found = inspect_file(path, of("{band}_{dit:03d}.dat", **keys)).metadata
     assert (found.data_id, found.values) == ({"band": "blue"}, {"dit": 30, "next": "blue"})
     keys["dit"]["max"] = 20
@@ -231,7 +238,10 @@ def test_a_key_says_what_a_part_of_the_name_means_and_may_be(tmp_path: Path) -> 
 
 
 def test_a_computed_key_is_compared_with_the_name(tmp_path: Path) -> None:
-    keys = {"begins_at": {"keywords": ["DATE-OBS"], "type": "time"}, "night": {"compute": "night_of(begins_at, -70.8)"}}
+    keys: dict[str, Any] = {
+        "begins_at": {"keywords": ["DATE-OBS"], "type": "time"},
+        "night": {"compute": "night_of(begins_at, -70.8)"},
+    }
     for name, reason in (("20260109", ""), ("20260110", "contradiction")):
         path = tmp_path / f"{name}.fits"
         path.write_bytes(fits_bytes({"DATE-OBS": "2026-01-10T03:00:00"}))

@@ -46,8 +46,10 @@ def apart(name: StrPath, work: Callable[..., Iterator[Any]], descriptor: int, *a
     """
     told = json.dumps([MAX_CPU_SECONDS, work.__module__, work.__qualname__, os.fspath(name), descriptor, arguments])
     command = [sys.executable, "-P", "-c", _START, told]
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, pass_fds=[descriptor], **pipes) as process:
+    nothing = subprocess.DEVNULL
+    with subprocess.Popen(
+        command, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing, pass_fds=[descriptor]
+    ) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:
