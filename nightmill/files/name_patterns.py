@@ -217,11 +217,14 @@ def name_kinds(file_type: FileType) -> dict[str, KeyType]:
     BadName
         Where its pattern cannot be parsed.
     """
-    if not file_type.name_pattern:
-        return {}
-    Template(file_type.name_pattern)
-    specs = {field: spec or "" for _, field, spec, _ in Formatter().parse(file_type.name_pattern) if field}
-    return {field: _kind(file_type, field, spec) for field, spec in specs.items()}
+    return {field: _kind(file_type, field, spec) for field, spec in _specs(file_type.name_pattern)}
+
+
+@lru_cache(maxsize=1024)
+def _specs(text: str) -> tuple[tuple[str, str], ...]:
+    """Return the fields of a template, each with its format."""
+    Template(text)
+    return tuple([(field, spec or "") for _, field, spec, _ in Formatter().parse(text) if field])
 
 
 def _kind(file_type: FileType, field: str, spec: str) -> KeyType:

@@ -92,13 +92,11 @@ class _Walk:
 
     def blocks(self) -> None:
         """Pass over the blocks, which begin after any filling."""
-        while self.ahead and (at := self.ahead.find(_MAGIC)):
-            keep = self.ahead[-3:] if at < 0 else self.ahead[at:]
-            self.ahead = b""
-            more = self.take(_CHUNK_BYTES)
-            self.ahead = keep + more + self.ahead
-            if not more:
-                break
+        while (at := self.ahead.find(_MAGIC)) < 0:
+            if not (more := self.file.read()):
+                return
+            self.ahead = self.ahead[1 - len(_MAGIC) :] + more
+        self.ahead = self.ahead[at:]
         number = 0
         while (magic := self.take(4)) == _MAGIC:
             if number == MAX_BLOCKS:
@@ -106,7 +104,7 @@ class _Walk:
             if not self.block(number):
                 return
             number += 1
-        if number and magic and not _INDEX.startswith(magic):
+        if magic and not _INDEX.startswith(magic):
             raise BadFile(
                 f"{self.path} has bytes after block {number - 1} that are not a block", reason="trailing_bytes"
             )
