@@ -18,6 +18,7 @@ from typing import Any, Final
 import yaml
 
 from nightmill.errors import ConfigError, ConfigErrors
+from nightmill.files.yaml_data import RESOLVERS, SCALARS
 
 MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 50
@@ -31,20 +32,8 @@ Key = tuple[str | int, ...]
 
 _TAG: Final = "tag:yaml.org,2002:"
 _Loader: type[Any] = type("_Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {"yaml_implicit_resolvers": {}})
-_RESOLVERS: Final = (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
-    (
-        "float",
-        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-        list("-+.0123456789"),
-    ),
-    ("merge", r"<<", ["<"]),
-)
-_SCALARS: Final = {name: re.compile(rf"(?:{pattern})\Z") for name, pattern, _ in _RESOLVERS}
-for _name, _, _first in _RESOLVERS:
-    _Loader.add_implicit_resolver(_TAG + _name, _SCALARS[_name], _first)
+for _name, _, _first in RESOLVERS:
+    _Loader.add_implicit_resolver(_TAG + _name, SCALARS[_name], _first)
 _INT64: Final = range(-(1 << 63), 1 << 63)
 _UNFIT: Final = re.compile("[\0\ud800-\udfff]")
 _SHOWN_LENGTH: Final = 60
@@ -263,7 +252,7 @@ class _Reader:
             self.errors.append(
                 self.wrong(node, f"{dotted(key)} holds the character U+{ord(unfit[0]):04X}", "leave it out")
             )
-        if kind in _SCALARS and not _SCALARS[kind].match(text):
+        if kind in SCALARS and not SCALARS[kind].match(text):
             return self.tag(node)  # as in !!int five
         match kind:
             case "str":

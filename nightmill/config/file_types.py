@@ -9,7 +9,7 @@ from typing import Any, Final
 from nightmill import plugins
 from nightmill.config.build import build, named, raise_all, refuse_unknown
 from nightmill.config.document import Document, Key, Plain, dotted, load_document
-from nightmill.config.keys import contradictions, keys_of, type_of
+from nightmill.config.keys import contradictions, keys_of, own_kinds
 from nightmill.config.rules import LOG, Problem, check_calibration, check_fit
 from nightmill.errors import BadName, BadPlugin, ConfigError, UnknownName, guess
 from nightmill.files import checks
@@ -17,13 +17,14 @@ from nightmill.files.computed import check_call, parse_call
 from nightmill.files.formats import open_format
 from nightmill.files.headers import computing_order
 from nightmill.files.inspection import unfit
+from nightmill.files.name_patterns import pattern_of
 from nightmill.files.naming import NAME_FIELDS, Template
 from nightmill.files.recognition import check_recognise
 from nightmill.files.units import unit_converter
 from nightmill.model.base import Frozen
 from nightmill.model.dimensions import DIMENSIONS, TIMES, KeyType, KeyValue
 from nightmill.model.file_type import Checks, FileType, MetadataKey
-from nightmill.model.ports import Format, TableFormat
+from nightmill.model.ports import Format, KeywordFormat, TableFormat
 
 _COLUMNS: Final = ("name", "original_name", "type", "origin", "size_bytes", "registered_at", "metadata")
 """What expressions over files know already; metadata of these names could not be asked for."""
@@ -167,6 +168,7 @@ def check_file_type(file_type: FileType) -> Iterator[Problem]:
     if file_type.name == LOG:
         yield (), f"{LOG!r} is the file type of what every job prints; give this one another name"
     yield from ((("template",), text) for text in _check_template(file_type.template))
+    yield from ((("name_pattern",), text) for text in _check_name_pattern(file_type))
     format = None
     try:
         format = open_format(file_type.format)
@@ -174,9 +176,10 @@ def check_file_type(file_type: FileType) -> Iterator[Problem]:
         yield ("format",), str(error)
     if file_type.membership is not None:
         yield from ((("membership",), text) for text in _check_membership(file_type, format))
-    kinds = {name: type_of(key) for name, key in file_type.metadata.items()}
+    kinds = own_kinds(file_type)
     for name, key in file_type.metadata.items():
-        yield from ((("metadata", name), text) for text in _check_key(name, key, kinds))
+        in_name = f"{{{name}" in file_type.name_pattern
+        yield from ((("metadata", name), text) for text in _check_key(name, key, kinds, in_name=in_name))
         if format is not None:
             yield from ((("metadata", name), text) for text in _check_keywords(name, key, file_type.format, format))
     yield from ((("recognise",), text) for text in check_recognise(file_type))
@@ -195,7 +198,7 @@ def check_file_type(file_type: FileType) -> Iterator[Problem]:
 def _check_membership(file_type: FileType, format: Format | None) -> Iterator[str]:
     assert file_type.membership is not None
     if format is not None and not isinstance(format, TableFormat):
-        yield f"membership wants a table, and files of format {file_type.format!r} have none; say format: fits"
+        yield f"membership wants a table, and files of format {file_type.format!r} have none; say another, as fits"
     columns = [column.upper() for column in file_type.membership.columns]
     for column in sorted({column for column in columns if columns.count(column) > 1}):
         yield f"membership names column {column} twice"
@@ -214,20 +217,33 @@ def _check_template(text: str) -> Iterator[str]:
             yield f"template {text!r} lacks {{{field}}}: it cannot tell the {field}s of a unit apart"
 
 
+def _check_name_pattern(file_type: FileType) -> Iterator[str]:
+    try:
+        pattern = pattern_of(file_type)
+    except BadName as error:
+        yield str(error)
+        return
+    for field in pattern.fields if pattern else ():
+        if field in _COLUMNS:
+            yield f"metadata cannot be called {field!r}, which every file has already"
+
+
 def _check_keywords(name: str, key: MetadataKey, called: str, format: Format) -> Iterator[str]:
     if key.keywords and format.keyword is None:
-        yield f"{name} has keywords, and files of format {called!r} have no header; say format: fits"
+        yield f"{name} has keywords, and files of format {called!r} have no header; say a format that has, as fits"
         return
     for keyword in key.keywords:
         if format.keyword is not None and not format.keyword.fullmatch(keyword):
             yield f"{name}: {keyword!r} is not a keyword of format {called!r}"
+        elif isinstance(format, KeywordFormat) and (wrong := format.wrong_with(keyword)):
+            yield f"{name}: {keyword!r} {wrong}"
 
 
-def _check_key(name: str, key: MetadataKey, kinds: Mapping[str, KeyType]) -> Iterator[str]:
+def _check_key(name: str, key: MetadataKey, kinds: Mapping[str, KeyType], *, in_name: bool) -> Iterator[str]:
     kind = kinds[name]
     if not name.isidentifier() or name in _COLUMNS:
         yield f"metadata cannot be called {name!r}{', which every file has already' if name in _COLUMNS else ''}"
-    if not key.keywords and not key.compute and key.constant is None:
+    if not key.keywords and not key.compute and key.constant is None and not in_name:
         yield f"{name} has neither keywords, constant nor compute: nothing gives it a value"
     if key.compute:
         yield from _check_compute(name, key, kinds)

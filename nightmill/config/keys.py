@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from nightmill.config.document import Document
-from nightmill.errors import ConfigError, guess
-from nightmill.files.computed import parse_call
+from nightmill.errors import BadName, ConfigError, guess
+from nightmill.files.computed import type_of
+from nightmill.files.name_patterns import name_kinds
 from nightmill.model.dimensions import DIMENSIONS, NAME, TIMES, KeyType
-from nightmill.model.file_type import FileType, MetadataKey
+from nightmill.model.file_type import FileType
 
 MAX_INDEXED: Final = 40
 """Characters of a key that has an index: PostgreSQL cuts off names after 63 bytes."""
@@ -19,24 +20,23 @@ _OWN: Final[Mapping[str, KeyType]] = {
 }
 
 
-def type_of(key: MetadataKey) -> KeyType:
-    """Return what the values of a metadata key are; where its ``compute`` cannot be read, a text."""
-    if not key.compute:
-        return key.type
-    try:
-        return parse_call(key.compute).function.gives
-    except ConfigError:
-        return "str"
-
-
 def keys_of(file_types: Mapping[str, FileType]) -> dict[str, KeyType]:
     """Return every key that files of these types may have, with the type of its values."""
     found = dict(_OWN)
     for file_type in file_types.values():
-        for name, key in file_type.metadata.items():
+        for name, kind in own_kinds(file_type).items():
             if name not in TIMES:
-                found.setdefault(name, type_of(key))
+                found.setdefault(name, kind)
     return found
+
+
+def own_kinds(file_type: FileType) -> dict[str, KeyType]:
+    """Return the keys that a header or the name gives files of a type, with the type of their values."""
+    kinds = {name: type_of(key) for name, key in file_type.metadata.items()}
+    try:
+        return {**name_kinds(file_type), **kinds}
+    except BadName:  # told with its pattern
+        return kinds
 
 
 def contradictions(file_types: Mapping[str, FileType]) -> Iterator[tuple[str, str, str, str]]:
@@ -49,8 +49,7 @@ def contradictions(file_types: Mapping[str, FileType]) -> Iterator[tuple[str, st
     """
     first: dict[str, tuple[str, KeyType]] = {}
     for called, file_type in file_types.items():
-        for name, key in file_type.metadata.items():
-            kind = type_of(key)
+        for name, kind in own_kinds(file_type).items():
             before, wanted = first.setdefault(name, (called, kind))
             if kind != wanted:
                 yield name, before, called, f"{name} is of type {kind}, and in file type {before!r} of type {wanted}"

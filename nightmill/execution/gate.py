@@ -126,7 +126,7 @@ def _check(
     attachments: tuple[Attachment, ...] = ()
     try:
         with opened_file(own_name, work, alone=True) as descriptor:
-            found = inspect_file(called, file_type, descriptor, inputs=inputs)
+            found = inspect_file(called, file_type, descriptor, inputs=inputs, own_name=bool(output.produces))
             if file_type.membership is not None:
                 attachments = (attach_rows(called, file_type, descriptor, spool),)
             os.fchmod(descriptor, 0o444)
@@ -179,7 +179,7 @@ def _agree(step: OrderStep, output: OrderOutput, called: str, found: Mapping[str
     for key, planned in output.data_id.items():
         value = found.get(key)
         if value is not None and value != planned:
-            raise _refused(step, output, f"{called}: its header says {key}={value}, the plan {key}={planned}")
+            raise _refused(step, output, f"{called}: it says {key}={value}, the plan {key}={planned}")
 
 
 def _refused(step: OrderStep, output: OrderOutput, why: str, remedy: str = "") -> JobFailed:

@@ -16,6 +16,7 @@ from typing import Final
 from nightmill.errors import ConfigError, guess
 from nightmill.files.naming import slug
 from nightmill.model.dimensions import KeyType
+from nightmill.model.file_type import MetadataKey
 
 Value = str | int | float | bool | datetime
 Constant = str | int | float
@@ -146,6 +147,16 @@ def parse_call(text: str) -> Call:
     if function.takes is not None and len(node.args) != len(function.takes):
         raise _wrong(text, f"gives {len(node.args)} arguments to {node.func.id}, which takes {len(function.takes)}")
     return Call(text, function, tuple([_argument(text, each) for each in node.args]))
+
+
+def type_of(key: MetadataKey) -> KeyType:
+    """Return what the values of a metadata key are; where its ``compute`` cannot be read, a text."""
+    if not key.compute:
+        return key.type
+    try:
+        return parse_call(key.compute).function.gives
+    except ConfigError:
+        return "str"
 
 
 def check_call(call: Call, kinds: Mapping[str, KeyType]) -> None:

@@ -1,10 +1,11 @@
-"""What a file says of itself: header cards become dimensions, times and metadata, as its file type asks.
+"""What a file says of itself: its header and its name become dimensions, times and metadata, as its file type asks.
 
 Nothing but the file is needed: no repository, no configuration, no database.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -13,9 +14,10 @@ from math import isfinite
 from operator import gt, lt
 from typing import Final
 
-from nightmill.errors import BadMetadata
+from nightmill.errors import BadMetadata, BadName
 from nightmill.files.computed import Value, parse_call
 from nightmill.files.formats import open_format
+from nightmill.files.name_patterns import NamePattern, pattern_of, texts_of
 from nightmill.files.naming import MAX_VALUE_LENGTH, is_fit
 from nightmill.files.reading import StrPath
 from nightmill.files.times import clock_keywords, has_clock, parse_days, parse_time
@@ -46,21 +48,24 @@ def read_metadata(path: StrPath, file_type: FileType | None = None) -> Metadata:
         Where it is not whole.
     BadMetadata
         Where a required key has no value (``missing_keyword``), a value cannot be what its key wants or the file ends
-        before it begins (``bad_value``), or a value is not fit to tell files apart (``unfit_value``).
+        before it begins (``bad_value``), a value is not fit to tell files apart (``unfit_value``), its name does not
+        fit the pattern of its type (``other_name``), or header and name disagree (``contradiction``).
     """
     sections = open_format(file_type.format if file_type else "fits").read(path).sections
     return metadata_of(sections, file_type, path) if file_type else Metadata(values=_all_cards(sections))
 
 
-def metadata_of(headers: Sequence[Section], file_type: FileType, path: StrPath) -> Metadata:
-    """Take what a file type wants from the headers of a file.
+def metadata_of(headers: Sequence[Section], file_type: FileType, path: StrPath, *, own_name: bool = True) -> Metadata:
+    """Take what a file type wants from the headers and the name of a file.
 
     Parameters
     ----------
     headers
         Its sections; none for a file that says nothing of itself.
     path
-        For messages.
+        For messages; its last part is the name.
+    own_name
+        Whether the name is to say something: that of a file that a plan named says nothing new.
 
     Raises
     ------
@@ -68,6 +73,8 @@ def metadata_of(headers: Sequence[Section], file_type: FileType, path: StrPath) 
         As :func:`read_metadata` says.
     """
     reader = _Reader(headers, file_type, path)
+    if own_name:
+        reader.read_name()
     return _sorted_out(reader, reader.read())
 
 
@@ -88,6 +95,7 @@ def some_metadata(headers: Sequence[Section], file_type: FileType, names: Collec
     """
     wanted = _with_needed(file_type.metadata, names)
     reader = _Reader(headers, file_type, path)
+    reader.read_name()
     return _sorted_out(reader, reader.values({name: file_type.metadata[name] for name in wanted}))
 
 
@@ -129,6 +137,23 @@ class _Reader:
         self.path = path
         self.no_value: dict[str, str] = {}
         """What the header has for a key and is not a value."""
+        self.pattern: NamePattern | None = None
+        self.of_name: Mapping[str, str] = {}
+        """The parts of its name, by the keys that they give."""
+
+    def read_name(self) -> None:
+        """Read what the name says, where the type has a pattern of it."""
+        if (pattern := pattern_of(self.file_type)) is None:
+            return
+        name = os.fspath(self.path).rpartition("/")[2]
+        try:
+            self.of_name = texts_of(name, pattern)
+        except BadName as error:
+            raise BadMetadata(
+                f"{self.path}: {error}, which is the name_pattern of file type {self.file_type.name!r}",
+                reason="other_name",
+            ) from error
+        self.pattern = pattern
 
     def read(self) -> dict[str, Value]:
         wanted = self.file_type.metadata
@@ -142,22 +167,21 @@ class _Reader:
     def values(self, wanted: Mapping[str, MetadataKey]) -> dict[str, Value]:
         """Return the values of keys, those that are computed last."""
         found: dict[str, Value] = {}
-        computed: list[str] = []
         for name, key in wanted.items():
-            if key.compute:
-                computed.append(name)
-                continue
-            value = self.look_up(name, key)
-            if value is None:
+            value = None if key.compute else self.look_up(name, key)
+            if (value := self.agreed(name, value)) is None and not key.compute:
                 value = key.constant
             if value is not None:
                 found[name] = value
-        for name in computing_order(wanted) if computed else ():
+        for name in self.of_name:
+            if name not in wanted and (value := self.agreed(name, None)) is not None:
+                found[name] = value
+        for name in computing_order(wanted) if any(key.compute for key in wanted.values()) else ():
             try:
                 value = parse_call(wanted[name].compute)(found)
             except ValueError as error:
                 raise self.refuse(name, str(error), "bad_value") from error
-            if value is not None:
+            if (value := self.agreed(name, value)) is not None:
                 found[name] = value
         return found
 
@@ -170,6 +194,32 @@ class _Reader:
         if isinstance(begins_at, datetime) and isinstance(ends_at, datetime) and ends_at < begins_at:
             raise self.refuse("ends_at", f"it ends at {ends_at}, before it begins at {begins_at}", "bad_value")
 
+    def agreed(self, name: str, value: Value | None) -> Value | None:
+        """Return the value that header and name of the file give a key, where they agree: that of the header.
+
+        A constant of a key counts where neither has one.
+        """
+        if self.pattern is None or (text := self.of_name.get(name)) is None:
+            return value
+        key = self.file_type.metadata.get(name, MetadataKey())
+        read = self.pattern.value(name, text)
+        replaced = key.values.get(text, read)
+        if replaced is None:
+            return value
+        if (
+            value is not None
+            and value != replaced
+            and not (replaced is read and self.pattern.agrees(name, text, value))
+        ):
+            shown = value.isoformat() if isinstance(value, datetime) else value
+            raise self.refuse(name, f"its header says {shown}, its name {text}", "contradiction")
+        if value is not None or isinstance(replaced, datetime) or key.compute:
+            return replaced if value is None else value
+        try:
+            return _limited(replaced if replaced is read else _CONVERTERS[key.type](replaced), key)
+        except ValueError as error:
+            raise self.refuse(name, f"{text} of its name: {error}", "bad_value") from error
+
     def look_up(self, name: str, key: MetadataKey) -> Value | None:
         """Return the first value that is present and not empty, converted; None where there is none."""
         for keyword in key.keywords:
@@ -180,12 +230,18 @@ class _Reader:
                         continue
                     value = self.convert(raw, keyword, key, header)
                 except ValueError as error:
-                    raise self.refuse(name, f"{keyword} of HDU {header.number}: {error}", "bad_value") from error
+                    raise self.refuse(name, f"{self.at(keyword, header)}: {error}", "bad_value") from error
                 if lack := _lack(value, name):
-                    self.no_value.setdefault(name, f"{keyword} of HDU {header.number} {lack}")
+                    self.no_value.setdefault(name, f"{self.at(keyword, header)} {lack}")
                 elif value is not None:
                     return value
         return None
+
+    def at(self, keyword: str, header: Section) -> str:
+        """Name the place of a value, for messages."""
+        if self.file_type.format == "fits":
+            return f"{keyword} of HDU {header.number}"
+        return f"{keyword} of section {header.number}" if len(self.headers) > 1 else keyword
 
     def places(self, hdu: int | str) -> Sequence[Section]:
         """Return the headers to look in: that of an HDU, then the primary one."""
@@ -210,13 +266,9 @@ class _Reader:
         if key.type == "time":
             return self.time(replaced, keyword, key, header)
         value = _CONVERTERS[key.type](replaced)
-        if isinstance(value, int | float):
-            if key.keyword_unit:
-                value = _CONVERTERS[key.type](unit_converter(key.keyword_unit, key.unit)(value))
-            for limit, beyond, than in ((key.min, lt, "less"), (key.max, gt, "more")):
-                if limit is not None and beyond(value, limit):
-                    raise ValueError(f"{value} is {than} than {limit:g}")
-        return value
+        if key.keyword_unit and isinstance(value, int | float):
+            value = _CONVERTERS[key.type](unit_converter(key.keyword_unit, key.unit)(value))
+        return _limited(value, key)
 
     def time(self, raw: SectionValue, keyword: str, key: MetadataKey, header: Section) -> datetime:
         timesys = self.text_of(("TIMESYS",), header) or "UTC"
@@ -267,7 +319,7 @@ class _Reader:
 
     def lacks(self, names: Sequence[str]) -> BadMetadata:
         parts = [
-            f"{name} ({self.no_value.get(name) or ' or '.join(key.keywords) or key.compute})"
+            f"{name} ({self.no_value.get(name) or ' or '.join(key.keywords) or key.compute or 'its name'})"
             for name, key in self.file_type.metadata.items()
             if name in names
         ]
@@ -313,6 +365,15 @@ def _all_cards(headers: Sequence[Section]) -> dict[str, MetadataValue]:
         for header in headers
         for keyword, value in header.items()
     }
+
+
+def _limited(value: str | int | float, key: MetadataKey) -> str | int | float:
+    """Return a value that is within the limits of its key."""
+    if isinstance(value, int | float):
+        for limit, beyond, than in ((key.min, lt, "less"), (key.max, gt, "more")):
+            if limit is not None and beyond(value, limit):
+                raise ValueError(f"{value} is {than} than {limit:g}")
+    return value
 
 
 def _as_text(raw: SectionValue) -> str:

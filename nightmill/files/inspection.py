@@ -58,7 +58,9 @@ class Opened:
     sha256: str
     descriptor: int | None = None
 
-    def inspect(self, file_type: FileType, *, inputs: Sequence[StepInput] | None = None) -> Inspection:
+    def inspect(
+        self, file_type: FileType, *, inputs: Sequence[StepInput] | None = None, own_name: bool = True
+    ) -> Inspection:
         """Check it against a type of its format; see :func:`inspect_file`."""
         path, content = self.path, self.content
         try:
@@ -66,7 +68,7 @@ class Opened:
         except (UnknownName, BadPlugin) as error:
             raise _unseen(path, error) from error
         there = str(path) if self.descriptor is None else f"/proc/{os.getpid()}/fd/{self.descriptor}"
-        told = partial(metadata_of, content.sections, file_type, path)
+        told = partial(metadata_of, content.sections, file_type, path, own_name=own_name)
         candidate = Candidate(str(path), there, content, told)
         for name, compares, check in wanted:
             with _at_work(path, "check", checks.GROUP, name):
@@ -124,6 +126,7 @@ def inspect_file(
     descriptor: int | None = None,
     *,
     inputs: Sequence[StepInput] | None = None,
+    own_name: bool = True,
 ) -> Inspection:
     """Check a file against its type (structure, checksums, checks, required metadata), reading it once.
 
@@ -135,6 +138,8 @@ def inspect_file(
         Of the file, where it is open already.
     inputs
         What the step read that made the file. None for a file that no step made: checks that compare are not run.
+    own_name
+        Whether whoever made or brought the file gave it its name, which then must fit the pattern of its type.
 
     Returns
     -------
@@ -149,7 +154,7 @@ def inspect_file(
         Where a format or check failed otherwise, or is not there.
     """
     opened = open_file(path, file_type.format, descriptor, verify=verified(file_type))
-    return opened.inspect(file_type, inputs=inputs)
+    return opened.inspect(file_type, inputs=inputs, own_name=own_name)
 
 
 @contextmanager

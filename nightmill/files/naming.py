@@ -96,7 +96,7 @@ def fit_name(given: str) -> str:
 
 
 def name_of_content(given: str, compression: str) -> str:
-    """Return the name of a FITS file as what it is: the end of it tells how its bytes are compressed.
+    """Return the name of a file as what it is: the end of it tells how its bytes are compressed.
 
     Parameters
     ----------

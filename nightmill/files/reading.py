@@ -87,6 +87,21 @@ def link_refused(path: StrPath) -> BadFile:
     )
 
 
+def decoded(data: bytes) -> str:
+    """Decode what should be ASCII and at times is not: UTF-8, else Windows-1252, which has all letters of Latin-1.
+
+    What that knows no character for becomes a control character.
+    """
+    if data.isascii():
+        return data.decode("ascii")
+    for encoding in ("utf-8", "cp1252"):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return data.decode("latin-1")
+
+
 def _refusal(path: StrPath, error: OSError) -> BadFile:
     if isinstance(error, FileNotFoundError):
         return BadFile(f"{path} is not there", reason="missing")

@@ -8,10 +8,11 @@ from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Final
 
-from nightmill.errors import BadMetadata, ExpressionError, FileRefused, guess
+from nightmill.errors import BadMetadata, BadName, ExpressionError, FileRefused, guess
 from nightmill.expressions import Expression, evaluate, parse
 from nightmill.expressions.terms import Field, Joined, Not, Term
 from nightmill.files.inspection import Opened, open_file, verified
+from nightmill.files.name_patterns import name_kinds
 from nightmill.files.reading import StrPath
 from nightmill.model.content import Metadata
 from nightmill.model.file_type import FileType, MetadataKey
@@ -29,7 +30,11 @@ def check_recognise(file_type: FileType) -> Iterator[str]:
     except ExpressionError as error:
         yield f"recognise: {error}"
         return
-    known = [*file_type.metadata, *OF_THE_FILE]
+    try:
+        of_name = name_kinds(file_type)
+    except BadName:  # told with its pattern
+        return
+    known = [*file_type.metadata, *of_name, *OF_THE_FILE]
     for name in sorted(asked.difference(known)):
         yield f"recognise asks for {name!r}, which the metadata of the type does not read{guess(name, known)}"
 
@@ -134,6 +139,8 @@ class _Family:
 
     def takes(self, file_type: FileType) -> bool:
         """Add a type, and return True, where it reads no key in another way."""
+        if file_type.name_pattern != self.types[0].name_pattern:
+            return False
         if any(self.metadata.get(name, key) != key for name, key in file_type.metadata.items()):
             return False
         self.types.append(file_type)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from os import PathLike
+from typing import Final
 
 from nightmill import plugins
 from nightmill.errors import BadFile, FileRefused, PluginFault
@@ -11,6 +12,10 @@ from nightmill.files import formats
 from nightmill.model.attachment import RowValue
 from nightmill.model.file_type import FileType
 from nightmill.model.ports import TableFormat
+
+MAX_ROWS: Final = 10_000_000
+MAX_TEXT: Final = 1 << 30
+"""Characters of all texts of a file's rows together: a few bytes of a format can stand for many of them."""
 
 
 def rows_of(name: str | PathLike[str], file_type: FileType, path: str) -> Iterator[tuple[RowValue, ...]]:
@@ -26,7 +31,7 @@ def rows_of(name: str | PathLike[str], file_type: FileType, path: str) -> Iterat
     Raises
     ------
     BadFile
-        Where it has not got them.
+        Where it has not got them (``no_rows``), or more than can be kept (``over_limit``).
     PluginFault
         Where its format failed otherwise.
     """
@@ -35,7 +40,7 @@ def rows_of(name: str | PathLike[str], file_type: FileType, path: str) -> Iterat
     if wanted is None or not isinstance(format, TableFormat):
         raise ValueError(f"files of type {file_type.name} have no rows")
     try:
-        yield from format.rows(name, path, wanted.table, wanted.columns)
+        yield from _bounded(name, format.rows(name, path, wanted.table, wanted.columns))
     except FileRefused:
         raise
     except OSError as error:
@@ -46,3 +51,14 @@ def rows_of(name: str | PathLike[str], file_type: FileType, path: str) -> Iterat
             f" {name}: {type(error).__name__}: {error}",
             remedy="tell whoever maintains the format; the file may be good",
         ) from error
+
+
+def _bounded(name: str | PathLike[str], rows: Iterator[tuple[RowValue, ...]]) -> Iterator[tuple[RowValue, ...]]:
+    """Yield rows as long as they can be kept."""
+    text = 0
+    for number, row in enumerate(rows):
+        text += sum([len(value) for value in row if isinstance(value, str)])
+        if number == MAX_ROWS or text > MAX_TEXT:
+            most = f"{MAX_ROWS:,} rows" if text <= MAX_TEXT else f"{MAX_TEXT:,} characters of text in its rows"
+            raise BadFile(f"{name} has more than {most}, the most that are kept", reason="over_limit")
+        yield row

@@ -28,7 +28,7 @@ class MetadataKey(Frozen):
     """
 
     keywords: tuple[str, ...] = ()
-    """Keywords of the header, tried in their order."""
+    """Keywords of the header, tried in their order; what one is depends on the format of the file."""
     type: Literal["str", "int", "float", "bool", "time"] = "str"
     """Of its values; a time is UTC."""
     required: bool = False
@@ -75,7 +75,7 @@ class Membership(Frozen):
     columns: tuple[str, ...] = Field(min_length=1)
     """Of the table, those to put on record."""
     table: int | str = 1
-    """Number or EXTNAME of the HDU that holds it."""
+    """Number or name of the table in its file: of FITS the HDU, of JSON and HDF5 the path to it."""
 
 
 class FileType(Frozen):
@@ -92,6 +92,9 @@ class FileType(Frozen):
     """What reads the files: a plug-in; ``any`` takes them as they are."""
     template: str = ""
     """Empty for a type whose files keep the names that they come with (raw files)."""
+    name_pattern: str = ""
+    """What the names of files say, as ``HAWKI.{begins_at}.fits``: each field is a key of theirs. A name that a step or
+    whoever brings the file gave it must fit. Empty for names that say nothing."""
     metadata: Mapping[str, MetadataKey] = Field(default_factory=dict)
     """What is wanted of a header, under the name that the catalogue gives it."""
     checks: Checks = Checks()

@@ -178,6 +178,15 @@ class Format(Protocol):
 
 
 @runtime_checkable
+class KeywordFormat(Format, Protocol):
+    """A format whose keywords have more rules than :attr:`Format.keyword` can say."""
+
+    def wrong_with(self, keyword: str) -> str:
+        """Say what is wrong with a keyword, as what follows its name in a sentence; empty where nothing is."""
+        ...
+
+
+@runtime_checkable
 class TableFormat(Format, Protocol):
     """A format whose files may hold tables."""
 
@@ -193,7 +202,8 @@ class TableFormat(Format, Protocol):
         path
             Leads to its bytes.
         table
-            Number or name of its section.
+            Number or name of it: of its section, or what else the format has to name one by. 1 is the only table of a
+            file that has one alone.
         columns
             The values of each row, whatever the case of their names; each a plain value, or None where there is none.
 

@@ -31,13 +31,14 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from nightmill.errors import BadFile
 from nightmill.model.attachment import RowValue
 from nightmill.model.content import Content, Section
-from nightmill.model.ports import Format, TableFormat
+from nightmill.model.ports import Format, KeywordFormat, TableFormat
 
 Held = tuple[bytes, int | str, Mapping[str, Sequence[RowValue]]]
 CUTS = 40
@@ -45,7 +46,13 @@ CUTS = 40
 
 
 class FormatConformance:
-    """The promises of a format. Override :meth:`format`, :meth:`whole` and :meth:`broken`."""
+    """The promises of a format. Override :meth:`format`, :meth:`whole` and :meth:`broken`.
+
+    One that takes long over each file may lower ``cuts`` and ``reads``.
+    """
+
+    cuts: ClassVar[int] = CUTS
+    reads: ClassVar[int] = 64
 
     @pytest.fixture
     def format(self) -> Format:
@@ -110,6 +117,12 @@ class FormatConformance:
                 assert format.keyword.fullmatch(keyword), keyword
             assert section.get("NIGHTMIL") is None
 
+    def test_a_keyword_that_a_section_lists_is_one(self, format: Format, file: Path) -> None:
+        """A format that says what is wrong with keywords finds nothing wrong with its own."""
+        for section in format.read(file).sections:
+            for keyword, _ in section.items():  # noqa: PERF102 - a section has no keys()
+                assert not isinstance(format, KeywordFormat) or not format.wrong_with(keyword), keyword
+
     def test_a_format_with_keywords_has_sections(self, format: Format, file: Path) -> None:
         """And one without has none."""
         assert (format.keyword is None or isinstance(format.keyword, re.Pattern)) is True
@@ -128,7 +141,7 @@ class FormatConformance:
     def test_whatever_stands_in_a_file_it_is_read_or_refused(self, format: Format, file: Path, whole: bytes) -> None:
         """Cut anywhere or garbled, it raises BadFile and nothing else; what sections cannot give is a ValueError."""
         rng = random.Random(1)
-        for _ in range(CUTS):
+        for _ in range(self.cuts):
             garbled = bytearray(whole[: rng.randrange(len(whole) + 1)] if rng.random() < 0.5 else whole)
             if garbled and rng.random() < 0.5:
                 garbled[rng.randrange(len(garbled))] ^= rng.randrange(1, 256)
@@ -158,7 +171,7 @@ class FormatConformance:
         """One format reads many files at a time."""
         expected = told(format.read(file))
         with ThreadPoolExecutor(8) as pool:
-            assert all(found == expected for found in pool.map(lambda _: told(format.read(file)), range(64)))
+            assert all(found == expected for found in pool.map(lambda _: told(format.read(file)), range(self.reads)))
 
 
 class TableConformance:

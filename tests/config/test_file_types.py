@@ -125,6 +125,43 @@ def test_a_key_that_is_added_to_the_document_is_read_from_the_next_file(tmp_path
         ("{instrument}_", "{instrument:03d}_", "cannot be filled: Unknown format code 'd'"),
         ("{instrument}_", "raw/{instrument}_", "has 'raw/', which is not fit for a file name"),
         ("{instrument}_", "{instrument_", "cannot be read"),
+        (
+            "  raw:\n",
+            "  raw:\n    name_pattern: '{a}{b}'\n",
+            ":3: file_types.raw: pattern '{a}{b}' cannot be read backwards",
+        ),
+        ("  raw:\n", "  raw:\n    name_pattern: '{attempt}'\n", "has the field {attempt}, which is not a key of files"),
+        ("  raw:\n", "  raw:\n    name_pattern: '{type}'\n", "metadata cannot be called 'type', which every file has"),
+        (
+            "  raw:\n",
+            "  one: {name_pattern: 'a{seq:03d}'}\n  raw:\n    name_pattern: 'b{seq}'\n",
+            "file_types.raw.metadata.seq: seq is of type str, and in file type 'one' of type int",
+        ),
+        (
+            "format: fits\n    metadata",
+            "format: text\n    metadata",
+            "instrument: 'INSTRUME' has 0 groups (...), and the one",
+        ),
+        (
+            "  raw:\n",
+            "  one:\n    format: text\n    metadata:\n      a: {keywords: ['a(']}\n  raw:\n",
+            ":5: file_types.one: a: 'a(' is not a regular expression: missing ), unterminated subpattern at position 1",
+        ),
+        (
+            "  raw:\n",
+            "  one: {format: text, metadata: {a: {keywords: ['(?:a+)+(b)']}}}\n  raw:\n",
+            "'(?:a+)+(b)' repeats a group, which can take longer than a night on a line that does not fit",
+        ),
+        (
+            "  raw:\n",
+            "  one: {format: json, metadata: {a: {keywords: [a..b]}}}\n  raw:\n",
+            "a: 'a..b' is not a keyword of format 'json'",
+        ),
+        (
+            "  raw:\n",
+            "  one: {format: yaml, membership: {columns: [a]}}\n  raw:\n",
+            "membership wants a table, and files of format 'yaml' have none",
+        ),
         ("file_types:", "file_type:", "unknown key file_type (did you mean 'file_types'?)"),
         (
             "type: float}",

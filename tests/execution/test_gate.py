@@ -123,7 +123,7 @@ def test_an_output_of_another_detector_than_the_plans(bench: Bench) -> None:
     frame = bench.put("frame.fits", fits_bytes(detector=4))
     image = output("image", "image.fits", type="image")
     order = bench.order(shell("s", "cp ../inputs/frame.fits image.fits", image), inputs=(frame,))
-    must_fail(bench, order, Fate.BAD_OUTPUT, "image.fits: its header says detector=4, the plan detector=3")
+    must_fail(bench, order, Fate.BAD_OUTPUT, "image.fits: it says detector=4, the plan detector=3")
 
 
 def test_an_output_is_of_the_keys_of_its_unit(bench: Bench) -> None:
@@ -142,7 +142,40 @@ def test_an_output_of_another_key_than_the_plans(bench: Bench) -> None:
     frame = bench.put("frame.fits", fits_bytes(AIRMASS=1.25))
     image = output("image", "image.fits", type="image", data_id={"exposure": 12, "airmass": 1.5})
     order = bench.order(shell("s", "cp ../inputs/frame.fits image.fits", image), inputs=(frame,))
-    must_fail(bench, order, Fate.BAD_OUTPUT, "image.fits: its header says airmass=1.25, the plan airmass=1.5")
+    must_fail(bench, order, Fate.BAD_OUTPUT, "image.fits: it says airmass=1.25, the plan airmass=1.5")
+
+
+HEAD = FileType(name="head", name_pattern="im{exposure:06d}_{seq:02d}.head")
+
+
+@pytest.mark.req("X11")
+def test_the_name_that_a_step_gave_says_what_an_output_is_of(bench: Bench) -> None:
+    heads = output("head", "one.head", type="head", produces="*.head")
+    order = bench.order(shell("s", "echo 1 > im000012_07.head", heads))
+    order = order.model_copy(update={"file_types": {**order.file_types, "head": HEAD}})
+    [head] = [file for file in bench.run_one(order).published if file.role == "head"]
+    assert (head.name, head.produced_name) == ("one.head", "im000012_07.head")
+    assert (head.data_id, head.metadata) == ({"exposure": 12, "detector": 3}, {"seq": 7})
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("im000013_01.head", "im000013_01.head: it says exposure=13, the plan exposure=12"),
+        ("im13.head", "im13.head: 'im13.head' does not fit 'im{exposure:06d}_{seq:02d}.head'"),
+    ],
+)
+def test_a_name_that_a_step_gave_and_that_says_something_else_is_refused(bench: Bench, name: str, told: str) -> None:
+    heads = output("head", "one.head", type="head", produces="*.head")
+    order = bench.order(shell("s", f"echo 1 > {name}", heads))
+    order = order.model_copy(update={"file_types": {**order.file_types, "head": HEAD}})
+    must_fail(bench, order, Fate.BAD_OUTPUT, told)
+
+
+def test_the_name_that_the_plan_gave_says_nothing(bench: Bench) -> None:
+    order = bench.order(shell("s", "echo 1 > one.head", output("head", "one.head", type="head")))
+    order = order.model_copy(update={"file_types": {**order.file_types, "head": HEAD}})
+    assert bench.run_one(order).fate is Fate.PUBLISHED
 
 
 @pytest.mark.parametrize(

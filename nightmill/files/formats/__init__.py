@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib.util import find_spec
 from typing import Final, cast
 
 from nightmill import plugins
@@ -27,6 +28,22 @@ def open_format(name: str) -> Format:
     kind = plugins.load(GROUP, name, what="format")
     try:
         return cast(Format, kind())
+    except BadPlugin:
+        raise
     except (Exception, SystemExit) as error:  # of a plug-in
         what = f"format {name!r} of {plugins.package(GROUP, name)} cannot be made"
         raise BadPlugin(f"{what}: {type(error).__name__}: {error}") from error
+
+
+def require(library: str, extra: str) -> None:
+    """Make sure that a library is installed that a format needs; it is not imported yet.
+
+    Raises
+    ------
+    BadPlugin
+        Where it is not; says which extra of nightmill brings it.
+    """
+    if find_spec(library) is None:
+        raise BadPlugin(
+            f"format {extra!r} needs {library}, which is not installed", remedy=f"pip install 'nightmill[{extra}]'"
+        )

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property, lru_cache
 from typing import Final
 
+from nightmill.files.reading import decoded
 from nightmill.model.content import SectionValue
 
 CARD_BYTES: Final = 80
@@ -136,13 +137,13 @@ class Header:
             length += len(parts[-1])
             if length > MAX_TEXT:
                 raise ValueError(f"a text of more than {MAX_TEXT:,} characters")
-        return _text(b"".join(parts))
+        return decoded(b"".join(parts))
 
     def items(self) -> Iterator[tuple[str, SectionValue]]:
         """Yield every keyword that has a value, in order, with that; what is not a value of FITS as it is written."""
         seen: set[str] = set()
         for keyword, field in self._cards:
-            name, text = _text(keyword.upper()).rstrip(), field
+            name, text = decoded(keyword.upper()).rstrip(), field
             if keyword == b"HIERARCH":
                 name, text = _split(field)
             if keyword in _COMMENTARY or name in seen:
@@ -151,7 +152,7 @@ class Header:
             try:
                 value = self._value(field, text)
             except ValueError:
-                value = _text(text[1:]).strip()
+                value = decoded(text[1:]).strip()
             if value is not None:
                 yield name, value
 
@@ -159,7 +160,7 @@ class Header:
 def _split(field: bytes) -> tuple[str, bytes]:
     """Return the words of a HIERARCH keyword, and its value as it stands behind any other keyword."""
     name, equals, value = field.partition(b"=")
-    return " ".join(_text(name).upper().split()), equals and b"= " + value
+    return " ".join(decoded(name).upper().split()), equals and b"= " + value
 
 
 @lru_cache(maxsize=4096)
@@ -174,37 +175,22 @@ def _key(keyword: str) -> bytes | str:
 def _parse(field: bytes) -> SectionValue | None:
     match = _VALUE.fullmatch(field)
     if match is None:
-        raise ValueError(f"{_text(field[1:]).strip()!r} is not a value of FITS")
+        raise ValueError(f"{decoded(field[1:]).strip()!r} is not a value of FITS")
     kind = match.lastgroup
     if kind is None:
         return None
     text = match[kind]
     if kind == "str":
-        return _text(_unquoted(text))
+        return decoded(_unquoted(text))
     if kind == "int":
         return int(text)
     if kind == "float":
         return float(text.upper().replace(b"D", b"E"))
     if kind == "bool":
         return text in b"Tt"
-    return _text(text)
+    return decoded(text)
 
 
 def _unquoted(quoted: bytes) -> bytes:
     """Return what the inside of a quoted string says: trailing blanks mean nothing, leading ones do."""
     return quoted.replace(b"''", b"'").rstrip(b" ")
-
-
-def _text(data: bytes) -> str:
-    """Decode what should be ASCII and at times is not: UTF-8, else Windows-1252, which has all letters of Latin-1.
-
-    What that knows no character for becomes a control character.
-    """
-    if data.isascii():
-        return data.decode("ascii")
-    for encoding in ("utf-8", "cp1252"):
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return data.decode("latin-1")

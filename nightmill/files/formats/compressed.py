@@ -1,15 +1,18 @@
-"""FITS files inside of gzip or bzip2: read through, and never further than any file of use goes."""
+"""Files inside of gzip or bzip2: read through, and never further than any file of use goes."""
 
 from __future__ import annotations
 
 import zlib
 from bz2 import BZ2File
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from gzip import GzipFile
 from io import RawIOBase
 from typing import BinaryIO, Final, cast
 
 from nightmill.errors import BadFile
-from nightmill.files.reading import StrPath
+from nightmill.files.reading import StrPath, opened
 from nightmill.model.content import Digest
 
 MAX_BYTES: Final = 4 << 30
@@ -32,8 +35,8 @@ def compression_in(begin: bytes) -> str:
 
 
 def remedy_for(begin: bytes) -> str:
-    """Return what to do about a file that begins so, and is not a FITS file."""
-    packed = next((name for magic, name in _OTHERS.items() if begin.startswith(magic)), "")
+    """Return what to do about a file that begins so, and is not of its format."""
+    packed = next((name for magic, name in {**MAGIC, **_OTHERS}.items() if begin.startswith(magic)), "")
     return f"it is compressed with {packed}; decompress it first" if packed else ""
 
 
@@ -112,3 +115,87 @@ class _Hashed(RawIOBase):
 
     def seekable(self) -> bool:
         return False
+
+
+class Unpacked:
+    """The bytes of a file that may be compressed, as they are inside, read from front to back."""
+
+    def __init__(self, path: StrPath, source: Inflated | _Hashed, size_bytes: int, compression: str) -> None:
+        self.path = path
+        self.source = source
+        self.size_bytes = size_bytes
+        self.compression = compression
+
+    def read(self, count: int = _CHUNK_BYTES) -> bytes:
+        """Return the next bytes, fewer at the end alone; what they are inside of is verified as they are read."""
+        return self.source.read(count)
+
+    def whole(self, most: int, what: str) -> bytes:
+        """Return everything that follows.
+
+        Parameters
+        ----------
+        most
+            The most bytes that are read.
+        what
+            What has no more of them, for the message: ``a JSON file``.
+
+        Raises
+        ------
+        BadFile
+            Where there are more (``over_limit``).
+        """
+        data = b"".join(iter(partial(self.read, min(_CHUNK_BYTES, most + 1)), b""))
+        if len(data) > most:
+            raise self.over(f"has more than {most:,} bytes, the most that are read of {what}")
+        return data
+
+    def lines(self, most: int) -> Iterator[bytes]:
+        """Yield the lines that follow, each with its end.
+
+        Parameters
+        ----------
+        most
+            The most bytes that one may have.
+
+        Raises
+        ------
+        BadFile
+            Where one has more (``over_limit``).
+        """
+        rest = b""
+        while data := self.read():
+            *lines, rest = (rest + data).split(b"\n")
+            if any(len(line) > most for line in (*lines, rest)):
+                raise self.over(f"a line has more than {most:,} bytes, the most that are read of one")
+            yield from (line + b"\n" for line in lines)
+        if rest:
+            yield rest
+
+    def over(self, what: str) -> BadFile:
+        """Make the refusal of a file that has more of something than is read."""
+        return BadFile(f"{self.path}: {what}", reason="over_limit")
+
+
+@contextmanager
+def unpacked(path: StrPath, descriptor: int | None, digest: Digest | None) -> Iterator[Unpacked]:
+    """Open a file that may be compressed with gzip or bzip2; what is not read of it is passed over at the end.
+
+    Raises
+    ------
+    BadFile
+        As :func:`nightmill.files.reading.opened` and :meth:`Inflated.read`, or where the file is ``empty``.
+    """
+    with opened(path, descriptor) as (file, size_bytes):
+        if size_bytes == 0:
+            raise BadFile(f"{path} is empty", reason="empty")
+        compression = compression_in(file.peek(8))
+        inflated = Inflated(path, file, size_bytes, compression, digest) if compression else None
+        raw = inflated.raw if inflated else _Hashed(file, digest)
+        yield Unpacked(path, inflated or raw, size_bytes, compression)
+        if inflated:
+            while inflated.read(_CHUNK_BYTES):
+                pass
+        if digest is not None:
+            while raw.read(_CHUNK_BYTES):
+                pass
