@@ -9,10 +9,10 @@ from nightmill.backbone.catalogue import files as catalogue
 from nightmill.backbone.catalogue.calibrations import history
 from nightmill.backbone.catalogue.refusals import refusals
 from nightmill.backbone.catalogue.replicas import Replica, replicas
-from nightmill.backbone.expressions import parse
 from nightmill.backbone.schema import CalibrationRow, FileRow, RefusalRow
 from nightmill.config.rules import LOG
 from nightmill.errors import UnknownName
+from nightmill.expressions import parse
 from nightmill.model.bundle import FILE_TYPE
 from nightmill.model.origin import Origin
 from nightmill.operations.site import Site

@@ -16,11 +16,12 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.calibrations import current
 from nightmill.backbone.catalogue.files import found_columns, found_files, select_files, selectable
-from nightmill.backbone.expressions import Expression, evaluate, parse, to_sql
 from nightmill.backbone.schema import AttemptRow, CalibrationRow, FileRow
+from nightmill.backbone.sql import to_sql
 from nightmill.backbone.work.campaigns import campaign_named
 from nightmill.config.rules import NOWHERE
 from nightmill.errors import ExpressionError, RequestRefused, UnknownName
+from nightmill.expressions import Expression, evaluate, parse
 from nightmill.model.calibration import Maturity
 from nightmill.model.campaign import Campaign
 from nightmill.model.dimensions import KeyType, KeyValue

@@ -11,10 +11,10 @@ from nightmill.backbone.catalogue import registration
 from nightmill.backbone.catalogue.replicas import replicas
 from nightmill.backbone.catalogue.stores import store_ids
 from nightmill.backbone.database import Database
-from nightmill.backbone.expressions import parse
 from nightmill.backbone.schema import FileRow, ReplicaRow, StoreRow
 from nightmill.backbone.sites import this_site
 from nightmill.errors import NameTaken, RequestRefused, UnknownName
+from nightmill.expressions import parse
 from nightmill.model.origin import Origin
 from nightmill.model.store import Store
 from tests.backbone.files import NOW, STORES, add_files, new_file

@@ -13,10 +13,11 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue.registration import NewFile
 from nightmill.backbone.database import Database
-from nightmill.backbone.expressions import evaluate, parse, to_sql
-from nightmill.backbone.expressions.parser import MAX_DEPTH
 from nightmill.backbone.schema import FileRow, ReplicaRow
+from nightmill.backbone.sql import to_sql
 from nightmill.errors import ExpressionError
+from nightmill.expressions import evaluate, parse
+from nightmill.expressions.parser import MAX_DEPTH
 from tests.backbone.files import add_files, new_file
 
 T0 = datetime(2026, 1, 11, 3, 12, 45, tzinfo=UTC)

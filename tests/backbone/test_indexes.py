@@ -8,8 +8,9 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue.indexes import index_keys, indexed
 from nightmill.backbone.database import Database
-from nightmill.backbone.expressions import parse, to_sql
 from nightmill.backbone.schema import FileRow
+from nightmill.backbone.sql import to_sql
+from nightmill.expressions import parse
 from nightmill.model.dimensions import KeyType
 
 KEYS: dict[str, KeyType] = {"target": "str", "dit": "float", "coadds": "int", "good": "bool", "at": "time"}

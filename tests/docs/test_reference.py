@@ -13,12 +13,12 @@ from sqlalchemy import inspect, text
 
 import nightmill.errors
 from nightmill.backbone.database import Database
-from nightmill.backbone.expressions import COLUMNS
 from nightmill.backbone.schema import Base
 from nightmill.config.campaign import load_campaign, load_pipeline
 from nightmill.config.lookups import lookup_named
 from nightmill.config.site import RetentionConfig, ServerConfig, SiteFile, load_site
 from nightmill.errors import NightmillError
+from nightmill.expressions import COLUMNS
 from nightmill.files.computed import FUNCTIONS
 from nightmill.model.calibration import Maturity
 from nightmill.model.campaign import Campaign, ExecutionSettings

@@ -10,10 +10,11 @@ from sqlalchemy import ColumnElement, Select, case, or_, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
-from nightmill.backbone.expressions import Expression, key_value, to_sql
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, ReplicaRow, StoreRow
 from nightmill.backbone.sites import is_here, store_elsewhere
+from nightmill.backbone.sql import key_value, to_sql
 from nightmill.errors import RequestRefused, UnknownName
+from nightmill.expressions import Expression
 from nightmill.model.bundle import FILE_TYPE
 from nightmill.model.dimensions import DIMENSIONS, KeyType
 from nightmill.model.found_file import FoundFile

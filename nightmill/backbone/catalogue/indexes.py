@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.expressions import key_value
+from nightmill.backbone.sql import key_value
 from nightmill.model.dimensions import KeyType
 
 

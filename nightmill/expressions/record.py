@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from nightmill.backbone.expressions.terms import (
+from nightmill.expressions.terms import (
     Compare,
     Expression,
     Field,

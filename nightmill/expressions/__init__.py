@@ -10,9 +10,8 @@ ever executed: the text is parsed as Python, and what is not in the grammar is r
 
 from __future__ import annotations
 
-from nightmill.backbone.expressions.parser import parse
-from nightmill.backbone.expressions.record import evaluate
-from nightmill.backbone.expressions.sql import key_value, to_sql
-from nightmill.backbone.expressions.terms import COLUMNS, Expression, Kind
+from nightmill.expressions.parser import parse
+from nightmill.expressions.record import evaluate
+from nightmill.expressions.terms import COLUMNS, Expression, Kind
 
-__all__ = ["COLUMNS", "Expression", "Kind", "evaluate", "key_value", "parse", "to_sql"]
+__all__ = ["COLUMNS", "Expression", "Kind", "evaluate", "parse"]

@@ -10,7 +10,8 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Final, NoReturn
 
-from nightmill.backbone.expressions.terms import (
+from nightmill.errors import ExpressionError, guess
+from nightmill.expressions.terms import (
     COLUMNS,
     Compare,
     Constant,
@@ -25,7 +26,6 @@ from nightmill.backbone.expressions.terms import (
     Term,
     kind_of,
 )
-from nightmill.errors import ExpressionError, guess
 from nightmill.model.origin import Origin
 
 MAX_LENGTH: Final = 20_000

@@ -30,7 +30,9 @@ from sqlalchemy.sql import operators
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from nightmill.backbone.expressions.terms import (
+from nightmill.backbone.schema import FileRow
+from nightmill.backbone.schema.base import UtcDateTime
+from nightmill.expressions.terms import (
     COLUMNS,
     Compare,
     Constant,
@@ -44,8 +46,6 @@ from nightmill.backbone.expressions.terms import (
     OneOf,
     Term,
 )
-from nightmill.backbone.schema import FileRow
-from nightmill.backbone.schema.base import UtcDateTime
 from nightmill.model.dimensions import KeyType
 
 
