@@ -52,7 +52,9 @@ def read_metadata(path: StrPath, file_type: FileType | None = None) -> Metadata:
     return metadata_of(sections, file_type, path) if file_type else Metadata(values=_all_cards(sections))
 
 
-def metadata_of(headers: Sequence[Section], file_type: FileType, path: StrPath) -> Metadata:
+def metadata_of(
+    headers: Sequence[Section], file_type: FileType, path: StrPath, told: Mapping[str, Value] | None = None
+) -> Metadata:
     """Take what a file type wants from the headers of a file.
 
     Parameters
@@ -61,13 +63,16 @@ def metadata_of(headers: Sequence[Section], file_type: FileType, path: StrPath) 
         Its sections; none for a file that says nothing of itself.
     path
         For messages.
+    told
+        What the step that made it tells, which counts where no header says it. None for a file that no step made: what
+        only a step can tell is not asked for.
 
     Raises
     ------
     BadMetadata
         As :func:`read_metadata` says.
     """
-    reader = _Reader(headers, file_type, path)
+    reader = _Reader(headers, file_type, path, told)
     found = reader.read()
     data_id: dict[str, str | int] = {}
     values: dict[str, MetadataValue] = {}
@@ -86,10 +91,13 @@ def metadata_of(headers: Sequence[Section], file_type: FileType, path: StrPath) 
 
 
 class _Reader:
-    def __init__(self, headers: Sequence[Section], file_type: FileType, path: StrPath) -> None:
+    def __init__(
+        self, headers: Sequence[Section], file_type: FileType, path: StrPath, told: Mapping[str, Value] | None
+    ) -> None:
         self.headers = headers
         self.file_type = file_type
         self.path = path
+        self.told = told
         self.no_value: dict[str, str] = {}
         """What the header has for a key and is not a value."""
 
@@ -102,6 +110,8 @@ class _Reader:
                 computed.append(name)
                 continue
             value = self.look_up(name, key)
+            if value is None and self.told is not None:
+                value = self.told.get(name)
             if value is None:
                 value = key.constant
             if value is not None:
@@ -113,7 +123,11 @@ class _Reader:
                 raise self.refuse(name, str(error), "bad_value") from error
             if value is not None:
                 found[name] = value
-        missing = [name for name, key in wanted.items() if key.required and name not in found]
+        missing = [
+            name
+            for name, key in wanted.items()
+            if key.required and name not in found and not (key.told and self.told is None)
+        ]
         if missing:
             raise self.lacks(missing)
         self.check_values(found)
@@ -225,7 +239,7 @@ class _Reader:
 
     def lacks(self, names: Sequence[str]) -> BadMetadata:
         parts = [
-            f"{name} ({self.no_value.get(name) or ' or '.join(key.keywords) or key.compute})"
+            f"{name} ({self.no_value.get(name) or ' or '.join(key.keywords) or key.compute or 'told by its step'})"
             for name, key in self.file_type.metadata.items()
             if name in names
         ]

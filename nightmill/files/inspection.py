@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import sha256
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from nightmill import plugins
 from nightmill.errors import BadFile, BadPlugin, FileRefused, PluginFault, UnknownName
 from nightmill.files import checks, formats
+from nightmill.files.computed import Value
 from nightmill.files.headers import metadata_of
 from nightmill.files.reading import StrPath
 from nightmill.model.content import Candidate, Metadata, StepInput
@@ -45,6 +46,7 @@ def inspect_file(
     descriptor: int | None = None,
     *,
     inputs: Sequence[StepInput] | None = None,
+    told: Mapping[str, Value] | None = None,
 ) -> Inspection:
     """Check a file against its type (structure, checksums, checks, required metadata), reading it once.
 
@@ -56,6 +58,8 @@ def inspect_file(
         Of the file, where it is open already.
     inputs
         What the step read that made the file. None for a file that no step made: checks that compare are not run.
+    told
+        What the step tells of it, as :func:`nightmill.files.headers.metadata_of` takes it.
 
     Returns
     -------
@@ -73,7 +77,7 @@ def inspect_file(
         format = formats.open_format(file_type.format)
         wanted = _checks(file_type.format, file_type.checks)
     except (UnknownName, BadPlugin) as error:
-        raise PluginFault(f"{path} cannot be looked at: {error.message}", remedy=error.remedy) from error
+        raise _without(path, error) from error
     digest = _Counted()
     verify = file_type.checks.checksum != "ignored"
     at_work = of_format = ("format", formats.GROUP, file_type.format)
@@ -82,8 +86,8 @@ def inspect_file(
         if digest.size_bytes != content.size_bytes:
             raise _changed(path, content.size_bytes, digest.size_bytes, file_type.format)
         there = str(path) if descriptor is None else f"/proc/{os.getpid()}/fd/{descriptor}"
-        told = partial(metadata_of, content.sections, file_type, path)
-        candidate = Candidate(str(path), there, content, told)
+        read = partial(metadata_of, content.sections, file_type, path, told)
+        candidate = Candidate(str(path), there, content, read)
         for name, compares, check in wanted:
             at_work = ("check", checks.GROUP, name)
             if not compares:
@@ -91,17 +95,45 @@ def inspect_file(
             elif inputs is not None:
                 check.look(candidate, inputs)
         at_work = of_format
-        metadata = told()
+        metadata = read()
     except FileRefused as error:
         error.check = "" if at_work is of_format else at_work[2]
         raise
     except (Exception, SystemExit) as error:  # of a plug-in: not the night's end, and not a file that passes
-        what, group, name = at_work
-        raise PluginFault(
-            f"{what} {name!r} of {plugins.package(group, name)} failed on {path}: {type(error).__name__}: {error}",
-            remedy=f"tell whoever maintains the {what}; the file may be good",
-        ) from error
+        raise _fault(path, *at_work, error) from error
     return Inspection(metadata, content.size_bytes, digest.sha256.hexdigest(), content.compression)
+
+
+def metadata_in(path: StrPath, file_type: FileType, descriptor: int) -> tuple[Metadata, int]:
+    """Return what its type wants of an open file, and its size in bytes, without checking it.
+
+    Raises
+    ------
+    BadFile, BadMetadata, PluginFault
+        As :func:`inspect_file`.
+    """
+    try:
+        format = formats.open_format(file_type.format)
+    except (UnknownName, BadPlugin) as error:
+        raise _without(path, error) from error
+    try:
+        content = format.read(path, descriptor=descriptor)
+    except FileRefused:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _fault(path, "format", formats.GROUP, file_type.format, error) from error
+    return metadata_of(content.sections, file_type, path), content.size_bytes
+
+
+def _without(path: StrPath, error: UnknownName | BadPlugin) -> PluginFault:
+    return PluginFault(f"{path} cannot be looked at: {error.message}", remedy=error.remedy)
+
+
+def _fault(path: StrPath, what: str, group: str, name: str, error: BaseException) -> PluginFault:
+    return PluginFault(
+        f"{what} {name!r} of {plugins.package(group, name)} failed on {path}: {type(error).__name__}: {error}",
+        remedy=f"tell whoever maintains the {what}; the file may be good",
+    )
 
 
 def _changed(path: StrPath, size_bytes: int, read_bytes: int, format: str) -> BadFile:

@@ -19,7 +19,8 @@ from nightmill.backbone.catalogue.files import names_taken
 from nightmill.backbone.schema import CampaignRow, FileRow, JobRow
 from nightmill.config.layers import LAYERS
 from nightmill.config.site import SiteConfig
-from nightmill.errors import BadName, BadText, PlanRefused, RequestRefused
+from nightmill.errors import BadName, BadText, ExpressionError, PlanRefused, RequestRefused
+from nightmill.expressions import parse
 from nightmill.model.bundle import SealedBundle
 from nightmill.model.campaign import Campaign
 from nightmill.model.found_file import FoundFile
@@ -28,6 +29,7 @@ from nightmill.model.unit import Unit
 from nightmill.planning.inputs import Chooser, Rules, choosing_order, takes_one, unit_role
 from nightmill.planning.jobs import Jobs, blocks
 from nightmill.planning.lookups.bound import Bound, bind
+from nightmill.planning.open_names import OpenNames
 from nightmill.planning.orders import fill_texts
 from nightmill.planning.outputs import Names, claims, naming_keys
 from nightmill.planning.preflight import check_inputs, check_outputs, check_texts, log_store
@@ -54,12 +56,16 @@ class StagePlan(StageView):
         a later plan.
     projected
         Whether files that do not exist yet stand in for inputs.
+    known_after
+        The stage that must end before the units of this one are known: it has no jobs until then. Empty where they are
+        known.
     """
 
     position: int
     problems: tuple[str, ...]
     waiting: tuple[str, ...]
     projected: bool
+    known_after: str
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,8 @@ class _Planner:
         nameless = Problems()
         check_outputs(stage, self.site, nameless)
         bound = self._bound(stage, roles, problems)
-        files, groups = self._select(stage, bound, problems)
+        known_after = self._known_after(stage, problems)
+        files, groups = (None, {}) if known_after else self._select(stage, bound, problems)
         chosen = self._jobs(stage, bound, files, groups, rules, problems, waiting)
         jobs = Jobs(self._fit(common, chosen, problems, named=not nameless, asks=asks))
         plan = StagePlan(
@@ -169,17 +176,47 @@ class _Planner:
             waiting=tuple(waiting.sentences()),
             projected=any(declared.source.own_stage in self.projected for declared in stage.inputs.values()),
             watermark=self.watermark,
+            known_after=known_after,
         )
         before = [each.plan for each in self.projected.values()]
-        if refused := self.names.clashes((*before, plan), problems):
+        if refused := self.names.clashes((*before, plan), problems) | self._open_clashes((*before, plan), problems):
             plan = replace(plan, jobs=Jobs(job for place, job in enumerate(jobs) if place not in refused))
         return replace(plan, problems=(*problems.sentences(), *nameless.sentences()))
 
     def project(self, plan: StagePlan) -> None:
         """Let the files that a stage is planned to make stand in for those that it will make."""
-        self.projected[plan.stage.name] = Projected(plan)
+        self.projected[plan.stage.name] = Projected(plan, plan.known_after)
         if plan.problems:
             self.broken.add(plan.stage.name)
+
+    def _known_after(self, stage: Stage, problems: Problems) -> str:
+        """Return the stage that must end before the units of this one, and what they read, can be foreseen."""
+        for role, declared in stage.inputs.items():
+            source = self.projected.get(declared.source.own_stage)
+            if source is None:
+                continue
+            asked = {*stage.per, *declared.asked}
+            try:
+                for text in filter(None, (stage.where, declared.where)):
+                    asked |= {name.removeprefix("metadata.") for name in parse(text, metadata_keys=self.keys).names}
+            except ExpressionError as error:
+                problems.add(f"stage {stage.name!r}, input {role!r}", str(error))
+            if source.unforeseen(declared.type, asked):
+                return source.plan.stage.name
+        return ""
+
+    def _open_clashes(self, stages: Sequence[StageView], problems: Problems) -> set[int]:
+        """Report open names of the last of these stages that may become those of others; return the jobs' places."""
+        if not any(output.tells for plan in stages for step in plan.stage.steps for output in step.outputs.values()):
+            return set()
+        names = OpenNames(stages)
+        taken = names.taken(self.session)
+        sealed = self._sealed(stages[-1].stage, [stages[-1].jobs[place].unit for place in taken])
+        new = {place: each for place, each in taken.items() if stages[-1].jobs[place].unit not in sealed}
+        for claim, name in new.values():
+            reason = f"the catalogue has a file that has a name of output {claim.role!r} ({claim.type})"
+            problems.add(f"stage {stages[-1].stage.name!r}", reason, name, detail=claim.name, noun="name")
+        return names.clashes(problems) | new.keys()
 
     def _common(self, stage: Stage) -> StageCommon:
         pipeline = self.campaign.pipeline
@@ -302,17 +339,7 @@ class _Planner:
         self, common: StageCommon, block: Sequence[PlannedJob], names: Mapping[int, Collection[str]], problems: Problems
     ) -> set[str]:
         """Return the names that the catalogue has already, and report them; jobs that are sealed have theirs."""
-        sealed = set(
-            self.session.scalars(
-                select(JobRow.unit)
-                .join(CampaignRow, CampaignRow.id == JobRow.campaign_id)
-                .where(
-                    CampaignRow.name == self.campaign.name,
-                    JobRow.stage == common.stage.name,
-                    among(JobRow.unit, [job.unit for job in block]),
-                )
-            )
-        )
+        sealed = self._sealed(common.stage, [job.unit for job in block])
         new = [place for place in names if block[place].unit not in sealed]
         taken = names_taken(self.session, [name for place in new for name in names[place]])
         clashing = [claim for place in new if taken for claim in claims(common, block[place].data_id)]
@@ -320,6 +347,15 @@ class _Planner:
             reason = f"the name of output {claim.role!r} ({claim.type}) is taken: the catalogue has a file of that name"
             problems.add(f"stage {common.stage.name!r}", reason, claim.name, noun="name")
         return taken
+
+    def _sealed(self, stage: Stage, units: Collection[str]) -> set[str]:
+        """Return those of a stage's units whose jobs are sealed already."""
+        query = (
+            select(JobRow.unit)
+            .join(CampaignRow, CampaignRow.id == JobRow.campaign_id)
+            .where(CampaignRow.name == self.campaign.name, JobRow.stage == stage.name, among(JobRow.unit, units))
+        )
+        return set(self.session.scalars(query))
 
 
 def _choices(choosers: Iterable[Chooser], unit: Unit) -> dict[str, Choice]:
