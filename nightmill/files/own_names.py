@@ -13,9 +13,14 @@ from nightmill.errors import BadName
 from nightmill.files.naming import is_fit
 from nightmill.model.dimensions import KeyType, KeyValue
 
-CHARACTERS: Final[Mapping[str, str]] = {"int": "0-9-", "float": "0-9.eE+-", "str": "A-Za-z0-9._+-"}
-"""What the values of each type are written with in names, as a part of a regular expression."""
-_EXAMPLES: Final[Mapping[str, KeyValue]] = {"int": 1, "float": 1.0, "str": "1"}
+ANY: Final = "A-Za-z0-9._+-"
+"""What any value of a name is written with, as a part of a regular expression."""
+_FORMATS: Final[Mapping[str, tuple[str, str]]] = {
+    "int": ("0-9-", r"0?\d{0,3}d?"),
+    "float": ("0-9.eE+-", r"0?\d{0,3}(\.\d{1,3})?[eEfFgG]?"),
+    "str": (ANY, ""),
+}
+"""What the values of each type are written with, by formats of this kind."""
 _MAX_DIGITS: Final = 20
 
 
@@ -28,6 +33,12 @@ def fields_in(pattern: str) -> tuple[str, ...]:
         Where its braces are not those of fields.
     """
     return tuple([field for _literal, field, _spec in _parts(pattern) if field is not None])
+
+
+def written_with(kind: KeyType, spec: str) -> str | None:
+    """Return the characters with which a format writes values; None where it may write others, or change a value."""
+    characters, formats = _FORMATS.get(kind, ("", "(?!)"))
+    return characters if re.fullmatch(formats, spec) else None
 
 
 def _parts(pattern: str) -> list[tuple[str, str | None, str]]:
@@ -69,28 +80,26 @@ class NamePattern:
             if field is None:
                 continue
             kind = kinds[field]
-            self._check(field, kind, spec)
+            characters = self._characters(field, kind, spec)
             self._fields.append((field, kind, spec))
-            expression += f"([{CHARACTERS[kind]}]+)" if following is None else self._until(field, kind, after)
+            expression += (
+                f"([{characters}]+)" if following is None else self._until(field, kind, f"[{characters}]", after)
+            )
         self._expression = re.compile(expression)
 
-    def _check(self, field: str, kind: KeyType, spec: str) -> None:
-        if kind not in CHARACTERS:
+    def _characters(self, field: str, kind: KeyType, spec: str) -> str:
+        if kind not in _FORMATS:
             raise _bad(self.text, f"{field} is of type {kind}, and a name tells texts and numbers")
         if field in [each for each, _kind, _spec in self._fields]:
             raise _bad(self.text, f"it has {{{field}}} twice")
-        if re.search(r"\d{4}", spec):
-            raise _bad(self.text, f"the field {field!r} is wider than any name")
-        try:
-            format(_EXAMPLES[kind], spec)
-        except ValueError as error:
-            raise _bad(self.text, f"{field}: {error}") from error
+        if (characters := written_with(kind, spec)) is None:
+            raise _bad(self.text, f"{field} is of type {kind}, and what {spec!r} writes cannot be read back")
+        return characters
 
-    def _until(self, field: str, kind: KeyType, after: str) -> str:
+    def _until(self, field: str, kind: KeyType, allowed: str, after: str) -> str:
         """Return what a value is that another field comes after: it ends where the text between them begins."""
         if not after:
             raise _bad(self.text, f"nothing stands behind {{{field}}} that tells where it ends")
-        allowed = f"[{CHARACTERS[kind]}]"
         if kind != "str" and re.fullmatch(allowed, after[0]):
             raise _bad(self.text, f"{after[0]!r} behind {{{field}}} may be a part of the number")
         return f"((?:(?!{re.escape(after[0])}){allowed})+)"

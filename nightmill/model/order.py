@@ -6,11 +6,12 @@ can be reached: ``nightmill run ORDER.json``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from nightmill.model.base import Frozen
 from nightmill.model.dimensions import KeyValue
@@ -88,7 +89,8 @@ class OrderBundle(Frozen):
     """Below the store's URL."""
 
 
-_OPEN_NAME: Final = r"^(?:[A-Za-z0-9._+:%-]|\{[A-Za-z_]\w*(?::[<>=^+-]?[0-9]{0,3}(?:\.[0-9]{1,3})?[A-Za-z]?)?\})*$"
+_OPEN_NAME: Final = re.compile(r"(?:[A-Za-z0-9._+:%-]|\{[A-Za-z_]\w*(?::(?![^{}]*[0-9]{4})[^{}]{0,40})?\})*")
+"""Characters of names, and plain fields that no value makes very long."""
 
 
 class OrderOutput(Frozen):
@@ -110,7 +112,7 @@ class OrderOutput(Frozen):
     """An expression that its files fulfil, and those of other outputs with the same ``produces`` do not."""
     tells: tuple[str, ...] = ()
     """Keys whose values each file tells."""
-    open_name: str = Field(default="", pattern=_OPEN_NAME)
+    open_name: str = ""
     min: int = 1
     max: int | None = None
     """The greatest number of files; None for as many as there are names."""
@@ -122,6 +124,13 @@ class OrderOutput(Frozen):
     valid_from: str = ""
     valid_until: str = ""
     """The validity range that the plan worked out, ISO 8601 UTC, where the output becomes a calibration."""
+
+    @field_validator("open_name")
+    @classmethod
+    def _is_open_name(cls, text: str) -> str:
+        if not _OPEN_NAME.fullmatch(text):
+            raise ValueError("it is not a name with fields")
+        return text
 
     @property
     def called(self) -> str:
@@ -137,7 +146,7 @@ class OrderOutput(Frozen):
         """Say whether it may have a file of a name, for which the file tells these values."""
         try:
             return name in self.names or (bool(self.open_name) and name == self.open_name.format_map(values))
-        except (KeyError, ValueError, TypeError):
+        except (KeyError, ValueError, TypeError, OverflowError):
             return False
 
 

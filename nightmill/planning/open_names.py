@@ -7,7 +7,7 @@ one name's is the beginning (or end) of the other's, and the field there can be 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os.path import commonprefix
 from typing import Final, NamedTuple
 
@@ -15,13 +15,13 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue.files import names_like
 from nightmill.config.keys import keys_of
-from nightmill.files.own_names import CHARACTERS
+from nightmill.files.own_names import ANY, written_with
 from nightmill.model.dimensions import KeyType
 from nightmill.planning.outputs import Claim, claims
 from nightmill.planning.problems import Problems
 from nightmill.planning.sealed import StageView
 
-_FIELD: Final = re.compile(r"\{(\w+)[^}]*\}")
+_FIELD: Final = re.compile(r"\{(\w+:?[^}]*)\}")
 
 
 class _Edge(NamedTuple):
@@ -171,8 +171,9 @@ def _shared(texts: Sequence[str]) -> str:
     return commonprefix(texts)  # noqa: RUF071 - of names, which are not paths
 
 
-def _characters(field: str, kinds: dict[str, KeyType]) -> str:
-    return CHARACTERS.get(kinds.get(field, "str"), CHARACTERS["str"])
+def _characters(field: str, kinds: Mapping[str, KeyType]) -> str:
+    name, _, spec = field.partition(":")
+    return written_with(kinds.get(name, "str"), spec) or ANY
 
 
 def _expression(open_: _Open, stage: StageView) -> re.Pattern[str]:

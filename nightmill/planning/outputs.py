@@ -54,7 +54,7 @@ def output_names(common: StageCommon, data_id: DataId, attempt: int, step: str, 
         "role": role,
         "file_type": output.type,
     }
-    if told := told_fields(output, name):
+    if output.tells and (told := told_fields(output, name)):
         return (name.open(values, told),)
     return tuple([name.render({**values, "n": n}) for n in range(1, output.max + 1)])
 

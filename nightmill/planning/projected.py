@@ -38,7 +38,8 @@ class Projected:
             dimensions, metadata = split(job.data_id)
             for step, role, output in outputs:
                 names = output_names(self.plan.common, job.data_id, 1, step, role)
-                for name in names[: max(output.min, 1)]:
+                count = max(output.min, 1)
+                for name in names * count if output.tells else names[:count]:
                     number -= 1
                     yield FoundFile(
                         number, name, type_, 0, "", dimensions, job.begins_at, job.ends_at, metadata, output.to, ""

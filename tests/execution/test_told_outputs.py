@@ -113,7 +113,7 @@ def test_a_file_that_an_order_names_is_of_no_pattern(bench: Bench) -> None:
     assert products(bench.run_one(order_of(bench, step))) == {"": "first.txt", "b.txt": "m.txt"}
 
 
-LIES = {
+LIES: dict[str, tuple[str, dict[str, Any], str]] = {
     "its header and the plan": (
         "write('a.fits', 'A', EXPNUM=5)",
         {"data_id": {"exposure": 4}},

@@ -178,7 +178,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an expression": (output(where="knd == 'X'"), "nothing is named 'knd' (did you mean 'kind'?)"),
     "the catalogue": (output(where="origin == 'raw'"), "origin is what the catalogue says of a file, not its header"),
     "a pattern": (output(produces="{exposure}0{night}.head"), "'0' behind {exposure} may be a part of the number"),
-    "a format": (output(produces="{exposure:q}.head"), "exposure: Unknown format code 'q'"),
+    "a format": (
+        output(produces="{exposure:q}.head"),
+        "exposure is of type int, and what 'q' writes cannot be read back",
+    ),
 }
 
 
