@@ -13,7 +13,7 @@ from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import known_files
 from nightmill.backbone.schema import ExecutionRow, InputUseRow, PlannedInputRow, SoftwareRow
 from nightmill.backbone.upsert import add_missing
-from nightmill.model.order import AttemptKey
+from nightmill.model.order import AttemptKey, later_names
 from nightmill.model.report import JobReport, StepReport
 from nightmill.model.states import AttemptState
 
@@ -133,7 +133,11 @@ def write_uses(
     uses: list[dict[str, Any]] = []
     for report in reports:
         attempt_id = attempts[report.attempt]
-        own = {file.name: [(made[file.name], file.role)] for file in report.made if file.name in made}
+        own: dict[str, list[tuple[int, str]]] = {}
+        for file in report.made:
+            if file.name in made:
+                for name in (file.name, later_names(file.role)):
+                    own.setdefault(name, []).append((made[file.name], file.role))
         if attempt_id not in known:
             own |= {
                 item.name: [(inputs[item.name].id, role) for role in item.roles]

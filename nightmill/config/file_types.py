@@ -243,8 +243,8 @@ def _check_key(name: str, key: MetadataKey, kinds: Mapping[str, KeyType], *, in_
     kind = kinds[name]
     if not name.isidentifier() or name in _COLUMNS:
         yield f"metadata cannot be called {name!r}{', which every file has already' if name in _COLUMNS else ''}"
-    if not key.keywords and not key.compute and key.constant is None and not in_name:
-        yield f"{name} has neither keywords, constant nor compute: nothing gives it a value"
+    if not key.keywords and not key.compute and key.constant is None and not key.told and not in_name:
+        yield f"{name} has neither keywords, constant, compute nor told: nothing gives it a value"
     if key.compute:
         yield from _check_compute(name, key, kinds)
     elif name in DIMENSIONS and kind != (wanted := DIMENSIONS[name].__name__):
@@ -278,8 +278,8 @@ def _check_unit(name: str, key: MetadataKey, kind: str) -> Iterator[str]:
 
 
 def _check_compute(name: str, key: MetadataKey, kinds: Mapping[str, KeyType]) -> Iterator[str]:
-    if key.keywords or key.constant is not None:
-        yield f"{name} is computed, and takes no keywords or constant besides"
+    if key.keywords or key.constant is not None or key.told:
+        yield f"{name} is computed, and takes no keywords, constant or told besides"
     try:
         call = parse_call(key.compute)
         check_call(call, kinds)

@@ -10,6 +10,7 @@ from typing import Final
 from nightmill.config.document import Key
 from nightmill.errors import guess
 from nightmill.files.naming import is_fit
+from nightmill.model.dimensions import NAME
 from nightmill.model.pipeline import Output, Pipeline, Stage, Step, StepFile, several_of
 
 Problem = tuple[Key, str]
@@ -29,7 +30,7 @@ def check_texts(step: Step, stage: Stage, pipeline: Pipeline) -> Iterator[Proble
             yield ("argv",), text
     for key, texts in (("arguments", step.arguments), ("environment", step.environment)):
         for name, item in texts.items():
-            for text in checker.check(item):
+            for text in (*checker.check(item), *checker.check_known(item)):
                 yield (key, name), text
     for name, file in step.files.items():
         yield from ((("files", name), text) for text in _check_file(name, file))
@@ -75,6 +76,16 @@ class _Checker:
             if match[1] in _OF_FILES and role in self.several and match[0] != item:
                 yield f"{item!r}: {role!r} may be several files; give {match[0]} an item of its own"
 
+    def check_known(self, item: str) -> Iterator[str]:
+        """Yield what of an item is known too late: the names of files that an earlier step is yet to make."""
+        for match in _PLACEHOLDER.finditer(item):
+            role = (match[2] or "").partition(".")[0]
+            if match[1] == "inputs" and self._is_later(role):
+                yield f"{match[0]}: the names of {role!r} are known when it is made; pass it in argv"
+
+    def _is_later(self, role: str) -> bool:
+        return role not in self.stage.inputs and role in self.made and self.made[role].later
+
     def check_line(self, line: str) -> Iterator[str]:
         """Yield what is wrong with the placeholders of a line of a file."""
         roles: list[str] = []
@@ -117,8 +128,12 @@ class _Checker:
             yield f"{match[0]}: {role!r} is not {what}{hint or guess(role, known)}"
         elif dot and not key.isidentifier():
             yield f"{match[0]}: {key!r} cannot be the name of a key"
+        elif dot and role in self.made and key in (*self.made[role].tells, *((NAME,) * self._is_later(role))):
+            yield f"{match[0]}: {key} of {role!r} is known when it is made"
+        elif kind == "outputs" and self._is_later(role):
+            yield f"{match[0]}: the step names {role!r} itself, as {self.made[role].produces!r}"
 
 
 def _is_certain(output: Output) -> bool:
     """Say whether all files that an output may have are there once its step has ended well."""
-    return output.required and output.max in (1, output.min)
+    return output.required and not output.later and output.max in (1, output.min)

@@ -11,9 +11,11 @@ from nightmill import plugins
 from nightmill.config.document import Key
 from nightmill.config.lookups import GROUP
 from nightmill.config.placeholders import check_texts
-from nightmill.errors import guess
-from nightmill.files.naming import is_fit
+from nightmill.errors import BadName, guess
+from nightmill.files.naming import ATTEMPT_FIELDS, is_fit
+from nightmill.files.own_names import fields_in
 from nightmill.model.calibration import Calibration
+from nightmill.model.dimensions import NAME, TIMES
 from nightmill.model.pipeline import ALSO, Input, LookupSetting, Output, Pipeline, Stage, Step
 
 Problem = tuple[Key, str]
@@ -234,12 +236,51 @@ def _check_output(role: str, output: Output, stage: Stage, made: dict[str, str])
         yield ("max",), f"min is {output.min} and max is {output.max}: no number of files is both"
     if output.max > 1 and not output.produces:
         yield ("max",), f"max is {output.max}: an output of several files needs produces: a pattern of their names"
-    if "/" in output.produces:
-        yield ("produces",), f"produces {output.produces!r} should be a pattern of names, without folders"
+    yield from _check_told(output, stage) if output.type else _check_scratch_file(output)
     if output.calibration is not None:
         if output.to == NOWHERE:
             yield ("calibration",), "a file that is not kept (to: none) cannot be a calibration"
         yield from check_calibration(output.calibration)
+
+
+def _check_told(output: Output, stage: Stage) -> Iterator[Problem]:
+    """Yield what is wrong with the names that a step gives to files of an output, and with what the files tell."""
+    key = ("produces",)
+    if "/" in output.produces:
+        yield key, f"produces {output.produces!r} should be a pattern of names, without folders"
+    yield from _check_keys(output.tells, ("tells",))
+    for name in output.tells:
+        if name in (*ATTEMPT_FIELDS, *TIMES, NAME):
+            yield ("tells",), f"{name!r} cannot be told by a file: it is told otherwise already"
+        elif name in stage.per:
+            yield ("tells",), f"{name!r} is a key of the unit (per), which is known before; leave it out"
+    try:
+        fields = fields_in(output.produces)
+    except BadName as error:
+        yield key, str(error)
+        return
+    known = [*output.tells, *(name for name in stage.per if name != NAME)]
+    for name in fields:
+        if name not in known:
+            near = guess(name, known)
+            yield key, f"produces {output.produces!r} has {{{name}}}{near}; say that it is told: tells: [{name}]"
+    if fields and any(each in output.produces for each in "*?["):
+        yield (
+            key,
+            f"produces {output.produces!r} has fields and wildcards; a name that tells values has fields alone",
+        )
+    if output.where and not output.produces:
+        yield ("where",), "where tells files of one pattern apart, and this output has none; add produces"
+
+
+def _check_scratch_file(output: Output) -> Iterator[Problem]:
+    if output.to != NOWHERE:
+        yield ("type",), f"a file that is kept (to: {output.to}) needs a type; without one, say to: {NOWHERE}"
+    if not output.produces or "/" in output.produces:
+        yield ("produces",), "a file without a type keeps its name: say in produces which it is, without folders"
+    for name in ("tells", "where"):
+        if getattr(output, name):
+            yield (name,), f"{name} is about what files say of themselves, which their type knows; add type"
 
 
 def check_calibration(calibration: Calibration) -> Iterator[Problem]:

@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from nightmill.errors import FileRefused, JobFailed, PluginFault
+from nightmill.errors import BadName, FileRefused, JobFailed, PluginFault
 from nightmill.execution.attachments import attach_rows
 from nightmill.execution.descriptors import names_in, opened_file, path_of
 from nightmill.execution.evidence import on_one_line
+from nightmill.execution.finding import Wanted, find_files
 from nightmill.execution.scratch import Scratch
+from nightmill.execution.sidecar import VARIABLE, Told, kind_of, read_sidecar
+from nightmill.files.checksum import fingerprint
+from nightmill.files.computed import Value
 from nightmill.files.inspection import inspect_file
-from nightmill.files.naming import name_of_content
+from nightmill.files.naming import Template, check_name, name_of_content
+from nightmill.files.told import told_value
 from nightmill.model.attachment import Attachment
-from nightmill.model.content import StepInput
-from nightmill.model.dimensions import split
+from nightmill.model.content import Metadata, StepInput
+from nightmill.model.dimensions import KeyValue, split
 from nightmill.model.fate import Fate
-from nightmill.model.journal import MadeFile, MetadataValue
+from nightmill.model.file_type import FileType
+from nightmill.model.journal import MadeFile
 from nightmill.model.layout import INPUTS, OUTPUTS, WORK
-from nightmill.model.order import JobOrder, OrderOutput, OrderStep, stored_path
+from nightmill.model.order import JobOrder, OrderOutput, OrderStep, later_names, stored_path
 
 LISTED_NAMES: Final = 20
 """How many of the files that are there a message names."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    """A file that passed, by the step's own name for it."""
+
+    own_name: str
+    name: str
+    sha256: str
+    made: MadeFile | None
+    """None for a scratch file."""
 
 
 def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch, log: int, spool: Path) -> list[MadeFile]:
@@ -41,7 +59,7 @@ def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch, log: int, 
     Returns
     -------
     list of MadeFile
-        The files that are there, in the order of the declarations.
+        The files that are there, in the order of the declarations; scratch files are not among them.
 
     Raises
     ------
@@ -50,10 +68,11 @@ def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch, log: int, 
     OSError
         Where the working folder cannot be looked into.
     """
+    told = read_sidecar(order, step, scratch)
     with scratch.opened(WORK) as work, scratch.opened(INPUTS) as staged, scratch.opened(OUTPUTS) as kept:
         there = names_in(work)
-        found = [(output, _find(output, there, work)) for output in step.outputs]
-        missing = [_lack(output, files) for output, files in found if len(files) < _least(output)]
+        found = find_files(order, step, there, work, told)
+        missing = [_lack(each.output, each.files) for each in found if len(each.files) < _least(each.output)]
         if missing:
             raise JobFailed(
                 f"step {step.name!r} exited 0 and did not make {'; '.join(missing)} (its folder holds"
@@ -62,16 +81,33 @@ def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch, log: int, 
                 step=step.name,
                 remedy="look at the log; a step must make each required output, or exit with another code than 0",
             )
-        inputs = tuple(_inputs(order, step, staged, kept))
-        checked = [
-            (own_name, _check(order, step, output, own_name, name, work, log, spool, inputs))
-            for output, files in found
-            for own_name, name in _named(step, output, files)
-        ]
-        for own_name, made in checked:
-            what = f"{made.role} ({made.type}) {made.name} of step {step.name!r}"
-            scratch.keep(own_name, work, made.name, what, made.sha256)
-    return [made for _own_name, made in checked]
+        inputs = tuple(_inputs(order, step, scratch.kept, staged, kept))
+        gate = _Gate(order, step, work, log, spool, inputs, told)
+        checked = [(each.output, passed) for each in found for passed in gate.check(each)]
+        _must_be_distinct(order, step, checked, scratch)
+        for output, passed in checked:
+            what = f"{output.called} {passed.name} of step {step.name!r}"
+            scratch.keep(passed.own_name, work, passed.name, output.role, what, passed.sha256)
+    return [passed.made for _output, passed in checked if passed.made is not None]
+
+
+def _must_be_distinct(
+    order: JobOrder, step: OrderStep, checked: Sequence[tuple[OrderOutput, _Passed]], scratch: Scratch
+) -> None:
+    """Refuse names that are those of other files of the attempt: only those that files tell can be."""
+    names = {order.log_name: "the log"}
+    for output, passed in checked:
+        own = on_one_line(passed.own_name)
+        other = "a file of a step before" if scratch.has_kept(passed.name) else names.get(passed.name)
+        names[passed.name] = own
+        if other is not None:
+            raise JobFailed(
+                f"step {step.name!r} made {own} for {output.called}, and it would have the name of {other}:"
+                f" {passed.name}",
+                fate=Fate.BAD_OUTPUT,
+                step=step.name,
+                remedy="two files of an attempt have two names: let what they tell, or their own names, differ",
+            )
 
 
 def _listing(names: Sequence[str]) -> str:
@@ -83,109 +119,181 @@ def _least(output: OrderOutput) -> int:
     return output.min if output.required else 0
 
 
-def _find(output: OrderOutput, there: Sequence[str], work: int) -> list[str]:
-    if output.produces:
-        return [name for name in there if fnmatchcase(name, output.produces) and not _is_folder(name, work)]
-    return [name for name in output.names[:1] if name in there]
-
-
-def _is_folder(name: str, work: int) -> bool:
-    return stat.S_ISDIR(os.stat(name, dir_fd=work, follow_symlinks=False).st_mode)
-
-
 def _lack(output: OrderOutput, files: list[str]) -> str:
     if output.produces:
-        return f"{output.role} ({output.type}): {len(files)} of at least {output.min} files {output.produces!r}"
-    return f"{output.role} ({output.type}) {output.names[0]}"
+        where = f", where {output.where}" if output.where else ""
+        return f"{output.called}: {len(files)} of at least {output.min} files {output.produces!r}{where}"
+    return f"{output.called} {output.names[0]}"
 
 
-def _named(step: OrderStep, output: OrderOutput, files: list[str]) -> Iterator[tuple[str, str]]:
-    if len(files) > len(output.names):
-        raise JobFailed(
-            f"step {step.name!r} made {len(files)} files {output.produces!r} for {output.role}, at most"
-            f" {len(output.names)} are declared",
-            fate=Fate.BAD_OUTPUT,
-            step=step.name,
-            remedy="raise the output's 'max' in the pipeline",
-        )
-    yield from zip(files, output.names, strict=False)
+@dataclass(frozen=True)
+class _Gate:
+    """Checks the files of a step, with what it read and what it told."""
 
+    order: JobOrder
+    step: OrderStep
+    work: int
+    log: int
+    spool: Path
+    inputs: Sequence[StepInput]
+    told: Mapping[str, Told]
 
-def _check(
-    order: JobOrder,
-    step: OrderStep,
-    output: OrderOutput,
-    own_name: str,
-    name: str,
-    work: int,
-    log: int,
-    spool: Path,
-    inputs: Sequence[StepInput],
-) -> MadeFile:
-    called, file_type = on_one_line(own_name), order.file_types[output.type]
-    attachments: tuple[Attachment, ...] = ()
-    try:
-        with opened_file(own_name, work, alone=True) as descriptor:
-            found = inspect_file(called, file_type, descriptor, inputs=inputs, own_name=bool(output.produces))
-            if file_type.membership is not None:
-                attachments = (attach_rows(called, file_type, descriptor, spool),)
+    def check(self, wanted: Wanted) -> Iterator[_Passed]:
+        """Check the files of an output, and yield each with its name."""
+        output, files = wanted.output, wanted.files
+        most = len(output.names) if output.max is None else output.max
+        if len(files) > most:
+            raise JobFailed(
+                f"step {self.step.name!r} made {len(files)} files {output.produces!r} for {output.role}, at most {most}"
+                " are declared",
+                fate=Fate.BAD_OUTPUT,
+                step=self.step.name,
+                remedy="raise the output's 'max' in the pipeline",
+            )
+        for place, own_name in enumerate(files):
+            try:
+                if not output.type:
+                    yield self._scratch_file(own_name)
+                else:
+                    yield self._file(wanted, own_name, output.names[place] if output.names else "")
+            except FileRefused as error:
+                # what the reading of a file advises is about files that arrive: transfer it again
+                advice = error.remedy if error.check or isinstance(error, PluginFault) else ""
+                raise self._refused(output, error.message, advice) from error
+            except BadName as error:
+                raise self._refused(output, f"{on_one_line(own_name)}: {error.message}", error.remedy) from error
+
+    def _scratch_file(self, own_name: str) -> _Passed:
+        """Take a scratch file as it is: a plain file, with a name that does no harm in a list or an argument."""
+        check_name(own_name)
+        with opened_file(own_name, self.work, alone=True) as descriptor:
+            _size, digest = fingerprint(path_of(descriptor))
             os.fchmod(descriptor, 0o444)
-    except FileRefused as error:
-        # what the reading of a file advises is about files that arrive: transfer it again
-        advice = error.remedy if error.check or isinstance(error, PluginFault) else ""
-        raise _refused(step, output, error.message, advice) from error
-    metadata = found.metadata
-    if found.compression is not None and name_of_content(name, found.compression) != name:
-        how = f"compressed with {found.compression}" if found.compression else "not compressed"
-        raise _refused(step, output, f"{called} is {how}, and its name is {name}")
-    dimensions, keys = split(output.data_id)
-    _agree(step, output, called, {**metadata.data_id, **metadata.values})
-    for each in metadata.left_out:
-        os.write(log, f"== {step.name}: left out of the metadata of {name}: {each}\n".encode())
-    begins_at, ends_at = metadata.begins_at, metadata.ends_at
-    if begins_at is None and ends_at is None:
-        begins_at, ends_at = order.begins_at, order.ends_at
-    return MadeFile(
-        name=name,
-        role=output.role,
-        type=output.type,
-        step=step.name,
-        size_bytes=found.size_bytes,
-        sha256=found.sha256,
-        store=output.store,
-        path=stored_path(output.directory, name) if output.store else "",
-        produced_name=called if own_name != name else "",
-        data_id={**metadata.data_id, **dimensions},
-        metadata={**metadata.values, **keys},
-        begins_at=begins_at,
-        ends_at=ends_at,
-        attachments=attachments,
-    )
+        return _Passed(own_name, own_name, digest, None)
+
+    def _file(self, wanted: Wanted, own_name: str, name: str) -> _Passed:
+        order, output = self.order, wanted.output
+        called, file_type = on_one_line(own_name), order.file_types[output.type]
+        sources = [("the plan", output.data_id), ("its name", self._in_name(wanted, own_name))]
+        if (line := self.told.get(own_name)) is not None:
+            sources.append((line.source, line.values))
+        only_told = {name for name, key in file_type.metadata.items() if key.told}
+        told: dict[str, Value] = {key: value for key, value in output.data_id.items() if key in only_told}
+        for _source, values in sources[1:]:
+            told |= values
+        attachments: tuple[Attachment, ...] = ()
+        with opened_file(own_name, self.work, alone=True) as descriptor:
+            own = bool(output.produces)
+            found = inspect_file(called, file_type, descriptor, inputs=self.inputs, told=told, own_name=own)
+            if file_type.membership is not None:
+                attachments = (attach_rows(called, file_type, descriptor, self.spool),)
+            os.fchmod(descriptor, 0o444)
+        metadata = found.metadata
+        known = self._agreed(output, called, [*sources, ("its header", _values(metadata))])
+        self._must_tell(output, called, file_type, known)
+        name = name or _opened(output.open_name).render(known)
+        if found.compression is not None and name_of_content(name, found.compression) != name:
+            how = f"compressed with {found.compression}" if found.compression else "not compressed"
+            raise self._refused(output, f"{called} is {how}, and its name is {name}")
+        dimensions, keys = split({key: known[key] for key in (*output.data_id, *output.tells)})
+        for each in metadata.left_out:
+            os.write(self.log, f"== {self.step.name}: left out of the metadata of {name}: {each}\n".encode())
+        begins_at, ends_at = metadata.begins_at, metadata.ends_at
+        if begins_at is None and ends_at is None:
+            begins_at, ends_at = order.begins_at, order.ends_at
+        made = MadeFile(
+            name=name,
+            role=output.role,
+            type=output.type,
+            step=self.step.name,
+            size_bytes=found.size_bytes,
+            sha256=found.sha256,
+            store=output.store,
+            path=stored_path(output.directory, name) if output.store else "",
+            produced_name=called if own_name != name else "",
+            data_id={**metadata.data_id, **dimensions},
+            metadata={**metadata.values, **keys},
+            begins_at=begins_at,
+            ends_at=ends_at,
+            attachments=attachments,
+        )
+        return _Passed(own_name, name, found.sha256, made)
+
+    def _in_name(self, wanted: Wanted, own_name: str) -> dict[str, Value]:
+        output, file_type = wanted.output, self.order.file_types[wanted.output.type]
+        values: dict[str, Value] = {}
+        for key, value in wanted.told_by(own_name).items():
+            try:
+                kind = kind_of(key, file_type, output.data_id)
+                values[key] = told_value(value, key, kind, file_type.metadata.get(key))
+            except ValueError as error:
+                raise self._refused(output, f"{on_one_line(own_name)}: the {key} in its name {error}") from error
+        return values
+
+    def _agreed(
+        self, output: OrderOutput, called: str, sources: Sequence[tuple[str, Mapping[str, Value]]]
+    ) -> dict[str, KeyValue]:
+        """Put together what several sources say of a file; refuse two that contradict each other."""
+        known: dict[str, KeyValue] = {}
+        said_by: dict[str, str] = {}
+        for source, values in sources:
+            for key, each in values.items():
+                value = _plain(each)
+                other = known.setdefault(key, value)
+                if value != other:
+                    raise self._refused(output, f"{called}: {source} says {key}={value}, {said_by[key]} {key}={other}")
+                said_by.setdefault(key, source)
+        return known
+
+    def _must_tell(self, output: OrderOutput, called: str, file_type: FileType, known: Mapping[str, KeyValue]) -> None:
+        for key in output.tells:
+            if key not in known:
+                wanted = file_type.metadata.get(key)
+                cards = " or ".join(wanted.keywords) if wanted is not None else ""
+                header = f"its header ({cards})" if cards else "its header (its type asks for no keyword of it)"
+                raise self._refused(
+                    output,
+                    f"nothing tells the {key} of {called}: neither {header}, nor its name, nor the sidecar"
+                    f" (${VARIABLE})",
+                )
+
+    def _refused(self, output: OrderOutput, why: str, remedy: str = "") -> JobFailed:
+        return JobFailed(
+            f"step {self.step.name!r} made a bad {output.called}: {why}",
+            fate=Fate.BAD_OUTPUT,
+            step=self.step.name,
+            remedy=remedy,
+        )
 
 
-def _inputs(order: JobOrder, step: OrderStep, staged: int, kept: int) -> Iterator[StepInput]:
+def _values(metadata: Metadata) -> dict[str, Value]:
+    """Return everything that a header says and has a value."""
+    times = {"begins_at": metadata.begins_at, "ends_at": metadata.ends_at}
+    found = {**metadata.data_id, **metadata.values, **times}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _plain(value: Value) -> KeyValue:
+    """Return a value as a data ID has it."""
+    return value.isoformat(timespec="microseconds") if isinstance(value, datetime) else value
+
+
+@lru_cache(maxsize=64)
+def _opened(open_name: str) -> Template:
+    return Template(open_name, opened=True)
+
+
+def _inputs(
+    order: JobOrder, step: OrderStep, made: Mapping[str, Sequence[str]], staged: int, kept: int
+) -> Iterator[StepInput]:
     """Yield what the step could read, by paths into the open folders: nothing of it has changed since."""
     taken = {file.name: file for file in order.inputs}
-    made = {name: output for each in order.steps for output in each.outputs for name in output.names}
-    there = set(names_in(kept))
+    outputs = [output for each in order.steps for output in each.outputs]
+    of = {name: output for output in outputs for name in made.get(output.role, ())}
+    later = {later_names(output.role): made.get(output.role, ()) for output in outputs if output.later}
     for name in step.inputs:
         if (file := taken.get(name)) is not None:
             yield StepInput(name, file.role, file.type, f"{path_of(staged)}/{name}")
-        elif name in there:  # an optional output of an earlier step may not be
-            yield StepInput(name, made[name].role, made[name].type, f"{path_of(kept)}/{name}")
-
-
-def _agree(step: OrderStep, output: OrderOutput, called: str, found: Mapping[str, MetadataValue]) -> None:
-    for key, planned in output.data_id.items():
-        value = found.get(key)
-        if value is not None and value != planned:
-            raise _refused(step, output, f"{called}: it says {key}={value}, the plan {key}={planned}")
-
-
-def _refused(step: OrderStep, output: OrderOutput, why: str, remedy: str = "") -> JobFailed:
-    return JobFailed(
-        f"step {step.name!r} made a bad {output.role} ({output.type}): {why}",
-        fate=Fate.BAD_OUTPUT,
-        step=step.name,
-        remedy=remedy,
-    )
+        for each in later.get(name, (name,)):
+            if each in of:  # an optional output of an earlier step may not be
+                yield StepInput(each, of[each].role, of[each].type, f"{path_of(kept)}/{each}")

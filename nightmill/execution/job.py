@@ -89,7 +89,7 @@ def _run(order: JobOrder, scratch: Scratch, context: JobContext) -> list[MadeFil
     made: list[MadeFile] = []
     with _bundle_of(order, scratch, context):
         for step in order.steps:
-            made += run_step(order, step, scratch, context, made)
+            made += run_step(order, step, scratch, context)
     return [file for file in made if file.store]
 
 

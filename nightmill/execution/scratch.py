@@ -23,7 +23,7 @@ from nightmill.execution.removal import empty, remove
 from nightmill.execution.sealed import SealedFolder, SealedTree
 from nightmill.model.fate import Fate
 from nightmill.model.journal import MadeFile
-from nightmill.model.layout import BUNDLE, FILES, FOLDERS, INPUTS, LEFT, LOG, ORDER, OUTPUTS, TMP, WORK, seen
+from nightmill.model.layout import BUNDLE, FILES, FOLDERS, INPUTS, LEFT, LOG, ORDER, OUTPUTS, SIDECAR, TMP, WORK, seen
 from nightmill.model.order import AttemptKey, JobOrder, OrderText
 
 _MODE: Final = 0o755
@@ -71,6 +71,8 @@ class Scratch:
         self._places: dict[str, Place] = {}
         self._log: int | None = None
         self._aside: set[str] = set()
+        self.kept: dict[str, list[str]] = {}
+        """What was made so far, by the roles of outputs: the names in its folder of outputs."""
         self._bundle: SealedTree | None = None
         try:
             self.path.mkdir(mode=_MODE, parents=True)
@@ -175,12 +177,37 @@ class Scratch:
         facts = os.stat(f"{INPUTS}/{name}", dir_fd=self._folder, follow_symlinks=False)
         self._sealed[INPUTS].seal(name, what, digest, facts)
 
-    def keep(self, made: str, work: int, name: str, what: str, digest: str) -> None:
+    @property
+    def sidecar(self) -> Path:
+        """Where a step may tell what it made."""
+        return self.path / SIDECAR
+
+    @contextmanager
+    def opened_sidecar(self) -> Iterator[int | None]:
+        """Open what a step told; None where it told nothing.
+
+        Raises
+        ------
+        BadFile
+            Where it is not a regular file under one name, or cannot be opened.
+        """
+        if SIDECAR not in names_in(self._folder):
+            yield None
+            return
+        with opened_file(SIDECAR, self._folder, alone=True) as descriptor:
+            yield descriptor
+
+    def keep(self, made: str, work: int, name: str, role: str, what: str, digest: str) -> None:
         """Move a checked output out of the open working folder, under its full name, and seal it."""
         with self.opened(OUTPUTS) as outputs:
             os.rename(made, name, src_dir_fd=work, dst_dir_fd=outputs)
             facts = os.stat(name, dir_fd=outputs, follow_symlinks=False)
         self._sealed[OUTPUTS].seal(name, what, digest, facts)
+        self.kept.setdefault(role, []).append(name)
+
+    def has_kept(self, name: str) -> bool:
+        """Say whether an output of this name was made by a step before."""
+        return name in self._sealed[OUTPUTS]
 
     def must_be_whole(self, step: str) -> None:
         """See that the scratch is as it was before a step, but for what steps may change; closed folders are opened.

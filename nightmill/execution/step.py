@@ -7,7 +7,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from nightmill.errors import JobFailed
@@ -17,6 +17,7 @@ from nightmill.execution.faults import scratch_failed
 from nightmill.execution.gate import check_outputs
 from nightmill.execution.launch.watch import Ended, run_process
 from nightmill.execution.scratch import Scratch
+from nightmill.execution.sidecar import VARIABLE
 from nightmill.model.fate import Fate
 from nightmill.model.journal import (
     Checked,
@@ -25,18 +26,16 @@ from nightmill.model.journal import (
     StepEnded,
 )
 from nightmill.model.layout import INPUTS, OUTPUTS, seen
-from nightmill.model.order import JobOrder, OrderStep
+from nightmill.model.order import JobOrder, OrderStep, later_names
 
 _INHERITED: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 
 
-def run_step(
-    order: JobOrder, step: OrderStep, scratch: Scratch, context: JobContext, before: Sequence[MadeFile]
-) -> list[MadeFile]:
-    """Run a step and check what it made; ``before`` is what the steps before it made."""
+def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobContext) -> list[MadeFile]:
+    """Run a step and check what it made."""
     if context.stopping:
         raise JobFailed(f"step {step.name!r} was not begun: {context.stopping}", fate=Fate.CANCELLED)
-    argv = _argv(order, step, before)
+    argv = tuple(_argv(order, step, scratch.kept))
     environment = _environment(step, cores=context.host.cores_for(order.resources))
     stack = context.stack(argv, step, environment)
     log = scratch.open_log()
@@ -57,7 +56,9 @@ def run_step(
             argv,
             directory=scratch.work,
             scratch=scratch.path,
-            environment={"HOME": str(scratch.tmp), "TMPDIR": str(scratch.tmp)} | environment,
+            environment={"HOME": str(scratch.tmp), "TMPDIR": str(scratch.tmp)}
+            | environment
+            | {VARIABLE: str(scratch.sidecar)},
             output=log,
             wall_seconds=step.wall_seconds,
             began=began,
@@ -99,11 +100,37 @@ def _not_started(step: OrderStep, program: str, error: OSError | ValueError) -> 
     )
 
 
-def _argv(order: JobOrder, step: OrderStep, before: Sequence[MadeFile]) -> tuple[str, ...]:
-    """Fill in this Python, and leave out the outputs that earlier steps were free not to make."""
-    planned = {name for each in order.steps for output in each.outputs for name in output.names}
-    absent = {seen(OUTPUTS, name) for name in planned - {file.name for file in before}}
-    return tuple(item.replace("{python}", sys.executable) for item in step.argv if item not in absent)
+def _argv(order: JobOrder, step: OrderStep, made: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Fill in this Python and names that are known by now; leave out what earlier steps were free not to make.
+
+    Parameters
+    ----------
+    made
+        The names of what they made, by role.
+    """
+    outputs = [output for each in order.steps for output in each.outputs]
+    there = {name for names in made.values() for name in names}
+    absent = {seen(OUTPUTS, name) for output in outputs for name in output.names if name not in there}
+    later = {
+        seen(OUTPUTS, later_names(output.role)): [seen(OUTPUTS, name) for name in made.get(output.role, ())]
+        for output in outputs
+        if output.later
+    }
+    for item in step.argv:
+        if item in later:
+            yield from later[item]
+        elif item not in absent and (filled := _with_names(item, later)) is not None:
+            yield filled.replace("{python}", sys.executable)
+
+
+def _with_names(item: str, later: Mapping[str, Sequence[str]]) -> str | None:
+    """Fill names into an item that has other text too, the first of each role; None where there is none."""
+    for text, names in later.items():
+        if text in item:
+            if not names:
+                return None
+            item = item.replace(text, names[0])
+    return item
 
 
 def _environment(step: OrderStep, *, cores: int) -> dict[str, str]:

@@ -55,7 +55,14 @@ def read_metadata(path: StrPath, file_type: FileType | None = None) -> Metadata:
     return metadata_of(sections, file_type, path) if file_type else Metadata(values=_all_cards(sections))
 
 
-def metadata_of(headers: Sequence[Section], file_type: FileType, path: StrPath, *, own_name: bool = True) -> Metadata:
+def metadata_of(
+    headers: Sequence[Section],
+    file_type: FileType,
+    path: StrPath,
+    told: Mapping[str, Value] | None = None,
+    *,
+    own_name: bool = True,
+) -> Metadata:
     """Take what a file type wants from the headers and the name of a file.
 
     Parameters
@@ -64,6 +71,9 @@ def metadata_of(headers: Sequence[Section], file_type: FileType, path: StrPath, 
         Its sections; none for a file that says nothing of itself.
     path
         For messages; its last part is the name.
+    told
+        What the step that made it tells, which counts where no header says it. None for a file that no step made: what
+        only a step can tell is not asked for.
     own_name
         Whether the name is to say something: that of a file that a plan named says nothing new.
 
@@ -72,7 +82,7 @@ def metadata_of(headers: Sequence[Section], file_type: FileType, path: StrPath, 
     BadMetadata
         As :func:`read_metadata` says.
     """
-    reader = _Reader(headers, file_type, path)
+    reader = _Reader(headers, file_type, path, told)
     if own_name:
         reader.read_name()
     return _sorted_out(reader, reader.read())
@@ -94,7 +104,7 @@ def some_metadata(headers: Sequence[Section], file_type: FileType, names: Collec
         Where a value of them cannot be what its key wants.
     """
     wanted = _with_needed(file_type.metadata, names)
-    reader = _Reader(headers, file_type, path)
+    reader = _Reader(headers, file_type, path, None)
     reader.read_name()
     return _sorted_out(reader, reader.values({name: file_type.metadata[name] for name in wanted}))
 
@@ -130,11 +140,18 @@ def _sorted_out(reader: _Reader, found: Mapping[str, Value]) -> Metadata:
     return Metadata(data_id, times.get("begins_at"), times.get("ends_at"), values, left_out)
 
 
+def _elsewhere(key: MetadataKey) -> str:
+    return "told by its step" if key.told else "its name"
+
+
 class _Reader:
-    def __init__(self, headers: Sequence[Section], file_type: FileType, path: StrPath) -> None:
+    def __init__(
+        self, headers: Sequence[Section], file_type: FileType, path: StrPath, told: Mapping[str, Value] | None
+    ) -> None:
         self.headers = headers
         self.file_type = file_type
         self.path = path
+        self.told = told
         self.no_value: dict[str, str] = {}
         """What the header has for a key and is not a value."""
         self.pattern: NamePattern | None = None
@@ -158,7 +175,11 @@ class _Reader:
     def read(self) -> dict[str, Value]:
         wanted = self.file_type.metadata
         found = self.values(wanted)
-        missing = [name for name, key in wanted.items() if key.required and name not in found]
+        missing = [
+            name
+            for name, key in wanted.items()
+            if key.required and name not in found and not (key.told and self.told is None)
+        ]
         if missing:
             raise self.lacks(missing)
         self.check_values(found)
@@ -169,6 +190,8 @@ class _Reader:
         found: dict[str, Value] = {}
         for name, key in wanted.items():
             value = None if key.compute else self.look_up(name, key)
+            if value is None and self.told is not None and not key.compute:
+                value = self.told.get(name)
             if (value := self.agreed(name, value)) is None and not key.compute:
                 value = key.constant
             if value is not None:
@@ -319,7 +342,7 @@ class _Reader:
 
     def lacks(self, names: Sequence[str]) -> BadMetadata:
         parts = [
-            f"{name} ({self.no_value.get(name) or ' or '.join(key.keywords) or key.compute or 'its name'})"
+            f"{name} ({self.no_value.get(name) or ' or '.join(key.keywords) or key.compute or _elsewhere(key)})"
             for name, key in self.file_type.metadata.items()
             if name in names
         ]

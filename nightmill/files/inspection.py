@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from nightmill import plugins
 from nightmill.errors import BadFile, BadPlugin, FileRefused, PluginFault, UnknownName
 from nightmill.files import checks, formats
+from nightmill.files.computed import Value
 from nightmill.files.headers import metadata_of, some_metadata
 from nightmill.files.reading import StrPath
 from nightmill.model.content import Candidate, Content, Metadata, StepInput
@@ -59,7 +60,12 @@ class Opened:
     descriptor: int | None = None
 
     def inspect(
-        self, file_type: FileType, *, inputs: Sequence[StepInput] | None = None, own_name: bool = True
+        self,
+        file_type: FileType,
+        *,
+        inputs: Sequence[StepInput] | None = None,
+        told: Mapping[str, Value] | None = None,
+        own_name: bool = True,
     ) -> Inspection:
         """Check it against a type of its format; see :func:`inspect_file`."""
         path, content = self.path, self.content
@@ -68,8 +74,8 @@ class Opened:
         except (UnknownName, BadPlugin) as error:
             raise _unseen(path, error) from error
         there = str(path) if self.descriptor is None else f"/proc/{os.getpid()}/fd/{self.descriptor}"
-        told = partial(metadata_of, content.sections, file_type, path, own_name=own_name)
-        candidate = Candidate(str(path), there, content, told)
+        read = partial(metadata_of, content.sections, file_type, path, told, own_name=own_name)
+        candidate = Candidate(str(path), there, content, read)
         for name, compares, check in wanted:
             with _at_work(path, "check", checks.GROUP, name):
                 if not compares:
@@ -77,7 +83,7 @@ class Opened:
                 elif inputs is not None:
                     check.look(candidate, inputs)
         with _at_work(path, "format", formats.GROUP, self.format):
-            metadata = told()
+            metadata = read()
         return Inspection(metadata, content.size_bytes, self.sha256, content.compression)
 
     def some(self, file_type: FileType, names: Collection[str]) -> Metadata:
@@ -126,6 +132,7 @@ def inspect_file(
     descriptor: int | None = None,
     *,
     inputs: Sequence[StepInput] | None = None,
+    told: Mapping[str, Value] | None = None,
     own_name: bool = True,
 ) -> Inspection:
     """Check a file against its type (structure, checksums, checks, required metadata), reading it once.
@@ -138,6 +145,8 @@ def inspect_file(
         Of the file, where it is open already.
     inputs
         What the step read that made the file. None for a file that no step made: checks that compare are not run.
+    told
+        What the step tells of it, as :func:`nightmill.files.headers.metadata_of` takes it.
     own_name
         Whether whoever made or brought the file gave it its name, which then must fit the pattern of its type.
 
@@ -154,7 +163,7 @@ def inspect_file(
         Where a format or check failed otherwise, or is not there.
     """
     opened = open_file(path, file_type.format, descriptor, verify=verified(file_type))
-    return opened.inspect(file_type, inputs=inputs, own_name=own_name)
+    return opened.inspect(file_type, inputs=inputs, told=told, own_name=own_name)
 
 
 @contextmanager
@@ -174,6 +183,23 @@ def _at_work(path: StrPath, what: str, group: str, name: str) -> Iterator[None]:
 
 def _unseen(path: StrPath, error: UnknownName | BadPlugin) -> PluginFault:
     return PluginFault(f"{path} cannot be looked at: {error.message}", remedy=error.remedy)
+
+
+def metadata_in(path: StrPath, file_type: FileType, descriptor: int) -> tuple[Metadata, int]:
+    """Return what its type wants of an open file, and its size in bytes, without checking it.
+
+    Raises
+    ------
+    BadFile, BadMetadata, PluginFault
+        As :func:`inspect_file`.
+    """
+    try:
+        format = formats.open_format(file_type.format)
+    except (UnknownName, BadPlugin) as error:
+        raise _unseen(path, error) from error
+    with _at_work(path, "format", formats.GROUP, file_type.format):
+        content = format.read(path, descriptor=descriptor)
+        return metadata_of(content.sections, file_type, path), content.size_bytes
 
 
 def _changed(path: StrPath, size_bytes: int, read_bytes: int, format: str) -> BadFile:

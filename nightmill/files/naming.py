@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from string import Formatter
 from typing import Final
@@ -132,6 +132,16 @@ def check_name(name: str) -> None:
     raise BadName(f"file name {name!r} contains {what}", remedy=_REMEDY)
 
 
+class _Open:
+    """What stands for the value of a field that stays as it is, with its format."""
+
+    def __init__(self, field: str) -> None:
+        self.field = field
+
+    def __format__(self, spec: str) -> str:
+        return f"{{{self.field}:{spec}}}" if spec else f"{{{self.field}}}"
+
+
 class Template:
     """A template of names, as ``{instrument}_{exposure:08d}_c{campaign:04d}a{attempt:02d}.fits``.
 
@@ -139,6 +149,8 @@ class Template:
     ----------
     text
         Literal text and fields, each a plain name with or without a format, as Python's ``str.format`` has them.
+    opened
+        Whether it is what :meth:`open` made: its literal text is that of a name.
 
     Raises
     ------
@@ -148,15 +160,16 @@ class Template:
 
     __slots__ = ("fields", "text")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, opened: bool = False) -> None:
         self.text = text
+        fit = _NAME if opened else _FIT
         try:
             parts = list(Formatter().parse(text))
         except ValueError as error:
             raise self._bad(str(error)) from error
         fields: list[str] = []
         for literal, field, spec, conversion in parts:
-            if literal and (_FIT.fullmatch(literal) is None or ".." in literal):
+            if literal and (fit.fullmatch(literal) is None or ".." in literal):
                 raise BadName(f"template {text!r} has {literal!r}, which is not fit for a file name", remedy=_REMEDY)
             if field is None:
                 continue
@@ -190,12 +203,34 @@ class Template:
         BadName
             Where a field has no value, or the value or the name is not fit.
         """
+        name = self._filled(values)
+        self._check(name, values)
+        return name
+
+    def open(self, values: Mapping[str, object], fields: Collection[str]) -> str:
+        """Make a name but for some fields, which stay as they are: a template of names that are made later.
+
+        Parameters
+        ----------
+        values
+            The other fields of the template.
+
+        Raises
+        ------
+        BadName
+            As :meth:`render`.
+        """
+        text = self._filled({**values, **{field: _Open(field) for field in fields}})
+        self._check(re.sub(r"\{[^}]*\}", "0", text), values)
+        return text
+
+    def _filled(self, values: Mapping[str, object]) -> str:
         try:
             for field in self.fields:
                 value = values[field]
                 if value is None or value == "":
                     raise BadName(f"template {self.text!r} cannot be filled: {field} has no value")
-            name = self.text.format_map(values)
+            return self.text.format_map(values)
         except KeyError as error:
             known = ", ".join(sorted(values)) or "none"
             raise BadName(
@@ -203,17 +238,18 @@ class Template:
             ) from error
         except (ValueError, TypeError) as error:
             raise BadName(f"template {self.text!r} cannot be filled: {error}", remedy="mend its formats") from error
+
+    def _check(self, name: str, values: Mapping[str, object]) -> None:
         try:
             check_name(name)
         except BadName as error:
             raise self._culprit(values) or error from None
         if (":" in name or "%" in name) and (culprit := self._culprit(values)):  # a name takes them, and no value
             raise culprit
-        return name
 
     def _culprit(self, values: Mapping[str, object]) -> BadName | None:
         """Find the value that makes a name unfit, for a better message."""
-        for field in (field for field in self.fields if key_of(field) != NAME):
+        for field in (field for field in self.fields if key_of(field) != NAME and field in values):
             value = str(values[field])
             if len(value) > MAX_VALUE_LENGTH:
                 return BadName(f"{field} is {value[:40]!r}..., of {len(value)} characters", remedy="shorten it")

@@ -49,6 +49,8 @@ class MetadataKey(Frozen):
     """A value for every file of the type, where no keyword holds one."""
     compute: str = ""
     """A call that derives it from other keys."""
+    told: bool = False
+    """Whether the step that makes a file tells it, where no header can: by the name of the file, or in its sidecar."""
 
 
 class Checks(Frozen):

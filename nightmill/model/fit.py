@@ -45,7 +45,7 @@ def _is_named(file: MadeFile, order: JobOrder) -> bool:
         log = (order.log_name, "log", "log", order.log_store, order.log_path)
         return (file.name, file.role, file.type, file.store, file.path) == log
     return any(
-        file.name in output.names
+        output.is_named(file.name, {**file.metadata, **file.data_id})
         and file.type == output.type
         and file.store == output.store
         and file.path == (stored_path(output.directory, file.name) if output.store else "")

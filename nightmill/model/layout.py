@@ -18,6 +18,8 @@ TMP: Final = "tmp"
 """TMPDIR and HOME of a step; empty when it begins."""
 BUNDLE: Final = "bundle"
 """The pipeline's folder as it was at submit, read-only: a link to where the host keeps it."""
+SIDECAR: Final = "sidecar.jsonl"
+"""What a step tells of what it made, where it tells anything; beside its working folder, a new one for each step."""
 FOLDERS: Final = (INPUTS, WORK, OUTPUTS, LEFT, TMP)
 LOG: Final = "log"
 """Stdout and stderr of all steps."""

@@ -6,11 +6,12 @@ can be reached: ``nightmill run ORDER.json``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from nightmill.model.base import Frozen
 from nightmill.model.calibration import Calibration
@@ -91,20 +92,33 @@ class OrderBundle(Frozen):
     """Below the store's URL."""
 
 
+_OPEN_NAME: Final = re.compile(r"(?:[A-Za-z0-9._+:%-]|\{[A-Za-z_]\w*(?::(?![^{}]*[0-9]{4})[^{}]{0,40})?\})*")
+"""Characters of names, and plain fields that no value makes very long."""
+
+
 class OrderOutput(Frozen):
     """A file (or, with ``produces``, files) that a step must make.
 
     ``names`` are full names, unique for ever; where more than one may come, they are used in the order of the files'
-    own names.
+    own names. Where the files tell what makes their names, these are known when they are made: ``open_name`` has what
+    is known before, and fields for what is told.
     """
 
     role: str
     type: str
-    names: tuple[str, ...]
+    """Empty for a scratch file, which is neither named nor checked."""
+    names: tuple[str, ...] = ()
     data_id: Mapping[str, KeyValue]
     required: bool = True
     produces: str = ""
+    where: str = ""
+    """An expression that its files fulfil, and those of other outputs with the same ``produces`` do not."""
+    tells: tuple[str, ...] = ()
+    """Keys whose values each file tells."""
+    open_name: str = ""
     min: int = 1
+    max: int | None = None
+    """The greatest number of files; None for as many as there are names."""
     store: str = ""
     """Empty for an intermediate file: known, not kept."""
     directory: str = ""
@@ -113,6 +127,35 @@ class OrderOutput(Frozen):
     valid_from: str = ""
     valid_until: str = ""
     """The validity range that the plan worked out, ISO 8601 UTC, where the output becomes a calibration."""
+
+    @field_validator("open_name")
+    @classmethod
+    def _is_open_name(cls, text: str) -> str:
+        if not _OPEN_NAME.fullmatch(text):
+            raise ValueError("it is not a name with fields")
+        return text
+
+    @property
+    def called(self) -> str:
+        """How messages call it: by its role and type."""
+        return f"{self.role} ({self.type})" if self.type else f"{self.role} (scratch file)"
+
+    @property
+    def later(self) -> bool:
+        """Whether the names of its files are known when they are made, and not before."""
+        return not self.names
+
+    def is_named(self, name: str, values: Mapping[str, object]) -> bool:
+        """Say whether it may have a file of a name, for which the file tells these values."""
+        try:
+            return name in self.names or (bool(self.open_name) and name == self.open_name.format_map(values))
+        except (KeyError, ValueError, TypeError, OverflowError):
+            return False
+
+
+def later_names(role: str) -> str:
+    """Return what stands in an order for the names of an output's files that are known when they are made."""
+    return f"{{{role}}}"
 
 
 class OrderText(Frozen):
@@ -124,7 +167,7 @@ class OrderText(Frozen):
 
 
 class OrderStep(Frozen):
-    """One command, its templates filled in but for ``{python}``.
+    """One command, its templates filled in but for ``{python}`` and names that are known when files are made.
 
     Paths in ``argv`` are relative to the step's working folder ``work/``: ``../inputs/NAME``, ``../outputs/NAME`` for
     what an earlier step made, ``NAME`` for what the step makes.
@@ -133,7 +176,8 @@ class OrderStep(Frozen):
     name: str
     argv: tuple[str, ...]
     inputs: tuple[str, ...] = ()
-    """Names of files, staged or made by earlier steps."""
+    """Names of files, staged or made by earlier steps; ``{ROLE}`` for all files of an output of an earlier step whose
+    names are known when they are made."""
     outputs: tuple[OrderOutput, ...] = ()
     environment: Mapping[str, str] = Field(default_factory=dict)
     wall_seconds: float = 3600.0

@@ -140,20 +140,31 @@ class Input(Frozen):
 class Output(Frozen):
     """A declared output of a step: a role, and the file or files of a type that fill it."""
 
-    type: str
-    """File type; its template names the file."""
+    type: str = ""
+    """File type; its template names the file. Empty for a scratch file, which later steps of the stage alone see."""
     to: str = "backbone"
     """Name of a store or working area; ``none`` for an intermediate file, known but not kept."""
     required: bool = True
     """Whether a step that does not make it has failed."""
     produces: str = ""
-    """A glob, for a step that insists on names of its own: the job renames after the step and records both."""
+    """A glob, for a step that insists on names of its own: the job renames after the step and records both. Or a name
+    with fields, as ``im{exposure:06d}.head``, which tells the values of these keys."""
+    where: str = Field(default="", exclude_if=lambda where: not where)
+    """An expression over what files say of themselves, by which several outputs of one glob are told apart."""
+    tells: tuple[str, ...] = Field(default=(), exclude_if=lambda tells: not tells)
+    """Keys, beside those of the unit, whose values each file tells: its header, its name, or the step's sidecar."""
     min: int = 1
     """The least number of files."""
     max: int = 1
-    """More than 1 needs ``{n}`` in the type's template, and ``produces``."""
+    """More than 1 needs ``produces`` and, in the type's template, ``{n}`` or keys that the files tell."""
     calibration: Calibration | None = None
     """Makes it a calibration, where it is one."""
+
+    @property
+    def later(self) -> bool:
+        """Whether the names of its files may be known when they are made, and not before."""
+        is_one_name = not any(each in self.produces for each in "*?[")
+        return bool(self.produces) and (bool(self.tells) if self.type else not is_one_name)
 
 
 class StepFile(Frozen):

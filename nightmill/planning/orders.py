@@ -9,7 +9,7 @@ from typing import Final
 
 from nightmill.config.rules import NOWHERE
 from nightmill.model.layout import BUNDLE, INPUTS, OUTPUTS, seen
-from nightmill.model.order import AttemptKey, Copy, JobOrder, OrderInput, OrderOutput, OrderStep
+from nightmill.model.order import AttemptKey, Copy, JobOrder, OrderInput, OrderOutput, OrderStep, later_names
 from nightmill.model.pipeline import Output, Step, several_of
 from nightmill.planning.outputs import log_name, output_names
 from nightmill.planning.sealed import PlannedJob, StageCommon, planned_inputs
@@ -76,7 +76,7 @@ class _Renderer:
             output.store for step in steps for output in step.outputs
         }
         stores |= {common.log_store} | ({common.bundle.store} if common.bundle else set())
-        types = {output.type for step in steps for output in step.outputs}
+        types = {output.type for step in steps for output in step.outputs if output.type}
         return JobOrder(
             attempt=self.key,
             data_id=self.job.data_id,
@@ -153,14 +153,25 @@ class _Renderer:
     def output(self, step: Step, role: str, output: Output) -> OrderOutput:
         kept = output.to != NOWHERE
         valid_from, valid_until = self.validity(output)
+        names = output_names(self.common, self.job.data_id, self.key.number, step.name, role)
+        open_name = names[0] if names and "{" in names[0] else ""
+        if open_name:
+            names = ()
+        elif not output.type and not output.later:
+            names = (output.produces,)
+        data_id = self.job.data_id
         return OrderOutput(
             role=role,
             type=output.type,
-            names=output_names(self.common, self.job.data_id, self.key.number, step.name, role),
-            data_id=self.job.data_id,
+            names=names,
+            data_id={key: data_id[key] for key in data_id if key not in output.tells} if output.tells else data_id,
             required=output.required,
             produces=output.produces,
+            where=output.where,
+            tells=output.tells,
+            open_name=open_name,
             min=output.min,
+            max=None if names else output.max,
             store=output.to if kept else "",
             directory=self.directory() if kept else "",
             calibration=output.calibration,
@@ -184,7 +195,8 @@ class _Renderer:
     def names_of(self, role: str) -> tuple[str, ...]:
         if role in self.staged:
             return tuple([file.name for file in self.staged[role]])
-        return self.made[role].names
+        made = self.made[role]
+        return (later_names(role),) if made.later else made.names
 
     def inputs_of(self, step: Step) -> dict[str, tuple[SeenFile, ...]]:
         """Return the files that a step reads, as it sees them, by role."""
@@ -199,7 +211,7 @@ class _Renderer:
 
     def seen_outputs(self, output: OrderOutput, folder: str) -> Iterator[SeenFile]:
         """Yield the files of an output as steps see them; what is known of them is what their unit is of."""
-        for name in output.names:
+        for name in (later_names(output.role),) if output.later else output.names:
             yield SeenFile(seen(folder, name) if folder else name, name, output.type, self.job.data_id.get)
 
 

@@ -12,7 +12,7 @@ from nightmill.config.rules import LOG
 from nightmill.files.naming import STEM, Template, key_of, slug, stem_of
 from nightmill.model.dimensions import DIMENSIONS, NAME, DataId
 from nightmill.model.file_type import FileType
-from nightmill.model.pipeline import Stage
+from nightmill.model.pipeline import Output, Stage
 from nightmill.planning.problems import Problems
 from nightmill.planning.sealed import StageCommon, StageView
 
@@ -30,12 +30,19 @@ def template(text: str) -> Template:
 def output_names(common: StageCommon, data_id: DataId, attempt: int, step: str, role: str) -> tuple[str, ...]:
     """Name the files of one output of one attempt: as many names as it may have files.
 
+    Returns
+    -------
+    tuple of str
+        Where the files tell what makes their names, one: with fields for what they tell. None of scratch files.
+
     Raises
     ------
     BadName
         Where the template needs what the unit does not have, or makes no fit name of it.
     """
     output = next(each for each in common.stage.steps if each.name == step).outputs[role]
+    if not output.type:
+        return ()
     name = template(common.file_types[output.type].template)
     values: dict[str, object] = {
         **data_id,
@@ -47,7 +54,14 @@ def output_names(common: StageCommon, data_id: DataId, attempt: int, step: str, 
         "role": role,
         "file_type": output.type,
     }
+    if output.tells and (told := told_fields(output, name)):
+        return (name.open(values, told),)
     return tuple([name.render({**values, "n": n}) for n in range(1, output.max + 1)])
+
+
+def told_fields(output: Output, name: Template) -> list[str]:
+    """Return the fields of an output's names that its files tell."""
+    return [field for field in name.fields if field in output.tells]
 
 
 def log_name(common: StageCommon, data_id: DataId, attempt: int) -> str:
@@ -66,9 +80,14 @@ def log_name(common: StageCommon, data_id: DataId, attempt: int) -> str:
 
 def naming_keys(stage: Stage, file_types: Mapping[str, FileType], keys: Iterable[str]) -> frozenset[str]:
     """Return the keys of files that the names of a stage's outputs are made of, beside dimensions."""
-    types = {output.type for step in stage.steps for output in step.outputs.values()}
-    texts = [file_types[name].template for name in types if name in file_types]
-    fields = {key_of(field) for text in texts if text for field in template(text).fields}
+    outputs = [output for step in stage.steps for output in step.outputs.values() if output.type in file_types]
+    fields = {
+        key_of(field)
+        for output in outputs
+        if (text := file_types[output.type].template)
+        for field in template(text).fields
+        if field not in output.tells
+    }
     return frozenset(fields & set(keys) - set(DIMENSIONS))
 
 
@@ -76,6 +95,7 @@ class Claim(NamedTuple):
     """A name, and for what it is meant."""
 
     name: str
+    """With fields for what the file tells that will have it."""
     type: str
     step: str
     """Empty for the log."""

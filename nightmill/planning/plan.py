@@ -20,7 +20,8 @@ from nightmill.backbone.schema import CampaignRow, FileRow, JobRow
 from nightmill.backbone.work.left_out import LeftOut, stages_with_left_out
 from nightmill.config.layers import LAYERS
 from nightmill.config.site import SiteConfig
-from nightmill.errors import BadName, BadText, PlanRefused, RequestRefused
+from nightmill.errors import BadName, BadText, ExpressionError, PlanRefused, RequestRefused
+from nightmill.expressions import parse
 from nightmill.model.bundle import SealedBundle
 from nightmill.model.campaign import Campaign
 from nightmill.model.found_file import FoundFile
@@ -31,6 +32,7 @@ from nightmill.planning.jobs import Jobs, blocks
 from nightmill.planning.lacking import Shortfalls
 from nightmill.planning.lookups.bound import bind
 from nightmill.planning.lookups.way import Way
+from nightmill.planning.open_names import OpenNames
 from nightmill.planning.orders import fill_texts
 from nightmill.planning.outputs import Names, claims, naming_keys
 from nightmill.planning.preflight import check_inputs, check_outputs, check_texts, log_store
@@ -63,6 +65,9 @@ class StagePlan(StageView):
         Whether it leaves units out, or a stage does that it takes from: what it has not may yet come.
     projected
         Whether files that do not exist yet stand in for inputs.
+    known_after
+        The stage that must end before the units of this one are known: it has no jobs until then. Empty where they are
+        known.
     """
 
     position: int
@@ -72,6 +77,7 @@ class StagePlan(StageView):
     lacking: tuple[str, ...]
     incomplete: bool
     projected: bool
+    known_after: str
 
 
 @dataclass(frozen=True)
@@ -172,7 +178,8 @@ class _Planner:
         asks = check_texts(stage, self.site, templates, problems) and asks_of_files(stage)
         nameless = Problems()
         check_outputs(stage, self.site, nameless)
-        files, ways = self._select(stage, roles, problems)
+        known_after = self._known_after(stage, problems)
+        files, ways = (None, {}) if known_after else self._select(stage, roles, problems)
         self._spread_incompleteness(stage)
         chosen = self._jobs(stage, files, ways, rules, short)
         jobs = Jobs(self._fit(common, chosen, problems, named=not nameless, asks=asks))
@@ -187,15 +194,16 @@ class _Planner:
             incomplete=bool(short.units) or not self.incomplete.isdisjoint(stage.upstream),
             projected=any(source in self.projected for source in stage.upstream),
             watermark=self.watermark,
+            known_after=known_after,
         )
         before = [each.plan for each in self.projected.values()]
-        if refused := self.names.clashes((*before, plan), problems):
+        if refused := self.names.clashes((*before, plan), problems) | self._open_clashes((*before, plan), problems):
             plan = replace(plan, jobs=Jobs(job for place, job in enumerate(jobs) if place not in refused))
         return replace(plan, problems=(*problems.sentences(), *nameless.sentences()))
 
     def project(self, plan: StagePlan) -> None:
         """Let the files that a stage is planned to make stand in for those that it will make."""
-        self.projected[plan.stage.name] = Projected(plan)
+        self.projected[plan.stage.name] = Projected(plan, plan.known_after)
         if plan.problems:
             self.broken.add(plan.stage.name)
         if plan.incomplete:
@@ -208,6 +216,35 @@ class _Planner:
                 self.incomplete.add(each.name)
             if each is stage:
                 return
+
+    def _known_after(self, stage: Stage, problems: Problems) -> str:
+        """Return the stage that must end before the units of this one, and what they read, can be foreseen."""
+        for role, declared in ((role, way) for role, each in stage.inputs.items() for way in each.ways):
+            source = self.projected.get(declared.source.own_stage)
+            if source is None:
+                continue
+            asked = {*stage.per, *declared.asked}
+            try:
+                for text in filter(None, (stage.where, declared.where)):
+                    asked |= {name.removeprefix("metadata.") for name in parse(text, metadata_keys=self.keys).names}
+            except ExpressionError as error:
+                problems.add(f"stage {stage.name!r}, input {role!r}", str(error))
+            if source.unforeseen(declared.type, asked):
+                return source.plan.stage.name
+        return ""
+
+    def _open_clashes(self, stages: Sequence[StageView], problems: Problems) -> set[int]:
+        """Report open names of the last of these stages that may become those of others; return the jobs' places."""
+        if not any(output.tells for plan in stages for step in plan.stage.steps for output in step.outputs.values()):
+            return set()
+        names = OpenNames(stages)
+        taken = names.taken(self.session)
+        sealed = self._sealed(stages[-1].stage, [stages[-1].jobs[place].unit for place in taken])
+        new = {place: each for place, each in taken.items() if stages[-1].jobs[place].unit not in sealed}
+        for claim, name in new.values():
+            reason = f"the catalogue has a file that has a name of output {claim.role!r} ({claim.type})"
+            problems.add(f"stage {stages[-1].stage.name!r}", reason, name, detail=claim.name, noun="name")
+        return names.clashes(problems) | new.keys()
 
     def _common(self, stage: Stage) -> StageCommon:
         pipeline = self.campaign.pipeline
@@ -324,17 +361,7 @@ class _Planner:
         self, common: StageCommon, block: Sequence[PlannedJob], names: Mapping[int, Collection[str]], problems: Problems
     ) -> set[str]:
         """Return the names that the catalogue has already, and report them; jobs that are sealed have theirs."""
-        sealed = set(
-            self.session.scalars(
-                select(JobRow.unit)
-                .join(CampaignRow, CampaignRow.id == JobRow.campaign_id)
-                .where(
-                    CampaignRow.name == self.campaign.name,
-                    JobRow.stage == common.stage.name,
-                    among(JobRow.unit, [job.unit for job in block]),
-                )
-            )
-        )
+        sealed = self._sealed(common.stage, [job.unit for job in block])
         new = [place for place in names if block[place].unit not in sealed]
         taken = names_taken(self.session, [name for place in new for name in names[place]])
         clashing = [claim for place in new if taken for claim in claims(common, block[place].data_id)]
@@ -342,6 +369,15 @@ class _Planner:
             reason = f"the name of output {claim.role!r} ({claim.type}) is taken: the catalogue has a file of that name"
             problems.add(f"stage {common.stage.name!r}", reason, claim.name, noun="name")
         return taken
+
+    def _sealed(self, stage: Stage, units: Collection[str]) -> set[str]:
+        """Return those of a stage's units whose jobs are sealed already."""
+        query = (
+            select(JobRow.unit)
+            .join(CampaignRow, CampaignRow.id == JobRow.campaign_id)
+            .where(CampaignRow.name == self.campaign.name, JobRow.stage == stage.name, among(JobRow.unit, units))
+        )
+        return set(self.session.scalars(query))
 
 
 def _choices(choosers: Iterable[Chooser], unit: Unit) -> dict[str, Choice]:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import Final
 
 from nightmill.config.rules import NOWHERE
 from nightmill.config.site import BACKBONE, SiteConfig
-from nightmill.errors import guess
+from nightmill.errors import ExpressionError, RequestRefused, guess
+from nightmill.expressions import parse
+from nightmill.files.computed import type_of
 from nightmill.files.naming import ATTEMPT_FIELDS, key_of
+from nightmill.files.own_names import NamePattern, fields_in
 from nightmill.model.campaign import Campaign
-from nightmill.model.dimensions import KeyType
+from nightmill.model.dimensions import DIMENSIONS, KeyType
 from nightmill.model.file_type import FileType
 from nightmill.model.pipeline import Input, Output, Pipeline, Stage
 from nightmill.model.store import Store
 from nightmill.planning.inputs import takes_one, unit_role
-from nightmill.planning.outputs import template
+from nightmill.planning.outputs import template, told_fields
 from nightmill.planning.problems import Problems
 from nightmill.planning.texts import asked_keys
+
+_OF_CATALOGUE: Final = ("origin", "original_name", "registered_at")
+"""What an expression over a new file cannot ask."""
 
 
 def log_store(stores: Mapping[str, Store]) -> str:
@@ -133,27 +140,66 @@ def _check_output(topic: str, output: Output, stage: Stage, site: SiteConfig, pr
     _known("store or working area", output.to, [*site.stores, NOWHERE], topic, problems)
     if output.calibration is not None and not _is_kept(output, site):
         problems.add(topic, f"a calibration must be kept in a store, and it goes to {output.to!r}")
-    if _known("file type", output.type, site.file_types, topic, problems):
-        _check_template(topic, output, stage, site.file_types[output.type], problems)
+    if output.type and _known("file type", output.type, site.file_types, topic, problems):
+        file_type = site.file_types[output.type]
+        _check_template(topic, output, stage, file_type, problems)
+        _check_told(topic, output, site, file_type, problems)
 
 
 def _check_template(topic: str, output: Output, stage: Stage, file_type: FileType, problems: Problems) -> None:
     kind = f"file type {file_type.name!r}"
-    fields = template(file_type.template).fields if file_type.template else ()
-    free = [each for each in fields if each not in ATTEMPT_FIELDS and key_of(each) not in stage.per]
+    name = template(file_type.template)
+    fields, told = name.fields, told_fields(output, name)
+    free = [each for each in fields if each not in (*ATTEMPT_FIELDS, *told) and key_of(each) not in stage.per]
     if takes_one(stage):
         free = []
     if free:
         reason = (
             f"the template of {kind}, {file_type.template!r}, has {' and '.join(f'{{{each}}}' for each in free)}, which"
-            f" may differ between the files of one unit; add {' and '.join(free)} to 'per' of the stage"
+            f" may differ between the files of one unit; add {' and '.join(free)} to 'per' of the stage, or to 'tells'"
+            " of the output where its files tell it"
         )
         problems.add(topic, reason)
     if not file_type.template:
         problems.add(topic, f"{kind} has no template to name outputs with: its files keep the names they come with")
-    elif output.max > 1 and "n" not in fields:
+    elif output.tells and "n" in fields:
         problems.add(
             topic,
-            f"the template of {kind}, {file_type.template!r}, lacks {{n}}: it cannot tell the up to {output.max} files"
-            " of the output apart",
+            f"the template of {kind}, {file_type.template!r}, has {{n}}, which numbers files that nothing tells apart,"
+            f" and these tell {' and '.join(output.tells)}; put that into the template, or leave out 'tells'",
         )
+    elif told and not output.produces:
+        problems.add(
+            topic,
+            f"the template of {kind}, {file_type.template!r}, has {' and '.join(f'{{{each}}}' for each in told)}, which"
+            " the file is yet to tell, so that its step cannot know its name; say in 'produces' what it calls it",
+        )
+    elif output.max > 1 and "n" not in fields and not told:
+        problems.add(
+            topic,
+            f"the template of {kind}, {file_type.template!r}, lacks {{n}}, and keys that the files tell: it cannot tell"
+            f" the up to {output.max} files of the output apart",
+        )
+
+
+def _check_told(topic: str, output: Output, site: SiteConfig, file_type: FileType, problems: Problems) -> None:
+    """Report keys that files cannot tell, a pattern that cannot be read back, and a wrong expression over files."""
+    kinds = {**{name: kind for name, kind in site.keys.items() if name in DIMENSIONS}}
+    kinds |= {name: type_of(key) for name, key in file_type.metadata.items()}
+    for name in output.tells:
+        if name not in kinds:
+            near = guess(name, list(kinds))
+            problems.add(
+                topic,
+                f"it tells {name!r}, which is neither a dimension nor metadata of file type {file_type.name!r}{near};"
+                f" add it there, as {name}: {{type: int, told: true}}",
+            )
+            return
+    try:
+        if fields_in(output.produces):
+            NamePattern(output.produces, {**site.keys, **kinds})
+        if output.where:
+            for name in parse(output.where, metadata_keys=file_type.metadata).names & set(_OF_CATALOGUE):
+                raise ExpressionError(f"{name} is what the catalogue says of a file, not its header", text=output.where)
+    except RequestRefused as error:
+        problems.add(topic, str(error))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from nightmill.config.rules import NOWHERE
@@ -14,9 +14,16 @@ from nightmill.planning.sealed import StageView
 
 @dataclass(frozen=True)
 class Projected:
-    """What a stage is planned to make; its files are made up when they are asked for."""
+    """What a stage is planned to make; its files are made up when they are asked for.
+
+    Parameters
+    ----------
+    known_after
+        The stage that must end before the units of this one are known; empty where they are known.
+    """
 
     plan: StageView
+    known_after: str = ""
 
     def files(self, type_: str) -> Iterator[FoundFile]:
         """Yield the files of a type that later stages can read, in the order of the jobs; their IDs are negative."""
@@ -31,11 +38,20 @@ class Projected:
             dimensions, metadata = split(job.data_id)
             for step, role, output in outputs:
                 names = output_names(self.plan.common, job.data_id, 1, step, role)
-                for name in names[: max(output.min, 1)]:
+                count = max(output.min, 1)
+                for name in names * count if output.tells else names[:count]:
                     number -= 1
                     yield FoundFile(
                         number, name, type_, 0, "", dimensions, job.begins_at, job.ends_at, metadata, output.to, ""
                     )
+
+    def unforeseen(self, type_: str, asked: Collection[str]) -> bool:
+        """Say whether files of a type cannot be foreseen as far as some keys of them are asked.
+
+        So it is where they tell one of these when they are made, or where the units of their stage are not known yet.
+        """
+        outputs = [output for step in self.plan.stage.steps for output in step.outputs.values() if output.type == type_]
+        return bool(self.known_after) or any(set(output.tells) & set(asked) for output in outputs)
 
     def in_order_of(self, per: Sequence[str]) -> bool:
         """Say whether its files come in the order of the values of these dimensions."""

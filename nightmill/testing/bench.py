@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -13,12 +14,15 @@ from nightmill.config.file_types import load_file_types
 from nightmill.config.pipeline import load_pipeline
 from nightmill.config.rules import NOWHERE
 from nightmill.errors import RequestRefused, UnknownName
+from nightmill.execution.scratch import token
 from nightmill.execution.stores import open_stagers
 from nightmill.execution.worker import Worker
 from nightmill.files.inspection import inspect_file
 from nightmill.model.dimensions import DataId, unit_name
 from nightmill.model.fate import Fate
+from nightmill.model.file_type import FileType
 from nightmill.model.found_file import FoundFile
+from nightmill.model.layout import OUTPUTS
 from nightmill.model.node import NodeProfile
 from nightmill.model.pipeline import Input, Parameter, Pipeline, Stage
 from nightmill.model.report import JobReport
@@ -42,8 +46,8 @@ class Made:
     report
         As a job tells it: steps with exit codes and costs, fate, evidence.
     files
-        Output role to the files that passed the gate, in the order of the declaration; those of a stage that are not
-        kept are left out.
+        Output role to the files that passed the gate, in the order of the declaration, scratch files last; those of a
+        stage that have a type and are not kept are left out.
     log
         What the steps wrote to stdout and stderr.
     """
@@ -138,7 +142,7 @@ class PipelineBench:
                 Path(store.url).mkdir(parents=True, exist_ok=True)
         with Worker(profile, open_stagers(order.stores, {})) as worker:
             [report] = worker.run([order])
-        return self._made(own, report)
+        return self._made(own, report, profile.scratch / token(order.attempt) / OUTPUTS)
 
     @cached_property
     def _given(self) -> Path:
@@ -160,7 +164,7 @@ class PipelineBench:
         made = {role: output.type for each in stage.steps for role, output in each.outputs.items()}
         inputs = {role: stage.inputs.get(role) or Input(type=made[role], max=None) for role in own.inputs}
         kept = {
-            role: output.model_copy(update={"to": "backbone"}) if output.to == NOWHERE else output
+            role: output.model_copy(update={"to": "backbone"}) if output.to == NOWHERE and output.type else output
             for role, output in own.outputs.items()
         }
         return stage.model_copy(update={"inputs": inputs, "steps": (own.model_copy(update={"outputs": kept}),)})
@@ -183,9 +187,9 @@ class PipelineBench:
         return found
 
     def _found(self, number: int, path: Path, type: str) -> FoundFile:
-        if type not in self._types:
+        if type and type not in self._types:
             raise UnknownName("file type", type, sorted(self._types))
-        seen = inspect_file(path, self._types[type])
+        seen = inspect_file(path, self._types[type] if type else FileType(name="scratch"))
         folder = self._given / f"{number}"
         if folder.exists():
             shutil.rmtree(folder)
@@ -200,7 +204,7 @@ class PipelineBench:
     def _common(self, stage: Stage, own: Path, parameters: Mapping[str, Parameter]) -> StageCommon:
         outputs = [output for step in stage.steps for output in step.outputs.values()]
         stores = {"backbone", *(output.to for output in outputs)}
-        types = {output.type for output in outputs}
+        types = {output.type for output in outputs if output.type}
         for name in sorted(types - self._types.keys()):
             raise UnknownName("file type", name, sorted(self._types))
         return StageCommon(
@@ -234,7 +238,7 @@ class PipelineBench:
             tuple([Choice(role, 0, each) for role, each in files.items()]),
         )
 
-    def _made(self, own: Path, report: JobReport) -> Made:
+    def _made(self, own: Path, report: JobReport, outputs: Path) -> Made:
         files: dict[str, list[Path]] = {}
         logs: list[Path] = []
         for file in report.published:
@@ -243,6 +247,11 @@ class PipelineBench:
                 files.setdefault(file.role, []).append(path)
             else:
                 logs.append(path)
+        typed = {file.name for file in report.made}
+        for output in (output for step in report.order.steps for output in step.outputs if not output.type):
+            names = sorted(path.name for path in outputs.iterdir() if path.name not in typed)
+            if found := [outputs / name for name in names if fnmatchcase(name, output.produces)]:
+                files[output.role] = found
         return Made(report, files, "".join(path.read_text(errors="replace") for path in logs))
 
 

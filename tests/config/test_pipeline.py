@@ -48,7 +48,6 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         " 'draft' or 'certified' (did you mean 'certified'?)",
         "pipeline.yaml:19: stages.science.inputs.frame.type is a list and should be a text",
         "pipeline.yaml:2: unknown key author; known here: pipeline, version, description, parameters, bundle, stages",
-        "pipeline.yaml:32: stages.science.steps.detect.outputs.catalog.type is missing",
         "pipeline.yaml:32: unknown key stages.science.steps.detect.outputs.catalog.typ (did you mean 'type'?)",
         "pipeline.yaml:3: version is 1.0 and should be a text; put it in quotes",
         "pipeline.yaml:9: stages.bias.inputs.frames.min is 'three' and should be a whole number",
@@ -83,6 +82,48 @@ FILES = [
         "image: {type: image, to: none, required: false}\n      - name: detect\n"
         "        files: {l: {lines: ['{inputs.image}']}}\n",
         "'image' may not be there, or not whole, and a file is written beforehand; pass it in argv",
+    ),
+]
+
+
+def making(body: str) -> tuple[str, str]:
+    """Replace an output of the pipeline."""
+    return "image: {type: image, to: none}\n", f"image: {body}\n"
+
+
+OUTPUTS = [
+    (*making("{type: image, to: none, tells: [tile, tile]}"), "tells: tile, tile: a key is named twice"),
+    (*making("{type: image, to: none, tells: [exposure]}"), "tells: 'exposure' is a key of the unit (per), which is"),
+    (*making("{type: image, to: none, tells: [begins_at]}"), "tells: 'begins_at' cannot be told by a file"),
+    (*making("{type: image, to: none, tells: [attempt]}"), "tells: 'attempt' cannot be told by a file"),
+    (*making("{type: image, to: none, tells: [a b]}"), "tells: 'a b' cannot be the name of a key"),
+    (*making("{type: image, to: none, where: x == 1}"), "where: where tells files of one pattern apart, and this"),
+    (
+        *making("{type: image, to: none, produces: 'im{tile}.fits'}"),
+        "produces: produces 'im{tile}.fits' has {tile}; say that it is told: tells: [tile]",
+    ),
+    (
+        *making("{type: image, to: none, produces: 'im{expsure}.fits'}"),
+        "has {expsure} (did you mean 'exposure'?); say that it is told",
+    ),
+    (
+        *making("{type: image, to: none, produces: 'im{exposure}*.fits'}"),
+        "has fields and wildcards; a name that tells values has fields alone",
+    ),
+    (*making("{type: image, to: none, produces: 'im{.fits'}"), "'im{.fits' cannot be read as a name with fields"),
+    (*making("{type: image, to: none, produces: 'im{a.b}'}"), "the field 'a.b' is not a plain name"),
+    (*making("{produces: a.cat}"), "type: a file that is kept (to: backbone) needs a type; without one, say to: none"),
+    (*making("{to: none}"), "produces: a file without a type keeps its name: say in produces which it is"),
+    (*making("{to: none, produces: a/b}"), "produces: a file without a type keeps its name"),
+    (*making("{to: none, produces: a, tells: [tile]}"), "tells: tells is about what files say of themselves, which"),
+    (*making("{to: none, produces: a, where: x == 1}"), "where: where is about what files say of themselves, which"),
+    (
+        *making("{type: image, to: none, produces: '*.fits', tells: [tile]}"),
+        "argv: {outputs.image}: the step names 'image' itself, as '*.fits'",
+    ),
+    (
+        *making("{to: none, produces: '*.fits', max: 3}"),
+        "arguments.image: {inputs.image}: the names of 'image' are known when it is made; pass it in argv",
     ),
 ]
 
@@ -247,6 +288,7 @@ FILES = [
             "match: 'a b' cannot be the name of a key",
         ),
         *FILES,
+        *OUTPUTS,
         ("call: ccd.detect:main", "call: ccd.detect", "call 'ccd.detect' should be package.module:function"),
         ("call: ccd.detect:main", "argv: [a]", "arguments are for a call; write them into argv"),
         (

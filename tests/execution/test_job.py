@@ -210,7 +210,7 @@ def test_only_what_an_order_or_nightmill_sets_is_in_a_steps_environment(
     bench.run_one(bench.order(shell("env", "env", environment={"FLAVOUR": "vanilla"})))
     names = {line.partition("=")[0] for line in log_of(bench).splitlines()[1:]}
     always = {"HOME", "TMPDIR", "TZ", "NIGHTMILL_CORES", "NIGHTMILL_SCRATCH", "OMP_NUM_THREADS", "PATH", "FLAVOUR"}
-    always.add("PYTHONDONTWRITEBYTECODE")
+    always |= {"PYTHONDONTWRITEBYTECODE", "NIGHTMILL_SIDECAR"}
     assert always <= names
     of_the_shell = {"PWD", "OLDPWD", "_"}
     inherited = {"LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV"}

@@ -53,7 +53,7 @@ def test_what_is_kept_is_moved(bench: Bench) -> None:
     scratch = Scratch(bench.scratch, bench.order(shell("s", ":")))
     (scratch.work / "own.cat").write_text("x")
     with scratch.opened("work") as work:
-        scratch.keep("own.cat", work, "unique.cat", "catalogue", "")
+        scratch.keep("own.cat", work, "unique.cat", "cats", "catalogue", "")
     assert [path.name for path in (scratch.path / "outputs").iterdir()] == ["unique.cat"]
     assert list(scratch.work.iterdir()) == []
 

@@ -1,8 +1,8 @@
 """Killed at every instant: nothing half visible, nothing lost, and a rerun that ends the same.
 
-Two jobs of two steps each, on real FITS files, in a process that SIGKILLs itself after its n-th journal entry (for
-every n), and at each step of publication. What is left is recovered, recorded and tried again, and must come to what a
-run that nobody disturbed came to: on SQLite and on PostgreSQL.
+Two jobs of two steps each, on real FITS files that tell a part of their names, in a process that SIGKILLs itself after
+its n-th journal entry (for every n), and at each step of publication. What is left is recovered, recorded and tried
+again, and must come to what a run that nobody disturbed came to: on SQLite and on PostgreSQL.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nightmill.backbone.database import Database
 from nightmill.backbone.schema import AttemptRow, FileRow, JobRow, ReplicaRow
 from nightmill.execution.journal import journals, read_journal
 from nightmill.execution.recover import finish_dead, writer_is_dead
-from nightmill.model.order import JobOrder
+from nightmill.model.order import JobOrder, later_names
 from nightmill.model.pipeline import Calibration
 from nightmill.model.report import fold, stacks
 from nightmill.model.states import AttemptState
@@ -66,13 +66,20 @@ def orders(bench: Bench, number: int = 1) -> list[JobOrder]:
         role = Calibration(set="test", maturity="certified")
         validity = {"valid_from": "2026-01-10T00:00:00+00:00", "valid_until": "2026-02-10T00:00:00+00:00"}
         this: dict[str, Any] = {"data_id": {"exposure": exposure, "detector": 3}}
-        image = output("image", f"inv{name}.fits", type="image", calibration=role, **validity, **this)
+        told: dict[str, Any] = {
+            "produces": "*.fits",
+            "tells": ("detector",),
+            "open_name": f"inv{name}_{{detector:02d}}.fits",
+            "max": 1,
+            "data_id": {"exposure": exposure},
+        }
+        image = output("image", type="image", calibration=role, **validity, **told)
         catalog = output("catalog", f"cat{name}.txt", **this)
         steps = [
             python("invert", INVERT, image, inputs=(frame.name,)),
-            python("count", COUNT, catalog, inputs=image.names),
+            python("count", COUNT, catalog, inputs=(later_names("image"),)),
         ]
-        files = [(f"../inputs/{frame.name}", image.names[0]), (f"../outputs/{image.names[0]}", catalog.names[0])]
+        files = [(f"../inputs/{frame.name}", "own.fits"), (f"../outputs/{later_names('image')}", catalog.names[0])]
         for at, (step, names) in enumerate(zip(steps, files, strict=True)):
             steps[at] = step.model_copy(update={"argv": ("{python}", "-S", "-c", step.argv[2], *names)})
         made.append(bench.order(*steps, inputs=(frame,), unit=f"exposure={exposure},detector=3", number=number))

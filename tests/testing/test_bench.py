@@ -93,3 +93,63 @@ def test_what_is_wrong_is_named(bench: PipelineBench, tmp_path: Path) -> None:
     (tmp_path / "pipeline.yaml").write_text(PIPELINE.replace("per:", "pre:"))
     with pytest.raises(ConfigErrors, match=r"pipeline\.yaml:6"):
         PipelineBench(tmp_path / "pipeline.yaml", tmp_path / "types.yaml", tmp_path / "other")
+
+
+TOLD = """\
+pipeline: told
+version: "1.0"
+stages:
+  solve:
+    per: [night]
+    inputs: {frame: {type: raw_science}}
+    steps:
+      - name: solve
+        argv: [sh, "{pipeline_dir}/solve.sh"]
+        outputs:
+          points: {to: none, produces: "points.cat"}
+          parts: {to: none, produces: "*.part", max: 3}
+          heads: {type: head, produces: "im{exposure:04d}.head", tells: [exposure], max: 3}
+      - name: join
+        argv: [sh, -c, "cat $@ > {outputs.line}", join, "{inputs.points}", "{inputs.parts}", "{inputs.heads}"]
+        inputs: [points, parts, heads]
+        outputs: {line: {type: joined}}
+"""
+TOLD_TYPES = """\
+  head:
+    template: "head_{night}_{exposure:04d}_c{campaign:04d}a{attempt:02d}.head"
+    metadata: {rms: {type: float, told: true, required: true}}
+  joined: {template: "joined_{night}_c{campaign:04d}a{attempt:02d}.txt"}
+"""
+SOLVE = """\
+echo points > points.cat; echo part > a.part; echo head > im0007.head
+echo '{"output": "heads", "file": "im0007.head", "metadata": {"rms": 0.5}}' > $NIGHTMILL_SIDECAR
+"""
+
+
+@pytest.mark.req("X05")
+def test_steps_tell_what_they_made_as_in_a_job(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.yaml").write_text(TOLD)
+    (tmp_path / "types.yaml").write_text(FILE_TYPES + TOLD_TYPES)
+    (tmp_path / "solve.sh").write_text(SOLVE)
+    [frame] = deliver(tmp_path / "night", 1)
+    bench = PipelineBench(tmp_path / "pipeline.yaml", tmp_path / "types.yaml", tmp_path / "bench")
+    made = bench.run("solve", {"frame": frame}, data_id={"night": 20260110})
+    assert made.ok, made.report.evidence
+    assert {role: [path.name for path in paths] for role, paths in made.files.items()} == {
+        "heads": ["head_20260110_0007_c0001a01.head"],
+        "line": ["joined_20260110_c0001a01.txt"],
+        "points": ["points.cat"],
+        "parts": ["a.part"],
+    }
+    [line] = made.files["line"]
+    assert line.read_text() == "points\npart\nhead\n"
+    [head] = [file for file in made.report.made if file.role == "heads"]
+    assert (head.data_id, head.metadata) == ({"night": 20260110, "exposure": 7}, {"rms": 0.5})
+    alone = {role: made.files[role] for role in ("points", "parts", "heads")}
+    again = bench.run("solve", alone, step="join", data_id={"night": 20260110})
+    assert again.ok, again.report.evidence
+    (tmp_path / "solve.sh").write_text(SOLVE.replace("0.5", '"0.5"'))
+    failed = bench.run("solve", {"frame": frame}, step="solve", data_id={"night": 20260110})
+    assert (
+        "the sidecar of step 'solve' is wrong in line 1: rms is '0.5', and its type is float" in failed.report.evidence
+    )

@@ -57,6 +57,12 @@ def names_taken(session: Session, names: Iterable[str]) -> set[str]:
     return set(session.scalars(select(FileRow.name).where(among(FileRow.name, names))))
 
 
+def names_like(session: Session, beginning: str, end: str) -> Iterator[str]:
+    """Yield the names in the catalogue that begin and end so, streamed; some that differ in capitals among them."""
+    alike = FileRow.name.startswith(beginning, autoescape=True) & FileRow.name.endswith(end, autoescape=True)
+    return iter(session.scalars(select(FileRow.name).where(alike).execution_options(yield_per=FETCH)))
+
+
 def files_named(session: Session, names: Iterable[str]) -> dict[str, FileRow]:
     """Return files by their names, as they were described last, withdrawn ones too.
 

@@ -39,7 +39,7 @@ class PlannedOutput(Document):
     """A name that a job may use."""
 
     name: str
-    """Name of the file."""
+    """Name of the file, with fields for what it tells itself when it is made."""
     type: str
     """Its file type."""
     step: str
@@ -76,6 +76,8 @@ class PlannedStage(Document):
     """Its name."""
     projected: bool
     """Whether it is planned from what stages before are expected to make."""
+    known_after: str
+    """The stage that must end before its jobs are known; empty where they are known."""
     watermark: int
     """The highest number of a file that the plan could see."""
     left_out: Sequence[LeftOutUnit]

@@ -34,6 +34,9 @@ def print_plan(plan: CampaignPlan, limit: int) -> None:
     pipeline = plan.campaign.pipeline
     echo(f"campaign {plan.campaign.name}, number {plan.number}: pipeline {pipeline.name} {pipeline.version}")
     for stage in plan.stages:
+        if stage.known_after:
+            secho(f"\nstage {stage.stage.name}: units known when stage {stage.known_after} has ended", bold=True)
+            continue
         source = "projected from the stages before it" if stage.projected else "from what is there"
         secho(f"\nstage {stage.stage.name}: {_count(len(stage.jobs), 'unit')}, {source}", bold=True)
         shown = islice(stage.jobs, limit or None)
@@ -42,8 +45,11 @@ def print_plan(plan: CampaignPlan, limit: int) -> None:
             echo(f"... and {_count(len(stage.jobs) - limit, 'more unit')}: --limit 0 shows all")
         for sentence in (*stage.lacking, *stage.waiting):
             echo(sentence)
-    total = sum(len(stage.jobs) for stage in plan.stages)
-    echo(f"\n{_count(total, 'job')} in {_count(len(plan.stages), 'stage')}; nothing was done")
+    known = [stage for stage in plan.stages if not stage.known_after]
+    total = sum(len(stage.jobs) for stage in known)
+    later = len(plan.stages) - len(known)
+    more = f", and those of {_count(later, 'stage')} that are known later" if later else ""
+    echo(f"\n{_count(total, 'job')} in {_count(len(known), 'stage')}{more}; nothing was done")
 
 
 def write_plan(plan: CampaignPlan, out: TextIO) -> None:

@@ -1,0 +1,196 @@
+"""The sidecar of a step: what it tells of the files that it made, as JSON lines that any language can write.
+
+    {"output": "heads", "file": "im000012.head", "data_id": {"exposure": 12}, "metadata": {"rms": 0.04}}
+
+Nothing in it is trusted: it is read within bounds, without following links, and a line that is wrong fails the step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from pydantic import Field, ValidationError
+
+from nightmill.errors import BadFile, JobFailed, guess
+from nightmill.execution.evidence import on_one_line
+from nightmill.execution.scratch import Scratch
+from nightmill.files.computed import Value, type_of
+from nightmill.files.told import told_value
+from nightmill.model.base import Frozen
+from nightmill.model.dimensions import DIMENSIONS, KeyType, KeyValue
+from nightmill.model.fate import Fate
+from nightmill.model.file_type import FileType
+from nightmill.model.order import JobOrder, OrderOutput, OrderStep
+
+VARIABLE: Final = "NIGHTMILL_SIDECAR"
+"""The environment variable by which a step finds where to write it."""
+MAX_BYTES: Final = 64 << 20
+MAX_LINE_BYTES: Final = 64 << 10
+MAX_LINES: Final = 200_000
+_SHOWN: Final = 60
+"""How much of a text that a step wrote a message has."""
+_PYTHON: Final[Mapping[type, KeyType]] = {str: "str", bool: "bool", int: "int", float: "float"}
+
+
+class OutputLine(Frozen):
+    """A line about a file of an output."""
+
+    output: str
+    """Its role."""
+    file: str
+    """The step's own name for it."""
+    data_id: Mapping[str, Any] = Field(default_factory=dict)
+    """Keys that its output tells, or those of the unit."""
+    metadata: Mapping[str, Any] = Field(default_factory=dict)
+    """Keys that its type has."""
+
+
+_KINDS: Final[Mapping[str, type[OutputLine]]] = {"output": OutputLine}
+"""What a line is about, by the field that says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a step told of one file."""
+
+    output: str
+    values: Mapping[str, Value]
+    line: int
+
+    @property
+    def source(self) -> str:
+        """What messages call it."""
+        return f"the sidecar (line {self.line})"
+
+
+def kind_of(key: str, file_type: FileType, planned: Mapping[str, KeyValue]) -> KeyType:
+    """Return the type of a key of an output: a dimension, metadata of its file type, or what its unit has."""
+    if key in DIMENSIONS:
+        return "int" if DIMENSIONS[key] is int else "str"
+    if key in file_type.metadata:
+        return type_of(file_type.metadata[key])
+    return _PYTHON[type(planned[key])]
+
+
+def read_sidecar(order: JobOrder, step: OrderStep, scratch: Scratch) -> dict[str, Told]:
+    """Return what a step told of the files that it made, by their own names.
+
+    Raises
+    ------
+    JobFailed
+        Where it is not a file, is too large, or a line is wrong; says which line, and what is wrong there.
+    """
+    reader = _Reader(order, step)
+    try:
+        with scratch.opened_sidecar() as descriptor:
+            return reader.read(descriptor) if descriptor is not None else {}
+    except BadFile as error:
+        raise _failed(step, f"cannot be read: {error.message}") from error
+
+
+class _Reader:
+    def __init__(self, order: JobOrder, step: OrderStep) -> None:
+        self.types = order.file_types
+        self.step = step
+        self.outputs = {output.role: output for output in step.outputs if output.type}
+        self.line = 0
+
+    def read(self, descriptor: int) -> dict[str, Told]:
+        if (size := os.fstat(descriptor).st_size) > MAX_BYTES:
+            raise _failed(self.step, f"has {size:,} bytes, and at most {MAX_BYTES:,} are read")
+        told: dict[str, Told] = {}
+        for line in self.lines(descriptor):
+            if not line.strip():
+                continue
+            about = self.parsed(line)
+            if (before := told.get(about.file)) is not None:
+                self.refuse(f"{on_one_line(about.file)} was told of in line {before.line}; a file has one line")
+            told[about.file] = Told(about.output, self.values(about), self.line)
+        return told
+
+    def lines(self, descriptor: int) -> Iterator[bytes]:
+        with os.fdopen(os.dup(descriptor), "rb") as file:
+            while line := file.readline(MAX_LINE_BYTES + 1):
+                self.line += 1
+                if self.line > MAX_LINES:
+                    self.refuse(f"more than {MAX_LINES:,} lines are not read")
+                if len(line) > MAX_LINE_BYTES:
+                    self.refuse(f"it has more than {MAX_LINE_BYTES:,} bytes")
+                yield line
+
+    def parsed(self, line: bytes) -> OutputLine:
+        try:
+            data = json.loads(line.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        except RecursionError:
+            self.refuse("it is nested too deeply")
+        except ValueError as error:  # of UTF-8, too
+            self.refuse(f"it is not JSON: {error}")
+        if not isinstance(data, dict):
+            self.refuse("it is not a JSON object, as {...}")
+        kind = next((model for field, model in _KINDS.items() if field in data), None)
+        if kind is None:
+            near = guess(next(iter(data), "")[:_SHOWN], list(_KINDS))
+            self.refuse(f"it has no field {' or '.join(map(repr, _KINDS))}{near}")
+        try:
+            return kind.model_validate(data, strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"]))[:_SHOWN]
+            if first["type"] == "extra_forbidden":
+                near = guess(field, list(kind.model_fields)) or f"; it may have {', '.join(kind.model_fields)}"
+                self.refuse(f"unknown field {on_one_line(field)!r}{near}")
+            self.refuse(f"{field}: {first['msg'][:1].lower()}{first['msg'][1:]}")
+
+    def values(self, about: OutputLine) -> dict[str, Value]:
+        if (output := self.outputs.get(about.output)) is None:
+            called = on_one_line(about.output[:_SHOWN])
+            near = guess(called, list(self.outputs)) or f" (it has {', '.join(self.outputs) or 'none'})"
+            self.refuse(f"{called!r} is not an output of the step that has a type{near}")
+        file_type = self.types[output.type]
+        for key in about.data_id:
+            if key not in output.tells and key not in output.data_id:
+                called = on_one_line(key[:_SHOWN])
+                self.refuse(f"{called!r} is not a key that output {output.role!r} tells; add it to 'tells'")
+        for key in about.metadata:
+            if key not in file_type.metadata or file_type.metadata[key].compute:
+                self.refuse(_not_told(on_one_line(key[:_SHOWN]), file_type))
+        if both := sorted(about.data_id.keys() & about.metadata.keys()):
+            self.refuse(f"{both[0]!r} stands in data_id and in metadata; tell it once")
+        told = {**about.data_id, **about.metadata}
+        return {key: self.value(key, raw, output, file_type) for key, raw in told.items()}
+
+    def value(self, key: str, raw: object, output: OrderOutput, file_type: FileType) -> Value:
+        try:
+            return told_value(raw, key, kind_of(key, file_type, output.data_id), file_type.metadata.get(key))
+        except ValueError as error:
+            self.refuse(f"{key} {on_one_line(str(error))}")
+
+    def refuse(self, why: str) -> NoReturn:
+        raise _failed(self.step, f"is wrong in line {self.line}: {why}")
+
+
+def _not_told(key: str, file_type: FileType) -> str:
+    if key in file_type.metadata:
+        return f"{key!r} of file type {file_type.name!r} is computed, and not told"
+    return f"{key!r} is not metadata of file type {file_type.name!r}{guess(key, list(file_type.metadata))}"
+
+
+def _failed(step: OrderStep, why: str) -> JobFailed:
+    return JobFailed(f"the sidecar of step {step.name!r} {why}", fate=Fate.BAD_OUTPUT, step=step.name)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        [(key, _count)] = Counter(key for key, _value in pairs).most_common(1)
+        raise ValueError(f"{key[:_SHOWN]!r} stands there twice")
+    return found
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a value of JSON")
