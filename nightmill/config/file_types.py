@@ -100,11 +100,11 @@ def read_file_types(
 
 def _check_together(types: Mapping[str, FileType], documents: Mapping[str, Document]) -> Iterator[ConfigError]:
     """Yield what is wrong with file types beside each other: keys of several types, templates with unknown keys."""
-    for name, first, later, text in contradictions(types):
-        here, before = (("file_types", each, "metadata", name) for each in (later, first))
+    for first, later, text in contradictions(types):
+        here, before = (("file_types", *each) for each in (later, first))
         yield ConfigError(
-            f"{dotted(here)}: {text} ({documents[first].where(before)})",
-            where=documents[later].where(here),
+            f"{dotted(here)}: {text} ({documents[str(first[0])].where(before)})",
+            where=documents[str(later[0])].where(here),
             remedy="a key has one type at a site: give both the same, or one of them another name",
         )
     values = {name: _EXAMPLES[kind] for name, kind in keys_of(types).items()}
@@ -190,9 +190,14 @@ def _check_membership(file_type: FileType, format: Format | None) -> Iterator[st
     assert file_type.membership is not None
     if format is not None and not isinstance(format, TableFormat):
         yield f"membership wants a table, and files of format {file_type.format!r} have none; say format: fits"
-    columns = [column.upper() for column in file_type.membership.columns]
+    columns = [column.upper() for column in file_type.membership.names]
     for column in sorted({column for column in columns if columns.count(column) > 1}):
         yield f"membership names column {column} twice"
+    for column, kind in file_type.membership.types.items():
+        if not column.isidentifier() or column in _COLUMNS or column in TIMES:
+            yield f"column {column!r} cannot be a key; list it without a type"
+        elif column in DIMENSIONS and kind != (wanted := DIMENSIONS[column].__name__):
+            yield f"column {column!r} is a dimension of type {wanted}, and says {kind}"
 
 
 def _check_template(text: str) -> Iterator[str]:

@@ -88,15 +88,25 @@ def _check_references(stage: Stage) -> Iterator[Problem]:
     """Yield what is wrong with the keys of other inputs that inputs are matched by."""
     for name, role in stage.inputs.items():
         for other in role.references:
-            key = ("inputs", name, "match")
             if other not in stage.inputs:
                 near = guess(other, list(stage.inputs))
-                yield key, f"match asks for a key of {other!r}, which is not an input of the stage{near}"
+                key, what = (
+                    ("through", "through names") if other == role.through else ("match", "match asks for a key of")
+                )
+                yield ("inputs", name, key), f"{what} {other!r}, which is not an input of the stage{near}"
+        yield from ((("inputs", name, "through"), text) for text in _check_through(name, role))
     try:
         TopologicalSorter({name: role.references for name, role in stage.inputs.items()}).prepare()
     except CycleError as error:
         round_ = " and ".join(dict.fromkeys(error.args[1]))
         yield ("inputs",), f"inputs {round_} are matched by each other: nothing can be chosen first"
+
+
+def _check_through(name: str, role: Input) -> Iterator[str]:
+    if role.through == name:
+        yield f"input {name!r} comes through itself; rows of its own files make the units where 'per' has their columns"
+    if role.through and role.lookup is not None:
+        yield f"input {name!r} comes through rows, which choose its files; leave the lookup out"
 
 
 def _check_match(role: Input) -> Iterator[Problem]:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from os import PathLike
 
 from nightmill import plugins
 from nightmill.errors import BadFile, FileRefused, PluginFault
 from nightmill.files import formats
 from nightmill.model.attachment import RowValue
+from nightmill.model.dimensions import DIMENSIONS, VALUES, KeyType
 from nightmill.model.file_type import FileType
 from nightmill.model.ports import TableFormat
+
+
+def _kind(column: str, types: Mapping[str, KeyType]) -> KeyType | None:
+    """Return the type of a column that is a key: by its file type, or as the dimension that it is."""
+    if column in DIMENSIONS:
+        return "int" if DIMENSIONS[column] is int else "str"
+    return types.get(column)
 
 
 def rows_of(name: str | PathLike[str], file_type: FileType, path: str) -> Iterator[tuple[RowValue, ...]]:
@@ -34,8 +42,18 @@ def rows_of(name: str | PathLike[str], file_type: FileType, path: str) -> Iterat
     format = formats.open_format(file_type.format)
     if wanted is None or not isinstance(format, TableFormat):
         raise ValueError(f"files of type {file_type.name} have no rows")
+    kinds = {place: kind for place, column in enumerate(wanted.names) if (kind := _kind(column, wanted.types))}
     try:
-        yield from format.rows(name, path, wanted.table, wanted.columns)
+        for number, row in enumerate(format.rows(name, path, wanted.table, wanted.names)):
+            for column, kind in kinds.items():
+                if (value := row[column]) is not None and type(value) not in VALUES[kind]:
+                    raise BadFile(
+                        f"{name}: row {number} of its table has {value!r} in column {wanted.names[column]!r}, which is"
+                        f" not of type {kind}",
+                        reason="no_rows",
+                        remedy="see 'membership' of its file type",
+                    )
+            yield row
     except FileRefused:
         raise
     except OSError as error:

@@ -8,6 +8,7 @@ from typing import Final, Literal
 from pydantic import ConfigDict, Field, JsonValue
 
 from nightmill.model.base import Frozen
+from nightmill.model.dimensions import KeyType
 
 COMPRESSIONS: Final = ("gz", "bz2", "xz", "fz")
 """How the bytes of a file may be compressed, as the end of its name tells; ``fz`` is what fpack makes, a FITS file."""
@@ -71,10 +72,20 @@ class Checks(Frozen):
 class Membership(Frozen):
     """A table in a file whose rows say which files belong to which units; they are put on record with the file."""
 
-    columns: tuple[str, ...] = Field(min_length=1)
-    """Of the table, those to put on record."""
+    columns: tuple[str, ...] | Mapping[str, KeyType] = Field(min_length=1)
+    """Of the table, those to put on record; as a mapping, with the types of those that are keys."""
     table: int | str = 1
     """Number or EXTNAME of the HDU that holds it."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns."""
+        return tuple(self.columns)
+
+    @property
+    def types(self) -> Mapping[str, KeyType]:
+        """The types of those that say theirs."""
+        return self.columns if isinstance(self.columns, Mapping) else {}
 
 
 class FileType(Frozen):

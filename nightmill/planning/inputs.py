@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from graphlib import TopologicalSorter
 
 from nightmill.errors import BadPlugin, guess
 from nightmill.model.dimensions import DIMENSIONS, KeyValue, written
+from nightmill.model.file_type import FileType
 from nightmill.model.lookup import Found
 from nightmill.model.pipeline import Input, Stage
 from nightmill.model.unit import Unit
 from nightmill.planning.lookups.bound import Bound
 from nightmill.planning.lookups.index import Agreement, Chosen, Differing, Index
+from nightmill.planning.memberships import Members, Memberships, makes_units
 from nightmill.planning.problems import Problems
 from nightmill.planning.sealed import Choice
 from nightmill.planning.selection import Group
@@ -37,9 +39,10 @@ def unit_role(stage: Stage) -> str:
     return stage.units_from or next((role for role, declared in stage.inputs.items() if declared.lookup is None), "")
 
 
-def takes_one(stage: Stage) -> bool:
+def takes_one(stage: Stage, file_types: Mapping[str, FileType]) -> bool:
     """Say whether a unit of a stage is one file by the stage's declaration, so that what the file is of, it is of."""
-    return stage.inputs[unit_role(stage)].max == 1
+    making = unit_role(stage)
+    return stage.inputs[making].max == 1 and not makes_units(stage, making, file_types)
 
 
 def choosing_order(stage: Stage) -> list[str]:
@@ -59,6 +62,8 @@ class Chooser:
         What chooses among its candidates; None where all that match are taken.
     groups
         Its candidates, by the places that are searched in their order; none where its files make the units.
+    rows
+        What the stage's tables say.
     rules
         Where the words of its choices are kept.
     problems
@@ -73,6 +78,7 @@ class Chooser:
         role: str,
         lookup: Bound | None,
         groups: Sequence[Group],
+        rows: Memberships,
         rules: Rules,
         problems: Problems,
         missing: Problems,
@@ -85,12 +91,14 @@ class Chooser:
         self.problems = problems
         self.missing = missing
         self.lookup = lookup
+        self.members = rows.of.get(role)
+        self.by_rows = rows.by_rows
         wanted = lookup.names if lookup is not None else None
         agreement = self._agreement(stage)
         self.places = [group.place for group in groups]
         self.searched = [
             Index([each for each in group.candidates if wanted is None or each.file.name in wanted], agreement)
-            for group in groups
+            for group in (groups if self.members is None else ())
         ]
         self.drafts = [Index(group.drafts, agreement) for group in groups if group.drafts]
         self.empty = not self.makes_units and not any(group.candidates or group.drafts for group in groups)
@@ -120,7 +128,12 @@ class Chooser:
 
     def _found(self, unit: Unit, chosen: Chosen) -> Found:
         if self.makes_units:
-            return Found(unit.files, f"{self.places[0]}; its files make the units")
+            if self.by_rows and self.declared.through:
+                return Found(unit.files, f"{self.places[0]}, through {self.declared.through}; these make the units")
+            whose = "rows of its files" if self.by_rows else "its files"
+            return Found(unit.files, f"{self.places[0]}; {whose} make the units")
+        if self.members is not None:
+            return self._through(self.members, unit, chosen)
         near = ""
         for place, index in zip(self.places, self.searched, strict=True):
             found = self._find(index, unit, place, chosen)
@@ -128,6 +141,14 @@ class Chooser:
                 return found
             near = near or found.near or index.near(unit, chosen)
         return Found((), "none found", near)
+
+    def _through(self, members: Members, unit: Unit, chosen: Chosen) -> Found:
+        through = self.declared.through
+        files, lacking = members.of(unit, chosen[through], chosen)
+        rule = f"{self.places[0]}, through {through}"
+        if files and lacking:
+            rule += ", whose rows name files that are not there as well"
+        return Found(tuple(files), rule, lacking[0] if lacking else "")
 
     def _find(self, index: Index, unit: Unit, place: str, chosen: Chosen) -> Found:
         shelf = index.matching(unit, chosen)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -17,18 +16,19 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import names_taken
 from nightmill.backbone.schema import CampaignRow, FileRow, JobRow
-from nightmill.config.layers import LAYERS
 from nightmill.config.site import SiteConfig
 from nightmill.errors import BadName, BadText, PlanRefused, RequestRefused
 from nightmill.model.bundle import SealedBundle
 from nightmill.model.campaign import Campaign
 from nightmill.model.found_file import FoundFile
-from nightmill.model.pipeline import Input, Source, Stage
+from nightmill.model.pipeline import Input, Stage
 from nightmill.model.unit import Unit
 from nightmill.planning.inputs import Chooser, Rules, choosing_order, takes_one, unit_role
 from nightmill.planning.jobs import Jobs, blocks
 from nightmill.planning.lookups.bound import Bound, bind
+from nightmill.planning.memberships import Memberships, known_after, makes_units
 from nightmill.planning.orders import fill_texts
+from nightmill.planning.origins import origin_of
 from nightmill.planning.outputs import Names, claims, naming_keys
 from nightmill.planning.preflight import check_inputs, check_outputs, check_texts, log_store
 from nightmill.planning.problems import Problems
@@ -36,7 +36,7 @@ from nightmill.planning.projected import Projected
 from nightmill.planning.sealed import Choice, PlannedJob, StageCommon, StageView
 from nightmill.planning.selection import Group, Selector
 from nightmill.planning.texts import asks_of_files
-from nightmill.planning.units import Grouping, make_units
+from nightmill.planning.units import Grouping, group_units, limited, make_units, peeked
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,15 @@ class StagePlan(StageView):
         a later plan.
     projected
         Whether files that do not exist yet stand in for inputs.
+    known_after
+        The stage that must have ended before its units can be told; empty where they are told here.
     """
 
     position: int
     problems: tuple[str, ...]
     waiting: tuple[str, ...]
     projected: bool
+    known_after: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,8 @@ class _Planner:
         self.projected: dict[str, Projected] = {}
         self.broken: set[str] = set()
         """Projected stages whose plans have problems."""
+        self.later: set[str] = set()
+        """Projected stages whose units are not known yet."""
         self.watermark = session.scalar(select(func.max(FileRow.id))) or 0
         self.keys = site.keys
         self.selector = Selector(session, campaign, self.keys, self.watermark, self.projected)
@@ -159,7 +164,8 @@ class _Planner:
         check_outputs(stage, self.site, nameless)
         bound = self._bound(stage, roles, problems)
         files, groups = self._select(stage, bound, problems)
-        chosen = self._jobs(stage, bound, files, groups, rules, problems, waiting)
+        after = known_after(stage, unit_role(stage), self.site.file_types, self.projected, self.later)
+        chosen = () if after else self._jobs(stage, bound, files, groups, rules, problems, waiting)
         jobs = Jobs(self._fit(common, chosen, problems, named=not nameless, asks=asks))
         plan = StagePlan(
             common=common.model_copy(update={"rules": rules.texts()}),
@@ -169,6 +175,7 @@ class _Planner:
             waiting=tuple(waiting.sentences()),
             projected=any(declared.source.own_stage in self.projected for declared in stage.inputs.values()),
             watermark=self.watermark,
+            known_after=after,
         )
         before = [each.plan for each in self.projected.values()]
         if refused := self.names.clashes((*before, plan), problems):
@@ -178,6 +185,8 @@ class _Planner:
     def project(self, plan: StagePlan) -> None:
         """Let the files that a stage is planned to make stand in for those that it will make."""
         self.projected[plan.stage.name] = Projected(plan)
+        if plan.known_after:
+            self.later.add(plan.stage.name)
         if plan.problems:
             self.broken.add(plan.stage.name)
 
@@ -223,9 +232,11 @@ class _Planner:
                 continue
             declared, lookup = stage.inputs[role], bound[role]
             try:
-                if role == unit_role(stage):
+                if role == unit_role(stage) and not makes_units(stage, role, self.site.file_types):
                     place, files = self.selector.stream(declared, stage.where, stage.per)
                     groups[role] = [Group(place, ())]
+                elif role == unit_role(stage):
+                    groups[role] = self.selector.select(declared, stage.where)
                 else:
                     groups[role] = self.selector.select(declared, "", lookup.names if lookup is not None else None)
             except RequestRefused as error:
@@ -244,21 +255,36 @@ class _Planner:
     ) -> Iterator[PlannedJob]:
         """Choose the inputs of every unit; where those of a role cannot be told, only report what else is missing."""
         making = unit_role(stage)
-        if files is None:
+        if making not in groups:
             return
         topic = f"stage {stage.name!r}, input {making!r}"
-        first = next(files, None)
-        if first is None and stage.inputs[making].source.own_stage not in self.broken:
-            problems.add(topic, f"no {stage.inputs[making].type} {groups[making][0].place}: there is nothing to do")
+        grouping, naming = Grouping(stage.per, self.keys), naming_keys(stage, self.site.file_types, self.keys)
+        rows = Memberships(stage, making, groups, self.site.file_types, self.keys)
+        rows.read(self.session, problems)
+        if files is None:
+            is_any, units = peeked(group_units(grouping, rows.keyed(grouping, problems, topic)))
+        else:
+            is_any, files = peeked(files)
+            units = make_units(grouping, files, problems, topic=topic)
+        if not is_any and stage.inputs[making].source.own_stage not in self.broken:
+            which = f"{stage.inputs[making].type} {groups[making][0].place}"
+            rowless = " has a row that makes a unit" if groups[making][0].candidates else ""
+            problems.add(topic, f"no {which}{rowless}: there is nothing to do")
         choosers = [
             Chooser(
-                stage, role, bound[role], found, rules, problems, self._missing(stage.inputs[role], problems, waiting)
+                stage,
+                role,
+                bound[role],
+                found,
+                rows,
+                rules,
+                problems,
+                self._missing(stage.inputs[role], problems, waiting),
             )
             for role, found in groups.items()
         ]
-        one = takes_one(stage)
-        grouping, naming = Grouping(stage.per, self.keys), naming_keys(stage, self.site.file_types, self.keys)
-        for unit in make_units(grouping, chain([first] if first else (), files), problems, topic=topic):
+        one = takes_one(stage, self.site.file_types)
+        for unit in limited(units, stage.max_units, problems, topic=topic):
             chosen = _choices(choosers, unit)
             if len(chosen) == len(stage.inputs):
                 data_id = unit.fixed(stage.per, naming, takes_one=one)
@@ -369,20 +395,3 @@ def _has_validity(stage: Stage, job: PlannedJob, problems: Problems) -> bool:
         reason = f"output {role!r} becomes a calibration, and the unit's files tell no times for its validity"
         problems.add(f"stage {stage.name!r}", reason, job.unit)
     return not made
-
-
-def origin_of(campaign: Campaign, stage: str, role: str) -> str:
-    """Return the configuration layer that decided last about an input, as ``campaign (night1.yaml:12)``."""
-    prefix = f"pipeline.stages.{stage}.inputs.{role}"
-    declared = campaign.pipeline.stage(stage).inputs[role]
-    of_raw = declared.source == Source() and declared.lookup is None
-    deciding = [
-        (key, layer)
-        for key, layer in campaign.origins.items()
-        if key == prefix or key.startswith(f"{prefix}.") or (of_raw and key == "where")
-    ]
-    deciding.reverse()  # of one layer, what was written last: the lookup comes after the source
-    if not deciding:
-        return LAYERS[0]
-    _key, layer = max(deciding, key=lambda each: (LAYERS.index(each[1].name), each[0] != "where"))
-    return str(layer)

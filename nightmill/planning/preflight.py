@@ -10,10 +10,10 @@ from nightmill.errors import guess
 from nightmill.files.naming import ATTEMPT_FIELDS, key_of
 from nightmill.model.campaign import Campaign
 from nightmill.model.dimensions import KeyType
-from nightmill.model.file_type import FileType
 from nightmill.model.pipeline import Input, Output, Pipeline, Stage
 from nightmill.model.store import Store
 from nightmill.planning.inputs import takes_one, unit_role
+from nightmill.planning.memberships import columns_of
 from nightmill.planning.outputs import template
 from nightmill.planning.problems import Problems
 from nightmill.planning.texts import asked_keys
@@ -38,7 +38,8 @@ def check_inputs(stage: Stage, campaign: Campaign, site: SiteConfig, problems: P
         role
         for role, declared in stage.inputs.items()
         if _check_input(f"{topic}, input {role!r}", declared, campaign.pipeline, site, problems)
-        and _check_match(f"{topic}, input {role!r}", role, stage, campaign, keys, problems)
+        and _check_through(f"{topic}, input {role!r}", declared, stage, site, problems)
+        and _check_match(f"{topic}, input {role!r}", role, stage, campaign, site, problems)
         and not ((calibration or unknown) and role == making)
     ]
 
@@ -60,14 +61,33 @@ def _written(campaign: Campaign, stage: Stage, key: str) -> str:
     return f" ({layer})" if layer is not None else ""
 
 
-def _check_match(
-    topic: str, role: str, stage: Stage, campaign: Campaign, keys: Mapping[str, KeyType], problems: Problems
-) -> bool:
+def _check_through(topic: str, declared: Input, stage: Stage, site: SiteConfig, problems: Problems) -> bool:
+    """Say whether an input's files can come through the rows that it names; report why not."""
+    if not declared.through:
+        return True
+    type_ = stage.inputs[declared.through].type
+    columns = columns_of(site.file_types.get(type_))
+    if not columns:
+        reason = f"it comes through {declared.through!r}, and files of type {type_!r} have no rows; give the type a"
+        problems.add(topic, f"{reason} 'membership'")
+    mixed = [
+        key
+        for key, wanted in declared.asked.items()
+        if columns and set(wanted) & set(columns) not in ({*wanted}, set())
+    ]
+    for key in mixed:
+        wanted = ", ".join(declared.asked[key])
+        problems.add(topic, f"match compares {key} with {wanted}, of which some are columns of rows and some are not")
+    return bool(columns) and not mixed
+
+
+def _check_match(topic: str, role: str, stage: Stage, campaign: Campaign, site: SiteConfig, problems: Problems) -> bool:
     """Say whether the keys that an input is matched by are known; report those that are not."""
-    asked = stage.inputs[role].asked
-    names = [*asked, *(key.rpartition(".")[2] for of_unit in asked.values() for key in of_unit)]
+    asked, through = stage.inputs[role].asked, stage.inputs[role].through
+    columns = columns_of(site.file_types.get(stage.inputs[through].type)) if through else ()
+    of_unit = [key.rpartition(".")[2] for wanted in asked.values() for key in wanted if key not in columns]
     return not _check_keys(
-        topic, "match names", names, keys, problems, _written(campaign, stage, f"inputs.{role}.match")
+        topic, "match names", [*asked, *of_unit], site.keys, problems, _written(campaign, stage, f"inputs.{role}.match")
     )
 
 
@@ -128,14 +148,15 @@ def _check_output(topic: str, output: Output, stage: Stage, site: SiteConfig, pr
     if output.calibration is not None and not _is_kept(output, site):
         problems.add(topic, f"a calibration must be kept in a store, and it goes to {output.to!r}")
     if _known("file type", output.type, site.file_types, topic, problems):
-        _check_template(topic, output, stage, site.file_types[output.type], problems)
+        _check_template(topic, output, stage, site, problems)
 
 
-def _check_template(topic: str, output: Output, stage: Stage, file_type: FileType, problems: Problems) -> None:
+def _check_template(topic: str, output: Output, stage: Stage, site: SiteConfig, problems: Problems) -> None:
+    file_type = site.file_types[output.type]
     kind = f"file type {file_type.name!r}"
     fields = template(file_type.template).fields if file_type.template else ()
     free = [each for each in fields if each not in ATTEMPT_FIELDS and key_of(each) not in stage.per]
-    if takes_one(stage):
+    if takes_one(stage, site.file_types):
         free = []
     if free:
         reason = (

@@ -73,6 +73,8 @@ class PlannedStage(Document):
     """Its name."""
     projected: bool
     """Whether it is planned from what stages before are expected to make."""
+    known_after: str
+    """The stage that must have ended before its units can be told; empty where they are told here."""
     watermark: int
     """The highest number of a file that the plan could see."""
     jobs: Sequence[PlannedJob]

@@ -34,7 +34,10 @@ def print_plan(plan: CampaignPlan, limit: int) -> None:
     echo(f"campaign {plan.campaign.name}, number {plan.number}: pipeline {pipeline.name} {pipeline.version}")
     for stage in plan.stages:
         source = "projected from the stages before it" if stage.projected else "from what is there"
-        secho(f"\nstage {stage.stage.name}: {_count(len(stage.jobs), 'unit')}, {source}", bold=True)
+        told = f"{_count(len(stage.jobs), 'unit')}, {source}"
+        if stage.known_after:
+            told = f"units known when stage {stage.known_after} has ended"
+        secho(f"\nstage {stage.stage.name}: {told}", bold=True)
         shown = islice(stage.jobs, limit or None)
         print_table(COLUMNS, (row for job in shown for row in _rows(stage, job, FILES if limit else None)))
         if 0 < limit < len(stage.jobs):
