@@ -133,11 +133,11 @@ class Members:
                 if not is_of(value, self.kinds[key]):
                     yield key, type(value).__name__
             options.append(values)
-        for values in product(*options):
-            if files := self._files.get(values):
+        for wanted in product(*options):
+            if files := self._files.get(wanted):
                 self._members.setdefault(belongs, []).extend(files)
             else:
-                self._lack(belongs, values)
+                self._lack(belongs, wanted)
 
     def of(self, unit: Unit, tables: Iterable[FoundFile], chosen: Chosen) -> tuple[list[FoundFile], list[str]]:
         """Return the files that belong to a unit by the rows of some tables, by name, and what is named and not there.
@@ -151,7 +151,8 @@ class Members:
         found: dict[int, FoundFile] = {}
         lacking: list[str] = []
         rows = False
-        for belongs in [(table.id, *own) for table in tables]:
+        places: list[_Belongs] = [(table.id, *own) for table in tables]
+        for belongs in places:
             found |= {file.id: file for file in self._members.get(belongs, ())}
             lacking += self._lacking.get(belongs, ())
             rows = rows or belongs in self._members or belongs in self._lacking
