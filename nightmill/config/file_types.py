@@ -14,6 +14,7 @@ from nightmill.config.rules import LOG, Problem, check_fit
 from nightmill.errors import BadName, BadPlugin, ConfigError, UnknownName, guess
 from nightmill.files import checks
 from nightmill.files.computed import check_call, parse_call
+from nightmill.files.footprints import CIRCLE
 from nightmill.files.formats import open_format
 from nightmill.files.headers import computing_order
 from nightmill.files.inspection import unfit
@@ -22,6 +23,7 @@ from nightmill.files.units import unit_converter
 from nightmill.model.base import Frozen
 from nightmill.model.dimensions import DIMENSIONS, TIMES, KeyType, KeyValue
 from nightmill.model.file_type import Checks, FileType, MetadataKey
+from nightmill.model.footprint import FootprintKeys
 from nightmill.model.ports import Format, TableFormat
 
 _COLUMNS: Final = ("name", "original_name", "type", "origin", "size_bytes", "registered_at", "metadata")
@@ -174,6 +176,7 @@ def check_file_type(file_type: FileType) -> Iterator[Problem]:
     if file_type.membership is not None:
         yield from ((("membership",), text) for text in _check_membership(file_type, format))
     kinds = {name: type_of(key) for name, key in file_type.metadata.items()}
+    yield from ((("footprint",), text) for text in _check_footprint(file_type, format))
     for name, key in file_type.metadata.items():
         yield from ((("metadata", name), text) for text in _check_key(name, key, kinds))
         if format is not None:
@@ -198,6 +201,22 @@ def _check_membership(file_type: FileType, format: Format | None) -> Iterator[st
             yield f"column {column!r} cannot be a key; list it without a type"
         elif column in DIMENSIONS and kind != (wanted := DIMENSIONS[column].__name__):
             yield f"column {column!r} is a dimension of type {wanted}, and says {kind}"
+
+
+def _check_footprint(file_type: FileType, format: Format | None) -> Iterator[str]:
+    wanted = file_type.footprint
+    if wanted == "wcs" and format is not None and format.keyword is None:
+        yield f"footprint wants a WCS, and files of format {file_type.format!r} have no header; say format: fits"
+    if not isinstance(wanted, FootprintKeys):
+        return
+    if len(wanted.keys) != CIRCLE and (len(wanted.keys) % 2 or len(wanted.keys) <= 2 * 2):
+        yield f"footprint has {len(wanted.keys)} keys; a circle has 3 (ra, dec, radius), and each corner of a polygon 2"
+    for name in wanted.keys:
+        key = file_type.metadata.get(name)
+        if key is None:
+            yield f"footprint names {name!r}, which is not read{guess(name, list(file_type.metadata))}"
+        elif type_of(key) not in ("float", "int") or key.unit not in ("", "deg"):
+            yield f"footprint names {name!r}, which should be a number in degrees"
 
 
 def _check_template(text: str) -> Iterator[str]:

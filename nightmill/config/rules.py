@@ -91,7 +91,7 @@ def _check_references(stage: Stage) -> Iterator[Problem]:
             if other not in stage.inputs:
                 near = guess(other, list(stage.inputs))
                 key, what = (
-                    ("through", "through names") if other == role.through else ("match", "match asks for a key of")
+                    ("through", "through names") if other == role.table else ("match", "match asks for a key of")
                 )
                 yield ("inputs", name, key), f"{what} {other!r}, which is not an input of the stage{near}"
         yield from ((("inputs", name, "through"), text) for text in _check_through(name, role))
@@ -103,7 +103,7 @@ def _check_references(stage: Stage) -> Iterator[Problem]:
 
 
 def _check_through(name: str, role: Input) -> Iterator[str]:
-    if role.through == name:
+    if role.table == name:
         yield f"input {name!r} comes through itself; rows of its own files make the units where 'per' has their columns"
     if role.through and role.lookup is not None:
         yield f"input {name!r} comes through rows, which choose its files; leave the lookup out"

@@ -160,6 +160,7 @@ def _check(
         begins_at=begins_at,
         ends_at=ends_at,
         attachments=attachments,
+        footprints=found.footprints,
     )
 
 

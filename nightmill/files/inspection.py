@@ -14,10 +14,12 @@ from pydantic import ValidationError
 from nightmill import plugins
 from nightmill.errors import BadFile, BadPlugin, FileRefused, PluginFault, UnknownName
 from nightmill.files import checks, formats
+from nightmill.files.footprints import footprints_of
 from nightmill.files.headers import metadata_of
 from nightmill.files.reading import StrPath
 from nightmill.model.content import Candidate, Metadata, StepInput
 from nightmill.model.file_type import Checks, FileType
+from nightmill.model.footprint import Footprint
 from nightmill.model.ports import Check, CheckClass
 
 
@@ -31,12 +33,15 @@ class Inspection:
         Hexadecimal digits.
     compression
         What the bytes of a file are inside of: ``gz``, ``bz2``, or nothing; None where nobody looked into it.
+    footprints
+        Which parts of the sky it covers, where its type wants to know.
     """
 
     metadata: Metadata
     size_bytes: int
     sha256: str
     compression: str | None = None
+    footprints: tuple[Footprint, ...] = ()
 
 
 def inspect_file(
@@ -92,6 +97,7 @@ def inspect_file(
                 check.look(candidate, inputs)
         at_work = of_format
         metadata = told()
+        footprints = footprints_of(path, file_type, content.sections, metadata.values)
     except FileRefused as error:
         error.check = "" if at_work is of_format else at_work[2]
         raise
@@ -101,7 +107,7 @@ def inspect_file(
             f"{what} {name!r} of {plugins.package(group, name)} failed on {path}: {type(error).__name__}: {error}",
             remedy=f"tell whoever maintains the {what}; the file may be good",
         ) from error
-    return Inspection(metadata, content.size_bytes, digest.sha256.hexdigest(), content.compression)
+    return Inspection(metadata, content.size_bytes, digest.sha256.hexdigest(), content.compression, footprints)
 
 
 def _changed(path: StrPath, size_bytes: int, read_bytes: int, format: str) -> BadFile:

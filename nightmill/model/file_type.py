@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, JsonValue
 
 from nightmill.model.base import Frozen
 from nightmill.model.dimensions import KeyType
+from nightmill.model.footprint import FootprintKeys
 
 COMPRESSIONS: Final = ("gz", "bz2", "xz", "fz")
 """How the bytes of a file may be compressed, as the end of its name tells; ``fz`` is what fpack makes, a FITS file."""
@@ -108,3 +109,5 @@ class FileType(Frozen):
     """What a file must be."""
     membership: Membership | None = None
     """What the rows of such a file say of units, where they do."""
+    footprint: Literal["wcs"] | FootprintKeys | None = None
+    """What tells which part of the sky such a file covers, where that is to be on record."""

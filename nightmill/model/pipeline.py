@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict, Field
 
 from nightmill.model.base import Frozen
+from nightmill.model.footprint import TilingMargin
 
 Parameter = str | int | float | bool
 Keys = str | tuple[str, ...]
@@ -70,9 +71,9 @@ class Input(Frozen):
     """Keys on which file and unit must agree, as a list, or as a mapping of the file's keys to the unit's: to one, to
     several of which one must agree, or as ``ROLE.KEY`` to those of another input's files. By default all of the unit's
     that the file has a value for; a list or mapping under ``also`` adds to these."""
-    through: str = Field(default="", exclude_if=lambda through: not through)
+    through: str | TilingMargin = Field(default="", exclude_if=lambda through: not through)
     """Another input, whose files hold a table: its rows say which files belong to which units. ``match`` then names
-    columns of these rows."""
+    columns of these rows. Or a tiling, and files belong to the tiles that they touch."""
     lookup: LookupSetting | None = None
     """What chooses for a unit, where several files may fill the role."""
     min: int = 1
@@ -94,9 +95,17 @@ class Input(Frozen):
     def references(self) -> tuple[str, ...]:
         """The other inputs whose files' keys it asks for, and that whose rows it comes through."""
         keys = [key for keys in self.asked.values() for key in keys if "." in key]
-        return tuple(
-            dict.fromkeys([*(key.partition(".")[0] for key in keys), *([self.through] if self.through else ())])
-        )
+        return tuple(dict.fromkeys([*(key.partition(".")[0] for key in keys), *([self.table] if self.table else ())]))
+
+    @property
+    def table(self) -> str:
+        """The input through whose rows it comes; empty where there is none."""
+        return self.through if isinstance(self.through, str) else ""
+
+    @property
+    def tiling(self) -> TilingMargin | None:
+        """The tiling through which it comes."""
+        return None if isinstance(self.through, str) else self.through
 
     @property
     def adds(self) -> bool:
@@ -221,7 +230,7 @@ def several_of(stage: Stage) -> frozenset[str]:
 
 def staged_roles(stage: Stage) -> frozenset[str]:
     """Return the inputs of a stage whose files its jobs stage: all but tables that choose others and no step reads."""
-    through = {declared.through for declared in stage.inputs.values()}
+    through = {declared.table for declared in stage.inputs.values()}
     read = {role for step in stage.steps for role in step.inputs}
     return frozenset(role for role in stage.inputs if role in read or role not in through)
 

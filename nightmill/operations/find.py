@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue import files as catalogue
 from nightmill.backbone.catalogue.calibrations import history
@@ -12,11 +16,14 @@ from nightmill.backbone.catalogue.replicas import Replica, replicas
 from nightmill.backbone.expressions import parse
 from nightmill.backbone.schema import CalibrationRow, FileRow, RefusalRow
 from nightmill.config.rules import LOG
-from nightmill.errors import UnknownName
+from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.bundle import FILE_TYPE
+from nightmill.model.footprint import Footprint, Tiling
 from nightmill.model.origin import Origin
 from nightmill.operations.site import Site
 from provenance.history import Maker, maker_of
+
+TURN: Final = 360.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ def find(
     types: Sequence[str] = (),
     where: str = "",
     origins: Sequence[Origin] = (),
+    overlaps: str = "",
     limit: int | None = None,
     everything: bool = False,
 ) -> list[CataloguedFile]:
@@ -66,26 +74,82 @@ def find(
         Any of them; none given means every one.
     where
         An expression over dimensions and metadata.
+    overlaps
+        A part of the sky that their footprints touch: ``RA,DEC`` or ``RA,DEC,RADIUS`` in degrees, or ``TILING:TILE``.
     everything
         With the files that no plan would take.
 
     Raises
     ------
     UnknownName
-        Where the site has no such file type.
+        Where the site has no such file type, tiling or tile.
     ExpressionError
         Where the expression is wrong.
+    RequestRefused
+        Where the part of the sky is none.
     """
     known = site.config.file_types
     for name in types:
         if name not in (*known, LOG, FILE_TYPE) and not site.config.wrong_types:
             raise UnknownName("file type", name, sorted(known))
     expression = parse(where, metadata_keys=site.config.keys) if where else None
+    place = place_of(overlaps, site.config.tilings) if overlaps else None
     with site.database.reading() as session:
-        found = catalogue.find(session, types=types, where=expression, origins=origins, limit=limit, all=everything)
+        found = catalogue.find(
+            session,
+            types=types,
+            where=expression,
+            origins=origins,
+            ids=None if place is None else _touching(session, place),
+            limit=limit,
+            all=everything,
+        )
         rows = list(found)
         copies = replicas(session, [row.id for row in rows])
     return [CataloguedFile(row, copies.get(row.id, [])) for row in rows]
+
+
+def place_of(text: str, tilings: Mapping[str, Tiling]) -> Footprint:
+    """Read a part of the sky: ``RA,DEC`` or ``RA,DEC,RADIUS`` in degrees, or ``TILING:TILE``.
+
+    Raises
+    ------
+    RequestRefused
+        Where it is neither.
+    UnknownName
+        Where there is no such tiling or tile.
+    """
+    from nightmill.files.sphere import angles
+    from nightmill.files.tiles import tiles_of
+
+    name, colon, tile = text.partition(":")
+    if colon:
+        if name not in tilings:
+            raise UnknownName("tiling", name, sorted(tilings))
+        names, tiles = tiles_of(tilings[name])
+        if tile not in names:
+            raise UnknownName(f"tile of {name}", tile, names)
+        number = names.index(tile)
+        ra, dec = angles(tiles.vertices[number])
+        vertices = tuple(dict.fromkeys(zip(ra.tolist(), dec.tolist(), strict=True)))
+        return Footprint(vertices=vertices, radius_deg=math.degrees(tiles.radii[number]))
+    try:
+        numbers = [float(each) for each in text.split(",")]
+        ra_deg, dec_deg, radius_deg = numbers if len(numbers) == 3 else (*numbers, 0.0)
+        if not (abs(ra_deg) <= TURN and abs(dec_deg) <= TURN / 4 and 0 <= radius_deg <= TURN / 4):
+            raise ValueError
+    except ValueError:
+        raise RequestRefused(
+            f"{text!r} is not a part of the sky",
+            remedy="write RA,DEC or RA,DEC,RADIUS in degrees, as 150.1,-2.2,0.5, or TILING:TILE",
+        ) from None
+    return Footprint(vertices=((ra_deg % TURN, dec_deg),), radius_deg=radius_deg)
+
+
+def _touching(session: Session, place: Footprint) -> list[int]:
+    from nightmill.backbone.catalogue.footprints import files_touching  # numpy, for who asks by place
+
+    return files_touching(session, place)
 
 
 def why(site: Site, name: str) -> Story:

@@ -93,6 +93,7 @@ class Chooser:
         self.lookup = lookup
         self.members = rows.of.get(role)
         self.by_rows = rows.by_rows
+        self.through = rows.word(role)
         wanted = lookup.names if lookup is not None else None
         agreement = self._agreement(stage)
         self.places = [group.place for group in groups]
@@ -129,7 +130,7 @@ class Chooser:
     def _found(self, unit: Unit, chosen: Chosen) -> Found:
         if self.makes_units:
             if self.by_rows and self.declared.through:
-                return Found(unit.files, f"{self.places[0]}, through {self.declared.through}; these make the units")
+                return Found(unit.files, f"{self.places[0]}, {self.through}; these make the units")
             whose = "rows of its files" if self.by_rows else "its files"
             return Found(unit.files, f"{self.places[0]}; {whose} make the units")
         if self.members is not None:
@@ -143,9 +144,9 @@ class Chooser:
         return Found((), "none found", near)
 
     def _through(self, members: Members, unit: Unit, chosen: Chosen) -> Found:
-        through = self.declared.through
-        files, lacking = members.of(unit, chosen[through], chosen)
-        rule = f"{self.places[0]}, through {through}"
+        tables = [file.id for file in chosen[self.declared.table]] if self.declared.table else [0]
+        files, lacking = members.of(unit, tables, chosen)
+        rule = f"{self.places[0]}, {self.through}"
         if files and lacking:
             rule += ", whose rows name files that are not there as well"
         return Found(tuple(files), rule, lacking[0] if lacking else "")

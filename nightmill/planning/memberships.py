@@ -10,14 +10,16 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue.attachments import membership_rows
 from nightmill.model.attachment import RowValue
-from nightmill.model.dimensions import KeyType, KeyValue, written
+from nightmill.model.dimensions import NAME, KeyType, KeyValue, written
 from nightmill.model.file_type import FileType
+from nightmill.model.footprint import Tiling
 from nightmill.model.found_file import FoundFile
 from nightmill.model.pipeline import Input, Stage
 from nightmill.model.unit import Unit
 from nightmill.planning.lookups.index import Agreement, Chosen
 from nightmill.planning.problems import Problems
 from nightmill.planning.selection import Group
+from nightmill.planning.tilings import TILE, tile_rows, words
 from nightmill.planning.units import Grouping, is_of
 
 WANTED: Final = 3
@@ -47,7 +49,7 @@ def tables(stage: Stage, making: str, file_types: Mapping[str, FileType]) -> fro
     making
         The input that makes the units.
     """
-    through = {declared.through for declared in stage.inputs.values() if declared.through}
+    through = {declared.table for declared in stage.inputs.values() if declared.table}
     own = makes_units(stage, making, file_types) and not stage.inputs[making].through
     return frozenset(through | {making}) if own else frozenset(through)
 
@@ -72,6 +74,7 @@ def known_after(
     """
     rows = tables(stage, making, file_types)
     sources = {role: declared.source.own_stage for role, declared in stage.inputs.items()}
+    rows |= {role for role, declared in stage.inputs.items() if declared.tiling}  # what is not made covers nothing yet
     needed = [each for role, each in sources.items() if each in later or (each in projected and role in rows)]
     return needed[0] if needed else ""
 
@@ -103,7 +106,9 @@ class Members:
     ) -> None:
         files = list(files)
         of_row = {key: wanted for key, wanted in declared.asked.items() if set(wanted) <= set(columns)}
-        if declared.adds:
+        if declared.tiling is not None:
+            of_row = {NAME: (NAME,)}
+        elif declared.adds:
             naming = (each for each in columns if each not in stage.per and each in keys and each not in of_row)
             of_row |= {each: (each,) for each in naming if any(file.get(each) is not None for file in files)}
         self.columns = tuple(columns)
@@ -114,6 +119,8 @@ class Members:
         self.agreement = Agreement(rest, default)
         """On what file and unit must agree beside what the rows say."""
         self.there = bool(files)
+        self.nothing = "no row is about" if declared.tiling is None else "no footprint touches the tile of"
+        """What is said of a unit to which nothing belongs, before its name."""
         self._per = [key for key in stage.per if key in columns]
         self.kinds = {key: keys.get(key, "str") for key in of_row}
         """Their types."""
@@ -139,8 +146,17 @@ class Members:
             else:
                 self._lack(belongs, wanted)
 
-    def of(self, unit: Unit, tables: Iterable[FoundFile], chosen: Chosen) -> tuple[list[FoundFile], list[str]]:
+    def take(self, file: FoundFile, tile: str) -> None:
+        """Take in that a file belongs to a tile of a tiling, which has no table."""
+        self._members.setdefault((0, tile), []).append(file)
+
+    def of(self, unit: Unit, tables: Iterable[int], chosen: Chosen) -> tuple[list[FoundFile], list[str]]:
         """Return the files that belong to a unit by the rows of some tables, by name, and what is named and not there.
+
+        Parameters
+        ----------
+        tables
+            Their IDs.
 
         Raises
         ------
@@ -151,13 +167,13 @@ class Members:
         found: dict[int, FoundFile] = {}
         lacking: list[str] = []
         rows = False
-        places: list[_Belongs] = [(table.id, *own) for table in tables]
+        places: list[_Belongs] = [(table, *own) for table in tables]
         for belongs in places:
             found |= {file.id: file for file in self._members.get(belongs, ())}
             lacking += self._lacking.get(belongs, ())
             rows = rows or belongs in self._members or belongs in self._lacking
         about = ",".join([f"{key}={written(unit.data_id[key])}" for key in self._per])
-        near = [f"{about or 'a row'} wants {each}" for each in lacking] if rows else [f"no row is about {unit.name}"]
+        near = [f"{about or 'a row'} wants {each}" for each in lacking] if rows else [f"{self.nothing} {unit.name}"]
         files = sorted(found.values(), key=lambda file: file.name)
         return self.agreement.agreeing(files, unit, chosen), near if lacking or not rows else []
 
@@ -190,6 +206,8 @@ class Memberships:
         Of the site, by name.
     keys
         Every key that the site knows, with its type.
+    tilings
+        Of the site, by name.
     """
 
     def __init__(
@@ -199,6 +217,7 @@ class Memberships:
         groups: Mapping[str, Sequence[Group]],
         file_types: Mapping[str, FileType],
         keys: Mapping[str, KeyType],
+        tilings: Mapping[str, Tiling],
     ) -> None:
         self.stage = stage
         self.making = making
@@ -216,17 +235,26 @@ class Memberships:
         self.of: dict[str, Members] = {
             role: Members(stage, declared, columns_of(file_types.get(through.type)), files[role], keys)
             for role, declared in stage.inputs.items()
-            if role in files and (through := stage.inputs.get(declared.through)) is not None
+            if role in files and (through := stage.inputs.get(declared.table)) is not None
         }
+        self._tilings = {
+            role: tiling for role, each in stage.inputs.items() if role in files and (tiling := each.tiling)
+        }
+        for role in self._tilings:
+            self.of[role] = Members(stage, stage.inputs[role], (TILE, NAME), files[role], keys)
+        self._site_tilings = tilings
         """By input, the files of those that come through rows."""
         self._units: list[tuple[FoundFile, Row]] = []
         self._own = [key for key in stage.per if key in columns_of(file_types.get(stage.inputs[making].type))]
 
     def read(self, session: Session, problems: Problems) -> None:
-        """Read the rows; report those that cannot name a file."""
+        """Read the rows, and work out those of tilings; report what cannot name a file."""
+        for role, wanted in self._tilings.items():
+            topic, tiling = f"stage {self.stage.name!r}, input {role!r}", self._site_tilings[wanted.tiling]
+            for tile, file in tile_rows(session, tiling, wanted, self._files[role], topic, problems):
+                self.of[role].take(file, tile)
         for role in sorted(self._tables):
-            topic = f"stage {self.stage.name!r}, input {role!r}"
-            members = {name: each for name, each in self.of.items() if self.stage.inputs[name].through == role}
+            members = {name: each for name, each in self.of.items() if self.stage.inputs[name].table == role}
             for name, each in members.items():
                 if each.there and not each.named_by:
                     reason = (
@@ -235,20 +263,32 @@ class Memberships:
                     )
                     problems.add(f"stage {self.stage.name!r}, input {name!r}", reason)
             useful = [each for each in members.values() if each.named_by]
-            own = role == self.making and self.by_rows and not self.stage.inputs[role].through
-            by_id = {file.id: file for file in self._files[role]}
-            last, fit = 0, False
-            for file_id, row in membership_rows(session, by_id):
-                if file_id != last:
-                    last, fit = file_id, self._has_columns(role, row, by_id[file_id], topic, problems)
-                if not fit:
-                    continue
-                if own:
-                    self._units.append((by_id[file_id], {key: row[key] for key in self._own}))
-                for each in useful:
-                    for key, kind in each.add(file_id, row):
-                        reason = f"a row has {key} as {kind}, and the site's type of it is {each.kinds[key]}"
-                        problems.add(topic, reason, by_id[file_id].name, noun="file")
+            self._read_table(session, role, useful, problems)
+
+    def _read_table(self, session: Session, role: str, members: Sequence[Members], problems: Problems) -> None:
+        topic = f"stage {self.stage.name!r}, input {role!r}"
+        makes_units = role == self.making and self.by_rows and not self.stage.inputs[role].through
+        by_id = {file.id: file for file in self._files[role]}
+        last, fit = 0, False
+        for file_id, row in membership_rows(session, by_id):
+            if file_id != last:
+                last, fit = file_id, self._has_columns(role, row, by_id[file_id], topic, problems)
+            if not fit:
+                continue
+            if makes_units:
+                self._units.append((by_id[file_id], {key: row[key] for key in self._own}))
+            for each in members:
+                for key, kind in each.add(file_id, row):
+                    reason = f"a row has {key} as {kind}, and the site's type of it is {each.kinds[key]}"
+                    problems.add(topic, reason, by_id[file_id].name, noun="file")
+
+    def word(self, role: str) -> str:
+        """Return what an input comes through, as a rule says it."""
+        declared = self.stage.inputs[role]
+        if declared.tiling is None:
+            return f"through {declared.table}"
+        tiling = self._site_tilings.get(declared.tiling.tiling)
+        return f"through {words(declared.tiling, tiling)}" if tiling is not None else ""
 
     def _has_columns(self, role: str, row: Row, file: FoundFile, topic: str, problems: Problems) -> bool:
         """Say whether the rows of a file have the columns that its type has now; report one whose rows have not."""

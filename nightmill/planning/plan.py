@@ -259,7 +259,7 @@ class _Planner:
             return
         topic = f"stage {stage.name!r}, input {making!r}"
         grouping, naming = Grouping(stage.per, self.keys), naming_keys(stage, self.site.file_types, self.keys)
-        rows = Memberships(stage, making, groups, self.site.file_types, self.keys)
+        rows = Memberships(stage, making, groups, self.site.file_types, self.keys, self.site.tilings)
         rows.read(self.session, problems)
         if files is None:
             is_any, units = peeked(group_units(grouping, rows.keyed(grouping, problems, topic)))

@@ -17,6 +17,7 @@ from nightmill.planning.memberships import columns_of
 from nightmill.planning.outputs import template
 from nightmill.planning.problems import Problems
 from nightmill.planning.texts import asked_keys
+from nightmill.planning.tilings import TILE
 
 
 def log_store(stores: Mapping[str, Store]) -> str:
@@ -63,12 +64,14 @@ def _written(campaign: Campaign, stage: Stage, key: str) -> str:
 
 def _check_through(topic: str, declared: Input, stage: Stage, site: SiteConfig, problems: Problems) -> bool:
     """Say whether an input's files can come through the rows that it names; report why not."""
-    if not declared.through:
+    if declared.tiling is not None:
+        return _check_tiling(topic, declared.tiling.tiling, declared, stage, site, problems)
+    if not declared.table:
         return True
-    type_ = stage.inputs[declared.through].type
+    type_ = stage.inputs[declared.table].type
     columns = columns_of(site.file_types.get(type_))
     if not columns:
-        reason = f"it comes through {declared.through!r}, and files of type {type_!r} have no rows; give the type a"
+        reason = f"it comes through {declared.table!r}, and files of type {type_!r} have no rows; give the type a"
         problems.add(topic, f"{reason} 'membership'")
     mixed = [
         key
@@ -81,9 +84,22 @@ def _check_through(topic: str, declared: Input, stage: Stage, site: SiteConfig, 
     return bool(columns) and not mixed
 
 
+def _check_tiling(topic: str, tiling: str, declared: Input, stage: Stage, site: SiteConfig, problems: Problems) -> bool:
+    """Say whether an input's files can be told by the tiles that they touch; report why not."""
+    if not _known("tiling", tiling, site.tilings, topic, problems):
+        return False
+    file_type = site.file_types.get(declared.type)
+    if TILE not in stage.per:
+        problems.add(topic, f"it comes through tiling {tiling!r}, and 'per' of the stage has no {TILE}")
+    if file_type is not None and file_type.footprint is None:
+        reason = f"it comes through tiling {tiling!r}, and files of type {declared.type!r} have no footprint"
+        problems.add(topic, f"{reason}; give the type a 'footprint'")
+    return TILE in stage.per and file_type is not None and file_type.footprint is not None
+
+
 def _check_match(topic: str, role: str, stage: Stage, campaign: Campaign, site: SiteConfig, problems: Problems) -> bool:
     """Say whether the keys that an input is matched by are known; report those that are not."""
-    asked, through = stage.inputs[role].asked, stage.inputs[role].through
+    asked, through = stage.inputs[role].asked, stage.inputs[role].table
     columns = columns_of(site.file_types.get(stage.inputs[through].type)) if through else ()
     of_unit = [key.rpartition(".")[2] for wanted in asked.values() for key in wanted if key not in columns]
     return not _check_keys(

@@ -95,6 +95,7 @@ def find(
     types: Sequence[str] = (),
     where: Expression | None = None,
     origins: Sequence[Origin] = (),
+    ids: Iterable[int] | None = None,
     limit: int | None = None,
     all: bool = False,
 ) -> Iterator[FileRow]:
@@ -104,6 +105,8 @@ def find(
     ----------
     types, origins
         Any of them; none given means every one.
+    ids
+        Of the only files that may be found.
     all
         With the files that no plan would take: logs and bundles, unless ``types`` has them, and those of attempts that
         are not the result of their job.
@@ -119,6 +122,8 @@ def find(
         query = query.where(FileRow.origin.in_(origins))
     if where is not None:
         query = query.where(to_sql(where))
+    if ids is not None:
+        query = query.where(among(FileRow.id, ids))
     return iter(session.scalars(query))
 
 

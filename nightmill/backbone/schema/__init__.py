@@ -19,6 +19,7 @@ from nightmill.backbone.schema.files import (
     SiteRow,
     StoreRow,
 )
+from nightmill.backbone.schema.footprints import FootprintRow
 from nightmill.backbone.schema.work import (
     AttemptRow,
     CampaignRow,
@@ -47,6 +48,7 @@ __all__ = [
     "ExecutionRow",
     "FileAttachmentRow",
     "FileRow",
+    "FootprintRow",
     "GenerationRow",
     "InputUseRow",
     "JobRow",
