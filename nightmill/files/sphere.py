@@ -7,7 +7,7 @@ like any other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Final
@@ -128,15 +128,26 @@ class Regions:
     caps: Floats
 
     @classmethod
-    def of(cls, polygons: Sequence[Floats], radii_deg: Sequence[float]) -> Regions:
-        """Make regions of the vertices of each, k × 3, and the radius by which it is grown, degrees."""
-        most = max(map(len, polygons), default=1)
-        vertices = np.zeros((len(polygons), most, 3))
-        for place, polygon in enumerate(polygons):
-            vertices[place] = polygon[np.minimum(np.arange(most), len(polygon) - 1)]
-        radii = np.deg2rad(np.asarray(radii_deg, float))
-        middles = np.array([_middle(each) for each in polygons]).reshape(-1, 3)
+    def of(cls, points: Floats, counts: npt.ArrayLike, radii_deg: npt.ArrayLike) -> Regions:
+        """Make regions of the vertices of all of them, one region after another.
+
+        Parameters
+        ----------
+        points
+            m × 3.
+        counts
+            How many vertices each has, n; at least 1.
+        radii_deg
+            By how much each is grown, n, degrees.
+        """
+        of_each = np.asarray(counts, np.int64)
+        first = np.cumsum(of_each) - of_each
+        within = np.minimum(np.arange(of_each.max(initial=1)), of_each[:, None] - 1)
+        vertices = np.asarray(points, float).reshape(-1, 3)[first[:, None] + within]
+        middles = vertices.mean(axis=1)
+        middles /= np.linalg.norm(middles, axis=1, keepdims=True)
         chords = np.linalg.norm(vertices - middles[:, None], axis=-1).max(axis=1, initial=0.0)
+        radii = np.deg2rad(np.asarray(radii_deg, float))
         return cls(vertices, radii, middles, 2 * np.arcsin(np.minimum(chords / 2, 1)) + radii)
 
     def __len__(self) -> int:
@@ -152,7 +163,7 @@ class Regions:
             for start in range(0, len(own), PAIRS):
                 mine, theirs = own[start : start + PAIRS], other[start : start + PAIRS]
                 limit = self.radii[mine] + others.radii[theirs] + margin
-                touch = _distances(self.vertices[mine], others.vertices[theirs]) <= limit
+                touch = _touch(self.vertices[mine], others.vertices[theirs], limit)
                 yield mine[touch], theirs[touch]
 
     def _near(self, others: Regions, margin: float) -> Iterator[tuple[Places, Places]]:
@@ -195,16 +206,18 @@ def _key(cells: Places) -> Places:
     return key
 
 
-def _distances(ones: Floats, others: Floats) -> Floats:
-    """Return how far the polygons of each pair lie apart, radians; 0 where they touch."""
+def _touch(ones: Floats, others: Floats, limit: Floats) -> npt.NDArray[np.bool_]:
+    """Say which pairs of polygons touch, or lie apart by a limit at most, radians."""
     one_ends, other_ends = np.roll(ones, -1, axis=1), np.roll(others, -1, axis=1)
     one_normals, other_normals = np.cross(ones, one_ends), np.cross(others, other_ends)
-    crossing = _cross(ones, one_ends, one_normals, others, other_ends, other_normals)
-    touch = crossing | _holds(one_normals, others[:, 0]) | _holds(other_normals, ones[:, 0])
-    apart = np.minimum(
-        _to_edges(others, ones, one_ends, one_normals), _to_edges(ones, others, other_ends, other_normals)
-    )
-    return np.where(touch, 0.0, apart)
+    touch = _holds(one_normals, others[:, 0]) | _holds(other_normals, ones[:, 0])
+    touch |= _cross(ones, one_ends, one_normals, others, other_ends, other_normals)
+    near = np.flatnonzero(~touch & (limit > 0))
+    if len(near):
+        to_one = _to_edges(others[near], ones[near], one_ends[near], one_normals[near])
+        to_other = _to_edges(ones[near], others[near], other_ends[near], other_normals[near])
+        touch[near] = np.minimum(to_one, to_other) <= limit[near]
+    return np.asarray(touch)
 
 
 def _holds(normals: Floats, points: Floats) -> npt.NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +19,11 @@ MOST: Final = 1_000_000
 COLUMNS: Final = ("tile", "ra", "dec")
 
 
-def regions_of(footprints: list[Footprint] | tuple[Footprint, ...]) -> Regions:
+def regions_of(footprints: Sequence[Footprint]) -> Regions:
     """Return the regions of footprints."""
-    polygons = [vectors(*zip(*each.vertices, strict=True)) for each in footprints]
-    return Regions.of(polygons, [each.radius_deg for each in footprints])
+    places = np.array([vertex for each in footprints for vertex in each.vertices]).reshape(-1, 2)
+    counts = [len(each.vertices) for each in footprints]
+    return Regions.of(vectors(places[:, 0], places[:, 1]), counts, [each.radius_deg for each in footprints])
 
 
 def tiles_of(tiling: Tiling) -> tuple[tuple[str, ...], Regions]:
@@ -37,30 +39,34 @@ def tiles_of(tiling: Tiling) -> tuple[tuple[str, ...], Regions]:
     if tiling.polygons:
         return tuple(tiling.polygons), regions_of([Footprint(vertices=each) for each in tiling.polygons.values()])
     names = [f"r{place:03d}t{tile:04d}" for place, ring in enumerate(tiling.rings) for tile in range(ring.count)]
-    polygons = [each for ring in tiling.rings for each in _ring(ring)]
+    rings = [_ring(ring) for ring in tiling.rings]
+    counts = [each.shape[1] for each in rings for _tile in each]
     radii = [_cap_deg(ring) if ring.count == 1 else 0.0 for ring in tiling.rings for _tile in range(ring.count)]
-    return tuple(names), Regions.of(polygons, radii)
+    return tuple(names), Regions.of(np.concatenate([each.reshape(-1, 3) for each in rings]), counts, radii)
 
 
 def _cap_deg(ring: Ring) -> float:
     return 90 - ring.south if ring.north == 90 else ring.north + 90
 
 
-def _ring(ring: Ring) -> list[Floats]:
-    """Return the corners of the tiles of a ring, which cover it whole: no great circle cuts off a part of it."""
+def _ring(ring: Ring) -> Floats:
+    """Return the corners of each tile of a ring, n × k × 3; the tiles cover it whole."""
+    pole = 90.0 if ring.north == 90 else -90.0 if ring.south == -90 else None
     if ring.count == 1:
-        return [vectors([0.0], [90.0 if ring.north == 90 else -90.0])]
-    half = 180.0 / ring.count
-    south, north = ring.south, ring.north
+        return vectors([[0.0]], [[pole]])
     # the edge towards the equator is the great circle that touches the parallel in its middle
-    lower = south if south <= 0 else np.rad2deg(np.arctan(np.tan(np.deg2rad(south)) * np.cos(np.deg2rad(half))))
-    upper = north if north >= 0 else np.rad2deg(np.arctan(np.tan(np.deg2rad(north)) * np.cos(np.deg2rad(half))))
-    made = []
-    for tile in range(ring.count):
-        west, east = 2 * half * tile, 2 * half * (tile + 1)
-        places = vectors([west, east, east, west], [lower, lower, upper, upper])
-        made.append(hull(places))
-    return made
+    lower = ring.south if ring.south <= 0 else _touching_deg(ring.south, ring.count)
+    upper = ring.north if ring.north >= 0 else _touching_deg(ring.north, ring.count)
+    west = 360.0 * np.arange(ring.count)[:, None] / ring.count
+    turns, decs = np.array([0, 1, 1, 0]), np.array([lower, lower, upper, upper])
+    if pole is not None:  # where two corners are one
+        turns, decs = (turns[:3], decs[:3]) if pole > 0 else (turns[1:], decs[1:])
+    return vectors(west + turns * 360.0 / ring.count, np.broadcast_to(decs, (ring.count, len(decs))))
+
+
+def _touching_deg(dec: float, count: int) -> float:
+    """Return the declination at the ends of the great circle that touches a parallel in the middle of a tile."""
+    return float(np.rad2deg(np.arctan(np.tan(np.deg2rad(dec)) * np.cos(np.pi / count))))
 
 
 def _pixels(healpix: Healpix) -> tuple[tuple[str, ...], Regions]:
@@ -69,10 +75,9 @@ def _pixels(healpix: Healpix) -> tuple[tuple[str, ...], Regions]:
     grid = HEALPix(healpix.nside, order=healpix.order)
     numbers = np.arange(grid.npix)
     lon, lat = grid.boundaries_lonlat(numbers, 4)
-    points = vectors(lon.to_value("deg"), lat.to_value("deg"))
-    return tuple([f"p{number:06d}" for number in numbers]), Regions.of(
-        [hull(each) for each in points], [0.0] * len(points)
-    )
+    pixels = [hull(each) for each in vectors(lon.to_value("deg"), lat.to_value("deg"))]
+    names = tuple([f"p{number:06d}" for number in numbers])
+    return names, Regions.of(np.concatenate(pixels), [len(each) for each in pixels], np.zeros(len(pixels)))
 
 
 def check_tiling(tiling: Tiling) -> list[str]:
@@ -81,8 +86,8 @@ def check_tiling(tiling: Tiling) -> list[str]:
     if len(kinds) != 1:
         return [f"a tiling has one of rings, healpix and polygons, and this has {' and '.join(kinds) or 'none'}"]
     wrong = [text for place, ring in enumerate(tiling.rings) for text in _check_ring(place, ring)]
-    if tiling.healpix is not None and tiling.healpix.order == "nested" and tiling.healpix.nside.bit_count() != 1:
-        wrong.append(f"healpix.nside is {tiling.healpix.nside} and should be a power of 2, or say order: ring")
+    if tiling.healpix is not None and tiling.healpix.nside.bit_count() != 1:
+        wrong.append(f"healpix.nside is {tiling.healpix.nside} and should be a power of 2")
     if (count := sum(ring.count for ring in tiling.rings)) > MOST:
         wrong.append(f"it has {count:,} tiles, and at most {MOST:,} may be")
     return wrong

@@ -42,9 +42,9 @@ class Healpix(Frozen):
     """The pixels of HEALPix."""
 
     nside: int = Field(ge=1, le=64)
-    """The resolution: 12 times its square are the tiles."""
+    """The resolution, a power of 2: 12 times its square are the tiles."""
     order: Literal["nested", "ring"] = "nested"
-    """How pixels are numbered; ``nested`` wants a power of 2."""
+    """How pixels are numbered."""
 
 
 class Tiling(Frozen):

@@ -164,7 +164,7 @@ def test_keys_tell_a_circle_or_corners(tmp_path: Path) -> None:
     ],
 )
 def test_keys_that_tell_no_part_of_the_sky_are_refused(tmp_path: Path, values: dict[str, float], told: str) -> None:
-    with pytest.raises(BadFile, match="no_footprint|sky|it has no") as caught:
+    with pytest.raises(BadFile, match=r"field\.fits: ") as caught:
         footprints(write(tmp_path / "field.fits", header_of(**values)), by_keys("a", "b", "c"))
     assert told in caught.value.message
 

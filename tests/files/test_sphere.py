@@ -24,6 +24,11 @@ def around(ra: float, dec: float, size_deg: float, random: np.random.Generator) 
     return hull(points / np.linalg.norm(points, axis=1, keepdims=True))
 
 
+def regions(polygons: list[Floats], radii_deg: list[float] | None = None) -> Regions:
+    points = np.concatenate(polygons) if polygons else np.zeros((0, 3))
+    return Regions.of(points, [len(each) for each in polygons], radii_deg or [0.0] * len(polygons))
+
+
 def theirs(polygon: Floats) -> Any:
     return sphgeom.ConvexPolygon([sphgeom.UnitVector3d(*map(float, each)) for each in polygon])
 
@@ -52,7 +57,7 @@ def test_polygons_touch_where_others_say_so(ra: float, dec: float, size: float) 
     shifted = [angles(around(each_ra, each_dec, spread, random)[0]) for each_ra, each_dec in middles]
     polygons = [around(float(one), float(other), size * random.uniform(0.2, 1), random) for one, other in shifted]
     ones, others = polygons[:30], polygons[30:]
-    found = touching(Regions.of(ones, [0.0] * 30), Regions.of(others, [0.0] * 30))
+    found = touching(regions(ones), regions(others))
     wanted = {
         (i, j)
         for i, one in enumerate(map(theirs, ones))
@@ -71,10 +76,10 @@ def test_a_margin_is_exact_to_the_arcsecond(dec: float, side: str) -> None:
     turned = _turned(square, dec)
     off = 1 + (20 - 0.5 if side == "inside" else 20 + 0.5) * ARCSEC
     point = _turned(vectors([off / np.cos(0.0)], [0.0]), dec)
-    found = touching(Regions.of([turned], [0.0]), Regions.of([point], [0.0]), 20.0)
+    found = touching(regions([turned]), regions([point]), 20.0)
     assert found == ({(0, 0)} if side == "inside" else set())
-    circle = Regions.of([point], [20 * ARCSEC])
-    assert touching(Regions.of([turned], [0.0]), circle) == found
+    circle = regions([point], [20 * ARCSEC])
+    assert touching(regions([turned]), circle) == found
 
 
 def _turned(points: Floats, dec: float) -> Floats:
@@ -87,7 +92,7 @@ def _turned(points: Floats, dec: float) -> Floats:
 def test_one_inside_another_touches_and_the_other_side_of_the_sky_does_not() -> None:
     square = hull(vectors([-5, 5, 5, -5], [-5, -5, 5, 5]))
     small = hull(vectors([-0.1, 0.1, 0.1, -0.1], [-0.1, -0.1, 0.1, 0.1]))
-    ones = Regions.of([square, small, -square[::-1]], [0.0] * 3)
+    ones = regions([square, small, -square[::-1]])
     assert touching(ones, ones) == {(0, 0), (1, 1), (2, 2), (0, 1), (1, 0)}
 
 
@@ -119,7 +124,7 @@ def test_a_hull_leaves_out_what_lies_inside_or_on_an_edge() -> None:
 
 
 def test_no_regions_touch_none() -> None:
-    nothing, one = Regions.of([], []), Regions.of([vectors([0.0], [0.0])], [1.0])
+    nothing, one = regions([]), regions([vectors([0.0], [0.0])], [1.0])
     assert touching(nothing, one) == touching(one, nothing) == set()
 
 

@@ -38,7 +38,7 @@ def places(count: int = 2000) -> tuple[np.ndarray[tuple[int], np.dtype[np.float6
 
 def tiles_at(tiling: Tiling, ra: np.ndarray, dec: np.ndarray) -> dict[int, set[str]]:  # type: ignore[type-arg]
     names, tiles = tiles_of(tiling)
-    points = Regions.of(list(vectors(ra, dec)[:, None]), [0.0] * len(ra))
+    points = Regions.of(vectors(ra, dec), np.ones(len(ra), int), np.zeros(len(ra)))
     found: dict[int, set[str]] = {}
     for own, other in points.touching(tiles):
         for place, tile in zip(own.tolist(), other.tolist(), strict=True):
@@ -92,7 +92,7 @@ def test_a_table_of_polygons_is_read_with_the_site(tmp_path: Path) -> None:
     ("body", "table", "told"),
     [
         ("    {}\n", "", "tilings.deep: a tiling has one of rings, healpix and polygons, and this has none"),
-        ("    {healpix: {nside: 6}}\n", "", "healpix.nside is 6 and should be a power of 2, or say order: ring"),
+        ("    {healpix: {nside: 6}}\n", "", "healpix.nside is 6 and should be a power of 2"),
         ("    {healpix: {nside: 128}}\n", "", "tilings.deep.healpix.nside"),
         ("    {healpix: {nsid: 8}}\n", "", "unknown key tilings.deep.healpix.nsid (did you mean 'nside'?)"),
         ("    {rings: [{south: 5, north: 5, count: 9}]}\n", "", "rings[0]: south is 5 and north is 5: no declination"),
