@@ -54,8 +54,8 @@ def measure(*, size: int = FOOTPRINTS, repeats: int = REPEATS) -> Result:
         name="overlaps",
         unit="s",
         compared=(
-            "footprints all over the sky read from the catalogue, and every tile told that each touches, exactly; floor:"
-            " the middles of the same footprints read, and each tile's distances to all of them worked out by numpy"
+            "footprints all over the sky read from the catalogue, and every tile told that each touches, exactly;"
+            " floor: the middles of the same footprints read, and each tile's distances to all of them worked out"
         ),
         aim="at most 30 s",
         size=f"{repeats} × {size:,} footprints and {COUNT:,} tiles",

@@ -18,8 +18,8 @@ EDGE: Final = 8
 CIRCLE: Final = 3
 """So many keys tell a circle."""
 _WCS: Final = re.compile(
-    r"WCSAXES|C(TYPE|RVAL|RPIX|UNIT|DELT)\d|CROTA\d|(CD|PC)\d_\d|P[VS]\d_\d+|LONPOLE|LATPOLE|RADE(CSYS|SYS)|EQUINOX|EPOCH"
-    r"|[AB]P?_(ORDER|\d_\d)"
+    r"WCSAXES|CTYPE\d|CRVAL\d|CRPIX\d|CUNIT\d|CDELT\d|CROTA\d|(CD|PC)\d_\d|P[VS]\d_\d+|LONPOLE|LATPOLE|RADECSYS|RADESYS"
+    r"|EQUINOX|EPOCH|[AB]P?_(ORDER|\d_\d)"
 )
 _AXES: Final = (("ZNAXIS1", "ZNAXIS2"), ("NAXIS1", "NAXIS2"), ("IMAGEW", "IMAGEH"))
 """Where the size of the image stands that a WCS is about: inside a compressed one, of an image, of a table."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 
 from nightmill.backbone.catalogue.registration import NewFile
+from nightmill.model.dimensions import DataId
 from nightmill.model.file_type import FileType
 from nightmill.model.footprint import Footprint, Ring, Tiling
 from nightmill.model.origin import Origin
@@ -50,7 +51,7 @@ def add_images(world: World, *places: tuple[float, float], band: str = "g", firs
         corners = tuple(
             ((ra + x) % 360, dec + y) for x, y in [(-size, -size), (size, -size), (size, size), (-size, size)]
         )
-        about = {"exposure": exposure, "band": band}
+        about: DataId = {"exposure": exposure, "band": band}
         for name, parts in (("reduced", (Footprint(vertices=corners),)), ("head", ())):
             files.append(
                 NewFile(
