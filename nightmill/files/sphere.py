@@ -115,7 +115,7 @@ class Regions:
     Parameters
     ----------
     vertices
-        n × k × 3, anticlockwise; one that has fewer than k has its last again.
+        Unit vectors, n × k × 3, anticlockwise; one that has fewer than k has its last again.
     radii
         How far each is grown, radians.
     middles, caps
@@ -134,7 +134,7 @@ class Regions:
         Parameters
         ----------
         points
-            m × 3.
+            Unit vectors, m × 3.
         counts
             How many vertices each has, n; at least 1.
         radii_deg

@@ -37,7 +37,7 @@ def places(count: int = 2000) -> tuple[np.ndarray[tuple[int], np.dtype[np.float6
     return random.uniform(0, 360, count), np.rad2deg(np.arcsin(random.uniform(-1, 1, count)))
 
 
-def tiles_at(tiling: Tiling, ra: np.ndarray, dec: np.ndarray) -> dict[int, set[str]]:  # type: ignore[type-arg]
+def tiles_at(tiling: Tiling, ra: np.ndarray, dec: np.ndarray) -> dict[int, set[str]]:
     names, tiles = tiles_of(tiling)
     points = Regions.of(vectors(ra, dec), np.ones(len(ra), int), np.zeros(len(ra)))
     found: dict[int, set[str]] = {}
