@@ -12,7 +12,7 @@ from typing import Final
 from benchmarks.figures import Result, kept
 from benchmarks.page import PAGE, line, page
 
-NAMES: Final = ("job_overhead", "ingest", "plan_100k", "plan_1m", "campaign_5k")
+NAMES: Final = ("job_overhead", "ingest", "plan_100k", "plan_1m", "plan_memberships", "overlaps", "campaign_5k")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -123,6 +123,12 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
+def peak_rss_bytes() -> int:
+    """Return the peak of this process; that of getrusage may be the one of the process that started it."""
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
+
+
 def _rounded(value: float) -> float:
     """Keep three significant digits: more would be noise."""
     return float(f"{value:.3g}")

@@ -16,7 +16,7 @@ from sqlalchemy import Column, MetaData, Table, select
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
-from benchmarks.figures import Figure, Result, figure, machine, now
+from benchmarks.figures import Figure, Result, figure, machine, now, peak_rss_bytes
 from benchmarks.sites import (
     COPY_STAGE,
     COPY_STEP,
@@ -153,7 +153,7 @@ def main(directory: str, what: str) -> None:
         start = time.perf_counter()
         jobs = _bare(site.database.engine) if what == "bare" else _submit(site, Path(what))
         seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "peak_rss_bytes": _peak_rss_bytes(), "jobs": jobs}))
+    print(json.dumps({"seconds": seconds, "peak_rss_bytes": peak_rss_bytes(), "jobs": jobs}))
 
 
 def _submit(site: Site, path: Path) -> int:
@@ -207,12 +207,6 @@ def _bare(engine: Engine) -> int:
 def _nearest(times: list[datetime], biases: list[tuple[datetime, int]], when: datetime) -> int:
     after = bisect_left(times, when)
     return min(biases[max(after - 1, 0) : after + 1], key=lambda each: abs(each[0] - when))[1]
-
-
-def _peak_rss_bytes() -> int:
-    """Return the peak of this process; that of getrusage may be the one of the process that started it."""
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
-    return int(line.split()[1]) * 1024
 
 
 if __name__ == "__main__":

@@ -98,6 +98,7 @@ def _new_file(file: MadeFile) -> NewFile:
         metadata=file.metadata,
         store=file.store or None,
         path=file.path or None,
+        footprints=file.footprints,
     )
 
 

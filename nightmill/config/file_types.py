@@ -13,7 +13,8 @@ from nightmill.config.keys import contradictions, keys_of, own_kinds
 from nightmill.config.rules import LOG, Problem, check_calibration, check_fit
 from nightmill.errors import BadName, BadPlugin, ConfigError, UnknownName, guess
 from nightmill.files import checks
-from nightmill.files.computed import check_call, parse_call
+from nightmill.files.computed import check_call, parse_call, type_of
+from nightmill.files.footprints import CIRCLE
 from nightmill.files.formats import open_format
 from nightmill.files.headers import computing_order
 from nightmill.files.inspection import unfit
@@ -24,6 +25,7 @@ from nightmill.files.units import unit_converter
 from nightmill.model.base import Frozen
 from nightmill.model.dimensions import DIMENSIONS, TIMES, KeyType, KeyValue
 from nightmill.model.file_type import Checks, FileType, MetadataKey
+from nightmill.model.footprint import FootprintKeys
 from nightmill.model.ports import Format, KeywordFormat, TableFormat
 
 _COLUMNS: Final = ("name", "original_name", "type", "origin", "size_bytes", "registered_at", "metadata")
@@ -102,11 +104,11 @@ def read_file_types(
 
 def _check_together(types: Mapping[str, FileType], documents: Mapping[str, Document]) -> Iterator[ConfigError]:
     """Yield what is wrong with file types beside each other: keys of several types, templates with unknown keys."""
-    for name, first, later, text in contradictions(types):
-        here, before = (("file_types", each, "metadata", name) for each in (later, first))
+    for first, later, text in contradictions(types):
+        here, before = (("file_types", *each) for each in (later, first))
         yield ConfigError(
-            f"{dotted(here)}: {text} ({documents[first].where(before)})",
-            where=documents[later].where(here),
+            f"{dotted(here)}: {text} ({documents[str(first[0])].where(before)})",
+            where=documents[str(later[0])].where(here),
             remedy="a key has one type at a site: give both the same, or one of them another name",
         )
     values = {name: _EXAMPLES[kind] for name, kind in keys_of(types).items()}
@@ -177,6 +179,7 @@ def check_file_type(file_type: FileType) -> Iterator[Problem]:
     if file_type.membership is not None:
         yield from ((("membership",), text) for text in _check_membership(file_type, format))
     kinds = own_kinds(file_type)
+    yield from ((("footprint",), text) for text in _check_footprint(file_type, format))
     for name, key in file_type.metadata.items():
         in_name = f"{{{name}" in file_type.name_pattern
         yield from ((("metadata", name), text) for text in _check_key(name, key, kinds, in_name=in_name))
@@ -199,9 +202,30 @@ def _check_membership(file_type: FileType, format: Format | None) -> Iterator[st
     assert file_type.membership is not None
     if format is not None and not isinstance(format, TableFormat):
         yield f"membership wants a table, and files of format {file_type.format!r} have none; say another, as fits"
-    columns = [column.upper() for column in file_type.membership.columns]
+    columns = [column.upper() for column in file_type.membership.names]
     for column in sorted({column for column in columns if columns.count(column) > 1}):
         yield f"membership names column {column} twice"
+    for column, kind in file_type.membership.types.items():
+        if not column.isidentifier() or column in _COLUMNS or column in TIMES:
+            yield f"column {column!r} cannot be a key; list it without a type"
+        elif column in DIMENSIONS and kind != (wanted := DIMENSIONS[column].__name__):
+            yield f"column {column!r} is a dimension of type {wanted}, and says {kind}"
+
+
+def _check_footprint(file_type: FileType, format: Format | None) -> Iterator[str]:
+    wanted = file_type.footprint
+    if wanted == "wcs" and format is not None and format.keyword is None:
+        yield f"footprint wants a WCS, and files of format {file_type.format!r} have no header; say format: fits"
+    if not isinstance(wanted, FootprintKeys):
+        return
+    if len(wanted.keys) != CIRCLE and (len(wanted.keys) % 2 or len(wanted.keys) <= 2 * 2):
+        yield f"footprint has {len(wanted.keys)} keys; a circle has 3 (ra, dec, radius), and each corner of a polygon 2"
+    for name in wanted.keys:
+        key = file_type.metadata.get(name)
+        if key is None:
+            yield f"footprint names {name!r}, which is not read{guess(name, list(file_type.metadata))}"
+        elif type_of(key) not in ("float", "int") or key.unit not in ("", "deg"):
+            yield f"footprint names {name!r}, which should be a number in degrees"
 
 
 def _check_template(text: str) -> Iterator[str]:

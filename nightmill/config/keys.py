@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from nightmill.config.document import Document
+from nightmill.config.document import Document, Key
 from nightmill.errors import BadName, ConfigError, guess
 from nightmill.files.computed import type_of
 from nightmill.files.name_patterns import name_kinds
@@ -24,7 +24,7 @@ def keys_of(file_types: Mapping[str, FileType]) -> dict[str, KeyType]:
     """Return every key that files of these types may have, with the type of its values."""
     found = dict(_OWN)
     for file_type in file_types.values():
-        for name, kind in own_kinds(file_type).items():
+        for _where, name, kind in _typed(file_type):
             if name not in TIMES:
                 found.setdefault(name, kind)
     return found
@@ -39,20 +39,30 @@ def own_kinds(file_type: FileType) -> dict[str, KeyType]:
         return kinds
 
 
-def contradictions(file_types: Mapping[str, FileType]) -> Iterator[tuple[str, str, str, str]]:
+def _typed(file_type: FileType) -> Iterator[tuple[tuple[str, ...], str, KeyType]]:
+    """Yield where a file type gives a key its type, the key, and the type."""
+    for name, kind in own_kinds(file_type).items():
+        yield ("metadata", name), name, kind
+    if file_type.membership is not None:
+        for name, kind in file_type.membership.types.items():
+            yield ("membership", "columns", name), name, kind
+
+
+def contradictions(file_types: Mapping[str, FileType]) -> Iterator[tuple[Key, Key, str]]:
     """Yield each key that is of one type in a file type and of another in a later one.
 
     Yields
     ------
-    tuple of str
-        The key, the file type that has it first, the later one, and what is wrong.
+    tuple
+        The place that has it first and the later one, both below ``file_types``, and what is wrong.
     """
-    first: dict[str, tuple[str, KeyType]] = {}
+    first: dict[str, tuple[Key, KeyType]] = {}
     for called, file_type in file_types.items():
-        for name, kind in own_kinds(file_type).items():
-            before, wanted = first.setdefault(name, (called, kind))
+        for where, name, kind in _typed(file_type):
+            place: Key = (called, *where)
+            before, wanted = first.setdefault(name, (place, kind))
             if kind != wanted:
-                yield name, before, called, f"{name} is of type {kind}, and in file type {before!r} of type {wanted}"
+                yield before, place, f"{name} is of type {kind}, and in file type {before[0]!r} of type {wanted}"
 
 
 def indexed_keys(

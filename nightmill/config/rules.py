@@ -92,10 +92,13 @@ def _check_references(stage: Stage) -> Iterator[Problem]:
     """Yield what is wrong with the keys of other inputs that inputs are matched by."""
     for name, role in stage.inputs.items():
         for other in role.references:
-            key = ("inputs", name, "match")
             if other not in stage.inputs:
                 near = guess(other, list(stage.inputs))
-                yield key, f"match asks for a key of {other!r}, which is not an input of the stage{near}"
+                key, what = (
+                    ("through", "through names") if other == role.table else ("match", "match asks for a key of")
+                )
+                yield ("inputs", name, key), f"{what} {other!r}, which is not an input of the stage{near}"
+        yield from ((("inputs", name, "through"), text) for text in _check_through(name, role))
     try:
         TopologicalSorter({name: role.references for name, role in stage.inputs.items()}).prepare()
     except CycleError as error:
@@ -112,6 +115,13 @@ def _check_missing(stage: Stage) -> Iterator[Problem]:
             yield key, f"{name!r} makes the units of the stage: without its files there is no unit to {role.missing}"
         elif role.missing != "refuse" and role.min == 0:
             yield key, f"{name!r} has min 0: no unit ever lacks it"
+
+
+def _check_through(name: str, role: Input) -> Iterator[str]:
+    if role.table == name:
+        yield f"input {name!r} comes through itself; rows of its own files make the units where 'per' has their columns"
+    if role.through and role.lookup is not None:
+        yield f"input {name!r} comes through rows, which choose its files; leave the lookup out"
 
 
 def _check_match(role: Input) -> Iterator[Problem]:

@@ -20,11 +20,13 @@ from nightmill.config.file_types import read_file_types
 from nightmill.config.keys import indexed_keys, keys_of
 from nightmill.config.rules import NOWHERE, check_fit
 from nightmill.config.secrets import known_secrets
+from nightmill.config.tilings import tilings_of
 from nightmill.errors import ConfigError, ConfigErrors
 from nightmill.model.access import Access
 from nightmill.model.base import Frozen
 from nightmill.model.dimensions import KeyType
 from nightmill.model.file_type import FileType
+from nightmill.model.footprint import Tiling
 from nightmill.model.secrets import filled, has_secret, missing, resolved
 from nightmill.model.store import Store
 
@@ -107,6 +109,8 @@ class SiteConfig:
         What ``${NAME}`` stands for: the environment, and the site's file of secrets where it has one.
     indexed
         Keys of metadata that have an index, with their types.
+    tilings
+        How it cuts the sky into tiles, by name.
     """
 
     name: str
@@ -124,6 +128,7 @@ class SiteConfig:
     access: Access = Access.PRIVATE
     secrets: Mapping[str, str] = field(default_factory=dict)
     indexed: Mapping[str, KeyType] = field(default_factory=dict)
+    tilings: Mapping[str, Tiling] = field(default_factory=dict)
 
     @property
     def keys(self) -> Mapping[str, KeyType]:
@@ -166,6 +171,8 @@ class SiteFile(Frozen):
     """Who besides the operator may read the site."""
     indexed: tuple[str, ...] = ()
     """Keys of metadata that files are often selected by; ``nightmill init`` makes an index of each."""
+    tilings: Mapping[str, Any] = Field(default_factory=dict)
+    """How the sky is cut into tiles, by name."""
 
 
 def find_site(directory: Path | None = None) -> Path:
@@ -236,6 +243,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
     written = document.data
     url = database_url(file.database, str(written.get("database", "")), folder, document, errors)
     _check_server(file.server, document, errors)
+    tilings = tilings_of(file.tilings, folder, document, errors)
     raise_all(errors)
     file_types, wrong_types = read_file_types(paths, paths)
     indexed = {} if wrong_types else indexed_keys(file.indexed, file_types, document, errors)
@@ -258,6 +266,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         access=file.access,
         secrets=secrets,
         indexed=indexed,
+        tilings=tilings,
     )
 
 

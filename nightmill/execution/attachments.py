@@ -56,7 +56,7 @@ def attach_rows(name: StrPath, file_type: FileType, descriptor: int, spool: Path
     assert file_type.membership is not None
     rows = rows_of(name, file_type, f"/proc/{os.getpid()}/fd/{descriptor}")
     try:
-        return write_attachment(spool, MEMBERSHIP, file_type.membership.columns, rows)
+        return write_attachment(spool, MEMBERSHIP, file_type.membership.names, rows)
     except OSError as error:
         raise SpoolAway(
             f"what {name} holds row by row cannot be written to {spool / ATTACHMENTS}: {error.strerror}",

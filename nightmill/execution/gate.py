@@ -216,6 +216,7 @@ class _Gate:
             begins_at=begins_at,
             ends_at=ends_at,
             attachments=attachments,
+            footprints=found.footprints,
         )
         return _Passed(own_name, name, found.sha256, made)
 

@@ -16,10 +16,12 @@ from nightmill import plugins
 from nightmill.errors import BadFile, BadPlugin, FileRefused, PluginFault, UnknownName
 from nightmill.files import checks, formats
 from nightmill.files.computed import Value
+from nightmill.files.footprints import footprints_of
 from nightmill.files.headers import metadata_of, some_metadata
 from nightmill.files.reading import StrPath
 from nightmill.model.content import Candidate, Content, Metadata, StepInput
 from nightmill.model.file_type import Checks, FileType
+from nightmill.model.footprint import Footprint
 from nightmill.model.ports import Check, CheckClass
 
 
@@ -33,12 +35,15 @@ class Inspection:
         Hexadecimal digits.
     compression
         What the bytes of a file are inside of: ``gz``, ``bz2``, or nothing; None where nobody looked into it.
+    footprints
+        Which parts of the sky it covers, where its type wants to know.
     """
 
     metadata: Metadata
     size_bytes: int
     sha256: str
     compression: str | None = None
+    footprints: tuple[Footprint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,8 @@ class Opened:
                     check.look(candidate, inputs)
         with _at_work(path, "format", formats.GROUP, self.format):
             metadata = read()
-        return Inspection(metadata, content.size_bytes, self.sha256, content.compression)
+            footprints = footprints_of(path, file_type, content.sections, metadata.values)
+        return Inspection(metadata, content.size_bytes, self.sha256, content.compression, footprints)
 
     def some(self, file_type: FileType, names: Collection[str]) -> Metadata:
         """Take some keys of a type of its format; see :func:`nightmill.files.headers.some_metadata`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from typing import Final
 
@@ -10,12 +10,20 @@ from nightmill import plugins
 from nightmill.errors import BadFile, FileRefused, PluginFault
 from nightmill.files import formats
 from nightmill.model.attachment import RowValue
+from nightmill.model.dimensions import DIMENSIONS, VALUES, KeyType
 from nightmill.model.file_type import FileType
 from nightmill.model.ports import TableFormat
 
 MAX_ROWS: Final = 10_000_000
 MAX_TEXT: Final = 1 << 30
 """Characters of all texts of a file's rows together: a few bytes of a format can stand for many of them."""
+
+
+def _kind(column: str, types: Mapping[str, KeyType]) -> KeyType | None:
+    """Return the type of a column that is a key: by its file type, or as the dimension that it is."""
+    if column in DIMENSIONS:
+        return "int" if DIMENSIONS[column] is int else "str"
+    return types.get(column)
 
 
 def rows_of(name: str | PathLike[str], file_type: FileType, path: str) -> Iterator[tuple[RowValue, ...]]:
@@ -39,8 +47,18 @@ def rows_of(name: str | PathLike[str], file_type: FileType, path: str) -> Iterat
     format = formats.open_format(file_type.format)
     if wanted is None or not isinstance(format, TableFormat):
         raise ValueError(f"files of type {file_type.name} have no rows")
+    kinds = {place: kind for place, column in enumerate(wanted.names) if (kind := _kind(column, wanted.types))}
     try:
-        yield from _bounded(name, format.rows(name, path, wanted.table, wanted.columns))
+        for number, row in enumerate(_bounded(name, format.rows(name, path, wanted.table, wanted.names))):
+            for column, kind in kinds.items():
+                if (value := row[column]) is not None and type(value) not in VALUES[kind]:
+                    raise BadFile(
+                        f"{name}: row {number} of its table has {value!r} in column {wanted.names[column]!r}, which is"
+                        f" not of type {kind}",
+                        reason="no_rows",
+                        remedy="see 'membership' of its file type",
+                    )
+            yield row
     except FileRefused:
         raise
     except OSError as error:

@@ -9,6 +9,14 @@ from typing import Final, Literal
 KeyType = Literal["str", "int", "float", "bool", "time"]
 """What the values of a key are; a time stands in a data ID as its ISO 8601 text, UTC."""
 KeyValue = str | int | float | bool
+VALUES: Final[Mapping[KeyType, tuple[type, ...]]] = {
+    "str": (str,),
+    "time": (str,),
+    "int": (int,),
+    "float": (float, int),
+    "bool": (bool,),
+}
+"""What values of a type are in Python; a database may give a float that is whole as a whole number."""
 DataId = Mapping[str, KeyValue]
 """Keys to values: what a unit or a file is of, as ``{"exposure": 12, "dit": 10.0}``."""
 

@@ -9,6 +9,8 @@ from pydantic import ConfigDict, Field, JsonValue
 
 from nightmill.model.base import Frozen
 from nightmill.model.calibration import Calibration
+from nightmill.model.dimensions import KeyType
+from nightmill.model.footprint import FootprintKeys
 
 COMPRESSIONS: Final = ("gz", "bz2", "xz", "fz")
 """How the bytes of a file may be compressed, as the end of its name tells; ``fz`` is what fpack makes, a FITS file."""
@@ -74,10 +76,20 @@ class Checks(Frozen):
 class Membership(Frozen):
     """A table in a file whose rows say which files belong to which units; they are put on record with the file."""
 
-    columns: tuple[str, ...] = Field(min_length=1)
-    """Of the table, those to put on record."""
+    columns: tuple[str, ...] | Mapping[str, KeyType] = Field(min_length=1)
+    """Of the table, those to put on record; as a mapping, with the types of those that are keys."""
     table: int | str = 1
     """Number or name of the table in its file: of FITS the HDU, of JSON and HDF5 the path to it."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns."""
+        return tuple(self.columns)
+
+    @property
+    def types(self) -> Mapping[str, KeyType]:
+        """The types of those that say theirs."""
+        return self.columns if isinstance(self.columns, Mapping) else {}
 
 
 class FileType(Frozen):
@@ -107,3 +119,5 @@ class FileType(Frozen):
     """An expression over its metadata: a file that is brought and fulfils it is of the type, and no other file is."""
     calibration: Calibration | None = None
     """Makes a file that is brought a calibration, from its own times."""
+    footprint: Literal["wcs"] | FootprintKeys | None = None
+    """What tells which part of the sky such a file covers, where that is to be on record."""

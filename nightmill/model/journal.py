@@ -17,6 +17,7 @@ from nightmill.model.attachment import Attachment
 from nightmill.model.base import Frozen
 from nightmill.model.dimensions import KeyValue
 from nightmill.model.fate import Fate
+from nightmill.model.footprint import Footprint
 from nightmill.model.order import AttemptKey, JobOrder
 from nightmill.model.states import AttemptState
 
@@ -68,6 +69,8 @@ class MadeFile(Frozen):
     ends_at: datetime | None = None
     attachments: tuple[Attachment, ...] = ()
     """What it holds row by row and its type wants on record; they stand in the spool since it was checked."""
+    footprints: tuple[Footprint, ...] = ()
+    """Which parts of the sky it covers, where its type wants to know."""
 
 
 class Cost(Frozen):

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 
 from nightmill.model.base import Frozen
 from nightmill.model.calibration import Calibration
+from nightmill.model.footprint import TilingMargin
 
 Parameter = str | int | float | bool
 Keys = str | tuple[str, ...]
@@ -18,6 +19,8 @@ Match = tuple[str, ...] | Mapping[str, Keys | Mapping[str, Keys]]
 """Keys on which files and units must agree: a list, or a mapping of the file's keys to the unit's."""
 ALSO: Final = "also"
 """What stands in ``match`` for keys that are asked beside the default ones."""
+MAX_UNITS: Final = 1_000_000
+"""How many units a stage may have, unless it says otherwise."""
 
 
 def _is_none(value: object) -> bool:
@@ -88,6 +91,9 @@ class Input(Frozen):
     """Keys on which file and unit must agree, as a list, or as a mapping of the file's keys to the unit's: to one, to
     several of which one must agree, or as ``ROLE.KEY`` to those of another input's files. By default all of the unit's
     that the file has a value for; a list or mapping under ``also`` adds to these."""
+    through: str | TilingMargin = Field(default="", exclude_if=lambda through: not through)
+    """Another input, whose files hold a table: its rows say which files belong to which units. ``match`` then names
+    columns of these rows. Or a tiling, and files belong to the tiles that they touch."""
     lookup: LookupSetting | tuple[LookupSetting, ...] | None = None
     """What chooses for a unit, where several files may fill the role; of several, the first that finds enough."""
     min: int = 1
@@ -127,9 +133,19 @@ class Input(Frozen):
 
     @property
     def references(self) -> tuple[str, ...]:
-        """The other inputs whose files' keys it asks for."""
+        """The other inputs whose files' keys it asks for, and that whose rows it comes through."""
         keys = [key for way in self.ways for keys in way.asked.values() for key in keys if "." in key]
-        return tuple(dict.fromkeys([key.partition(".")[0] for key in keys]))
+        return tuple(dict.fromkeys([*(key.partition(".")[0] for key in keys), *([self.table] if self.table else ())]))
+
+    @property
+    def table(self) -> str:
+        """The input through whose rows it comes; empty where there is none."""
+        return self.through if isinstance(self.through, str) else ""
+
+    @property
+    def tiling(self) -> TilingMargin | None:
+        """The tiling through which it comes."""
+        return None if isinstance(self.through, str) else self.through
 
     @property
     def adds(self) -> bool:
@@ -227,6 +243,8 @@ class Stage(Frozen):
     """Dimensions that make a unit."""
     units_from: str = ""
     """The input role whose files make the units; by default the first without a lookup."""
+    max_units: int = Field(default=MAX_UNITS, ge=1, exclude_if=lambda most: most == MAX_UNITS)
+    """The most units that it may have; a plan that finds more is refused."""
     where: str = ""
     """An expression over the units' files; units that have none left are not made."""
     inputs: Mapping[str, Input]
@@ -252,6 +270,13 @@ def several_of(stage: Stage) -> frozenset[str]:
     inputs = {role for role, declared in stage.inputs.items() if declared.max is None or declared.max > 1}
     outputs = {role for step in stage.steps for role, output in step.outputs.items() if output.max > 1}
     return frozenset(inputs | outputs)
+
+
+def staged_roles(stage: Stage) -> frozenset[str]:
+    """Return the inputs of a stage whose files its jobs stage: all but tables that choose others and no step reads."""
+    through = {declared.table for declared in stage.inputs.values()}
+    read = {role for step in stage.steps for role in step.inputs}
+    return frozenset(role for role in stage.inputs if role in read or role not in through)
 
 
 class BundleRules(Frozen):

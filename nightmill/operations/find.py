@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
+
+from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue import files as catalogue
 from nightmill.backbone.catalogue.calibrations import history
@@ -14,12 +18,15 @@ from nightmill.backbone.catalogue.withdrawals import Withdrawal, versions, withd
 from nightmill.backbone.catalogue.withdrawals import history as withdrawals_of
 from nightmill.backbone.schema import CalibrationRow, FileRow, RefusalRow
 from nightmill.config.rules import LOG
-from nightmill.errors import UnknownName
+from nightmill.errors import RequestRefused, UnknownName
 from nightmill.expressions import parse
 from nightmill.model.bundle import FILE_TYPE
+from nightmill.model.footprint import Footprint, Tiling
 from nightmill.model.origin import Origin
 from nightmill.operations.site import Site
 from provenance.history import Maker, maker_of
+
+TURN: Final = 360.0
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,7 @@ def find(
     where: str = "",
     origins: Sequence[Origin] = (),
     level: int | None = None,
+    overlaps: str = "",
     limit: int | None = None,
     everything: bool = False,
 ) -> list[CataloguedFile]:
@@ -77,29 +85,84 @@ def find(
         An expression over dimensions and metadata.
     level
         Only products of jobs for which the worst lookup of their inputs had this level.
+    overlaps
+        A part of the sky that their footprints touch: ``RA,DEC`` or ``RA,DEC,RADIUS`` in degrees, or ``TILING:TILE``.
     everything
         With the files that no plan would take.
 
     Raises
     ------
     UnknownName
-        Where the site has no such file type.
+        Where the site has no such file type, tiling or tile.
     ExpressionError
         Where the expression is wrong.
+    RequestRefused
+        Where the part of the sky is none.
     """
     known = site.config.file_types
     for name in types:
         if name not in (*known, LOG, FILE_TYPE) and not site.config.wrong_types:
             raise UnknownName("file type", name, sorted(known))
     expression = parse(where, metadata_keys=site.config.keys) if where else None
+    place = place_of(overlaps, site.config.tilings) if overlaps else None
     with site.database.reading() as session:
         found = catalogue.find(
-            session, types=types, where=expression, origins=origins, level=level, limit=limit, all=everything
+            session,
+            types=types,
+            where=expression,
+            origins=origins,
+            ids=None if place is None else _touching(session, place),
+            level=level,
+            limit=limit,
+            all=everything,
         )
         rows = list(found)
         copies = replicas(session, [row.id for row in rows])
         gone = withdrawals(session, [row.id for row in rows]) if everything else {}
     return [CataloguedFile(row, copies.get(row.id, []), gone[row.id][0].at if row.id in gone else None) for row in rows]
+
+
+def place_of(text: str, tilings: Mapping[str, Tiling]) -> Footprint:
+    """Read a part of the sky: ``RA,DEC`` or ``RA,DEC,RADIUS`` in degrees, or ``TILING:TILE``.
+
+    Raises
+    ------
+    RequestRefused
+        Where it is neither.
+    UnknownName
+        Where there is no such tiling or tile.
+    """
+    from nightmill.files.sphere import angles
+    from nightmill.files.tiles import tiles_of
+
+    name, colon, tile = text.partition(":")
+    if colon:
+        if name not in tilings:
+            raise UnknownName("tiling", name, sorted(tilings))
+        names, tiles = tiles_of(tilings[name])
+        if tile not in names:
+            raise UnknownName(f"tile of {name}", tile, names)
+        number = names.index(tile)
+        ra, dec = angles(tiles.vertices[number])
+        vertices = tuple(dict.fromkeys(zip(ra.tolist(), dec.tolist(), strict=True)))
+        return Footprint(vertices=vertices, radius_deg=math.degrees(tiles.radii[number]))
+    try:
+        numbers = [float(each) for each in text.split(",")]
+        ra_deg, dec_deg, radius_deg = numbers if len(numbers) == 3 else (*numbers, 0.0)
+        if not (abs(ra_deg) <= TURN and abs(dec_deg) <= TURN / 4 and 0 <= radius_deg <= TURN / 4):
+            raise ValueError
+    except ValueError:
+        raise RequestRefused(
+            f"{text!r} is not a part of the sky",
+            remedy="write RA,DEC or RA,DEC,RADIUS in degrees, as 150.1,-2.2,0.5, or TILING:TILE",
+        ) from None
+    return Footprint(vertices=((ra_deg % TURN, dec_deg),), radius_deg=radius_deg)
+
+
+def _touching(session: Session, place: Footprint) -> list[int]:
+    from nightmill.backbone.catalogue.footprints import files_touching  # numpy, for who asks by place
+
+    return files_touching(session, place)
 
 
 def why(site: Site, name: str) -> Story:

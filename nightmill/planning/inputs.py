@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from graphlib import TopologicalSorter
 
 from nightmill.errors import BadPlugin, guess
 from nightmill.model.dimensions import KeyValue, written
+from nightmill.model.file_type import FileType
 from nightmill.model.found_file import FoundFile
 from nightmill.model.lookup import Found
 from nightmill.model.pipeline import Input, Stage
 from nightmill.model.unit import Unit
 from nightmill.planning.lookups.index import Chosen, Differing
 from nightmill.planning.lookups.way import Way
+from nightmill.planning.memberships import Members, Memberships, makes_units
 from nightmill.planning.problems import Problems
 from nightmill.planning.sealed import Choice
 
@@ -42,9 +44,10 @@ def unit_role(stage: Stage) -> str:
     return stage.units_from or next((role for role, declared in stage.inputs.items() if not declared.lookup), "")
 
 
-def takes_one(stage: Stage) -> bool:
+def takes_one(stage: Stage, file_types: Mapping[str, FileType]) -> bool:
     """Say whether a unit of a stage is one file by the stage's declaration, so that what the file is of, it is of."""
-    return stage.inputs[unit_role(stage)].max == 1
+    making = unit_role(stage)
+    return stage.inputs[making].max == 1 and not makes_units(stage, making, file_types)
 
 
 def choosing_order(stage: Stage) -> list[str]:
@@ -62,6 +65,8 @@ class Chooser:
         Which input.
     ways
         In which it is filled, in their order; of where the files come from that make the units, the place alone.
+    rows
+        What the stage's tables say.
     rules
         Where the words of its choices are kept.
     problems
@@ -71,7 +76,14 @@ class Chooser:
     """
 
     def __init__(
-        self, stage: Stage, role: str, ways: Sequence[Way], rules: Rules, problems: Problems, missing: Problems
+        self,
+        stage: Stage,
+        role: str,
+        ways: Sequence[Way],
+        rows: Memberships,
+        rules: Rules,
+        problems: Problems,
+        missing: Problems,
     ) -> None:
         self.role = role
         self.declared: Input = stage.inputs[role]
@@ -82,6 +94,9 @@ class Chooser:
         self.rules = rules
         self.problems = problems
         self.missing = missing
+        self.members = rows.of.get(role)
+        self.by_rows = rows.by_rows
+        self.through = rows.word(role)
         self.empty = not self.makes_units and all(way.empty for way in ways)
         for way in ways:
             self._refuse_unknown(way)
@@ -96,17 +111,33 @@ class Chooser:
         """
         try:
             if self.makes_units:
-                rule = self.rules.place(f"{self.ways[0].places[0]}; its files make the units")
-                return self._fit(unit, unit.files, rule)
+                return self._fit(unit, unit.files, self.rules.place(self._made()))
             found = []
             for way in self.ways:
-                found.append(way.find(unit, chosen))
+                found.append(
+                    way.find(unit, chosen) if self.members is None else self._through(self.members, unit, chosen)
+                )
                 if len(found[-1].files) >= self.declared.min:
                     return self._fit(unit, found[-1].files, self.rules.place(found[-1].rule, way.level))
             self._refuse_few(unit, found, chosen)
         except (BadPlugin, Differing) as error:
             self.problems.add(self.topic, str(error), unit.name)
         return None
+
+    def _made(self) -> str:
+        """Return the rule of what makes the units."""
+        place = self.ways[0].places[0]
+        if self.by_rows and self.declared.through:
+            return f"{place}, {self.through}; these make the units"
+        return f"{place}; {'rows of its files' if self.by_rows else 'its files'} make the units"
+
+    def _through(self, members: Members, unit: Unit, chosen: Chosen) -> Found:
+        tables = [file.id for file in chosen[self.declared.table]] if self.declared.table else [0]
+        files, lacking = members.of(unit, tables, chosen)
+        rule = f"{self.ways[0].places[0]}, {self.through}"
+        if files and lacking:
+            rule += ", whose rows name files that are not there as well"
+        return Found(tuple(files), rule, lacking[0] if lacking else "")
 
     def _fit(self, unit: Unit, files: Sequence[FoundFile], rule: int) -> Choice | None:
         """Return files as the choice, where they are not too many and each can be read."""

@@ -10,7 +10,7 @@ from typing import Final
 from nightmill.config.rules import NOWHERE
 from nightmill.model.layout import BUNDLE, INPUTS, OUTPUTS, seen
 from nightmill.model.order import AttemptKey, Copy, JobOrder, OrderInput, OrderOutput, OrderStep, later_names
-from nightmill.model.pipeline import Output, Step, several_of
+from nightmill.model.pipeline import Output, Step, several_of, staged_roles
 from nightmill.planning.outputs import log_name, output_names
 from nightmill.planning.sealed import PlannedJob, StageCommon, planned_inputs
 from nightmill.planning.texts import SeenFile, Texts
@@ -101,12 +101,13 @@ class _Renderer:
     def inputs(self) -> Iterator[OrderInput]:
         """Yield every file that is to be staged, once, under the first role that wants it."""
         roles: dict[int, dict[str, None]] = {}
+        wanted = staged_roles(self.stage)
         for role, files in self.staged.items():
-            for file in files:
+            for file in files if role in wanted else ():
                 roles.setdefault(file.id, {})[role] = None
         seen: set[int] = set()
         for role, rule, _origin, files, level in planned_inputs(self.common, self.job):
-            for file in files:
+            for file in files if role in wanted else ():
                 if file.id not in seen:
                     seen.add(file.id)
                     yield OrderInput(

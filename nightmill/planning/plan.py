@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -18,22 +17,23 @@ from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import names_taken
 from nightmill.backbone.schema import CampaignRow, FileRow, JobRow
 from nightmill.backbone.work.left_out import LeftOut, stages_with_left_out
-from nightmill.config.layers import LAYERS
 from nightmill.config.site import SiteConfig
 from nightmill.errors import BadName, BadText, ExpressionError, PlanRefused, RequestRefused
 from nightmill.expressions import parse
 from nightmill.model.bundle import SealedBundle
 from nightmill.model.campaign import Campaign
 from nightmill.model.found_file import FoundFile
-from nightmill.model.pipeline import Input, LookupSetting, Source, Stage
+from nightmill.model.pipeline import Input, LookupSetting, Stage
 from nightmill.model.unit import Unit
 from nightmill.planning.inputs import Chooser, Rules, choosing_order, takes_one, unit_role
 from nightmill.planning.jobs import Jobs, blocks
 from nightmill.planning.lacking import Shortfalls
 from nightmill.planning.lookups.bound import bind
 from nightmill.planning.lookups.way import Way
+from nightmill.planning.memberships import Memberships, known_after, makes_units
 from nightmill.planning.open_names import OpenNames
 from nightmill.planning.orders import fill_texts
+from nightmill.planning.origins import origin_of
 from nightmill.planning.outputs import Names, claims, naming_keys
 from nightmill.planning.preflight import check_inputs, check_outputs, check_texts, log_store
 from nightmill.planning.problems import Problems
@@ -41,7 +41,7 @@ from nightmill.planning.projected import Projected
 from nightmill.planning.sealed import Choice, PlannedJob, StageCommon, StageView
 from nightmill.planning.selection import Group, Selector
 from nightmill.planning.texts import asks_of_files
-from nightmill.planning.units import Grouping, make_units
+from nightmill.planning.units import Grouping, group_units, limited, make_units, peeked
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,8 @@ class _Planner:
         asks = check_texts(stage, self.site, templates, problems) and asks_of_files(stage)
         nameless = Problems()
         check_outputs(stage, self.site, nameless)
-        known_after = self._known_after(stage, problems)
-        files, ways = (None, {}) if known_after else self._select(stage, roles, problems)
+        after = self._known_after(stage, problems)
+        files, ways = (None, {}) if after else self._select(stage, roles, problems)
         self._spread_incompleteness(stage)
         chosen = self._jobs(stage, files, ways, rules, short)
         jobs = Jobs(self._fit(common, chosen, problems, named=not nameless, asks=asks))
@@ -194,7 +194,7 @@ class _Planner:
             incomplete=bool(short.units) or not self.incomplete.isdisjoint(stage.upstream),
             projected=any(source in self.projected for source in stage.upstream),
             watermark=self.watermark,
-            known_after=known_after,
+            known_after=after,
         )
         before = [each.plan for each in self.projected.values()]
         if refused := self.names.clashes((*before, plan), problems) | self._open_clashes((*before, plan), problems):
@@ -231,7 +231,8 @@ class _Planner:
                 problems.add(f"stage {stage.name!r}, input {role!r}", str(error))
             if source.unforeseen(declared.type, asked):
                 return source.plan.stage.name
-        return ""
+        later = [name for name, each in self.projected.items() if each.known_after]
+        return known_after(stage, unit_role(stage), self.site.file_types, self.projected, later)
 
     def _open_clashes(self, stages: Sequence[StageView], problems: Problems) -> set[int]:
         """Report open names of the last of these stages that may become those of others; return the jobs' places."""
@@ -277,9 +278,13 @@ class _Planner:
                 continue
             declared = stage.inputs[role]
             try:
-                if role == unit_role(stage):
+                if role == unit_role(stage) and not makes_units(stage, role, self.site.file_types):
                     place, files = self.selector.stream(declared, stage.where, stage.per)
-                    ways[role] = [Way(stage, declared, None, [Group(place, ())])]
+                    ways[role] = [Way(stage, declared, None, [Group(place, ())], searched=False)]
+                elif role == unit_role(stage):
+                    ways[role] = [
+                        Way(stage, declared, None, self.selector.select(declared, stage.where), searched=False)
+                    ]
                 else:
                     ways[role] = [self._way(stage, way) for way in declared.ways]
             except RequestRefused as error:
@@ -289,7 +294,7 @@ class _Planner:
     def _way(self, stage: Stage, declared: Input) -> Way:
         lookup = bind(declared.lookup) if isinstance(declared.lookup, LookupSetting) else None
         groups = self.selector.select(declared, "", lookup.names if lookup is not None else None)
-        return Way(stage, declared, lookup, groups)
+        return Way(stage, declared, lookup, groups, searched=not declared.through)
 
     def _jobs(
         self,
@@ -301,20 +306,29 @@ class _Planner:
     ) -> Iterator[PlannedJob]:
         """Choose the inputs of every unit; where those of a role cannot be told, only report what else is missing."""
         making, problems = unit_role(stage), short.problems
-        if files is None:
+        if making not in ways:
             return
         topic = f"stage {stage.name!r}, input {making!r}"
-        first = next(files, None)
-        if first is None and (source := stage.inputs[making].source.own_stage) not in self.broken:
-            reason = f"no {stage.inputs[making].type} {ways[making][0].places[0]}: there is nothing to do"
+        grouping, naming = Grouping(stage.per, self.keys), naming_keys(stage, self.site.file_types, self.keys)
+        groups = {role: [group for way in found for group in way.groups] for role, found in ways.items()}
+        rows = Memberships(stage, making, groups, self.site.file_types, self.keys, self.site.tilings)
+        rows.read(self.session, problems)
+        if files is None:
+            is_any, units = peeked(group_units(grouping, rows.keyed(grouping, problems, topic)))
+        else:
+            is_any, files = peeked(files)
+            units = make_units(grouping, files, problems, topic=topic)
+        if not is_any and (source := stage.inputs[making].source.own_stage) not in self.broken:
+            which = f"{stage.inputs[making].type} {groups[making][0].place}"
+            rowless = " has a row that makes a unit" if groups[making][0].candidates else ""
+            reason = f"no {which}{rowless}: there is nothing to do"
             (short.waiting if source in self.incomplete else problems).add(topic, reason)
         choosers = [
-            Chooser(stage, role, found, rules, problems, self._missing(role, stage.inputs[role], short))
+            Chooser(stage, role, found, rows, rules, problems, self._missing(role, stage.inputs[role], short))
             for role, found in ways.items()
         ]
-        one = takes_one(stage)
-        grouping, naming = Grouping(stage.per, self.keys), naming_keys(stage, self.site.file_types, self.keys)
-        for unit in make_units(grouping, chain([first] if first else (), files), problems, topic=topic):
+        one = takes_one(stage, self.site.file_types)
+        for unit in limited(units, stage.max_units, problems, topic=topic):
             chosen = _choices(choosers, unit)
             if len(chosen) == len(stage.inputs):
                 data_id = unit.fixed(stage.per, naming, takes_one=one)
@@ -427,20 +441,3 @@ def _has_validity(stage: Stage, job: PlannedJob, problems: Problems) -> bool:
         reason = f"output {role!r} becomes a calibration, and the unit's files tell no times for its validity"
         problems.add(f"stage {stage.name!r}", reason, job.unit)
     return not made
-
-
-def origin_of(campaign: Campaign, stage: str, role: str) -> str:
-    """Return the configuration layer that decided last about an input, as ``campaign (night1.yaml:12)``."""
-    prefix = f"pipeline.stages.{stage}.inputs.{role}"
-    declared = campaign.pipeline.stage(stage).inputs[role]
-    of_raw = declared.source == Source() and not declared.lookup
-    deciding = [
-        (key, layer)
-        for key, layer in campaign.origins.items()
-        if key == prefix or key.startswith(f"{prefix}.") or (of_raw and key == "where")
-    ]
-    deciding.reverse()  # of one layer, what was written last: the lookup comes after the source
-    if not deciding:
-        return LAYERS[0]
-    _key, layer = max(deciding, key=lambda each: (LAYERS.index(each[1].name), each[0] != "where"))
-    return str(layer)

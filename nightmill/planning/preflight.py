@@ -18,9 +18,11 @@ from nightmill.model.file_type import FileType
 from nightmill.model.pipeline import Input, Output, Pipeline, Stage
 from nightmill.model.store import Store
 from nightmill.planning.inputs import takes_one, unit_role
+from nightmill.planning.memberships import columns_of
 from nightmill.planning.outputs import template, told_fields
 from nightmill.planning.problems import Problems
 from nightmill.planning.texts import asked_keys
+from nightmill.planning.tilings import TILE
 
 _OF_CATALOGUE: Final = ("origin", "original_name", "registered_at")
 """What an expression over a new file cannot ask."""
@@ -45,7 +47,8 @@ def check_inputs(stage: Stage, campaign: Campaign, site: SiteConfig, problems: P
         role
         for role, declared in stage.inputs.items()
         if _check_ways(f"{topic}, input {role!r}", declared, campaign.pipeline, site, problems)
-        and _check_match(f"{topic}, input {role!r}", role, stage, campaign, keys, problems)
+        and _check_through(f"{topic}, input {role!r}", declared, stage, site, problems)
+        and _check_match(f"{topic}, input {role!r}", role, stage, campaign, site, problems)
         and not ((calibration or unknown) and role == making)
     ]
 
@@ -67,14 +70,54 @@ def _written(campaign: Campaign, stage: Stage, key: str) -> str:
     return f" ({layer})" if layer is not None else ""
 
 
-def _check_match(
-    topic: str, role: str, stage: Stage, campaign: Campaign, keys: Mapping[str, KeyType], problems: Problems
-) -> bool:
+def _check_through(topic: str, declared: Input, stage: Stage, site: SiteConfig, problems: Problems) -> bool:
+    """Say whether an input's files can come through the rows that it names; report why not."""
+    if declared.tiling is not None:
+        return _check_tiling(topic, declared.tiling.tiling, declared, stage, site, problems)
+    if not declared.table:
+        return True
+    type_ = stage.inputs[declared.table].type
+    columns = columns_of(site.file_types.get(type_))
+    if not columns:
+        reason = f"it comes through {declared.table!r}, and files of type {type_!r} have no rows; give the type a"
+        problems.add(topic, f"{reason} 'membership'")
+    mixed = [
+        key
+        for key, wanted in declared.asked.items()
+        if columns and set(wanted) & set(columns) not in ({*wanted}, set())
+    ]
+    for key in mixed:
+        wanted = ", ".join(declared.asked[key])
+        problems.add(topic, f"match compares {key} with {wanted}, of which some are columns of rows and some are not")
+    return bool(columns) and not mixed
+
+
+def _check_tiling(topic: str, tiling: str, declared: Input, stage: Stage, site: SiteConfig, problems: Problems) -> bool:
+    """Say whether an input's files can be told by the tiles that they touch; report why not."""
+    if not _known("tiling", tiling, site.tilings, topic, problems):
+        return False
+    file_type = site.file_types.get(declared.type)
+    if TILE not in stage.per:
+        problems.add(topic, f"it comes through tiling {tiling!r}, and 'per' of the stage has no {TILE}")
+    if file_type is not None and file_type.footprint is None:
+        reason = f"it comes through tiling {tiling!r}, and files of type {declared.type!r} have no footprint"
+        problems.add(topic, f"{reason}; give the type a 'footprint'")
+    return TILE in stage.per and file_type is not None and file_type.footprint is not None
+
+
+def _check_match(topic: str, role: str, stage: Stage, campaign: Campaign, site: SiteConfig, problems: Problems) -> bool:
     """Say whether the keys that an input is matched by are known; report those that are not."""
     pairs = [pair for way in stage.inputs[role].ways for pair in way.asked.items()]
-    names = [name for key, of_unit in pairs for name in (key, *(each.rpartition(".")[2] for each in of_unit))]
+    through = stage.inputs[role].table
+    columns = columns_of(site.file_types.get(stage.inputs[through].type)) if through else ()
+    of_unit = [each.rpartition(".")[2] for _key, wanted in pairs for each in wanted if each not in columns]
     return not _check_keys(
-        topic, "match names", names, keys, problems, _written(campaign, stage, f"inputs.{role}.match")
+        topic,
+        "match names",
+        [*(key for key, _wanted in pairs), *of_unit],
+        site.keys,
+        problems,
+        _written(campaign, stage, f"inputs.{role}.match"),
     )
 
 
@@ -142,16 +185,17 @@ def _check_output(topic: str, output: Output, stage: Stage, site: SiteConfig, pr
         problems.add(topic, f"a calibration must be kept in a store, and it goes to {output.to!r}")
     if output.type and _known("file type", output.type, site.file_types, topic, problems):
         file_type = site.file_types[output.type]
-        _check_template(topic, output, stage, file_type, problems)
+        _check_template(topic, output, stage, site, problems)
         _check_told(topic, output, site, file_type, problems)
 
 
-def _check_template(topic: str, output: Output, stage: Stage, file_type: FileType, problems: Problems) -> None:
+def _check_template(topic: str, output: Output, stage: Stage, site: SiteConfig, problems: Problems) -> None:
+    file_type = site.file_types[output.type]
     kind = f"file type {file_type.name!r}"
     name = template(file_type.template)
     fields, told = name.fields, told_fields(output, name)
     free = [each for each in fields if each not in (*ATTEMPT_FIELDS, *told) and key_of(each) not in stage.per]
-    if takes_one(stage):
+    if takes_one(stage, site.file_types):
         free = []
     if free:
         reason = (

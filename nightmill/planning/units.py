@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby, islice
 from operator import itemgetter
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
-from nightmill.model.dimensions import DIMENSIONS, DataId, KeyType, KeyValue, unit_name
+from nightmill.model.attachment import RowValue
+from nightmill.model.dimensions import DIMENSIONS, VALUES, DataId, KeyType, KeyValue, unit_name
 from nightmill.model.found_file import FoundFile
 from nightmill.model.unit import Unit
 from nightmill.planning.problems import Problems
 
-_PYTHON: Final[Mapping[KeyType, tuple[type, ...]]] = {
-    "str": (str,),
-    "time": (str,),
-    "int": (int,),
-    "float": (float, int),
-    "bool": (bool,),
-}
-"""What values of a type are in Python; a database may give a float that is whole as a whole number."""
+Item = TypeVar("Item")
+_NO_ROW: Final[Mapping[str, RowValue]] = {}
+
+
+def is_of(value: object, kind: KeyType) -> bool:
+    """Say whether a value is of a type."""
+    return type(value) in VALUES[kind]
 
 
 class Grouping:
@@ -37,23 +37,31 @@ class Grouping:
         self.per = tuple(per)
         self._types = {place: (key, types.get(key, "str")) for place, key in enumerate(per) if key not in DIMENSIONS}
         """By the places of keys that are not columns, whose values may be of another type than the site has it now."""
+        self._all = [(key, types.get(key, "str")) for key in per]
 
-    def of(self, file: FoundFile) -> tuple[KeyValue, ...]:
+    def of(self, file: FoundFile, row: Mapping[str, RowValue] = _NO_ROW) -> tuple[KeyValue, ...]:
         """Return a file's values of the keys.
+
+        Parameters
+        ----------
+        row
+            Says what the file is of in this unit: where it has a key, it counts.
 
         Raises
         ------
         ValueError
             Where it has none of one, or one of another type; says which.
         """
-        values = tuple([file.get(key) for key in self.per])
+        values = tuple([row[key] if key in row else file.get(key) for key in self.per])
         if None in values:
             key = self.per[values.index(None)]
-            raise ValueError(f"a file has no {key}, so that no unit can be made of it")
-        for place, (key, kind) in self._types.items():
-            if type(values[place]) not in _PYTHON[kind]:
+            what = "row" if key in row else "file"
+            raise ValueError(f"a {what} has no {key}, so that no unit can be made of it")
+        for place, (key, kind) in self._types.items() if not row else enumerate(self._all):
+            if not is_of(values[place], kind):
+                what = "row" if key in row else "file"
                 raise ValueError(
-                    f"a file has {key} as {type(values[place]).__name__}, and the site's type of it is {kind}"
+                    f"a {what} has {key} as {type(values[place]).__name__}, and the site's type of it is {kind}"
                 )
         return cast("tuple[KeyValue, ...]", values)
 
@@ -79,8 +87,31 @@ def make_units(grouping: Grouping, files: Iterable[FoundFile], problems: Problem
     Unit
         In the order of the values of the keys.
     """
-    for values, group in groupby(_keyed(grouping, files, problems, topic), itemgetter(0)):
+    yield from group_units(grouping, _keyed(grouping, files, problems, topic))
+
+
+def group_units(grouping: Grouping, keyed: Iterable[tuple[tuple[KeyValue, ...], FoundFile]]) -> Iterator[Unit]:
+    """Make a unit of each run of files with the same values of the keys."""
+    for values, group in groupby(keyed, itemgetter(0)):
         yield _unit(grouping, values, [file for _values, file in group])
+
+
+def peeked(items: Iterable[Item]) -> tuple[bool, Iterator[Item]]:
+    """Say whether there are any items, and return all of them."""
+    rest = iter(items)
+    first = list(islice(rest, 1))
+    return bool(first), chain(first, rest)
+
+
+def limited(units: Iterable[Unit], most: int, problems: Problems, *, topic: str) -> Iterator[Unit]:
+    """Yield units as far as a stage may have them; where there are more, which is a problem, count them."""
+    rest = iter(units)
+    yield from islice(rest, most)
+    if more := sum(1 for _unit in rest):
+        problems.add(
+            topic,
+            f"{most + more:,} units, and max_units is {most:,}: narrow what makes them by 'where', or raise it",
+        )
 
 
 def _keyed(

@@ -63,12 +63,24 @@ def test_a_million_jobs_beside_a_tenth_of_them() -> None:
     assert answer["extra"]["times_the_time_a_job_of_a_tenth"] > 0
 
 
+def test_units_of_rows_beside_a_bare_loop() -> None:
+    answer = told("plan_memberships", 60)
+    assert answer["counts"] == {"rows": 60, "units": 6}
+    assert answer["extra"]["peak_rss_megabytes"] > 0
+
+
+def test_footprints_and_tiles_beside_distances_alone() -> None:
+    answer = told("overlaps", 50)
+    assert answer["counts"]["tiles"] == 10_000
+    assert answer["counts"]["pairs"] >= 50
+
+
 def test_an_unknown_benchmark_is_refused_by_name() -> None:
     done = run("job_overheads")
     assert done.returncode == 2
     assert (
-        "no benchmark is called job_overheads; there is job_overhead, ingest, plan_100k, plan_1m, campaign_5k"
-        in done.stderr
+        "no benchmark is called job_overheads; there is job_overhead, ingest, plan_100k, plan_1m, plan_memberships,"
+        " overlaps, campaign_5k" in done.stderr
     )
 
 

@@ -152,6 +152,17 @@ OUTPUTS = [
         ),
         ("min: 3, max: null", "min: 3, max: 2", ":8: stages.bias.inputs.frames.max: min is 3 and max is 2: no number"),
         (
+            "min: 3, max: null",
+            "max: null, through: frams",
+            ":8: stages.bias.inputs.frames.through: through names 'frams', which is not an input of the stage (did you",
+        ),
+        (
+            "min: 3, max: null",
+            "max: null, through: frames",
+            ":8: stages.bias.inputs.frames.through: input 'frames' comes through itself; rows of its own files make",
+        ),
+        ("per: [instrument, detector]", "per: [instrument]\n    max_units: 0", ":7: stages.bias.max_units"),
+        (
             "inputs: [frames]",
             "inputs: [frame]",
             ":12: stages.bias.steps.combine.inputs: 'frame' is not an input of the",

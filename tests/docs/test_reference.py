@@ -25,6 +25,7 @@ from nightmill.model.calibration import Maturity
 from nightmill.model.campaign import Campaign, ExecutionSettings
 from nightmill.model.fate import Fate
 from nightmill.model.file_type import Checks, FileType, Membership, MetadataKey
+from nightmill.model.footprint import FootprintKeys, Healpix, Ring, Tiling, TilingMargin
 from nightmill.model.journal import (
     ENTRY,
     AttemptEntry,
@@ -62,12 +63,19 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         each.__name__: each for each in (JobOrder, AttemptKey, OrderBundle, OrderInput, OrderStep, OrderOutput, Store)
     },
     "journal.md": {"Header": JournalHeader, "Owner": Owner, "MadeFile": MadeFile, "Cost": Cost},
-    "file-types.md": {each.__name__: each for each in (FileType, MetadataKey, Checks, Membership)},
+    "file-types.md": {each.__name__: each for each in (FileType, MetadataKey, Checks, Membership, FootprintKeys)},
     "pipeline.md": {
         "Bundle": BundleRules,
-        **{each.__name__: each for each in (Pipeline, Stage, Input, Source, Step, Output, Calibration, Resources)},
+        **{each.__name__: each for each in (Pipeline, Stage, Input, TilingMargin, Source, Step, Output)},
+        **{each.__name__: each for each in (Calibration, Resources)},
     },
-    "site.md": {"Site": SiteFile, "Store": Store, "Server": ServerConfig, "Retention": RetentionConfig},
+    "site.md": {
+        "Site": SiteFile,
+        "Store": Store,
+        "Server": ServerConfig,
+        "Retention": RetentionConfig,
+        **{each.__name__: each for each in (Tiling, Ring, Healpix)},
+    },
     "worker.md": {"Profile": NodeProfile},
     "campaign.md": {"Campaign": Campaign, "Execution": ExecutionSettings},
 }

@@ -94,3 +94,15 @@ def test_a_format_that_fails_is_told_apart_from_a_bad_file(tmp_path: Path, monke
     monkeypatch.setattr(Fits, "rows", lambda *_: iter([1 // 0]))
     with pytest.raises(PluginFault, match=r"format 'fits' of nightmill .* failed on the rows of .*ZeroDivisionError"):
         rows(path, "pair")
+
+
+def test_a_column_that_is_a_key_has_its_type_in_every_row(tmp_path: Path) -> None:
+    path = table(tmp_path / "pairs.fits", pair=("K", np.arange(3)), exposure=("8A", np.array(["1", "2", "x"])))
+    typed = FileType(name="pairs", format="fits", membership=Membership(columns={"pair": "int"}))
+    assert list(rows_of(path, typed, str(path))) == [(0,), (1,), (2,)]
+    with pytest.raises(BadFile, match="row 0 of its table has '1' in column 'exposure', which is not of type int"):
+        rows(path, "exposure")
+    wrong = FileType(name="pairs", format="fits", membership=Membership(columns={"pair": "str"}))
+    with pytest.raises(BadFile, match="row 0 of its table has 0 in column 'pair', which is not of type str") as caught:
+        list(rows_of(path, wrong, str(path)))
+    assert caught.value.reason == "no_rows"

@@ -358,6 +358,17 @@ def test_rows_that_fail_leave_nothing(tmp_path: Path) -> None:
         ("format: fits\n    membership: {columns: [pair, PAIR]}", "membership names column PAIR twice"),
         ("format: fits\n    membership: {columns: []}", "membership.columns"),
         ("format: fits\n    membership: {colums: [pair]}", "did you mean 'columns'?"),
+        ("format: fits\n    membership: {columns: {pair: number}}", "membership.columns"),
+        ("format: fits\n    membership: {columns: {a b: int}}", "column 'a b' cannot be a key; list it without a type"),
+        ("format: fits\n    membership: {columns: {begins_at: time}}", "column 'begins_at' cannot be a key; list it"),
+        (
+            "format: fits\n    membership: {columns: {tile: int}}",
+            "column 'tile' is a dimension of type str, and says int",
+        ),
+        (
+            "format: fits\n    metadata: {pair: {keywords: [PAIR]}}\n    membership: {columns: {pair: int}}",
+            "file_types.pairs.membership.columns.pair: pair is of type int, and in file type 'pairs' of type str",
+        ),
     ],
 )
 def test_a_membership_that_cannot_be_is_refused_with_its_line(tmp_path: Path, body: str, told: str) -> None:

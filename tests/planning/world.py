@@ -23,6 +23,7 @@ from nightmill.model.calibration import Maturity
 from nightmill.model.campaign import Campaign
 from nightmill.model.dimensions import split
 from nightmill.model.file_type import FileType
+from nightmill.model.footprint import Tiling
 from nightmill.model.found_file import FoundFile
 from nightmill.model.order import JobOrder
 from nightmill.model.origin import Origin
@@ -152,6 +153,7 @@ class World:
     directory: Path
     types: dict[str, FileType] = field(default_factory=file_types)
     more_stores: Mapping[str, Store] = field(default_factory=dict)
+    tilings: Mapping[str, Tiling] = field(default_factory=dict)
     now: datetime = NIGHT
     """When things are registered and sealed."""
 
@@ -172,6 +174,7 @@ class World:
             stores={**stores, **self.more_stores},
             file_types=self.types,
             server=ServerConfig(),
+            tilings=self.tilings,
         )
 
     def register(self, files: Sequence[NewFile]) -> None:

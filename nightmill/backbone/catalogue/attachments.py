@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Final
@@ -14,7 +14,7 @@ from nightmill.backbone.among import among
 from nightmill.backbone.database import Database
 from nightmill.backbone.schema import AttachedRow, AttachmentRow, FileAttachmentRow
 from nightmill.backbone.upsert import add_missing
-from nightmill.model.attachment import Attachment, RowValue
+from nightmill.model.attachment import MEMBERSHIP, Attachment, RowValue
 
 ROWS: Final = 10_000
 """Rows a transaction: none holds up others for long, however many there are."""
@@ -84,6 +84,26 @@ def attach(session: Session, file_ids: Sequence[int], attachments: Sequence[Sequ
     ]
     if rows:
         session.execute(insert(FileAttachmentRow), rows)
+
+
+def membership_rows(session: Session, file_ids: Iterable[int]) -> Iterator[tuple[int, Mapping[str, RowValue]]]:
+    """Yield the rows that say which files belong to which units, each with the ID of the file that holds it; streamed.
+
+    Yields
+    ------
+    tuple of int and Mapping
+        File after file, in the order of the rows.
+    """
+    attachment_id = FileAttachmentRow.attachment_id
+    query = (
+        select(FileAttachmentRow.file_id, AttachedRow.data)
+        .join(AttachmentRow, AttachmentRow.id == attachment_id)
+        .join(AttachedRow, AttachedRow.attachment_id == attachment_id)
+        .where(AttachmentRow.kind == MEMBERSHIP, among(FileAttachmentRow.file_id, file_ids))
+        .order_by(FileAttachmentRow.file_id, attachment_id, AttachedRow.number)
+        .execution_options(yield_per=ROWS)
+    )
+    yield from session.execute(query).tuples()
 
 
 def attached(session: Session, file_id: int) -> dict[str, int]:

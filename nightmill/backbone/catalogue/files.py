@@ -111,6 +111,7 @@ def find(
     where: Expression | None = None,
     origins: Sequence[Origin] = (),
     level: int | None = None,
+    ids: Iterable[int] | None = None,
     limit: int | None = None,
     all: bool = False,
 ) -> Iterator[FileRow]:
@@ -122,6 +123,8 @@ def find(
         Any of them; none given means every one.
     level
         Only what jobs made for which the worst lookup of their inputs had this level.
+    ids
+        Of the only files that may be found.
     all
         With the files that no plan would take: logs and bundles, unless ``types`` has them, those that were withdrawn
         or retyped, and those of attempts that are not the result of their job.
@@ -140,6 +143,8 @@ def find(
         query = query.where(FileRow.attempt_id.in_(worst.having(func.max(PlannedInputRow.level) == level)))
     if where is not None:
         query = query.where(to_sql(where))
+    if ids is not None:
+        query = query.where(among(FileRow.id, ids))
     return iter(session.scalars(query))
 
 

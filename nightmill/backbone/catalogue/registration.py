@@ -20,6 +20,7 @@ from nightmill.backbone.upsert import add_missing
 from nightmill.errors import NameTaken, RequestRefused, UnknownName
 from nightmill.model.dimensions import DIMENSIONS, DataId
 from nightmill.model.file_type import compression_of
+from nightmill.model.footprint import Footprint
 from nightmill.model.journal import MetadataValue
 from nightmill.model.origin import Origin
 
@@ -39,6 +40,8 @@ class NewFile:
         What the person who brings it says about where it comes from (origin manual).
     store, path
         Where its bytes stand already; both None for a file that is known and not kept.
+    footprints
+        Which parts of the sky it covers.
     """
 
     name: str
@@ -56,6 +59,7 @@ class NewFile:
     path: str | None = None
     version: int = 1
     """Above 1 for a file that is described anew: its name and its bytes are those of the version before."""
+    footprints: tuple[Footprint, ...] = ()
 
 
 def register(
@@ -116,6 +120,10 @@ def register(
             ]
             if copies:
                 session.execute(insert(_REPLICAS), copies)
+            if any(new.footprints for new in files):
+                from nightmill.backbone.catalogue.footprints import add_footprints  # numpy, for who has footprints
+
+                add_footprints(session, ids, [new.footprints for new in files])
     except IntegrityError:
         _refuse_taken(session, files)
         _refuse_places(session, files, stores)

@@ -22,6 +22,7 @@ from nightmill.backbone.schema.files import (
     StoreRow,
     WithdrawalRow,
 )
+from nightmill.backbone.schema.footprints import FootprintRow
 from nightmill.backbone.schema.work import (
     AttemptRow,
     CampaignRow,
@@ -53,6 +54,7 @@ __all__ = [
     "ExecutionRow",
     "FileAttachmentRow",
     "FileRow",
+    "FootprintRow",
     "GenerationRow",
     "InputUseRow",
     "JobRow",

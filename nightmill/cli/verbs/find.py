@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 EXAMPLES: Final = (
     "nightmill find --type raw_science --where 'night == 20260110 and detector in [1, 2]'",
+    "nightmill find --overlaps 150.1,2.2,0.5",
     "nightmill find --refused",
 )
 
@@ -30,6 +31,10 @@ def find(
     ] = None,
     where: Annotated[
         str, typer.Option(metavar="EXPR", help='An expression, as \'night == 20260110 and band in ["g", "r"]\'.')
+    ] = "",
+    overlaps: Annotated[
+        str,
+        typer.Option(metavar="PLACE", help="Whose footprint touches RA,DEC[,RADIUS] in degrees, or TILING:TILE."),
     ] = "",
     key: Annotated[
         list[str] | None,
@@ -63,18 +68,26 @@ def find(
     In the order of their registration.
     """
     from nightmill.cli.opening import open_without_types
+    from nightmill.errors import RequestRefused
 
     with open_without_types(site) as opened:
         if refused:
+            if overlaps:
+                raise RequestRefused(
+                    "--overlaps is for files that were taken in", remedy="leave it away with --refused"
+                )
             _find_refused(opened, type_ or [], where, origin or [], limit, as_json)
         else:
-            _find_files(opened, type_ or [], where, origin or [], level, limit, everything, key or [], as_json)
+            _find_files(
+                opened, type_ or [], where, overlaps, origin or [], level, limit, everything, key or [], as_json
+            )
 
 
 def _find_files(
     site: Site,
     types: Sequence[str],
     where: str,
+    overlaps: str,
     origins: Sequence[Origin],
     level: int | None,
     limit: int | None,
@@ -93,7 +106,16 @@ def _find_files(
     for name in keys:
         if name not in known:
             raise UnknownName("key of metadata", name, sorted(known))
-    found = find(site, types=types, where=where, origins=origins, level=level, limit=limit, everything=everything)
+    found = find(
+        site,
+        types=types,
+        where=where,
+        overlaps=overlaps,
+        origins=origins,
+        level=level,
+        limit=limit,
+        everything=everything,
+    )
     if as_json:
         print_json([file_of(each) for each in found])
         return

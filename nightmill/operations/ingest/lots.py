@@ -159,6 +159,7 @@ class Intake:
                 provenance=self.provenance if manual else None,
                 store=self.placement.store,
                 path=path,
+                footprints=found.footprints,
             )
             offers.append(Offer(arrival, new, path))
         return offers

@@ -72,6 +72,23 @@ class Agreement:
             found |= dict.fromkeys(values)
         return tuple(found)
 
+    def agreeing(self, files: Iterable[FoundFile], unit: Unit, chosen: Chosen = _NONE) -> list[FoundFile]:
+        """Return those of some files that agree with a unit.
+
+        Raises
+        ------
+        Differing
+            As :meth:`values`.
+        """
+        found = list(files)
+        for key in (*self.asked, *self.default):
+            values = self.values(unit, key, chosen)
+            if key in self.asked:
+                found = [file for file in found if file.get(key) in values]
+            elif values:
+                found = [file for file in found if (value := file.get(key)) is None or value in values]
+        return found
+
 
 class Index:
     """Candidates by the keys on which they must agree with a unit."""

@@ -24,10 +24,15 @@ class Way:
         That lookup; None where all files that match are taken.
     groups
         The candidates, by the places that are searched in their order.
+    searched
+        Whether it finds files by what they are of; not where rows, or the units themselves, tell its files.
     """
 
-    def __init__(self, stage: Stage, declared: Input, lookup: Bound | None, groups: Sequence[Group]) -> None:
+    def __init__(
+        self, stage: Stage, declared: Input, lookup: Bound | None, groups: Sequence[Group], *, searched: bool = True
+    ) -> None:
         self.declared = declared
+        self.groups = groups
         self.lookup = lookup
         self.level = declared.lookup.level if isinstance(declared.lookup, LookupSetting) else None
         self.places = [group.place for group in groups]
@@ -37,7 +42,7 @@ class Way:
         agreement = self._agreement(stage)
         self._searched = [
             Index([each for each in group.candidates if wanted is None or each.file.name in wanted], agreement)
-            for group in groups
+            for group in (groups if searched else ())
         ]
         self._drafts = [Index(group.drafts, agreement) for group in groups if group.drafts]
         self.empty = not any(group.candidates or group.drafts for group in groups)

@@ -11,7 +11,7 @@ from alembic import op
 from nightmill.backbone.migrations import views
 
 revision = "0009"
-down_revision = "0007"
+down_revision = "0008"
 
 KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 HOLDS = "NOT EXISTS (SELECT 1 FROM withdrawal AS w WHERE w.file_id = f.id)"
