@@ -21,7 +21,7 @@ from nightmill.config.site import RetentionConfig, ServerConfig, SiteFile, load_
 from nightmill.errors import NightmillError
 from nightmill.expressions import COLUMNS
 from nightmill.files.computed import FUNCTIONS
-from nightmill.model.calibration import Maturity
+from nightmill.model.calibration import Calibration, Maturity
 from nightmill.model.campaign import Campaign, ExecutionSettings
 from nightmill.model.fate import Fate
 from nightmill.model.file_type import Checks, FileType, Membership, MetadataKey
@@ -38,18 +38,7 @@ from nightmill.model.journal import (
 from nightmill.model.node import NodeProfile
 from nightmill.model.order import AttemptKey, JobOrder, OrderBundle, OrderInput, OrderOutput, OrderStep
 from nightmill.model.origin import Origin
-from nightmill.model.pipeline import (
-    BundleRules,
-    Calibration,
-    Input,
-    LookupSetting,
-    Output,
-    Pipeline,
-    Resources,
-    Source,
-    Stage,
-    Step,
-)
+from nightmill.model.pipeline import BundleRules, Input, LookupSetting, Output, Pipeline, Resources, Source, Stage, Step
 from nightmill.model.relations import Relation
 from nightmill.model.states import AttemptState, JobState
 from nightmill.model.store import Store

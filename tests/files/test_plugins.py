@@ -12,6 +12,7 @@ from nightmill.config.file_types import load_file_types
 from nightmill.errors import BadFile, FileRefused, PluginFault
 from nightmill.files import checks, formats, inspection
 from nightmill.files.inspection import inspect_file
+from nightmill.files.recognition import Sorting
 from nightmill.model.content import StepInput
 from nightmill.model.file_type import FileType
 from nightmill.operations.ingest.arrivals import Arrival, Offered, Refused, inspect_all
@@ -139,7 +140,9 @@ def test_the_other_files_of_a_night_are_taken_in(site: Path, tmp_path: Path, how
     texts = ["even", "odd", "even"]
     paths = [write(tmp_path, f"{number}.txt", text) for number, text in enumerate(texts)]
     with ThreadPoolExecutor(2) as pool:
-        found = list(inspect_all([Offered(path, str(path)) for path in paths], of(odd={"how": how}), tmp_path, pool))
+        found = list(
+            inspect_all([Offered(path, str(path)) for path in paths], Sorting((), of(odd={"how": how})), tmp_path, pool)
+        )
     assert [type(each) for each in found] == [Arrival, Refused, Arrival]
 
 

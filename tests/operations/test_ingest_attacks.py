@@ -15,7 +15,9 @@ import pytest
 
 from nightmill.backbone.catalogue.refusals import refusals
 from nightmill.errors import RequestRefused
-from nightmill.files.inspection import inspect_file
+from nightmill.files import recognition
+from nightmill.files.inspection import open_file
+from nightmill.files.recognition import Sorting
 from nightmill.model.origin import Origin
 from nightmill.operations.ingest import arrivals
 from nightmill.operations.ingest.finding import find_files
@@ -48,12 +50,12 @@ def night(tmp_path: Path) -> Path:
 def after_inspection(monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], None]) -> None:
     """Do something to each file once it has been read."""
 
-    def inspect(path: Path, *arguments: Any) -> Any:
-        found = inspect_file(path, *arguments)
+    def inspect(path: Path, *arguments: Any, **options: Any) -> Any:
+        found = open_file(path, *arguments, **options)
         act(path)
         return found
 
-    monkeypatch.setattr(arrivals, "inspect_file", inspect)
+    monkeypatch.setattr(recognition, "open_file", inspect)
 
 
 # ------------------------------------------------------------------------------------------------ links
@@ -111,7 +113,7 @@ def test_a_link_planted_between_listing_and_opening_is_refused(lite_site: Site, 
     (night / "sub").symlink_to("../away")
     file_type = lite_site.config.file_types["raw_science"]
     with ThreadPoolExecutor(1) as pool:
-        outcomes = list(arrivals.inspect_all(found.files, file_type, lite_site.config.spool, pool))
+        outcomes = list(arrivals.inspect_all(found.files, Sorting((), file_type), lite_site.config.spool, pool))
     assert [outcome.reason for outcome in outcomes if isinstance(outcome, arrivals.Refused)] == ["link", "link"]
 
 

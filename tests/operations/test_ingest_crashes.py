@@ -15,6 +15,7 @@ from sqlalchemy import select, text
 
 from nightmill.backbone.schema import FileRow, ReplicaRow
 from nightmill.errors import BadFile, DatabaseAway
+from nightmill.files import recognition
 from nightmill.model.origin import Origin
 from nightmill.operations.ingest import arrivals
 from nightmill.operations.ingest.placement import Mode
@@ -122,7 +123,7 @@ def test_who_gives_up_does_not_wait_for_the_large_files_of_the_lot(
 ) -> None:
     given_up = Event()
 
-    def inspect(path: Path, *_: object) -> Any:
+    def inspect(path: Path, *_: object, **__: object) -> Any:
         if path.name == "cam_0001.fits":
             given_up.set()
             raise KeyboardInterrupt
@@ -132,7 +133,7 @@ def test_who_gives_up_does_not_wait_for_the_large_files_of_the_lot(
         raise BadFile("it is none", reason="not_fits")
 
     read: list[str] = []
-    monkeypatch.setattr(arrivals, "inspect_file", inspect)
+    monkeypatch.setattr(recognition, "open_file", inspect)
     monkeypatch.setattr(arrivals, "LARGE_BYTES", 0)
     with pytest.raises(KeyboardInterrupt):
         ingest(lite_site, deliver(tmp_path / "night", 60), type="raw_science", origin=Origin.RAW, who="ada")

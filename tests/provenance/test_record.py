@@ -20,9 +20,9 @@ from nightmill.backbone.schema import (
     ReplicaRow,
     SoftwareRow,
 )
+from nightmill.model.calibration import Calibration
 from nightmill.model.fate import Fate
 from nightmill.model.journal import Done, Entry, Publishing, StepBegan, StepEnded
-from nightmill.model.pipeline import Calibration
 from nightmill.model.states import AttemptState
 from provenance.record import Recorded
 from tests.provenance.jobs import attempts, issued, job_states, science, tell

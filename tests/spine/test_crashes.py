@@ -22,8 +22,8 @@ from nightmill.backbone.database import Database
 from nightmill.backbone.schema import AttemptRow, FileRow, JobRow, ReplicaRow
 from nightmill.execution.journal import journals, read_journal
 from nightmill.execution.recover import finish_dead, writer_is_dead
+from nightmill.model.calibration import Calibration
 from nightmill.model.order import JobOrder, later_names
-from nightmill.model.pipeline import Calibration
 from nightmill.model.report import fold, stacks
 from nightmill.model.states import AttemptState
 from provenance.record import record
