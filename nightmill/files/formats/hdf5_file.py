@@ -1,6 +1,6 @@
 """HDF5 files: attributes and single values by their paths, and tables.
 
-The library of HDF5 crashes on some damaged files, and never comes back from others: it works apart.
+The library of HDF5 crashes on some damaged files, and with it the process that it is in: it works apart.
 """
 
 from __future__ import annotations
