@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from graphlib import TopologicalSorter
 
+from nightmill.config.layers import LAYERS
 from nightmill.errors import BadPlugin, guess
+from nightmill.model.campaign import Campaign
 from nightmill.model.dimensions import DIMENSIONS, KeyValue, written
 from nightmill.model.lookup import Found
-from nightmill.model.pipeline import Input, Stage
+from nightmill.model.pipeline import Input, Source, Stage
 from nightmill.model.unit import Unit
 from nightmill.planning.lookups.bound import Bound
 from nightmill.planning.lookups.index import Agreement, Chosen, Differing, Index
@@ -46,6 +48,23 @@ def choosing_order(stage: Stage) -> list[str]:
     """Return the inputs of a stage so that each comes after those by whose files it is matched."""
     before = {role: declared.references for role, declared in stage.inputs.items()}
     return list(TopologicalSorter(before).static_order())
+
+
+def origin_of(campaign: Campaign, stage: str, role: str) -> str:
+    """Return the configuration layer that decided last about an input, as ``campaign (night1.yaml:12)``."""
+    prefix = f"pipeline.stages.{stage}.inputs.{role}"
+    declared = campaign.pipeline.stage(stage).inputs[role]
+    of_raw = declared.source == Source() and declared.lookup is None
+    deciding = [
+        (key, layer)
+        for key, layer in campaign.origins.items()
+        if key == prefix or key.startswith(f"{prefix}.") or (of_raw and key == "where")
+    ]
+    deciding.reverse()  # of one layer, what was written last: the lookup comes after the source
+    if not deciding:
+        return LAYERS[0]
+    _key, layer = max(deciding, key=lambda each: (LAYERS.index(each[1].name), each[0] != "where"))
+    return str(layer)
 
 
 class Chooser:

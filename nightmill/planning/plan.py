@@ -17,16 +17,14 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import names_taken
 from nightmill.backbone.schema import CampaignRow, FileRow, JobRow
-from nightmill.config.layers import LAYERS
 from nightmill.config.site import SiteConfig
-from nightmill.errors import BadName, BadText, ExpressionError, PlanRefused, RequestRefused
-from nightmill.expressions import parse
+from nightmill.errors import BadName, BadText, PlanRefused, RequestRefused
 from nightmill.model.bundle import SealedBundle
 from nightmill.model.campaign import Campaign
 from nightmill.model.found_file import FoundFile
-from nightmill.model.pipeline import Input, Source, Stage
+from nightmill.model.pipeline import Input, Stage
 from nightmill.model.unit import Unit
-from nightmill.planning.inputs import Chooser, Rules, choosing_order, takes_one, unit_role
+from nightmill.planning.inputs import Chooser, Rules, choosing_order, origin_of, takes_one, unit_role
 from nightmill.planning.jobs import Jobs, blocks
 from nightmill.planning.lookups.bound import Bound, bind
 from nightmill.planning.open_names import OpenNames
@@ -34,7 +32,7 @@ from nightmill.planning.orders import fill_texts
 from nightmill.planning.outputs import Names, claims, naming_keys
 from nightmill.planning.preflight import check_inputs, check_outputs, check_texts, log_store
 from nightmill.planning.problems import Problems
-from nightmill.planning.projected import Projected
+from nightmill.planning.projected import Projected, known_after_of
 from nightmill.planning.sealed import Choice, PlannedJob, StageCommon, StageView
 from nightmill.planning.selection import Group, Selector
 from nightmill.planning.texts import asks_of_files
@@ -164,7 +162,7 @@ class _Planner:
         nameless = Problems()
         check_outputs(stage, self.site, nameless)
         bound = self._bound(stage, roles, problems)
-        known_after = self._known_after(stage, problems)
+        known_after = known_after_of(stage, self.projected, self.keys, problems)
         files, groups = (None, {}) if known_after else self._select(stage, bound, problems)
         chosen = self._jobs(stage, bound, files, groups, rules, problems, waiting)
         jobs = Jobs(self._fit(common, chosen, problems, named=not nameless, asks=asks))
@@ -189,34 +187,15 @@ class _Planner:
         if plan.problems:
             self.broken.add(plan.stage.name)
 
-    def _known_after(self, stage: Stage, problems: Problems) -> str:
-        """Return the stage that must end before the units of this one, and what they read, can be foreseen."""
-        for role, declared in stage.inputs.items():
-            source = self.projected.get(declared.source.own_stage)
-            if source is None:
-                continue
-            asked = {*stage.per, *declared.asked}
-            try:
-                for text in filter(None, (stage.where, declared.where)):
-                    asked |= {name.removeprefix("metadata.") for name in parse(text, metadata_keys=self.keys).names}
-            except ExpressionError as error:
-                problems.add(f"stage {stage.name!r}, input {role!r}", str(error))
-            if source.unforeseen(declared.type, asked):
-                return source.plan.stage.name
-        return ""
-
     def _open_clashes(self, stages: Sequence[StageView], problems: Problems) -> set[int]:
         """Report open names of the last of these stages that may become those of others; return the jobs' places."""
         if not any(output.tells for plan in stages for step in plan.stage.steps for output in step.outputs.values()):
             return set()
-        names = OpenNames(stages)
+        names, plan = OpenNames(stages), stages[-1]
         taken = names.taken(self.session)
-        sealed = self._sealed(stages[-1].stage, [stages[-1].jobs[place].unit for place in taken])
-        new = {place: each for place, each in taken.items() if stages[-1].jobs[place].unit not in sealed}
-        for claim, name in new.values():
-            reason = f"the catalogue has a file that has a name of output {claim.role!r} ({claim.type})"
-            problems.add(f"stage {stages[-1].stage.name!r}", reason, name, detail=claim.name, noun="name")
-        return names.clashes(problems) | new.keys()
+        sealed = self._sealed(plan.stage, [plan.jobs[place].unit for place in taken])
+        new = {place: each for place, each in taken.items() if plan.jobs[place].unit not in sealed}
+        return names.clashes(new.values(), problems) | new.keys()
 
     def _common(self, stage: Stage) -> StageCommon:
         pipeline = self.campaign.pipeline
@@ -405,20 +384,3 @@ def _has_validity(stage: Stage, job: PlannedJob, problems: Problems) -> bool:
         reason = f"output {role!r} becomes a calibration, and the unit's files tell no times for its validity"
         problems.add(f"stage {stage.name!r}", reason, job.unit)
     return not made
-
-
-def origin_of(campaign: Campaign, stage: str, role: str) -> str:
-    """Return the configuration layer that decided last about an input, as ``campaign (night1.yaml:12)``."""
-    prefix = f"pipeline.stages.{stage}.inputs.{role}"
-    declared = campaign.pipeline.stage(stage).inputs[role]
-    of_raw = declared.source == Source() and declared.lookup is None
-    deciding = [
-        (key, layer)
-        for key, layer in campaign.origins.items()
-        if key == prefix or key.startswith(f"{prefix}.") or (of_raw and key == "where")
-    ]
-    deciding.reverse()  # of one layer, what was written last: the lookup comes after the source
-    if not deciding:
-        return LAYERS[0]
-    _key, layer = max(deciding, key=lambda each: (LAYERS.index(each[1].name), each[0] != "where"))
-    return str(layer)
