@@ -286,7 +286,7 @@ def _check_told(output: Output, stage: Stage) -> Iterator[Problem]:
 def _check_scratch_file(output: Output) -> Iterator[Problem]:
     if output.to != NOWHERE:
         yield ("type",), f"a file that is kept (to: {output.to}) needs a type; without one, say to: {NOWHERE}"
-    if not output.produces or "/" in output.produces:
+    elif not output.produces or "/" in output.produces:
         yield ("produces",), "a file without a type keeps its name: say in produces which it is, without folders"
     for name in ("tells", "where"):
         if getattr(output, name):

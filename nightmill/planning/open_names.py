@@ -79,10 +79,19 @@ class OpenNames:
         for each in self._open:
             self._exact.setdefault((each.beginning, each.end), []).append(each)
 
-    def clashes(self, problems: Problems) -> set[int]:
-        """Report names of the last stage that may be equal to others of the plan; return the places of its jobs."""
+    def clashes(self, taken: Iterable[tuple[Claim, str]], problems: Problems) -> set[int]:
+        """Report names of the last stage that may be equal to others of the plan; return the places of its jobs.
+
+        Parameters
+        ----------
+        taken
+            What the catalogue has, as :meth:`taken` returns it, which is reported too.
+        """
         last = len(self._stages) - 1
         refused: set[int] = set()
+        for claim, name in taken:
+            reason = f"the catalogue has a file that has a name of output {claim.role!r} ({claim.type})"
+            problems.add(f"stage {self._stages[-1].stage.name!r}", reason, name, detail=claim.name, noun="name")
         for one, other in self._pairs():
             if one.stage == last:
                 self._report(one.claim, other.claim, problems)

@@ -18,13 +18,13 @@ from nightmill.backbone.catalogue.files import names_taken
 from nightmill.backbone.schema import CampaignRow, FileRow, JobRow
 from nightmill.backbone.work.left_out import LeftOut, stages_with_left_out
 from nightmill.config.site import SiteConfig
-from nightmill.errors import BadName, BadText, ExpressionError, PlanRefused, RequestRefused
-from nightmill.expressions import parse
+from nightmill.errors import PlanRefused, RequestRefused
 from nightmill.model.bundle import SealedBundle
 from nightmill.model.campaign import Campaign
 from nightmill.model.found_file import FoundFile
 from nightmill.model.pipeline import Input, LookupSetting, Stage
 from nightmill.model.unit import Unit
+from nightmill.planning.first_attempt import first_names, lacks_text
 from nightmill.planning.inputs import Chooser, Rules, choosing_order, takes_one, unit_role
 from nightmill.planning.jobs import Jobs, blocks
 from nightmill.planning.lacking import Shortfalls
@@ -32,12 +32,11 @@ from nightmill.planning.lookups.bound import bind
 from nightmill.planning.lookups.way import Way
 from nightmill.planning.memberships import Memberships, known_after, makes_units
 from nightmill.planning.open_names import OpenNames
-from nightmill.planning.orders import fill_texts
 from nightmill.planning.origins import origin_of
 from nightmill.planning.outputs import Names, claims, naming_keys
 from nightmill.planning.preflight import check_inputs, check_outputs, check_texts, log_store
 from nightmill.planning.problems import Problems
-from nightmill.planning.projected import Projected
+from nightmill.planning.projected import Projected, known_after_of
 from nightmill.planning.sealed import Choice, PlannedJob, StageCommon, StageView
 from nightmill.planning.selection import Group, Selector
 from nightmill.planning.texts import asks_of_files
@@ -178,7 +177,10 @@ class _Planner:
         asks = check_texts(stage, self.site, templates, problems) and asks_of_files(stage)
         nameless = Problems()
         check_outputs(stage, self.site, nameless)
-        after = self._known_after(stage, problems)
+        later = [name for name, each in self.projected.items() if each.known_after]
+        after = known_after_of(stage, self.projected, self.keys, problems) or known_after(
+            stage, unit_role(stage), self.site.file_types, self.projected, later
+        )
         files, ways = (None, {}) if after else self._select(stage, roles, problems)
         self._spread_incompleteness(stage)
         chosen = self._jobs(stage, files, ways, rules, short)
@@ -217,35 +219,15 @@ class _Planner:
             if each is stage:
                 return
 
-    def _known_after(self, stage: Stage, problems: Problems) -> str:
-        """Return the stage that must end before the units of this one, and what they read, can be foreseen."""
-        for role, declared in ((role, way) for role, each in stage.inputs.items() for way in each.ways):
-            source = self.projected.get(declared.source.own_stage)
-            if source is None:
-                continue
-            asked = {*stage.per, *declared.asked}
-            try:
-                for text in filter(None, (stage.where, declared.where)):
-                    asked |= {name.removeprefix("metadata.") for name in parse(text, metadata_keys=self.keys).names}
-            except ExpressionError as error:
-                problems.add(f"stage {stage.name!r}, input {role!r}", str(error))
-            if source.unforeseen(declared.type, asked):
-                return source.plan.stage.name
-        later = [name for name, each in self.projected.items() if each.known_after]
-        return known_after(stage, unit_role(stage), self.site.file_types, self.projected, later)
-
     def _open_clashes(self, stages: Sequence[StageView], problems: Problems) -> set[int]:
         """Report open names of the last of these stages that may become those of others; return the jobs' places."""
         if not any(output.tells for plan in stages for step in plan.stage.steps for output in step.outputs.values()):
             return set()
-        names = OpenNames(stages)
+        names, plan = OpenNames(stages), stages[-1]
         taken = names.taken(self.session)
-        sealed = self._sealed(stages[-1].stage, [stages[-1].jobs[place].unit for place in taken])
-        new = {place: each for place, each in taken.items() if stages[-1].jobs[place].unit not in sealed}
-        for claim, name in new.values():
-            reason = f"the catalogue has a file that has a name of output {claim.role!r} ({claim.type})"
-            problems.add(f"stage {stages[-1].stage.name!r}", reason, name, detail=claim.name, noun="name")
-        return names.clashes(problems) | new.keys()
+        sealed = self._sealed(plan.stage, [plan.jobs[place].unit for place in taken])
+        new = {place: each for place, each in taken.items() if plan.jobs[place].unit not in sealed}
+        return names.clashes(new.values(), problems) | new.keys()
 
     def _common(self, stage: Stage) -> StageCommon:
         pipeline = self.campaign.pipeline
@@ -363,7 +345,7 @@ class _Planner:
             names = {
                 place: names
                 for place, job in enumerate(block)
-                if (names := _names(common, job, problems)) and not (asks and _lacks_text(common, job, problems))
+                if (names := first_names(common, job, problems)) and not (asks and lacks_text(common, job, problems))
             }
             taken = self._taken(common, block, names, problems)
             for place, of_job in names.items():
@@ -405,39 +387,3 @@ def _choices(choosers: Iterable[Chooser], unit: Unit) -> dict[str, Choice]:
             chosen[chooser.role] = choice
             files[chooser.role] = choice.files
     return chosen
-
-
-def _names(common: StageCommon, job: PlannedJob, problems: Problems) -> list[str]:
-    """Return every name of a job's first attempt; none where it cannot be, which is reported."""
-    try:
-        names = [claim.name for claim in claims(common, job.data_id)]
-    except BadName as error:
-        problems.add(f"stage {common.stage.name!r}", str(error), job.unit)
-        return []
-    return names if _has_validity(common.stage, job, problems) else []
-
-
-def _lacks_text(common: StageCommon, job: PlannedJob, problems: Problems) -> bool:
-    """Say whether a text of a job's steps cannot be filled in, which is reported.
-
-    Of files that are yet to be made it is not known: they are asked when the stage is planned in its turn.
-    """
-    if any(file.id < 0 for choice in job.choices for file in choice.files):
-        return False
-    try:
-        fill_texts(common, job)
-    except BadText as error:
-        problems.add(f"stage {common.stage.name!r}", str(error), job.unit)
-        return True
-    return False
-
-
-def _has_validity(stage: Stage, job: PlannedJob, problems: Problems) -> bool:
-    """Say whether a job's outputs that become calibrations can be given a validity range; report those that cannot."""
-    if job.begins_at is not None and job.ends_at is not None:
-        return True
-    made = [role for step in stage.steps for role, output in step.outputs.items() if output.calibration is not None]
-    for role in made:
-        reason = f"output {role!r} becomes a calibration, and the unit's files tell no times for its validity"
-        problems.add(f"stage {stage.name!r}", reason, job.unit)
-    return not made

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nightmill.config.rules import NOWHERE
-from nightmill.model.dimensions import split
+from nightmill.errors import ExpressionError
+from nightmill.expressions import parse
+from nightmill.model.dimensions import KeyType, split
 from nightmill.model.found_file import FoundFile
+from nightmill.model.pipeline import Stage
 from nightmill.planning.outputs import output_names
+from nightmill.planning.problems import Problems
 from nightmill.planning.sealed import StageView
 
 
@@ -56,3 +60,32 @@ class Projected:
     def in_order_of(self, per: Sequence[str]) -> bool:
         """Say whether its files come in the order of the values of these dimensions."""
         return self.plan.stage.per[: len(per)] == tuple(per)
+
+
+def known_after_of(
+    stage: Stage, projected: Mapping[str, Projected], keys: Mapping[str, KeyType], problems: Problems
+) -> str:
+    """Return the stage that must end before the units of another, and what these read, can be foreseen; else nothing.
+
+    Parameters
+    ----------
+    projected
+        By stage: what those before it are planned to make.
+    keys
+        Every key that the site knows.
+    problems
+        Where a wrong expression is told.
+    """
+    for role, declared in ((role, way) for role, each in stage.inputs.items() for way in each.ways):
+        source = projected.get(declared.source.own_stage)
+        if source is None:
+            continue
+        asked = {*stage.per, *declared.asked}
+        try:
+            for text in filter(None, (stage.where, declared.where)):
+                asked |= {name.removeprefix("metadata.") for name in parse(text, metadata_keys=keys).names}
+        except ExpressionError as error:
+            problems.add(f"stage {stage.name!r}, input {role!r}", str(error))
+        if source.unforeseen(declared.type, asked):
+            return source.plan.stage.name
+    return ""

@@ -113,7 +113,7 @@ def test_document_fits_its_schema(kind: Kind, text: str) -> None:
             "unknown key stages.bias.name",
         ),
         (Kind.PIPELINE, "per: [instrument, detector]", "per: detector", "stages.bias.per is 'detector'"),
-        (Kind.PIPELINE, "{type: catalog}", "{}", "outputs.catalog.type is missing"),
+        (Kind.PIPELINE, "{type: raw_science}", "{}", "inputs.frame.type is missing"),
         (Kind.PIPELINE, "valid_days_after: 30", "maturity: certifed", "maturity is 'certifed'"),
         (Kind.PIPELINE, "{type: raw_science}", "{type: a, lookup: {strategy: near}}", "lookup.strategy is 'near'"),
         (

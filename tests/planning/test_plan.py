@@ -245,7 +245,7 @@ def test_a_template_that_wants_more_than_the_stage_fixes_is_told(small_world: Wo
     assert small_world.plan(make_campaign(some)).problems == (
         "stage 'bias', step 'combine', output 'master': the template of file type 'master_bias',"
         f" '{text}', has {{band}} and {{night}}, which may differ between the files of one unit; add band and night to"
-        " 'per' of the stage",
+        " 'per' of the stage, or to 'tells' of the output where its files tell it",
     )
     one = {**BIAS, "inputs": {"frames": {"type": "raw_bias"}}}
     (job,) = small_world.plan(make_campaign(one)).stages[0].jobs

@@ -161,8 +161,8 @@ def test_outputs_that_cannot_be_named_or_kept(world: World) -> None:
         f"{topic} 'raw': file type 'raw_flat' has no template to name outputs with: its files keep the names they come"
         " with",
         f"{topic} 'cuts': the template of file type 'image',"
-        " '{instrument}_{exposure:06d}_{detector:02d}_{role}_c{campaign:04d}a{attempt:02d}.fits', lacks {n}: it cannot"
-        " tell the up to 4 files of the output apart",
+        " '{instrument}_{exposure:06d}_{detector:02d}_{role}_c{campaign:04d}a{attempt:02d}.fits', lacks {n}, and keys"
+        " that the files tell: it cannot tell the up to 4 files of the output apart",
         f"{topic} 'master': a calibration must be kept in a store, and it goes to 'quicklook'",
     ]
 

@@ -149,7 +149,7 @@ def test_steps_tell_what_they_made_as_in_a_job(tmp_path: Path) -> None:
     again = bench.run("solve", alone, step="join", data_id={"night": 20260110})
     assert again.ok, again.report.evidence
     (tmp_path / "solve.sh").write_text(SOLVE.replace("0.5", '"0.5"'))
-    failed = bench.run("solve", {"frame": frame}, step="solve", data_id={"night": 20260110})
+    failed = bench.run("solve", {}, step="solve", data_id={"night": 20260110})
     assert (
         "the sidecar of step 'solve' is wrong in line 1: rms is '0.5', and its type is float" in failed.report.evidence
     )
