@@ -237,14 +237,15 @@ class Memberships:
             for role, declared in stage.inputs.items()
             if role in files and (through := stage.inputs.get(declared.table)) is not None
         }
+        """By input, the files of those that come through rows or a tiling."""
         self._tilings = {
             role: tiling for role, each in stage.inputs.items() if role in files and (tiling := each.tiling)
         }
         for role in self._tilings:
             self.of[role] = Members(stage, stage.inputs[role], (TILE, NAME), files[role], keys)
         self._site_tilings = tilings
-        """By input, the files of those that come through rows."""
-        self._units: list[tuple[FoundFile, Row]] = []
+        self._units: dict[tuple[RowValue, ...], dict[int, FoundFile]] = {}
+        """The files whose own rows make units, by what these say."""
         self._own = [key for key in stage.per if key in columns_of(file_types.get(stage.inputs[making].type))]
 
     def read(self, session: Session, problems: Problems) -> None:
@@ -276,7 +277,7 @@ class Memberships:
             if not fit:
                 continue
             if makes_units:
-                self._units.append((by_id[file_id], {key: row[key] for key in self._own}))
+                self._units.setdefault(tuple([row[key] for key in self._own]), {})[file_id] = by_id[file_id]
             for each in members:
                 for key, kind in each.add(file_id, row):
                     reason = f"a row has {key} as {kind}, and the site's type of it is {each.kinds[key]}"
@@ -304,7 +305,7 @@ class Memberships:
         """Yield the files of every unit with its values of the keys, in their order."""
         through = self.of.get(self.making)
         found: dict[tuple[KeyValue, ...], dict[int, FoundFile]] = {}
-        for file, row in self._units if through is None else through.pairs():
+        for file, row in self._pairs() if through is None else through.pairs():
             try:
                 found.setdefault(grouping.of(file, row), {})[file.id] = file
             except ValueError as error:
@@ -312,3 +313,10 @@ class Memberships:
         for values in sorted(found):
             for file in found[values].values():
                 yield values, file
+
+    def _pairs(self) -> Iterator[tuple[FoundFile, Row]]:
+        """Yield every file whose own rows make units, with what these say."""
+        for values, files in self._units.items():
+            row = dict(zip(self._own, values, strict=True))
+            for file in files.values():
+                yield file, row

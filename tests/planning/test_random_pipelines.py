@@ -204,7 +204,7 @@ def fits(file: File, unit: Mapping[str, Any], own: Sequence[File], match: Any, p
         values = [
             value for each in ([of_unit] if isinstance(of_unit, str) else of_unit) for value in known(each, unit, own)
         ]
-        if key not in file.keys or file.keys[key] not in values:
+        if file.keys[key] not in values:
             return False
     return all(file.keys[key] == unit[key] for key in default if key in file.keys and key not in asked)
 
