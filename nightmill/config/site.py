@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -27,7 +27,7 @@ from nightmill.model.base import Frozen
 from nightmill.model.dimensions import KeyType
 from nightmill.model.file_type import FileType
 from nightmill.model.footprint import Tiling
-from nightmill.model.secrets import filled, has_secret, missing, resolved
+from nightmill.model.secrets import filled, missing, resolved
 from nightmill.model.store import Store
 
 SITE_FILE: Final = "nightmill.yaml"
@@ -268,24 +268,6 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         indexed=indexed,
         tilings=tilings,
     )
-
-
-def literal_secrets(directory: Path) -> list[ConfigError]:
-    """Tell of each password, token and signature that stands in a nightmill.yaml itself."""
-    document = load_document(directory / SITE_FILE)
-
-    def told(key: Key, value: Plain) -> Iterator[ConfigError]:
-        if isinstance(value, dict):
-            for name, each in value.items():
-                yield from told((*key, name), each)
-        elif isinstance(value, str) and has_secret(f"ssh://{value}@" if key == ("server", "auth") else value):
-            yield ConfigError(
-                f"{dotted(key)} holds a secret",
-                where=document.where(key),
-                remedy="write ${NAME} in its place, and export NAME where nightmill runs",
-            )
-
-    return [*told((), dict(document.data))]
 
 
 def _with_variables(

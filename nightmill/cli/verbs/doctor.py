@@ -93,7 +93,8 @@ def _versions() -> Iterator[Finding]:
 def _site(directory: Path | None) -> Iterator[Finding]:
     from nightmill.backbone.database import safe_url
     from nightmill.cli.render.room import room, writable
-    from nightmill.config.site import find_site, literal_secrets, load_site
+    from nightmill.config.literals import literal_secrets
+    from nightmill.config.site import find_site, load_site
     from nightmill.operations.identity import identify
     from nightmill.operations.site import Site, database_of
 
