@@ -123,7 +123,7 @@ def test_an_output_of_another_detector_than_the_plans(bench: Bench) -> None:
     frame = bench.put("frame.fits", fits_bytes(detector=4))
     image = output("image", "image.fits", type="image")
     order = bench.order(shell("s", "cp ../inputs/frame.fits image.fits", image), inputs=(frame,))
-    must_fail(bench, order, Fate.BAD_OUTPUT, "image.fits: it says detector=4, the plan detector=3")
+    must_fail(bench, order, Fate.BAD_OUTPUT, "image.fits: its header says detector=4, the plan detector=3")
 
 
 def test_an_output_is_of_the_keys_of_its_unit(bench: Bench) -> None:

@@ -85,7 +85,7 @@ def test_what_is_not_there_is_told_with_what_is(
 @pytest.mark.parametrize("kind", [("2K", np.ones((3, 2), dtype=int)), ("C", np.ones(3, dtype=complex))])
 def test_more_than_a_plain_value_a_row_is_refused(tmp_path: Path, kind: tuple[str, Any]) -> None:
     path = table(tmp_path / "wide.fits", wide=kind)
-    with pytest.raises(BadFile, match="column 'wide' of HDU 1 has more than one plain value a row"):
+    with pytest.raises(BadFile, match="column 'wide' of the table in HDU 1 has more than one plain value a row"):
         rows(path, "wide")
 
 

@@ -200,6 +200,8 @@ def fits(file: File, unit: Mapping[str, Any], own: Sequence[File], match: Any, p
         default = []
     if not isinstance(asked, dict):
         asked = {key: [key] for key in asked or []}
+    if not file.keys.keys() >= set(asked):
+        return False
     for key, of_unit in asked.items():
         values = [
             value for each in ([of_unit] if isinstance(of_unit, str) else of_unit) for value in known(each, unit, own)
