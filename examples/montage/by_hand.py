@@ -1,8 +1,8 @@
 """Make the mosaics of a simulated survey as a person does, program by program.
 
 ``python -m examples.montage.by_hand SURVEY OUTPUT`` takes a survey of :mod:`examples.montage.simulate` and needs
-Debian's montage. Its lines are those of the pipeline. ``OUTPUT/mosaics`` has one mosaic a tile, ``uncorrected.fits`` shows the
-seams that they have without the background model.
+Debian's montage. Its lines are those of the pipeline. ``OUTPUT/mosaics`` has one mosaic a tile, ``uncorrected.fits``
+shows the seams that they have without the background model.
 """
 
 from __future__ import annotations
