@@ -31,10 +31,9 @@ from examples.ccd.camera import (
     SATURATION,
     SHAPE,
     Detector,
-    Image,
     make_detectors,
 )
-from examples.stars import star_light
+from examples.stars import Image, star_light
 
 FIELD: Final = (83.8, -5.4)
 """Right ascension and declination of the field, degrees."""
