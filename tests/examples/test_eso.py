@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,12 @@ from examples.eso.simulate import (
     plan_night,
     simulate,
 )
-from tests.examples.programs import needs
+from nightmill.operations.init import make_site
+from nightmill.operations.site import Site
+from tests.examples.campaigns import run_campaign, take_in
+from tests.examples.programs import EXAMPLES, needs
 
+ESO = EXAMPLES / "eso"
 SEED = 7
 FOLDERS = {FLAT_SETTING: "dark_2.0s_x1", SCIENCE_SETTING: "dark_10.0s_x6"}
 
@@ -138,6 +143,30 @@ def test_stars_of_the_stack_are_where_and_as_bright_as_they_were_made(
         off = (magnitude - BANDS[band].extinction * (AIRMASS - 1) - truth[band][matched])[well]
         assert abs(np.median(off)) < 0.02
         assert np.percentile(np.abs(off), 90) < 0.05
+
+
+@pytest.fixture(scope="session")
+def site(eso_night: Path, reduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    assert reduced.is_dir()  # the recipes are there
+    with make_site(tmp_path_factory.mktemp("eso_site") / "site", file_types=ESO / "file_types.yaml") as site:
+        take_in(site, sorted((eso_night / "raw").glob("*.fits")), "raw")
+        run_campaign(site, ESO / "night.yaml")
+        yield site
+
+
+@pytest.mark.req("X01")
+def test_darks_and_flats_of_the_campaign_are_those_by_hand_to_the_bit(site: Site, reduced: Path) -> None:
+    folder = Path(site.config.directory, "stores", "backbone", "hawki-n1")
+    by_hand = {
+        "dark/HAWKI_20260110_dark_2.0s_x1_c0001a01.fits": "dark_2.0s_x1/darkcomb.fits",
+        "dark/HAWKI_20260110_dark_10.0s_x6_c0001a01.fits": "dark_10.0s_x6/darkcomb.fits",
+        **{f"flat/HAWKI_20260110_{band}_flat_c0001a01.fits": f"flat_{band}/twilightcomb.fits" for band in BANDS},
+        **{f"flat/HAWKI_20260110_{band}_conf_c0001a01.fits": f"flat_{band}/twilightconf.fits" for band in BANDS},
+    }
+    assert sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*.fits")) == sorted(by_hand)
+    for name, same in by_hand.items():
+        for chip in range(1, len(CHIPS) + 1):
+            assert np.array_equal(fits.getdata(folder / name, chip), fits.getdata(reduced / same, chip)), name
 
 
 def cut(folder: Path, *paths: Path | str) -> subprocess.CompletedProcess[str]:
