@@ -12,9 +12,8 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erf
 
-Image = NDArray[np.float64]
+from examples.stars import Image
 
 NAME: Final = "nmcam"
 SHAPE: Final = (256, 320)
@@ -124,28 +123,6 @@ def cosmic_rays(seconds: float, rng: np.random.Generator) -> Image:
         inside = (rows >= 0) & (rows < SHAPE[0]) & (columns >= 0) & (columns < SHAPE[1])
         np.add.at(image, (rows[inside], columns[inside]), rng.uniform(600, 4000, int(inside.sum())))
     return image
-
-
-def star_light(x: Image, y: Image, electrons: Image, fwhm: float) -> Image:
-    """Give the expected image of stars: round Gaussians, integrated over each pixel.
-
-    Parameters
-    ----------
-    x, y, electrons
-        One entry a star; stars outside the detector are welcome.
-    fwhm
-        Full width at half maximum.
-    """
-    rows = _profile(y, SHAPE[0], fwhm) * electrons[:, None]
-    return np.asarray(rows.T @ _profile(x, SHAPE[1], fwhm))
-
-
-def _profile(centres: Image, size: int, fwhm: float) -> Image:
-    """Give the part of each star's light that falls into each column (or row): stars x size."""
-    sigma = fwhm / np.sqrt(8 * np.log(2))
-    edges = np.arange(size + 1) + 0.5
-    cumulative = 0.5 * erf((edges[None, :] - centres[:, None]) / (np.sqrt(2) * sigma))
-    return np.diff(cumulative, axis=1)
 
 
 def make_detectors(seed: int, numbers: Iterable[int] = DETECTORS) -> list[Detector]:

@@ -31,10 +31,9 @@ from examples.ccd.camera import (
     SATURATION,
     SHAPE,
     Detector,
-    Image,
     make_detectors,
-    star_light,
 )
+from examples.stars import Image, star_light
 
 FIELD: Final = (83.8, -5.4)
 """Right ascension and declination of the field, degrees."""
@@ -162,7 +161,7 @@ def expected_light(exposure: Exposure, detector: Detector, known: Table | None) 
     gradient = 1 + 0.03 * np.linspace(-1, 1, SHAPE[1])[None, :]
     sky = BANDS[exposure.band].sky * exposure.seconds * gradient
     x, y, electrons = (np.asarray(known[name], dtype=float) for name in ("x", "y", "electrons"))
-    return np.asarray(response * (sky + star_light(x, y, electrons, fwhm=exposure.fwhm)))
+    return np.asarray(response * (sky + star_light(x, y, electrons, fwhm=exposure.fwhm, shape=SHAPE)))
 
 
 def make_header(exposure: Exposure, detector: Detector) -> fits.Header:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 import examples
 
@@ -52,3 +55,9 @@ class Products:
     cleaned: Path
     catalog: Path
     quality: Path
+
+
+def needs(*programs: str) -> None:
+    """Skip a test whose programs are not installed."""
+    if missing := [program for program in programs if shutil.which(program) is None]:
+        pytest.skip(f"not installed: {', '.join(missing)} (.ci/packages.txt lists the Debian packages)")

@@ -8,8 +8,9 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 
-from examples.ccd.camera import SHAPE, make_detector, star_light
+from examples.ccd.camera import SHAPE, make_detector
 from examples.ccd.simulate import main, plan_night, simulate
+from examples.stars import star_light
 from tests.examples.programs import Night
 
 
@@ -62,7 +63,7 @@ def test_noise_of_biases_is_the_read_noise_of_their_header(night: Night) -> None
 
 
 def test_light_of_a_star_is_conserved_and_centred() -> None:
-    image = star_light(np.array([100.25]), np.array([80.5]), np.array([5000.0]), fwhm=3.0)
+    image = star_light(np.array([100.25]), np.array([80.5]), np.array([5000.0]), fwhm=3.0, shape=SHAPE)
     rows, columns = np.indices(SHAPE)
     assert image.sum() == pytest.approx(5000.0)
     assert (image * (columns + 1)).sum() / image.sum() == pytest.approx(100.25)

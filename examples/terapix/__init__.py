@@ -1,0 +1,1 @@
+"""Exposures of a distorted camera, from raw astrometry to tiles, with the programs of Terapix."""
