@@ -189,7 +189,8 @@ class _Gate:
                 attachments = (attach_rows(called, file_type, descriptor, self.spool),)
             os.fchmod(descriptor, 0o444)
         metadata = found.metadata
-        known = self._agreed(output, called, [*sources, ("its header", _values(metadata))])
+        itself = "its header or name" if file_type.name_pattern and own else "its header"
+        known = self._agreed(output, called, [*sources, (itself, _values(metadata))])
         self._must_tell(output, called, file_type, known)
         name = name or _opened(output.open_name).render(known)
         if found.compression is not None and name_of_content(name, found.compression) != name:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from math import isfinite
-from operator import gt, lt
 from typing import Final
 
 from nightmill.errors import BadMetadata, BadName
@@ -22,6 +21,7 @@ from nightmill.files.naming import MAX_VALUE_LENGTH, is_fit
 from nightmill.files.reading import StrPath
 from nightmill.files.times import clock_keywords, has_clock, parse_days, parse_time
 from nightmill.files.units import unit_converter
+from nightmill.files.values import CONVERTERS, as_text, is_number, lack_of, limited
 from nightmill.model.content import Metadata, Section, SectionValue
 from nightmill.model.dimensions import DIMENSIONS, TIMES
 from nightmill.model.file_type import FileType, MetadataKey
@@ -29,8 +29,6 @@ from nightmill.model.journal import MetadataValue
 
 _JULIAN: Final = re.compile("(?<![HB])MJD|(?<![HBM])JD")
 """Names of keywords and units of days; heliocentric and barycentric ones are of another clock."""
-_INT64: Final = range(-(1 << 63), 1 << 63)
-_BOOLS: Final = {"T": True, "TRUE": True, "YES": True, "1": True, "F": False, "FALSE": False, "NO": False, "0": False}
 
 
 def read_metadata(path: StrPath, file_type: FileType | None = None) -> Metadata:
@@ -239,7 +237,7 @@ class _Reader:
         if value is not None or isinstance(replaced, datetime) or key.compute:
             return replaced if value is None else value
         try:
-            return _limited(replaced if replaced is read else _CONVERTERS[key.type](replaced), key)
+            return limited(replaced if replaced is read else CONVERTERS[key.type](replaced), key)
         except ValueError as error:
             raise self.refuse(name, f"{text} of its name: {error}", "bad_value") from error
 
@@ -254,7 +252,7 @@ class _Reader:
                     value = self.convert(raw, keyword, key, header)
                 except ValueError as error:
                     raise self.refuse(name, f"{self.at(keyword, header)}: {error}", "bad_value") from error
-                if lack := _lack(value, name):
+                if lack := lack_of(value, name):
                     self.no_value.setdefault(name, f"{self.at(keyword, header)} {lack}")
                 elif value is not None:
                     return value
@@ -281,21 +279,21 @@ class _Reader:
         replaced: SectionValue | None = raw
         if key.values:
             short = f"{raw:g}" if isinstance(raw, float) else ""
-            replaced = key.values.get(_as_text(raw), key.values.get(short, raw))
-        if isinstance(replaced, str) and key.type in ("int", "float") and _is_number(replaced, finite=False):
+            replaced = key.values.get(as_text(raw), key.values.get(short, raw))
+        if isinstance(replaced, str) and key.type in ("int", "float") and is_number(replaced, finite=False):
             replaced = float(replaced)
         if replaced is None or (isinstance(replaced, float) and not isfinite(replaced)):
             return replaced
         if key.type == "time":
             return self.time(replaced, keyword, key, header)
-        value = _CONVERTERS[key.type](replaced)
+        value = CONVERTERS[key.type](replaced)
         if key.keyword_unit and isinstance(value, int | float):
-            value = _CONVERTERS[key.type](unit_converter(key.keyword_unit, key.unit)(value))
-        return _limited(value, key)
+            value = CONVERTERS[key.type](unit_converter(key.keyword_unit, key.unit)(value))
+        return limited(value, key)
 
     def time(self, raw: SectionValue, keyword: str, key: MetadataKey, header: Section) -> datetime:
         timesys = self.text_of(("TIMESYS",), header) or "UTC"
-        if isinstance(raw, str) and not _is_number(raw):
+        if isinstance(raw, str) and not is_number(raw):
             clock = "" if has_clock(raw) else self.clock(clock_keywords(keyword), header)
             try:
                 return parse_time(raw, clock, timesys)
@@ -303,7 +301,7 @@ class _Reader:
                 raise ValueError(f"{raw!r}: {error}") from None
         count = key.unit.upper() or keyword.upper()
         if isinstance(raw, bool) or not _JULIAN.search(count):
-            raise ValueError(f"{_as_text(raw)} is not a date; if it is a (Modified) Julian Date, say unit: MJD or JD")
+            raise ValueError(f"{as_text(raw)} is not a date; if it is a (Modified) Julian Date, say unit: MJD or JD")
         try:
             return parse_days(float(raw), "MJD" if "MJD" in count else "JD", timesys)
         except ValueError as error:
@@ -388,74 +386,3 @@ def _all_cards(headers: Sequence[Section]) -> dict[str, MetadataValue]:
         for header in headers
         for keyword, value in header.items()
     }
-
-
-def _limited(value: str | int | float, key: MetadataKey) -> str | int | float:
-    """Return a value that is within the limits of its key."""
-    if isinstance(value, int | float):
-        for limit, beyond, than in ((key.min, lt, "less"), (key.max, gt, "more")):
-            if limit is not None and beyond(value, limit):
-                raise ValueError(f"{value} is {than} than {limit:g}")
-    return value
-
-
-def _as_text(raw: SectionValue) -> str:
-    if isinstance(raw, bool):
-        return "T" if raw else "F"
-    return str(raw).strip()
-
-
-def _lack(value: Value | None, name: str) -> str:
-    """Say why what the header has is not a value; texts that tell files apart are looked at elsewhere."""
-    if isinstance(value, float) and not isfinite(value):
-        return f"is {value}"
-    if isinstance(value, str) and not value.isprintable() and name not in DIMENSIONS:
-        return "holds control characters"
-    return ""
-
-
-def _is_number(text: str, *, finite: bool = True) -> bool:
-    try:
-        return isfinite(float(text)) is finite
-    except ValueError:
-        return False
-
-
-def _int(raw: SectionValue) -> int:
-    if isinstance(raw, bool):
-        raise ValueError(f"{_as_text(raw)} is not a whole number")
-    try:
-        value = raw if isinstance(raw, int) else int(raw) if isinstance(raw, str) and "." not in raw else float(raw)
-        if value != int(value):
-            raise ValueError
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"{raw!r} is not a whole number") from error
-    if int(value) not in _INT64:
-        raise ValueError(f"{raw!r} is too large")
-    return int(value)
-
-
-def _float(raw: SectionValue) -> float:
-    if isinstance(raw, bool):
-        raise ValueError(f"{_as_text(raw)} is not a number")
-    try:
-        return float(raw)
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"{raw!r} is not a number") from error
-
-
-def _bool(raw: SectionValue) -> bool:
-    if isinstance(raw, bool):
-        return raw
-    value = _BOOLS.get(_as_text(raw).upper())
-    if value is None:
-        raise ValueError(f"{raw!r} is neither true nor false")
-    return value
-
-
-_CONVERTERS: Final[Mapping[str, Callable[[SectionValue], str | int | float | bool]]] = {
-    "str": _as_text,
-    "int": _int,
-    "float": _float,
-    "bool": _bool,
-}

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.work import campaigns
 from nightmill.backbone.work.campaigns import StageProgress
+from nightmill.backbone.work.news import has_news
 from nightmill.backbone.work.slices import slice_numbers
 from nightmill.clock import utc_now
 from nightmill.model.bundle import SealedBundle
@@ -76,7 +77,7 @@ def take_turn(
         held = _held(described, {each.stage: each for each in campaigns.progress(session, row.id)})
         if held is not None:
             return held
-        if campaigns.has_news(session, row.id, stage, upstream=described.upstream):
+        if has_news(session, row.id, stage, upstream=described.upstream):
             bundle = sealed_bundle(session, row.id) or bundle
             plan = plan_stage(session, campaign, stage, site.config, row.id, bundle)
         else:
@@ -112,7 +113,7 @@ def grow(site: Site, name: str) -> bool:
             stage.name
             for stage in stages
             if (stage.upstream or before[stage.name].left_out)
-            and campaigns.has_news(session, row.id, stage.name, upstream=stage.upstream)
+            and has_news(session, row.id, stage.name, upstream=stage.upstream)
         ]
     ready = [stage for stage in news if take_turn(site, name, stage).turn is Turn.READY]
     if not ready:

@@ -158,10 +158,7 @@ class Members:
         tables
             Their IDs.
 
-        Raises
-        ------
-        Differing
-            As :meth:`nightmill.planning.lookups.index.Agreement.values`.
+        It raises what :meth:`nightmill.planning.lookups.index.Agreement.values` raises.
         """
         own = tuple([unit.data_id[key] for key in self._per])
         found: dict[int, FoundFile] = {}

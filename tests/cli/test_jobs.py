@@ -153,11 +153,13 @@ def test_json_has_the_keys_that_the_reference_lists(campaign: Path, nightmill: N
     order = tmp_path / "order.json"
     order.write_text(nightmill("show", job, "--order").out)
     by_hand = (order, "--spool", tmp_path / "spool", "--scratch", tmp_path / "scratch")
+    nightmill("calib", "pin", "release", "--set", "sums", "--why", "reviewed")
     printed = {
         "init": ("init", "."),
         "server status": ("server", "status"),
         "ingest": offered,
         "calib list": ("calib", "list"),
+        "calib contexts": ("calib", "contexts"),
         "plan": ("plan", "first.yaml"),
         "status": ("status",),
         "find": ("find",),
@@ -186,4 +188,5 @@ def test_json_has_the_keys_that_the_reference_lists(campaign: Path, nightmill: N
         told = nightmill(*arguments, "--json").json
         found[verb] = list(told[0] if isinstance(told, list) else told)
     assert found == {verb: listed[verb] for verb in printed}
-    assert set(listed) - set(printed) == {"submit", "rerun", "server start", "server stop"}  # need a server
+    elsewhere = {"withdraw", "retype"}  # which need a file that no job reads
+    assert set(listed) - set(printed) - elsewhere == {"submit", "rerun", "server start", "server stop"}  # need a server

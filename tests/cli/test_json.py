@@ -12,7 +12,7 @@ from nightmill.cli import VERBS, app
 from tests.cli.conftest import Nightmill
 from tests.support.observatory import deliver
 
-SILENT = {"demo", "calib add", "calib certify", "calib withdraw", "schema"}
+SILENT = {"demo", "calib add", "calib certify", "calib withdraw", "calib pin", "schema"}
 """Tell no more than that it was done; the demo is for people, and a schema is JSON anyway."""
 
 

@@ -150,6 +150,7 @@ def test_all_of_it_as_json(run: Run, capsys: pytest.CaptureFixture[str]) -> None
     assert [job["unit"] for job in science["jobs"]] == [f"exposure={exposure},detector=1" for exposure in (7, 8, 9)]
     assert science["jobs"][1]["inputs"]["bias"] == {
         "rule": "nearest in set ccd: 0.5 d before, of 2 candidates",
+        "level": None,
         "origin": "pipeline (pipeline.yaml:11)",
         "files": [{"name": "bias_b.fits", "id": 5}],
     }

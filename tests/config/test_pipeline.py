@@ -222,42 +222,6 @@ OUTPUTS = [
         ),
         (
             "source: {stage: bias}",
-            "lookup: [{strategy: nearest}, {strategy: valid, level: 2}]",
-            "stages.science.inputs.bias.lookup[1]: lookup strategy valid needs source: {calibrations: [SET]}",
-        ),
-        (
-            "source: {stage: bias}",
-            "source: {stage: bias}, lookup: [{strategy: nearest}, {strategy: nearest, max_dys: 2}]",
-            "unknown key stages.science.inputs.bias.lookup[1].max_dys (did you mean 'max_days'?)",
-        ),
-        (
-            "source: {stage: bias}",
-            "lookup: [{strategy: nearest, source: {stage: scince}}]",
-            "stages.science.inputs.bias.lookup[0].source.stage: there is no stage 'scince'",
-        ),
-        ("source: {stage: bias}", "lookup: []", "lookup is an empty list; leave it out, or say what chooses"),
-        (
-            "source: {stage: bias}",
-            "lookup: {strategy: nearest, level: -1}",
-            "stages.science.inputs.bias.lookup.level is -1 and should be greater than or equal to 0",
-        ),
-        (
-            "source: {stage: bias}",
-            "source: {context: release}",
-            "context 'release' pins calibrations; name the sets in calibrations",
-        ),
-        (
-            "source: {stage: bias}",
-            "source: {stage: bias}, missing: wait",
-            "missing is 'wait' and should be 'refuse', 'skip' or 'hold'",
-        ),
-        (
-            "source: {stage: bias}",
-            "source: {stage: bias}, min: 0, missing: skip",
-            "'bias' has min 0: no unit ever lacks it",
-        ),
-        (
-            "source: {stage: bias}",
             "lookup: {strategy: list}",
             "lookup strategy list needs files: the names to choose from",
         ),

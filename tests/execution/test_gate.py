@@ -142,7 +142,7 @@ def test_an_output_of_another_key_than_the_plans(bench: Bench) -> None:
     frame = bench.put("frame.fits", fits_bytes(AIRMASS=1.25))
     image = output("image", "image.fits", type="image", data_id={"exposure": 12, "airmass": 1.5})
     order = bench.order(shell("s", "cp ../inputs/frame.fits image.fits", image), inputs=(frame,))
-    must_fail(bench, order, Fate.BAD_OUTPUT, "image.fits: it says airmass=1.25, the plan airmass=1.5")
+    must_fail(bench, order, Fate.BAD_OUTPUT, "image.fits: its header says airmass=1.25, the plan airmass=1.5")
 
 
 HEAD = FileType(name="head", name_pattern="im{exposure:06d}_{seq:02d}.head")
@@ -161,7 +161,7 @@ def test_the_name_that_a_step_gave_says_what_an_output_is_of(bench: Bench) -> No
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("im000013_01.head", "im000013_01.head: it says exposure=13, the plan exposure=12"),
+        ("im000013_01.head", "im000013_01.head: its header or name says exposure=13, the plan exposure=12"),
         ("im13.head", "im13.head: 'im13.head' does not fit 'im{exposure:06d}_{seq:02d}.head'"),
     ],
 )

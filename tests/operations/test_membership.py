@@ -353,7 +353,7 @@ def test_rows_that_fail_leave_nothing(tmp_path: Path) -> None:
     [
         (
             "membership: {columns: [pair]}",
-            "membership wants a table, and files of format 'any' have none; say format: fits",
+            "membership wants a table, and files of format 'any' have none; say another, as fits",
         ),
         ("format: fits\n    membership: {columns: [pair, PAIR]}", "membership names column PAIR twice"),
         ("format: fits\n    membership: {columns: []}", "membership.columns"),

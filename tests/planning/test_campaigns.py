@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from nightmill.backbone.work import campaigns
+from nightmill.backbone.work.news import has_news
 from nightmill.backbone.work.slices import slices
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.campaign import Campaign
@@ -106,16 +107,16 @@ def test_news_are_what_a_stage_before_published_since(world: World) -> None:
     world.seal(campaign, "bias")
     first, second = world.issue("bias")
 
-    def has_news() -> bool:
+    def is_news() -> bool:
         with world.database.reading() as session:
             number = campaigns.number_of(session, "night1")
-            return campaigns.has_news(session, number, "science", upstream=["bias"])
+            return has_news(session, number, "science", upstream=["bias"])
 
     world.end(first)
-    assert has_news()
+    assert is_news()
     world.seal(campaign, "science")
-    assert not has_news()
+    assert not is_news()
     world.end(second)
-    assert has_news()
+    assert is_news()
     world.seal(campaign, "science")
-    assert not has_news()
+    assert not is_news()

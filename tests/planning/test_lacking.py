@@ -12,6 +12,7 @@ from sqlalchemy import func, select, update
 from nightmill.backbone.schema import LeftOutRow, PlanRow
 from nightmill.backbone.work import campaigns
 from nightmill.backbone.work.left_out import SLACK, has_come, holding_campaigns, left_out_units
+from nightmill.backbone.work.news import has_news
 from nightmill.errors import PlanRefused
 from nightmill.model.calibration import Maturity
 from nightmill.model.campaign import Campaign
@@ -117,7 +118,7 @@ def test_held_units_join_the_plan_when_their_input_comes(world: World) -> None:
     world.now += HOUR
     with world.database.reading() as session:
         assert holding_campaigns(session) == ["night1"]
-        assert campaigns.has_news(session, 1, "science", upstream=[])
+        assert has_news(session, 1, "science", upstream=[])
     sealed = world.seal(campaign, "science")
     assert (sealed.revision, sealed.jobs, sealed.slices) == (2, 2, (1,))
     assert on_record(world) == []

@@ -14,9 +14,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
-from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlanRow
+from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow, PlanRow
 from nightmill.backbone.sites import this_site
-from nightmill.backbone.work.left_out import counted, has_come
+from nightmill.backbone.work.left_out import counted
 from nightmill.backbone.work.ownership import is_own, require_own
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.base import canonical_json
@@ -202,23 +202,6 @@ def job_named(session: Session, campaign: str, stage: str, unit: str) -> JobRow:
 def exists(session: Session, name: str) -> bool:
     """Whether a campaign of the name is on record."""
     return session.scalar(select(CampaignRow.id).where(CampaignRow.name == name)) is not None
-
-
-def has_news(session: Session, campaign_id: int, stage: str, *, upstream: Collection[str]) -> bool:
-    """Whether a stage was never planned, or something came since: of a stage before it, or that it holds units for."""
-    planned = session.scalar(
-        select(func.max(PlanRow.watermark)).where(PlanRow.campaign_id == campaign_id, PlanRow.stage == stage)
-    )
-    if planned is None:
-        return True
-    published = (
-        select(FileRow.id)
-        .join(AttemptRow, AttemptRow.id == FileRow.attempt_id)
-        .join(JobRow, JobRow.id == AttemptRow.job_id)
-        .where(JobRow.campaign_id == campaign_id, JobRow.stage.in_(upstream), FileRow.id > planned)
-        .limit(1)
-    )
-    return session.scalar(published) is not None or has_come(session, campaign_id, stage)
 
 
 def number_of(session: Session, name: str) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nightmill.cli.documents import Document
-from nightmill.cli.documents.work import LeftOutUnit
+from nightmill.cli.documents.units import LeftOutUnit
 
 
 @dataclass(frozen=True, kw_only=True)

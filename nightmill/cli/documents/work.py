@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from nightmill.cli.documents import Document
+from nightmill.cli.documents.units import LeftOutUnit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,22 +87,6 @@ class FailedJob(Document):
     """Its fate."""
     evidence: str
     """What it says of the reason."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LeftOutUnit(Document):
-    """A unit that a plan leaves out."""
-
-    stage: str
-    """Name of the stage."""
-    unit: str
-    """Name of the unit."""
-    role: str
-    """The input that lacks files."""
-    missing: str
-    """What becomes of the unit: ``skip`` or ``hold``."""
-    why: str
-    """What was looked for and what was there."""
 
 
 @dataclass(frozen=True, kw_only=True)

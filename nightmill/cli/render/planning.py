@@ -11,7 +11,7 @@ from typing import Final, TextIO
 from nightmill.cli.documents import plans as documents
 from nightmill.cli.documents import told
 from nightmill.cli.documents.plans import Plan, PlannedFile, PlannedInput, PlannedOutput, PlannedStage
-from nightmill.cli.documents.work import LeftOutUnit
+from nightmill.cli.documents.units import LeftOutUnit
 from nightmill.cli.render.output import echo, for_json, print_table, secho
 from nightmill.config.rules import NOWHERE
 from nightmill.planning.outputs import Claim, claims

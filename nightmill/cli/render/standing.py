@@ -19,7 +19,7 @@ from nightmill.backbone.work.campaigns import (
 )
 from nightmill.backbone.work.left_out import LeftOutUnit, left_out_units
 from nightmill.cli.documents import told
-from nightmill.cli.documents import work as documents
+from nightmill.cli.documents import units as documents
 from nightmill.cli.documents.work import Campaign, FailedJob, StageStanding
 from nightmill.cli.render.output import echo, print_json, print_table, say, secho
 from nightmill.execution.quarantine import quarantined

@@ -59,12 +59,7 @@ class Way:
     def find(self, unit: Unit, chosen: Chosen) -> Found:
         """Return the files that it finds for a unit; where there are none, what is nearest to fitting.
 
-        Raises
-        ------
-        BadPlugin
-            Where the lookup fails.
-        Differing
-            Where the unit's files differ in what is asked of them.
+        It raises what :meth:`Bound.choose` and :meth:`Index.matching` raise.
         """
         near = ""
         for place, index in zip(self.places, self._searched, strict=True):

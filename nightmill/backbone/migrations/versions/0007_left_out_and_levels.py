@@ -56,8 +56,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    with set_aside(), op.batch_alter_table("planned_input") as changed:
-        changed.drop_column("level")
+    with set_aside():
+        op.drop_column("planned_input", "level")
     op.drop_table("context_role")
     op.drop_table("context")
     op.drop_table("left_out")
