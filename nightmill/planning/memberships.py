@@ -153,12 +153,12 @@ class Members:
     def of(self, unit: Unit, tables: Iterable[int], chosen: Chosen) -> tuple[list[FoundFile], list[str]]:
         """Return the files that belong to a unit by the rows of some tables, by name, and what is named and not there.
 
+        It raises what :meth:`nightmill.planning.lookups.index.Agreement.values` raises.
+
         Parameters
         ----------
         tables
             Their IDs.
-
-        It raises what :meth:`nightmill.planning.lookups.index.Agreement.values` raises.
         """
         own = tuple([unit.data_id[key] for key in self._per])
         found: dict[int, FoundFile] = {}
