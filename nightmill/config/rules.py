@@ -112,9 +112,9 @@ def _check_missing(stage: Stage) -> Iterator[Problem]:
     for name, role in stage.inputs.items():
         key = ("inputs", name, "missing")
         if role.missing != "refuse" and name == maker:
-            yield key, f"{name!r} makes the units of the stage: without its files there is no unit to {role.missing}"
+            yield key, f"{name!r} makes the units of the stage, so that no unit lacks it; leave missing out"
         elif role.missing != "refuse" and role.min == 0:
-            yield key, f"{name!r} has min 0: no unit ever lacks it"
+            yield key, f"{name!r} has min 0, so that no unit lacks it; leave missing out"
 
 
 def _check_through(name: str, role: Input) -> Iterator[str]:

@@ -43,7 +43,7 @@ INPUT = "source: {stage: bias}"
         ),
         (
             "source: {stage: bias}, min: 0, missing: skip",
-            "'bias' has min 0: no unit ever lacks it",
+            "'bias' has min 0, so that no unit lacks it; leave missing out",
         ),
     ],
 )
@@ -52,3 +52,11 @@ def test_refusal(tmp_path: Path, new: str, expected: str) -> None:
     found = refusals(load_pipeline, write(tmp_path, "pipeline.yaml", PIPELINE.replace(INPUT, new)))
     assert any(expected in problem for problem in found), found
     assert all(problem.startswith("pipeline.yaml:") for problem in found)
+
+
+@pytest.mark.req("X03")
+def test_what_makes_the_units_cannot_be_missing(tmp_path: Path) -> None:
+    text = PIPELINE.replace("frames: {type: raw_bias, ", "frames: {type: raw_bias, missing: hold, ")
+    assert text != PIPELINE
+    [problem] = refusals(load_pipeline, write(tmp_path, "pipeline.yaml", text))
+    assert "'frames' makes the units of the stage, so that no unit lacks it; leave missing out" in problem

@@ -35,7 +35,7 @@ def mosaics(survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def residual(mosaic: Path, truth: Path) -> NDArray[np.float64]:
-    """Give what a mosaic of the region has more than the sky, without a plane, where there is no star."""
+    """Give a mosaic of the region away from its stars, less the sky and less a plane."""
     sky = fits.getdata(truth).astype(float)
     more = fits.getdata(mosaic) - sky
     rows, columns = np.indices(sky.shape)

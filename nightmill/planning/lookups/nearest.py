@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Final
@@ -44,9 +45,9 @@ class _ByTime(Lookup[NoFiles]):
         files = tuple([candidates[place].file for place in dict.fromkeys(chosen)])
         return Found(files, f"{' and '.join(told)}{_of(len(times))}")
 
+    @abstractmethod
     def places(self, times: Sequence[float], when: float) -> dict[str, int | None]:
         """Return the places of the files to take, by the side on which they lie; None where there is none."""
-        raise NotImplementedError
 
 
 class Nearest(_ByTime):
