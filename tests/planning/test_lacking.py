@@ -191,3 +191,14 @@ def test_a_stage_that_makes_nothing_is_refused_where_nothing_is_left_out(small_w
     world.seal(campaign, "bias")
     with pytest.raises(PlanRefused, match="there is nothing to do"):
         world.seal(campaign, "science")
+
+
+@pytest.mark.req("X03")
+def test_what_came_while_a_long_plan_was_made_is_not_overlooked(world: World) -> None:
+    """It is newer than what the plan could see, and older than its end by more than the slack."""
+    campaign = two_detectors(world, "hold")
+    plan = world.plan_stage(campaign, "science", world.submit(campaign))
+    world.add_raw("master_bias", [9])
+    world.now += HOUR
+    world.seal_plan(campaign, plan)
+    assert come(world)

@@ -118,7 +118,8 @@ def has_come(session: Session, campaign_id: int, stage: str) -> bool:
     query = select(LeftOutRow.types, LeftOutRow.watermark, LeftOutRow.planned_at).where(_of(campaign_id, stage))
     for types, watermark, planned_at in session.execute(query.where(LeftOutRow.missing == "hold").distinct()).all():
         since = planned_at - SLACK
-        is_new = (FileRow.id > watermark - SLACK_FILES) & (FileRow.registered_at > since)
+        is_late = (FileRow.id > watermark - SLACK_FILES) & (FileRow.registered_at > since)
+        is_new = (FileRow.id > watermark) | is_late  # a plan may have taken longer than the slack to be made
         of_type = FileRow.type.in_(types.split(","))
         files = select(FileRow.id).where(of_type, is_new).limit(1)
         roles = (
