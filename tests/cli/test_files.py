@@ -378,3 +378,12 @@ def test_nothing_stays_of_an_upload(nightmill: Nightmill, folder: Path, tmp_path
     deliver(tmp_path / "night", 2)
     ingest(nightmill, tmp_path / "night")
     assert list(stored(folder)) == ["raw/20260110/cam_0001.fits", "raw/20260110/cam_0002.fits"]
+
+
+@pytest.mark.parametrize("option", [("--level", "2"), ("--overlaps", "10,20")])
+def test_what_is_asked_of_products_is_not_asked_of_refused_files(
+    nightmill: Nightmill, folder: Path, option: tuple[str, str]
+) -> None:
+    called = nightmill("find", "--refused", *option)
+    assert called.code == 2
+    assert "--overlaps and --level are for files that were taken in" in called.err

@@ -72,9 +72,9 @@ def find(
 
     with open_without_types(site) as opened:
         if refused:
-            if overlaps:
+            if overlaps or level is not None:
                 raise RequestRefused(
-                    "--overlaps is for files that were taken in", remedy="leave it away with --refused"
+                    "--overlaps and --level are for files that were taken in", remedy="leave them away with --refused"
                 )
             _find_refused(opened, type_ or [], where, origin or [], limit, as_json)
         else:
