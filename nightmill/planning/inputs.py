@@ -87,6 +87,8 @@ class Chooser:
     ) -> None:
         self.role = role
         self.declared: Input = stage.inputs[role]
+        self.references = frozenset(self.declared.references)
+        """The inputs that are chosen before it, by whose files it is matched."""
         self.makes_units = role == unit_role(stage)
         self.topic = f"stage {stage.name!r}, input {role!r}"
         self.ways = ways

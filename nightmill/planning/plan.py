@@ -381,7 +381,7 @@ def _choices(choosers: Iterable[Chooser], unit: Unit) -> dict[str, Choice]:
     chosen: dict[str, Choice] = {}
     files: dict[str, tuple[FoundFile, ...]] = {}
     for chooser in choosers:
-        if not files.keys() >= set(chooser.declared.references):
+        if not files.keys() >= chooser.references:
             continue  # what it is matched by is a problem, which is told
         if (choice := chooser.choose(unit, files)) is not None:
             chosen[chooser.role] = choice

@@ -35,10 +35,11 @@ class _ByTime(Lookup[NoFiles]):
             if place is None:
                 first, last = (_days((times[end] - unit.time) / DAY_SECONDS) for end in (0, -1))
                 return Found(near=f"none is {side}: the first is {first}, the last {last}")
+        when = unit.time
         chosen = [place for place in sides.values() if place is not None]
         told = []
         for place in chosen:
-            days = (times[place] - unit.time) / DAY_SECONDS
+            days = (times[place] - when) / DAY_SECONDS
             if options.max_days is not None and abs(days) > options.max_days:
                 return Found(near=f"the nearest, {candidates[place].file.name}, is {_days(days)}")
             told.append(_days(days))
