@@ -30,12 +30,12 @@ class _ByTime(Lookup[NoFiles]):
         if not times:
             count = len(shelf.candidates)
             return Found(near=f"none of {count} has a time" if count else "")
-        sides = self.places(times, unit.time)
+        when = unit.time
+        sides = self.places(times, when)
         for side, place in sides.items():
             if place is None:
-                first, last = (_days((times[end] - unit.time) / DAY_SECONDS) for end in (0, -1))
+                first, last = (_days((times[end] - when) / DAY_SECONDS) for end in (0, -1))
                 return Found(near=f"none is {side}: the first is {first}, the last {last}")
-        when = unit.time
         chosen = [place for place in sides.values() if place is not None]
         told = []
         for place in chosen:
