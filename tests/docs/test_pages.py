@@ -1,8 +1,9 @@
-"""What the second tutorial and the how-to guides show is what happens when it is typed.
+"""What the second tutorial, the how-to guides and the pages about examples show is what happens when it is typed.
 
-The guides begin where the second tutorial ends, in its site and with its server, before it is stopped; a guide that
-begins elsewhere says so in a comment: ``<!-- begins: empty -->`` (an empty folder) or ``<!-- begins: postgresql -->``
-(the same, with the URL of an empty database in ``NIGHTMILL_DATABASE``).
+The guides begin where the second tutorial ends, in its site and with its server, before it is stopped; a page that
+begins elsewhere says so in a comment: ``<!-- begins: empty -->`` (an empty folder), ``<!-- begins: postgresql -->``
+(the same, with the URL of an empty database in ``NIGHTMILL_DATABASE``) or ``<!-- begins: clone -->`` (a folder that has
+``examples``, as a clone of the project). ``<!-- needs: PROGRAM PROGRAM -->`` names what must be installed.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import pytest
 
 from tests.docs.pages import DOCS, Page, pages
 from tests.docs.shell import Shell, stop_servers
+from tests.examples.programs import needs
+from tests.support.requirements import ROOT
 
 TUTORIAL = Page(DOCS / "tutorial" / "2-your-own-pipeline.md")
 END = "## Stop the site"
 GUIDES = [page for page in pages(DOCS / "how-to") if any(fence.info == "console" for fence in page.fences)]
+EXAMPLES = list(pages(DOCS / "examples"))
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +53,26 @@ def postgresql(tmp_path: Path, prefect_template: Path, empty_postgres_url: str) 
     stop_servers(shell)
 
 
+@pytest.fixture
+def clone(empty: Shell) -> Shell:
+    """Give a shell in a folder that has the examples, as a clone of the project has them."""
+    (empty.home / "examples").symlink_to(ROOT / "examples")
+    return empty
+
+
 def beginning(page: Page) -> str:
     match = re.search(r"<!-- begins: (\w+) -->", page.text)
     return match[1] if match else "after_tutorial"
+
+
+def shown(page: Page) -> dict[str, list[str]]:
+    """Return the lines that a page shows of files of the project, in its order, blank ones left out."""
+    files: dict[str, list[str]] = {}
+    for fence in page.fences:
+        _language, marked, path = fence.info.partition(" of=")
+        if marked:
+            files.setdefault(path, []).extend(line for line in fence.text.splitlines() if line.strip())
+    return files
 
 
 def test_second_tutorial(tutorial: Shell) -> None:
@@ -63,7 +84,17 @@ def test_second_tutorial(tutorial: Shell) -> None:
     ]
 
 
-@pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.path.stem))
+@pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: str(page.path.stem))
+def test_page_about_an_example_shows_its_files_line_by_line(page: Page) -> None:
+    files = shown(page)
+    assert files
+    for path, lines in files.items():
+        assert lines == [line for line in (ROOT / path).read_text().splitlines() if line.strip()], path
+
+
+@pytest.mark.parametrize("page", [*GUIDES, *EXAMPLES], ids=lambda page: str(page.path.stem))
 def test_guide(page: Page, request: pytest.FixtureRequest) -> None:
+    for programs in re.findall(r"<!-- needs: (.*) -->", page.text):
+        needs(*programs.split())
     shell: Shell = request.getfixturevalue(beginning(page))
     shell.follow(page)
