@@ -13,7 +13,7 @@ from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import known_files
 from nightmill.backbone.schema import ExecutionRow, InputUseRow, PlannedInputRow, SoftwareRow
 from nightmill.backbone.upsert import add_missing
-from nightmill.model.order import AttemptKey, later_names
+from nightmill.model.order import AttemptKey, JobOrder, OrderOutput, OrderStep, later_names
 from nightmill.model.report import JobReport, StepReport
 from nightmill.model.states import AttemptState
 
@@ -122,7 +122,11 @@ def write_uses(
     made: Mapping[str, int],
     rows: Mapping[int, Mapping[str, KnownExecution]],
 ) -> None:
-    """Say of each step that began which files it used, as soon as the files are on record."""
+    """Say of each step that began which files it used, as soon as the files are on record.
+
+    What it read of files that are on no record (scratch files, what went to a working area) was made of others: it used
+    those, though not as planned.
+    """
     planned = _planned(session, [attempts[report.attempt] for report in reports])
     known = {attempt_id for attempt_id, _step in planned}
     others = [report.order for report in reports if attempts[report.attempt] not in known]
@@ -145,21 +149,35 @@ def write_uses(
                 if item.name in inputs
             }
         began = {step.name for step in report.steps}
+        through: dict[str, list[tuple[int, str]]] = {}
         for step in report.order.steps:
             if step.name not in began:
                 continue
             execution_id = executions[attempt_id, step.name]
-            used = [
+            read = [
                 *planned.get((attempt_id, step.name), ()),
                 *(use for name in step.inputs for use in own.get(name, ())),
             ]
+            behind = [use for name in step.inputs for use in through.get(name, ())]
+            used = dict.fromkeys(behind, False) | dict.fromkeys(read, True)
+            through |= {name: list(used) for name in _off_record(report.order, step)}
             uses += [
-                {"execution_id": execution_id, "file_id": file_id, "role": role}
-                for file_id, role in dict.fromkeys(used)
+                {"execution_id": execution_id, "file_id": file_id, "role": role, "planned": as_planned}
+                for (file_id, role), as_planned in used.items()
                 if (execution_id, file_id, role) not in there
             ]
     if uses:
         session.execute(insert(InputUseRow), uses)
+
+
+def _off_record(order: JobOrder, step: OrderStep) -> list[str]:
+    """Return what stands in an order for files of a step that no row is made for."""
+    outputs = [each for each in step.outputs if not (each.type and _catalogued(order, each))]
+    return [name for each in outputs for name in (*each.names, later_names(each.role))]
+
+
+def _catalogued(order: JobOrder, output: OrderOutput) -> bool:
+    return not output.store or order.stores[output.store].catalogued
 
 
 def _planned(session: Session, attempt_ids: Sequence[int]) -> Mapping[tuple[int, str], list[tuple[int, str]]]:

@@ -17,6 +17,7 @@ from nightmill.backbone.schema import (
     ExecutionRow,
     FileRow,
     GenerationRow,
+    InputUseRow,
     JobRow,
     PlannedInputRow,
     PlanRow,
@@ -115,6 +116,8 @@ class Maker:
     """Digest of the pipeline's folder that the execution saw; empty where it is of a time before bundles."""
     execution: Execution
     inputs: Sequence[ChosenInput]
+    """What it was to read; then what steps before it were to read for files of theirs that it read and that are on no
+    record."""
 
     @property
     def attempt_name(self) -> str:
@@ -176,8 +179,15 @@ def job_history(session: Session, campaign: str, stage: str, unit: str, *, numbe
     )
 
 
-def chosen_inputs(session: Session, attempt_id: int, step: str = "") -> list[ChosenInput]:
-    """Return what an attempt (or one step of it) was to read from the catalogue, with the rules that chose it."""
+def chosen_inputs(session: Session, attempt_id: int, execution: ExecutionRow | None = None) -> list[ChosenInput]:
+    """Return what an attempt was to read from the catalogue, with the rules that chose it.
+
+    Parameters
+    ----------
+    execution
+        The only step of it to tell of: what that was to read, then what steps before it were to read for files of
+        theirs that it read and that are on no record.
+    """
     query = (
         select(PlannedInputRow.step, PlannedInputRow.role, FileRow.name)
         .add_columns(PlannedInputRow.rule, PlannedInputRow.origin, PlannedInputRow.level)
@@ -185,9 +195,15 @@ def chosen_inputs(session: Session, attempt_id: int, step: str = "") -> list[Cho
         .where(PlannedInputRow.attempt_id == attempt_id)
         .order_by(PlannedInputRow.step, PlannedInputRow.role, FileRow.name)
     )
-    if step:
-        query = query.where(PlannedInputRow.step == step)
-    return [ChosenInput(*row) for row in session.execute(query)]
+    if execution is not None:
+        behind = (
+            select(InputUseRow.execution_id)
+            .where(InputUseRow.execution_id == execution.id, InputUseRow.planned.is_(False))
+            .where(InputUseRow.file_id == PlannedInputRow.file_id, InputUseRow.role == PlannedInputRow.role)
+        )
+        query = query.where((PlannedInputRow.step == execution.step) | behind.exists())
+    found = [ChosenInput(*row) for row in session.execute(query)]
+    return found if execution is None else sorted(found, key=lambda each: each.step != execution.step)
 
 
 def maker_of(session: Session, file_id: int) -> Maker | None:
@@ -215,7 +231,7 @@ def maker_of(session: Session, file_id: int) -> Maker | None:
     if row is None:
         return None
     role, produced_name, campaign, stage, unit, number, bundle, execution, packages = row
-    inputs = chosen_inputs(session, execution.attempt_id, execution.step)
+    inputs = chosen_inputs(session, execution.attempt_id, execution)
     ran = _execution(execution, packages)
     return Maker(role, produced_name, campaign, stage, unit, number, bundle or "", ran, inputs)
 

@@ -81,7 +81,7 @@ def reduce(night: Night, folder: Path) -> None:
         cut = {}
         for tag in ("MASTER_TWILIGHT_FLAT", "MASTER_CONF"):
             cut[tag] = folder / f"cut_{band}" / masters[tag].name
-            run(sys.executable, CUT, masters[tag], science[0], cut[tag], directory=folder)
+            run(sys.executable, CUT, masters[tag], cut[tag], *science, directory=folder)
         esorex(
             "hawki_science_process",
             ["--stk_cat_rcore=5", "--stk_cat_nbsize=64", "--psm_nbsize=64"],

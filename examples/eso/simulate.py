@@ -32,6 +32,8 @@ FLAT_WINDOW: Final = 1792
 """Rows and columns that are read of each chip for flats, around its centre."""
 WINDOW: Final = 256
 """And for science frames."""
+GOOD_FROM: Final = "2007-08-01T00:00:00.000"
+"""When the calibrations that come with the recipes begin to hold."""
 PIXEL_SCALE: Final = 0.106
 """Arcseconds."""
 CHIPS: Final = {1: (-1, -1), 2: (1, -1), 4: (-1, 1), 3: (1, 1)}
@@ -346,11 +348,16 @@ def write_static(folder: Path, stars: Table) -> None:
         header=fits.Header({"PHOTOSYS": "Vega"}),
         name="reference",
     )
-    for name, hdu in {"reference_stars": reference, "photometry": photometry}.items():
-        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(folder / f"{name}.fits", overwrite=True)
-    for hemisphere in ("north", "south"):
-        reddening = np.full((64, 64), 0.008, dtype=np.float32)  # much coarser than the real one
-        fits.PrimaryHDU(reddening).writeto(folder / f"extinction_{hemisphere}.fits", overwrite=True)
+    reddening = np.full((64, 64), 0.008, dtype=np.float32)  # much coarser than the real one
+    for name, category, pixels, *tables in (
+        ("reference_stars", "MASTER_LOCAL_CATALOGUE_ASTROM", None, reference),
+        ("photometry", "PHOTCAL_TAB", None, photometry),
+        ("extinction_north", "SCHLEGEL_MAP_NORTH", reddening),
+        ("extinction_south", "SCHLEGEL_MAP_SOUTH", reddening),
+    ):
+        cards = [("INSTRUME", "HAWKI"), ("DATE-OBS", GOOD_FROM), ("HIERARCH ESO PRO CATG", category)]
+        primary = fits.PrimaryHDU(pixels, fits.Header(cards))
+        fits.HDUList([primary, *tables]).writeto(folder / f"{name}.fits", overwrite=True)
 
 
 def simulate(exposures: list[Exposure], output: Path, *, seed: int) -> Iterator[Path]:

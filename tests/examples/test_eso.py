@@ -13,6 +13,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
+from sqlalchemy import select
 
 from examples.eso.by_hand import CUT, Night, reduce
 from examples.eso.simulate import (
@@ -29,8 +30,15 @@ from examples.eso.simulate import (
     plan_night,
     simulate,
 )
+from nightmill.backbone.schema import FileRow
+from nightmill.config.campaign import load_campaign
+from nightmill.model.origin import Origin
+from nightmill.model.relations import Relation
+from nightmill.operations.ingest.take_in import ingest
 from nightmill.operations.init import make_site
+from nightmill.operations.preview import preview
 from nightmill.operations.site import Site
+from provenance.lineage import lineage_of
 from tests.examples.campaigns import run_campaign, take_in
 from tests.examples.programs import EXAMPLES, needs
 
@@ -150,23 +158,156 @@ def site(eso_night: Path, reduced: Path, tmp_path_factory: pytest.TempPathFactor
     assert reduced.is_dir()  # the recipes are there
     with make_site(tmp_path_factory.mktemp("eso_site") / "site", file_types=ESO / "file_types.yaml") as site:
         take_in(site, sorted((eso_night / "raw").glob("*.fits")), "raw")
-        run_campaign(site, ESO / "night.yaml")
+        static = ingest(
+            site,
+            [eso_night / "static"],
+            type="static",
+            origin=Origin.MANUAL,
+            who="tester",
+            provenance="comes with the recipes",
+        )
+        assert (len(static.registered), static.refused) == (4, [])
         yield site
 
 
-@pytest.mark.req("X01")
-def test_darks_and_flats_of_the_campaign_are_those_by_hand_to_the_bit(site: Site, reduced: Path) -> None:
+@pytest.fixture(scope="session")
+def products(site: Site) -> dict[str, Path]:
+    """Give what the campaign made, by the names of its files."""
+    run_campaign(site, ESO / "night.yaml")
     folder = Path(site.config.directory, "stores", "backbone", "hawki-n1")
-    by_hand = {
-        "dark/HAWKI_20260110_dark_2.0s_x1_c0001a01.fits": "dark_2.0s_x1/darkcomb.fits",
-        "dark/HAWKI_20260110_dark_10.0s_x6_c0001a01.fits": "dark_10.0s_x6/darkcomb.fits",
-        **{f"flat/HAWKI_20260110_{band}_flat_c0001a01.fits": f"flat_{band}/twilightcomb.fits" for band in BANDS},
-        **{f"flat/HAWKI_20260110_{band}_conf_c0001a01.fits": f"flat_{band}/twilightconf.fits" for band in BANDS},
+    return {path.name: path for path in folder.glob("*/*.fits")}
+
+
+BY_HAND = {
+    "dark_2.0s_x1": "dark_2.0s_x1/darkcomb.fits",
+    "dark_10.0s_x6": "dark_10.0s_x6/darkcomb.fits",
+    "gains": "noise/readgain.fits",
+    **{f"{band}_flat": f"flat_{band}/twilightcomb.fits" for band in BANDS},
+    **{f"{band}_flat_conf": f"flat_{band}/twilightconf.fits" for band in BANDS},
+    **{f"{band}_stack": f"science_{band}/stack_1.fits" for band in BANDS},
+    **{f"{band}_science_conf": f"science_{band}/stack_conf_1.fits" for band in BANDS},
+    **{f"{band}_stars": f"science_{band}/stack_cat_1.fits" for band in BANDS},
+}
+
+
+def called(product: str) -> str:
+    return f"HAWKI_20260110_{product}_c0001a01.fits"
+
+
+@pytest.mark.req("X01", "X06")
+def test_campaign_makes_what_a_person_makes_and_nothing_else(products: dict[str, Path]) -> None:
+    assert sorted(products) == sorted(called(product) for product in BY_HAND)
+
+
+@pytest.mark.parametrize("product", BY_HAND)
+def test_pixels_and_rows_of_the_campaign_are_those_by_hand_to_the_bit(
+    product: str, products: dict[str, Path], reduced: Path
+) -> None:
+    with fits.open(products[called(product)]) as ours, fits.open(reduced / BY_HAND[product]) as theirs:
+        assert [hdu.name for hdu in ours] == [hdu.name for hdu in theirs]
+        for one, other in zip(ours, theirs, strict=True):
+            if one.data is None:
+                assert other.data is None
+            else:
+                compared = fits.ImageDataDiff if one.is_image else fits.TableDataDiff
+                assert compared(one.data, other.data).identical, one.name
+
+
+def frames(night: Path, kind: str, **keys: object) -> set[str]:
+    return {path.name for path in Night(night).frames(kind, **keys)}
+
+
+@pytest.mark.req("B37")
+def test_each_job_used_the_files_of_its_recipe_and_no_other(
+    site: Site, products: dict[str, Path], eso_night: Path
+) -> None:
+    darks = {"x1": frames(eso_night, "DARK", ndit=1), "x6": frames(eso_night, "DARK", ndit=6)}
+    flats = {band: frames(eso_night, "FLAT,TWILIGHT", band=band) for band in BANDS}
+    static = {
+        role: {f"{name}_m001.fits"}
+        for role, name in {
+            "stars": "reference_stars",
+            "photometry": "photometry",
+            "north": "extinction_north",
+            "south": "extinction_south",
+        }.items()
     }
-    assert sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*.fits")) == sorted(by_hand)
-    for name, same in by_hand.items():
-        for chip in range(1, len(CHIPS) + 1):
-            assert np.array_equal(fits.getdata(folder / name, chip), fits.getdata(reduced / same, chip)), name
+    expected: dict[str, dict[str, set[str]]] = {
+        "dark_2.0s_x1": {"frames": darks["x1"]},
+        "dark_10.0s_x6": {"frames": darks["x6"]},
+        "gains": {"flats": flats["J"], "darks": darks["x1"]},
+    }
+    for band in BANDS:
+        expected[f"{band}_flat"] = {"frames": flats[band], "dark": {called("dark_2.0s_x1")}}
+        expected[f"{band}_flat_conf"] = expected[f"{band}_flat"]
+        expected[f"{band}_stack"] = expected[f"{band}_science_conf"] = expected[f"{band}_stars"] = {
+            "frames": frames(eso_night, "OBJECT", band=band),
+            "dark": {called("dark_10.0s_x6")},
+            "flat": {called(f"{band}_flat")},
+            "confidence": {called(f"{band}_flat_conf")},
+            "gains": {called("gains")},
+            **static,
+        }
+    with site.database.reading() as session:
+        for product in BY_HAND:
+            found = lineage_of(session, called(product), "up", depth=1)
+            used: dict[str, set[str]] = {}
+            for edge in found.edges[Relation.USED]:
+                used.setdefault(edge.role, set()).add(found.files[edge.file_id].name)
+            assert used == expected[product], product
+
+
+SCRATCH = {"flat.fits": "flat", "confidence.fits": "confidence"}
+"""What a step cut for the recipe of science, and the role of what it was cut from."""
+
+
+@pytest.mark.req("B38")
+@pytest.mark.parametrize("product", BY_HAND)
+def test_lineage_says_what_the_recipe_says_in_the_header(product: str, site: Site, products: dict[str, Path]) -> None:
+    header = fits.getheader(products[called(product)])
+    read = {value for key, value in header.items() if re.fullmatch(r"ESO PRO REC1 (RAW|CAL)\d+ NAME", key)}
+    with site.database.reading() as session:
+        found = lineage_of(session, called(product), "up", depth=1)
+    behind = {edge.role: found.files[edge.file_id].name for edge in found.edges[Relation.USED]}
+    names = {found.files[edge.file_id].name for edge in found.edges[Relation.USED]}
+    assert names == {behind[SCRATCH[name]] if name in SCRATCH else name for name in read}
+
+
+def test_zero_points_and_recipes_are_asked_of_the_catalogue(site: Site, products: dict[str, Path]) -> None:
+    assert products
+    with site.database.reading() as session:
+        stacks = session.scalars(select(FileRow).where(FileRow.type == "stack")).all()
+    assert {stack.band: stack.attributes["frames"] for stack in stacks} == dict.fromkeys(BANDS, 4)
+    for stack in stacks:
+        assert stack.attributes["zero_point"] == pytest.approx(BANDS[str(stack.band)].zero_point, abs=0.3)
+        assert stack.attributes["made_with"].startswith("hawki/")
+
+
+@pytest.mark.req("X03")
+def test_what_lacks_its_dark_is_held_and_the_rest_is_planned(site: Site) -> None:
+    campaign = load_campaign(ESO / "night.yaml", ["campaign=early", "where=not (kind == 'DARK' and ndit == 1)"])
+    plan = preview(site, campaign)
+    assert {stage.stage.name: len(stage.jobs) for stage in plan.stages} == {
+        "dark": 1,
+        "gain": 0,
+        "flat": 0,
+        "science": 0,
+    }
+    left_out = {(stage.stage.name, unit.unit, unit.missing) for stage in plan.stages for unit in stage.left_out}
+    night = "instrument=HAWKI,night=20260110"
+    assert left_out == {
+        ("gain", night, "hold"),
+        *((stage, f"{night},band={band}", "hold") for stage in ("flat", "science") for band in BANDS),
+    }
+    assert plan.problems == ()
+
+
+def test_frame_whose_name_is_not_its_time_is_refused(site: Site, eso_night: Path, tmp_path: Path) -> None:
+    (frame, *_) = sorted((eso_night / "raw").glob("*.fits"))
+    other = tmp_path / "HAWKI.2026-01-10T23:31:08.412.fits"
+    other.symlink_to(frame)
+    result = ingest(site, [other], type="raw", origin=Origin.RAW, who="tester", follow_links=True)
+    assert [refused.reason for refused in result.refused] == ["contradiction"]
 
 
 def cut(folder: Path, *paths: Path | str) -> subprocess.CompletedProcess[str]:
@@ -186,21 +327,23 @@ def frame(path: Path, **window: int) -> Path:
 def test_cut_takes_the_rows_and_columns_of_the_other_window(tmp_path: Path) -> None:
     large = frame(tmp_path / "large.fits", STARTX=11, STARTY=21, NX=8, NY=6)
     small = frame(tmp_path / "small.fits", STARTX=13, STARTY=22, NX=3, NY=2)
-    done = cut(tmp_path, large, small, "cut.fits")
+    done = cut(tmp_path, large, "cut.fits", small, small)
     assert (done.returncode, done.stderr) == (0, "")
     with fits.open(tmp_path / "cut.fits", checksum=True) as hdus:
         assert hdus["CHIP1"].data.tolist() == [[10, 11, 12], [18, 19, 20]]
         assert [hdus[0].header[f"ESO DET WIN {key}"] for key in ("STARTX", "STARTY", "NX", "NY")] == [13, 22, 3, 2]
 
 
-def test_cut_refuses_a_window_that_is_not_inside_or_not_told(tmp_path: Path) -> None:
+def test_cut_refuses_windows_that_are_not_inside_not_told_or_not_one(tmp_path: Path) -> None:
     large = frame(tmp_path / "large.fits", STARTX=11, STARTY=21, NX=8, NY=6)
     off = frame(tmp_path / "off.fits", STARTX=16, STARTY=22, NX=4, NY=2)
     silent = frame(tmp_path / "silent.fits", STARTX=16)
+    small = frame(tmp_path / "small.fits", STARTX=13, STARTY=22, NX=3, NY=2)
     for like, message in (
-        (off, "cut: large.fits: the window of off.fits lies outside of it\n"),
-        (silent, "cut: silent.fits: no ESO DET WIN STARTY in its header\n"),
+        ([off], "cut: large.fits: the window of off.fits lies outside of it\n"),
+        ([silent], "cut: silent.fits: no ESO DET WIN STARTY in its header\n"),
+        ([small, off], "cut: off.fits: its window is not that of small.fits\n"),
     ):
-        done = cut(tmp_path, large, like, "cut.fits")
+        done = cut(tmp_path, large, "cut.fits", *like)
         assert (done.returncode, done.stderr) == (1, message)
         assert not (tmp_path / "cut.fits").exists()

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import event, insert
+from sqlalchemy import event, insert, select
 
 from nightmill.backbone.catalogue.files import files_named
 from nightmill.backbone.database import Database
-from nightmill.backbone.schema import ExecutionRow, GenerationRow, InputUseRow
+from nightmill.backbone.schema import ExecutionRow, FileRow, GenerationRow, InputUseRow
 from nightmill.errors import UnknownName
 from nightmill.model.order import JobOrder
 from nightmill.model.relations import Relation
@@ -73,6 +73,52 @@ def test_the_chain_from_raw_to_final_passes_through_files_that_were_not_kept(dat
     down = lineage(database, "frame2.fits", "down")
     assert nodes(down) == ["cat2a01.txt", "flat2a01.fits", "frame2.fits"]
     assert down.complete
+
+
+def through_files_off_record(bench: Bench) -> JobOrder:
+    """Make a job of three steps that hand on files without rows: of each input one as scratch, one in an area."""
+    flat = bench.put("flat.fits", fits_bytes(exposure=1), role="flat")
+    mask = bench.put("mask.fits", fits_bytes(exposure=2), role="mask")
+    frame = bench.put("frame.fits", fits_bytes(exposure=3))
+    cut = output("cut", type="", store="", produces="*.cut", max=2)
+    look = output("look", "look.txt", store="quicklook")
+    again = output("again", type="", store="", produces="again.fits", max=1)
+    return bench.order(
+        shell("cut", "cp ../inputs/flat.fits a.cut", cut, inputs=("flat.fits",)),
+        shell("look", "wc -c ../inputs/mask.fits > look.txt", look, inputs=("mask.fits",)),
+        shell("again", "cat ../outputs/a.cut ../outputs/look.txt > again.fits", again, inputs=("{cut}", "look.txt")),
+        shell(
+            "reduce",
+            "cat ../inputs/frame.fits ../outputs/again.fits > made.txt",
+            output("made", "made.txt"),
+            inputs=("frame.fits", "mask.fits", "{again}"),
+        ),
+        inputs=(flat, mask, frame),
+    )
+
+
+@pytest.mark.req("B38")
+def test_the_chain_passes_through_files_that_have_no_rows(database: Database, bench: Bench) -> None:
+    order = through_files_off_record(bench)
+    carry_out(database, bench, order)
+    up = lineage(database, "made.txt", "up")
+    assert nodes(up) == ["flat.fits", "frame.fits", "made.txt", "mask.fits"]
+    assert runs(up) == ["night1/science/exposure=12,detector=3/a01 reduce"]
+    down = lineage(database, "flat.fits", "down")
+    assert nodes(down) == ["flat.fits", "made.txt"]
+    with database.reading() as session:
+        query = select(ExecutionRow.step, FileRow.name, InputUseRow.role, InputUseRow.planned)
+        joined = query.join(InputUseRow, InputUseRow.execution_id == ExecutionRow.id).join(FileRow)
+        uses = set(session.execute(joined).tuples())
+    assert uses == {
+        ("cut", "flat.fits", "flat", True),
+        ("look", "mask.fits", "mask", True),
+        ("again", "flat.fits", "flat", False),
+        ("again", "mask.fits", "mask", False),
+        ("reduce", "flat.fits", "flat", False),
+        ("reduce", "frame.fits", "frame", True),
+        ("reduce", "mask.fits", "mask", True),
+    }, "what it read itself is planned, though it read it through a file without a row as well"
 
 
 def test_a_file_that_nothing_made_or_used_stands_alone(database: Database, bench: Bench) -> None:

@@ -1,13 +1,14 @@
 """Cut a calibration to the window in which other frames were read.
 
-``cut.py FRAME LIKE OUTPUT`` takes of each chip of FRAME the rows and columns that LIKE has, as ``ESO DET WIN STARTX``,
-``STARTY``, ``NX`` and ``NY`` of both say. All else of FRAME stays as it is.
+``cut.py FRAME OUTPUT LIKE...`` takes of each chip of FRAME the rows and columns that all of LIKE have, as ``ESO DET WIN
+STARTX``, ``STARTY``, ``NX`` and ``NY`` of their headers say. All else of FRAME stays as it is.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from astropy.io import fits
@@ -22,15 +23,19 @@ def window(header: fits.Header, name: str) -> tuple[int, int, int, int]:
     return x, y, nx, ny
 
 
-def cut(frame: Path, like: Path, output: Path) -> None:
-    """Write the part of a frame that the window of another has."""
+def cut(frame: Path, output: Path, like: Sequence[Path]) -> None:
+    """Write the part of a frame that the window of others has."""
+    wanted, *others = [window(fits.getheader(each), each.name) for each in like]
+    for other, each in zip(others, like[1:], strict=True):
+        if other != wanted:
+            raise ValueError(f"{each.name}: its window is not that of {like[0].name}")
     with fits.open(frame, memmap=False) as hdus:
         primary = hdus[0].header
         x, y, nx, ny = window(primary, frame.name)
-        to_x, to_y, to_nx, to_ny = window(fits.getheader(like), like.name)
+        to_x, to_y, to_nx, to_ny = wanted
         columns, rows = to_x - x, to_y - y
         if columns < 0 or rows < 0 or columns + to_nx > nx or rows + to_ny > ny:
-            raise ValueError(f"{frame.name}: the window of {like.name} lies outside of it")
+            raise ValueError(f"{frame.name}: the window of {like[0].name} lies outside of it")
         for key, value in {"STARTX": to_x, "STARTY": to_y, "NX": to_nx, "NY": to_ny}.items():
             primary[f"ESO DET WIN {key}"] = value
         for hdu in hdus[1:]:
@@ -42,11 +47,11 @@ def main() -> int:
     """Cut from the command line; gives the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("frame", type=Path)
-    parser.add_argument("like", type=Path)
     parser.add_argument("output", type=Path)
+    parser.add_argument("like", type=Path, nargs="+")
     options = parser.parse_args()
     try:
-        cut(options.frame, options.like, options.output)
+        cut(options.frame, options.output, options.like)
     except (OSError, ValueError) as problem:
         print(f"cut: {problem}", file=sys.stderr)
         return 1

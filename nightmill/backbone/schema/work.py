@@ -219,13 +219,14 @@ class ExecutionRow(Base):
 
 
 class InputUseRow(Base):
-    """An execution and a file that it was to read: planned, opened, contributed are separate facts; NULL is unknown."""
+    """An execution and a file that it used: planned, opened, contributed are separate facts; NULL is unknown."""
 
     __tablename__ = "input_use"
     execution_id: Mapped[int] = mapped_column(ForeignKey("execution.id"), primary_key=True)
     file_id: Mapped[int] = mapped_column(ForeignKey("file.id"), primary_key=True)
     role: Mapped[str] = mapped_column(primary_key=True)
     planned: Mapped[bool] = mapped_column(default=True)
+    """False where it read a file that is on no record, such as a scratch file, and that was made of this one."""
     opened: Mapped[bool | None]
     contributed: Mapped[bool | None]
     reason: Mapped[str | None]

@@ -114,7 +114,8 @@ class Maker(Document):
     execution: Execution
     """What ran."""
     inputs: Sequence[ChosenInput]
-    """What the step was to read of the catalogue."""
+    """What the step was to read of the catalogue; then what steps before it were to read for files of theirs that it
+    read and that are on no record."""
     attempt_name: str
     """The attempt, as people write it."""
 

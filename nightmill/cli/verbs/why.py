@@ -86,12 +86,16 @@ def _tell_origin(row: FileRow, maker: Maker | None) -> None:
         seen = f", with bundle {maker.bundle[:DIGITS]}" if maker.bundle else ""
         echo(f"{row.name} was made by step {ran.step} of {maker.attempt_name} on {ran.host}{seen}{named}:")
         echo(f"  {' '.join(ran.argv)}")
-        if maker.inputs:
+        own = [(each.role, each.name, each.rule, each.origin) for each in maker.inputs if each.step == ran.step]
+        if own:
             echo("It read, beside what steps before it had made:")
-            print_table(
-                ("role", "file", "because", "said by"),
-                [(each.role, each.name, each.rule, each.origin) for each in maker.inputs],
-            )
+            print_table(("role", "file", "because", "said by"), own)
+        before = [
+            (each.step, each.role, each.name, each.rule, each.origin) for each in maker.inputs if each.step != ran.step
+        ]
+        if before:
+            echo("And files that are on no record, which steps before it had made of:")
+            print_table(("step", "role", "file", "because", "said by"), before)
 
 
 def _tell_place(copies: Sequence[Replica], roles: Sequence[CalibrationRow]) -> None:
