@@ -10,48 +10,50 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
 
 from examples.programs import run
-from examples.terapix.simulate import FIELD, PIXEL_SCALE, ZERO_POINT
+from examples.terapix.simulate import ZERO_POINT
 
-CONFIG: Final = Path(__file__).parent / "config"
+FOLDER: Final = Path(__file__).parent
+CONFIG: Final = FOLDER / "config"
 MARGIN_ARCSEC: Final = 20.0
 """What headers may be off by: an exposure so near to a tile is given to it as well."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of the sky, north up."""
+    """A part of the sky; its ``.head`` says which pixels it has."""
 
-    name: str
-    east_arcsec: float
-    """Of its centre from that of the field."""
-    columns: int = 620
-    rows: int = 800
+    head: Path
 
     @property
-    def centre(self) -> tuple[float, float]:
-        """Right ascension and declination, degrees."""
-        return FIELD[0] + self.east_arcsec / 3600 / float(np.cos(np.radians(FIELD[1]))), FIELD[1]
+    def name(self) -> str:
+        """Without its ending."""
+        return self.head.stem
+
+    @cached_property
+    def header(self) -> fits.Header:
+        """What SWarp gives the sum."""
+        return fits.Header.fromtextfile(self.head)
 
     def touches(self, wcs: WCS, shape: tuple[int, int]) -> bool:
         """Whether a frame may have pixels of it."""
-        plane = WCS(naxis=2)
-        plane.wcs.ctype, plane.wcs.crval = ["RA---TAN", "DEC--TAN"], self.centre
-        plane.wcs.cdelt, plane.wcs.crpix = (-PIXEL_SCALE / 3600, PIXEL_SCALE / 3600), (0.0, 0.0)
-        corners = plane.all_world2pix(wcs.calc_footprint(axes=shape[::-1]), 0)
-        margin = MARGIN_ARCSEC / PIXEL_SCALE
-        half = np.array([self.columns, self.rows]) / 2 + margin
-        return bool(np.all(corners.min(axis=0) < half) and np.all(corners.max(axis=0) > -half))
+        own = WCS(self.header)
+        corners = own.all_world2pix(wcs.calc_footprint(axes=shape[::-1], center=False), 1)
+        margin = MARGIN_ARCSEC / 3600 / proj_plane_pixel_scales(own)
+        last = np.array([self.header["NAXIS1"], self.header["NAXIS2"]]) + 0.5
+        return bool(np.all(corners.min(axis=0) < last + margin) and np.all(corners.max(axis=0) > 0.5 - margin))
 
 
-TILES: Final = (Tile("east", 165.0), Tile("west", -165.0))
+TILES: Final = [Tile(head) for head in sorted(FOLDER.glob("tiles/*.head"))]
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,10 @@ def measure(exposure: Exposure, catalogs: Path, photometry: Path) -> None:
 def calibrate(exposures: list[Exposure], reference: Path, catalogs: Path) -> None:
     """Find places and brightness of all exposures at once: one ``.head`` an exposure, beside its catalogue."""
     names = [f"{exposure.name}.cat" for exposure in exposures]
-    run("scamp", *names, "-c", CONFIG / "scamp.conf", "-ASTREFCAT_NAME", reference, directory=catalogs)
+    run(
+        "scamp", *names, "-c", CONFIG / "scamp.conf", "-ASTREFCAT_NAME", reference, "-MAGZERO_OUT", ZERO_POINT,
+        directory=catalogs,
+    )  # fmt: skip
 
 
 def coadd(tile: Tile, exposures: list[Exposure], heads: Path, folder: Path) -> None:
@@ -107,11 +112,9 @@ def coadd(tile: Tile, exposures: list[Exposure], heads: Path, folder: Path) -> N
             (inputs / path.name).symlink_to(path)
     image, weight = folder / f"{tile.name}.fits", folder / f"{tile.name}.weight.fits"
     (folder / f"{tile.name}.list").write_text("".join(f"{inputs / each.image.name}\n" for each in used))
-    ra, dec = tile.centre
     run(
-        "SWarp", f"@{tile.name}.list", "-c", CONFIG / "swarp.conf", "-CENTER", f"{ra:.7f},{dec:+.7f}",
-        "-IMAGE_SIZE", f"{tile.columns},{tile.rows}", "-IMAGEOUT_NAME", image.name, "-WEIGHTOUT_NAME", weight.name,
-        directory=folder,
+        "SWarp", f"@{tile.name}.list", "-c", CONFIG / "swarp.conf", "-HEADEROUT_NAME", tile.head,
+        "-IMAGEOUT_NAME", image.name, "-WEIGHTOUT_NAME", weight.name, directory=folder,
     )  # fmt: skip
     extract(image, weight, folder / f"{tile.name}.cat.fits", "sky", "-MAG_ZEROPOINT", ZERO_POINT)
 

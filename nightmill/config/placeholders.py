@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -121,7 +122,11 @@ class _Checker:
             if near:
                 yield f"{match[0]} is unknown{near}"
             return
+        yield from self._check_name(match, kind, name)
+
+    def _check_name(self, match: re.Match[str], kind: str, name: str) -> Iterator[str]:
         known, what = self.names[kind]
+        name, colon, spec = name.partition(":")
         role, dot, key = name.partition(".") if kind in _OF_FILES else (name, "", "")
         if role not in known:
             hint = "; declare it under the step's inputs" if kind == "inputs" and role in self.stage.inputs else ""
@@ -132,6 +137,26 @@ class _Checker:
             yield f"{match[0]}: {key} of {role!r} is known when it is made"
         elif kind == "outputs" and self._is_later(role):
             yield f"{match[0]}: the step names {role!r} itself, as {self.made[role].produces!r}"
+        elif colon:
+            yield from self._check_format(match, spec, path=kind == "files" or (kind in _OF_FILES and not dot))
+
+    @staticmethod
+    def _check_format(match: re.Match[str], spec: str, *, path: bool) -> Iterator[str]:
+        if path:
+            yield f"{match[0]}: a path has no format; write a key of the file, as {{inputs.ROLE.exposure:06d}}"
+        elif not _is_format(spec):
+            yield f"{match[0]}: {spec!r} is not a format, as 06d, .3f or >8"
+
+
+def _is_format(spec: str) -> bool:
+    """Say whether some value can be written so, and in less than a thousand characters."""
+    if re.search(r"\d{4}", spec):
+        return False
+    for value in (0, 0.0, ""):
+        with suppress(ValueError):
+            format(value, spec)
+            return True
+    return False
 
 
 def _is_certain(output: Output) -> bool:

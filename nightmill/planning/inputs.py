@@ -12,7 +12,7 @@ from nightmill.model.found_file import FoundFile
 from nightmill.model.lookup import Found
 from nightmill.model.pipeline import Input, Stage
 from nightmill.model.unit import Unit
-from nightmill.planning.lookups.index import Chosen, Differing
+from nightmill.planning.lookups.index import Chosen, Differing, by_role, values_of
 from nightmill.planning.lookups.way import Way
 from nightmill.planning.memberships import Members, Memberships, makes_units
 from nightmill.planning.problems import Problems
@@ -92,6 +92,7 @@ class Chooser:
         self.makes_units = role == unit_role(stage)
         self.topic = f"stage {stage.name!r}, input {role!r}"
         self.ways = ways
+        self.places = " or ".join(dict.fromkeys(place for way in ways for place in way.places))
         self.kind = " or ".join(dict.fromkeys(way.declared.type for way in ways))
         self.rules = rules
         self.problems = problems
@@ -99,6 +100,9 @@ class Chooser:
         self.members = rows.of.get(role)
         self.by_rows = rows.by_rows
         self.through = rows.word(role)
+        few = self.declared.lookup is not None or self.declared.min == 0
+        self._partners = {} if few else by_role(self.declared.asked)
+        """The other inputs each of whose files must have one of its own, with the keys in which these agree."""
         self.empty = not self.makes_units and all(way.empty for way in ways)
         for way in ways:
             self._refuse_unknown(way)
@@ -120,6 +124,8 @@ class Chooser:
                     way.find(unit, chosen) if self.members is None else self._through(self.members, unit, chosen)
                 )
                 if len(found[-1].files) >= self.declared.min:
+                    if not self._has_partners(unit, found[-1].files, chosen):
+                        return None
                     return self._fit(unit, found[-1].files, self.rules.place(found[-1].rule, way.level))
             self._refuse_few(unit, found, chosen)
         except (BadPlugin, Differing) as error:
@@ -162,19 +168,31 @@ class Chooser:
             self.problems.add(self.topic, reason, file.name, noun="file")
         return None if lost else Choice(self.role, rule, tuple(files))
 
+    def _has_partners(self, unit: Unit, files: Sequence[FoundFile], chosen: Chosen) -> bool:
+        """Say whether each file that it is matched by has one of its own; report the first that has none."""
+        for role, keys in self._partners.items():
+            there = {values_of(file, keys) for file in files}
+            alone = [file for file in chosen[role] if values_of(file, keys.values()) not in there]
+            if alone:
+                name, values = alone[0].name, zip(keys.values(), values_of(alone[0], keys.values()), strict=True)
+                told = [name, *(f"{key}={written(value)}" for key, value in values if value is not None)]
+                reason = f"each file of {role!r} needs a {self.kind} of the same {' and '.join(keys)} ({self.places})"
+                self.missing.add(self.topic, reason, unit.name, detail=f"none for {', '.join(told)}")
+                return False
+        return True
+
     def _refuse_few(self, unit: Unit, found: Sequence[Found], chosen: Chosen) -> None:
         kind = self.kind
-        places = " or ".join(dict.fromkeys(place for way in self.ways for place in way.places))
         near = self._near(found)
         if self.empty:
-            self.missing.add(self.topic, f"no {kind} at all ({places})", unit.name)
+            self.missing.add(self.topic, f"no {kind} at all ({self.places})", unit.name)
         elif self.ways[0].lookup is None:
             count = len(found[0].files)
             told = f"{count} found" if count else "none found"
-            reason = f"at least {self.declared.min} {kind} needed, {told} ({places})"
+            reason = f"at least {self.declared.min} {kind} needed, {told} ({self.places})"
             self.missing.add(self.topic, reason, unit.name, detail=near)
         else:
-            self.missing.add(self.topic, self._no_calibration(unit, places, chosen), unit.name, detail=near)
+            self.missing.add(self.topic, self._no_calibration(unit, chosen), unit.name, detail=near)
 
     def _near(self, found: Sequence[Found]) -> str:
         """Say what each way found instead; with its level, where there are several."""
@@ -183,7 +201,7 @@ class Chooser:
             return told[0][1] if told else ""
         return "; ".join([f"level {way.level}: {near}" for way, near in told])
 
-    def _no_calibration(self, unit: Unit, places: str, chosen: Chosen) -> str:
+    def _no_calibration(self, unit: Unit, chosen: Chosen) -> str:
         keys: dict[str, tuple[KeyValue, ...]] = {}
         for way in self.ways:
             keys |= way.keys(unit, chosen)
@@ -191,7 +209,7 @@ class Chooser:
         within = [way.lookup.within for way in self.ways if way.lookup is not None and way.lookup.within]
         certified = "certified " if self.declared.ways[0].source.calibrations else ""
         far = f" {within[-1]}" if within else ""
-        return f"no {certified}{self.kind} {places}{f' for {of}' if of else ''}{far}"
+        return f"no {certified}{self.kind} {self.places}{f' for {of}' if of else ''}{far}"
 
     def _refuse_unknown(self, way: Way) -> None:
         listed = way.lookup.names if way.lookup is not None and way.lookup.names is not None else ()

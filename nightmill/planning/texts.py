@@ -1,7 +1,8 @@
 """What the texts of a step stand for: its placeholders filled in for one job, and the files that it is written.
 
 A text may hold ``{inputs.ROLE}``, ``{inputs.ROLE.KEY}``, the same of outputs, ``{parameters.NAME}``, ``{unit.KEY}``,
-``{files.NAME}`` and ``{pipeline_dir}``; what looks like nothing of these is text.
+``{files.NAME}`` and ``{pipeline_dir}``; what looks like nothing of these is text. Values may have a format, as in
+``{unit.exposure:06d}``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import jinja2
 
 PLACEHOLDER: Final = re.compile(
-    r"\{(?:(inputs|outputs|parameters|unit)\.([A-Za-z0-9_-]+)(?:\.([A-Za-z_]\w*))?"
+    r"\{(?:(inputs|outputs|parameters|unit)\.([A-Za-z0-9_-]+)(?:\.([A-Za-z_]\w*))?(?::([^{}]*))?"
     r"|(files)\.([A-Za-z0-9_+-][A-Za-z0-9._+-]*)|(pipeline_dir))\}"
 )
 
@@ -120,7 +121,7 @@ class Texts:
             nonlocal missing
             found = self._of_role(match)
             if found is None:
-                return as_text(self._value(match))
+                return _formatted(self._value(match), match)
             place = one[1] if match[2] == one[0] else 0
             if not found:
                 missing = True
@@ -137,7 +138,7 @@ class Texts:
             return self.fill(text)
         found = self._of_role(whole)
         if found is None:
-            return self._value(whole)
+            return _formatted(self._value(whole), whole) if whole[4] else self._value(whole)
         if whole[2] in self.several:
             return found
         return found[0] if found else None
@@ -205,12 +206,12 @@ class Texts:
         if kind not in ("inputs", "outputs"):
             return None
         found = (self.inputs if kind == "inputs" else self.outputs)[role]
-        return [as_text(file[key]) if key else file.path for file in found]
+        return [_formatted(file[key], match, file.name) if key else file.path for file in found]
 
     def _value(self, match: re.Match[str]) -> Parameter:
-        if match[4]:
-            return seen(FILES, match[5])
-        if match[6]:
+        if match[5]:
+            return seen(FILES, match[6])
+        if match[7]:
             return self.pipeline_dir
         return self.parameters[match[2]] if match[1] == "parameters" else self.unit[match[2]]
 
@@ -250,6 +251,23 @@ def _finalized(value: object) -> object:
     if value is None:
         raise BadText("it puts out what is not there: ask with 'if' first")
     return as_text(value) if isinstance(value, bool) else value
+
+
+def _formatted(value: Parameter, match: re.Match[str], of: str = "") -> str:
+    """Write a value as the format of its placeholder says, if it has one.
+
+    Raises
+    ------
+    BadText
+        Where the format is not one of such a value.
+    """
+    if not match[4]:
+        return as_text(value)
+    try:
+        return format(value, match[4])
+    except ValueError as error:
+        told = f"{of} has {value!r}" if of else f"the value is {value!r}"
+        raise BadText(f"{match[0]}: {told}, which cannot be written so ({error})", remedy="mend the format") from error
 
 
 def as_text(value: Parameter | None) -> str:

@@ -65,6 +65,13 @@ FILES = [
         "files.in.sof.lines: {inputs.frame}: 'frame' is not an input of the step",
     ),
     (*written("{lines: ['{inputs.frames.a-b}']}"), "{inputs.frames.a-b}: 'a-b' cannot be the name of a key"),
+    (
+        *written("{lines: ['{inputs.frames:06d}']}"),
+        "{inputs.frames:06d}: a path has no format; write a key of the file, as {inputs.ROLE.exposure:06d}",
+    ),
+    (*written("{lines: ['{files.in.sof:>9}']}"), "{files.in.sof:>9}: a path has no format"),
+    (*written("{lines: ['{inputs.frames.exposure:6q}']}"), "'6q' is not a format, as 06d, .3f or >8"),
+    (*written("{lines: ['{inputs.frames.exposure:9999d}']}"), "'9999d' is not a format"),
     (*written("{lines: ['{python}']}"), "{python} is known where the job runs alone; write it into argv"),
     (*written("{lines: ['{files.in.sf}']}"), "'in.sf' is not a file of the step (did you mean 'in.sof'?)"),
     (*written("{}"), "files.in.sof: file 'in.sof' has neither lines nor a template, and takes one of them"),

@@ -1,7 +1,8 @@
-"""The programs of Terapix: the simulated exposures, and source-extractor, PSFEx, SCAMP and SWarp by hand."""
+"""The programs of Terapix: simulated exposures; source-extractor, PSFEx, SCAMP and SWarp by hand and in a campaign."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,15 @@ from scipy.ndimage import minimum_filter
 
 from examples.terapix.by_hand import TILES, exposures_of, make_tiles
 from examples.terapix.simulate import PIXEL_SCALE, SECONDS, SHAPE, Exposure, main, plan_exposures, simulate
-from tests.examples.programs import needs
+from nightmill.library import Site as Library
+from nightmill.model.origin import Origin
+from nightmill.operations.ingest.take_in import ingest
+from nightmill.operations.init import make_site
+from nightmill.operations.site import Site, open_site
+from tests.examples.campaigns import run_campaign, take_in
+from tests.examples.programs import EXAMPLES, needs
 
+TERAPIX = EXAMPLES / "terapix"
 SEED = 7
 PLAN = plan_exposures(seed=SEED, exposures=6)
 
@@ -33,6 +41,44 @@ def tiles(field: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("terapix") / "by_hand"
     make_tiles(exposures_of(field), field / "reference.fits", folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def campaign(field: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder of a site in which the campaign was run."""
+    needs("source-extractor", "psfex", "scamp", "SWarp")
+    folder = tmp_path_factory.mktemp("terapix") / "site"
+    make_site(folder, file_types=TERAPIX / "file_types.yaml").close()
+    shutil.copy(TERAPIX / "tiles.csv", folder)
+    with (folder / "nightmill.yaml").open("a") as configuration:
+        configuration.write((TERAPIX / "tilings.yaml").read_text())
+    with open_site(folder) as site:
+        take_in(site, sorted(field.glob("images/*.fits")), "image")
+        take_in(site, sorted(field.glob("weights/*.fits")), "weight")
+        take_in_reference(site, field / "reference.fits")
+        run_campaign(site, TERAPIX / "deep.yaml")
+    return folder
+
+
+def take_in_reference(site: Site, path: Path) -> None:
+    result = ingest(
+        site, [path], type="reference", origin=Origin.MANUAL, provenance="Stars of an earlier survey", who="tester"
+    )
+    assert (len(result.registered), result.refused) == (1, [])
+
+
+def product(campaign: Path, name: str) -> Path:
+    """Give the copy of a product in the store."""
+    (path,) = (campaign / "stores" / "backbone" / "deep").glob(f"*/{name}")
+    return path
+
+
+def read_by_the_step_that_made(campaign: Path, name: str) -> dict[str, set[str]]:
+    """Give the files by their roles."""
+    with Library(campaign) as site:
+        edges = site.lineage(name, depth=1)
+    used = edges[edges["relation"] == "used"]
+    return {role: set(used["file"][used["role"] == role]) for role in set(used["role"])}
 
 
 def truth(field: Path) -> tuple[SkyCoord, np.ndarray]:
@@ -132,8 +178,82 @@ def test_a_tile_gets_the_exposures_that_touch_it_and_tiles_share_some(tiles: Pat
 def test_tile_is_touched_within_its_margin_only() -> None:
     east, _ = TILES
     wcs = PLAN[1].header_wcs
-    ra, dec = east.centre
-    half_tile, half_image = east.rows / 2 * PIXEL_SCALE, SHAPE[0] / 2 * PIXEL_SCALE
+    ra, dec = WCS(east.header).wcs.crval
+    half_tile, half_image = east.header["NAXIS2"] / 2 * PIXEL_SCALE, SHAPE[0] / 2 * PIXEL_SCALE
     for more_arcsec, touches in ((-5, True), (10, True), (30, False)):
         wcs.wcs.crval = (ra, dec + (half_tile + half_image + more_arcsec) / 3600)
         assert east.touches(wcs, SHAPE) is touches
+
+
+def test_corners_of_the_tiles_are_those_of_their_pixels() -> None:
+    corners = Table.read(TERAPIX / "tiles.csv")
+    for tile in TILES:
+        own = corners[corners["tile"] == tile.name]
+        pixels = SkyCoord(WCS(tile.header).calc_footprint(center=False), unit="deg")
+        assert SkyCoord(own["ra"], own["dec"], unit="deg").separation(pixels).arcsec.max() < 0.01
+    assert len(corners) == 4 * len(TILES)
+
+
+EXPOSURES_OF = {"east": (700002, 700003, 700005, 700006), "west": (700001, 700002, 700004, 700005)}
+ALL = tuple(exposure.number for exposure in PLAN)
+
+
+@pytest.mark.req("X08", "X05")
+def test_campaign_makes_pixel_by_pixel_what_the_programs_make_by_hand(campaign: Path, tiles: Path) -> None:
+    for tile in EXPOSURES_OF:
+        for ending in (".fits", ".weight.fits"):
+            pixels = fits.getdata(product(campaign, f"{tile}_r_c0001a01{ending}"))
+            assert np.array_equal(pixels, fits.getdata(tiles / "tiles" / f"{tile}{ending}"))
+        assert_same_rows(product(campaign, f"{tile}_r_catalog_c0001a01.fits"), tiles / "tiles" / f"{tile}.cat.fits")
+    for exposure in ALL:
+        assert_same_rows(
+            product(campaign, f"tx{exposure}_photometry_c0001a01.fits"), tiles / "photometry" / f"tx{exposure}.fits"
+        )
+        head = product(campaign, f"tx{exposure}_c0001a01.head")
+        assert head.read_bytes() == (tiles / "catalogs" / f"tx{exposure}.head").read_bytes()
+
+
+def assert_same_rows(catalog: Path, other: Path) -> None:
+    rows, others = (fits.getdata(each, "LDAC_OBJECTS") for each in (catalog, other))
+    assert len(rows) > 100
+    assert rows.tobytes() == others.tobytes()
+
+
+@pytest.mark.req("X07", "X10")
+@pytest.mark.parametrize("tile", EXPOSURES_OF)
+def test_a_tile_is_made_of_the_exposures_that_touch_it_each_with_its_weights_and_head(
+    campaign: Path, tile: str
+) -> None:
+    read = read_by_the_step_that_made(campaign, f"{tile}_r_c0001a01.fits")
+    assert read == {
+        "images": {f"tx{exposure}.fits" for exposure in EXPOSURES_OF[tile]},
+        "weights": {f"tx{exposure}.weight.fits" for exposure in EXPOSURES_OF[tile]},
+        "heads": {f"tx{exposure}_c0001a01.head" for exposure in EXPOSURES_OF[tile]},
+    }
+    assert read_by_the_step_that_made(campaign, f"{tile}_r_catalog_c0001a01.fits") == {
+        "image": {f"{tile}_r_c0001a01.fits"},
+        "weight": {f"{tile}_r_c0001a01.weight.fits"},
+    }
+
+
+def test_lineage_of_an_exposure_names_what_each_program_read(campaign: Path) -> None:
+    image, weight = {"tx700004.fits"}, {"tx700004.weight.fits"}
+    assert read_by_the_step_that_made(campaign, "tx700004_c0001a01.cat") == {"image": image, "weight": weight}
+    assert read_by_the_step_that_made(campaign, "tx700004_c0001a01.psf") == {"catalog": {"tx700004_c0001a01.cat"}}
+    assert read_by_the_step_that_made(campaign, "tx700004_photometry_c0001a01.fits") == {
+        "image": image,
+        "weight": weight,
+        "psf": {"tx700004_c0001a01.psf"},
+    }
+    assert read_by_the_step_that_made(campaign, "tx700004_c0001a01.head") == {
+        "catalogs": {f"tx{exposure}_c0001a01.cat" for exposure in ALL},
+        "reference": {"reference_m001.fits"},
+    }
+
+
+@pytest.mark.req("X11")
+def test_clouds_are_found_by_what_the_heads_say(campaign: Path) -> None:
+    with Library(campaign) as site:
+        found = site.find(type="head", where="flux_scale > 0.0105")["exposure"]
+    assert sorted(found) == [exposure.number for exposure in PLAN if exposure.cloud > 0]
+    assert 0 < len(found) < len(PLAN)

@@ -211,6 +211,69 @@ def test_an_input_is_matched_by_the_files_of_another(world: World) -> None:
     assert [choice.role for choice in job.choices] == ["heads", "images"]
 
 
+COADD: Final[Mapping[str, Any]] = {
+    "name": "coadd",
+    "per": ["target"],
+    "inputs": {
+        "images": {"type": "science", "max": None},
+        "heads": {"type": "dark", "match": {"exposure": "images.exposure"}, "max": None},
+    },
+    "steps": [{"name": "s", "argv": ["s"]}],
+}
+
+
+def coadd(**heads: object) -> dict[str, Any]:
+    inputs = COADD["inputs"]
+    return {**COADD, "inputs": {**inputs, "heads": {**inputs["heads"], **heads}}}
+
+
+@pytest.mark.parametrize("missing", ["refuse", "skip", "hold"])
+def test_each_file_of_the_other_input_must_have_one(world: World, missing: str) -> None:
+    """X10, X03: a coadd without the head of one of its images would be wrong, and nothing would say so."""
+    world.add_raw("science", [0, 1, 2], [1], metadata={"target": "M31"})
+    world.add_raw("science", [3], [1], metadata={"target": "M33"})
+    world.add_raw("dark", [1, 3], [1])
+    plan = world.plan(make_campaign(coadd(missing=missing)))
+    reason = "each file of 'images' needs a dark of the same exposure (raw or manual)"
+    detail = "none for science_000000_01.fits, exposure=0"
+    if missing == "refuse":
+        assert plan.problems == (f"stage 'coadd', input 'heads': {reason}: unit target=M31 ({detail})",)
+    else:
+        assert plan.problems == ()
+        assert inputs(plan.stages[0], "heads") == {"target=M33": ["dark_000003_01.fits"]}
+        [left] = plan.stages[0].left_out
+        assert (left.unit, left.missing, left.why) == ("target=M31", missing, f"{reason} ({detail})")
+
+
+def test_an_optional_input_has_what_is_there_for_the_files_of_another(world: World) -> None:
+    world.add_raw("science", [0, 1, 2], [1], metadata={"target": "M31"})
+    world.add_raw("dark", [1], [1])
+    plan = world.plan(make_campaign(coadd(min=0)))
+    assert plan.problems == ()
+    assert inputs(plan.stages[0], "heads") == {"target=M31": ["dark_000001_01.fits"]}
+
+
+def test_a_file_without_the_key_has_no_partner(world: World) -> None:
+    world.add_raw("science", [1, 2], [1], metadata={"target": "M31", "dit": 2.0})
+    world.add_raw("science", [3], [1], metadata={"target": "M31"})
+    world.add_raw("dark", [4], [1], metadata={"dit": 2.0})
+    plan = world.plan(make_campaign(coadd(match={"dit": "images.dit"})))
+    reason = "each file of 'images' needs a dark of the same dit (raw or manual)"
+    detail = "none for science_000003_01.fits"
+    assert plan.problems == (f"stage 'coadd', input 'heads': {reason}: unit target=M31 ({detail})",)
+
+
+def test_several_keys_are_those_of_one_file_of_the_other_input(world: World) -> None:
+    """X10, X07: of detector 1 of one exposure and detector 2 of another, a job has two heads and not four."""
+    world.add_raw("science", [1], [1], metadata={"target": "M31"})
+    world.add_raw("science", [2], [2], metadata={"target": "M31"})
+    world.add_raw("dark", [1, 2], [1, 2])
+    match = {"exposure": "images.exposure", "detector": "images.detector"}
+    plan = world.plan(make_campaign(coadd(match=match)))
+    assert plan.problems == ()
+    assert inputs(plan.stages[0], "heads") == {"target=M31": ["dark_000001_01.fits", "dark_000002_02.fits"]}
+
+
 def test_one_job_a_file(world: World) -> None:
     """X15."""
     for number, target in enumerate(["M31", "M33"]):

@@ -164,3 +164,16 @@ def test_the_index_agrees_with_a_search_through_all(
 
     expected = [number for number, each in enumerate(data_ids) if fits(each)]
     assert match_ids(candidates, Unit("u", of, NIGHT, NIGHT, ()), match, default) == expected
+
+
+def test_rows_and_index_compare_several_keys_with_one_file_of_another_role() -> None:
+    heads = [
+        found(10 * exposure + detector, exposure=exposure, detector=detector)
+        for exposure in (1, 2)
+        for detector in (1, 2)
+    ]
+    chosen = {"images": [found(1, exposure=1, detector=1), found(2, exposure=2, detector=2), found(3, exposure=2)]}
+    agreement = Agreement({"exposure": ["images.exposure"], "detector": ["images.detector"]})
+    assert [file.id for file in agreement.agreeing(heads, unit(), chosen)] == [11, 22]
+    index = Index([Candidate(file) for file in heads], agreement)
+    assert [file.id for file in index.matching(unit(), chosen).files] == [11, 22]

@@ -114,10 +114,34 @@ def test_a_template_that_cannot_be_filled_in_says_why(template: str, message: st
         ("--mask={inputs.mask}", []),
         ("@{files.in.list}", ["@../files/in.list"]),
         ("{unit.dit}", ["10.0"]),
+        ("{unit.dit:06.2f}", ["010.00"]),
+        ("{inputs.frames.dit:.0e}", ["5e-01", "1e+00"]),
+        ("-s {parameters.sigma:.2f}", ["-s 3.50"]),
+        ("{inputs.mask.dit:.0f}", []),
     ],
 )
 def test_items_of_a_command_line(item: str, expected: list[str]) -> None:
     assert list(texts().items(item)) == expected
+
+
+def test_a_value_with_a_format_is_a_text_in_lines_and_arguments() -> None:
+    """X09: a list can have the names that a program will give to its files."""
+    assert written(list={"lines": ["d{inputs.frames.dit:05.1f}.head"]}) == {"list": "d000.5.head\nd001.0.head\n"}
+    assert texts().argument("{parameters.sigma:.1f}") == "3.5"
+    assert texts().argument("{parameters.sigma}") == 3.5
+
+
+@pytest.mark.parametrize(
+    ("item", "told"),
+    [
+        ("{inputs.frames.tag:06d}", "{inputs.frames.tag:06d}: f1.fits has 'T1', which cannot be written so ("),
+        ("{unit.dit:06d}", "{unit.dit:06d}: the value is 10.0, which cannot be written so ("),
+    ],
+)
+def test_a_format_that_is_not_one_of_the_value_is_told(item: str, told: str) -> None:
+    with pytest.raises(BadText) as caught:
+        list(texts().items(item))
+    assert caught.value.message.startswith(told)
 
 
 STAGE: Final[Mapping[str, Any]] = {

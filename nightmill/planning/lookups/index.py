@@ -6,7 +6,7 @@ and a bisection, never a query.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
@@ -45,6 +45,16 @@ class Agreement:
 
     asked: Mapping[str, Sequence[str]] = field(default_factory=dict)
     default: Sequence[str] = ()
+
+    @cached_property
+    def _joint(self) -> list[tuple[str, Mapping[str, str]]]:
+        """The roles of which one file must agree in several keys, with these."""
+        return [(role, keys) for role, keys in by_role(self.asked).items() if len(keys) > 1]
+
+    def joint(self, chosen: Chosen) -> Iterator[tuple[tuple[str, ...], set[tuple[KeyValue | None, ...]]]]:
+        """Yield keys of a file that must agree with one and the same file of another role, with the values of these."""
+        for role, keys in self._joint:
+            yield tuple(keys), {values_of(file, keys.values()) for file in chosen[role]}
 
     def values(self, unit: Unit, key: str, chosen: Chosen = _NONE) -> _Values:
         """Return the values of a key of a file that agree with a unit; none where it has no value.
@@ -89,7 +99,24 @@ class Agreement:
                 found = [file for file in found if file.get(key) in values]
             elif values:
                 found = [file for file in found if (value := file.get(key)) is None or value in values]
+        for keys, together in self.joint(chosen):
+            found = [file for file in found if values_of(file, keys) in together]
         return found
+
+
+def by_role(asked: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
+    """Return the keys in which a file must agree with one of another role, by role: its own, to those of the other."""
+    found: dict[str, dict[str, str]] = {}
+    for key, wanted in asked.items():
+        role, dot, name = wanted[0].partition(".") if len(wanted) == 1 else ("", "", "")
+        if dot:
+            found.setdefault(role, {})[key] = name
+    return found
+
+
+def values_of(file: FoundFile, keys: Iterable[str]) -> tuple[KeyValue | None, ...]:
+    """Return the values that a file has of some keys."""
+    return tuple([file.get(key) for key in keys])
 
 
 class Index:
@@ -128,7 +155,11 @@ class Index:
             of_pattern = self._shelves.setdefault(pattern, {})
             if (shelves := of_pattern.get(keys)) is None:
                 shelves = of_pattern[keys] = _shelve(candidates, keys)
-            found += [shelf for values in product(*options.values()) if (shelf := shelves.get(values)) is not None]
+            wanted: Iterable[_Values] = product(*options.values())
+            for together, allowed in self._agreement.joint(chosen):
+                places = [keys.index(key) for key in together]
+                wanted = [values for values in wanted if tuple([values[place] for place in places]) in allowed]
+            found += [shelf for values in wanted if (shelf := shelves.get(values)) is not None]
         if len(found) == 1:
             return found[0]
         return Shelf(candidate for shelf in found for candidate in shelf.candidates)
