@@ -12,7 +12,7 @@ from nightmill.config.document import Key
 from nightmill.config.lookups import GROUP
 from nightmill.config.placeholders import check_texts
 from nightmill.errors import BadName, guess
-from nightmill.files.naming import ATTEMPT_FIELDS, is_fit
+from nightmill.files.naming import ATTEMPT_FIELDS, Template, is_fit
 from nightmill.files.own_names import fields_in
 from nightmill.model.calibration import Calibration
 from nightmill.model.dimensions import NAME, TIMES
@@ -146,6 +146,8 @@ def _check_input(role: Input, stages: Sequence[Stage], number: int) -> Iterator[
         yield ("max",), f"min is {role.min} and max is {role.max}: no number of files is both"
     if role.lookup == ():
         yield ("lookup",), "lookup is an empty list; leave it out, or say what chooses"
+    if role.staged_as:
+        yield from ((("staged_as",), text) for text in _check_staged_as(role))
     yield from _check_match(role)
     for place, way in enumerate(role.ways):
         of_way: Key = ("lookup", place) if isinstance(role.lookup, tuple) else ("lookup",)
@@ -153,6 +155,16 @@ def _check_input(role: Input, stages: Sequence[Stage], number: int) -> Iterator[
         yield from _check_source(way, of_way if own is not None and own.source is not None else (), stages, number)
         if own is not None and own.match is not None:
             yield from (((*of_way, *key), text) for key, text in _check_match(way))
+
+
+def _check_staged_as(role: Input) -> Iterator[str]:
+    try:
+        fields = Template(role.staged_as).fields
+    except BadName as error:
+        yield str(error)
+        return
+    if not fields and role.max != 1:
+        yield f"staged_as {role.staged_as!r} gives every file of the input one name; put a key of the files into it"
 
 
 def _check_source(way: Input, key: Key, stages: Sequence[Stage], number: int) -> Iterator[Problem]:

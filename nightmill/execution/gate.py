@@ -295,7 +295,7 @@ def _inputs(
     later = {later_names(output.role): made.get(output.role, ()) for output in outputs if output.later}
     for name in step.inputs:
         if (file := taken.get(name)) is not None:
-            yield StepInput(name, file.role, file.type, f"{path_of(staged)}/{name}")
+            yield StepInput(name, file.role, file.type, f"{path_of(staged)}/{file.staged_name}")
         for each in later.get(name, (name,)):
             if each in of:  # an optional output of an earlier step may not be
                 yield StepInput(each, of[each].role, of[each].type, f"{path_of(kept)}/{each}")

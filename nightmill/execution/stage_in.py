@@ -62,13 +62,13 @@ def _stage_file(
             _stage_copy(file, copy, what, scratch, context, verified)
         except JobFailed as failure:
             failures.append(failure)
-            (scratch.inputs / file.name).unlink(missing_ok=True)
+            (scratch.inputs / file.staged_name).unlink(missing_ok=True)
             continue
         passed_over += [
             PassedOver(name=file.name, store=tried.store, why=failure.message)
             for tried, failure in zip(file.copies, failures, strict=False)
         ]
-        scratch.seal_input(file.name, what, file.sha256)
+        scratch.seal_input(file.staged_name, what, file.sha256)
         return file.size_bytes
     others = "".join(f"; and {failure.message}" for failure in failures[1:])
     first = failures[0]
@@ -76,7 +76,7 @@ def _stage_file(
 
 
 def _stage_copy(file: OrderInput, copy: Copy, what: str, scratch: Scratch, context: JobContext, verify: bool) -> None:
-    target = scratch.inputs / file.name
+    target = scratch.inputs / file.staged_name
     try:
         size = context.stager(copy.store).fetch(copy.path, target)
     except StoredFileMissing as error:

@@ -49,6 +49,9 @@ class Copy(Frozen):
     """Below the store's URL."""
 
 
+_STAGED_NAME: Final = re.compile(r"(?![.-])(?!.*\.\.)[A-Za-z0-9._+:%-]+")
+
+
 class OrderInput(Frozen):
     """One file of the pre-flight list."""
 
@@ -69,6 +72,20 @@ class OrderInput(Frozen):
     """Further copies, in the order in which they are tried where the one before cannot be had."""
     more_roles: tuple[str, ...] = ()
     """Further roles that it fills in the same job."""
+    staged_as: str = ""
+    """Its name in the scratch, where that is not its own."""
+
+    @field_validator("staged_as")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        if name and not _STAGED_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not fit for a file name")
+        return name
+
+    @property
+    def staged_name(self) -> str:
+        """Its name in the scratch."""
+        return self.staged_as or self.name
 
     @property
     def copies(self) -> tuple[Copy, ...]:

@@ -100,6 +100,8 @@ class Input(Frozen):
     """The least number of files."""
     max: int | None = 1
     """``null`` for any number. A role with max 1 that finds more files is a problem of the plan."""
+    staged_as: str = Field(default="", exclude_if=lambda staged_as: not staged_as)
+    """A name with keys of the file, as ``{exposure}.weight.fits``, by which a job finds it; by default its own."""
     missing: Literal["refuse", "skip", "hold"] = Field(default="refuse", exclude_if=lambda missing: missing == "refuse")
     """What becomes of a unit that lacks files of it: a problem of the plan, left out, or held until they come."""
 

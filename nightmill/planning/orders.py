@@ -13,6 +13,7 @@ from nightmill.model.order import AttemptKey, Copy, JobOrder, OrderInput, OrderO
 from nightmill.model.pipeline import Output, Step, several_of, staged_roles
 from nightmill.planning.outputs import log_name, output_names
 from nightmill.planning.sealed import PlannedJob, StageCommon, planned_inputs
+from nightmill.planning.staged_names import StagedNames
 from nightmill.planning.texts import SeenFile, Texts
 
 JOBS_PER_FOLDER: Final = 1000
@@ -51,7 +52,7 @@ def fill_texts(common: StageCommon, job: PlannedJob) -> None:
     Raises
     ------
     BadText
-        Where a file has no value of a key that is asked, or a template cannot be filled in.
+        Where a file has no value of a key that is asked, a template cannot be filled in, or names in the scratch clash.
     """
     renderer = _Renderer(common, job, 1)
     for step in common.stage.steps:
@@ -65,6 +66,7 @@ class _Renderer:
         self.job = job
         self.key = AttemptKey(campaign=common.campaign, stage=self.stage.name, unit=job.unit, number=number)
         self.staged = {choice.role: choice.files for choice in job.choices}
+        self.names = StagedNames(self.stage, job.choices)
         self.made: dict[str, OrderOutput] = {}
         self.several = several_of(self.stage)
 
@@ -123,6 +125,7 @@ class _Renderer:
                         level=level,
                         also=tuple([Copy(store=store, path=path) for store, path in file.also]),
                         more_roles=tuple(roles[file.id])[1:],
+                        staged_as=self.names.other_than(file),
                     )
 
     def step(self, step: Step) -> OrderStep:
@@ -203,7 +206,7 @@ class _Renderer:
         """Return the files that a step reads, as it sees them, by role."""
         return {
             role: tuple(
-                [SeenFile(seen(INPUTS, file.name), file.name, file.type, file.get) for file in self.staged[role]]
+                [SeenFile(seen(INPUTS, self.names[file]), file.name, file.type, file.get) for file in self.staged[role]]
             )
             if role in self.staged
             else tuple(self.seen_outputs(self.made[role], OUTPUTS))

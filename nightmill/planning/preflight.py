@@ -50,6 +50,7 @@ def check_inputs(stage: Stage, campaign: Campaign, site: SiteConfig, problems: P
         and _check_through(f"{topic}, input {role!r}", declared, stage, site, problems)
         and _check_match(f"{topic}, input {role!r}", role, stage, campaign, site, problems)
         and not ((calibration or unknown) and role == making)
+        and _check_staged_as(f"{topic}, input {role!r}", declared, site, problems)
     ]
 
 
@@ -119,6 +120,12 @@ def _check_match(topic: str, role: str, stage: Stage, campaign: Campaign, site: 
         problems,
         _written(campaign, stage, f"inputs.{role}.match"),
     )
+
+
+def _check_staged_as(topic: str, declared: Input, site: SiteConfig, problems: Problems) -> bool:
+    """Say whether the site knows the keys that the names of an input's files in the scratch are made of."""
+    names = [key_of(field) for field in template(declared.staged_as).fields]
+    return not _check_keys(topic, "staged_as asks for", names, site.keys, problems)
 
 
 def check_texts(stage: Stage, site: SiteConfig, templates: Collection[str], problems: Problems) -> bool:

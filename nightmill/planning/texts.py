@@ -224,6 +224,8 @@ def asked_keys(step: Step) -> list[str]:
 
 def asks_of_files(stage: Stage) -> bool:
     """Say whether texts of a stage ask for more of its files than their paths, so that they may lack it."""
+    if any(declared.staged_as for declared in stage.inputs.values()):
+        return True
     return any(asked_keys(step) or any(file.template for file in step.files.values()) for step in stage.steps)
 
 

@@ -153,6 +153,16 @@ OUTPUTS = [
         ("min: 3, max: null", "min: 3, max: 2", ":8: stages.bias.inputs.frames.max: min is 3 and max is 2: no number"),
         (
             "min: 3, max: null",
+            "max: null, staged_as: bias.fits",
+            ":8: stages.bias.inputs.frames.staged_as: staged_as 'bias.fits' gives every file of the input one name",
+        ),
+        (
+            "min: 3, max: null",
+            "max: null, staged_as: '../{name}'",
+            ":8: stages.bias.inputs.frames.staged_as: template '../{name}' has '../', which is not fit for a file name",
+        ),
+        (
+            "min: 3, max: null",
             "max: null, through: frams",
             ":8: stages.bias.inputs.frames.through: through names 'frams', which is not an input of the stage (did you",
         ),

@@ -66,6 +66,14 @@ def test_an_output_of_another_shape_than_an_input(bench: Bench) -> None:
     must_fail(bench, steps, Fate.BAD_OUTPUT, told)
 
 
+def test_an_input_that_is_staged_by_another_name_is_compared(bench: Bench) -> None:
+    cut = python("s", CUT.replace("raw.fits", "e1.fits"), IMAGE, inputs=("raw.fits",))
+    made = order(bench, {"same_shape": {"role": "raw"}}, cut)
+    [raw] = made.inputs
+    renamed = made.model_copy(update={"inputs": (raw.model_copy(update={"staged_as": "e1.fits"}),)})
+    must_fail(bench, renamed, Fate.BAD_OUTPUT, "image.fits is 32 × 8 pixels, and raw.fits (raw), of which it was made")
+
+
 def test_what_an_earlier_step_made_is_compared_as_well(bench: Bench) -> None:
     first = output("first", "first.fits", type="image")
     one = shell("one", COPY.replace("image.fits", "first.fits"), first, inputs=("raw.fits",))

@@ -11,6 +11,7 @@ import pytest
 
 from nightmill.execution.scratch import Scratch
 from nightmill.model.fate import Fate
+from nightmill.model.order import OrderInput
 from tests.execution.failing import FIRST, SECOND, must_fail
 from tests.support.orders import Bench, output, python, shell
 from tests.support.users import ordinary_user
@@ -227,6 +228,23 @@ def test_a_step_that_changes_what_it_may_only_read_fails_by_its_name(bench: Benc
     report = must_fail(bench, order, Fate.BAD_OUTPUT, what[which])
     assert how in report.evidence
     assert report.failed_step == "two"
+
+
+def test_an_input_that_is_staged_by_another_name_is_watched_there(bench: Bench) -> None:
+    frame = bench.put("frame.txt", b"input", type="text").model_copy(update={"staged_as": "e1.txt"})
+    order = bench.order(
+        shell("one", "test ! -e ../inputs/frame.txt && cp ../inputs/e1.txt first.txt", FIRST, inputs=("frame.txt",)),
+        shell("two", "rm -f ../inputs/e1.txt; echo input > ../inputs/e1.txt"),
+        inputs=(frame,),
+    )
+    must_fail(bench, order, Fate.BAD_OUTPUT, "step 'two' changed input frame (text) frame.txt: ")
+
+
+@pytest.mark.parametrize("name", ["../e1.txt", ".e1", "a/b", "a..b", "-x", "e1\n"])
+def test_an_order_cannot_stage_a_file_elsewhere(bench: Bench, name: str) -> None:
+    frame = bench.put("frame.txt", b"input", type="text")
+    with pytest.raises(ValueError, match="is not fit for a file name"):
+        OrderInput.model_validate({**frame.model_dump(), "staged_as": name})
 
 
 @pytest.mark.parametrize(
