@@ -122,7 +122,10 @@ def write_uses(
     made: Mapping[str, int],
     rows: Mapping[int, Mapping[str, KnownExecution]],
 ) -> None:
-    """Say of each step that began which files it used, as soon as the files are on record."""
+    """Say of each step that began which files it used, as soon as the files are on record.
+
+    A scratch file is on no record: a step that reads one used what it was made of, in the role of the scratch file.
+    """
     planned = _planned(session, [attempts[report.attempt] for report in reports])
     known = {attempt_id for attempt_id, _step in planned}
     others = [report.order for report in reports if attempts[report.attempt] not in known]
@@ -145,19 +148,25 @@ def write_uses(
                 if item.name in inputs
             }
         began = {step.name for step in report.steps}
+        through: dict[str, list[tuple[int, str]]] = {}
         for step in report.order.steps:
             if step.name not in began:
                 continue
             execution_id = executions[attempt_id, step.name]
-            used = [
+            reached = [use for name in step.inputs for use in through.get(name, ())]
+            named = [
                 *planned.get((attempt_id, step.name), ()),
                 *(use for name in step.inputs for use in own.get(name, ())),
             ]
+            used = dict.fromkeys(named, True) | dict.fromkeys(reached, False)
             uses += [
-                {"execution_id": execution_id, "file_id": file_id, "role": role}
-                for file_id, role in dict.fromkeys(used)
+                {"execution_id": execution_id, "file_id": file_id, "role": role, "planned": by_order}
+                for (file_id, role), by_order in used.items()
                 if (execution_id, file_id, role) not in there
             ]
+            for scratch in (output for output in step.outputs if not output.type):
+                went_in = [(file_id, scratch.role) for file_id, _role in used]
+                through |= dict.fromkeys([*scratch.names, later_names(scratch.role)], went_in)
     if uses:
         session.execute(insert(InputUseRow), uses)
 
