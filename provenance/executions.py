@@ -124,7 +124,8 @@ def write_uses(
 ) -> None:
     """Say of each step that began which files it used, as soon as the files are on record.
 
-    A scratch file is on no record: a step that reads one used what it was made of, in the role of the scratch file.
+    A scratch file is on no record: a step that reads one used what it was made of, in the role of the scratch file,
+    but for what the step reads itself.
     """
     planned = _planned(session, [attempts[report.attempt] for report in reports])
     known = {attempt_id for attempt_id, _step in planned}
@@ -153,11 +154,12 @@ def write_uses(
             if step.name not in began:
                 continue
             execution_id = executions[attempt_id, step.name]
-            reached = [use for name in step.inputs for use in through.get(name, ())]
             named = [
                 *planned.get((attempt_id, step.name), ()),
                 *(use for name in step.inputs for use in own.get(name, ())),
             ]
+            by_itself = {file_id for file_id, _role in named}
+            reached = [use for name in step.inputs for use in through.get(name, ()) if use[0] not in by_itself]
             used = dict.fromkeys(named, True) | dict.fromkeys(reached, False)
             uses += [
                 {"execution_id": execution_id, "file_id": file_id, "role": role, "planned": by_order}
