@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sqlalchemy import text
 
 from examples.montage.by_hand import FIT_TABLE, TILES, make_mosaics, pairs_of
-from examples.montage.simulate import FWHM, SHAPE, main, make_sky, plan_survey, region, simulate
+from examples.montage.simulate import FWHM, REGION, SHAPE, main, make_sky, plan_survey, region, simulate
 from examples.programs import run
 from nightmill.model.states import JobState
 from nightmill.operations.init import make_site
@@ -249,6 +249,38 @@ def test_a_mosaic_comes_from_every_plane_and_so_from_every_image(site: Site) -> 
         "mosaic_east_c0001a01.fits",
         "mosaic_west_c0001a01.fits",
     }
+
+
+def small_image(path: Path, number: int, x: float, y: float) -> None:
+    """Write an image of 60 pixels squared that begins at a place of the region."""
+    header = WCS(fits.Header.fromtextfile(REGION)).to_header()
+    header["CRPIX1"], header["CRPIX2"] = header["CRPIX1"] - x, header["CRPIX2"] - y
+    header.update(INSTRUME="nmsurvey", OBS_ID=number)
+    header["DATE-OBS"] = f"2026-02-14T02:0{number}:00"
+    pixels = np.random.default_rng(number).normal(100 * number, 1, (60, 60)).astype(np.float32)
+    fits.writeto(path, pixels, header)
+
+
+def test_a_pair_that_shares_too_few_pixels_fails_alone(tmp_path: Path) -> None:
+    needs(*MONTAGE)
+    images = [tmp_path / f"image{number}.fits" for number in (1, 2, 3)]
+    for number, (path, x, y) in enumerate(zip(images, (250.3, 290.6, 348.9), (200.4, 200.7, 259.2), strict=True)):
+        small_image(path, number + 1, x, y)
+    campaign = tmp_path / "campaign" / "mosaics.yaml"
+    campaign.parent.mkdir()
+    campaign.write_text(
+        f"campaign: mosaics\npipeline: {HERE}/montage.yaml\noverrides: {{stages: {{background: {{when: any}}}}}}\n"
+    )
+    new_site(tmp_path / "sky")
+    with open_site(tmp_path / "sky") as site:
+        take_in(site, images, "raw")
+        run_campaign(site, campaign)
+        lines = {line.name: line for line in job_lines(site, "mosaics")}
+        gathered = used(site, "background", "all")
+    [failed] = [line for line in lines.values() if line.state is not JobState.DONE]
+    assert (failed.name, failed.step, failed.fate) == ("difference/cntr1=1,cntr2=2", "fit", "step_failed")
+    assert gathered == {"images.tbl", "overlaps.tbl", "plane_000000_000001.txt"}
+    assert {"mosaic/tile=east", "mosaic/tile=west"} <= set(lines)
 
 
 def test_corners_of_the_tiles_are_those_of_their_headers() -> None:
