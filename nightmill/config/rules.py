@@ -12,8 +12,8 @@ from nightmill.config.document import Key
 from nightmill.config.lookups import GROUP
 from nightmill.config.placeholders import check_texts
 from nightmill.errors import BadName, guess
+from nightmill.files.name_patterns import fields_in
 from nightmill.files.naming import ATTEMPT_FIELDS, Template, is_fit
-from nightmill.files.own_names import fields_in
 from nightmill.model.calibration import Calibration
 from nightmill.model.dimensions import NAME, TIMES
 from nightmill.model.pipeline import ALSO, Input, LookupSetting, Output, Pipeline, Stage, Step

@@ -16,8 +16,7 @@ from nightmill.execution.sidecar import Told, kind_of
 from nightmill.expressions import evaluate, parse
 from nightmill.files.computed import parse_call
 from nightmill.files.inspection import metadata_in
-from nightmill.files.own_names import NamePattern, fields_in
-from nightmill.model.dimensions import KeyValue
+from nightmill.files.name_patterns import NamePattern, NameValue, fields_in
 from nightmill.model.fate import Fate
 from nightmill.model.file_type import FileType
 from nightmill.model.order import JobOrder, OrderOutput, OrderStep
@@ -50,14 +49,20 @@ class Wanted:
                 step=step.name,
             ) from error
 
-    def told_by(self, name: str) -> Mapping[str, KeyValue]:
-        """Return the values that a file's own name has."""
-        return (self._pattern.match(name) or {}) if self._pattern is not None else {}
+    def told_by(self, name: str) -> Mapping[str, NameValue]:
+        """Return the values that a file's own name has.
+
+        Raises
+        ------
+        BadName
+            Where it can be read in two ways.
+        """
+        return self._pattern.match(name) if self._pattern is not None else {}
 
     def is_called(self, name: str) -> bool:
         """Say whether a file has a name of its files."""
         if self._pattern is not None:
-            return self._pattern.match(name) is not None
+            return self._pattern.fits(name)
         if self.output.produces:
             return fnmatchcase(name, self.output.produces)
         return name in self.output.names[:1]
@@ -69,6 +74,8 @@ class Wanted:
         ------
         FileRefused
             Where the file cannot be read, or has a value that is none of those that are asked.
+        BadName
+            As :meth:`told_by`.
         """
         if self._where is None:
             return True
@@ -145,7 +152,7 @@ def find_files(
 def _accepts(wanted: Wanted, name: str, work: int, step: OrderStep) -> bool:
     try:
         return wanted.accepts(name, work)
-    except FileRefused as error:
+    except (BadName, FileRefused) as error:
         raise _failed(step, f"made a bad {wanted.output.called}: {error.message}") from error
 
 

@@ -224,7 +224,11 @@ class _Gate:
     def _in_name(self, wanted: Wanted, own_name: str) -> dict[str, Value]:
         output, file_type = wanted.output, self.order.file_types[wanted.output.type]
         values: dict[str, Value] = {}
-        for key, value in wanted.told_by(own_name).items():
+        try:
+            told = wanted.told_by(own_name)
+        except BadName as error:
+            raise self._refused(output, error.message) from error
+        for key, value in told.items():
             try:
                 kind = kind_of(key, file_type, output.data_id)
                 values[key] = told_value(value, key, kind, file_type.metadata.get(key))

@@ -1,14 +1,15 @@
 """Templates read backwards: what the name of a file says, in the place of the fields that would make it.
 
-A name is read strictly: what is read makes the same name again. A text takes letters, digits and ``. _ + -``, as one
-that becomes part of a name does, a number digits, a time what dates and times are written with. No field is greedy: a
-name that can be read in two ways is refused, with both.
+Names are given by those who bring files, or by the programs that make them. A name is read strictly: what is read makes
+the same name again. A text takes letters, digits and ``. _ + -``, as one that becomes part of a name does, a number
+digits, a time what dates and times are written with. No field is greedy: a name that can be read in two ways is
+refused, with both.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from math import isfinite
@@ -26,17 +27,48 @@ NameValue = str | int | float | datetime
 
 _SPECS: Final[Mapping[KeyType, str]] = {
     "str": "",
-    "int": "(0[1-9][0-9]*)?d?",
-    "float": r"((0[1-9][0-9]*)?\.[0-9]+f)?",
+    "int": "(0[1-9][0-9]{0,2})?d?",
+    "float": r"((0[1-9][0-9]{0,2})?\.[0-9]{1,3}[efgEFG])?",
     "time": "",
 }
-_RUNS: Final[Mapping[KeyType, re.Pattern[str]]] = {
-    "str": re.compile("[A-Za-z0-9._+-]+"),
-    "int": re.compile("[0-9]+"),
-    "float": re.compile("[0-9.eE+-]+"),
-    "time": re.compile("[0-9TZ:.+-]+"),
+"""Formats that write no blanks, and change no value but for the digits of a number."""
+_CHARACTERS: Final[Mapping[KeyType, str]] = {
+    "str": "A-Za-z0-9._+-",
+    "int": "0-9-",
+    "float": "0-9.eE+-",
+    "time": "0-9TZ:.+-",
 }
-"""What values are written with."""
+_RUNS: Final = {kind: re.compile(f"[{characters}]+") for kind, characters in _CHARACTERS.items()}
+_MAX_DIGITS: Final = 20
+"""Of a whole number."""
+
+
+def characters_of(kind: KeyType, spec: str) -> str:
+    """Return what a format writes the values of a key with: characters as in the brackets of a regular expression."""
+    return _CHARACTERS[kind if re.fullmatch(_SPECS.get(kind, "(?!)"), spec) else "str"]
+
+
+def fields_in(text: str) -> tuple[str, ...]:
+    """Return the fields of a text in their order; none of a glob.
+
+    Raises
+    ------
+    BadName
+        Where its braces are not those of fields.
+    """
+    return tuple([field for _before, field, _spec in _parts(text) if field is not None])
+
+
+def _parts(text: str) -> list[tuple[str, str | None, str]]:
+    """Return the fields of a text, each behind the text before it and with its format; None is no field."""
+    try:
+        parts = list(Formatter().parse(text))
+    except ValueError as error:
+        raise _bad(text, str(error)) from error
+    for _before, field, spec, conversion in parts:
+        if field is not None and (not field.isidentifier() or conversion or "{" in (spec or "")):
+            raise _bad(text, f"the field {field!r} is not a plain name")
+    return [(before, field, spec or "") for before, field, spec, _conversion in parts]
 
 
 class _Field(NamedTuple):
@@ -57,7 +89,7 @@ class _Field(NamedTuple):
         try:
             match self.kind:
                 case "int":
-                    number = int(text)
+                    number = int(text) if len(text) <= _MAX_DIGITS else None
                     return number if format(number, self.spec) == text else None
                 case "float":
                     real = float(text)
@@ -75,8 +107,9 @@ class _Field(NamedTuple):
         if run is None:
             return
         if self.digits:
-            if run.end() >= start + self.digits and name.startswith(then, start + self.digits):
-                yield start + self.digits
+            end = start + self.digits
+            if run.end() >= end and name[start:end].isdecimal() and name.startswith(then, end):
+                yield end
             return
         for end in range(start + 1, min(run.end(), start + MAX_VALUE_LENGTH) + 1):
             if name.startswith(then, end):
@@ -89,7 +122,7 @@ class NamePattern:
     Parameters
     ----------
     text
-        Literal text and fields, as :class:`nightmill.files.naming.Template` takes them: ``im{exposure:06d}.head``.
+        Literal text and fields with or without formats: ``im{exposure:06d}.head``.
     kinds
         The type of the values of each field that is not a text.
 
@@ -101,13 +134,11 @@ class NamePattern:
         or time.
     """
 
-    __slots__ = ("_fields", "_tail", "fields", "text")
+    __slots__ = ("_fields", "_tail", "text")
 
     def __init__(self, text: str, kinds: Mapping[str, KeyType]) -> None:
         self.text = text
-        self.fields: tuple[str, ...] = Template(text).fields
-        """The names of its fields, in their order."""
-        parts = [(before, field, spec or "") for before, field, spec, _ in Formatter().parse(text)]
+        parts = _parts(text)
         self._tail = parts.pop()[0] if parts and parts[-1][1] is None else ""
         self._fields: list[_Field] = []
         for number, (before, field, spec) in enumerate(parts):
@@ -117,13 +148,18 @@ class NamePattern:
         for one, other in zip(self._fields, self._fields[1:], strict=False):
             if not other.before and not (one.digits or other.digits):
                 raise self._bad(f"nothing stands between {one} and {other}, to tell where the one ends")
-        if len(self.fields) < len(self._fields):
+        if len(set(self.fields)) < len(self._fields):
             raise self._bad("a field stands in it twice")
         if not self._fields:
             raise self._bad("it has no field: nothing can be read of a name")
 
     def __repr__(self) -> str:
         return f"NamePattern({self.text!r})"
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of its fields, in their order."""
+        return tuple([each.name for each in self._fields])
 
     def match(self, name: str) -> dict[str, NameValue]:
         """Return what a name says, by the names of the fields.
@@ -134,6 +170,13 @@ class NamePattern:
             Where it does not fit, or can be read in two ways.
         """
         return {field: self.value(field, text) for field, text in self.texts(name).items()}
+
+    def fits(self, name: str) -> bool:
+        """Say whether a name can be read, be it in two ways."""
+        try:
+            return bool(self._readings(name))
+        except BadName:
+            return False
 
     def value(self, field: str, text: str) -> NameValue:
         """Return what a part of a name says, as :meth:`texts` gives it."""
@@ -149,6 +192,14 @@ class NamePattern:
         BadName
             As :meth:`match`.
         """
+        one, *others = [dict(zip(self.fields, way, strict=True)) for way in self._readings(name)]
+        if others:
+            both = (", ".join(map("=".join, way.items())) for way in (one, *others[:1]))
+            raise BadName(f"{name!r} can be read in two ways by {self.text!r}: {', or '.join(both)}")
+        return one
+
+    def _readings(self, name: str) -> Sequence[tuple[str, ...]]:
+        """Return the parts of a name that stand for the fields; of many ways, two or more."""
         ways: dict[int, list[tuple[str, ...]]] = {0: [()]}
         for field, then in zip(self._fields, [*(each.before for each in self._fields[1:]), self._tail], strict=True):
             begun = {at + len(field.before): way for at, way in ways.items() if name.startswith(field.before, at)}
@@ -165,10 +216,7 @@ class NamePattern:
         read = [way for at, found in ways.items() if name[at:] == self._tail for way in found]
         if not read:
             raise self._unfit(name, f"it goes on after {field}{self._tail}")
-        if len(read) > 1:
-            one, other = (", ".join(map("=".join, zip(self.fields, way, strict=True))) for way in read[:2])
-            raise BadName(f"{name!r} can be read in two ways by {self.text!r}: {one}, or {other}")
-        return dict(zip(self.fields, read[0], strict=True))
+        return read
 
     def agrees(self, field: str, text: str, value: NameValue) -> bool:
         """Say whether a value is what a part of a name says, as precisely as that says it.
@@ -204,7 +252,11 @@ class NamePattern:
         return BadName(f"{name!r} does not fit {self.text!r}: {why}")
 
     def _bad(self, why: str) -> BadName:
-        return BadName(f"pattern {self.text!r} cannot be read backwards: {why}")
+        return _bad(self.text, why)
+
+
+def _bad(text: str, why: str) -> BadName:
+    return BadName(f"pattern {text!r} cannot be read backwards: {why}")
 
 
 def name_kinds(file_type: FileType) -> dict[str, KeyType]:
@@ -224,7 +276,7 @@ def name_kinds(file_type: FileType) -> dict[str, KeyType]:
 def _specs(text: str) -> tuple[tuple[str, str], ...]:
     """Return the fields of a template, each with its format."""
     Template(text)
-    return tuple([(field, spec or "") for _, field, spec, _ in Formatter().parse(text) if field])
+    return tuple([(field, spec) for _before, field, spec in _parts(text) if field])
 
 
 def _kind(file_type: FileType, field: str, spec: str) -> KeyType:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue.files import names_like
 from nightmill.config.keys import keys_of
-from nightmill.files.own_names import ANY, written_with
+from nightmill.files.name_patterns import characters_of
 from nightmill.model.dimensions import KeyType
 from nightmill.planning.outputs import Claim, claims
 from nightmill.planning.problems import Problems
@@ -182,7 +182,7 @@ def _shared(texts: Sequence[str]) -> str:
 
 def _characters(field: str, kinds: Mapping[str, KeyType]) -> str:
     name, _, spec = field.partition(":")
-    return written_with(kinds.get(name, "str"), spec) or ANY
+    return characters_of(kinds.get(name, "str"), spec)
 
 
 def _expression(open_: _Open, stage: StageView) -> re.Pattern[str]:

@@ -7,11 +7,11 @@ from typing import Final
 
 from nightmill.config.rules import NOWHERE
 from nightmill.config.site import BACKBONE, SiteConfig
-from nightmill.errors import ExpressionError, RequestRefused, guess
+from nightmill.errors import BadName, ExpressionError, RequestRefused, guess
 from nightmill.expressions import parse
 from nightmill.files.computed import type_of
+from nightmill.files.name_patterns import NamePattern, fields_in
 from nightmill.files.naming import ATTEMPT_FIELDS, key_of
-from nightmill.files.own_names import NamePattern, fields_in
 from nightmill.model.campaign import Campaign
 from nightmill.model.dimensions import DIMENSIONS, KeyType
 from nightmill.model.file_type import FileType
@@ -247,8 +247,11 @@ def _check_told(topic: str, output: Output, site: SiteConfig, file_type: FileTyp
             )
             return
     try:
-        if fields_in(output.produces):
-            NamePattern(output.produces, {**site.keys, **kinds})
+        if fields := fields_in(output.produces):
+            known = {**site.keys, **kinds}
+            NamePattern(output.produces, known)
+            for name in (name for name in fields if known.get(name) == "time"):
+                raise BadName(f"produces {output.produces!r} has {{{name}}}, a time, and a step's names tell none")
         if output.where:
             for name in parse(output.where, metadata_keys=file_type.metadata).names & set(_OF_CATALOGUE):
                 raise ExpressionError(f"{name} is what the catalogue says of a file, not its header", text=output.where)

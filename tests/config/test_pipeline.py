@@ -110,7 +110,7 @@ OUTPUTS = [
         *making("{type: image, to: none, produces: 'im{exposure}*.fits'}"),
         "has fields and wildcards; a name that tells values has fields alone",
     ),
-    (*making("{type: image, to: none, produces: 'im{.fits'}"), "'im{.fits' cannot be read as a name with fields"),
+    (*making("{type: image, to: none, produces: 'im{.fits'}"), "pattern 'im{.fits' cannot be read backwards"),
     (*making("{type: image, to: none, produces: 'im{a.b}'}"), "the field 'a.b' is not a plain name"),
     (*making("{produces: a.cat}"), "type: a file that is kept (to: backbone) needs a type; without one, say to: none"),
     (*making("{to: none}"), "produces: a file without a type keeps its name: say in produces which it is"),

@@ -41,6 +41,18 @@ def test_a_name_tells_what_a_file_is_of_and_the_product_is_named_by_it(bench: Be
 
 
 @pytest.mark.req("X05")
+def test_a_name_that_can_be_read_in_two_ways_is_refused_with_both(bench: Bench) -> None:
+    pattern = "{exposure}_{tile}_{band}.head"
+    tiles = told("tiles", produces=pattern, tells=("exposure", "tile", "band"), open_name=pattern.replace("_", "-"))
+    order = order_of(bench, shell("solve", "echo 1 > 12_t7_r.head; echo 1 > 12_t_07_r.head", tiles))
+    message = (
+        "step 'solve' made a bad tiles (head): '12_t_07_r.head' can be read in two ways by"
+        " '{exposure}_{tile}_{band}.head': exposure=12, tile=t, band=07_r, or exposure=12, tile=t_07, band=r"
+    )
+    must_fail(bench, order, Fate.BAD_OUTPUT, message)
+
+
+@pytest.mark.req("X05")
 def test_the_sidecar_tells_data_ids_and_metadata(bench: Bench) -> None:
     line = (
         '{"output": "heads", "file": "a.head", "data_id": {"exposure": 12, "detector": 3}, "metadata":'

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nightmill.errors import BadMetadata, BadName
 from nightmill.files.headers import read_metadata
 from nightmill.files.inspection import inspect_file
-from nightmill.files.name_patterns import NamePattern, name_kinds, pattern_of
+from nightmill.files.name_patterns import NamePattern, fields_in, name_kinds, pattern_of
 from nightmill.files.naming import Template
 from nightmill.model.dimensions import KeyType
 from nightmill.model.file_type import FileType
@@ -50,7 +50,11 @@ texts = st.text(alphabet=string.ascii_letters + string.digits + "._+-", min_size
         ("{instrument}_{exposure:04d}.fits", "HAWK_I_0012.fits", {"instrument": "HAWK_I", "exposure": 12}),
         ("dark_{seconds:.1f}s.fits", "dark_2.5s.fits", {"seconds": 2.5}),
         ("dark_{seconds}s.fits", "dark_1e3s.fits", {"seconds": 1000.0}),
+        ("dark_{seconds:.3g}s.fits", "dark_1.2e+04s.fits", {"seconds": 12000.0}),
         ("{tile}", "NGC+1", {"tile": "NGC+1"}),
+        ("im{exposure}.head", "im-7.head", {"exposure": -7}),
+        ("{tile}.head", "HAWKI.2013-01-08.head", {"tile": "HAWKI.2013-01-08"}),
+        ("a[{tile}]* b.x", "a[t]* b.x", {"tile": "t"}),
     ],
 )
 def test_a_name_is_read_backwards(pattern: str, name: str, values: dict[str, Any]) -> None:
@@ -65,7 +69,10 @@ def test_a_name_is_read_backwards(pattern: str, name: str, values: dict[str, Any
         ("im{exposure}.head", "im012.head", "{exposure}.head cannot be read at '012.head'"),
         ("im{exposure:06d}.head", "xm000012.head", "'im' does not stand at 'xm000012.head'"),
         ("im{exposure:06d}.head", "im000012.head.bak", "it goes on after {exposure:06d}.head"),
-        ("im{exposure:06d}.head", "im-00012.head", "cannot be read at"),
+        ("im{exposure:06d}.head", "im-0012.head", "cannot be read at"),
+        ("im{exposure}.head", "im1_0.head", "cannot be read at"),
+        ("im{exposure}.head", f"im{'1' * 200}.head", "cannot be read at"),
+        ("{seconds}.fits", "1e999.fits", "cannot be read at"),
         ("im{exposure:06d}.head", "im٠٠٠٠١٢.head", "cannot be read at"),
         ("im{exposure:06d}.head", "", "'im' does not stand at ''"),
         ("{a}_{b}.fits", "x_y_z.fits", "can be read in two ways by '{a}_{b}.fits': a=x, b=y_z, or a=x_y, b=z"),
@@ -75,6 +82,10 @@ def test_a_name_is_read_backwards(pattern: str, name: str, values: dict[str, Any
         ("{begins_at}.fits", "2013-13-41.fits", "cannot be read at '2013-13-41.fits'"),
         ("{tile}.fits", "-rf.fits", "cannot be read at '-rf.fits'"),
         ("{tile}.fits", "a\n.fits", "cannot be read at"),
+        ("{tile}.head", ".head", "cannot be read at"),
+        ("{tile}.head", "..head", "cannot be read at"),
+        ("{tile}.head", "a/b.head", "cannot be read at"),
+        ("{tile}.head", "a\udcff.head", "cannot be read at"),
     ],
 )
 def test_a_name_that_does_not_fit_or_says_two_things_is_refused(pattern: str, name: str, told: str) -> None:
@@ -98,8 +109,12 @@ def test_a_name_that_does_not_fit_or_says_two_things_is_refused(pattern: str, na
         ("{exposure:x}", "the format 'x' of {exposure} cannot be read backwards"),
         ("{tile:>8}", "the format '>8' of {tile} cannot be read backwards for a value of type str"),
         ("{begins_at:%Y}", "cannot be read backwards"),
-        ("a/{tile}", "is not fit for a file name"),
-        ("{tile", "cannot be read"),
+        ("{exposure:09999d}", "cannot be read backwards"),
+        ("{exposure:_}", "cannot be read backwards"),
+        ("{tile", "pattern '{tile' cannot be read backwards: expected '}' before end of string"),
+        ("{tile!r}", "the field 'tile' is not a plain name"),
+        ("{tile.x}", "the field 'tile.x' is not a plain name"),
+        ("{}", "the field '' is not a plain name"),
     ],
 )
 def test_a_pattern_that_could_be_read_in_several_ways_is_refused(pattern: str, told: str) -> None:
@@ -108,7 +123,15 @@ def test_a_pattern_that_could_be_read_in_several_ways_is_refused(pattern: str, t
     assert told in str(caught.value)
 
 
-@given(st.integers(0, 10**9), st.integers(0, 10**4), texts)
+@pytest.mark.req("X05")
+def test_fields_of_a_name_and_of_a_glob() -> None:
+    assert fields_in("*.[fh]its") == ()
+    assert fields_in("im{exposure:06d}_{tile}.head") == ("exposure", "tile")
+    pattern = NamePattern("{a}_{b}.fits", KINDS)
+    assert [pattern.fits(name) for name in ("x_y.fits", "x_y_z.fits", "x.fits")] == [True, True, False]
+
+
+@given(st.integers(-(10**9), 10**9), st.integers(0, 10**4), texts)
 def test_what_a_template_writes_is_read_back_or_refused(exposure: int, n: int, tile: str) -> None:
     text = "{tile}_{exposure:06d}-{n}.fits"
     values = {"tile": tile, "exposure": exposure, "n": n}
@@ -133,6 +156,7 @@ def test_a_hostile_name_is_read_or_refused_like_any_other() -> None:
     pattern = NamePattern("_".join(f"{{t{number}}}" for number in range(12)) + ".fits", {})
     with pytest.raises(BadName, match=r"t11}\.fits cannot be read at"):
         pattern.match("_" * 20 + "a_" * 117)
+    assert not NamePattern("{tile}_{band}_{exposure}.x", KINDS).fits("_" * 100_000 + "a_" * 100_000)
 
 
 def of(pattern: str, format: str = "any", /, **metadata: Any) -> FileType:

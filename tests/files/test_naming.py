@@ -238,3 +238,16 @@ def test_no_two_names_become_one_and_all_are_fit(one: bytes, other: bytes) -> No
 )
 def test_the_end_of_a_name_tells_what_its_bytes_are(given: str, compression: str, name: str) -> None:
     assert name_of_content(given, compression) == name
+
+
+def test_a_template_stays_open_where_it_is_told() -> None:
+    template = Template("{tile}_{exposure:06d}_{band}.fits")
+    opened = template.open({"band": "r"}, ["tile", "exposure"])
+    assert opened == "{tile}_{exposure:06d}_r.fits"
+    assert Template(opened, opened=True).render({"tile": "t7", "exposure": 12}) == "t7_000012_r.fits"
+    stem = Template("{stem}_{exposure}.fits").open({"stem": "HAWKI.2013-01-08T00:00:00.000"}, ["exposure"])
+    assert Template(stem, opened=True).render({"exposure": 1}) == "HAWKI.2013-01-08T00:00:00.000_1.fits"
+    with pytest.raises(BadName, match=r"band is '\.\./x', which is not fit"):
+        template.open({"band": "../x"}, ["tile", "exposure"])
+    with pytest.raises(BadName, match="tile is 'a:b', which is not fit for a file name"):
+        Template(stem.replace("exposure", "tile"), opened=True).render({"tile": "a:b"})

@@ -19,7 +19,11 @@ TYPES: Final = {
     "head": FileType(
         name="head",
         template="{night}_{exposure:06d}_{role}_c{campaign:04d}a{attempt:02d}.head",
-        metadata={"rms": MetadataKey(type="float", told=True), "kind": MetadataKey(keywords=("KIND",))},
+        metadata={
+            "rms": MetadataKey(type="float", told=True),
+            "kind": MetadataKey(keywords=("KIND",)),
+            "taken_at": MetadataKey(type="time", told=True),
+        },
     ),
     "tiled": FileType(name="tiled", template="{tile}_c{campaign:04d}a{attempt:02d}.fits"),
     "lists": FileType(name="lists", template="{night}_{role}{n}_c{campaign:04d}a{attempt:02d}.txt"),
@@ -177,10 +181,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an expression": (output(where="knd == 'X'"), "nothing is named 'knd' (did you mean 'kind'?)"),
     "the catalogue": (output(where="origin == 'raw'"), "origin is what the catalogue says of a file, not its header"),
-    "a pattern": (output(produces="{exposure}0{night}.head"), "'0' behind {exposure} may be a part of the number"),
+    "a pattern": (output(produces="{exposure}{night}.head"), "nothing stands between {exposure} and {night}"),
+    "a time": (
+        output(produces="{taken_at}_{exposure}.head", tells=["exposure", "taken_at"]),
+        "has {taken_at}, a time, and a step's names tell none",
+    ),
     "a format": (
         output(produces="{exposure:q}.head"),
-        "exposure is of type int, and what 'q' writes cannot be read back",
+        "the format 'q' of {exposure} cannot be read backwards for a value of type int",
     ),
 }
 
