@@ -24,7 +24,9 @@ from tests.docs.pages import all_pages
 from tests.support.observatory import FILE_TYPES
 from tests.support.requirements import ROOT
 
-EXAMPLES = sorted((ROOT / "examples").glob("*/*.yaml"))
+PIECES = sorted((ROOT / "examples").glob("*/tilings.yaml"))
+"""Of the configuration of a site, which the pages append to one."""
+EXAMPLES = sorted(set((ROOT / "examples").glob("*/*.yaml")) - set(PIECES))
 SCHEMAS = {kind: json.loads(schema_text(kind)) for kind in Kind}
 PLUGIN_PAGES = {"add-a-check", "add-a-format", "add-a-lookup"}
 """Their documents ask for the plug-ins that they show how to write."""
@@ -62,7 +64,11 @@ def documents() -> Iterator[Any]:
     for path in EXAMPLES:
         yield pytest.param(kind_of(path), path.read_text(), id=path.relative_to(ROOT).as_posix())
     own = {
-        Kind.SITE: [site_text("site"), "site: a\nfile_types: []\nstores: {backbone: {url: b}}\nserver: {port: '${P}'}"],
+        Kind.SITE: [
+            site_text("site"),
+            *(site_text("site") + piece.read_text() for piece in PIECES),
+            "site: a\nfile_types: []\nstores: {backbone: {url: b}}\nserver: {port: '${P}'}",
+        ],
         Kind.FILE_TYPES: [file_types_text(), FILE_TYPES],
         Kind.PIPELINE: [PIPELINE],
         Kind.CAMPAIGN: [CAMPAIGN, CAMPAIGN + OVERRIDES],
