@@ -200,8 +200,14 @@ def check_file_type(file_type: FileType) -> Iterator[Problem]:
 
 def _check_membership(file_type: FileType, format: Format | None) -> Iterator[str]:
     assert file_type.membership is not None
-    if format is not None and not isinstance(format, TableFormat):
-        yield f"membership wants a table, and files of format {file_type.format!r} have none; say another, as fits"
+    told = file_type.membership.told
+    if format is not None and not told and not isinstance(format, TableFormat):
+        yield (
+            f"membership wants a table, and files of format {file_type.format!r} have none; say another, as fits, or"
+            " told: true where steps tell the rows"
+        )
+    if told and "table" in file_type.membership.model_fields_set:
+        yield "membership is told by steps, and not read from a table of the file; leave out table or told"
     columns = [column.upper() for column in file_type.membership.names]
     for column in sorted({column for column in columns if columns.count(column) > 1}):
         yield f"membership names column {column} twice"

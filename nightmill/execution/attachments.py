@@ -53,8 +53,18 @@ def attach_rows(name: StrPath, file_type: FileType, descriptor: int, spool: Path
     SpoolAway
         Where the spool cannot be written.
     """
+    return attach_told(name, file_type, rows_of(name, file_type, f"/proc/{os.getpid()}/fd/{descriptor}"), spool)
+
+
+def attach_told(name: StrPath, file_type: FileType, rows: Iterable[Sequence[RowValue]], spool: Path) -> Attachment:
+    """Write the rows of a file's membership, in the order of its columns, into a spool.
+
+    Raises
+    ------
+    SpoolAway
+        Where the spool cannot be written.
+    """
     assert file_type.membership is not None
-    rows = rows_of(name, file_type, f"/proc/{os.getpid()}/fd/{descriptor}")
     try:
         return write_attachment(spool, MEMBERSHIP, file_type.membership.names, rows)
     except OSError as error:

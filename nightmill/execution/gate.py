@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.errors import BadName, FileRefused, JobFailed, PluginFault
-from nightmill.execution.attachments import attach_rows
+from nightmill.execution.attachments import attach_rows, attach_told
 from nightmill.execution.descriptors import names_in, opened_file, path_of
 from nightmill.execution.evidence import on_one_line
 from nightmill.execution.finding import Wanted, find_files
@@ -185,7 +185,9 @@ class _Gate:
         with opened_file(own_name, self.work, alone=True) as descriptor:
             own = bool(output.produces)
             found = inspect_file(called, file_type, descriptor, inputs=self.inputs, told=told, own_name=own)
-            if file_type.membership is not None:
+            if file_type.membership is not None and file_type.membership.told:
+                attachments = (attach_told(called, file_type, line.rows if line else (), self.spool),)
+            elif file_type.membership is not None:
                 attachments = (attach_rows(called, file_type, descriptor, self.spool),)
             os.fchmod(descriptor, 0o444)
         metadata = found.metadata

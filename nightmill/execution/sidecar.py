@@ -1,6 +1,7 @@
 """The sidecar of a step: what it tells of the files that it made, as JSON lines that any language can write.
 
     {"output": "heads", "file": "im000012.head", "data_id": {"exposure": 12}, "metadata": {"rms": 0.04}}
+    {"row": {"pair": 1, "plus": 12, "minus": 13}, "output": "pairs", "file": "pairs.tbl"}
 
 Nothing in it is trusted: it is read within bounds, without following links, and a line that is wrong fails the step.
 """
@@ -10,8 +11,9 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final, NoReturn
 
 from pydantic import Field, ValidationError
@@ -20,7 +22,9 @@ from nightmill.errors import BadFile, JobFailed, guess
 from nightmill.execution.evidence import on_one_line
 from nightmill.execution.scratch import Scratch
 from nightmill.files.computed import Value, type_of
+from nightmill.files.rows import column_kind
 from nightmill.files.told import told_value
+from nightmill.model.attachment import RowValue
 from nightmill.model.base import Frozen
 from nightmill.model.dimensions import DIMENSIONS, KeyType, KeyValue
 from nightmill.model.fate import Fate
@@ -50,7 +54,18 @@ class OutputLine(Frozen):
     """Keys that its type has."""
 
 
-_KINDS: Final[Mapping[str, type[OutputLine]]] = {"output": OutputLine}
+class RowLine(Frozen):
+    """A line with a row of the membership of a file."""
+
+    row: Mapping[str, Any]
+    """Values of its columns; a column that is left out has none."""
+    output: str
+    """The role of the file."""
+    file: str
+    """The step's own name for it."""
+
+
+_KINDS: Final[Mapping[str, type[OutputLine | RowLine]]] = {"row": RowLine, "output": OutputLine}
 """What a line is about, by the field that says so."""
 
 
@@ -61,6 +76,8 @@ class Told:
     output: str
     values: Mapping[str, Value]
     line: int
+    rows: Sequence[tuple[RowValue, ...]] = ()
+    """Of its membership, in the order of the columns."""
 
     @property
     def source(self) -> str:
@@ -104,14 +121,27 @@ class _Reader:
         if (size := os.fstat(descriptor).st_size) > MAX_BYTES:
             raise _failed(self.step, f"has {size:,} bytes, and at most {MAX_BYTES:,} are read")
         told: dict[str, Told] = {}
+        rows: dict[str, list[tuple[RowValue, ...]]] = {}
+        with_rows: dict[str, Told] = {}
         for line in self.lines(descriptor):
             if not line.strip():
                 continue
             about = self.parsed(line)
-            if (before := told.get(about.file)) is not None:
-                self.refuse(f"{on_one_line(about.file)} was told of in line {before.line}; a file has one line")
-            told[about.file] = Told(about.output, self.values(about), self.line)
-        return told
+            output = self.output(about.output)
+            before = told.get(about.file) or with_rows.get(about.file)
+            if before is not None and before.output != about.output:
+                self.refuse(f"{on_one_line(about.file)} is a file of {before.output!r} by line {before.line}")
+            if isinstance(about, RowLine):
+                rows.setdefault(about.file, []).append(self.row(about, output))
+                with_rows.setdefault(about.file, Told(about.output, {}, self.line))
+            elif about.file in told:
+                first = told[about.file].line
+                self.refuse(f"{on_one_line(about.file)} was told of in line {first}; a file has one line")
+            else:
+                told[about.file] = Told(about.output, self.values(about, output), self.line)
+        return {**with_rows, **told} | {
+            name: replace(told.get(name) or with_rows[name], rows=found) for name, found in rows.items()
+        }
 
     def lines(self, descriptor: int) -> Iterator[bytes]:
         with os.fdopen(os.dup(descriptor), "rb") as file:
@@ -123,7 +153,7 @@ class _Reader:
                     self.refuse(f"it has more than {MAX_LINE_BYTES:,} bytes")
                 yield line
 
-    def parsed(self, line: bytes) -> OutputLine:
+    def parsed(self, line: bytes) -> OutputLine | RowLine:
         try:
             data = json.loads(line.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
         except RecursionError:
@@ -146,11 +176,39 @@ class _Reader:
                 self.refuse(f"unknown field {on_one_line(field)!r}{near}")
             self.refuse(f"{field}: {first['msg'][:1].lower()}{first['msg'][1:]}")
 
-    def values(self, about: OutputLine) -> dict[str, Value]:
-        if (output := self.outputs.get(about.output)) is None:
-            called = on_one_line(about.output[:_SHOWN])
+    def output(self, role: str) -> OrderOutput:
+        if (output := self.outputs.get(role)) is None:
+            called = on_one_line(role[:_SHOWN])
             near = guess(called, list(self.outputs)) or f" (it has {', '.join(self.outputs) or 'none'})"
             self.refuse(f"{called!r} is not an output of the step that has a type{near}")
+        return output
+
+    def row(self, about: RowLine, output: OrderOutput) -> tuple[RowValue, ...]:
+        file_type = self.types[output.type]
+        wanted = file_type.membership
+        if wanted is None or not wanted.told:
+            self.refuse(
+                f"files of type {file_type.name!r} have no rows that steps tell; give it a membership with told: true"
+            )
+        for column in about.row:
+            if column not in wanted.names:
+                called = on_one_line(column[:_SHOWN])
+                self.refuse(f"{called!r} is not a column of the type's membership{guess(called, wanted.names)}")
+        return tuple([self.cell(column, about.row.get(column), wanted.types) for column in wanted.names])
+
+    def cell(self, column: str, raw: object, types: Mapping[str, KeyType]) -> RowValue:
+        kind = column_kind(column, types) or _PYTHON.get(type(raw))
+        if raw is None:
+            return None
+        if kind is None:
+            self.refuse(f"{column} is {on_one_line(repr(raw)[:_SHOWN])}, and a row has plain values")
+        try:
+            value = told_value(raw, column, kind)
+        except ValueError as error:
+            self.refuse(f"{column} {on_one_line(str(error))}")
+        return value.isoformat() if isinstance(value, datetime) else value
+
+    def values(self, about: OutputLine, output: OrderOutput) -> dict[str, Value]:
         file_type = self.types[output.type]
         for key in about.data_id:
             if key not in output.tells and key not in output.data_id:

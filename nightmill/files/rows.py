@@ -19,7 +19,7 @@ MAX_TEXT: Final = 1 << 30
 """Characters of all texts of a file's rows together: a few bytes of a format can stand for many of them."""
 
 
-def _kind(column: str, types: Mapping[str, KeyType]) -> KeyType | None:
+def column_kind(column: str, types: Mapping[str, KeyType]) -> KeyType | None:
     """Return the type of a column that is a key: by its file type, or as the dimension that it is."""
     if column in DIMENSIONS:
         return "int" if DIMENSIONS[column] is int else "str"
@@ -39,15 +39,22 @@ def rows_of(name: str | PathLike[str], file_type: FileType, path: str) -> Iterat
     Raises
     ------
     BadFile
-        Where it has not got them (``no_rows``), or more than can be kept (``over_limit``).
+        Where it has not got them, or they are told by a step (``no_rows``), or more than can be kept (``over_limit``).
     PluginFault
         Where its format failed otherwise.
     """
     wanted = file_type.membership
+    if wanted is not None and wanted.told:
+        raise BadFile(
+            f"{name}: the rows of files of type {file_type.name!r} are told by the steps that make them, and nothing"
+            " tells those of a file that is brought",
+            reason="no_rows",
+            remedy="give it a type of its own, whose 'membership' is read from the file",
+        )
     format = formats.open_format(file_type.format)
     if wanted is None or not isinstance(format, TableFormat):
         raise ValueError(f"files of type {file_type.name} have no rows")
-    kinds = {place: kind for place, column in enumerate(wanted.names) if (kind := _kind(column, wanted.types))}
+    kinds = {place: kind for place, column in enumerate(wanted.names) if (kind := column_kind(column, wanted.types))}
     try:
         for number, row in enumerate(_bounded(name, format.rows(name, path, wanted.table, wanted.names))):
             for column, kind in kinds.items():

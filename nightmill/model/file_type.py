@@ -80,6 +80,8 @@ class Membership(Frozen):
     """Of the table, those to put on record; as a mapping, with the types of those that are keys."""
     table: int | str = 1
     """Number or name of the table in its file: of FITS the HDU, of JSON and HDF5 the path to it."""
+    told: bool = Field(default=False, exclude_if=lambda told: not told)
+    """Whether the step that makes the file tells the rows in its sidecar, and they are not read from the file."""
 
     @property
     def names(self) -> tuple[str, ...]:

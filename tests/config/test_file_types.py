@@ -164,7 +164,12 @@ def test_a_key_that_is_added_to_the_document_is_read_from_the_next_file(tmp_path
         (
             "  raw:\n",
             "  one: {format: yaml, membership: {columns: [a]}}\n  raw:\n",
-            "membership wants a table, and files of format 'yaml' have none",
+            "membership wants a table, and files of format 'yaml' have none; say another, as fits, or told: true where",
+        ),
+        (
+            "  raw:\n",
+            "  one: {membership: {columns: [a], told: true, table: 2}}\n  raw:\n",
+            "membership is told by steps, and not read from a table of the file; leave out table or told",
         ),
         ("file_types:", "file_type:", "unknown key file_type (did you mean 'file_types'?)"),
         (

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from nightmill.errors import BadFile
+from nightmill.execution.attachments import read_attachment
+from nightmill.files.rows import rows_of
 from nightmill.model.fate import Fate
 from nightmill.model.states import AttemptState
 from tests.execution.failing import must_fail
-from tests.execution.told import order_of, product, told
-from tests.support.orders import Bench, python, shell
+from tests.execution.told import TYPES, order_of, product, told
+from tests.support.orders import Bench, output, python, shell
 
 GOOD = '{"output": "heads", "file": "a.head", "data_id": {"exposure": 1}}'
 
@@ -16,6 +21,11 @@ GOOD = '{"output": "heads", "file": "a.head", "data_id": {"exposure": 1}}'
 def about(rest: str) -> str:
     """Write a line about the file."""
     return f'{{"output": "heads", "file": "a.head", {rest}}}'
+
+
+def row(values: str, output: str = "pairs", file: str = "a.tbl") -> str:
+    """Write a line with a row."""
+    return f'{{"row": {{{values}}}, "output": "{output}", "file": "{file}"}}'
 
 
 LINES = {
@@ -28,8 +38,8 @@ LINES = {
     "deep": ("[" * 30000, "it is nested too deeply"),
     "a deep value": (about('"data_id": {"exposure": [[1]]}'), "exposure is [[1]], and its type"),
     "long": (" " * 70_000, "it has more than 65,536 bytes"),
-    "nothing known": ('{"outputs": "heads"}', "it has no field 'output' (did you mean 'output'?)"),
-    "used": ('{"used": "a.fits"}', "it has no field 'output'"),
+    "nothing known": ('{"outputs": "heads"}', "it has no field 'row' or 'output' (did you mean 'output'?)"),
+    "used": ('{"used": "a.fits"}', "it has no field 'row' or 'output'"),
     "too much": (about('"datid": {}'), "unknown field 'datid' (did you mean 'data_id'?)"),
     "too little": ('{"output": "heads"}', "file: field required"),
     "a number for a name": ('{"output": "heads", "file": 7}', "file: input should be a valid string"),
@@ -47,6 +57,16 @@ LINES = {
     "infinite": (about('"metadata": {"rms": 1e999}'), "rms is inf, which is not a value"),
     "beyond its limit": (about('"metadata": {"rms": 2}'), "rms is 2.0, more than 1"),
     "no time": (about('"metadata": {"taken_at": "today"}'), "taken_at is 'today', which is not a time"),
+    "a row of a file without any": (row('"pair": 1', "heads"), "files of type 'head' have no rows that steps tell"),
+    "a row of a strange output": (row('"pair": 1', "hedas"), "'hedas' is not an output of the step that has a type"),
+    "a row of a strange file": (row('"pair": 1', file="b.tbl"), "output 'pairs' has no file 'b.tbl'; such a file is"),
+    "a row of two outputs": (row('"pair": 1', file="a.head"), "output 'pairs' has no file 'a.head'"),
+    "a strange column": (row('"par": 1'), "'par' is not a column of the type's membership (did you mean 'pair'?)"),
+    "text for a number in a row": (row('"pair": "1"'), "pair is '1', and its type is int"),
+    "a list in a row": (row('"plus": ["a"]'), "plus is ['a'], and its type is str"),
+    "an infinite number in a row": (row('"weight": 1e999'), "weight is inf, which is not a value"),
+    "control characters in a row": (row('"plus": "a\\u0000"'), "plus holds control characters"),
+    "a row that is a list": ('{"row": [1], "output": "pairs", "file": "a.tbl"}', "row: input should be a valid"),
     "again": (GOOD, "a.head was told of in line 1; a file has one line"),
 }  # fmt: skip
 
@@ -57,12 +77,43 @@ def test_a_wrong_line_is_told_by_its_number(bench: Bench, case: str) -> None:
     line, message = LINES[case]
     first = "" if case in ("a strange file", "a path") else GOOD if case == "again" else ""
     code = (
-        "import os\nopen('a.head', 'w').write('1')\n"
+        "import os\nfor name in ('a.head', 'a.tbl'):\n    open(name, 'w').write('1')\n"
         f"open(os.environ['NIGHTMILL_SIDECAR'], 'wb').write({first!r}.encode() + b'\\n' + {line!r}.encode('latin-1')"
         ".replace(b'\\\\xff', b'\\xff'))"
     )
-    order = order_of(bench, python("s", code, told("heads")))
+    pairs = output("pairs", "a.tbl", type="pairs")
+    order = order_of(bench, python("s", code, told("heads"), pairs))
     must_fail(bench, order, Fate.BAD_OUTPUT, f"the sidecar of step 's' is wrong in line 2: {message}")
+
+
+@pytest.mark.req("X07")
+def test_rows_of_a_membership_are_told_in_their_order(bench: Bench) -> None:
+    lines = [row('"pair": 2, "plus": "a b", "weight": 1'), row('"pair": 1'), row('"weight": null, "pair": 3')]
+    script = "echo 1 > a.tbl; echo 2 > b.tbl; " + "; ".join(f"echo '{line}' >> $NIGHTMILL_SIDECAR" for line in lines)
+    outputs = [output(name, f"{name}.tbl", type="pairs") for name in ("a", "b")]
+    order = order_of(bench, shell("s", script.replace('"pairs"', '"a"'), *outputs))
+    report = bench.run_one(order)
+    assert report.state is AttemptState.PUBLISHED, report.evidence
+    told_rows, none = [file.attachments[0] for file in report.made]
+    columns, rows = read_attachment(bench.spool, told_rows)
+    assert columns == ("pair", "plus", "weight")
+    assert list(rows) == [[2, "a b", 1.0], [1, None, None], [3, None, None]]
+    assert (none.kind, none.rows) == ("membership", 0)
+
+
+def test_a_file_is_of_one_output(bench: Bench) -> None:
+    lines = [row('"pair": 1', output="a", file="x.tbl"), '{"output": "b", "file": "x.tbl"}']
+    script = "echo 1 > x.tbl; " + "; ".join(f"echo '{line}' >> $NIGHTMILL_SIDECAR" for line in lines)
+    outputs = [output(name, f"{name}.tbl", type="pairs", produces="*.tbl") for name in ("a", "b")]
+    message = "the sidecar of step 's' is wrong in line 2: x.tbl is a file of 'a' by line 1"
+    must_fail(bench, order_of(bench, shell("s", script, *outputs)), Fate.BAD_OUTPUT, message)
+
+
+@pytest.mark.req("X07")
+def test_a_file_that_is_brought_has_nobody_who_tells_its_rows(tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match="the rows of files of type 'pairs' are told by the steps that make them") as told:
+        next(rows_of("pairs.tbl", TYPES["pairs"], str(tmp_path / "pairs.tbl")))
+    assert told.value.reason == "no_rows"
 
 
 def test_computed_metadata_is_not_told(bench: Bench) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nightmill.model.file_type import FileType, MetadataKey
+from nightmill.model.file_type import FileType, Membership, MetadataKey
 from nightmill.model.order import JobOrder, OrderOutput, OrderStep
 from tests.support.orders import FILE_TYPES, Bench, output
 
@@ -19,6 +19,9 @@ TYPES = {
             "good": MetadataKey(type="bool", told=True),
             "taken_at": MetadataKey(type="time", told=True),
         },
+    ),
+    "pairs": FileType(
+        name="pairs", membership=Membership(columns={"pair": "int", "plus": "str", "weight": "float"}, told=True)
     ),
     "product": FileType(
         name="product",

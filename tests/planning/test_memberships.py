@@ -13,7 +13,7 @@ from nightmill.backbone.catalogue.attachments import attach, load
 from nightmill.backbone.schema import FileRow
 from nightmill.model.attachment import Attachment
 from nightmill.model.dimensions import KeyType
-from nightmill.model.file_type import FileType, Membership
+from nightmill.model.file_type import FileType, Membership, MetadataKey
 from tests.planning.test_keys import inputs, units
 from tests.planning.world import NIGHT, World, make_campaign
 
@@ -349,3 +349,28 @@ def test_other_keys_are_asked_beside_the_rows(small_world: World) -> None:
     plan = small_world.plan(make_campaign(stage))
     assert plan.problems == ()
     assert inputs(plan.stages[0], "images") == {"tile=a": [image(2)]}
+
+
+def test_files_that_differ_in_a_key_are_told_where_something_is_chosen_by_it(world: World) -> None:
+    """A unit that lacks what its rows name says so; the key in which its files differ would choose among nothing."""
+    world.types["raw"] = FileType(name="raw", metadata={"dit": MetadataKey(keywords=("DIT",), type="float")})
+    world.types["mask"] = world.types["raw"].model_copy(update={"name": "mask"})
+    for exposure, dit in ((1, 1.0), (2, 2.0)):
+        world.add_raw("raw", [exposure], [1], metadata={"dit": dit})
+    add_pairs(world, (1, 7, 7))
+    stage = {
+        "name": "s",
+        "per": ["night"],
+        "units_from": "raw",
+        "inputs": {
+            "raw": {"type": "raw", "max": None},
+            "pairs": {"type": "pairs", "max": None},
+            "mask": {"type": "mask", "through": "pairs", "match": {"exposure": "plus", "dit": "dit"}},
+        },
+        "steps": [{"name": "s", "argv": ["s"], "inputs": ["raw", "mask"]}],
+    }
+    world.add_raw("mask", [8], [1], metadata={"dit": 1.0})
+    assert [problem for problem in world.plan(make_campaign(stage)).problems if "at least 1 mask needed" in problem]
+    world.add_raw("mask", [7], [1], metadata={"dit": 1.0})
+    [problem] = world.plan(make_campaign(stage)).problems
+    assert "the files of a unit differ in dit, by which this input is chosen" in problem

@@ -80,8 +80,10 @@ class Agreement:
         Differing
             As :meth:`values`.
         """
-        found = list(files)
+        found = [file for file in files if all([file.get(key) is not None for key in self.asked])]
         for key in (*self.asked, *self.default):
+            if not found:
+                break  # a unit whose files differ is asked for a value only where something is chosen by it
             values = self.values(unit, key, chosen)
             if key in self.asked:
                 found = [file for file in found if file.get(key) in values]
