@@ -125,7 +125,7 @@ def write_uses(
     """Say of each step that began which files it used, as soon as the files are on record.
 
     What it read of files that are on no record (scratch files, what went to a working area) was made of others: it used
-    those, though not as planned.
+    those, though not as planned, but for what it reads itself.
     """
     planned = _planned(session, [attempts[report.attempt] for report in reports])
     known = {attempt_id for attempt_id, _step in planned}
@@ -158,7 +158,8 @@ def write_uses(
                 *planned.get((attempt_id, step.name), ()),
                 *(use for name in step.inputs for use in own.get(name, ())),
             ]
-            behind = [use for name in step.inputs for use in through.get(name, ())]
+            itself = {file_id for file_id, _role in read}
+            behind = [use for name in step.inputs for use in through.get(name, ()) if use[0] not in itself]
             used = dict.fromkeys(behind, False) | dict.fromkeys(read, True)
             through |= {name: list(used) for name in _off_record(report.order, step)}
             uses += [

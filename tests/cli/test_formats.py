@@ -20,7 +20,7 @@ TYPE = """\
       airmass: {{keywords: ['{airmass}'], type: float, hdu: 1}}
 """
 ROWS = "    membership: {{columns: [pair, name], table: {table}}}\n"
-TABLES = {"json": "pairs", "ecsv": 1, "votable": "pairs", "parquet": 1, "hdf5": "pairs"}
+TABLES = {"json": "pairs", "ecsv": 1, "ipac": 1, "votable": "pairs", "parquet": 1, "hdf5": "pairs"}
 
 
 @pytest.mark.req("X11")

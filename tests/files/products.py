@@ -54,6 +54,16 @@ def ecsv_bytes() -> bytes:
     return text.getvalue().encode()
 
 
+def ipac_bytes() -> bytes:
+    """Return the table without truth values, which IPAC tables do not have, and in ASCII."""
+    text = StringIO()
+    made = table()["pair", "name", "weight"]
+    made["name"][2] = "n"
+    made.meta = {"keywords": {key: {"value": value} for key, value in KEYS.items()}, "comments": ["of a night"]}
+    made.write(text, format="ascii.ipac")
+    return text.getvalue().encode()
+
+
 def votable_bytes() -> bytes:
     made = BytesIO()
     table().write(made, format="votable")

@@ -172,6 +172,25 @@ class TestEcsvTables(OfTable):
     made = staticmethod(products.ecsv_bytes)
 
 
+class TestIpac(OfTree):
+    name = "ipac"
+    made = staticmethod(products.ipac_bytes)
+    spoiled: ClassVar[Mapping[str, bytes]] = {
+        "not_of_format": b"|a|a|\n 1 2\n",
+        "truncated": gzip.compress(products.ipac_bytes())[:-3],
+        "over_limit": b"\\" + b"a" * (3 << 20),
+    }
+
+
+class TestIpacTables(OfTable):
+    name = "ipac"
+    made = staticmethod(products.ipac_bytes)
+
+    @pytest.fixture
+    def table(self) -> Held:
+        return self.made(), 1, {"pair": [0, 1, 2], "name": ["a", "b b", "n"], "weight": [0.5, None, 2.5]}
+
+
 class TestVotable(OfTree):
     name = "votable"
     made = staticmethod(products.votable_bytes)

@@ -225,7 +225,7 @@ def test_an_unknown_format_is_told_with_a_guess_and_those_that_are_known(tmp_pat
     [problem] = refusals(load_file_types, [document])
     assert problem == (
         "types.yaml:4: file_types.notes: no format named 'fitz' (did you mean 'fits'?); known formats: any, asdf,"
-        " csv, ecsv, fits, hdf5, json, parquet, text, votable, yaml"
+        " csv, ecsv, fits, hdf5, ipac, json, parquet, text, votable, yaml"
     )
 
 

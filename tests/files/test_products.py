@@ -31,6 +31,7 @@ WAYS: dict[str, tuple[Callable[[], bytes], dict[str, str]]] = {
     "yaml": (lambda: products.YAML, {key: key for key in products.KEYS}),
     "asdf": (products.asdf_bytes, {key: f"observation.{key}" for key in products.KEYS}),
     "ecsv": (products.ecsv_bytes, {key: key for key in products.KEYS}),
+    "ipac": (products.ipac_bytes, {key: key for key in products.KEYS}),
     "votable": (products.votable_bytes, {key: key for key in products.KEYS}),
     "parquet": (products.parquet_bytes, {key: key for key in products.KEYS}),
     "hdf5": (
@@ -72,7 +73,7 @@ def test_metadata_comes_from_each_format(tmp_path: Path, format: str) -> None:
     assert found.compression == ""
 
 
-@pytest.mark.parametrize("format", ["json", "yaml", "asdf", "ecsv", "votable", "text"])
+@pytest.mark.parametrize("format", ["json", "yaml", "asdf", "ecsv", "ipac", "votable", "text"])
 @pytest.mark.parametrize("kind", COMPRESSED)
 def test_what_is_compressed_is_read_as_what_it_stands_for(tmp_path: Path, format: str, kind: str) -> None:
     made, keywords = WAYS[format]
@@ -96,7 +97,7 @@ def test_what_is_compressed_inside_is_not_compressed_again(tmp_path: Path, forma
     assert str(error).endswith("; it is compressed with gz; decompress it first")
 
 
-@pytest.mark.parametrize("format", ["json", "yaml", "ecsv", "asdf", "votable", "csv", "text", "parquet"])
+@pytest.mark.parametrize("format", ["json", "yaml", "ecsv", "ipac", "asdf", "votable", "csv", "text", "parquet"])
 def test_no_spoiled_file_is_more_than_refused(tmp_path: Path, format: str) -> None:
     whole = WAYS[format][0]() if format in WAYS else products.csv_bytes()
     rng = random.Random(11)
@@ -149,6 +150,14 @@ def test_no_spoiled_file_is_more_than_refused(tmp_path: Path, format: str) -> No
         ("ecsv", b"# %ECSV 1.0\n# ---\n", "not_of_format", "is not ECSV: it ends before its table"),
         ("csv", b"a,\xff\n1,2\n", "not_of_format", "it is not UTF-8 (byte 0xff)"),
         ("csv", b"a,a\n", "not_of_format", "its first line does not name the columns: 'a, a'"),
+        ("ipac", b"a,b\n1,2\n", "not_of_format", "is not an IPAC table: it begins with 'a,b'"),
+        ("ipac", b"\\a = 1\n", "not_of_format", "it ends before its table"),
+        ("ipac", b"|a  |a |\n", "not_of_format", "its head does not name the columns: 'a, a'"),
+        ("ipac", b"|\n", "not_of_format", "its head does not name the columns: ''"),
+        ("ipac", b"|a  |b\n", "not_of_format", "the bars of its head do not stand below each other"),
+        ("ipac", b"|a  |b |\n|int|char|\n", "not_of_format", "the bars of its head do not stand below each other"),
+        ("ipac", (b"\\ " + b"a" * 1000 + b"\n") * 17_000 + b"|a|\n", "over_limit", "stand above the table, the most"),
+        ("ipac", b"|a|\n \0\n", "not_of_format", "it holds a NUL"),
         ("text", b"a\0", "not_of_format", "is not a text: it holds a NUL (byte 1)"),
         ("votable", b"<html/>", "not_of_format", "is not a VOTable: it begins with <html>"),
         (
@@ -234,6 +243,18 @@ def test_rows_of_a_compressed_file_are_those_inside(tmp_path: Path, format: str,
         ("json", b'[{"a": [1]}]', "a", "column 'a' in row 1 has more than one plain value a row"),
         ("json", b'[{"a": 1}, {"a": 9999999999999999999}]', "a", "more than 64 bits in row 2"),
         ("json", b'[{"a": 1, "A": 2}]', "α", "has not got the column 'α' (there is a, A)"),
+        ("ipac", b"|a  |b  |\n 1   2\n 1  12\n", "b", "row 2 has a value below a bar of the head, where no column"),
+        ("ipac", b"|a  |b  |\n 1   1234\n", "b", "row 1 has a value below a bar of the head, where no column stands"),
+        ("ipac", b"|a  |b  |\n1    2\n", "b", "row 1 has a value below a bar of the head, where no column stands"),
+        ("ipac", b"|a  |b  |\n 1\t2\n", "b", "row 1 has characters that are not of ASCII, or tabs: where its columns"),
+        ("ipac", "|a  |b  |\n ñ   2\n".encode(), "b", "row 1 has characters that are not of ASCII, or tabs"),
+        ("ipac", b"|a  |b  |\n|int|i  |\n 1   1.5\n", "b", "column 'b' has '1.5' in row 1, which is not of its type"),
+        (
+            "ipac",
+            b"|a  |b  |\n|int|uni|\n 1   1\n",
+            "b",
+            "column 'b' is of type 'uni', and may be of int, long, double",
+        ),
         ("csv", b"a,b\n1\n", "a", "row 1 has 1 values, and there are 2 columns"),
         (
             "ecsv",

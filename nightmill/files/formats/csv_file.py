@@ -5,22 +5,24 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from math import isfinite
 from typing import Final
 
-from nightmill.errors import BadFile
 from nightmill.files.formats.compressed import Unpacked, remedy_for, unpacked
-from nightmill.files.formats.tables import column_names, no_rows, not_plain, plain_value
+from nightmill.files.formats.tables import column_names, no_rows, not_plain
+from nightmill.files.formats.text_tables import (
+    MAX_LINE_BYTES,
+    guessed,
+    not_a_table,
+    refuse_table,
+    texts_of,
+    value_of,
+)
 from nightmill.files.formats.tree import KEYWORD, MAX_TREE_BYTES, Tree
 from nightmill.files.formats.yaml_file import yaml_tree
 from nightmill.files.reading import StrPath
 from nightmill.model.attachment import RowValue
 from nightmill.model.content import Content, Digest
 
-MAX_LINE_BYTES: Final = 1 << 20
-
-_INT: Final = re.compile("-?(?:0|[1-9][0-9]*)")
-_FLOAT: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _ECSV: Final = re.compile(rb"# %ECSV [0-9.]+\s*")
 _KINDS: Final[Mapping[str, Callable[[str], RowValue]]] = {
     "bool": lambda text: {"True": True, "False": False}[text],
@@ -47,16 +49,16 @@ class Csv:
             ``truncated`` or ``bad_compression`` inside of gzip or bzip2.
         """
         with unpacked(path, descriptor, digest) as file:
-            _names(path, _texts(path, file.lines(MAX_LINE_BYTES)), ",")
+            _names(path, texts_of(path, file.lines(MAX_LINE_BYTES)), ",")
         return Content((), file.size_bytes, file.compression)
 
     def rows(
         self, name: StrPath, path: str, table: int | str, columns: Sequence[str]
     ) -> Iterator[tuple[RowValue, ...]]:
         """Yield rows, as :meth:`nightmill.model.ports.TableFormat.rows` says; what looks like a number is one."""
-        _refuse_table(name, table)
+        refuse_table(name, table)
         with unpacked(path, None, None) as file:
-            texts = _texts(name, file.lines(MAX_LINE_BYTES))
+            texts = texts_of(name, file.lines(MAX_LINE_BYTES))
             there = _names(name, texts, ",")
             wanted = column_names(name, "the table", there, columns)
             yield from _rows(name, texts, ",", there, [(each, guessed) for each in wanted])
@@ -87,7 +89,7 @@ class Ecsv:
         self, name: StrPath, path: str, table: int | str, columns: Sequence[str]
     ) -> Iterator[tuple[RowValue, ...]]:
         """Yield rows, as :meth:`nightmill.model.ports.TableFormat.rows` says; what is empty is nothing."""
-        _refuse_table(name, table)
+        refuse_table(name, table)
         with unpacked(path, None, None) as file:
             head = _Head(name, file)
             there = head.names()
@@ -104,26 +106,26 @@ class _Head:
         self.lines = file.lines(MAX_LINE_BYTES)
         first = next(self.lines, b"")
         if not _ECSV.fullmatch(first):
-            raise _refused(path, "ECSV", f"it begins with {first[:20]!r}", remedy_for(first))
+            raise not_a_table(path, "ECSV", f"it begins with {first[:20]!r}", remedy_for(first))
         head, size = [b""], 0  # the first line keeps its number
         for line in self.lines:
             if not line.startswith(b"#"):
-                self.texts = _texts(path, self._from(line))
+                self.texts = texts_of(path, self._from(line))
                 break
             head.append(line[1:].removeprefix(b" "))
             size += len(line)
             if size > MAX_TREE_BYTES:
                 raise file.over(f"more than {MAX_TREE_BYTES:,} bytes stand above the table, the most that are read")
         else:
-            raise _refused(path, "ECSV", "it ends before its table")
+            raise not_a_table(path, "ECSV", "it ends before its table")
         self.data = yaml_tree(path, b"\n".join([each.rstrip() for each in head]), "ECSV").data
         columns = self.data.get("datatype") if isinstance(self.data, dict) else None
         if not isinstance(columns, list) or not all(isinstance(each, dict) for each in columns):
-            raise _refused(path, "ECSV", "its 'datatype' is not a list of columns")
+            raise not_a_table(path, "ECSV", "its 'datatype' is not a list of columns")
         self.columns: dict[str, dict[str, object]] = {str(each.get("name")): each for each in columns}
         self.delimiter = str(self.data.get("delimiter", " "))
         if self.delimiter not in (" ", ","):
-            raise _refused(path, "ECSV", f"its delimiter is {self.delimiter!r}, and may be a blank or a comma")
+            raise not_a_table(path, "ECSV", f"its delimiter is {self.delimiter!r}, and may be a blank or a comma")
 
     def _from(self, line: bytes) -> Iterator[bytes]:
         yield line
@@ -134,7 +136,7 @@ class _Head:
         names = _names(self.path, self.texts, self.delimiter)
         if names != list(self.columns):
             told = ", ".join(self.columns)
-            raise _refused(self.path, "ECSV", f"its 'datatype' has the columns {told}, its table {', '.join(names)}")
+            raise not_a_table(self.path, "ECSV", f"its 'datatype' has the columns {told}, its table {', '.join(names)}")
         return names
 
     def kind(self, column: str) -> Callable[[str], RowValue]:
@@ -146,37 +148,19 @@ class _Head:
         return kind
 
 
-def guessed(text: str) -> RowValue:
-    """Return the number that a text is, as programs write one; any other text as it is."""
-    if _INT.fullmatch(text) and len(text) < 20:
-        return int(text)
-    if _FLOAT.fullmatch(text) and not text.isdigit() and isfinite(value := float(text)):
-        return value
-    return text
-
-
-def _texts(path: StrPath, lines: Iterator[bytes]) -> Iterator[str]:
-    for number, line in enumerate(lines, start=1):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise _refused(path, "a table of text", f"it is not UTF-8 (byte {line[error.start]:#04x})") from error
-        if "\0" in text:
-            raise _refused(path, "a table of text", "it holds a NUL", remedy_for(line))
-        yield text
-
-
 def _split(path: StrPath, texts: Iterator[str], delimiter: str) -> Iterator[list[str]]:
     try:
         yield from (values for values in csv.reader(texts, delimiter=delimiter, strict=True) if values)
     except csv.Error as error:
-        raise _refused(path, "a table of text", str(error)) from error
+        raise not_a_table(path, "a table of text", str(error)) from error
 
 
 def _names(path: StrPath, texts: Iterator[str], delimiter: str) -> list[str]:
     names = next(_split(path, texts, delimiter), [])
     if not all(names) or len(set(names)) < len(names) or not names:
-        raise _refused(path, "a table of text", f"its first line does not name the columns: {', '.join(names)[:60]!r}")
+        raise not_a_table(
+            path, "a table of text", f"its first line does not name the columns: {', '.join(names)[:60]!r}"
+        )
     return names
 
 
@@ -191,22 +175,4 @@ def _rows(
     for row, values in enumerate(_split(path, texts, delimiter), start=1):
         if len(values) != len(there):
             raise no_rows(path, f"row {row:,} has {len(values)} values, and there are {len(there)} columns")
-        yield tuple([_value(path, column, kind, row, values[place]) for place, column, kind in wanted])
-
-
-def _value(path: StrPath, column: str, kind: Callable[[str], RowValue], row: int, text: str) -> RowValue:
-    if not text:
-        return None
-    try:
-        return plain_value(path, column, row, kind(text))
-    except (ValueError, KeyError) as error:
-        raise no_rows(path, f"column {column!r} has {text[:40]!r} in row {row:,}, which is not of its type") from error
-
-
-def _refuse_table(path: StrPath, table: int | str) -> None:
-    if table != 1:
-        raise no_rows(path, f"it has one table, which is 1, and not {table!r}")
-
-
-def _refused(path: StrPath, what: str, why: str, remedy: str = "") -> BadFile:
-    return BadFile(f"{path} is not {what}: {why}", reason="not_of_format", remedy=remedy)
+        yield tuple([value_of(path, column, kind, row, values[place]) for place, column, kind in wanted])
