@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Engine, column, create_engine, event, inspect, select, table
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -32,6 +32,8 @@ BUSY_SECONDS: Final = 30.0
 """How long a writing transaction waits for another to end before it is tried again."""
 WRITE_TRIES: Final = 4
 DRIVER: Final = "postgresql+psycopg"
+REVISIONS: Final = "alembic_version"
+"""The table that has the revision of the schema."""
 
 _POSTGRESQL: Final = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 60_000}
 """A server that vanished without a word is found out within a minute or so; what the URL says of these goes first."""
@@ -165,12 +167,10 @@ class Database:
         RequestRefused
             Where it is older, newer, or not there.
         """
-        from alembic.migration import MigrationContext
-        from alembic.script import ScriptDirectory
-
         with _translated(self.url), self.engine.connect() as connection:
-            found = MigrationContext.configure(connection).get_current_revision()
-            wanted = ScriptDirectory.from_config(self._alembic(connection)).get_current_head()
+            there = inspect(connection).has_table(REVISIONS)
+            found = connection.scalar(select(column("version_num")).select_from(table(REVISIONS))) if there else None
+        wanted = newest_revision()
         if found is None:
             raise RequestRefused(
                 f"the database {safe_url(self.url)} has no catalogue in it",
@@ -189,6 +189,15 @@ class Database:
         config.set_main_option("script_location", str(files("nightmill.backbone") / "migrations"))
         config.attributes["connection"] = connection
         return config
+
+
+def newest_revision() -> str:
+    """Return the revision of the schema that this program knows, as the names of its migrations tell it.
+
+    Every command asks for it, and to import Alembic and all migrations takes a fifth of the time of a short one.
+    """
+    migrations = (path.name for path in (files("nightmill.backbone") / "migrations" / "versions").iterdir())
+    return max(name for name in migrations if name[0].isdecimal()).partition("_")[0]
 
 
 @contextmanager

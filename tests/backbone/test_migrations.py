@@ -8,12 +8,13 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, select, update
 
 from nightmill.backbone.catalogue.indexes import index_keys, indexed
 from nightmill.backbone.catalogue.registration import register
 from nightmill.backbone.catalogue.withdrawals import withdraw
-from nightmill.backbone.database import Database
+from nightmill.backbone.database import Database, newest_revision
 from nightmill.backbone.schema import Base, FileRow, ReplicaRow
 from nightmill.model.dimensions import KeyType
 from tests.backbone.files import add_files, new_file
@@ -80,3 +81,9 @@ def test_the_way_down_to_nothing_leaves_nothing(database: Database) -> None:
     assert inspect(database.engine).get_table_names() == ["alembic_version"]
     database.create()
     database.check_revision()
+
+
+def test_the_newest_revision_is_that_of_alembic(database: Database) -> None:
+    with database.engine.connect() as connection:
+        script = ScriptDirectory.from_config(database._alembic(connection))
+    assert newest_revision() == script.get_current_head()
