@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from inspect import signature
 from typing import Final
 
 from benchmarks.figures import Result, kept
@@ -22,25 +23,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object for each, and nothing else")
     parser.add_argument("--write-docs", action="store_true", help=f"keep the results, and bring {PAGE.name} up to date")
     parser.add_argument("--size", type=int, help="jobs, or files, to measure with instead of the full number")
+    parser.add_argument("--repeats", type=int, help="how often to measure what is measured more than once")
     given = parser.parse_args(arguments)
-    if given.size and given.write_docs:
-        parser.error("--write-docs wants the full size")
+    if (given.size or given.repeats) and given.write_docs:
+        parser.error("--write-docs wants the full size, and as many repeats as there are")
     strangers = [name for name in given.names if name not in NAMES]
     if strangers:
         parser.error(f"no benchmark is called {', '.join(strangers)}; there is {', '.join(NAMES)}")
     for name in given.names or NAMES:
-        result = measure(name, given.size)
+        result = measure(name, given.size, given.repeats)
         print(result.model_dump_json() if given.json else line(result), flush=True)
         if given.write_docs:
             result.keep()
             PAGE.write_text(page(kept()))
 
 
-def measure(name: str, size: int | None = None) -> Result:
-    """Carry out a benchmark, by default at its full size."""
+def measure(name: str, size: int | None = None, repeats: int | None = None) -> Result:
+    """Carry out a benchmark, by default at its full size and as often as it says."""
     benchmark: Callable[..., Result] = import_module(f"benchmarks.{name}").measure
     load, _, _ = os.getloadavg()
-    result = benchmark(size=size) if size else benchmark()
+    wanted = {"size": size, "repeats": repeats}
+    result = benchmark(**{key: wanted[key] for key in signature(benchmark).parameters if wanted[key]})
     return result.model_copy(update={"load_before": round(load, 1)})
 
 

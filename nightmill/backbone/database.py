@@ -169,7 +169,9 @@ class Database:
         """
         with _translated(self.url), self.engine.connect() as connection:
             there = inspect(connection).has_table(REVISIONS)
-            found = connection.scalar(select(column("version_num")).select_from(table(REVISIONS))) if there else None
+            found: str | None = (
+                connection.scalar(select(column("version_num")).select_from(table(REVISIONS))) if there else None
+            )
         wanted = newest_revision()
         if found is None:
             raise RequestRefused(
