@@ -29,7 +29,7 @@ def page(results: Sequence[Result]) -> str:
 
 def line(result: Result) -> str:
     """Write a result in one line for a terminal."""
-    return f"{result.name:14}{_value(result)}  (floor {result.floor:,g}, ratio {result.ratio:g}; aim: {result.aim})"
+    return f"{result.name:18}{_value(result)}  (floor {result.floor:,g}, ratio {result.ratio:g}; aim: {result.aim})"
 
 
 def _table(results: Sequence[Result]) -> list[str]:
