@@ -122,26 +122,22 @@ class _Reader:
             raise _failed(self.step, f"has {size:,} bytes, and at most {MAX_BYTES:,} are read")
         told: dict[str, Told] = {}
         rows: dict[str, list[tuple[RowValue, ...]]] = {}
-        with_rows: dict[str, Told] = {}
+        described: dict[str, int] = {}
         for line in self.lines(descriptor):
             if not line.strip():
                 continue
             about = self.parsed(line)
             output = self.output(about.output)
-            before = told.get(about.file) or with_rows.get(about.file)
-            if before is not None and before.output != about.output:
+            before = told.setdefault(about.file, Told(about.output, {}, self.line))
+            if before.output != about.output:
                 self.refuse(f"{on_one_line(about.file)} is a file of {before.output!r} by line {before.line}")
             if isinstance(about, RowLine):
                 rows.setdefault(about.file, []).append(self.row(about, output))
-                with_rows.setdefault(about.file, Told(about.output, {}, self.line))
-            elif about.file in told:
-                first = told[about.file].line
+            elif (first := described.setdefault(about.file, self.line)) != self.line:
                 self.refuse(f"{on_one_line(about.file)} was told of in line {first}; a file has one line")
             else:
                 told[about.file] = Told(about.output, self.values(about, output), self.line)
-        return {**with_rows, **told} | {
-            name: replace(told.get(name) or with_rows[name], rows=found) for name, found in rows.items()
-        }
+        return {name: replace(each, rows=rows.get(name, ())) for name, each in told.items()}
 
     def lines(self, descriptor: int) -> Iterator[bytes]:
         with os.fdopen(os.dup(descriptor), "rb") as file:

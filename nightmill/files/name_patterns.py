@@ -60,7 +60,7 @@ def fields_in(text: str) -> tuple[str, ...]:
 
 
 def _parts(text: str) -> list[tuple[str, str | None, str]]:
-    """Return the fields of a text, each behind the text before it and with its format; None is no field."""
+    """Return the fields of a text, each with the text before it and its format; None stands for the end."""
     try:
         parts = list(Formatter().parse(text))
     except ValueError as error:
