@@ -24,8 +24,9 @@ FLAGS = (
     "--disable-sync",
 )
 PATIENCE_SECONDS = 120.0
-TRIES = 5
 """How long the UI may take to show what it should; it asks the server every few seconds."""
+TRIES = 5
+"""How often a page is opened that does not show what it should."""
 
 
 class BrowserUnavailable(Exception):
@@ -79,8 +80,18 @@ class Ui:
         self.page.get_by_role("tablist").get_by_text(name, exact=True).click()
 
     def follow(self, name: str) -> None:
-        """Click a link by its text."""
-        self.page.get_by_role("link", name=name, exact=True).first.click()
+        """Click a link by its text; where a page does not show it, load it again.
+
+        The UI asks once for what has ended, and shows an empty list where the server was too busy to answer.
+        """
+        link = self.page.get_by_role("link", name=name, exact=True).first
+        for _ in range(TRIES - 1):
+            try:
+                expect(link).to_be_visible(timeout=1000 * PATIENCE_SECONDS / TRIES)
+                break
+            except AssertionError:
+                self.page.reload()
+        link.click()
 
     def search(self, field: str, text: str) -> None:
         """Type into a field that filters a list, by what is written in it while it is empty."""
