@@ -19,6 +19,7 @@ from nightmill.backbone.adhoc import run_sql
 from nightmill.backbone.catalogue.files import data_id
 from nightmill.backbone.work.campaigns import campaign_named, campaigns, progress_of
 from nightmill.config.campaign import load_campaign
+from nightmill.model.campaign import Campaign
 from nightmill.model.dimensions import DIMENSIONS
 from nightmill.model.origin import Origin
 from nightmill.model.states import JobState
@@ -105,7 +106,9 @@ class Site:
         first = ("name", "type", "origin", *DIMENSIONS, "begins_at", "ends_at", "size_bytes", "sha256", "store", "path")
         return _table(rows, first, always=("name", "type", "origin", "size_bytes", "sha256", "store", "path"))
 
-    def plan(self, campaign: Path | str, *, settings: Sequence[str] = ()) -> Table:
+    def plan(
+        self, campaign: Path | str, *, settings: Sequence[str] = (), overrides: Sequence[Path | str] = ()
+    ) -> Table:
         """Plan a campaign as it would be submitted now: a row for each file that a job would read; nothing is written.
 
         Parameters
@@ -114,13 +117,15 @@ class Site:
             Its YAML file.
         settings
             ``KEY=VALUE``, as with ``--set``.
+        overrides
+            Files, as with ``--override``.
 
         Raises
         ------
         ConfigErrors, PlanRefused
             Where the campaign is wrong, or cannot be planned.
         """
-        planned = preview(self._site, load_campaign(Path(campaign), settings))
+        planned = preview(self._site, self._campaign(campaign, settings, overrides))
         planned.require()
         rows = [
             {
@@ -139,8 +144,15 @@ class Site:
         columns = ("stage", "projected", "unit", "role", "file", "rule")
         return _table(rows, columns, always=columns)
 
-    def submit(self, campaign: Path | str, *, settings: Sequence[str] = ()) -> Submitted:
+    def submit(
+        self, campaign: Path | str, *, settings: Sequence[str] = (), overrides: Sequence[Path | str] = ()
+    ) -> Submitted:
         """Submit a campaign, and have it conducted; the same one again is taken up where it stands.
+
+        Parameters
+        ----------
+        campaign, settings, overrides
+            As :meth:`plan` takes them.
 
         Raises
         ------
@@ -149,8 +161,12 @@ class Site:
         ServerAway
             Where the server does not answer.
         """
-        described = load_campaign(Path(campaign), settings)
+        described = self._campaign(campaign, settings, overrides)
         return submit_campaign(self._site, described, conductor=conductor_of(self._site))
+
+    def _campaign(self, path: Path | str, settings: Sequence[str], overrides: Sequence[Path | str]) -> Campaign:
+        files = [Path(each) for each in overrides]
+        return load_campaign(Path(path), settings, overrides=files, defaults=self._site.config.defaults)
 
     def status(self, campaign: str | None = None) -> Table:
         """Return a row a stage: how many of its jobs are in which state. The spool is not drained for it.

@@ -15,6 +15,14 @@ SiteFolder = Annotated[
     typer.Option("--site", metavar="DIR", help="Folder of the site; by default the one that you are in."),
 ]
 
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may be given again.")
+]
+Overrides = Annotated[
+    list[Path] | None,
+    typer.Option("--override", metavar="FILE", help="Change what this YAML file says; may be given again."),
+]
+
 Edited = Annotated[bool, typer.Option("--edited", help="Run what is not done with the pipeline's folder as it is now.")]
 AsSubmitted = Annotated[bool, typer.Option("--as-submitted", help="Go on with the folder as it was submitted.")]
 Diff = Annotated[bool, typer.Option("--diff", help="Only show how the folder was edited.")]

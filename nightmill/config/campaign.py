@@ -1,30 +1,41 @@
 """Campaign documents: a pipeline with what to run it on and what to change, in layers.
 
-The layers are pipeline < campaign < command line; each value that is set keeps the layer that it came from.
+The layers are site < pipeline < campaign < operator's file < command line; each value that is set keeps the layer that
+it came from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from pydantic import Field
 
 from nightmill.config.build import build, raise_all, shown
-from nightmill.config.document import Key, Plain, kind_of, load_document
-from nightmill.config.layers import Tree, tree_of, tree_of_setting
-from nightmill.config.pipeline import by_step_name, load_pipeline, load_pipeline_tree, pipeline_of
+from nightmill.config.changes import (
+    Changes,
+    brought,
+    chain,
+    laid,
+    read_changes,
+    read_override,
+    read_setting,
+    unknown_inputs,
+    with_other_sets,
+    without_old_reasons,
+)
+from nightmill.config.document import Key, Plain, kind_of
+from nightmill.config.layers import CAMPAIGN, NOTHING, Tree
+from nightmill.config.pipeline import load_pipeline, load_pipeline_tree, pipeline_of
 from nightmill.config.rules import check_fit
+from nightmill.config.variants import changes_of, selectors, variant_of, wrong_selectors, wrong_variant
 from nightmill.errors import ConfigError, ConfigErrors, guess
-from nightmill.model.base import Frozen
-from nightmill.model.campaign import Campaign, ExecutionSettings, Layer
+from nightmill.model.campaign import Campaign
 from nightmill.model.pipeline import Parameter
 
 __all__ = ["load_campaign", "load_pipeline"]
 
 
-class CampaignFile(Frozen):
+class CampaignFile(Changes):
     """A pipeline with what to run it on, and what to change."""
 
     campaign: str
@@ -33,18 +44,11 @@ class CampaignFile(Frozen):
     """Path of the pipeline document, from the folder of this one."""
     description: str = ""
     """What it is for, in words."""
-    where: str = ""
-    """An expression over raw and manual files: what the campaign works on."""
-    parameters: Mapping[str, Parameter] = Field(default_factory=dict)
-    """Values in the place of the pipeline's defaults."""
-    execution: ExecutionSettings = ExecutionSettings()
-    """How its jobs are carried out."""
-    overrides: Mapping[str, Any] = Field(default_factory=dict)
-    """What else of the pipeline it changes: mappings are merged key by key, anything else is replaced."""
 
 
-def load_campaign(path: Path, settings: Sequence[str] = ()) -> Campaign:
-    """Load a campaign with its pipeline, merge the layers and check the result.
+@dataclass(frozen=True)
+class Written:
+    """A campaign as its layers have it.
 
     Parameters
     ----------
@@ -53,6 +57,32 @@ def load_campaign(path: Path, settings: Sequence[str] = ()) -> Campaign:
     settings
         ``KEY=VALUE`` of a command line, the value being YAML: keys of the campaign (``parameters.sigma=3``,
         ``execution.threads=1``), or of its pipeline (``pipeline.stages.science.inputs.bias.lookup.max_days=3``).
+    overrides
+        Operator's files, which go over the campaign document and under the settings.
+    defaults
+        Those of the site.
+    """
+
+    path: Path
+    settings: Sequence[str] = ()
+    overrides: Sequence[Path] = ()
+    defaults: Tree = NOTHING
+
+    def changes(self) -> list[Tree]:
+        """Return what goes over the pipeline, as it is written; raises as :func:`load_campaign`."""
+        document = read_changes(self.path, CAMPAIGN)
+        return [document, *map(read_override, self.overrides), *map(read_setting, self.settings)]
+
+
+def load_campaign(
+    path: Path, settings: Sequence[str] = (), *, overrides: Sequence[Path] = (), defaults: Tree = NOTHING
+) -> Campaign:
+    """Load a campaign with its pipeline, merge the layers and check the result.
+
+    Parameters
+    ----------
+    path, settings, overrides, defaults
+        As :class:`Written` has them.
 
     Returns
     -------
@@ -67,27 +97,43 @@ def load_campaign(path: Path, settings: Sequence[str] = ()) -> Campaign:
     ConfigError
         Where a document cannot be read at all.
     """
-    tree = tree_of(by_step_name(load_document(path), ("overrides",)), "campaign")
-    for setting in settings:
-        tree = _pipeline_to_overrides(tree_of_setting(setting)).over(tree)
+    written = Written(path, settings, overrides, defaults)
+    changes = written.changes()
+    campaign, base = _resolved(written, changes)
+    variants, errors = [], list(wrong_selectors(laid(changes)))
+    for units in selectors(changes) if not errors else ():
+        alone = [brought(layer.below("units", units), base) for layer in changes]
+        wrong = list(wrong_variant(units, campaign, alone))
+        errors += wrong
+        if not wrong:
+            theirs, _base = _resolved(written, changes_of(units, changes))
+            variants.append(variant_of(units, campaign, theirs, laid(changes)))
+    raise_all(errors)
+    return campaign.model_copy(update={"variants": tuple(variants)}) if variants else campaign
+
+
+def _resolved(written: Written, changes: Sequence[Tree]) -> tuple[Campaign, Tree]:
+    """Return the campaign that some changes make of a pipeline, and the pipeline's document."""
+    path, defaults = written.path, written.defaults
+    tree = laid([defaults.below("execution").moved("execution"), *changes])
     try:
-        file = build(CampaignFile, tree.data, tree.where)
+        file = build(CampaignFile, tree.without("why").data, tree.where)
     except ConfigErrors as error:
         raise ConfigErrors([*error.errors, *_wrong_pipeline(path.parent, tree)]) from error
     pipeline_path = path.parent / file.pipeline
     base = load_pipeline_tree(pipeline_path, tree.where(("pipeline",)))
-    overrides = tree.below("overrides")
-    unknown = list(_unknown_overrides(overrides, base))
-    merged = base if unknown else overrides.over(base)
+    unknown = [*_unknown_overrides(tree.below("overrides"), base), *unknown_inputs(tree, base)]
+    whole = laid(chain(defaults, base, [] if unknown else changes))
+    merged, unused = with_other_sets(without_old_reasons(whole.below("pipeline")), tree)
     errors = [ConfigError(text, where=tree.where(("campaign",))) for text in check_fit("campaign name", file.campaign)]
     errors += _wrong_parameters(file.parameters, base.mapping("parameters"), tree)
-    errors += unknown
+    errors += [*unknown, *unused]
     try:
-        pipeline = pipeline_of(merged, pipeline_path.parent)
+        pipeline = pipeline_of(base.below("parameters").moved("parameters").over(merged), pipeline_path.parent)
     except ConfigErrors as error:
         raise ConfigErrors([*errors, *error.errors]) from error
     raise_all(errors)
-    return Campaign(
+    campaign = Campaign(
         name=file.campaign,
         description=file.description,
         pipeline=pipeline,
@@ -96,8 +142,9 @@ def load_campaign(path: Path, settings: Sequence[str] = ()) -> Campaign:
             name: _like(default, file.parameters.get(name, default)) for name, default in pipeline.parameters.items()
         },
         execution=file.execution,
-        origins=_origins(tree, merged),
+        origins=merged.moved("pipeline").origins() | whole.without("pipeline").origins(),
     )
+    return campaign, base
 
 
 def _wrong_pipeline(directory: Path, campaign: Tree) -> Sequence[ConfigError]:
@@ -111,14 +158,6 @@ def _wrong_pipeline(directory: Path, campaign: Tree) -> Sequence[ConfigError]:
     except ConfigError as error:
         return [error]
     return []
-
-
-def _pipeline_to_overrides(tree: Tree) -> Tree:
-    """Move the settings of a pipeline to where a campaign document has them."""
-    if not isinstance(tree.data.get("pipeline"), dict):
-        return tree
-    places = {("overrides", *key[1:]): place for key, place in tree.places.items()}
-    return Tree({"overrides": tree.data["pipeline"]}, places)
 
 
 def _unknown_overrides(overrides: Tree, base: Tree) -> Iterator[ConfigError]:
@@ -182,10 +221,3 @@ def _wrong_parameters(
 def _like(default: Parameter, value: Parameter) -> Parameter:
     """Keep a parameter's type: 3 for a default of 2.5 is 3.0."""
     return float(value) if isinstance(default, float) else value
-
-
-def _origins(campaign: Tree, pipeline: Tree) -> dict[str, Layer]:
-    stages = {f"pipeline.{key}": layer for key, layer in pipeline.without("parameters").origins().items()}
-    parameters = campaign.below("parameters").over(pipeline.below("parameters")).origins()
-    own = campaign.without("overrides").without("parameters").origins()
-    return stages | {f"parameters.{key}": layer for key, layer in parameters.items()} | own

@@ -12,6 +12,7 @@ class Kind(StrEnum):
     FILE_TYPES = "file_types"
     PIPELINE = "pipeline"
     CAMPAIGN = "campaign"
+    OVERRIDE = "override"
 
     @property
     def file(self) -> str:

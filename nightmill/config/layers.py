@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -10,10 +11,20 @@ from nightmill.config.document import Document, Key, Plain, dotted, leaves, pars
 from nightmill.errors import ConfigError
 from nightmill.model.campaign import Layer
 
-LAYERS: Final = ("pipeline", "campaign", "command line")
+SITE: Final = "site"
+PIPELINE: Final = "pipeline"
+CAMPAIGN: Final = "campaign"
+OVERRIDE: Final = "override"
+COMMAND_LINE: Final = "command line"
+LAYERS: Final = (SITE, PIPELINE, CAMPAIGN, OVERRIDE, COMMAND_LINE)
 """The layers of a campaign; each goes over those before it."""
 REPLACED_WHOLE: Final = frozenset({"source"})
 """Mappings whose keys exclude each other: a layer that sets one of them sets all."""
+
+
+_PART: Final = re.compile(r'"([^"]+)"|([^."=]+)')
+_KEY: Final = re.compile(r'("[^"]+"|[^."]+)(\.("[^"]+"|[^."]+))*')
+_KEY_BEFORE: Final = re.compile(r'("[^"]+"|[^."=]+)(\.("[^"]+"|[^."=]+))*')
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +67,46 @@ class Tree:
         places = {own[len(key) :]: place for own, place in self.places.items() if own[: len(key)] == key}
         return Tree(self.mapping(*key), places)
 
-    def without(self, name: str) -> Tree:
-        """Return the tree without one of its first keys."""
-        data = {key: value for key, value in self.data.items() if key != name}
-        return Tree(data, {key: place for key, place in self.places.items() if key[:1] != (name,)})
+    def without(self, *names: str) -> Tree:
+        """Return the tree without some of its first keys."""
+        return self.cut({(name,) for name in names})
+
+    def cut(self, keys: Collection[Key]) -> Tree:
+        """Return the tree without what stands under some keys."""
+        if not keys:
+            return self
+        data = dict(self.data)
+        for key in keys:
+            *around, name = map(str, key)
+            inner = data
+            for part in around:
+                inner[part] = inner = dict(inner[part])
+            inner.pop(name, None)
+        gone = {len(key) for key in keys}
+        return Tree(data, {k: place for k, place in self.places.items() if not any(k[:n] in keys for n in gone)})
+
+    def moved(self, *key: str) -> Tree:
+        """Return the tree with everything in it put under a key."""
+        data: Plain = self.data
+        for part in reversed(key):
+            data = {part: data}
+        return Tree(data, {(*key, *own): place for own, place in self.places.items()}) if self.data else Tree()
 
     def over(self, base: Tree) -> Tree:
         """Lay this tree over another: mappings are merged key by key, anything else is replaced."""
         data, places = dict(base.data), dict(base.places)
         _lay(data, self.data, places, self.places, ())
+        if () in self.places:
+            places.setdefault((), self.places[()])
         return Tree(data, places)
 
     def origins(self) -> dict[str, Layer]:
         """Return the layer of each value that is not a mapping, by its dotted key."""
         return {dotted(key): self.places[key].layer for key, _ in leaves(self.data) if key in self.places}
+
+
+NOTHING: Final = Tree()
+"""A layer that says nothing."""
 
 
 def tree_of(document: Document, layer: str) -> Tree:
@@ -95,18 +132,37 @@ def tree_of_setting(setting: str) -> Tree:
     ConfigError
         Where there is no ``=`` or no key, or the value is not YAML.
     """
-    name, equals, text = setting.partition("=")
     flag = f"--set {setting}"
-    parts = tuple(name.strip().split("."))
-    if not equals or not all(parts):
+    name, equals, text = _split(setting)
+    parts = parts_of(name.strip())
+    if not equals or not parts:
         raise ConfigError(f"{setting!r} is not KEY=VALUE", where="--set", remedy="write parameters.sigma=3")
     data = parse_value(text, flag)
-    place = Place(Layer(name="command line"), flag)
+    place = Place(Layer(name=COMMAND_LINE), flag)
     places: dict[Key, Place] = {parts[:length]: place for length in range(1, len(parts) + 1)}
     places |= {(*parts, *key): place for key, _ in leaves(data)}
     for part in reversed(parts):
         data = {part: data}
     return Tree(data, places)
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    """Split a dotted key; a part in quotes may hold dots, as in ``units."exposure=12".parameters.sigma``.
+
+    Returns
+    -------
+    tuple of str
+        Empty where it is not a key.
+    """
+    parts = [quoted or bare for quoted, bare in _PART.findall(name)]
+    return tuple(parts) if _KEY.fullmatch(name) else ()
+
+
+def _split(setting: str) -> tuple[str, str, str]:
+    """Part a setting at the first ``=`` that is not in quotes."""
+    key = _KEY_BEFORE.match(setting)
+    end = key.end() if key else setting.find("=")
+    return (setting[:end], "=", setting[end + 1 :]) if setting[end : end + 1] == "=" else (setting, "", "")
 
 
 def _lay(

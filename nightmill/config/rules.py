@@ -108,10 +108,9 @@ def _check_references(stage: Stage) -> Iterator[Problem]:
 
 def _check_missing(stage: Stage) -> Iterator[Problem]:
     """Yield where ``missing`` says something of an input that cannot lack files."""
-    maker = stage.units_from or next((name for name, role in stage.inputs.items() if not role.lookup), "")
     for name, role in stage.inputs.items():
         key = ("inputs", name, "missing")
-        if role.missing != "refuse" and name == maker:
+        if role.missing != "refuse" and name == stage.making:
             yield key, f"{name!r} makes the units of the stage, so that no unit lacks it; leave missing out"
         elif role.missing != "refuse" and role.min == 0:
             yield key, f"{name!r} has min 0, so that no unit lacks it; leave missing out"

@@ -21,6 +21,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from nightmill import plugins
 from nightmill.config import lookups, pipeline
 from nightmill.config.campaign import CampaignFile
+from nightmill.config.changes import Changes, OverrideFile
 from nightmill.config.file_types import FileTypesFile
 from nightmill.config.kinds import Kind
 from nightmill.config.site import BACKBONE, SiteFile
@@ -55,8 +56,14 @@ def schema_text(kind: Kind) -> str:
 
 def made_text(kind: Kind) -> str:
     """Make the schema of a document."""
-    make = {Kind.SITE: _site, Kind.FILE_TYPES: _file_types, Kind.PIPELINE: _pipeline, Kind.CAMPAIGN: _campaign}[kind]
-    whole = {"$schema": DIALECT, "title": f"nightmill: {kind.replace('_', ' ')}", **_used(make())}
+    makers: Mapping[Kind, Callable[[], Schema]] = {
+        Kind.SITE: _site,
+        Kind.FILE_TYPES: _file_types,
+        Kind.PIPELINE: _pipeline,
+        Kind.CAMPAIGN: lambda: _changes(CampaignFile),
+        Kind.OVERRIDE: lambda: _changes(OverrideFile),
+    }
+    whole = {"$schema": DIALECT, "title": f"nightmill: {kind.replace('_', ' ')}", **_used(makers[kind]())}
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -123,18 +130,20 @@ def _pipeline() -> Schema:
     return {**schema, "properties": properties, "required": [names.get(name, name) for name in schema["required"]]}
 
 
-def _campaign() -> Schema:
-    """Make the schema of a campaign: what it overrides is a pipeline of which it says as much as it likes."""
-    whole, part = _made(CampaignFile)[0], _pipeline()
+def _changes(file: type[Changes]) -> Schema:
+    """Make the schema of a document over a pipeline: what it overrides is one of which it says as much as it likes."""
+    whole, part = _made(file)[0], _pipeline()
     defs = {
         name: {key: each for key, each in body.items() if key != "required"} for name, body in part["$defs"].items()
     }
     defs["Step"]["required"] = ["name"]
     for each in defs["LookupSetting"]["anyOf"]:
         del each["required"]
-    overrides = whole["properties"]["overrides"]
-    overrides["properties"] = {"stages": part["properties"]["stages"]}
-    overrides["additionalProperties"] = False
+    for each in (whole, whole["$defs"]["UnitChoices"]):
+        overrides = each["properties"]["overrides"]
+        overrides["properties"] = {"stages": part["properties"]["stages"]}
+        overrides["additionalProperties"] = False
+        each["properties"]["inputs"]["additionalProperties"] = _at("Input")
     return {**whole, "$defs": {**defs, **whole["$defs"]}}
 
 

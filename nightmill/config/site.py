@@ -14,10 +14,12 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from nightmill.config.build import build, named, raise_all
+from nightmill.config.changes import Defaults
 from nightmill.config.database_url import database_url
 from nightmill.config.document import Document, Key, Plain, dotted, load_document
 from nightmill.config.file_types import read_file_types
 from nightmill.config.keys import indexed_keys, keys_of
+from nightmill.config.layers import NOTHING, SITE, Tree, tree_of
 from nightmill.config.rules import NOWHERE, check_fit
 from nightmill.config.secrets import known_secrets
 from nightmill.config.tilings import tilings_of
@@ -111,6 +113,8 @@ class SiteConfig:
         Keys of metadata that have an index, with their types.
     tilings
         How it cuts the sky into tiles, by name.
+    defaults
+        What it sets for every campaign: a layer below all others.
     """
 
     name: str
@@ -129,6 +133,7 @@ class SiteConfig:
     secrets: Mapping[str, str] = field(default_factory=dict)
     indexed: Mapping[str, KeyType] = field(default_factory=dict)
     tilings: Mapping[str, Tiling] = field(default_factory=dict)
+    defaults: Tree = NOTHING
 
     @property
     def keys(self) -> Mapping[str, KeyType]:
@@ -173,6 +178,8 @@ class SiteFile(Frozen):
     """Keys of metadata that files are often selected by; ``nightmill init`` makes an index of each."""
     tilings: Mapping[str, Any] = Field(default_factory=dict)
     """How the sky is cut into tiles, by name."""
+    defaults: Defaults = Defaults()
+    """What it sets for every campaign, below what pipelines and campaigns say."""
 
 
 def find_site(directory: Path | None = None) -> Path:
@@ -267,6 +274,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         secrets=secrets,
         indexed=indexed,
         tilings=tilings,
+        defaults=tree_of(Document(data, document.name, document.lines), SITE).below("defaults"),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from nightmill.model.base import Frozen
-from nightmill.model.pipeline import Parameter, Pipeline
+from nightmill.model.pipeline import Parameter, Pipeline, Stage
 
 
 class Layer(Frozen):
@@ -33,6 +33,33 @@ class ExecutionSettings(Frozen):
     """1: a Prefect task run per job. More: chunks of so many. 0: chosen from measured run times."""
 
 
+def unit_keys(units: str) -> dict[str, str]:
+    """Return the keys that units are named by, with their values: of ``exposure=12,detector=3`` two.
+
+    Returns
+    -------
+    dict
+        Empty where that does not name units.
+    """
+    parts = [part.strip().partition("=") for part in units.split(",")]
+    keys = {key: value for key, _, value in parts if key.isidentifier() and value}
+    return keys if len(keys) == len(parts) else {}
+
+
+class Variant(Frozen):
+    """What a campaign does otherwise for some of its units."""
+
+    units: str
+    """The keys that they have, as ``exposure=12,detector=3``."""
+    why: str = ""
+    parameters: Mapping[str, Parameter]
+    """Effective values, all of them."""
+    stages: Mapping[str, Stage] = Field(default_factory=dict)
+    """The stages that are otherwise for them, by name."""
+    origins: Mapping[str, Layer] = Field(default_factory=dict)
+    """Of the values that come from elsewhere than those of the campaign."""
+
+
 class Campaign(Frozen):
     """A named processing effort, with every layer merged: what was written, what a flag changed, and the origins."""
 
@@ -44,5 +71,7 @@ class Campaign(Frozen):
     parameters: Mapping[str, Parameter] = Field(default_factory=dict)
     """Effective values: the pipeline's defaults with the campaign's and the command line's on top."""
     execution: ExecutionSettings = ExecutionSettings()
+    variants: tuple[Variant, ...] = Field(default=(), exclude_if=lambda variants: not variants)
+    """What it does otherwise for some of its units."""
     origins: Mapping[str, Layer] = Field(default_factory=dict)
     """Dotted key to the origin of each value that is not a default."""

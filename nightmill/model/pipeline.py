@@ -104,6 +104,8 @@ class Input(Frozen):
     """A name with keys of the file, as ``{exposure}.weight.fits``, by which a job finds it; by default its own."""
     missing: Literal["refuse", "skip", "hold"] = Field(default="refuse", exclude_if=lambda missing: missing == "refuse")
     """What becomes of a unit that lacks files of it: a problem of the plan, left out, or held until they come."""
+    why: str = Field(default="", exclude_if=lambda why: not why)
+    """Why it takes these files, where somebody asks: shown with the rule that chooses them, and kept."""
 
     @property
     def ways(self) -> tuple[Input, ...]:
@@ -259,6 +261,17 @@ class Stage(Frozen):
     """How many jobs of the stages it depends on must be done: ``all``, ``any`` (at least one), or a least number."""
     retries: int = 0
     """How often a job is tried again by itself, where its fate says that this may help."""
+
+    @property
+    def making(self) -> str:
+        """The input whose files make the units; empty where none can."""
+        return self.units_from or next((role for role, declared in self.inputs.items() if not declared.lookup), "")
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """The inputs through whose rows others come, and these."""
+        through = {role for role, declared in self.inputs.items() if declared.through}
+        return frozenset(through | {self.inputs[role].table for role in through})
 
     @property
     def upstream(self) -> tuple[str, ...]:

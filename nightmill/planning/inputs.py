@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from graphlib import TopologicalSorter
 
 from nightmill.errors import BadPlugin, guess
 from nightmill.model.dimensions import KeyValue, written
@@ -39,21 +38,10 @@ class Rules:
         return tuple(self._places)
 
 
-def unit_role(stage: Stage) -> str:
-    """Return the input whose files make the units of a stage; empty where none can."""
-    return stage.units_from or next((role for role, declared in stage.inputs.items() if not declared.lookup), "")
-
-
 def takes_one(stage: Stage, file_types: Mapping[str, FileType]) -> bool:
     """Say whether a unit of a stage is one file by the stage's declaration, so that what the file is of, it is of."""
-    making = unit_role(stage)
+    making = stage.making
     return stage.inputs[making].max == 1 and not makes_units(stage, making, file_types)
-
-
-def choosing_order(stage: Stage) -> list[str]:
-    """Return the inputs of a stage so that each comes after those by whose files it is matched."""
-    before = {role: declared.references for role, declared in stage.inputs.items()}
-    return list(TopologicalSorter(before).static_order())
 
 
 class Chooser:
@@ -89,7 +77,7 @@ class Chooser:
         self.declared: Input = stage.inputs[role]
         self.references = frozenset(self.declared.references)
         """The inputs that are chosen before it, by whose files it is matched."""
-        self.makes_units = role == unit_role(stage)
+        self.makes_units = role == stage.making
         self.topic = f"stage {stage.name!r}, input {role!r}"
         self.ways = ways
         self.places = " or ".join(dict.fromkeys(place for way in ways for place in way.places))
@@ -103,6 +91,7 @@ class Chooser:
         few = self.declared.lookup is not None or self.declared.min == 0
         self._partners = {} if few else by_role(self.declared.asked)
         """The other inputs each of whose files must have one of its own, with the keys in which these agree."""
+        self.why = f"; {self.declared.why}" if self.declared.why else ""
         self.empty = not self.makes_units and all(way.empty for way in ways)
         for way in ways:
             self._refuse_unknown(way)
@@ -117,7 +106,7 @@ class Chooser:
         """
         try:
             if self.makes_units:
-                return self._fit(unit, unit.files, self.rules.place(self._made()))
+                return self._fit(unit, unit.files, self.rules.place(self._made() + self.why))
             found = []
             for way in self.ways:
                 found.append(
@@ -126,7 +115,7 @@ class Chooser:
                 if len(found[-1].files) >= self.declared.min:
                     if not self._has_partners(unit, found[-1].files, chosen):
                         return None
-                    return self._fit(unit, found[-1].files, self.rules.place(found[-1].rule, way.level))
+                    return self._fit(unit, found[-1].files, self.rules.place(found[-1].rule + self.why, way.level))
             self._refuse_few(unit, found, chosen)
         except (BadPlugin, Differing) as error:
             self.problems.add(self.topic, str(error), unit.name)

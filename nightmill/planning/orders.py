@@ -55,13 +55,13 @@ def fill_texts(common: StageCommon, job: PlannedJob) -> None:
         Where a file has no value of a key that is asked, a template cannot be filled in, or names in the scratch clash.
     """
     renderer = _Renderer(common, job, 1)
-    for step in common.stage.steps:
+    for step in renderer.stage.steps:
         renderer.step(step)
 
 
 class _Renderer:
     def __init__(self, common: StageCommon, job: PlannedJob, number: int) -> None:
-        self.common = common
+        self.common = common = common.of(job)
         self.stage = common.stage
         self.job = job
         self.key = AttemptKey(campaign=common.campaign, stage=self.stage.name, unit=job.unit, number=number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nightmill.config.layers import LAYERS
+from nightmill.config.layers import LAYERS, PIPELINE
 from nightmill.model.campaign import Campaign
 from nightmill.model.pipeline import Source
 
@@ -19,6 +19,6 @@ def origin_of(campaign: Campaign, stage: str, role: str) -> str:
     ]
     deciding.reverse()  # of one layer, what was written last: the lookup comes after the source
     if not deciding:
-        return LAYERS[0]
+        return PIPELINE
     _key, layer = max(deciding, key=lambda each: (LAYERS.index(each[1].name), each[0] != "where"))
     return str(layer)

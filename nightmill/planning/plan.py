@@ -23,9 +23,9 @@ from nightmill.model.bundle import SealedBundle
 from nightmill.model.campaign import Campaign
 from nightmill.model.found_file import FoundFile
 from nightmill.model.pipeline import Input, LookupSetting, Stage
-from nightmill.model.unit import Unit
+from nightmill.planning.choosing import Choosers, choosing_order
 from nightmill.planning.first_attempt import first_names, lacks_text
-from nightmill.planning.inputs import Chooser, Rules, choosing_order, takes_one, unit_role
+from nightmill.planning.inputs import Rules, takes_one
 from nightmill.planning.jobs import Jobs, blocks
 from nightmill.planning.lacking import Shortfalls
 from nightmill.planning.lookups.bound import bind
@@ -37,10 +37,11 @@ from nightmill.planning.outputs import Names, claims, naming_keys
 from nightmill.planning.preflight import check_inputs, check_outputs, check_texts, log_store
 from nightmill.planning.problems import Problems
 from nightmill.planning.projected import Projected, known_after_of
-from nightmill.planning.sealed import Choice, PlannedJob, StageCommon, StageView
+from nightmill.planning.sealed import PlannedJob, StageCommon, StageView
 from nightmill.planning.selection import Group, Selector
 from nightmill.planning.texts import asks_of_files
 from nightmill.planning.units import Grouping, group_units, limited, make_units, peeked
+from nightmill.planning.variants import Variants, wrong_units
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class StagePlan(StageView):
     known_after
         The stage that must end before the units of this one are known: it has no jobs until then. Empty where they are
         known.
+    variants
+        Units that are otherwise than the rest, with their number.
     """
 
     position: int
@@ -77,6 +80,7 @@ class StagePlan(StageView):
     incomplete: bool
     projected: bool
     known_after: str
+    variants: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,7 @@ def plan_campaign(
         stages.append(planner.plan(stage))
         planner.project(stages[-1])
     problems = dict.fromkeys(problem for plan in stages for problem in plan.problems)
+    problems |= dict.fromkeys(wrong_units(campaign, planner.keys, stages))
     return CampaignPlan(campaign, number, tuple(stages), tuple(problems))
 
 
@@ -174,19 +179,24 @@ class _Planner:
         common = self._common(stage)
         roles = check_inputs(stage, self.campaign, self.site, problems)
         templates = self.bundle.templates if self.bundle else ()
-        asks = check_texts(stage, self.site, templates, problems) and asks_of_files(stage)
+        variants = Variants(self.campaign, stage)
+        kinds = [stage, *variants.stages()]
+        known = [check_texts(each, self.site, templates, problems) for each in kinds]
+        asks = all(known) and any(map(asks_of_files, kinds))
         nameless = Problems()
         check_outputs(stage, self.site, nameless)
         later = [name for name, each in self.projected.items() if each.known_after]
         after = known_after_of(stage, self.projected, self.keys, problems) or known_after(
-            stage, unit_role(stage), self.site.file_types, self.projected, later
+            stage, stage.making, self.site.file_types, self.projected, later
         )
         files, ways = (None, {}) if after else self._select(stage, roles, problems)
         self._spread_incompleteness(stage)
-        chosen = self._jobs(stage, files, ways, rules, short)
+        chosen = self._jobs(stage, files, ways, rules, short, variants)
         jobs = Jobs(self._fit(common, chosen, problems, named=not nameless, asks=asks))
         plan = StagePlan(
-            common=common.model_copy(update={"rules": rules.texts(), "levels": rules.levels}),
+            common=common.model_copy(
+                update={"rules": rules.texts(), "levels": rules.levels, "variants": variants.sealed()}
+            ),
             position=[each.name for each in self.campaign.pipeline.stages].index(stage.name),
             jobs=jobs,
             problems=(),
@@ -197,6 +207,7 @@ class _Planner:
             projected=any(source in self.projected for source in stage.upstream),
             watermark=self.watermark,
             known_after=after,
+            variants={variants.all[place - 1].units: count for place, count in variants.used.items()},
         )
         before = [each.plan for each in self.projected.values()]
         if refused := self.names.clashes((*before, plan), problems) | self._open_clashes((*before, plan), problems):
@@ -260,10 +271,10 @@ class _Planner:
                 continue
             declared = stage.inputs[role]
             try:
-                if role == unit_role(stage) and not makes_units(stage, role, self.site.file_types):
+                if role == stage.making and not makes_units(stage, role, self.site.file_types):
                     place, files = self.selector.stream(declared, stage.where, stage.per)
                     ways[role] = [Way(stage, declared, None, [Group(place, ())], searched=False)]
-                elif role == unit_role(stage):
+                elif role == stage.making:
                     ways[role] = [
                         Way(stage, declared, None, self.selector.select(declared, stage.where), searched=False)
                     ]
@@ -285,9 +296,10 @@ class _Planner:
         ways: Mapping[str, Sequence[Way]],
         rules: Rules,
         short: Shortfalls,
+        variants: Variants,
     ) -> Iterator[PlannedJob]:
         """Choose the inputs of every unit; where those of a role cannot be told, only report what else is missing."""
-        making, problems = unit_role(stage), short.problems
+        making, problems = stage.making, short.problems
         if making not in ways:
             return
         topic = f"stage {stage.name!r}, input {making!r}"
@@ -305,17 +317,25 @@ class _Planner:
             rowless = " has a row that makes a unit" if groups[making][0].candidates else ""
             reason = f"no {which}{rowless}: there is nothing to do"
             (short.waiting if source in self.incomplete else problems).add(topic, reason)
-        choosers = [
-            Chooser(stage, role, found, rows, rules, problems, self._missing(role, stage.inputs[role], short))
-            for role, found in ways.items()
-        ]
+        choosers = Choosers(
+            stage,
+            ways,
+            rows,
+            rules,
+            problems,
+            lambda role, declared: self._missing(role, declared, short),
+            variants,
+            self._way,
+            lambda stage: check_inputs(stage, self.campaign, self.site, problems),
+        )
         one = takes_one(stage, self.site.file_types)
         for unit in limited(units, stage.max_units, problems, topic=topic):
-            chosen = _choices(choosers, unit)
+            variant = variants.place(unit.data_id, unit.name, problems)
+            chosen = choosers.choose(unit, variant)
             if len(chosen) == len(stage.inputs):
                 data_id = unit.fixed(stage.per, naming, takes_one=one)
                 choices = tuple([chosen[role] for role in stage.inputs])
-                yield PlannedJob(unit.name, data_id, unit.begins_at, unit.ends_at, choices)
+                yield PlannedJob(unit.name, data_id, unit.begins_at, unit.ends_at, choices, variant=variant)
 
     def _missing(self, role: str, declared: Input, short: Shortfalls) -> Problems:
         """Return where to tell that an input lacks files."""
@@ -374,16 +394,3 @@ class _Planner:
             .where(CampaignRow.name == self.campaign.name, JobRow.stage == stage.name, among(JobRow.unit, units))
         )
         return set(self.session.scalars(query))
-
-
-def _choices(choosers: Iterable[Chooser], unit: Unit) -> dict[str, Choice]:
-    """Choose for a unit, input after input; return what could be filled, by role."""
-    chosen: dict[str, Choice] = {}
-    files: dict[str, tuple[FoundFile, ...]] = {}
-    for chooser in choosers:
-        if not files.keys() >= chooser.references:
-            continue  # what it is matched by is a problem, which is told
-        if (choice := chooser.choose(unit, files)) is not None:
-            chosen[chooser.role] = choice
-            files[chooser.role] = choice.files
-    return chosen

@@ -17,7 +17,7 @@ from nightmill.model.dimensions import DIMENSIONS, KeyType
 from nightmill.model.file_type import FileType
 from nightmill.model.pipeline import Input, Output, Pipeline, Stage
 from nightmill.model.store import Store
-from nightmill.planning.inputs import takes_one, unit_role
+from nightmill.planning.inputs import takes_one
 from nightmill.planning.memberships import columns_of
 from nightmill.planning.outputs import template, told_fields
 from nightmill.planning.problems import Problems
@@ -39,7 +39,7 @@ def check_inputs(stage: Stage, campaign: Campaign, site: SiteConfig, problems: P
     topic = f"stage {stage.name!r}"
     keys = site.keys
     unknown = _check_keys(topic, "per names", stage.per, keys, problems, _written(campaign, stage, "per"))
-    making = unit_role(stage)
+    making = stage.making
     calibration = bool(stage.inputs[making].lookup or stage.inputs[making].source.calibrations)
     if calibration:
         problems.add(topic, f"input {making!r} makes its units, and so cannot be a calibration or have a lookup")

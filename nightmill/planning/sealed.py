@@ -27,6 +27,18 @@ from nightmill.model.pipeline import Parameter, Stage
 from nightmill.model.store import Store
 
 
+class StageVariant(Frozen):
+    """What is otherwise for some units of a stage."""
+
+    units: str
+    """The keys that they have, as ``exposure=12,detector=3``."""
+    why: str = ""
+    parameters: Mapping[str, Parameter]
+    stage: Stage
+    origins: Mapping[str, str]
+    """Input role to the configuration layer that set its rule."""
+
+
 class StageCommon(Frozen):
     """What all jobs of a stage share: sealed once, with it every order can be rendered."""
 
@@ -51,6 +63,16 @@ class StageCommon(Frozen):
     """Places of rules to the levels of the lookups that chose by them, where these have one."""
     origins: Mapping[str, str] = Field(default_factory=dict)
     """Input role to the configuration layer that set its rule."""
+    variants: tuple[StageVariant, ...] = Field(default=(), exclude_if=lambda variants: not variants)
+    """What is otherwise for some units; their jobs refer to them by their place, from 1."""
+
+    def of(self, job: PlannedJob) -> StageCommon:
+        """Return what counts for a job: itself, or as it is otherwise for the job's unit."""
+        if not job.variant:
+            return self
+        variant = self.variants[job.variant - 1]
+        theirs = {"parameters": variant.parameters, "stage": variant.stage, "origins": variant.origins}
+        return self.model_copy(update=theirs)
 
 
 class JobDetail(Frozen):
@@ -63,6 +85,8 @@ class JobDetail(Frozen):
     ends_at: datetime | None = None
     inputs: Mapping[str, tuple[int, tuple[int, ...]]]
     """Role to the place of its rule in the common part, and the catalogue's IDs of its files."""
+    variant: int = 0
+    """The place, from 1, of what is otherwise for its unit; 0 for nothing."""
 
     @property
     def file_ids(self) -> list[int]:
@@ -93,6 +117,8 @@ class PlannedJob(NamedTuple):
         What fills each role.
     number
         Of the job in its stage, from 0, once it is sealed.
+    variant
+        The place, from 1, of what is otherwise for its unit; 0 for nothing.
     """
 
     unit: str
@@ -101,6 +127,7 @@ class PlannedJob(NamedTuple):
     ends_at: datetime | None
     choices: tuple[Choice, ...]
     number: int = 0
+    variant: int = 0
 
 
 class PlannedInput(NamedTuple):
@@ -143,8 +170,9 @@ class StageView:
 
 def planned_inputs(common: StageCommon, job: PlannedJob) -> Iterator[PlannedInput]:
     """Yield what fills each role of a job."""
+    origins = common.variants[job.variant - 1].origins if job.variant else common.origins
     for role, rule, files in job.choices:
-        yield PlannedInput(role, common.rules[rule], common.origins[role], files, common.levels.get(rule))
+        yield PlannedInput(role, common.rules[rule], origins[role], files, common.levels.get(rule))
 
 
 def detail_of(job: PlannedJob, number: int) -> dict[str, Any]:
@@ -160,6 +188,8 @@ def detail_of(job: PlannedJob, number: int) -> dict[str, Any]:
         "data_id": dict(job.data_id),
         "inputs": {role: [rule, [file.id for file in files]] for role, rule, files in job.choices},
     }
+    if job.variant:
+        detail["variant"] = job.variant
     if job.begins_at is not None:
         detail["begins_at"] = job.begins_at.isoformat()
     if job.ends_at is not None:
@@ -176,7 +206,9 @@ def job_of(unit: str, detail: JobDetail, files: Mapping[int, FoundFile]) -> Plan
         By their IDs, those of :attr:`JobDetail.file_ids` at least.
     """
     choices = [Choice(role, rule, tuple([files[id_] for id_ in ids])) for role, (rule, ids) in detail.inputs.items()]
-    return PlannedJob(unit, detail.data_id, detail.begins_at, detail.ends_at, tuple(choices), detail.number)
+    return PlannedJob(
+        unit, detail.data_id, detail.begins_at, detail.ends_at, tuple(choices), detail.number, detail.variant
+    )
 
 
 def commons(session: Session, plan_ids: Collection[int]) -> dict[int, tuple[str, StageCommon]]:

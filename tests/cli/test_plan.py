@@ -171,6 +171,39 @@ def test_a_flag_changes_one_choice_and_says_so(run: Run, capsys: pytest.CaptureF
     assert (bias["rule"], bias["origin"]) == ("listed in set ccd: by name", "command line")
 
 
+@pytest.mark.req("B13")
+def test_an_operators_file_changes_one_unit_and_says_why(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fix = tmp_path / "fix.yaml"
+    fix.write_text("why: light\nunits: {exposure=8: {inputs: {bias: {where: name == 'bias_a.fits'}}, why: dark sky}}\n")
+    assert run("plan", "campaign.yaml", "--override", "fix.yaml", "--limit", "0") == 0
+    out = capsys.readouterr().out
+    assert "exposure=8,detector=1\treads\tbias\tbias_a.fits\tnearest" in out
+    assert "exposure=7,detector=1\treads\tbias\tbias_b.fits\tnearest" in out
+    assert "units exposure=8: 1 unit, inputs or steps of their own (dark sky)" in out
+    assert run("plan", "campaign.yaml", "--override", "fix.yaml", "--json") == 0
+    jobs = json.loads(capsys.readouterr().out)["stages"][0]["jobs"]
+    assert [(job["units"], job["inputs"]["bias"]["origin"]) for job in jobs[:2]] == [
+        ("", "pipeline (pipeline.yaml:11)"),
+        ("exposure=8", "override (fix.yaml:2)"),
+    ]
+
+
+@pytest.mark.req("B13")
+def test_the_layers_that_speak_of_a_value_are_shown(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (tmp_path / "nightmill.yaml").open("a") as file:
+        file.write("defaults: {stage: {retries: 2}}\n")
+    key = "pipeline.stages.science.retries"
+    assert run("plan", "campaign.yaml", "--set", f"{key}=3", "--explain", key) == 0
+    shown = capsys.readouterr().out.replace(f"{tmp_path}/", "")
+    assert shown.splitlines()[1:] == [f"{key}\t\t2\tsite (nightmill.yaml:4)", f"{key}\t*\t3\tcommand line"]
+    assert run("plan", "campaign.yaml", "--explain", key, "--json") == 0
+    assert [(each["value"], each["counts"]) for each in json.loads(capsys.readouterr().out)] == [(2, True)]
+
+
 @pytest.mark.parametrize("json_flag", [[], ["--json"]])
 def test_a_plan_with_problems_is_refused_with_all_of_them(
     run: Run, capsys: pytest.CaptureFixture[str], json_flag: list[str]

@@ -30,9 +30,27 @@ overrides:
       inputs: {bias: {lookup: {strategy: nearest, max_days: 3}, source: {calibrations: [ccd]}}}
       steps: {detect: {wall_seconds: 3, outputs: {catalog: {required: false}}}}
 """
+OVERRIDE = """\
+why: the night was cold
+where: night == 20260111
+parameters: {sigma: 4, mode: slow}
+execution: {threads: 2, jobs_per_slice: 10}
+inputs: {bias: {where: night < 20260110, why: light in the later ones, min: 1}}
+units:
+  detector=2: {why: a bright star, parameters: {mode: fast}, overrides: {stages: {science: {steps: {reduce: {}}}}}}
+"""
+
+
+def load_overridden(path: Path) -> object:
+    """Load an operator's file over a campaign that has everything else."""
+    (path.parent / "campaign.yaml").write_text(CAMPAIGN + OVERRIDES)
+    return load_campaign(path.parent / "campaign.yaml", overrides=[path])
+
+
 LOADERS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     "pipeline": ("pipeline.yaml", PIPELINE, load_pipeline),
     "campaign": ("campaign.yaml", CAMPAIGN + OVERRIDES, load_campaign),
+    "override": ("override.yaml", OVERRIDE, load_overridden),
     "site": ("nightmill.yaml", site_text("site"), lambda path: load_site(path.parent)),
     "file types": ("file_types.yaml", file_types_text(), lambda path: load_file_types([path])),
 }

@@ -16,6 +16,7 @@ from nightmill import plugins
 from nightmill.backbone.database import Database
 from nightmill.backbone.schema import Base
 from nightmill.config.campaign import load_campaign, load_pipeline
+from nightmill.config.changes import Defaults
 from nightmill.config.lookups import GROUP, lookup_named
 from nightmill.config.site import RetentionConfig, ServerConfig, SiteFile, load_site
 from nightmill.errors import NightmillError
@@ -63,12 +64,13 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         "Store": Store,
         "Server": ServerConfig,
         "Retention": RetentionConfig,
+        "Defaults": Defaults,
         **{each.__name__: each for each in (Tiling, Ring, Healpix)},
     },
     "worker.md": {"Profile": NodeProfile},
     "campaign.md": {"Campaign": Campaign, "Execution": ExecutionSettings},
 }
-BESIDE = {("campaign.md", "Campaign"): {"overrides"}}
+BESIDE = {("campaign.md", "Campaign"): {"overrides", "calibrations", "inputs", "units"}}
 """Keys of a document that become part of something else when it is loaded."""
 
 

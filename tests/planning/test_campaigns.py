@@ -10,7 +10,6 @@ from nightmill.backbone.work.slices import slices
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.campaign import Campaign
 from nightmill.model.states import JobState
-from nightmill.planning.inputs import unit_role
 from tests.planning.world import BIAS, NIGHT, SCIENCE, World, make_campaign
 
 
@@ -30,7 +29,7 @@ def test_the_first_input_stays_the_first(world: World) -> None:
     with world.database.reading() as session:
         kept = Campaign.model_validate(campaigns.campaign_named(session, "night1").definition)
     assert list(kept.pipeline.stages[0].inputs) == ["frames", "bias"]
-    assert unit_role(kept.pipeline.stages[0]) == "frames"
+    assert kept.pipeline.stages[0].making == "frames"
 
 
 def test_submitting_it_again_finds_it_and_may_change_how_it_is_carried_out(world: World) -> None:

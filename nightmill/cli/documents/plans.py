@@ -5,9 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from nightmill.cli.documents import Document
 from nightmill.cli.documents.units import LeftOutUnit
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaidValue(Document):
+    """What a layer of the configuration says of a key."""
+
+    key: str
+    """As ``--set`` writes it."""
+    layer: str
+    """The layer, with file and line."""
+    value: Any
+    """The value."""
+    counts: bool
+    """Whether it is the value that counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +81,8 @@ class PlannedJob(Document):
     """What it would read, by role."""
     outputs: Sequence[PlannedOutput]
     """What it would make."""
+    units: str
+    """The units of which the campaign says something else, as ``exposure=12``, where it is one of them; else empty."""
 
 
 @dataclass(frozen=True, kw_only=True)

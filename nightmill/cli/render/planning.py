@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final, TextIO
 
 from nightmill.cli.documents import plans as documents
 from nightmill.cli.documents import told
-from nightmill.cli.documents.plans import Plan, PlannedFile, PlannedInput, PlannedOutput, PlannedStage
+from nightmill.cli.documents.plans import Plan, PlannedFile, PlannedInput, PlannedOutput, PlannedStage, SaidValue
 from nightmill.cli.documents.units import LeftOutUnit
-from nightmill.cli.render.output import echo, for_json, print_table, secho
+from nightmill.cli.render.output import echo, for_json, print_json, print_table, secho
+from nightmill.config.explain import Said
 from nightmill.config.rules import NOWHERE
 from nightmill.planning.outputs import Claim, claims
-from nightmill.planning.plan import CampaignPlan
+from nightmill.planning.plan import CampaignPlan, StagePlan
 from nightmill.planning.sealed import PlannedJob, StageView
 
 COLUMNS: Final = ("unit", "", "role", "file", "why, or where to")
@@ -43,13 +44,22 @@ def print_plan(plan: CampaignPlan, limit: int) -> None:
         print_table(COLUMNS, (row for job in shown for row in _rows(stage, job, FILES if limit else None)))
         if 0 < limit < len(stage.jobs):
             echo(f"... and {_count(len(stage.jobs) - limit, 'more unit')}: --limit 0 shows all")
-        for sentence in (*stage.lacking, *stage.waiting):
+        for sentence in (*_variants(stage), *stage.lacking, *stage.waiting):
             echo(sentence)
     known = [stage for stage in plan.stages if not stage.known_after]
     total = sum(len(stage.jobs) for stage in known)
     later = len(plan.stages) - len(known)
     more = f", and those of {_count(later, 'stage')} that are known later" if later else ""
     echo(f"\n{_count(total, 'job')} in {_count(len(known), 'stage')}{more}; nothing was done")
+
+
+def print_explained(said: Sequence[Said], as_json: bool) -> None:
+    """Print what the layers of a configuration say of keys; a star marks what counts."""
+    if as_json:
+        print_json([told(SaidValue, each) for each in said])
+        return
+    rows = ((each.key, "*" if each.counts else "", json.dumps(each.value), each.layer) for each in said)
+    print_table(("key", "counts", "value", "said by"), rows)
 
 
 def write_plan(plan: CampaignPlan, out: TextIO) -> None:
@@ -90,6 +100,16 @@ def _rows(stage: StageView, job: PlannedJob, most: int | None) -> Iterator[tuple
         unit = _again(unit)
 
 
+def _variants(stage: StagePlan) -> Iterator[str]:
+    """Yield a sentence for each of the units of which something else is said."""
+    common = stage.common
+    for variant in common.variants:
+        own = [f"{name}={value}" for name, value in variant.parameters.items() if value != common.parameters[name]]
+        own += ["inputs or steps of their own"] if variant.stage != common.stage else []
+        why = f" ({variant.why})" if variant.why else ""
+        yield f"units {variant.units}: {_count(stage.variants.get(variant.units, 0), 'unit')}, {', '.join(own)}{why}"
+
+
 def _again(text: str) -> str:
     return "" if sys.stdout.isatty() else text
 
@@ -108,6 +128,7 @@ def _described(stage: StageView, job: PlannedJob) -> documents.PlannedJob:
             )
             for role, rule, origin, files, level in stage.inputs(job)
         },
+        units=stage.common.variants[job.variant - 1].units if job.variant else "",
         outputs=[told(PlannedOutput, claim, to=_destination(claim)) for claim in claims(stage.common, job.data_id)],
     )
 

@@ -7,23 +7,26 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli.shape import SiteFolder
+from nightmill.cli.shape import Overrides, Settings, SiteFolder
 
 EXAMPLES: Final = (
     "nightmill plan first.yaml",
     "nightmill plan first.yaml --set parameters.clip=3 --limit 0",
+    "nightmill plan first.yaml --override fix.yaml --explain parameters.clip",
 )
 
 
 def plan(
     campaign: Annotated[Path, typer.Argument(metavar="CAMPAIGN", help="The campaign's YAML file.")],
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may be given again.")
-    ] = None,
+    settings: Settings = None,
+    overrides: Overrides = None,
     limit: Annotated[
         int,
         typer.Option(metavar="N", min=0, help="Units to show of each stage; 0 for all, with all that they read."),
     ] = 10,
+    explain: Annotated[
+        str, typer.Option(metavar="KEY", help="Only show what each layer says of a value, and of those below it.")
+    ] = "",
     site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
@@ -33,14 +36,21 @@ def plan(
     is refused with every problem that it has.
     """
     from nightmill.cli.render.output import working
-    from nightmill.cli.render.planning import print_plan, write_plan
-    from nightmill.config.campaign import load_campaign
+    from nightmill.cli.render.planning import print_explained, print_plan, write_plan
+    from nightmill.config.campaign import Written, load_campaign
+    from nightmill.config.explain import explain as explained
+    from nightmill.config.site import load_site
     from nightmill.operations.preview import preview
     from nightmill.operations.site import open_site
 
-    described = load_campaign(campaign, settings or ())
-    with open_site(site) as opened, working(f"Planning {described.name}"):
-        planned = preview(opened, described)
+    if explain:
+        layers = load_site(site, need_types=False).defaults
+        print_explained(explained(Written(campaign, settings or (), overrides or (), layers), explain), as_json)
+        return
+    with open_site(site) as opened:
+        described = load_campaign(campaign, settings or (), overrides=overrides or (), defaults=opened.config.defaults)
+        with working(f"Planning {described.name}"):
+            planned = preview(opened, described)
     if as_json:
         write_plan(planned, typer.get_text_stream("stdout"))
     planned.require()

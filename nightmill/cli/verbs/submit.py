@@ -7,16 +7,15 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli.shape import AsSubmitted, Diff, Edited, SiteFolder
+from nightmill.cli.shape import AsSubmitted, Diff, Edited, Overrides, Settings, SiteFolder
 
 EXAMPLES: Final = ("nightmill submit first.yaml --watch",)
 
 
 def submit(
     campaign: Annotated[Path, typer.Argument(metavar="CAMPAIGN", help="The campaign's YAML file.")],
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may be given again.")
-    ] = None,
+    settings: Settings = None,
+    overrides: Overrides = None,
     edited: Edited = False,
     as_submitted: AsSubmitted = False,
     diff: Diff = False,
@@ -36,8 +35,8 @@ def submit(
     from nightmill.operations.site import open_site
     from nightmill.operations.submit import submit as submit_campaign
 
-    described = load_campaign(campaign, settings or ())
     with open_site(site) as opened:
+        described = load_campaign(campaign, settings or (), overrides=overrides or (), defaults=opened.config.defaults)
         folder = wanted_folder(edited=edited, as_submitted=as_submitted)
         if diff:
             show_diff(opened, described.name)

@@ -1,0 +1,112 @@
+"""The inputs of a stage, chosen for unit after unit, for some of them otherwise than for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from graphlib import TopologicalSorter
+
+from nightmill.errors import RequestRefused
+from nightmill.model.found_file import FoundFile
+from nightmill.model.pipeline import Input, Stage
+from nightmill.model.unit import Unit
+from nightmill.planning.inputs import Chooser, Rules
+from nightmill.planning.lookups.way import Way
+from nightmill.planning.memberships import Memberships
+from nightmill.planning.problems import Problems
+from nightmill.planning.sealed import Choice
+from nightmill.planning.variants import NONE, Variants
+
+
+def choosing_order(stage: Stage) -> list[str]:
+    """Return the inputs of a stage so that each comes after those by whose files it is matched."""
+    before = {role: declared.references for role, declared in stage.inputs.items()}
+    return list(TopologicalSorter(before).static_order())
+
+
+class Choosers:
+    """Chooses the files of all inputs of a stage for unit after unit.
+
+    Parameters
+    ----------
+    stage
+        Which.
+    ways
+        By role, in the order in which inputs are chosen: how each is filled.
+    rows
+        What the stage's tables say.
+    rules
+        Where the words of the choices are kept.
+    problems
+        Where what is wrong is told.
+    missing
+        Gives where it is told that an input lacks files.
+    variants
+        What is otherwise for some units.
+    way
+        Makes one way in which an input of such units is filled; raises RequestRefused where it cannot be.
+    fit
+        Of the inputs of a stage as it is for such units, those that can be filled; tells why not.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        ways: Mapping[str, Sequence[Way]],
+        rows: Memberships,
+        rules: Rules,
+        problems: Problems,
+        missing: Callable[[str, Input], Problems],
+        variants: Variants,
+        way: Callable[[Stage, Input], Way],
+        fit: Callable[[Stage], Collection[str]],
+    ) -> None:
+        self.stage = stage
+        self.variants = variants
+        self._way = way
+        self._fit = fit
+        self._problems = problems
+        self._rows = rows
+        self._rules = rules
+        self._missing = missing
+        self._of = {NONE: {role: self._chooser(stage, role, found) for role, found in ways.items()}}
+
+    def choose(self, unit: Unit, variant: int) -> dict[str, Choice]:
+        """Choose for a unit, input after input; return what could be filled, by role.
+
+        Parameters
+        ----------
+        variant
+            The place of what is otherwise for the unit.
+        """
+        chosen: dict[str, Choice] = {}
+        files: dict[str, tuple[FoundFile, ...]] = {}
+        for chooser in self._choosers(variant).values():
+            if not files.keys() >= chooser.references:
+                continue  # what it is matched by is a problem, which is told
+            if (choice := chooser.choose(unit, files)) is not None:
+                chosen[chooser.role] = choice
+                files[chooser.role] = choice.files
+        return chosen
+
+    def _chooser(self, stage: Stage, role: str, ways: Sequence[Way]) -> Chooser:
+        missing = self._missing(role, stage.inputs[role])
+        return Chooser(stage, role, ways, self._rows, self._rules, self._problems, missing)
+
+    def _choosers(self, variant: int) -> Mapping[str, Chooser]:
+        if (known := self._of.get(variant)) is not None:
+            return known
+        stage, usual = self.variants.stage_of(variant), self._of[NONE]
+        fit = self._fit(stage)
+        theirs = {}
+        for role in choosing_order(stage):
+            declared = stage.inputs[role]
+            if role in usual and declared == self.stage.inputs[role]:
+                theirs[role] = usual[role]
+            elif role in fit:
+                try:
+                    theirs[role] = self._chooser(stage, role, [self._way(stage, way) for way in declared.ways])
+                except RequestRefused as error:
+                    units = self.variants.all[variant - 1].units
+                    self._problems.add(f"stage {stage.name!r}, input {role!r} of units {units}", str(error))
+        self._of[variant] = theirs
+        return theirs
