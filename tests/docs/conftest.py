@@ -12,7 +12,7 @@ from tests.docs.shell import Shell, stop_servers
 
 @pytest.fixture
 def empty(tmp_path: Path, prefect_template: Path) -> Iterator[Shell]:
-    """Give a shell in an empty folder."""
+    """Give a shell in an empty folder, with the installed program."""
     shell = Shell(tmp_path, prefect=prefect_template)
     yield shell
     stop_servers(shell)

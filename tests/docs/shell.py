@@ -102,11 +102,14 @@ class Shell:
     environment: Mapping[str, str] = field(default_factory=dict)
     prefect: Path | None = None
     """What the server of a site begins with, see :mod:`tests.support.prefect_database`."""
+    warm: Path | None = None
+    """The folder of the ``nightmill`` that it takes rather than the installed one, see :mod:`tests.support.warm`."""
 
     def __post_init__(self) -> None:
         programs = Path(sys.executable).parent
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "VIRTUAL_ENV") if name in os.environ}
-        own = {"HOME": str(self.home), "PATH": f"{programs}:{kept['PATH']}", "COLUMNS": "120", "NO_COLOR": "1"}
+        path = ":".join(str(each) for each in (self.warm, programs, kept["PATH"]) if each)
+        own = {"HOME": str(self.home), "PATH": path, "COLUMNS": "120", "NO_COLOR": "1"}
         self.environment = kept | own | dict(self.environment)
         self.state = self.home / ".state"
         self.state.write_text(f"cd {shlex.quote(str(self.home))}\n")

@@ -4,6 +4,9 @@ The guides begin where the second tutorial ends, in its site and with its server
 begins elsewhere says so in a comment: ``<!-- begins: empty -->`` (an empty folder), ``<!-- begins: postgresql -->``
 (the same, with the URL of an empty database in ``NIGHTMILL_DATABASE``) or ``<!-- begins: clone -->`` (a folder that has
 ``examples``, as a clone of the project). ``<!-- needs: PROGRAM PROGRAM -->`` names what must be installed.
+
+What they type is ``nightmill`` without its imports (:mod:`tests.support.warm`); the first tutorial types the installed
+program.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from tests.docs.pages import DOCS, Page, pages
 from tests.docs.shell import Shell, stop_servers
 from tests.examples.programs import needs
 from tests.support.requirements import ROOT
+from tests.support.warm import commands
 
 TUTORIAL = Page(DOCS / "tutorial" / "2-your-own-pipeline.md")
 END = "## Stop the site"
@@ -26,9 +30,16 @@ EXAMPLES = list(pages(DOCS / "examples"))
 
 
 @pytest.fixture(scope="module")
-def tutorial(tmp_path_factory: pytest.TempPathFactory, prefect_template: Path) -> Iterator[Shell]:
+def warm() -> Iterator[Path]:
+    """Give the folder of a ``nightmill`` that has been imported."""
+    with commands() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def tutorial(tmp_path_factory: pytest.TempPathFactory, prefect_template: Path, warm: Path) -> Iterator[Shell]:
     """Give a shell in the site of the second tutorial, which was followed up to its last section."""
-    shell = Shell(tmp_path_factory.mktemp("tutorial"), prefect=prefect_template)
+    shell = Shell(tmp_path_factory.mktemp("tutorial"), prefect=prefect_template, warm=warm)
     try:
         shell.follow(TUTORIAL, until=END)
         yield shell
@@ -40,15 +51,23 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory, prefect_template: Path) -
 def after_tutorial(tutorial: Shell) -> Shell:
     """Give a new shell there, with the server up."""
     site = tutorial.folder
-    shell = Shell(tutorial.home)
+    shell = Shell(tutorial.home, warm=tutorial.warm)
     shell.run(f"cd {site} && nightmill server start")
     return shell
 
 
 @pytest.fixture
-def postgresql(tmp_path: Path, prefect_template: Path, empty_postgres_url: str) -> Iterator[Shell]:
+def empty(tmp_path: Path, prefect_template: Path, warm: Path) -> Iterator[Shell]:
+    """Give a shell in an empty folder."""
+    shell = Shell(tmp_path, prefect=prefect_template, warm=warm)
+    yield shell
+    stop_servers(shell)
+
+
+@pytest.fixture
+def postgresql(tmp_path: Path, prefect_template: Path, empty_postgres_url: str, warm: Path) -> Iterator[Shell]:
     """Give a shell in an empty folder, and the URL of an empty database in a variable."""
-    shell = Shell(tmp_path, {"NIGHTMILL_DATABASE": empty_postgres_url}, prefect_template)
+    shell = Shell(tmp_path, {"NIGHTMILL_DATABASE": empty_postgres_url}, prefect_template, warm)
     yield shell
     stop_servers(shell)
 
