@@ -19,6 +19,7 @@ from nightmill.config.rules import check_fit
 from nightmill.errors import ConfigError, ConfigErrors, guess
 from nightmill.model.base import Frozen
 from nightmill.model.campaign import Campaign, ExecutionSettings, Layer
+from nightmill.model.exclusion import CampaignExclusion
 from nightmill.model.pipeline import Parameter
 
 __all__ = ["load_campaign", "load_pipeline"]
@@ -35,6 +36,8 @@ class CampaignFile(Frozen):
     """What it is for, in words."""
     where: str = ""
     """An expression over raw and manual files: what the campaign works on."""
+    exclude: tuple[CampaignExclusion, ...] = ()
+    """What must not be an input of it, beside what is excluded in the catalogue."""
     parameters: Mapping[str, Parameter] = Field(default_factory=dict)
     """Values in the place of the pipeline's defaults."""
     execution: ExecutionSettings = ExecutionSettings()
@@ -43,7 +46,7 @@ class CampaignFile(Frozen):
     """What else of the pipeline it changes: mappings are merged key by key, anything else is replaced."""
 
 
-def load_campaign(path: Path, settings: Sequence[str] = ()) -> Campaign:
+def load_campaign(path: Path, settings: Sequence[str] = (), exclude: Sequence[str] = ()) -> Campaign:
     """Load a campaign with its pipeline, merge the layers and check the result.
 
     Parameters
@@ -53,6 +56,8 @@ def load_campaign(path: Path, settings: Sequence[str] = ()) -> Campaign:
     settings
         ``KEY=VALUE`` of a command line, the value being YAML: keys of the campaign (``parameters.sigma=3``,
         ``execution.threads=1``), or of its pipeline (``pipeline.stages.science.inputs.bias.lookup.max_days=3``).
+    exclude
+        Rules of a command line, beside those of the document: an expression over files each, or ``FILE NAME``.
 
     Returns
     -------
@@ -92,12 +97,28 @@ def load_campaign(path: Path, settings: Sequence[str] = ()) -> Campaign:
         description=file.description,
         pipeline=pipeline,
         where=file.where,
+        exclude=(*file.exclude, *map(_excluding, exclude)),
         parameters={
             name: _like(default, file.parameters.get(name, default)) for name, default in pipeline.parameters.items()
         },
         execution=file.execution,
-        origins=_origins(tree, merged),
+        origins=_origins(tree, merged) | _exclusion_origins(tree, len(file.exclude), exclude),
     )
+
+
+def _excluding(rule: str) -> CampaignExclusion:
+    """Make an exclusion of a rule that was given on a command line."""
+    name = rule.strip().removeprefix("FILE ")
+    where = rule if name == rule.strip() else f"name == {name.strip()!r}"
+    return CampaignExclusion(where=where, why="given with --exclude")
+
+
+def _exclusion_origins(tree: Tree, count: int, given: Sequence[str]) -> dict[str, Layer]:
+    """Return the layer of each exclusion: those of the document have their line."""
+    whole = tree.places.get(("exclude",))
+    places = {number: tree.places.get(("exclude", number), whole) for number in range(count)}
+    own = {f"exclude.{number}": place.layer for number, place in places.items() if place is not None}
+    return own | {f"exclude.{number}": Layer(name="command line") for number in range(count, count + len(given))}
 
 
 def _wrong_pipeline(directory: Path, campaign: Tree) -> Sequence[ConfigError]:

@@ -63,6 +63,8 @@ class JobDetail(Frozen):
     ends_at: datetime | None = None
     inputs: Mapping[str, tuple[int, tuple[int, ...]]]
     """Role to the place of its rule in the common part, and the catalogue's IDs of its files."""
+    excluded: Mapping[int, tuple[str, ...]] = Field(default_factory=dict)
+    """IDs of files to their parts that must not be used, where there are some."""
 
     @property
     def file_ids(self) -> list[int]:
@@ -164,6 +166,8 @@ def detail_of(job: PlannedJob, number: int) -> dict[str, Any]:
         detail["begins_at"] = job.begins_at.isoformat()
     if job.ends_at is not None:
         detail["ends_at"] = job.ends_at.isoformat()
+    if excluded := {str(file.id): list(file.excluded) for each in job.choices for file in each.files if file.excluded}:
+        detail["excluded"] = excluded
     return detail
 
 
@@ -175,6 +179,8 @@ def job_of(unit: str, detail: JobDetail, files: Mapping[int, FoundFile]) -> Plan
     files
         By their IDs, those of :attr:`JobDetail.file_ids` at least.
     """
+    if detail.excluded:
+        files = {**files, **{id_: files[id_]._replace(excluded=parts) for id_, parts in detail.excluded.items()}}
     choices = [Choice(role, rule, tuple([files[id_] for id_ in ids])) for role, (rule, ids) in detail.inputs.items()]
     return PlannedJob(unit, detail.data_id, detail.begins_at, detail.ends_at, tuple(choices), detail.number)
 

@@ -7,11 +7,12 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli.shape import SiteFolder
+from nightmill.cli.shape import Exclude, SiteFolder
 
 EXAMPLES: Final = (
     "nightmill plan first.yaml",
     "nightmill plan first.yaml --set parameters.clip=3 --limit 0",
+    "nightmill plan first.yaml --exclude 'exposure == 12' --exclude 'FILE img013.fits'",
 )
 
 
@@ -20,6 +21,7 @@ def plan(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may be given again.")
     ] = None,
+    exclude: Exclude = None,
     limit: Annotated[
         int,
         typer.Option(metavar="N", min=0, help="Units to show of each stage; 0 for all, with all that they read."),
@@ -38,7 +40,7 @@ def plan(
     from nightmill.operations.preview import preview
     from nightmill.operations.site import open_site
 
-    described = load_campaign(campaign, settings or ())
+    described = load_campaign(campaign, settings or (), exclude or ())
     with open_site(site) as opened, working(f"Planning {described.name}"):
         planned = preview(opened, described)
     if as_json:

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli.shape import AsSubmitted, Diff, Edited, SiteFolder
+from nightmill.cli.shape import AsSubmitted, Diff, Edited, Exclude, SiteFolder
 
 EXAMPLES: Final = ("nightmill submit first.yaml --watch",)
 
@@ -17,6 +17,7 @@ def submit(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may be given again.")
     ] = None,
+    exclude: Exclude = None,
     edited: Edited = False,
     as_submitted: AsSubmitted = False,
     diff: Diff = False,
@@ -36,7 +37,7 @@ def submit(
     from nightmill.operations.site import open_site
     from nightmill.operations.submit import submit as submit_campaign
 
-    described = load_campaign(campaign, settings or ())
+    described = load_campaign(campaign, settings or (), exclude or ())
     with open_site(site) as opened:
         folder = wanted_folder(edited=edited, as_submitted=as_submitted)
         if diff:
