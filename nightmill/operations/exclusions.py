@@ -161,7 +161,7 @@ def lift(site: Site, number: int, *, why: str, who: str | None = None) -> Effect
                 remedy="leave it as it is",
             )
         catalogue.lift(session, number, who=act.who, why=why, now=utc_now())
-        return found[0]
+        return catalogue.exclusions(session, numbers=[number])[0]
 
     lifted = act.write(str(number), work, lambda each: {"expression": each.expression, "campaign": each.campaign})
     with site.database.reading() as session:

@@ -99,7 +99,7 @@ def test_an_excluded_calibration_never_takes_the_slot_of_a_good_one(world: World
     [stage] = world.plan(make_campaign(SCIENCE)).stages
     assert reads(stage, "bias") == {"exposure=7,detector=1": ["far.fits"]}
     assert [(each.role, each.number, each.names) for each in stage.excluded] == [("bias", number, ("near.fits",))]
-    listed = changed(SCIENCE, "bias", lookup={"strategy": "listed", "files": ["near.fits"]})
+    listed = changed(SCIENCE, "bias", lookup={"strategy": "list", "files": ["near.fits"]})
     [lookup] = [each for each in world.plan(make_campaign(listed)).problems if f"exclusion {number}" in each]
     assert "near.fits" in lookup
 

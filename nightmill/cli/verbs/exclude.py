@@ -110,17 +110,22 @@ def lift(
     number: Annotated[int, typer.Argument(metavar="NUMBER", help="Of the exclusion.")],
     why: Why,
     site: SiteFolder = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what it was about as JSON.")] = False,
 ) -> None:
     """Lift an exclusion: plans take its files again.
 
     Jobs that it held are issued again by a rerun of their campaigns.
     """
     from nightmill.cli.opening import open_without_types
+    from nightmill.cli.render.exclusions import show_effect
     from nightmill.model.states import JobState
     from nightmill.operations.exclusions import lift as lift_exclusion
 
     with open_without_types(site) as opened:
         effect = lift_exclusion(opened, number, why=why)
+    if as_json:
+        show_effect(effect, as_json=True)
+        return
     echo(f"exclusion {number} lifted")
     held = [each.job for each in effect.jobs if each.state is JobState.HELD]
     for campaign in dict.fromkeys(job.partition("/")[0] for job in held):
