@@ -24,6 +24,8 @@ from nightmill.operations.site import Site
 from nightmill.planning.exclusions import anywhere
 from nightmill.planning.since import Barred, jobs_barred
 
+MOST_CHARACTERS: Final = 100_000
+"""Of the expressions that a campaign must heed: they are one statement, and databases limit its length."""
 _NOT_LISTED: Final = ("log", FILE_TYPE)
 
 
@@ -112,7 +114,7 @@ def exclude(site: Site, new: NewExclusion, *, why: str, files: Sequence[str] = (
     ExpressionError
         Where the expression is wrong, or asks for what no file has.
     RequestRefused
-        Where ``why`` is empty, the part has no fit name, or it would have ended already.
+        Where ``why`` is empty, the part has no fit name, it would have ended already, or too much is excluded.
     UnknownName
         Where there is no such file, file type or, of a campaign that is on record, stage.
     """
@@ -132,7 +134,7 @@ def exclude(site: Site, new: NewExclusion, *, why: str, files: Sequence[str] = (
         "ticket": new.ticket,
         "until": new.expires_at.isoformat() if new.expires_at else None,
     }
-    number = act.write(new.campaign, work, lambda number: {"number": number, **detail})
+    number = act.write(new.campaign or new.written, work, lambda number: {"number": number, **detail})
     with site.database.reading() as session:
         return _effect(session, catalogue.exclusions(session, numbers=[number])[0])
 
@@ -196,12 +198,16 @@ def _check(site: Site, session: Session, new: NewExclusion, files: Sequence[str]
             f"--part {new.part!r} cannot name a part of a file",
             remedy="write the name or number of one HDU or amplifier: letters, digits and _ . : + ( ) [ ] / - alone",
         )
-    if new.part and new.up_to:
-        raise RequestRefused("--part and --up-to exclude each other", remedy="write two exclusions")
     if new.up_to and files:
         raise RequestRefused(
             "--up-to is for units, whose products have other names than their files",
             remedy="say which by --exposure, --detector, --night or --where",
+        )
+    held = sum(len(each.expression) for each in catalogue.in_force(session, new.campaign))
+    if held + len(new.expression) > MOST_CHARACTERS:
+        raise RequestRefused(
+            f"the expressions of exclusions that hold would have more than {MOST_CHARACTERS:,} characters together",
+            remedy="join some in one, as --where 'exposure in [12, 13]', and lift those",
         )
     if new.expires_at is not None and new.expires_at <= utc_now():
         raise RequestRefused(f"--until {new.expires_at:%Y-%m-%d %H:%M} UTC is over", remedy="give a time to come")

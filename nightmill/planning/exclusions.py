@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, case, literal, null, select
+from sqlalchemy import ColumnElement, Integer, and_, case, literal_column, null, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
@@ -103,7 +103,7 @@ class Excluded(NamedTuple):
         listed = ", ".join(self.names) + (", ..." if self.files > len(self.names) else "")
         by = f"{self.place}{f' by {self.who}' if self.who else ''}"
         up_to = f", which ends with stage {self.up_to}" if self.up_to else ""
-        told = f"input {self.role!r}: {what} excluded ({by}: {self.rule}{up_to}; {self.why}): {listed}"
+        told = f"input {self.role!r}: {what} excluded ({by}: {_line(self.rule)}{up_to}; {_line(self.why)}): {listed}"
         if self.units:
             units = ", ".join(self.unit_names) + (", ..." if self.units > len(self.unit_names) else "")
             told += f"; {'a unit is' if self.units == 1 else f'{self.units:,} units are'} not there for it: {units}"
@@ -111,6 +111,11 @@ class Excluded(NamedTuple):
 
 
 _ORIGIN_OF_MADE: Final = Origin.BATCH.value
+
+
+def _line(text: str) -> str:
+    """Write what a person typed as a part of a line."""
+    return " ".join(text.split())
 
 
 def record_of(file: FoundFile) -> dict[str, object]:
@@ -139,7 +144,7 @@ class Rules:
         """Write as columns of a query over files which rule is about each: of whole files, then of each part."""
         about: dict[str, list[tuple[ColumnElement[bool], ColumnElement[int]]]] = {"": []}
         for place, rule in enumerate(self.rules):
-            about.setdefault(rule.part, []).append((rule.condition(), literal(place)))
+            about.setdefault(rule.part, []).append((rule.condition(), literal_column(str(place), Integer)))
         return [case(*each) if each else null() for each in about.values()]
 
     def asked_of(self, file: FoundFile) -> list[int | None]:
@@ -221,8 +226,8 @@ class Tally:
         return any(rule.up_to for rule in self._files if not rule.part)
 
     def told(self) -> Iterator[Excluded]:
-        """Yield what each rule leaves out."""
-        for rule, names in self._files.items():
+        """Yield what each rule leaves out, in the order of the rules."""
+        for rule, names in ((rule, self._files[rule]) for rule in self.rules if rule in self._files):
             units = [unit for unit, by in self._units.items() if by is rule]
             yield Excluded(
                 self.role, rule.place, rule.number, rule.written, rule.part, rule.up_to, rule.who, rule.why,

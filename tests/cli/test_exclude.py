@@ -20,13 +20,23 @@ NIGHT = "night == 20260110"
 @pytest.fixture
 def site(each_folder: Path, nightmill: Nightmill, tmp_path: Path) -> Path:
     """Give a site with three exposures and a campaign that copies them; it is the working folder."""
-    with (each_folder / "file_types.yaml").open("a") as file:
+    return _with_night(each_folder, nightmill, tmp_path)
+
+
+@pytest.fixture
+def lite(folder: Path, nightmill: Nightmill, tmp_path: Path) -> Path:
+    """Give it on SQLite."""
+    return _with_night(folder, nightmill, tmp_path)
+
+
+def _with_night(folder: Path, nightmill: Nightmill, tmp_path: Path) -> Path:
+    with (folder / "file_types.yaml").open("a") as file:
         file.write(TYPES)
-    (each_folder / "pipeline.yaml").write_text(PIPELINE)
-    (each_folder / "first.yaml").write_text("campaign: first\npipeline: pipeline.yaml\n")
+    (folder / "pipeline.yaml").write_text(PIPELINE)
+    (folder / "first.yaml").write_text("campaign: first\npipeline: pipeline.yaml\n")
     deliver(tmp_path / "night", 3)
     assert nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw").code == 0
-    return each_folder
+    return folder
 
 
 @pytest.mark.req("B16", "B17", "REQ-0007")
@@ -69,7 +79,7 @@ def test_one_command_excludes_and_one_lifts(site: Path, nightmill: Nightmill) ->
 
 
 @pytest.mark.req("B16", "REQ-0007")
-def test_a_rule_for_one_plan_and_one_submission(site: Path, nightmill: Nightmill) -> None:
+def test_a_rule_for_one_plan_and_one_submission(lite: Path, nightmill: Nightmill) -> None:
     options = ("--exclude", "exposure == 1", "--exclude", "FILE cam_0002.fits")
     planned = nightmill("plan", "first.yaml", *options, "--json").json["stages"][0]
     assert [job["unit"] for job in planned["jobs"]] == ["exposure=3"]
@@ -110,9 +120,9 @@ def test_what_was_sealed_is_told_held_and_goes_on_when_it_is_lifted(site: Path, 
     assert nightmill("status", "first", "--json").json[0]["stages"][0]["done"] == 3
 
 
-def test_an_exclusion_of_a_product_leaves_the_job_that_made_it(site: Path, nightmill: Nightmill) -> None:
-    with open_site(site) as opened:
-        run_campaign(opened, site / "first.yaml")
+def test_an_exclusion_of_a_product_leaves_the_job_that_made_it(lite: Path, nightmill: Nightmill) -> None:
+    with open_site(lite) as opened:
+        run_campaign(opened, lite / "first.yaml")
     added = nightmill("exclude", "add", "--where", "type == 'copy' and exposure == 1", "--why", "bad", "--json").json
     assert (added["files"], added["jobs"]) == ({"copy": 1}, [])
 
@@ -125,37 +135,50 @@ def test_an_exclusion_of_a_product_leaves_the_job_that_made_it(site: Path, night
             "--why x",
             "nothing is said of what to exclude; name files, or say --exposure, --detector, --night or --where",
         ),
-        ("cam_0009.fits --why x", "the catalogue has no file 'cam_0009.fits'|there is no file 'cam_0009.fits'"),
+        ("cam_0009.fits --why x", "no file named 'cam_0009.fits' (did you mean"),
         ("--exposure 1", "--why is empty"),
         ("--where exposur==1 --why x", "did you mean 'exposure'?"),
         ("--where exposure== --why x", "the expression cannot be read"),
         ("--exposure 1 --type raw_scince --why x", "did you mean 'raw_science'?"),
         ("--exposure 1 --part a,b --why x", "--part 'a,b' cannot name a part of a file"),
-        ("--exposure 1 --part a --up-to copy --why x", "--part and --up-to exclude each other"),
         ("cam_0001.fits --up-to copy --why x", "--up-to is for units"),
+        (f"--exposure {2**80} --why x", "the expression"),
+        ("--where name=='\x00' --why x", "the expression cannot be read"),
         ("--exposure 1 --until 2001-01-01 --why x", "--until 2001-01-01 00:00 UTC is over"),
         ("--exposure 1 --until never --why x", "--until 'never' is not a time"),
         ("--exposure 1 --plan first.yaml --why x", "--plan shows what would differ"),
     ],
 )
-def test_what_cannot_be_excluded_is_refused(site: Path, nightmill: Nightmill, arguments: str, message: str) -> None:
+def test_what_cannot_be_excluded_is_refused(lite: Path, nightmill: Nightmill, arguments: str, message: str) -> None:
     called = nightmill("exclude", "add", *arguments.split())
     assert called.code == 2
-    assert any(each in called.err for each in message.split("|")), called.err
+    assert message in called.err
     assert nightmill("exclude", "list", "--all", "--json").json == []
 
 
-def test_what_cannot_be_lifted_is_refused(site: Path, nightmill: Nightmill) -> None:
-    assert "exclusion '1'" in nightmill("exclude", "lift", 1, "--why", "x").err
+def test_what_cannot_be_lifted_is_refused(lite: Path, nightmill: Nightmill) -> None:
+    assert "no exclusion named '1'; see 'nightmill exclude list'" in nightmill("exclude", "lift", 1, "--why", "x").err
+    assert nightmill("exclude", "lift", 2**80, "--why", "x").code == 2
     nightmill("exclude", "add", "--where", NIGHT, "--campaign", "later", "--why", "x")
     assert nightmill("exclude", "lift", 1, "--why", " ").err.startswith("nightmill: --why is empty")
     assert nightmill("exclude", "lift", 1, "--why", "x").code == 0
     assert f"UTC by {ME}: x; leave it as it is" in nightmill("exclude", "lift", 1, "--why", "y").err
 
 
-def test_a_campaign_is_told_its_own_exclusions_before_it_is_there(site: Path, nightmill: Nightmill) -> None:
+def test_a_campaign_is_told_its_own_exclusions_before_it_is_there(lite: Path, nightmill: Nightmill) -> None:
     nightmill("exclude", "add", "--exposure", 1, "--campaign", "first", "--why", "x")
     nightmill("exclude", "add", "--exposure", 2, "--campaign", "second", "--why", "x")
     assert [each["number"] for each in nightmill("exclude", "list", "--campaign", "first", "--json").json] == [1]
     jobs = nightmill("plan", "first.yaml", "--json").json["stages"][0]["jobs"]
     assert [job["unit"] for job in jobs] == ["exposure=2", "exposure=3"]
+
+
+def test_exclusions_that_would_be_too_long_for_one_statement_are_refused(lite: Path, nightmill: Nightmill) -> None:
+    where = f"exposure in [{', '.join(str(number) for number in range(10_000, 12_400))}]"
+    for _ in range(5):
+        assert nightmill("exclude", "add", "--where", where, "--why", "x").code == 0
+    assert nightmill("plan", "first.yaml").code == 0
+    for _ in range(2):
+        last = nightmill("exclude", "add", "--where", where, "--why", "x")
+    assert last.code == 2
+    assert "more than 100,000 characters together; join some in one, as --where 'exposure in [12, 13]'" in last.err

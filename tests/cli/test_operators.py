@@ -110,7 +110,7 @@ def test_every_act_leaves_a_row(site: Path, nightmill: Nightmill) -> None:
         (me, "calib add", "ccd", "looked at it"),
         (me, "calib certify", "ccd", "looked at it"),
         (me, "calib withdraw", "ccd", "looked at it"),
-        (me, "exclude add", "", "clouds"),
+        (me, "exclude add", "--exposure 9", "clouds"),
         (me, "exclude lift", "1", "the other night"),
         ("tester", "submit", "first", ""),
         ("tester", "rerun", "first", "mended"),

@@ -22,12 +22,12 @@ class NewExclusion:
 
     Parameters
     ----------
-    campaign
-        The name of the only campaign that it is about; empty for every one.
     expression
         Over files: those that are excluded.
     written
         What was typed for it.
+    campaign
+        The name of the only campaign that it is about; empty for every one.
     types
         The only file types that it is about; none for every one.
     part

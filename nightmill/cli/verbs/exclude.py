@@ -24,7 +24,7 @@ Why = Annotated[str, typer.Option(metavar="TEXT", help="Why, in words; kept with
     )
 )
 def add(
-    files: Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="Names of files.")] = None,
+    files: Annotated[list[str] | None, typer.Argument(metavar="FILE", help="Names of files.")] = None,
     exposure: Annotated[int | None, typer.Option(metavar="N", help="What is of this exposure.")] = None,
     detector: Annotated[int | None, typer.Option(metavar="N", help="What is of this detector.")] = None,
     night: Annotated[int | None, typer.Option(metavar="N", help="What is of this night.")] = None,
@@ -107,7 +107,7 @@ def list_(
 
 @app.command(epilog=examples("nightmill exclude lift 3 --why 'it was the other night'"))
 def lift(
-    number: Annotated[int, typer.Argument(metavar="NUMBER", help="Of the exclusion.")],
+    number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, max=2**31 - 1, help="Of the exclusion.")],
     why: Why,
     site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what it was about as JSON.")] = False,
