@@ -142,7 +142,7 @@ def test_an_exclusion_of_a_product_leaves_the_job_that_made_it(lite: Path, night
         ("--exposure 1 --type raw_scince --why x", "did you mean 'raw_science'?"),
         ("--exposure 1 --part a,b --why x", "--part 'a,b' cannot name a part of a file"),
         ("cam_0001.fits --up-to copy --why x", "--up-to is for units"),
-        (f"--exposure {2**80} --why x", "the expression"),
+        (f"--exposure {2**80} --why x", "is not a value that a file can have"),
         ("--where name=='\x00' --why x", "the expression cannot be read"),
         ("--exposure 1 --until 2001-01-01 --why x", "--until 2001-01-01 00:00 UTC is over"),
         ("--exposure 1 --until never --why x", "--until 'never' is not a time"),
