@@ -28,6 +28,7 @@ from nightmill.errors import RequestRefused
 from nightmill.model.order import JobOrder
 from nightmill.model.ports import Engine
 from nightmill.model.report import JobReport
+from nightmill.model.states import JobState
 from nightmill.operations.patience import Patience
 from nightmill.operations.site import open_site
 from nightmill.operations.slice_work import SliceWork
@@ -100,8 +101,10 @@ def outcome(jobs: SliceJobs, stage: str, halted: str = "") -> State[None]:
         told = f"stage {stage!r} was halted: {halted}; {left} of {jobs.total} jobs were left for later"
         return Failed(name=HALTED, message=f"{told}: rerun when that is mended")
     first = f": {jobs.failed[0]}" if jobs.failed else ""
+    held = jobs.counts.get(JobState.HELD, 0)
+    barred = f", {held} of them held by exclusions" if held else ""
     more = f" (and {len(jobs.failed) - 1} more)" if len(jobs.failed) > 1 else ""
-    return Failed(message=f"{jobs.total - jobs.done} of {jobs.total} jobs not done{first}{more}")
+    return Failed(message=f"{jobs.total - jobs.done} of {jobs.total} jobs not done{barred}{first}{more}")
 
 
 def _conduct(work: SliceWork, gate: Backpressure, progress: SliceProgress) -> None:

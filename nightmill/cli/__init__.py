@@ -26,6 +26,7 @@ VERBS: Final = (
     "ingest",
     "retype",
     "withdraw",
+    "exclude",
     "plan",
     "submit",
     "status",

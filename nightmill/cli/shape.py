@@ -23,6 +23,10 @@ Overrides = Annotated[
     typer.Option("--override", metavar="FILE", help="Change what this YAML file says; may be given again."),
 ]
 
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(metavar="RULE", help="Files to leave out: an expression, or FILE NAME; may be given again."),
+]
 Edited = Annotated[bool, typer.Option("--edited", help="Run what is not done with the pipeline's folder as it is now.")]
 AsSubmitted = Annotated[bool, typer.Option("--as-submitted", help="Go on with the folder as it was submitted.")]
 Diff = Annotated[bool, typer.Option("--diff", help="Only show how the folder was edited.")]

@@ -20,6 +20,7 @@ from nightmill.config.changes import (
     read_override,
     read_setting,
     unknown_inputs,
+    with_all_exclusions,
     with_other_sets,
     without_old_reasons,
 )
@@ -29,7 +30,8 @@ from nightmill.config.pipeline import load_pipeline, load_pipeline_tree, pipelin
 from nightmill.config.rules import check_fit
 from nightmill.config.variants import changes_of, selectors, variant_of, wrong_selectors, wrong_variant
 from nightmill.errors import ConfigError, ConfigErrors, guess
-from nightmill.model.campaign import Campaign
+from nightmill.model.campaign import Campaign, Layer
+from nightmill.model.exclusion import CampaignExclusion
 from nightmill.model.pipeline import Parameter
 
 __all__ = ["load_campaign", "load_pipeline"]
@@ -57,6 +59,8 @@ class Written:
     settings
         ``KEY=VALUE`` of a command line, the value being YAML: keys of the campaign (``parameters.sigma=3``,
         ``execution.threads=1``), or of its pipeline (``pipeline.stages.science.inputs.bias.lookup.max_days=3``).
+    exclude
+        Rules of a command line, beside those of the documents: an expression over files each, or ``FILE NAME``.
     overrides
         Operator's files, which go over the campaign document and under the settings.
     defaults
@@ -65,6 +69,7 @@ class Written:
 
     path: Path
     settings: Sequence[str] = ()
+    exclude: Sequence[str] = ()
     overrides: Sequence[Path] = ()
     defaults: Tree = NOTHING
 
@@ -75,13 +80,18 @@ class Written:
 
 
 def load_campaign(
-    path: Path, settings: Sequence[str] = (), *, overrides: Sequence[Path] = (), defaults: Tree = NOTHING
+    path: Path,
+    settings: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    *,
+    overrides: Sequence[Path] = (),
+    defaults: Tree = NOTHING,
 ) -> Campaign:
     """Load a campaign with its pipeline, merge the layers and check the result.
 
     Parameters
     ----------
-    path, settings, overrides, defaults
+    path, settings, exclude, overrides, defaults
         As :class:`Written` has them.
 
     Returns
@@ -97,7 +107,7 @@ def load_campaign(
     ConfigError
         Where a document cannot be read at all.
     """
-    written = Written(path, settings, overrides, defaults)
+    written = Written(path, settings, exclude, overrides, defaults)
     changes = written.changes()
     campaign, base = _resolved(written, changes)
     variants, errors = [], list(wrong_selectors(laid(changes)))
@@ -115,7 +125,7 @@ def load_campaign(
 def _resolved(written: Written, changes: Sequence[Tree]) -> tuple[Campaign, Tree]:
     """Return the campaign that some changes make of a pipeline, and the pipeline's document."""
     path, defaults = written.path, written.defaults
-    tree = laid([defaults.below("execution").moved("execution"), *changes])
+    tree = with_all_exclusions(laid([defaults.below("execution").moved("execution"), *changes]), changes)
     try:
         file = build(CampaignFile, tree.without("why").data, tree.where)
     except ConfigErrors as error:
@@ -138,13 +148,31 @@ def _resolved(written: Written, changes: Sequence[Tree]) -> tuple[Campaign, Tree
         description=file.description,
         pipeline=pipeline,
         where=file.where,
+        exclude=(*file.exclude, *map(_excluding, written.exclude)),
         parameters={
             name: _like(default, file.parameters.get(name, default)) for name, default in pipeline.parameters.items()
         },
         execution=file.execution,
-        origins=merged.moved("pipeline").origins() | whole.without("pipeline").origins(),
+        origins=merged.moved("pipeline").origins()
+        | whole.without("pipeline", "exclude").origins()
+        | _exclusion_origins(tree, len(file.exclude), written.exclude),
     )
     return campaign, base
+
+
+def _excluding(rule: str) -> CampaignExclusion:
+    """Make an exclusion of a rule that was given on a command line."""
+    name = rule.strip().removeprefix("FILE ")
+    where = rule if name == rule.strip() else f"name == {name.strip()!r}"
+    return CampaignExclusion(where=where, why="given with --exclude")
+
+
+def _exclusion_origins(tree: Tree, count: int, given: Sequence[str]) -> dict[str, Layer]:
+    """Return the layer of each exclusion: those of the document have their line."""
+    whole = tree.places.get(("exclude",))
+    places = {number: tree.places.get(("exclude", number), whole) for number in range(count)}
+    own = {f"exclude.{number}": place.layer for number, place in places.items() if place is not None}
+    return own | {f"exclude.{number}": Layer(name="command line") for number in range(count, count + len(given))}
 
 
 def _wrong_pipeline(directory: Path, campaign: Tree) -> Sequence[ConfigError]:

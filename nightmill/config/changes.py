@@ -16,6 +16,7 @@ from nightmill.config.pipeline import by_step_name
 from nightmill.errors import ConfigError, guess
 from nightmill.model.base import Frozen
 from nightmill.model.campaign import ExecutionSettings
+from nightmill.model.exclusion import CampaignExclusion
 from nightmill.model.pipeline import Parameter, Resources
 
 SPREAD: Final = ("inputs", "calibrations", "units")
@@ -49,6 +50,8 @@ class Changes(Choices):
     """An expression over raw and manual files: what the campaign works on."""
     execution: ExecutionSettings = ExecutionSettings()
     """How its jobs are carried out."""
+    exclude: tuple[CampaignExclusion, ...] = ()
+    """What must not be an input, beside what is excluded in the catalogue and by other layers."""
     units: Mapping[str, UnitChoices] = Field(default_factory=dict)
     """What is otherwise for some units, by the keys that they have: ``{"exposure=12,detector=3": {...}}``."""
 
@@ -139,6 +142,26 @@ def chain(defaults: Tree, pipeline: Tree, changes: Sequence[Tree]) -> list[Tree]
     site = laid([defaults.below("execution").moved("execution"), _of_stages(defaults, pipeline).moved("pipeline")])
     own = pipeline.below("parameters").moved("parameters").over(pipeline.without("parameters").moved("pipeline"))
     return [site, own, *(brought(layer, pipeline) for layer in changes)]
+
+
+def with_all_exclusions(merged: Tree, changes: Sequence[Tree]) -> Tree:
+    """Put the exclusions of all layers in the place of those of the highest: each of them leaves something out."""
+    layers = [layer for layer in changes if isinstance(layer.data.get("exclude"), list)]
+    if not layers:
+        return merged
+    places = {key: place for key, place in merged.places.items() if key[:1] != ("exclude",)}
+    rules: list[Plain] = []
+    for layer in layers:
+        for key, place in layer.places.items():
+            match key:
+                case ["exclude", int() as number, *rest]:
+                    places[("exclude", len(rules) + number, *rest)] = place
+                case ["exclude"]:
+                    places[key] = place
+                case _:
+                    pass
+        rules += layer.data["exclude"]
+    return Tree({**merged.data, "exclude": rules}, places)
 
 
 def unknown_inputs(changes: Tree, pipeline: Tree) -> Iterator[ConfigError]:

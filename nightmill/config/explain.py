@@ -55,7 +55,7 @@ def explain(written: Written, name: str) -> list[Said]:
         As :func:`~nightmill.config.campaign.load_campaign`.
     """
     campaign = load_campaign(written.path, written.settings, overrides=written.overrides, defaults=written.defaults)
-    whole = _plain(campaign.model_dump(mode="json", exclude={"origins", "name"}))
+    whole = _plain(campaign.model_dump(mode="json", exclude={"origins", "name", "variants"}))
     parts = parts_of(name)
     value = _at(whole, parts)
     if not parts or value is _MISSING:

@@ -24,11 +24,12 @@ from nightmill.files.recognition import check_recognise
 from nightmill.files.units import unit_converter
 from nightmill.model.base import Frozen
 from nightmill.model.dimensions import DIMENSIONS, TIMES, KeyType, KeyValue
+from nightmill.model.exclusion import EXCLUDED
 from nightmill.model.file_type import Checks, FileType, MetadataKey
 from nightmill.model.footprint import FootprintKeys
 from nightmill.model.ports import Format, KeywordFormat, TableFormat
 
-_COLUMNS: Final = ("name", "original_name", "type", "origin", "size_bytes", "registered_at", "metadata")
+_COLUMNS: Final = ("name", "original_name", "type", "origin", "size_bytes", "registered_at", "metadata", EXCLUDED)
 """What expressions over files know already; metadata of these names could not be asked for."""
 
 

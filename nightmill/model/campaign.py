@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from nightmill.model.base import Frozen
+from nightmill.model.exclusion import CampaignExclusion
 from nightmill.model.pipeline import Parameter, Pipeline, Stage
 
 
@@ -68,6 +69,8 @@ class Campaign(Frozen):
     pipeline: Pipeline
     where: str = ""
     """An expression over raw and manual files: the selection of the campaign."""
+    exclude: tuple[CampaignExclusion, ...] = Field(default=(), exclude_if=lambda exclude: not exclude)
+    """What must not be an input of it, beside what is excluded in the catalogue."""
     parameters: Mapping[str, Parameter] = Field(default_factory=dict)
     """Effective values: the pipeline's defaults with the campaign's and the command line's on top."""
     execution: ExecutionSettings = ExecutionSettings()

@@ -29,6 +29,8 @@ class FoundFile(NamedTuple):
     """Store and path of further copies, where a job may take one of several."""
     elsewhere: str = ""
     """A store of another site that has it, as SITE:STORE, where none of this site does."""
+    excluded: tuple[str, ...] = ()
+    """Parts of it that must not be used: names or numbers of HDUs, amplifiers."""
 
     def get(self, key: str) -> KeyValue | None:
         """Return its value of a key: a dimension, its name, or what its type has read of it; None where it has none."""

@@ -74,6 +74,8 @@ class OrderInput(Frozen):
     """Further roles that it fills in the same job."""
     staged_as: str = ""
     """Its name in the scratch, where that is not its own."""
+    excluded: tuple[str, ...] = ()
+    """Parts of it that must not be used: names or numbers of HDUs, amplifiers."""
 
     @field_validator("staged_as")
     @classmethod

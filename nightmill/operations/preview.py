@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from nightmill.backbone.catalogue.exclusions import Exclusion
 from nightmill.backbone.work import campaigns
 from nightmill.model.campaign import Campaign
 from nightmill.operations.bundle import pack
 from nightmill.operations.site import Site
-from nightmill.planning.plan import CampaignPlan, plan_campaign
+from nightmill.planning.plan import plan_campaign
+from nightmill.planning.planned import CampaignPlan
 
 
-def preview(site: Site, campaign: Campaign) -> CampaignPlan:
+def preview(site: Site, campaign: Campaign, also: Sequence[Exclusion] = ()) -> CampaignPlan:
     """Plan a campaign as it would be submitted now; writes nothing.
+
+    Parameters
+    ----------
+    also
+        Exclusions to heed beside those that are in force.
 
     Raises
     ------
@@ -20,4 +29,4 @@ def preview(site: Site, campaign: Campaign) -> CampaignPlan:
     bundle = pack(campaign.pipeline, site.config)
     with site.database.reading() as session:
         number = campaigns.number_of(session, campaign.name)
-        return plan_campaign(session, campaign, site.config, number, bundle.sealed if bundle else None)
+        return plan_campaign(session, campaign, site.config, number, bundle.sealed if bundle else None, also)

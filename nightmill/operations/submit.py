@@ -22,7 +22,8 @@ from nightmill.operations.bundle import keep, pack, provenance_of, register_bund
 from nightmill.operations.drain import drain
 from nightmill.operations.edited import Edit, Folder, edit_of
 from nightmill.operations.site import Site
-from nightmill.planning.plan import CampaignPlan, plan_campaign
+from nightmill.planning.plan import plan_campaign
+from nightmill.planning.planned import CampaignPlan
 from nightmill.planning.seal import seal
 
 

@@ -132,7 +132,7 @@ def _held(stage: Stage, progress: Mapping[str, StageProgress]) -> StageTurn | No
     for name in stage.upstream:
         before = progress[name]
         done = before.counts.get(JobState.DONE, 0)
-        if not before.revisions or any(state in before.counts for state in campaigns.OPEN):
+        if not before.revisions or any(state in before.counts for state in campaigns.GOING_ON):
             return _waits(stage, name)
         least = {"all": before.total, "any": 1}.get(str(stage.when)) or int(stage.when)
         if done < least:

@@ -57,7 +57,7 @@ class Choosers:
         problems: Problems,
         missing: Callable[[str, Input], Problems],
         variants: Variants,
-        way: Callable[[Stage, Input], Way],
+        way: Callable[[Stage, str, Input], Way],
         fit: Callable[[Stage], Collection[str]],
     ) -> None:
         self.stage = stage
@@ -104,7 +104,7 @@ class Choosers:
                 theirs[role] = usual[role]
             elif role in fit:
                 try:
-                    theirs[role] = self._chooser(stage, role, [self._way(stage, way) for way in declared.ways])
+                    theirs[role] = self._chooser(stage, role, [self._way(stage, role, way) for way in declared.ways])
                 except RequestRefused as error:
                     units = self.variants.all[variant - 1].units
                     self._problems.add(f"stage {stage.name!r}, input {role!r} of units {units}", str(error))

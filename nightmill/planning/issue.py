@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Row, insert, not_, or_, select, update
 from sqlalchemy.orm import Session
@@ -17,9 +17,7 @@ from nightmill.model.states import AttemptState, JobState
 from nightmill.planning.copies import Chosen, inputs_of
 from nightmill.planning.orders import order_sha256, render
 from nightmill.planning.sealed import JobDetail, PlannedJob, StageCommon, commons, job_of, planned_inputs
-
-ISSUABLE: Final = (JobState.PLANNED, JobState.READY, JobState.FAILED)
-"""A job that is active, done, held or cancelled is never issued."""
+from nightmill.planning.since import ISSUABLE, barred, rules_of_slice
 
 
 def issue(
@@ -35,6 +33,8 @@ def issue(
 
     Each gets the next number of its job, and the inputs that were sealed with it: a retry reads what the first try
     read. Two callers never issue the same job. A handful of statements, whatever the limit.
+
+    A job that would read what was excluded since it was sealed is held instead: nothing begins with that.
 
     Parameters
     ----------
@@ -65,10 +65,21 @@ def issue(
     )
     if skip:
         query = query.where(or_(JobRow.state == JobState.READY, not_(among(JobRow.unit, skip))))
-    rows = session.execute(query).all()
-    if not rows:
-        return []
-    details = [JobDetail.model_validate(row.detail) for row in rows]
+    rules = rules_of_slice(session, slice_id)
+    while True:
+        rows = session.execute(query).all()
+        if not rows:
+            return []
+        details = [JobDetail.model_validate(row.detail) for row in rows]
+        if not rules:
+            break
+        held = barred(session, rules, {row.id: detail for row, detail in zip(rows, details, strict=True)})
+        if not held:
+            break
+        session.execute(
+            update(JobRow).where(among(JobRow.id, held)).values(state=JobState.HELD.value),
+            execution_options={"synchronize_session": False},
+        )
     plans = commons(session, {row.plan_id for row in rows})
     inputs = inputs_of(session, {id_ for detail in details for id_ in detail.file_ids}, site_id=this_site(session))
     chosen = {id_: inputs.preferred(common.stores) for id_, (_digest, common) in plans.items()}

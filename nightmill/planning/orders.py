@@ -126,6 +126,7 @@ class _Renderer:
                         also=tuple([Copy(store=store, path=path) for store, path in file.also]),
                         more_roles=tuple(roles[file.id])[1:],
                         staged_as=self.names.other_than(file),
+                        excluded=file.excluded,
                     )
 
     def step(self, step: Step) -> OrderStep:
@@ -206,7 +207,10 @@ class _Renderer:
         """Return the files that a step reads, as it sees them, by role."""
         return {
             role: tuple(
-                [SeenFile(seen(INPUTS, self.names[file]), file.name, file.type, file.get) for file in self.staged[role]]
+                [
+                    SeenFile(seen(INPUTS, self.names[file]), file.name, file.type, file.get, file.excluded)
+                    for file in self.staged[role]
+                ]
             )
             if role in self.staged
             else tuple(self.seen_outputs(self.made[role], OUTPUTS))

@@ -8,22 +8,24 @@ what they did make, when their turn comes.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
+from nightmill.backbone.catalogue.exclusions import Exclusion, in_force
 from nightmill.backbone.catalogue.files import names_taken
 from nightmill.backbone.schema import CampaignRow, FileRow, JobRow
-from nightmill.backbone.work.left_out import LeftOut, stages_with_left_out
+from nightmill.backbone.work.left_out import stages_with_left_out
 from nightmill.config.site import SiteConfig
-from nightmill.errors import PlanRefused, RequestRefused
+from nightmill.errors import RequestRefused
 from nightmill.model.bundle import SealedBundle
 from nightmill.model.campaign import Campaign
 from nightmill.model.found_file import FoundFile
 from nightmill.model.pipeline import Input, LookupSetting, Stage
 from nightmill.planning.choosing import Choosers, choosing_order
+from nightmill.planning.exclusions import Tally, rules_of
 from nightmill.planning.first_attempt import first_names, lacks_text
 from nightmill.planning.inputs import Rules, takes_one
 from nightmill.planning.jobs import Jobs, blocks
@@ -34,6 +36,7 @@ from nightmill.planning.memberships import Memberships, known_after, makes_units
 from nightmill.planning.open_names import OpenNames
 from nightmill.planning.origins import origin_of
 from nightmill.planning.outputs import Names, claims, naming_keys
+from nightmill.planning.planned import CampaignPlan, StagePlan
 from nightmill.planning.preflight import check_inputs, check_outputs, check_texts, log_store
 from nightmill.planning.problems import Problems
 from nightmill.planning.projected import Projected, known_after_of
@@ -44,69 +47,13 @@ from nightmill.planning.units import Grouping, group_units, limited, make_units,
 from nightmill.planning.variants import Variants, wrong_units
 
 
-@dataclass(frozen=True)
-class StagePlan(StageView):
-    """The plan of one stage as it was just made: of one with problems, the jobs that have none.
-
-    Parameters
-    ----------
-    position
-        Of the stage in its pipeline, from 0.
-    problems
-        What is wrong, one sentence each; a plan that has any cannot be sealed.
-    waiting
-        What units lack that a stage before this one did not make (yet), one sentence each. They are left out and join
-        a later plan.
-    left_out
-        The units that lack what an input does without: skipped or held.
-    lacking
-        The same, one sentence for those that are alike.
-    incomplete
-        Whether it leaves units out, or a stage does that it takes from: what it has not may yet come.
-    projected
-        Whether files that do not exist yet stand in for inputs.
-    known_after
-        The stage that must end before the units of this one are known: it has no jobs until then. Empty where they are
-        known.
-    variants
-        Units that are otherwise than the rest, with their number.
-    """
-
-    position: int
-    problems: tuple[str, ...]
-    waiting: tuple[str, ...]
-    left_out: tuple[LeftOut, ...]
-    lacking: tuple[str, ...]
-    incomplete: bool
-    projected: bool
-    known_after: str
-    variants: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class CampaignPlan:
-    """The plan of a campaign: its stages in the order in which they can run."""
-
-    campaign: Campaign
-    number: int
-    stages: tuple[StagePlan, ...]
-    problems: tuple[str, ...]
-    """Of all stages, one sentence each."""
-
-    def require(self) -> None:
-        """Make sure that there are no problems.
-
-        Raises
-        ------
-        PlanRefused
-            Where there are; it lists all of them.
-        """
-        if self.problems:
-            raise PlanRefused(self.campaign.name, self.problems)
-
-
 def plan_campaign(
-    session: Session, campaign: Campaign, site: SiteConfig, number: int, bundle: SealedBundle | None = None
+    session: Session,
+    campaign: Campaign,
+    site: SiteConfig,
+    number: int,
+    bundle: SealedBundle | None = None,
+    also: Sequence[Exclusion] = (),
 ) -> CampaignPlan:
     """Plan every stage of a campaign, those that depend on others projected.
 
@@ -124,8 +71,10 @@ def plan_campaign(
         Of the campaign, as it will stand in names.
     bundle
         The pipeline's folder, for steps to see; by default they see the folder itself.
+    also
+        Exclusions to heed beside those that are in force.
     """
-    planner = _Planner(session, campaign, site, number, bundle)
+    planner = _Planner(session, campaign, site, number, bundle, also)
     stages = []
     for stage in campaign.pipeline.stages:
         stages.append(planner.plan(stage))
@@ -155,7 +104,13 @@ class _Planner:
     """Plans stage after stage of one campaign; of a stage, units pass through it in blocks."""
 
     def __init__(
-        self, session: Session, campaign: Campaign, site: SiteConfig, number: int, bundle: SealedBundle | None
+        self,
+        session: Session,
+        campaign: Campaign,
+        site: SiteConfig,
+        number: int,
+        bundle: SealedBundle | None,
+        also: Sequence[Exclusion] = (),
     ) -> None:
         self.session = session
         self.bundle = bundle
@@ -170,6 +125,11 @@ class _Planner:
         """Stages that leave units out, and those that take from them: what a unit lacks may yet come from there."""
         self.watermark = session.scalar(select(func.max(FileRow.id))) or 0
         self.keys = site.keys
+        self.unruly = Problems()
+        """What is wrong with rules of what is excluded."""
+        found = [*in_force(session, campaign.name), *also]
+        self.exclusions = frozenset(each.number for each in found)
+        self.rules = rules_of(campaign, found, keys=self.keys, types=site.file_types, problems=self.unruly)
         self.selector = Selector(session, campaign, self.keys, self.watermark, self.projected)
 
     def plan(self, stage: Stage) -> StagePlan:
@@ -189,30 +149,41 @@ class _Planner:
         after = known_after_of(stage, self.projected, self.keys, problems) or known_after(
             stage, stage.making, self.site.file_types, self.projected, later
         )
-        files, ways = (None, {}) if after else self._select(stage, roles, problems)
+        position = [each.name for each in self.campaign.pipeline.stages].index(stage.name)
+        tallies = {
+            role: Tally(role, position, self.rules, stage.per if role == stage.making else ()) for role in stage.inputs
+        }
+        files, ways = (None, {}) if after else self._select(stage, roles, tallies, problems)
         self._spread_incompleteness(stage)
-        chosen = self._jobs(stage, files, ways, rules, short, variants)
+        chosen = self._jobs(stage, files, ways, tallies, rules, short, variants)
         jobs = Jobs(self._fit(common, chosen, problems, named=not nameless, asks=asks))
         plan = StagePlan(
             common=common.model_copy(
                 update={"rules": rules.texts(), "levels": rules.levels, "variants": variants.sealed()}
             ),
-            position=[each.name for each in self.campaign.pipeline.stages].index(stage.name),
+            position=position,
             jobs=jobs,
             problems=(),
             waiting=tuple(short.waiting.sentences()),
             left_out=tuple(short.units.values()),
             lacking=short.sentences(),
-            incomplete=bool(short.units) or not self.incomplete.isdisjoint(stage.upstream),
+            incomplete=bool(short.units)
+            or not self.incomplete.isdisjoint(stage.upstream)
+            or tallies[stage.making].ends,
             projected=any(source in self.projected for source in stage.upstream),
             watermark=self.watermark,
             known_after=after,
             variants={variants.all[place - 1].units: count for place, count in variants.used.items()},
+            excluded=tuple([each for tally in tallies.values() for each in tally.told()]),
+            exclusions=self.exclusions,
         )
         before = [each.plan for each in self.projected.values()]
         if refused := self.names.clashes((*before, plan), problems) | self._open_clashes((*before, plan), problems):
             plan = replace(plan, jobs=Jobs(job for place, job in enumerate(jobs) if place not in refused))
-        return replace(plan, problems=(*problems.sentences(), *nameless.sentences()))
+        wrong = [*self.unruly.sentences(), *problems.sentences(), *nameless.sentences()]
+        if problems and plan.excluded:  # what is lacking may be what is left out
+            wrong += [f"stage {stage.name!r}, {each}" for each in plan.excluded]
+        return replace(plan, problems=tuple(wrong))
 
     def project(self, plan: StagePlan) -> None:
         """Let the files that a stage is planned to make stand in for those that it will make."""
@@ -259,7 +230,7 @@ class _Planner:
         )
 
     def _select(
-        self, stage: Stage, roles: Collection[str], problems: Problems
+        self, stage: Stage, roles: Collection[str], tallies: Mapping[str, Tally], problems: Problems
     ) -> tuple[Iterator[FoundFile] | None, dict[str, list[Way]]]:
         """Select the files that make units, one by one, and the ways in which inputs are filled.
 
@@ -269,24 +240,23 @@ class _Planner:
         for role in choosing_order(stage):
             if role not in roles:
                 continue
-            declared = stage.inputs[role]
+            declared, tally = stage.inputs[role], tallies[role]
             try:
                 if role == stage.making and not makes_units(stage, role, self.site.file_types):
-                    place, files = self.selector.stream(declared, stage.where, stage.per)
+                    place, files = self.selector.stream(declared, tally, stage.where, stage.per)
                     ways[role] = [Way(stage, declared, None, [Group(place, ())], searched=False)]
                 elif role == stage.making:
-                    ways[role] = [
-                        Way(stage, declared, None, self.selector.select(declared, stage.where), searched=False)
-                    ]
+                    groups = self.selector.select(declared, tally, stage.where)
+                    ways[role] = [Way(stage, declared, None, groups, searched=False)]
                 else:
-                    ways[role] = [self._way(stage, way) for way in declared.ways]
+                    ways[role] = [self._way(stage, way, tally) for way in declared.ways]
             except RequestRefused as error:
                 problems.add(f"stage {stage.name!r}, input {role!r}", str(error))
         return files, ways
 
-    def _way(self, stage: Stage, declared: Input) -> Way:
+    def _way(self, stage: Stage, declared: Input, tally: Tally) -> Way:
         lookup = bind(declared.lookup) if isinstance(declared.lookup, LookupSetting) else None
-        groups = self.selector.select(declared, "", lookup.names if lookup is not None else None)
+        groups = self.selector.select(declared, tally, "", lookup.names if lookup is not None else None)
         return Way(stage, declared, lookup, groups, searched=not declared.through)
 
     def _jobs(
@@ -294,6 +264,7 @@ class _Planner:
         stage: Stage,
         files: Iterator[FoundFile] | None,
         ways: Mapping[str, Sequence[Way]],
+        tallies: Mapping[str, Tally],
         rules: Rules,
         short: Shortfalls,
         variants: Variants,
@@ -316,7 +287,8 @@ class _Planner:
             which = f"{stage.inputs[making].type} {groups[making][0].place}"
             rowless = " has a row that makes a unit" if groups[making][0].candidates else ""
             reason = f"no {which}{rowless}: there is nothing to do"
-            (short.waiting if source in self.incomplete else problems).add(topic, reason)
+            ends = source in self.incomplete or tallies[making].ends
+            (short.waiting if ends else problems).add(topic, reason)
         choosers = Choosers(
             stage,
             ways,
@@ -325,11 +297,12 @@ class _Planner:
             problems,
             lambda role, declared: self._missing(role, declared, short),
             variants,
-            self._way,
+            lambda stage, role, way: self._way(stage, way, tallies[role]),
             lambda stage: check_inputs(stage, self.campaign, self.site, problems),
         )
         one = takes_one(stage, self.site.file_types)
         for unit in limited(units, stage.max_units, problems, topic=topic):
+            tallies[making].sees(unit.name)
             variant = variants.place(unit.data_id, unit.name, problems)
             chosen = choosers.choose(unit, variant)
             if len(chosen) == len(stage.inputs):

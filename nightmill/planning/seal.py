@@ -13,13 +13,14 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.catalogue import withdrawals
+from nightmill.backbone.catalogue.exclusions import in_force
 from nightmill.backbone.schema import CampaignRow, JobRow, PlanRow, SliceRow
 from nightmill.backbone.work.left_out import leave_out
 from nightmill.errors import PlanRefused
 from nightmill.model.base import canonical_json
 from nightmill.model.campaign import Campaign
 from nightmill.planning.jobs import blocks
-from nightmill.planning.plan import StagePlan
+from nightmill.planning.planned import StagePlan
 from nightmill.planning.sealed import PlannedJob, detail_of
 
 
@@ -69,8 +70,8 @@ def seal(session: Session, campaign: CampaignRow, plan: StagePlan, *, now: datet
     Raises
     ------
     PlanRefused
-        Where the plan has problems and the stage was not sealed before, or a file of it was withdrawn since; nothing
-        was written.
+        Where the plan has problems and the stage was not sealed before, or something that it may read was withdrawn or
+        excluded since; nothing was written.
     """
     if plan.projected:
         raise ValueError(f"stage {plan.stage.name!r} is projected: plan it again when the stages before it are done")
@@ -81,6 +82,9 @@ def seal(session: Session, campaign: CampaignRow, plan: StagePlan, *, now: datet
     before = session.scalar(jobs) or 0
     if plan.problems and not before:
         raise PlanRefused(campaign.name, plan.problems)
+    if new := [each for each in in_force(session, campaign.name) if each.number not in plan.exclusions]:
+        told = [f"exclusion {each.number} was added by {each.who} meanwhile: {each.why}; plan again" for each in new]
+        raise PlanRefused(campaign.name, told)
     rows = _Rows(session, campaign, plan, before, now)
     for block in blocks(plan.jobs):
         rows.add(_compare(session, of_stage, block) if before else block)
@@ -95,7 +99,7 @@ def _compare(session: Session, of_stage: ColumnElement[bool], block: Sequence[Pl
     query = select(JobRow.id, JobRow.unit, JobRow.stale, JobRow.detail).where(of_stage, among(JobRow.unit, planned))
     changed: dict[bool, list[int]] = {True: [], False: []}
     for id_, unit, was_stale, detail in session.execute(query):
-        is_stale = _file_ids(detail) != _file_ids(detail_of(planned.pop(unit), 0))
+        is_stale = _chosen(detail) != _chosen(detail_of(planned.pop(unit), 0))
         if is_stale != was_stale:
             changed[is_stale].append(id_)
     for is_stale, ids in changed.items():
@@ -106,8 +110,9 @@ def _compare(session: Session, of_stage: ColumnElement[bool], block: Sequence[Pl
     return list(planned.values())
 
 
-def _file_ids(detail: Mapping[str, Any]) -> dict[str, list[int]]:
-    return {role: ids for role, (_rule, ids) in detail["inputs"].items()}
+def _chosen(detail: Mapping[str, Any]) -> tuple[dict[str, list[int]], dict[str, list[str]]]:
+    """Return the IDs of the files that a job reads, by role, and what of them is excluded."""
+    return {role: ids for role, (_rule, ids) in detail["inputs"].items()}, detail.get("excluded", {})
 
 
 class _Rows:

@@ -87,6 +87,8 @@ class JobDetail(Frozen):
     """Role to the place of its rule in the common part, and the catalogue's IDs of its files."""
     variant: int = 0
     """The place, from 1, of what is otherwise for its unit; 0 for nothing."""
+    excluded: Mapping[int, tuple[str, ...]] = Field(default_factory=dict)
+    """IDs of files to their parts that must not be used, where there are some."""
 
     @property
     def file_ids(self) -> list[int]:
@@ -194,6 +196,8 @@ def detail_of(job: PlannedJob, number: int) -> dict[str, Any]:
         detail["begins_at"] = job.begins_at.isoformat()
     if job.ends_at is not None:
         detail["ends_at"] = job.ends_at.isoformat()
+    if excluded := {str(file.id): list(file.excluded) for each in job.choices for file in each.files if file.excluded}:
+        detail["excluded"] = excluded
     return detail
 
 
@@ -205,6 +209,8 @@ def job_of(unit: str, detail: JobDetail, files: Mapping[int, FoundFile]) -> Plan
     files
         By their IDs, those of :attr:`JobDetail.file_ids` at least.
     """
+    if detail.excluded:
+        files = {**files, **{id_: files[id_]._replace(excluded=parts) for id_, parts in detail.excluded.items()}}
     choices = [Choice(role, rule, tuple([files[id_] for id_ in ids])) for role, (rule, ids) in detail.inputs.items()]
     return PlannedJob(
         unit, detail.data_id, detail.begins_at, detail.ends_at, tuple(choices), detail.number, detail.variant

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.calibrations import current
-from nightmill.backbone.catalogue.files import found_columns, found_files, select_files, selectable
+from nightmill.backbone.catalogue.files import found_columns, found_file, found_files, found_rows, selectable, selected
 from nightmill.backbone.schema import AttemptRow, CalibrationRow, FileRow
 from nightmill.backbone.sql import to_sql
 from nightmill.backbone.work.campaigns import campaign_named
@@ -28,6 +28,7 @@ from nightmill.model.dimensions import KeyType, KeyValue
 from nightmill.model.found_file import FoundFile
 from nightmill.model.lookup import Candidate
 from nightmill.model.pipeline import Input, Source
+from nightmill.planning.exclusions import Rules, Tally, record_of
 from nightmill.planning.projected import Projected
 
 UNKNOWN_YET: Final = ("origin", "registered_at")
@@ -77,13 +78,17 @@ class Selector:
     watermark: int
     projected: Mapping[str, Projected]
 
-    def select(self, declared: Input, extra_where: str = "", names: Collection[str] | None = None) -> list[Group]:
+    def select(
+        self, declared: Input, tally: Tally, extra_where: str = "", names: Collection[str] | None = None
+    ) -> list[Group]:
         """Return the candidates of an input.
 
         Parameters
         ----------
         declared
             The input.
+        tally
+            Of what is excluded from it.
         extra_where
             A further expression that the files must fulfil (that of the stage, over the files of its units).
         names
@@ -100,39 +105,41 @@ class Selector:
         """
         texts = [text for text in (declared.where, extra_where) if text]
         if declared.source.calibrations:
-            return list(self._calibrations(declared, texts))
+            return list(self._calibrations(declared, tally, texts))
         if names is not None:
-            place, files = f"of the catalogue{_conditions(texts)}", self._listed(declared.type, names, texts)
+            place, files = f"of the catalogue{_conditions(texts)}", self._listed(declared.type, tally, names, texts)
         else:
-            place, files = self._from(declared, texts)
+            place, files = self._from(declared, tally, texts)
         return [Group(place, tuple([Candidate(file) for file in files]))]
 
-    def stream(self, declared: Input, extra_where: str, per: Sequence[str]) -> tuple[str, Iterator[FoundFile]]:
+    def stream(
+        self, declared: Input, tally: Tally, extra_where: str, per: Sequence[str]
+    ) -> tuple[str, Iterator[FoundFile]]:
         """Say where the files of an input come from that make the units of a stage, and give them one by one.
 
         Parameters
         ----------
-        extra_where
+        tally, extra_where
             As in :meth:`select`, which raises the same.
         per
             The keys by whose values they come. Those that lack one are anywhere among them.
         """
-        return self._from(declared, [text for text in (declared.where, extra_where) if text], per)
+        return self._from(declared, tally, [text for text in (declared.where, extra_where) if text], per)
 
     def _from(
-        self, declared: Input, texts: Sequence[str], order: Sequence[str] = ()
+        self, declared: Input, tally: Tally, texts: Sequence[str], order: Sequence[str] = ()
     ) -> tuple[str, Iterator[FoundFile]]:
-        source = declared.source
+        source, type_ = declared.source, declared.type
         if source.own_stage:
-            place, files = f"made by stage {source.stage}", self._of_stage(declared.type, source.stage, texts, order)
+            place, files = f"made by stage {source.stage}", self._of_stage(type_, tally, source.stage, texts, order)
         elif source.campaigns:
-            self._require_campaigns(declared.type, source)
+            self._require_campaigns(type_, source)
             of_stage = f"made by stage {source.stage}" if source.stage else "results"
             place = f"{of_stage} of campaign {' or '.join(source.campaigns)}"
-            files = self._catalogued(declared.type, texts, order, campaigns=source.campaigns, stage=source.stage)
+            files = self._catalogued(type_, tally, texts, order, campaigns=source.campaigns, stage=source.stage)
         else:
             texts = [text for text in (self.campaign.where, *texts) if text]
-            place, files = "raw or manual", self._catalogued(declared.type, texts, order)
+            place, files = "raw or manual", self._catalogued(type_, tally, texts, order)
         return place + _conditions(texts), files
 
     def _require_campaigns(self, type_: str, source: Source) -> None:
@@ -151,18 +158,30 @@ class Selector:
             makes = f"it makes {', '.join(types)}" if types else "it keeps nothing"
             raise RequestRefused(f"stage {source.stage!r} {of} keeps no files of type {type_!r}", remedy=makes)
 
-    def _of_stage(self, type_: str, stage: str, texts: Sequence[str], order: Sequence[str]) -> Iterator[FoundFile]:
+    def _of_stage(
+        self, type_: str, tally: Tally, stage: str, texts: Sequence[str], order: Sequence[str]
+    ) -> Iterator[FoundFile]:
         made = self.projected.get(stage)
         if made is None:
-            return self._catalogued(type_, texts, order, campaigns=[self.campaign.name], stage=stage)
+            return self._catalogued(type_, tally, texts, order, campaigns=[self.campaign.name], stage=stage)
         where = self._parse(texts, unknown=UNKNOWN_YET)
         files = (file for file in made.files(type_) if fulfils(file, where))
+        if rules := tally.of_type(type_):
+            judged = (tally.judge(rules, file, rules.asked_of(file)) for file in files)
+            files = (file for file in judged if file is not None)
         return files if made.in_order_of(order) else _sorted(files, order)
 
     def _catalogued(
-        self, type_: str, texts: Sequence[str], order: Sequence[str], *, campaigns: Sequence[str] = (), stage: str = ""
+        self,
+        type_: str,
+        tally: Tally,
+        texts: Sequence[str],
+        order: Sequence[str],
+        *,
+        campaigns: Sequence[str] = (),
+        stage: str = "",
     ) -> Iterator[FoundFile]:
-        return select_files(
+        query = selected(
             self.session,
             type=type_,
             where=self._parse(texts),
@@ -172,8 +191,9 @@ class Selector:
             stored=False,
             order={key: self.keys[key] for key in order if key in self.keys},
         )
+        return self._kept(query, tally, tally.of_type(type_))
 
-    def _listed(self, type_: str, names: Collection[str], texts: Sequence[str]) -> Iterator[FoundFile]:
+    def _listed(self, type_: str, tally: Tally, names: Collection[str], texts: Sequence[str]) -> Iterator[FoundFile]:
         query = (
             found_columns(self.session, stored=False)
             .outerjoin(AttemptRow, FileRow.attempt_id == AttemptRow.id)
@@ -181,19 +201,35 @@ class Selector:
         )
         for expression in self._parse(texts):
             query = query.where(to_sql(expression))
-        return found_files(self.session, query)
+        return self._kept(query, tally, tally.of_type(type_))
 
-    def _calibrations(self, declared: Input, texts: Sequence[str]) -> Iterator[Group]:
+    def _kept(self, query: Select[Any], tally: Tally, rules: Rules) -> Iterator[FoundFile]:
+        """Yield the files of a query that are not excluded."""
+        if not rules:
+            yield from found_files(self.session, query)
+            return
+        columns = rules.columns()
+        for row in found_rows(self.session, query.add_columns(*columns)):
+            if (file := tally.judge(rules, found_file(row), row[-len(columns) :])) is not None:
+                yield file
+
+    def _calibrations(self, declared: Input, tally: Tally, texts: Sequence[str]) -> Iterator[Group]:
         sets = declared.source.calibrations
         where = self._parse(texts, unknown=UNKNOWN_YET)
         context = declared.source.context
         found = current(self.session, sets, declared.type, context=context)
         self._require_sets(sets)
+        rules = tally.of_type(declared.type)
+        about = rules.matches(self.session, {each.file.id for each in found})
         for name in sets:
             by_maturity: dict[Maturity, list[Candidate]] = {maturity: [] for maturity in Maturity}
             for each in found:
-                if each.set_name == name and fulfils(each.file, where):
-                    by_maturity[each.maturity].append(Candidate(each.file, each.valid_from, each.valid_until, each.id))
+                if each.set_name != name or not fulfils(each.file, where):
+                    continue
+                asked = about.get(each.file.id)
+                file = each.file if asked is None else tally.judge(rules, each.file, asked)
+                if file is not None:
+                    by_maturity[each.maturity].append(Candidate(file, each.valid_from, each.valid_until, each.id))
             yield Group(
                 f"in set {name}{f' of context {context}' if context else ''}{_conditions(texts)}",
                 tuple(by_maturity[Maturity.CERTIFIED]),
@@ -221,15 +257,7 @@ class Selector:
 
 def fulfils(file: FoundFile, where: Iterable[Expression]) -> bool:
     """Say whether a file that is not asked of the database fulfils every expression."""
-    record = {
-        **file.data_id,
-        "begins_at": file.begins_at,
-        "ends_at": file.ends_at,
-        "name": file.name,
-        "type": file.type,
-        "size_bytes": file.size_bytes,
-        "metadata": file.metadata,
-    }
+    record = record_of(file)
     return all(evaluate(expression, record) for expression in where)
 
 

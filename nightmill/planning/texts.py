@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nightmill.errors import BadText
 from nightmill.model.dimensions import NAME, DataId, KeyValue
+from nightmill.model.exclusion import EXCLUDED
 from nightmill.model.layout import FILES, seen
 from nightmill.model.order import OrderText
 from nightmill.model.pipeline import Parameter, Stage, Step, StepFile
@@ -38,12 +39,15 @@ class SeenFile:
         By which the step reaches it.
     known
         Gives the value of a key; None where it is not known.
+    excluded
+        Parts of it that must not be used; as a text, with a comma between two.
     """
 
     path: str
     name: str
     type: str
     known: Callable[[str], KeyValue | None]
+    excluded: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.path
@@ -56,6 +60,8 @@ class SeenFile:
         BadText
             Where it has none.
         """
+        if key == EXCLUDED:
+            return ",".join(self.excluded)
         value = self.name if key == NAME else self.known(key)
         if value is None:
             raise BadText(f"{self.name} has no {key}")
@@ -217,10 +223,13 @@ class Texts:
 
 
 def asked_keys(step: Step) -> list[str]:
-    """Return the keys of files that the texts of a step ask for; what its templates ask is not known."""
+    """Return the keys of files that the texts of a step ask for; what its templates ask is not known.
+
+    The parts that are excluded are known of every file.
+    """
     lines = [line for file in step.files.values() for line in file.lines]
     texts = (*step.argv, *step.arguments.values(), *step.environment.values(), *lines)
-    return [match[3] for text in texts for match in PLACEHOLDER.finditer(text) if match[3]]
+    return [match[3] for text in texts for match in PLACEHOLDER.finditer(text) if match[3] not in (None, EXCLUDED)]
 
 
 def asks_of_files(stage: Stage) -> bool:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from nightmill.errors import guess
 from nightmill.model.campaign import Campaign, Variant, unit_keys
 from nightmill.model.dimensions import DataId, KeyType, written
 from nightmill.model.pipeline import Stage
 from nightmill.planning.origins import origin_of
+from nightmill.planning.planned import StagePlan
 from nightmill.planning.problems import Problems
 from nightmill.planning.sealed import StageVariant
-
-if TYPE_CHECKING:
-    from nightmill.planning.plan import StagePlan
 
 NONE: Final = 0
 """The place of what counts for all units."""

@@ -185,11 +185,14 @@ def test_a_plan_gets_its_files_by_one_query(database: Database) -> None:
         this_site(session)  # as an opened site knows it
         event.listen(database.engine, "before_cursor_execute", lambda *event: queries.append(event[2]))
         found = list(
-            catalogue.select_files(
+            catalogue.found_files(
                 session,
-                type="raw_science",
-                where=[parse("detector == 1"), parse("exposure_seconds < 50")],
-                watermark=ids[40],
+                catalogue.selected(
+                    session,
+                    type="raw_science",
+                    where=[parse("detector == 1"), parse("exposure_seconds < 50")],
+                    watermark=ids[40],
+                ),
             )
         )
         assert len([query for query in queries if query.startswith("SELECT")]) == 1

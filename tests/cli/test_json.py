@@ -40,6 +40,8 @@ def test_every_verb_that_tells_something_has_json() -> None:
         ("why cam_0001.fits", dict),
         ("lineage cam_0001.fits", list),
         ("calib list", list),
+        ("exclude list", list),
+        ("exclude add --exposure 1 --dry-run", dict),
         ("status", list),
         ("record", dict),
         ("recover", dict),

@@ -36,6 +36,8 @@ ACTS = {
     "ingest": ("ingest", "../night", "--type", "raw_science", "--origin", "raw"),
     "retype": ("retype", "cam_0001.fits", "--type", "raw_bias", "--why", "the shutter was shut"),
     "withdraw": ("withdraw", "cam_0001.fits", "--why", "of another telescope"),
+    "exclude add": ("exclude", "add", "--exposure", "9", "--why", "clouds"),
+    "exclude lift": ("exclude", "lift", "1", "--why", "the other night"),
     "submit": ("submit", "first.yaml"),
     "rerun": ("rerun", "first"),
     "recover": ("recover", "--yes", "--why", "the disk failed"),
@@ -91,7 +93,7 @@ def test_every_act_leaves_a_row(site: Path, nightmill: Nightmill) -> None:
     me = getpass.getuser()
     config = (site / "nightmill.yaml").read_text()
     (site / "nightmill.yaml").write_text(f"{config}\noperators: [{me}]\n")
-    for verb in ("init", "ingest", "calib add", "calib certify", "calib withdraw"):
+    for verb in ("init", "ingest", "calib add", "calib certify", "calib withdraw", "exclude add", "exclude lift"):
         assert nightmill(*ACTS[verb]).code == 0
     with open_site(site) as opened:
         run_campaign(opened, site / "first.yaml")
@@ -108,6 +110,8 @@ def test_every_act_leaves_a_row(site: Path, nightmill: Nightmill) -> None:
         (me, "calib add", "ccd", "looked at it"),
         (me, "calib certify", "ccd", "looked at it"),
         (me, "calib withdraw", "ccd", "looked at it"),
+        (me, "exclude add", "--exposure 9", "clouds"),
+        (me, "exclude lift", "1", "the other night"),
         ("tester", "submit", "first", ""),
         ("tester", "rerun", "first", "mended"),
         (me, "ingest", "../more/cam_0002.fits", ""),

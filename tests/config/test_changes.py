@@ -179,7 +179,7 @@ def test_what_cannot_differ_from_unit_to_unit_is_refused(campaign: Path, units: 
 def test_every_layer_that_speaks_of_a_value_is_told(campaign: Path, tmp_path: Path) -> None:
     fix = write(tmp_path, "fix.yaml", FIX)
     site = defaults("defaults:\n  stage:\n    retries: 2\n")
-    written = Written(campaign, ["parameters.sigma=7"], [fix], site)
+    written = Written(campaign, ["parameters.sigma=7"], overrides=[fix], defaults=site)
 
     def chain(key: str) -> list[tuple[object, str, bool]]:
         return [(each.value, each.layer.replace(f"{tmp_path}/", ""), each.counts) for each in explain(written, key)]

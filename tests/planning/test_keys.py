@@ -9,7 +9,7 @@ import pytest
 
 from nightmill.model.dimensions import unit_name
 from nightmill.model.file_type import FileType, MetadataKey
-from nightmill.planning.plan import CampaignPlan, StagePlan
+from nightmill.planning.planned import CampaignPlan, StagePlan
 from nightmill.planning.sealed import PlannedJob
 from tests.planning.world import World, make_campaign
 

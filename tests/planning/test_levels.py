@@ -12,7 +12,7 @@ from nightmill.backbone.schema import PlannedInputRow
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.calibration import Maturity
 from nightmill.model.file_type import FileType, MetadataKey
-from nightmill.planning.plan import StagePlan
+from nightmill.planning.planned import StagePlan
 from tests.planning.world import BIAS, NIGHT, SCIENCE, WHO, World, changed, make_campaign
 
 

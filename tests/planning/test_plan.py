@@ -8,7 +8,7 @@ from sqlalchemy import event, select
 
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlannedInputRow
 from nightmill.model.calibration import Maturity
-from nightmill.planning.plan import CampaignPlan, StagePlan
+from nightmill.planning.planned import CampaignPlan, StagePlan
 from nightmill.planning.sealed import PlannedJob
 from tests.planning.world import BIAS, NIGHT, SCIENCE, World, changed, file_types, make_campaign, use_set
 

@@ -13,7 +13,7 @@ from nightmill.errors import PlanRefused
 from nightmill.model.calibration import Maturity
 from nightmill.model.origin import Origin
 from nightmill.planning.outputs import claims
-from nightmill.planning.plan import CampaignPlan
+from nightmill.planning.planned import CampaignPlan
 from tests.planning.world import BIAS, NIGHT, SCIENCE, World, changed, file_types, make_campaign, use_set
 
 

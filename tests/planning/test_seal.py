@@ -16,7 +16,7 @@ from nightmill.errors import PlanRefused
 from nightmill.model.campaign import Campaign
 from nightmill.model.pipeline import Stage
 from nightmill.planning.outputs import claims
-from nightmill.planning.plan import CampaignPlan
+from nightmill.planning.planned import CampaignPlan
 from nightmill.planning.seal import Sealed
 from nightmill.planning.sealed import JobDetail, PlannedJob, StageCommon, sealed_stages
 from tests.planning.world import BIAS, SCIENCE, World, file_types, make_campaign

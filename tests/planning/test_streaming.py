@@ -14,7 +14,7 @@ from nightmill.errors import RequestRefused
 from nightmill.planning import jobs as jobs_module
 from nightmill.planning import outputs
 from nightmill.planning.jobs import Jobs
-from nightmill.planning.plan import CampaignPlan
+from nightmill.planning.planned import CampaignPlan
 from nightmill.planning.sealed import Choice, PlannedJob, sealed_stages
 from tests.planning.test_seal import rows
 from tests.planning.world import NIGHT, SCIENCE, World, file_types, found, make_campaign

@@ -30,7 +30,8 @@ from nightmill.model.origin import Origin
 from nightmill.model.states import AttemptState, JobState
 from nightmill.model.store import Store
 from nightmill.planning.issue import issue
-from nightmill.planning.plan import CampaignPlan, StagePlan, plan_campaign, plan_stage
+from nightmill.planning.plan import plan_campaign, plan_stage
+from nightmill.planning.planned import CampaignPlan, StagePlan
 from nightmill.planning.seal import Sealed, seal
 
 NIGHT: Final = datetime(2026, 1, 10, 20, tzinfo=UTC)

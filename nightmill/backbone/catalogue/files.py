@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, case, func, or_, select
+from sqlalchemy import ColumnElement, Row, Select, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
@@ -156,7 +156,7 @@ def selectable() -> ColumnElement[bool]:
     return or_(FileRow.attempt_id.is_(None), AttemptRow.result) & ~withdrawn()
 
 
-def select_files(
+def selected(
     session: Session,
     *,
     type: str,
@@ -167,8 +167,8 @@ def select_files(
     watermark: int | None = None,
     stored: bool = True,
     order: Mapping[str, KeyType] | None = None,
-) -> Iterator[FoundFile]:
-    """Yield the files that a plan may take, each with a copy that is present, streamed from one query.
+) -> Select[Any]:
+    """Select the files that a plan may take, each with a copy that is present, for :func:`found_files`.
 
     Parameters
     ----------
@@ -187,12 +187,8 @@ def select_files(
     stored
         False to get those without a copy too.
     order
-        Keys, with their types, by whose values they come, as Python orders these; those that have none, first.
-
-    Yields
-    ------
-    FoundFile
-        In that order, then in that of their IDs; a file with several copies comes with the first of them.
+        Keys, with their types, by whose values they come, as Python orders these; those that have none, first. Files
+        of the same values come in the order of their IDs.
     """
     query = found_columns(session, stored=stored).where(FileRow.type == type)
     if campaigns:
@@ -213,7 +209,7 @@ def select_files(
         query = query.where(to_sql(expression))
     if order:
         query = query.order_by(None).order_by(*_ascending(session, order), *_BY_ID)
-    return found_files(session, query)
+    return query
 
 
 def _ascending(session: Session, keys: Mapping[str, KeyType]) -> Iterator[ColumnElement[Any]]:
@@ -260,6 +256,11 @@ def found_columns(session: Session, *, stored: bool = True) -> Select[Any]:
 
 def found_files(session: Session, query: Select[Any]) -> Iterator[FoundFile]:
     """Carry out a query that began as :func:`found_columns`; yield one copy a file, of this site if it has any."""
+    return map(found_file, found_rows(session, query))
+
+
+def found_rows(session: Session, query: Select[Any]) -> Iterator[Row[Any]]:
+    """Yield what :func:`found_file` makes a file of, for a query that may have further columns at its end."""
     last = None
     for row in session.execute(query.execution_options(yield_per=FETCH)):
         if last is not None and row[0] == last[0]:
@@ -267,10 +268,10 @@ def found_files(session: Session, query: Select[Any]) -> Iterator[FoundFile]:
                 last = row
             continue
         if last is not None:
-            yield found_file(last)
+            yield last
         last = row
     if last is not None:
-        yield found_file(last)
+        yield last
 
 
 def found_file(row: Sequence[Any]) -> FoundFile:

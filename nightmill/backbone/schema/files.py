@@ -106,6 +106,43 @@ class WithdrawalRow(Base):
     __table_args__ = (Index(None, "file_id"), UniqueConstraint("replaced_by"))
 
 
+class ExclusionRow(Base):
+    """That files must not be inputs; append-only, until a lift or its own end takes it back."""
+
+    __tablename__ = "exclusion"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    campaign: Mapped[str]
+    """Name of the campaign that it is about, whether or not it is there; empty for every one."""
+    expression: Mapped[str]
+    """Over files: those that are excluded."""
+    written: Mapped[str]
+    """What was typed for it."""
+    types: Mapped[list[str]] = mapped_column(Json)
+    """The only file types that it is about; none for every one."""
+    part: Mapped[str]
+    """The part of each file that is excluded; empty for the whole file."""
+    up_to: Mapped[str]
+    """The stage after which it holds; empty for every stage."""
+    who: Mapped[str]
+    why: Mapped[str]
+    ticket: Mapped[str]
+    at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    __table_args__ = (Index(None, "campaign"),)
+
+
+class ExclusionLiftRow(Base):
+    """That an exclusion does not hold any more; append-only."""
+
+    __tablename__ = "exclusion_lift"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    exclusion_id: Mapped[int] = mapped_column(ForeignKey("exclusion.id"))
+    at: Mapped[datetime]
+    who: Mapped[str]
+    why: Mapped[str]
+    __table_args__ = (UniqueConstraint("exclusion_id"),)
+
+
 class ReplicaRow(Base):
     """One copy of a file."""
 

@@ -27,6 +27,8 @@ UNSEALED: Final = ("description", "execution", "origins")
 """Parts of a campaign's definition that change nothing of what it makes: a later submission may differ in them."""
 OPEN: Final = (JobState.PLANNED, JobState.HELD, JobState.READY, JobState.ACTIVE)
 """States of jobs that are not at their end."""
+GOING_ON: Final = (JobState.PLANNED, JobState.READY, JobState.ACTIVE)
+"""States of jobs that may end by themselves: what is held waits for a person."""
 
 
 @dataclass(frozen=True)
@@ -250,8 +252,11 @@ def is_complete(session: Session, campaign_id: int) -> bool:
 
 
 def make_ready(session: Session, campaign_id: int) -> None:
-    """Have the failed jobs of a campaign issued again, also by a slice that is under way and had settled them."""
-    failed = (JobRow.campaign_id == campaign_id) & (JobRow.state == JobState.FAILED.value)
+    """Have the failed jobs of a campaign issued again, also by a slice that is under way and had settled them.
+
+    So are those that are held: what holds them is looked at as they are issued.
+    """
+    failed = (JobRow.campaign_id == campaign_id) & JobRow.state.in_((JobState.FAILED, JobState.HELD))
     session.execute(update(JobRow).where(failed).values(state=JobState.READY.value))
 
 

@@ -33,6 +33,8 @@ class PlannedFile(Document):
     """Its name."""
     id: int | None
     """Its number in the database; null where a stage before is yet to make it."""
+    excluded: Sequence[str]
+    """Parts of it that must not be used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,36 @@ class PlannedJob(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExcludedFiles(Document):
+    """What one rule leaves out of one input."""
+
+    role: str
+    """The input."""
+    place: str
+    """Where the rule stands: ``exclusion 3``, or the place in the campaign file."""
+    number: int
+    """Of the exclusion in the catalogue; 0 for a rule of the campaign itself."""
+    rule: str
+    """What was typed for it."""
+    part: str
+    """The part of each file that it is about; empty for the whole file."""
+    up_to: str
+    """The stage after which it holds; empty for every stage."""
+    who: str
+    """Who excluded them; empty for a rule of the campaign itself."""
+    why: str
+    """Why, in words."""
+    files: int
+    """How many files it is about."""
+    names: Sequence[str]
+    """The first of them."""
+    units: int
+    """How many units are not there for it."""
+    unit_names: Sequence[str]
+    """The first of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlannedStage(Document):
     """A stage of a plan."""
 
@@ -99,6 +131,8 @@ class PlannedStage(Document):
     """The highest number of a file that the plan could see."""
     left_out: Sequence[LeftOutUnit]
     """Units that it leaves out, since an input lacks files."""
+    excluded: Sequence[ExcludedFiles]
+    """What exclusions leave out of its inputs."""
     waiting: Sequence[str]
     """What further units lack that a stage before may yet make."""
     jobs: Sequence[PlannedJob]

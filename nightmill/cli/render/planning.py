@@ -10,13 +10,22 @@ from typing import Final, TextIO
 
 from nightmill.cli.documents import plans as documents
 from nightmill.cli.documents import told
-from nightmill.cli.documents.plans import Plan, PlannedFile, PlannedInput, PlannedOutput, PlannedStage, SaidValue
+from nightmill.cli.documents.plans import (
+    ExcludedFiles,
+    Plan,
+    PlannedFile,
+    PlannedInput,
+    PlannedOutput,
+    PlannedStage,
+    SaidValue,
+)
 from nightmill.cli.documents.units import LeftOutUnit
 from nightmill.cli.render.output import echo, for_json, print_json, print_table, secho
 from nightmill.config.explain import Said
 from nightmill.config.rules import NOWHERE
+from nightmill.model.found_file import FoundFile
 from nightmill.planning.outputs import Claim, claims
-from nightmill.planning.plan import CampaignPlan, StagePlan
+from nightmill.planning.planned import CampaignPlan, StagePlan
 from nightmill.planning.sealed import PlannedJob, StageView
 
 COLUMNS: Final = ("unit", "", "role", "file", "why, or where to")
@@ -44,7 +53,7 @@ def print_plan(plan: CampaignPlan, limit: int) -> None:
         print_table(COLUMNS, (row for job in shown for row in _rows(stage, job, FILES if limit else None)))
         if 0 < limit < len(stage.jobs):
             echo(f"... and {_count(len(stage.jobs) - limit, 'more unit')}: --limit 0 shows all")
-        for sentence in (*_variants(stage), *stage.lacking, *stage.waiting):
+        for sentence in (*_variants(stage), *stage.excluded, *stage.lacking, *stage.waiting):
             echo(sentence)
     known = [stage for stage in plan.stages if not stage.known_after]
     total = sum(len(stage.jobs) for stage in known)
@@ -76,7 +85,8 @@ def write_plan(plan: CampaignPlan, out: TextIO) -> None:
     out.write(_json(head).removesuffix("]}"))
     for number, stage in enumerate(plan.stages):
         left_out = [told(LeftOutUnit, unit, stage=stage.stage.name) for unit in stage.left_out]
-        about = told(PlannedStage, stage, stage=stage.stage.name, left_out=left_out, jobs=())
+        excluded = [told(ExcludedFiles, each) for each in stage.excluded]
+        about = told(PlannedStage, stage, stage=stage.stage.name, left_out=left_out, excluded=excluded, jobs=())
         out.write(f"{',' if number else ''}\n{_json(about).removesuffix(']}')}")
         out.writelines(
             f"{',' if place else ''}\n{_json(_described(stage, job))}" for place, job in enumerate(stage.jobs)
@@ -91,7 +101,7 @@ def _rows(stage: StageView, job: PlannedJob, most: int | None) -> Iterator[tuple
     for role, whence, _origin, files, _level in stage.inputs(job):
         rule = whence
         for file in islice(files, most):
-            yield unit, "reads", role, file.name, rule
+            yield unit, "reads", role, _without(file), rule
             unit, rule = _again(unit), _again(rule)
         if most is not None and len(files) > most:
             yield unit, "reads", role, f"... and {len(files) - most} more", rule
@@ -110,6 +120,10 @@ def _variants(stage: StagePlan) -> Iterator[str]:
         yield f"units {variant.units}: {_count(stage.variants.get(variant.units, 0), 'unit')}, {', '.join(own)}{why}"
 
 
+def _without(file: FoundFile) -> str:
+    return f"{file.name} without {', '.join(file.excluded)}" if file.excluded else file.name
+
+
 def _again(text: str) -> str:
     return "" if sys.stdout.isatty() else text
 
@@ -124,7 +138,10 @@ def _described(stage: StageView, job: PlannedJob) -> documents.PlannedJob:
                 rule=rule,
                 level=level,
                 origin=origin,
-                files=[PlannedFile(name=file.name, id=file.id if file.id > 0 else None) for file in files],
+                files=[
+                    PlannedFile(name=file.name, id=file.id if file.id > 0 else None, excluded=file.excluded)
+                    for file in files
+                ],
             )
             for role, rule, origin, files, level in stage.inputs(job)
         },

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nightmill.backbone.schema import CampaignRow
 from nightmill.backbone.work.campaigns import (
+    GOING_ON,
     JobLine,
     StageProgress,
     campaign_named,
@@ -33,7 +34,6 @@ from nightmill.operations.memory import older
 from nightmill.operations.patience import who_waits
 from nightmill.operations.site import Site
 
-OPEN = (JobState.PLANNED, JobState.READY, JobState.ACTIVE)
 WATCH_SECONDS = 2.0
 PATIENCE_SECONDS = 10.0
 """How long another drain is waited for."""
@@ -121,7 +121,7 @@ class _Standing:
         """Whether something may change by itself."""
         if self.run is not None and self.run.ended:
             return False
-        return any(state in stage.counts for stage in self.stages for state in OPEN)
+        return any(state in stage.counts for stage in self.stages for state in GOING_ON)
 
     def told(self) -> Campaign:
         """Tell of it to programs."""
@@ -189,7 +189,7 @@ def _standing(
 def _show(conductor: Conductor, standing: _Standing) -> None:
     row = standing.row
     secho(f"{row.name} ({row.pipeline} {row.pipeline_version})", bold=True)
-    states = (*OPEN, JobState.DONE, JobState.FAILED)
+    states = (*GOING_ON, JobState.DONE, JobState.FAILED)
     lacking = any(_held(stage) or stage.left_out for stage in standing.stages)
     print_table(
         ("stage", "jobs", *states, "stale", *(("held", "skipped") if lacking else ())),
@@ -209,6 +209,11 @@ def _show(conductor: Conductor, standing: _Standing) -> None:
         echo(f"bundles: {counted}")
     for job in standing.failed:
         echo(f"failed: {row.name}/{job} (attempt {job.attempts})")
+    if held := sum(stage.counts.get(JobState.HELD, 0) for stage in standing.stages):
+        echo(
+            f"held: {held:,} {'job reads' if held == 1 else 'jobs read'} what was excluded since it was planned"
+            f" ('nightmill exclude list' tells): lift the exclusion and rerun, or submit under a new name"
+        )
     for unit in standing.left_out[:LEFT_OUT]:
         is_held = "held" if unit.missing == "hold" else "skipped"
         echo(f"{is_held}: {row.name}/{unit.stage}/{unit.unit}: input {unit.role!r}: {unit.why}")

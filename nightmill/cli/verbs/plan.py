@@ -7,12 +7,13 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli.shape import Overrides, Settings, SiteFolder
+from nightmill.cli.shape import Exclude, Overrides, Settings, SiteFolder
 
 EXAMPLES: Final = (
     "nightmill plan first.yaml",
     "nightmill plan first.yaml --set parameters.clip=3 --limit 0",
     "nightmill plan first.yaml --override fix.yaml --explain parameters.clip",
+    "nightmill plan first.yaml --exclude 'exposure == 12' --exclude 'FILE img013.fits'",
 )
 
 
@@ -20,6 +21,7 @@ def plan(
     campaign: Annotated[Path, typer.Argument(metavar="CAMPAIGN", help="The campaign's YAML file.")],
     settings: Settings = None,
     overrides: Overrides = None,
+    exclude: Exclude = None,
     limit: Annotated[
         int,
         typer.Option(metavar="N", min=0, help="Units to show of each stage; 0 for all, with all that they read."),
@@ -45,10 +47,13 @@ def plan(
 
     if explain:
         layers = load_site(site, need_types=False).defaults
-        print_explained(explained(Written(campaign, settings or (), overrides or (), layers), explain), as_json)
+        written = Written(campaign, settings or (), exclude or (), overrides or (), layers)
+        print_explained(explained(written, explain), as_json)
         return
     with open_site(site) as opened:
-        described = load_campaign(campaign, settings or (), overrides=overrides or (), defaults=opened.config.defaults)
+        described = load_campaign(
+            campaign, settings or (), exclude or (), overrides=overrides or (), defaults=opened.config.defaults
+        )
         with working(f"Planning {described.name}"):
             planned = preview(opened, described)
     if as_json:

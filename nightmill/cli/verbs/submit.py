@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli.shape import AsSubmitted, Diff, Edited, Overrides, Settings, SiteFolder
+from nightmill.cli.shape import AsSubmitted, Diff, Edited, Exclude, Overrides, Settings, SiteFolder
 
 EXAMPLES: Final = ("nightmill submit first.yaml --watch",)
 
@@ -16,6 +16,7 @@ def submit(
     campaign: Annotated[Path, typer.Argument(metavar="CAMPAIGN", help="The campaign's YAML file.")],
     settings: Settings = None,
     overrides: Overrides = None,
+    exclude: Exclude = None,
     edited: Edited = False,
     as_submitted: AsSubmitted = False,
     diff: Diff = False,
@@ -36,7 +37,9 @@ def submit(
     from nightmill.operations.submit import submit as submit_campaign
 
     with open_site(site) as opened:
-        described = load_campaign(campaign, settings or (), overrides=overrides or (), defaults=opened.config.defaults)
+        described = load_campaign(
+            campaign, settings or (), exclude or (), overrides=overrides or (), defaults=opened.config.defaults
+        )
         folder = wanted_folder(edited=edited, as_submitted=as_submitted)
         if diff:
             show_diff(opened, described.name)
