@@ -36,6 +36,7 @@ VERBS: Final = (
     "lineage",
     "calib",
     "run",
+    "capsule",
     "record",
     "recover",
     "backup",
