@@ -42,15 +42,11 @@ def content_differences(before: Path, after: Path, *, ignored: Collection[str] =
         )  # of what is not standard: both files have passed the gate or are compared as is
         try:
             diff = fits.FITSDiff(
-                str(before),
-                str(after),
-                ignore_keywords=[*FOLLOWING, *ignored],
-                ignore_comments=["*"],
-                numdiffs=0,
+                str(before), str(after), ignore_keywords=[*FOLLOWING, *ignored], ignore_comments=["*"], numdiffs=0
             )
-            return [] if diff.identical else list(_told(diff, before, after))
         except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, MemoryError, fits.VerifyError):
             return None  # what astropy raises of a file that it cannot read depends on where it fails
+        return [] if diff.identical else list(_told(diff, before, after))
 
 
 def _is_fits(path: Path) -> bool:
@@ -83,8 +79,9 @@ def _of_header(header: Any) -> Iterator[str]:
     for keyword, pairs in sorted(header.diff_keyword_values.items()):
         for one, other in [pair for pair in pairs if pair is not None]:
             yield f"{keyword}: {_short(one)}, now {_short(other)}"
-    yield from (f"{keyword}: now gone" for keyword in sorted(header.left_only_keywords))
-    yield from (f"{keyword}: now added" for keyword in sorted(header.right_only_keywords))
+    gone, added = header.diff_keywords or ((), ())
+    yield from (f"{keyword}: now gone" for keyword in sorted(gone))
+    yield from (f"{keyword}: now added" for keyword in sorted(added))
     for keyword, counts in sorted(header.diff_duplicate_keywords.items()):
         yield f"{keyword}: {counts[0]} times, now {counts[1]}"
 
@@ -98,8 +95,9 @@ def _of_data(data: Any, before: Path, after: Path, place: int) -> Iterator[str]:
             yield "columns: {}, now {}".format(*data.diff_column_count)
         if data.diff_rows:
             yield "rows: {}, now {}".format(*data.diff_rows)
-        yield from (f"column {name}: now gone" for name in sorted(data.left_only_columns or ()))
-        yield from (f"column {name}: now added" for name in sorted(data.right_only_columns or ()))
+        gone, added = data.diff_column_names or ((), ())
+        yield from (f"column {name}: now gone" for name in sorted(gone))
+        yield from (f"column {name}: now added" for name in sorted(added))
         if data.diff_total:
             yield f"{data.diff_total:,} values of its table differ"
         return

@@ -6,7 +6,6 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -15,7 +14,7 @@ from sqlalchemy import select
 
 from nightmill.backbone.schema import PlanRow
 from nightmill.backbone.work.campaigns import campaign_named, job_named
-from nightmill.errors import RequestRefused, StoreError
+from nightmill.errors import BadFile, RequestRefused, StoreError
 from nightmill.execution.capsule.folder import KEPT, PRODUCTS
 from nightmill.files.archive import unpack
 from nightmill.files.checksum import fingerprint
@@ -196,40 +195,47 @@ def _bring_inputs(site: Site, order: JobOrder, part: Path, *, link: bool) -> tup
     for file in order.inputs:
         target = folder / file.staged_name
         what = f"input {file.role} {file.name}"
-        source = _bring(site, file.copies, target, (file.size_bytes, file.sha256), what)
-        if link and (place := _linkable(site, source)) is not None:
-            target.unlink()
-            target.symlink_to(place)
+        _bring(site, file.copies, target, (file.size_bytes, file.sha256), what, link=link)
+        if target.is_symlink():
             linked.append(file.name)
         else:
             target.chmod(mode)
     return tuple(linked)
 
 
-def _bring(site: Site, copies: Iterable[Copy], target: Path, seen: tuple[int, str], what: str) -> Copy:
-    """Fetch the first of several copies that can be had and is whole; return which."""
+def _bring(
+    site: Site, copies: Iterable[Copy], target: Path, seen: tuple[int, str], what: str, *, link: bool = False
+) -> None:
+    """Fetch, or link, the first of several copies that can be had and is whole."""
     failures = []
     for copy in copies:
         if copy.store not in site.stagers:
             failures.append(f"store {copy.store!r} is none of the site's")
             continue
         try:
-            site.stagers[copy.store].fetch(copy.path, target)
+            place = _linkable(site, copy) if link else None
+            if place is not None:
+                target.symlink_to(place)
+            else:
+                site.stagers[copy.store].fetch(copy.path, target)
             if fingerprint(target) == seen:
-                return copy
+                return
             failures.append(f"{copy.path} in store {copy.store!r} is not what was registered: its bytes have changed")
-        except StoreError as error:
+        except (StoreError, BadFile) as error:
             failures.append(error.message)
-        with suppress(FileNotFoundError):
-            target.unlink()
+        target.unlink(missing_ok=True)
     raise RequestRefused(f"{what} cannot be had: {'; and '.join(failures)}", remedy="bring back a good copy of it")
 
 
 def _linkable(site: Site, copy: Copy) -> Path | None:
-    """Return the path of a copy that a link may lead to: in a folder, and nobody may write to it."""
+    """Return the path of a copy that a link may lead to: in a folder, a regular file, and nobody may write to it."""
     root = folder_of(site.config.stores[copy.store])
-    place = None if root is None else root / copy.path
-    return place if place is not None and not stat.S_IMODE(place.stat().st_mode) & 0o222 else None
+    try:
+        place = None if root is None else (root / copy.path).resolve(strict=True)
+        mode = 0 if place is None else place.stat().st_mode
+    except OSError:  # the store says why
+        return None
+    return place if stat.S_ISREG(mode) and not mode & 0o222 else None
 
 
 def _bring_bundle(site: Site, order: JobOrder, folder: Path) -> None:

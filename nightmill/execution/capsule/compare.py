@@ -128,7 +128,12 @@ def _content(
 
 
 def _metadata(before: MadeFile, after: MadeFile, ignored: Collection[str]) -> list[str]:
-    """Say what differs of what is known of a file; a key without a value is as good as none."""
+    """Say what differs of what is known of a file; a key without a value is as good as none.
+
+    Of what went to a working area nothing is on record but its bytes.
+    """
+    if not before.metadata and not before.data_id and before.begins_at is None:
+        return []
     pairs: dict[str, tuple[object, object]] = {
         "begins_at": (before.begins_at, after.begins_at),
         "ends_at": (before.ends_at, after.ends_at),

@@ -157,10 +157,7 @@ class Capsule:
                     continue
                 return folder
         except OSError as error:
-            raise RequestRefused(
-                f"the capsule {self.folder} cannot be written to: {error.strerror}",
-                remedy="copy it to a place where you may write, and where there is room",
-            ) from error
+            raise unwritable(self.folder, error) from error
         raise AssertionError
 
     def _run(self, folder: Path) -> Run:
@@ -168,7 +165,7 @@ class Capsule:
         made = folder / "scratch" / token(report.attempt) / MADE
         try:
             told = json.loads(made.read_bytes())
-            names = {str(role): tuple([str(name) for name in each]) for role, each in told["made"].items()}
+            names = {str(role): tuple([_name(name) for name in each]) for role, each in told["made"].items()}
             return Run(folder, report, tuple([str(step) for step in told["steps"]]), names)
         except (FileNotFoundError, NotADirectoryError):  # somebody removed its scratch, to make room
             return Run(folder, report, (), {})
@@ -176,6 +173,20 @@ class Capsule:
             raise ConfigError(
                 "it does not say what was made", where=str(made), remedy=f"remove {folder}, and run it again"
             ) from error
+
+
+def unwritable(folder: Path, error: OSError) -> RequestRefused:
+    """Say that a capsule cannot be written to."""
+    return RequestRefused(
+        f"the capsule {folder} cannot be written to: {error.strerror}",
+        remedy="copy it to a place where you may write, and where there is room",
+    )
+
+
+def _name(text: object) -> str:
+    if not isinstance(text, str) or text in ("", ".", "..") or "/" in text or "\0" in text:
+        raise ValueError(text)
+    return text
 
 
 def _report(path: Path) -> JobReport:

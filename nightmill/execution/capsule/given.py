@@ -95,6 +95,8 @@ def given_files(order: JobOrder, only: Collection[str] | None, words: Sequence[s
             inputs[_the_one(key, filling).name] = path
         elif key in later:
             outputs[key] = path
+            if not later[key].names:
+                _must_be_named(path)
         else:
             raise _unknown(order, key, list(later))
     return Given(inputs, outputs, passed_over)
@@ -135,6 +137,15 @@ def _must_be_file(path: Path) -> None:
     if not path.is_file():
         what = "is not a regular file" if path.exists() else "is not there"
         raise RequestRefused(f"{path} {what}, and was given as an input", remedy="give the path of a file")
+
+
+def _must_be_named(path: Path) -> None:
+    """See that a file whose own name is used has one that an order can have."""
+    if not path.name.isprintable():
+        raise RequestRefused(
+            f"{path.name!r} is not fit for the name of a file of a step: it has characters that are not text",
+            remedy="give it another name",
+        )
 
 
 def _unknown(order: JobOrder, key: str, later: Sequence[str]) -> RequestRefused:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from nightmill.errors import RequestRefused
-from nightmill.execution.capsule.folder import KEPT, PRODUCTS, REPLACED, REPORT, RUNS, SHELLS, Capsule, Run
+from nightmill.execution.capsule.folder import KEPT, PRODUCTS, REPLACED, REPORT, RUNS, SHELLS, Capsule, Run, unwritable
 from nightmill.execution.capsule.given import Given, wanted_outputs
 from nightmill.execution.host import this_host
 from nightmill.execution.scratch import token
@@ -101,19 +101,21 @@ def prepare_shell(capsule: Capsule, given: Given | None = None, *, step: str) ->
 
 
 def _carry_out(capsule: Capsule, folder: Path, given: Given, taken: _Taken, only: tuple[str, ...] | None) -> JobReport:
-    with TemporaryDirectory(dir=folder, prefix=".bundle-") as aside:
-        try:
-            (folder / PRODUCTS).mkdir()
-            order = _order(capsule, folder, Path(aside), given, taken, only)
-        except BaseException:
-            shutil.rmtree(folder)
-            raise
-        profile = NodeProfile(
-            scratch=folder / "scratch", spool=folder / "journal", cache=Path(aside), keep_scratch=True
-        )
-        with Worker(profile, open_stagers(order.stores, {})) as worker:
-            [report] = worker.run([order])
-    (folder / REPORT).write_text(report.model_dump_json(indent=2), encoding="utf-8")
+    try:
+        with TemporaryDirectory(dir=folder, prefix=".bundle-") as aside:
+            try:
+                (folder / PRODUCTS).mkdir()
+                order = _order(capsule, folder, Path(aside), given, taken, only)
+            except BaseException:
+                shutil.rmtree(folder)
+                raise
+            scratch, journal = folder / "scratch", folder / "journal"
+            profile = NodeProfile(scratch=scratch, spool=journal, cache=Path(aside), keep_scratch=True)
+            with Worker(profile, open_stagers(order.stores, {})) as worker:
+                [report] = worker.run([order])
+        (folder / REPORT).write_text(report.model_dump_json(indent=2), encoding="utf-8")
+    except OSError as error:
+        raise unwritable(capsule.folder, error) from error
     return report
 
 
