@@ -14,6 +14,7 @@ import yaml
 from nightmill import __version__
 from nightmill.execution.capsule.folder import RECORDED
 from nightmill.execution.evidence import on_one_line
+from nightmill.model.campaign import Layer
 from nightmill.model.layout import ORDER
 from nightmill.model.order import JobOrder, OrderStep
 from nightmill.model.report import JobReport
@@ -117,7 +118,7 @@ def _configuration(order: JobOrder, about: About) -> str:
     """Write what was effective, and which layer of the configuration set what."""
     stage = f"pipeline.stages.{order.attempt.stage}"
     origins = {
-        key: f"{layer['name']} ({layer['where']})" if layer.get("where") else layer["name"]
+        key: str(Layer.model_validate(layer))
         for key, layer in about.origins.items()
         if not key.startswith("pipeline.stages.") or key == stage or key.startswith(f"{stage}.")
     }
