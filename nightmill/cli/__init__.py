@@ -37,6 +37,7 @@ VERBS: Final = (
     "lineage",
     "calib",
     "run",
+    "capsule",
     "record",
     "recover",
     "backup",

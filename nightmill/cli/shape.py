@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -30,6 +31,9 @@ Exclude = Annotated[
 Edited = Annotated[bool, typer.Option("--edited", help="Run what is not done with the pipeline's folder as it is now.")]
 AsSubmitted = Annotated[bool, typer.Option("--as-submitted", help="Go on with the folder as it was submitted.")]
 Diff = Annotated[bool, typer.Option("--diff", help="Only show how the folder was edited.")]
+
+JOB: Final = re.compile(r"(?P<campaign>[^/]+)/(?P<stage>[^/]+)/(?P<unit>[^/]+)(/a(?P<number>\d+))?")
+"""How a job is named, or an attempt of it."""
 
 HELP_COLUMNS: Final = 100
 """The widest that help is written."""

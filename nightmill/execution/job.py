@@ -88,7 +88,7 @@ def _run(order: JobOrder, scratch: Scratch, context: JobContext) -> list[MadeFil
     context.view.lay_out(order, scratch.path)
     made: list[MadeFile] = []
     with _bundle_of(order, scratch, context):
-        for step in order.steps:
+        for step in order.wanted_steps:
             made += run_step(order, step, scratch, context)
     return [file for file in made if file.store]
 

@@ -6,6 +6,7 @@ path, but from open folders and without following links.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -23,7 +24,21 @@ from nightmill.execution.removal import empty, remove
 from nightmill.execution.sealed import SealedFolder, SealedTree
 from nightmill.model.fate import Fate
 from nightmill.model.journal import MadeFile
-from nightmill.model.layout import BUNDLE, FILES, FOLDERS, INPUTS, LEFT, LOG, ORDER, OUTPUTS, SIDECAR, TMP, WORK, seen
+from nightmill.model.layout import (
+    BUNDLE,
+    FILES,
+    FOLDERS,
+    INPUTS,
+    LEFT,
+    LOG,
+    MADE,
+    ORDER,
+    OUTPUTS,
+    SIDECAR,
+    TMP,
+    WORK,
+    seen,
+)
 from nightmill.model.order import AttemptKey, JobOrder, OrderText
 
 _MODE: Final = 0o755
@@ -65,12 +80,14 @@ class Scratch:
     def __init__(self, root: Path, order: JobOrder) -> None:
         self.path = root / token(order.attempt)
         self.inputs = self.path / INPUTS
+        self.outputs = self.path / OUTPUTS
         self.work = self.path / WORK
         self.tmp = self.path / TMP
         self._sealed = {INPUTS: SealedFolder(), OUTPUTS: SealedFolder()}
         self._places: dict[str, Place] = {}
         self._log: int | None = None
-        self._aside: set[str] = set()
+        self.done: list[str] = []
+        """The steps whose outputs passed the gate."""
         self.kept: dict[str, list[str]] = {}
         """What was made so far, by the roles of outputs: the names in its folder of outputs."""
         self._bundle: SealedTree | None = None
@@ -205,6 +222,12 @@ class Scratch:
         self._sealed[OUTPUTS].seal(name, what, digest, facts)
         self.kept.setdefault(role, []).append(name)
 
+    def take(self, name: str, role: str, what: str, digest: str) -> None:
+        """Seal a file that was put among the outputs before any step ran, as one that a step before had made."""
+        facts = os.stat(f"{OUTPUTS}/{name}", dir_fd=self._folder, follow_symlinks=False)
+        self._sealed[OUTPUTS].seal(name, what, digest, facts)
+        self.kept.setdefault(role, []).append(name)
+
     def has_kept(self, name: str) -> bool:
         """Say whether an output of this name was made by a step before."""
         return name in self._sealed[OUTPUTS]
@@ -254,8 +277,8 @@ class Scratch:
         with self.opened(TMP) as tmp:
             if names_in(tmp):
                 empty(tmp)
-        self._aside.add(step)
-        own: dict[str, Container[object]] = {".": {*self._places, ORDER}, LEFT: self._aside, **self._sealed}
+        self.done.append(step)
+        own: dict[str, Container[object]] = {".": {*self._places, ORDER}, LEFT: self.done, **self._sealed}
         for folder, known in own.items():
             with self.opened(folder) as source:
                 for name in names_in(source):
@@ -275,11 +298,22 @@ class Scratch:
 
     def end(self, *, keep: bool = False) -> None:
         """Close the scratch, and unless it is kept remove it with all that is in it, as far as that can be done."""
-        if not keep:
+        if keep:
+            self._tell_kept()
+        else:
             _remove(self.path, self._folder)
         os.close(self._folder)
         if self._log is not None:
             os.close(self._log)
+
+    def _tell_kept(self) -> None:
+        """Say in a kept scratch of which role each output is; nothing that a step put there in its place is used."""
+        with suppress(OSError):
+            with suppress(FileNotFoundError):
+                os.unlink(MADE, dir_fd=self._folder)
+            told = os.open(MADE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=self._folder)
+            with open(told, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
+                json.dump({"steps": self.done, "made": self.kept}, file)
 
     @staticmethod
     def discard(root: Path, order: JobOrder) -> None:

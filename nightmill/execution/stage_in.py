@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 from nightmill.errors import JobFailed, StoredFileMissing, StoreError
 from nightmill.execution.context import JobContext
@@ -10,7 +11,7 @@ from nightmill.execution.scratch import Scratch
 from nightmill.files.checksum import fingerprint
 from nightmill.model.fate import Fate
 from nightmill.model.journal import PassedOver, Staged
-from nightmill.model.order import Copy, JobOrder, OrderInput
+from nightmill.model.order import Copy, JobOrder, OrderInput, TakenOutput
 
 
 def stage_in(order: JobOrder, scratch: Scratch, context: JobContext) -> None:
@@ -29,11 +30,13 @@ def stage_in(order: JobOrder, scratch: Scratch, context: JobContext) -> None:
     passed_over: list[PassedOver] = []
     for file in {file.name: file for file in order.inputs}.values():
         total += _stage_file(file, order, scratch, context, passed_over)
+    for taken in order.taken:
+        total += _take(taken, scratch, context)
     context.tell(
         Staged(
             attempt=order.attempt,
             at=context.now(),
-            files=len(order.inputs),
+            files=len(order.inputs) + len(order.taken),
             size_bytes=total,
             passed_over=tuple(passed_over),
         )
@@ -56,13 +59,14 @@ def _stage_file(
     """Stage the first copy of a file that is there and good; where none is, fail as the first of them did."""
     what = f"input {file.role} ({file.type}) {file.name}"
     failures: list[JobFailed] = []
+    target = scratch.inputs / file.staged_name
     for copy in file.copies:
         verified = copy.store in order.stores and order.stores[copy.store].verify == "checksum"
         try:
-            _stage_copy(file, copy, what, scratch, context, verified)
+            _fetch(file, copy, what, target, context, verify=verified)
         except JobFailed as failure:
             failures.append(failure)
-            (scratch.inputs / file.staged_name).unlink(missing_ok=True)
+            target.unlink(missing_ok=True)
             continue
         passed_over += [
             PassedOver(name=file.name, store=tried.store, why=failure.message)
@@ -75,8 +79,23 @@ def _stage_file(
     raise JobFailed(f"{first.message}{others}", fate=first.fate, remedy=first.remedy) from first
 
 
-def _stage_copy(file: OrderInput, copy: Copy, what: str, scratch: Scratch, context: JobContext, verify: bool) -> None:
-    target = scratch.inputs / file.staged_name
+def _take(file: TakenOutput, scratch: Scratch, context: JobContext) -> int:
+    """Stage what a step made in another run to where it would have come."""
+    what = f"{file.role} {file.name} of another run"
+    _fetch(file, file, what, scratch.outputs / file.name, context, verify=True)
+    scratch.take(file.name, file.role, what, file.sha256)
+    return file.size_bytes
+
+
+def _fetch(
+    file: OrderInput | TakenOutput,
+    copy: Copy | TakenOutput,
+    what: str,
+    target: Path,
+    context: JobContext,
+    *,
+    verify: bool,
+) -> None:
     try:
         size = context.stager(copy.store).fetch(copy.path, target)
     except StoredFileMissing as error:

@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from nightmill.errors import JobFailed
@@ -16,6 +17,7 @@ from nightmill.execution.evidence import last_lines
 from nightmill.execution.faults import scratch_failed
 from nightmill.execution.gate import check_outputs
 from nightmill.execution.launch.watch import Ended, run_process
+from nightmill.execution.proc import SCRATCH_VARIABLE
 from nightmill.execution.scratch import Scratch
 from nightmill.execution.sidecar import VARIABLE
 from nightmill.model.fate import Fate
@@ -25,7 +27,7 @@ from nightmill.model.journal import (
     StepBegan,
     StepEnded,
 )
-from nightmill.model.layout import INPUTS, OUTPUTS, seen
+from nightmill.model.layout import INPUTS, OUTPUTS, SIDECAR, TMP, seen
 from nightmill.model.order import JobOrder, OrderStep, later_names
 
 _INHERITED: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
@@ -35,7 +37,7 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
     """Run a step and check what it made."""
     if context.stopping:
         raise JobFailed(f"step {step.name!r} was not begun: {context.stopping}", fate=Fate.CANCELLED)
-    argv = tuple(_argv(order, step, scratch.kept))
+    argv = command_of(order, step, scratch.kept)
     environment = _environment(step, cores=context.host.cores_for(order.resources))
     stack = context.stack(argv, step, environment)
     log = scratch.open_log()
@@ -56,9 +58,7 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
             argv,
             directory=scratch.work,
             scratch=scratch.path,
-            environment={"HOME": str(scratch.tmp), "TMPDIR": str(scratch.tmp)}
-            | environment
-            | {VARIABLE: str(scratch.sidecar)},
+            environment=_placed(environment, scratch.path),
             output=log,
             wall_seconds=step.wall_seconds,
             began=began,
@@ -100,14 +100,19 @@ def _not_started(step: OrderStep, program: str, error: OSError | ValueError) -> 
     )
 
 
-def _argv(order: JobOrder, step: OrderStep, made: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Fill in this Python and names that are known by now; leave out what earlier steps were free not to make.
+def command_of(order: JobOrder, step: OrderStep, made: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return the command line of a step as it is run.
 
     Parameters
     ----------
     made
-        The names of what they made, by role.
+        The names of what the steps before it made, by role.
     """
+    return tuple(_argv(order, step, made))
+
+
+def _argv(order: JobOrder, step: OrderStep, made: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Fill in this Python and names that are known by now; leave out what earlier steps were free not to make."""
     outputs = [output for each in order.steps for output in each.outputs]
     there = {name for names in made.values() for name in names}
     absent = {seen(OUTPUTS, name) for output in outputs for name in output.names if name not in there}
@@ -138,6 +143,16 @@ def _environment(step: OrderStep, *, cores: int) -> dict[str, str]:
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     limits = {"NIGHTMILL_CORES": str(cores), "OMP_NUM_THREADS": str(cores)}  # or libraries take every core of the host
     return inherited | {"TZ": "UTC", "PYTHONDONTWRITEBYTECODE": "1"} | limits | dict(step.environment)
+
+
+def environment_of(step: OrderStep, scratch: Path, *, cores: int) -> dict[str, str]:
+    """Return the whole environment of a step in the scratch of its job."""
+    return _placed(_environment(step, cores=cores), scratch) | {SCRATCH_VARIABLE: str(scratch)}
+
+
+def _placed(environment: Mapping[str, str], scratch: Path) -> dict[str, str]:
+    tmp = str(scratch / TMP)
+    return {"HOME": tmp, "TMPDIR": tmp} | dict(environment) | {VARIABLE: str(scratch / SIDECAR)}
 
 
 def _must_have_succeeded(step: OrderStep, ended: Ended, log: int, start: int, stopping: str) -> None:

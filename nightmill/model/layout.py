@@ -26,6 +26,9 @@ LOG: Final = "log"
 ORDER: Final = "order.json"
 """The order, for whoever looks into the scratch."""
 
+MADE: Final = "made.json"
+"""In a scratch that is kept: the steps that were done, and by roles the names of what they made."""
+
 
 def seen(folder: str, name: str = "") -> str:
     """Return the path by which a step reaches a part of the scratch, or a file in it, from its working folder."""

@@ -205,6 +205,26 @@ class OrderStep(Frozen):
     """Lists and configuration that are written for it."""
 
 
+class TakenOutput(Frozen):
+    """A file that a step made in another run, and that is staged instead of being made again."""
+
+    role: str
+    name: str
+    """As steps see it: ``../outputs/NAME``."""
+    size_bytes: int
+    sha256: str
+    store: str
+    path: str
+    """Below the store's URL."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise ValueError(f"{name!r} is not fit for a file name")
+        return name
+
+
 class JobOrder(Frozen):
     """Everything that one attempt at a job may know."""
 
@@ -228,11 +248,20 @@ class JobOrder(Frozen):
     """The types of its outputs: what the gate checks against."""
     inputs: tuple[OrderInput, ...]
     steps: tuple[OrderStep, ...]
+    only: tuple[str, ...] | None = None
+    """Names of the steps that are run; by default all."""
+    taken: tuple[TakenOutput, ...] = ()
+    """What steps that are not run had made, as far as those that are run read it."""
     log_name: str
     """Unique name of the file that keeps the steps' stdout and stderr."""
     log_store: str
     log_directory: str = ""
     resources: Resources = Resources()
+
+    @property
+    def wanted_steps(self) -> tuple[OrderStep, ...]:
+        """The steps that are run, in their order."""
+        return tuple([step for step in self.steps if self.only is None or step.name in self.only])
 
     @property
     def log_path(self) -> str:

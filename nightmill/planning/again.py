@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow
+from nightmill.backbone.sites import this_site
 from nightmill.backbone.work.campaigns import job_named
 from nightmill.errors import OrderChanged, RequestRefused
 from nightmill.model.order import JobOrder
@@ -45,6 +46,24 @@ def issued_order(session: Session, campaign: str, stage: str, unit: str, *, numb
         )
     [order] = issued_orders(session, [attempt_id])
     return order
+
+
+def next_order(session: Session, campaign: str, stage: str, unit: str) -> JobOrder:
+    """Return the order that the next attempt of a job would be issued with now; nothing is issued.
+
+    Raises
+    ------
+    UnknownName
+        Where there is no such campaign or job.
+    RequestRefused
+        Where an input has no copy at this site.
+    """
+    job = job_named(session, campaign, stage, unit)
+    [(digest, common)] = commons(session, {job.plan_id}).values()
+    detail = JobDetail.model_validate(job.detail)
+    inputs = inputs_of(session, detail.file_ids, site_id=this_site(session))
+    files = inputs.with_copies(inputs.preferred(common.stores))
+    return render(common, job_of(job.unit, detail, files), job.attempts + 1, plan_sha256=digest)
 
 
 def issued_orders(session: Session, attempt_ids: Iterable[int]) -> Iterator[JobOrder]:

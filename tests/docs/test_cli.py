@@ -86,6 +86,8 @@ def called(line: str) -> Iterator[tuple[str, list[str]]]:
     command = line.partition("#")[0]
     for part in command.split("|"):
         given = part.removeprefix("$").split()
+        if given[:2] == ["nightmill", "capsule"] and given[2:3] and f"nightmill capsule {given[2]}" not in VERBS:
+            given.insert(2, "make")  # which may be left out
         if given[:1] == ["nightmill"]:
             verb = next((name for name in VERBS if given[: len(name.split())] == name.split()), None)
             if given[1:2] == [OFFERED]:

@@ -271,8 +271,9 @@ def test_a_kept_scratch_stays_with_everything_in_it(bench: Bench) -> None:
     bench.run_one(order, keep_scratch=True)
     (scratch,) = bench.scratch.iterdir()
     files = sorted(path.relative_to(scratch).as_posix() for path in scratch.rglob("*") if path.is_file())
-    assert files == ["left/one/junk", "log", "order.json", "outputs/one.txt"]
+    assert files == ["left/one/junk", "log", "made.json", "order.json", "outputs/one.txt"]
     assert json.loads((scratch / "order.json").read_text())["attempt"]["unit"] == order.attempt.unit
+    assert json.loads((scratch / "made.json").read_text()) == {"steps": ["one"], "made": {"one": ["one.txt"]}}
 
 
 def test_a_step_that_closes_its_folders_does_not_keep_its_scratch(bench: Bench) -> None:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from nightmill.cli.completing import stages
 from nightmill.cli.render.output import echo, secho
-from nightmill.cli.shape import SiteFolder
+from nightmill.cli.shape import JOB, SiteFolder
 from nightmill.errors import RequestRefused, UnknownName
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from provenance.history import Execution, JobHistory
-
-_JOB = re.compile(r"(?P<campaign>[^/]+)/(?P<stage>[^/]+)/(?P<unit>[^/]+)(/a(?P<number>\d+))?")
-
 
 EXAMPLES: Final = (
     "nightmill show first/clean/exposure=2,detector=2",
@@ -47,7 +43,7 @@ def show(
     from nightmill.backbone.work.campaigns import campaigns, exists
     from nightmill.cli.opening import open_without_types
 
-    job = _JOB.fullmatch(name)
+    job = JOB.fullmatch(name)
     if order and not job:
         raise RequestRefused(f"{name!r} is not a job, and only jobs have orders", remedy="write CAMPAIGN/STAGE/UNIT")
     with open_without_types(site) as opened, opened.database.reading() as session:
