@@ -152,7 +152,7 @@ def test_all_of_it_as_json(run: Run, capsys: pytest.CaptureFixture[str]) -> None
         "rule": "nearest in set ccd: 0.5 d before, of 2 candidates",
         "level": None,
         "origin": "pipeline (pipeline.yaml:11)",
-        "files": [{"name": "bias_b.fits", "id": 5}],
+        "files": [{"name": "bias_b.fits", "id": 5, "excluded": []}],
     }
     assert science["jobs"][1]["outputs"][0] == {
         "name": "nmcam_000008_01_image_c0001a01.fits",
@@ -167,7 +167,7 @@ def test_a_flag_changes_one_choice_and_says_so(run: Run, capsys: pytest.CaptureF
     flag = "pipeline.stages.science.inputs.bias.lookup={strategy: list, files: [bias_a.fits]}"
     assert run("plan", "campaign.yaml", "--json", "--set", flag) == 0
     bias = json.loads(capsys.readouterr().out)["stages"][0]["jobs"][0]["inputs"]["bias"]
-    assert bias["files"] == [{"name": "bias_a.fits", "id": 4}]
+    assert bias["files"] == [{"name": "bias_a.fits", "id": 4, "excluded": []}]
     assert (bias["rule"], bias["origin"]) == ("listed in set ccd: by name", "command line")
 
 
