@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -18,6 +18,7 @@ from nightmill.errors import BadFile, RequestRefused, StoreError
 from nightmill.execution.capsule.folder import KEPT, PRODUCTS
 from nightmill.files.archive import unpack
 from nightmill.files.checksum import fingerprint
+from nightmill.model.campaign import Campaign, Layer
 from nightmill.model.layout import BUNDLE, INPUTS
 from nightmill.model.order import Copy, JobOrder
 from nightmill.model.report import JobReport
@@ -26,7 +27,7 @@ from nightmill.operations import capsule_texts as texts
 from nightmill.operations.bundle import opened_bundle
 from nightmill.operations.site import Site, folder_of
 from nightmill.planning.again import issued_order, next_order
-from nightmill.planning.sealed import commons
+from nightmill.planning.sealed import JobDetail, StageCommon, commons
 from provenance.history import job_history
 from provenance.reports import report_of
 
@@ -132,14 +133,22 @@ def _asked(site: Site, job: tuple[str, str, str], number: int | None) -> tuple[t
             plan_id = session.scalar(select(PlanRow.id).where(PlanRow.sha256 == order.plan_sha256)) or plan_id
         [(_digest, common)] = commons(session, {plan_id}).values()
         campaign = campaign_named(session, job[0])
+        detail = JobDetail.model_validate(row.detail)
         about = texts.About(
-            common=common,
-            origins=campaign.definition.get("origins", {}),
+            common=common.of(detail),
+            origins=_origins(Campaign.model_validate(campaign.definition), common, detail),
             software={run.step: run.software for run in history.executions},
             host=history.shown.host or "" if history.shown else "",
             site=site.config.name,
         )
         return about, order, recorded
+
+
+def _origins(campaign: Campaign, common: StageCommon, detail: JobDetail) -> Mapping[str, Layer]:
+    """Return which layer set each value of a job: those of its units go over those of the campaign."""
+    units = common.variants[detail.variant - 1].units if detail.variant else ""
+    theirs = next((variant.origins for variant in campaign.variants if variant.units == units), {})
+    return {**campaign.origins, **theirs}
 
 
 def _in_capsule(order: JobOrder) -> JobOrder:

@@ -75,7 +75,7 @@ class About:
     """
 
     common: StageCommon
-    origins: Mapping[str, Any]
+    origins: Mapping[str, Layer]
     software: Mapping[str, Mapping[str, Any]]
     host: str
     site: str
@@ -118,7 +118,7 @@ def _configuration(order: JobOrder, about: About) -> str:
     """Write what was effective, and which layer of the configuration set what."""
     stage = f"pipeline.stages.{order.attempt.stage}"
     origins = {
-        key: str(Layer.model_validate(layer))
+        key: str(layer)
         for key, layer in about.origins.items()
         if not key.startswith("pipeline.stages.") or key == stage or key.startswith(f"{stage}.")
     }

@@ -66,7 +66,7 @@ class StageCommon(Frozen):
     variants: tuple[StageVariant, ...] = Field(default=(), exclude_if=lambda variants: not variants)
     """What is otherwise for some units; their jobs refer to them by their place, from 1."""
 
-    def of(self, job: PlannedJob) -> StageCommon:
+    def of(self, job: PlannedJob | JobDetail) -> StageCommon:
         """Return what counts for a job: itself, or as it is otherwise for the job's unit."""
         if not job.variant:
             return self

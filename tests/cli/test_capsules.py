@@ -135,6 +135,25 @@ def test_one_command_writes_all_that_a_job_needs(
     assert (stored(site), nightmill("sql", "SELECT count(*) AS n FROM audit", "--json").json) == before
 
 
+@pytest.mark.req("B54", "B13")
+def test_the_capsule_of_a_unit_has_what_is_said_of_it_alone(
+    prepared: Path, nightmill: Nightmill, tmp_path: Path
+) -> None:
+    with (prepared / "first.yaml").open("a") as file:
+        file.write("units: {exposure=1: {parameters: {gain: 5.0}, why: faint}}\n")
+    with open_site(prepared) as opened:
+        run_campaign(opened, prepared / "first.yaml")
+    for exposure, gain, line in ((1, 5.0, 4), (2, 3.0, 3)):
+        capsule = tmp_path / f"capsule{exposure}"
+        called = nightmill("capsule", f"first/count/exposure={exposure}", capsule)
+        assert called.code == 0, called.err
+        told = yaml.safe_load((capsule / "configuration.yaml").read_text())
+        assert told["parameters"] == {"gain": gain}
+        assert told["origins"]["parameters.gain"].endswith(f"first.yaml:{line})")
+        assert program(capsule, "run").returncode == 0
+        assert nightmill("capsule", "diff", capsule).code == 0
+
+
 @pytest.mark.req("B53", "REQ-0008")
 def test_some_steps_go_on_from_what_others_made(site: Path, nightmill: Nightmill, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
