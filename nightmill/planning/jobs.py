@@ -117,10 +117,10 @@ class Jobs(Sequence[PlannedJob]):
 
 def _plain(job: PlannedJob) -> tuple[Any, ...]:
     """Take the names from the fields of a job: what has some is written and read at a tenth of the speed."""
-    return (*job[:4], [(role, rule, [*map(tuple, files)]) for role, rule, files in job.choices], job.number)
+    return (*job[:4], [(role, rule, [*map(tuple, files)]) for role, rule, files in job.choices], *job[5:])
 
 
 def _job(plain: tuple[Any, ...]) -> PlannedJob:
-    unit, data_id, begins_at, ends_at, choices, number = plain
+    unit, data_id, begins_at, ends_at, choices, *rest = plain
     own = tuple([Choice(role, rule, tuple(map(FoundFile._make, files))) for role, rule, files in choices])
-    return PlannedJob(unit, data_id, begins_at, ends_at, own, number)
+    return PlannedJob(unit, data_id, begins_at, ends_at, own, *rest)

@@ -21,11 +21,15 @@ from tests.planning.world import NIGHT, SCIENCE, World, file_types, found, make_
 
 
 def planned(count: int) -> list[PlannedJob]:
-    bias = found(1_000_000)
-    return [
-        PlannedJob(f"exposure={n}", {"exposure": n}, NIGHT, None, (Choice("raw", 0, (found(n), bias)),))
+    bias = found(1_000_000)._replace(excluded=("amplifier 3",))
+    jobs = [
+        PlannedJob(
+            f"exposure={n}", {"exposure": n}, NIGHT, None, (Choice("raw", 0, (found(n), bias)),), n, variant=n % 3
+        )
         for n in range(count)
     ]
+    assert {*PlannedJob._field_defaults} == {"number", "variant"}, "each field has another value than its default"
+    return jobs
 
 
 @pytest.fixture
