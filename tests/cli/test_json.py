@@ -12,8 +12,17 @@ from nightmill.cli import VERBS, app
 from tests.cli.conftest import Nightmill
 from tests.support.observatory import deliver
 
-SILENT = {"demo", "calib add", "calib certify", "calib withdraw", "calib pin", "schema"}
-"""Tell no more than that it was done; the demo is for people, and a schema is JSON anyway."""
+SILENT = {
+    "demo",
+    "calib add",
+    "calib certify",
+    "calib withdraw",
+    "calib pin",
+    "schema",
+    "capsule make",
+    "capsule shell",
+}
+"""Tell no more than that it was done; the demo and shells are for people, and a schema is JSON anyway."""
 
 
 def commands() -> Iterator[tuple[str, Any]]:
