@@ -118,12 +118,12 @@ def become(told: dict[str, object], descriptors: list[int]) -> None:
     from nightmill.cli import main
 
     *standard, folder = descriptors
+    assert isinstance(told["umask"], int)
+    os.umask(told["umask"])
     os.fchdir(folder)
     for number, descriptor in enumerate(standard):
         os.dup2(descriptor, number)
     os.closerange(3, max(descriptors) + 1)
-    assert isinstance(told["umask"], int)
-    os.umask(told["umask"])
     assert isinstance(told["environment"], dict)
     os.environ.clear()
     os.environ.update(told["environment"])
