@@ -28,8 +28,8 @@ ALL_SECONDS = 60.0
 
 def main() -> None:
     """Run ``prefect server`` with the arguments of this process."""
-    gc.disable()  # before it imports: what is made then stays, and looking through it again and again costs a second
     put_doors_before(import_module("prefect.server.api.server"))
+    gc.disable()
     gc.collect()
     gc.freeze()  # what was imported stays, and need not be looked through each time
     threading.Thread(target=collect_for_ever, name="garbage", daemon=True).start()

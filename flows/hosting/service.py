@@ -7,7 +7,6 @@ flows.hosting.service``.
 from __future__ import annotations
 
 import argparse
-import gc
 import socket
 import sys
 import time
@@ -162,7 +161,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--deployments", type=Path, help="another prefect.yaml than the installed one")
     given = parser.parse_args(arguments)
 
-    gc.disable()  # what is imported stays, and looking through it again and again costs a second
     from prefect.client.orchestration import get_client
 
     from flows.hosting import deploy, runner
@@ -174,7 +172,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         deployments = deploy.deploy(client, declared, site=given.site, limits=limits)
     for module in WARM:
         import_module(module)
-    gc.enable()
     [pool] = declared.pools
     runner.serve(
         runner.RunnerOptions(
