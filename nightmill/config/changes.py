@@ -187,12 +187,12 @@ def with_other_sets(pipeline: Tree, changes: Tree) -> tuple[Tree, list[ConfigErr
 
     def replaced(value: Plain, key: Key) -> Plain:
         if isinstance(value, list) and key[-2:] == ("source", "calibrations"):
-            found.update(dict.fromkeys(each for each in value if isinstance(each, str)))
-            if not set(found) & set(others) & set(map(str, value)):
+            names = [each for each in value if isinstance(each, str)]
+            found.update(dict.fromkeys(names))
+            if not (gone := [name for name in names if name in others]):
                 return value
-            last = next(name for name in value if name in others)
-            places[key] = changes.places[("calibrations", last)]
-            return [name for each in value for name in _names(others.get(each, each))]
+            places[key] = changes.places[("calibrations", gone[0])]
+            return [name for each in value for name in (_names(others[each]) if each in gone else [each])]
         if isinstance(value, dict):
             return {name: replaced(each, (*key, name)) for name, each in value.items()}
         if isinstance(value, list):

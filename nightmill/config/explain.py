@@ -11,6 +11,7 @@ from nightmill.config.document import Key, Plain, dotted, leaves
 from nightmill.config.layers import Tree, parts_of
 from nightmill.config.pipeline import load_pipeline_tree
 from nightmill.errors import RequestRefused, guess
+from nightmill.model.campaign import Campaign
 
 DEFAULT: Final = "default"
 """What is said where no layer says anything."""
@@ -54,7 +55,9 @@ def explain(written: Written, name: str) -> list[Said]:
     ConfigError, ConfigErrors
         As :func:`~nightmill.config.campaign.load_campaign`.
     """
-    campaign = load_campaign(written.path, written.settings, overrides=written.overrides, defaults=written.defaults)
+    campaign = load_campaign(
+        written.path, written.settings, written.exclude, overrides=written.overrides, defaults=written.defaults
+    )
     whole = _plain(campaign.model_dump(mode="json", exclude={"origins", "name", "variants"}))
     parts = parts_of(name)
     value = _at(whole, parts)
@@ -67,22 +70,21 @@ def explain(written: Written, name: str) -> list[Said]:
     changes = written.changes()
     pipeline = load_pipeline_tree(written.path.parent / str(laid(changes).data["pipeline"]))
     layers = chain(written.defaults, pipeline, changes)
-    return [each for key, now in leaves(value, parts) for each in _said(key, now, layers)]
+    return [each for key, now in leaves(value, parts) for each in _said(key, now, layers, campaign)]
 
 
-def _said(key: Key, now: Plain, layers: list[Tree]) -> list[Said]:
-    """Return what the layers say of one value; what a calibration set was replaced by is the last word of its layer."""
+def _said(key: Key, now: Plain, layers: list[Tree], campaign: Campaign) -> list[Said]:
+    """Return what the layers say of one value; what a calibration set was replaced by is said by the layer that did."""
     found = []
-    for layer in layers:
-        value = _at(layer.data, key)
-        place = next((layer.places[key[:n]] for n in range(len(key), 0, -1) if key[:n] in layer.places), None)
+    for tree in layers:
+        value = _at(tree.data, key)
+        place = next((tree.places[key[:n]] for n in range(len(key), 0, -1) if key[:n] in tree.places), None)
         if value is not _MISSING and place is not None:
             found.append(Said(dotted(key), str(place.layer), value, counts=False))
-    if found and not isinstance(found[-1].value, dict) and found[-1].value == now:
-        last = found.pop()
-    else:
-        last = Said(dotted(key), DEFAULT, now, counts=False)
-    return [*found, Said(last.key, last.layer, now, counts=True)]
+    layer = campaign.origins.get(dotted(key))
+    if found and found[-1].value == now:
+        found.pop()
+    return [*found, Said(dotted(key), str(layer) if layer is not None else DEFAULT, now, counts=True)]
 
 
 def _at(data: Any, key: Key) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -17,7 +18,7 @@ from nightmill.planning.jobs import blocks
 from nightmill.planning.problems import Problems
 from nightmill.planning.sealed import JobDetail
 
-ISSUABLE = (JobState.PLANNED, JobState.READY, JobState.FAILED)
+ISSUABLE: Final = (JobState.PLANNED, JobState.READY, JobState.FAILED)
 """A job that is active, done, held or cancelled is never issued."""
 
 

@@ -111,6 +111,19 @@ def test_another_calibration_set_is_one_flag(tmp_path: Path) -> None:
     assert bias(campaign, "calibrations.old=ccd-2026b").source.calibrations == ("ccd", "ccd-2026b")
     origins = load_campaign(campaign, ["calibrations.ccd=b"]).origins
     assert origins["pipeline.stages.science.inputs.bias.source.calibrations"].name == "command line"
+    key = "pipeline.stages.science.inputs.bias.source.calibrations"
+    said = explain(Written(campaign, ["calibrations.ccd=b"]), key)
+    assert [(each.value, each.layer.partition(" (")[0]) for each in said] == [
+        (["ccd", "old"], "pipeline"),
+        (["b", "old"], "command line"),
+    ]
+    odd = write(
+        tmp_path,
+        "odd.yaml",
+        "why: x\noverrides: {stages: {science: {inputs: {bias: {source: {calibrations: [[a], ccd]}}}}}}\n",
+    )
+    told = refusals(lambda path: load_campaign(path, ["calibrations.ccd=b"], overrides=[odd]), campaign)
+    assert "calibrations[0] is a list and should be a text" in told[0]
     assert refusals(load_campaign, campaign, ["calibrations.cdd=b"]) == [
         "--set calibrations.cdd=b: no input takes from calibration set 'cdd' (did you mean 'ccd'?)"
     ]

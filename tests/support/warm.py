@@ -28,7 +28,7 @@ from tests.support import warm_client
 SOCKET: Final = "socket"
 WALKED: Final = ("nightmill", "provenance")
 APART: Final = ("nightmill.__main__", "nightmill.backbone.migrations.env", "nightmill.testing")
-"""What is no part of the command line, or does something when it is imported."""
+"""What does not belong to the command line, or does something when it is imported."""
 BESIDE: Final = (
     "alembic.command",
     "astropy.io.fits",
