@@ -18,7 +18,8 @@ from nightmill.backbone.schema import Base
 from nightmill.config.campaign import load_campaign, load_pipeline
 from nightmill.config.changes import Defaults
 from nightmill.config.lookups import GROUP, lookup_named
-from nightmill.config.site import RetentionConfig, ServerConfig, SiteFile, load_site
+from nightmill.config.server import ServerConfig
+from nightmill.config.site import RetentionConfig, SiteFile, load_site
 from nightmill.errors import NightmillError
 from nightmill.expressions import COLUMNS
 from nightmill.files.computed import FUNCTIONS
