@@ -14,6 +14,7 @@ from pydantic import Field
 
 from nightmill.config.build import build, named, raise_all
 from nightmill.config.changes import Defaults
+from nightmill.config.credentials import check_credentials
 from nightmill.config.database_url import database_url
 from nightmill.config.document import Document, Key, Plain, dotted, load_document
 from nightmill.config.file_types import read_file_types
@@ -26,6 +27,7 @@ from nightmill.config.tilings import tilings_of
 from nightmill.errors import ConfigError, ConfigErrors
 from nightmill.model.access import Access
 from nightmill.model.base import Frozen
+from nightmill.model.credential import Credential
 from nightmill.model.dimensions import KeyType
 from nightmill.model.file_type import FileType
 from nightmill.model.footprint import Tiling
@@ -82,6 +84,8 @@ class SiteConfig:
         How it cuts the sky into tiles, by name.
     defaults
         What it sets for every campaign: a layer below all others.
+    credentials
+        What lets it in elsewhere, for a while.
     """
 
     name: str
@@ -101,6 +105,7 @@ class SiteConfig:
     indexed: Mapping[str, KeyType] = field(default_factory=dict)
     tilings: Mapping[str, Tiling] = field(default_factory=dict)
     defaults: Tree = NOTHING
+    credentials: tuple[Credential, ...] = ()
 
     @property
     def keys(self) -> Mapping[str, KeyType]:
@@ -147,6 +152,8 @@ class SiteFile(Frozen):
     """How the sky is cut into tiles, by name."""
     defaults: Defaults = Defaults()
     """What it sets for every campaign, below what pipelines and campaigns say."""
+    credentials: tuple[Credential, ...] = ()
+    """What lets it in elsewhere for a while: looked at before anything begins."""
 
 
 def find_site(directory: Path | None = None) -> Path:
@@ -217,6 +224,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
     written = document.data
     url = database_url(file.database, str(written.get("database", "")), folder, document, errors)
     check_server(file.server, document, errors)
+    check_credentials(file.credentials, document, errors)
     tilings = tilings_of(file.tilings, folder, document, errors)
     raise_all(errors)
     file_types, wrong_types = read_file_types(paths, paths)
@@ -242,6 +250,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         indexed=indexed,
         tilings=tilings,
         defaults=tree_of(Document(data, document.name, document.lines), SITE).below("defaults"),
+        credentials=file.credentials,
     )
 
 

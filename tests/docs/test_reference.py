@@ -25,6 +25,7 @@ from nightmill.expressions import COLUMNS
 from nightmill.files.computed import FUNCTIONS
 from nightmill.model.calibration import Calibration, Maturity
 from nightmill.model.campaign import Campaign, ExecutionSettings
+from nightmill.model.credential import Credential
 from nightmill.model.fate import Fate
 from nightmill.model.file_type import Checks, FileType, Membership, MetadataKey
 from nightmill.model.footprint import FootprintKeys, Healpix, Ring, Tiling, TilingMargin
@@ -67,6 +68,7 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         "Server": ServerConfig,
         "Retention": RetentionConfig,
         "Defaults": Defaults,
+        "Credential": Credential,
         **{each.__name__: each for each in (Tiling, Ring, Healpix)},
     },
     "worker.md": {"Profile": NodeProfile},
