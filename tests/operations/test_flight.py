@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -157,6 +158,19 @@ def test_a_check_that_is_under_way_is_left_alone(lite_site: Site) -> None:
     assert {path.stem for path in (lite_site.config.spool / "flight").glob("*.json")} == {second.note.name}
     assert second.scratch.is_dir()
     second.clear()
+
+
+def test_what_a_check_of_another_host_left_is_removed_after_a_day(lite_site: Site) -> None:
+    check = begin(lite_site)
+    note = lite_site.config.spool / "flight" / f"{check.note.name}.json"
+    elsewhere = check.note.owner.model_copy(update={"host": "node7"})
+    note.write_text(check.note.model_copy(update={"owner": elsewhere}).model_dump_json())
+    (note.parent / "nightmill-flight-torn.new").write_text("{")
+    assert clean(lite_site) == []
+    for path in note.parent.iterdir():
+        os.utime(path, (0, 0))
+    assert clean(lite_site) == [check.note.name]
+    assert list(note.parent.iterdir()) == []
 
 
 def test_only_operators_make_one(lite_site: Site) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from pathlib import Path
 from secrets import token_hex
 
 from nightmill.execution.claims import sync_folder
@@ -54,7 +55,7 @@ def begin(site: Site) -> Flight:
 
 
 def clean(site: Site) -> list[str]:
-    """Remove what checks of this host left that were killed, and return their names; those of other hosts stay.
+    """Remove what checks of this host left that were killed, and return their names; those of other hosts after a day.
 
     Raises
     ------
@@ -65,11 +66,15 @@ def clean(site: Site) -> list[str]:
     for path in sorted(notes(site.config.spool)):
         with suppress(FileNotFoundError):  # its check has ended meanwhile
             left = Flight(site, Note.model_validate_json(path.read_bytes()))
-            if is_alive(left.note.owner) is False:
+            if is_alive(left.note.owner) is False or _is_stale(path):
                 left.clear()
                 cleaned.append(left.note.name)
     for path in (site.config.spool / FOLDER).glob(f"*{UNNAMED}"):
         with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+            if _is_stale(path):
                 path.unlink()
     return cleaned
+
+
+def _is_stale(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > STALE_SECONDS

@@ -17,8 +17,8 @@ PREFIX: Final = "nightmill-flight-"
 """So begins the name of everything that a check makes."""
 NOTE: Final = ".json"
 UNNAMED: Final = ".new"
-STALE_SECONDS: Final = 3600.0
-"""A note that was not finished after so long is of a check that was killed before it made anything else."""
+STALE_SECONDS: Final = 86_400.0
+"""A note that is so old is of a check that was killed, also where its host cannot be asked: none takes so long."""
 
 
 class Note(Frozen):
