@@ -42,6 +42,7 @@ VERBS: Final = (
     "recover",
     "backup",
     "retain",
+    "acts",
     "sql",
     "schema",
     "doctor",
