@@ -124,7 +124,7 @@ def acts(
     wanted = [own, *_span(AuditRow.at, since, until)]
     if campaign:
         known = session.scalars(select(CampaignRow.name)).all()
-        is_on = or_(campaign == _ON, _ON.startswith(f"{campaign}/", autoescape=True))
+        is_on = or_(_ON.in_([campaign]), _ON.startswith(f"{campaign}/", autoescape=True))
         wanted.append(_required(session, "campaign", campaign, own & is_on, known))
     if verb:
         known = session.scalars(select(AuditRow.verb).where(own).distinct()).all()

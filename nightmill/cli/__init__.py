@@ -30,6 +30,7 @@ VERBS: Final = (
     "plan",
     "submit",
     "status",
+    "logs",
     "rerun",
     "find",
     "show",

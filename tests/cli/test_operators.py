@@ -48,7 +48,7 @@ ACTS = {
     "calib withdraw": ("calib", "withdraw", "cam_0001.fits", *OF_SET),
     "calib pin": ("calib", "pin", "release-1", *OF_SET),
 }
-FOR_ALL = {"acts", "plan", "status", "find", "show", "why", "lineage", "sql", "doctor", "schema", "capsule"}
+FOR_ALL = {"acts", "logs", "plan", "status", "find", "show", "why", "lineage", "sql", "doctor", "schema", "capsule"}
 """Ask, and change nothing."""
 OF_PROCESSES = {"server", "run", "record", "demo"}
 """Start and stop processes, do what was submitted, or make a site of their own."""
