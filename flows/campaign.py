@@ -80,7 +80,7 @@ def outcome(stages: Sequence[StageProgress], problems: Sequence[str]) -> State[N
     held = sum(stage.left_out.get("hold", 0) for stage in stages)
     waits = [f"{held} {'unit' if held == 1 else 'units'} held"] if held else []
     barred = sum(stage.counts.get(JobState.HELD, 0) for stage in stages)
-    waits += [f"{barred} of them held by exclusions"] if barred else []
+    waits += [f"{barred} of them held"] if barred else []
     told = "; ".join([f"{left} of {total} jobs not done" if left else f"{total} jobs done", *waits, *problems])
     if left == 0 and all(stage.revisions for stage in stages):
         return Completed(name=HELD, message=told) if held else Completed(message=told)

@@ -102,7 +102,7 @@ def outcome(jobs: SliceJobs, stage: str, halted: str = "") -> State[None]:
         return Failed(name=HALTED, message=f"{told}: rerun when that is mended")
     first = f": {jobs.failed[0]}" if jobs.failed else ""
     held = jobs.counts.get(JobState.HELD, 0)
-    barred = f", {held} of them held by exclusions" if held else ""
+    barred = f", {held} of them held" if held else ""
     more = f" (and {len(jobs.failed) - 1} more)" if len(jobs.failed) > 1 else ""
     return Failed(message=f"{jobs.total - jobs.done} of {jobs.total} jobs not done{barred}{first}{more}")
 

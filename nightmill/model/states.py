@@ -24,6 +24,19 @@ class JobState(StrEnum):
     """A person ended it."""
 
 
+class Hold(StrEnum):
+    """What holds a job that is :attr:`~JobState.HELD`, and so how it goes on."""
+
+    EXCLUSION = "exclusion"
+    """It reads what was excluded since it was planned: a rerun looks again."""
+    REVIEW = "review"
+    """A rule of the site says that a person shall look at its failure, and release it."""
+    OPERATOR = "operator"
+    """A person holds it, and releases it."""
+    BREAKPOINT = "breakpoint"
+    """The campaign waits there for a sign-off."""
+
+
 class AttemptState(StrEnum):
     """How far an attempt is: the last entry of its journal, or its issue where there is none."""
 

@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import AttemptRow, JobRow, PlannedInputRow
 from nightmill.backbone.sites import this_site
+from nightmill.backbone.work.holds import hold
 from nightmill.model.order import JobOrder
-from nightmill.model.states import AttemptState, JobState
+from nightmill.model.states import AttemptState, Hold, JobState
 from nightmill.planning.copies import Chosen, inputs_of
 from nightmill.planning.orders import order_sha256, render
 from nightmill.planning.sealed import JobDetail, PlannedJob, StageCommon, commons, job_of, planned_inputs
@@ -76,10 +77,8 @@ def issue(
         held = barred(session, rules, {row.id: detail for row, detail in zip(rows, details, strict=True)})
         if not held:
             break
-        session.execute(
-            update(JobRow).where(among(JobRow.id, held)).values(state=JobState.HELD.value),
-            execution_options={"synchronize_session": False},
-        )
+        for why in sorted(set(held.values())):
+            hold(session, [id_ for id_, each in held.items() if each == why], Hold.EXCLUSION, why)
     plans = commons(session, {row.plan_id for row in rows})
     inputs = inputs_of(session, {id_ for detail in details for id_ in detail.file_ids}, site_id=this_site(session))
     chosen = {id_: inputs.preferred(common.stores) for id_, (_digest, common) in plans.items()}

@@ -46,8 +46,8 @@ def rules_of_slice(session: Session, slice_id: int) -> Rules:
     return _of_stage(found, [each["name"] for each in session.scalars(query).one()["pipeline"]["stages"]], stage)
 
 
-def barred(session: Session, rules: Rules, details: Mapping[int, JobDetail]) -> list[int]:
-    """Return the IDs of jobs that read what rules exclude, and were not told of it when they were sealed.
+def barred(session: Session, rules: Rules, details: Mapping[int, JobDetail]) -> dict[int, str]:
+    """Return which jobs read what rules exclude and were not told of when they were sealed, by their IDs; with why.
 
     Parameters
     ----------
@@ -55,15 +55,14 @@ def barred(session: Session, rules: Rules, details: Mapping[int, JobDetail]) -> 
         The jobs, by their IDs.
     """
     found = rules.matches(session, {id_ for detail in details.values() for id_ in detail.file_ids})
-    return [
-        id_
-        for id_, detail in details.items()
-        if any(
-            _is_news(rules.rules, found[file], detail.excluded.get(file, ()))
-            for file in detail.file_ids
-            if file in found
-        )
-    ]
+    held: dict[int, str] = {}
+    for id_, detail in details.items():
+        for file in detail.file_ids:
+            rule = _news(rules.rules, found.get(file, ()), detail.excluded.get(file, ()))
+            if rule is not None:
+                held[id_] = f"it reads what {rule.place} by {rule.who} excludes: {rule.why}"
+                break
+    return held
 
 
 def jobs_barred(session: Session, exclusion: Exclusion) -> Iterator[Barred]:
@@ -86,7 +85,7 @@ def jobs_barred(session: Session, exclusion: Exclusion) -> Iterator[Barred]:
             )
             for block in blocks(session.execute(query.order_by(JobRow.id))):
                 details = {id_: JobDetail.model_validate(detail) for id_, _, _, detail in block}
-                wanted = set(barred(session, rules, details))
+                wanted = barred(session, rules, details)
                 yield from (
                     Barred(f"{name}/{stage}/{unit}", JobState(state)) for id_, unit, state, _ in block if id_ in wanted
                 )
@@ -97,6 +96,7 @@ def _of_stage(found: Iterable[Exclusion], stages: Sequence[str], stage: str) -> 
     return Rules(tuple([rule for rule in catalogued(found, stages, Problems()) if position > rule.after]))
 
 
-def _is_news(rules: Sequence[Rule], found: Sequence[int | None], told: Collection[str]) -> bool:
-    """Say whether rules exclude a file or, of one whose job was told of some parts, further ones."""
-    return any(place is not None and (not rules[place].part or rules[place].part not in told) for place in found)
+def _news(rules: Sequence[Rule], found: Sequence[int | None], told: Collection[str]) -> Rule | None:
+    """Return the first rule that excludes a file or, of one whose job was told of some parts, further ones."""
+    matched = (rules[place] for place in found if place is not None)
+    return next((rule for rule in matched if not rule.part or rule.part not in told), None)

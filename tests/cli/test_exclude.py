@@ -108,9 +108,11 @@ def test_what_was_sealed_is_told_held_and_goes_on_when_it_is_lifted(site: Path, 
     ]
     with open_site(site) as opened:
         conduct(opened, "first")
-    standing = nightmill("status", "first", "--json").json[0]["stages"][0]
-    assert (standing["done"], standing["held"]) == (2, 1)
-    assert "held: 1 job reads what was excluded since it was planned" in nightmill("status", "first").out
+    standing = nightmill("status", "first", "--json").json[0]
+    assert (standing["stages"][0]["done"], standing["stages"][0]["held"]) == (2, 1)
+    why = f"it reads what exclusion 1 by {getpass.getuser()} excludes: dome"
+    assert standing["holds"] == [{"by": "exclusion", "why": why, "jobs": 1}]
+    assert f"held: 1 job: {why} (lift the exclusion and rerun" in nightmill("status", "first").out
     assert nightmill("exclude", "lift", 1, "--why", "open").out.splitlines() == [
         "exclusion 1 lifted",
         "jobs of first are held: nightmill rerun first",

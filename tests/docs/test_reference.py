@@ -41,7 +41,7 @@ from nightmill.model.order import AttemptKey, JobOrder, OrderBundle, OrderInput,
 from nightmill.model.origin import Origin
 from nightmill.model.pipeline import BundleRules, Input, LookupSetting, Output, Pipeline, Resources, Source, Stage, Step
 from nightmill.model.relations import Relation
-from nightmill.model.states import AttemptState, JobState
+from nightmill.model.states import AttemptState, Hold, JobState
 from nightmill.model.store import Store
 from nightmill.operations.audit import Kind
 from tests.docs.pages import REFERENCE, Page, all_pages
@@ -179,6 +179,7 @@ def test_every_view_is_documented(tmp_path: Path) -> None:
         ("Origins of a file", Origin),
         ("Maturities of a calibration", Maturity),
         ("States of a job", JobState),
+        ("Holds of a job", Hold),
         ("States of an attempt", AttemptState),
         ("Fates of an attempt", Fate),
         ("Relations", Relation),

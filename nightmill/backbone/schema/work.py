@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from nightmill.backbone.schema.base import Base, Json, Key, OneOf, OrderedJson
 from nightmill.model.fate import Fate
-from nightmill.model.states import AttemptState, ExecutionState, JobState
+from nightmill.model.states import AttemptState, ExecutionState, Hold, JobState
 
 
 class CampaignRow(Base):
@@ -80,6 +80,10 @@ class JobRow(Base):
     """Number of the last attempt that was issued."""
     stale: Mapped[bool] = mapped_column(default=False)
     """A later success upstream would give it other inputs than those it was planned with."""
+    held_by: Mapped[str | None] = mapped_column(OneOf(Hold))
+    """What holds it, where it is held."""
+    held_why: Mapped[str | None]
+    """Why, in words."""
     __table_args__ = (
         UniqueConstraint("campaign_id", "stage", "unit"),
         Index(None, "slice_id", "state"),

@@ -16,12 +16,13 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow, PlanRow
 from nightmill.backbone.sites import this_site
+from nightmill.backbone.work.holds import release
 from nightmill.backbone.work.left_out import counted
 from nightmill.backbone.work.ownership import is_own, require_own
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.base import canonical_json
 from nightmill.model.campaign import Campaign
-from nightmill.model.states import JobState
+from nightmill.model.states import Hold, JobState
 
 UNSEALED: Final = ("description", "execution", "origins")
 """Parts of a campaign's definition that change nothing of what it makes: a later submission may differ in them."""
@@ -254,10 +255,11 @@ def is_complete(session: Session, campaign_id: int) -> bool:
 def make_ready(session: Session, campaign_id: int) -> None:
     """Have the failed jobs of a campaign issued again, also by a slice that is under way and had settled them.
 
-    So are those that are held: what holds them is looked at as they are issued.
+    So are those that exclusions hold: what is excluded is looked at as they are issued. Others wait for their release.
     """
-    failed = (JobRow.campaign_id == campaign_id) & JobRow.state.in_((JobState.FAILED, JobState.HELD))
+    failed = (JobRow.campaign_id == campaign_id) & (JobRow.state == JobState.FAILED)
     session.execute(update(JobRow).where(failed).values(state=JobState.READY.value))
+    release(session, campaign_id, [Hold.EXCLUSION])
 
 
 def number_from(session: Session, campaign_id: int, given: Mapping[str, Mapping[str, int]]) -> None:

@@ -1,4 +1,4 @@
-"""What verbs print of units that are not jobs."""
+"""What verbs print of units that wait, or are not jobs at all."""
 
 from __future__ import annotations
 
@@ -21,3 +21,15 @@ class LeftOutUnit(Document):
     """What becomes of the unit: ``skip`` or ``hold``."""
     why: str
     """What was looked for and what was there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldJobs(Document):
+    """Jobs of a campaign that one thing holds."""
+
+    by: str
+    """What: ``exclusion``, ``review``, ``operator`` or ``breakpoint``."""
+    why: str
+    """Why, in words."""
+    jobs: int
+    """How many jobs."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from nightmill.cli.documents import Document
-from nightmill.cli.documents.units import LeftOutUnit
+from nightmill.cli.documents.units import HeldJobs, LeftOutUnit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +117,8 @@ class Campaign(Document):
     """Its jobs that failed."""
     left_out: Sequence[LeftOutUnit]
     """Units that its plans leave out."""
+    holds: Sequence[HeldJobs]
+    """Its jobs that are held."""
 
 
 @dataclass(frozen=True, kw_only=True)

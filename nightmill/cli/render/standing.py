@@ -18,6 +18,7 @@ from nightmill.backbone.work.campaigns import (
     failed_jobs,
     progress_of,
 )
+from nightmill.backbone.work.holds import holds
 from nightmill.backbone.work.left_out import LeftOutUnit, left_out_units
 from nightmill.cli.documents import told
 from nightmill.cli.documents import units as documents
@@ -26,13 +27,14 @@ from nightmill.cli.render.output import echo, print_json, print_table, say, sech
 from nightmill.execution.quarantine import quarantined
 from nightmill.model.conducting import RunState, Seen
 from nightmill.model.ports import Conductor
-from nightmill.model.states import JobState
+from nightmill.model.states import Hold, JobState
 from nightmill.operations.bundle import jobs_per_bundle
 from nightmill.operations.conductor import conductor_of
 from nightmill.operations.drain import drain
 from nightmill.operations.memory import older
 from nightmill.operations.patience import who_waits
 from nightmill.operations.site import Site
+from nightmill.planning.problems import plural
 
 WATCH_SECONDS = 2.0
 PATIENCE_SECONDS = 10.0
@@ -43,6 +45,13 @@ LEFT_OUT = 20
 """So many units that are left out are shown one by one."""
 LATEST = 20
 """So many campaigns are shown beside those that have jobs left, unless all are asked for."""
+GOES_ON = {
+    Hold.EXCLUSION: "lift the exclusion and rerun, or submit under a new name",
+    Hold.REVIEW: "waits for its release",
+    Hold.OPERATOR: "waits for its release",
+    Hold.BREAKPOINT: "waits for a sign-off",
+}
+"""How jobs go on, by what holds them."""
 
 
 def show_status(
@@ -115,6 +124,8 @@ class _Standing:
     bundles: Mapping[str, int]
     """Digest of each bundle that its jobs ran, or would run, to how many of them."""
     left_out: list[LeftOutUnit]
+    holds: Mapping[tuple[Hold, str], int]
+    """How many of its jobs are held, by what and why."""
 
     @property
     def is_open(self) -> bool:
@@ -145,6 +156,7 @@ class _Standing:
             bundles=dict(self.bundles),
             failed=[told(FailedJob, job, job=job.name, attempt=job.attempts) for job in self.failed],
             left_out=[told(documents.LeftOutUnit, unit) for unit in self.left_out],
+            holds=[documents.HeldJobs(by=by, why=why, jobs=jobs) for (by, why), jobs in self.holds.items()],
         )
 
 
@@ -172,6 +184,7 @@ def _standing(
         failed = failed_jobs(session, [row.id for row in rows]) if failures else {}
         bundles = jobs_per_bundle(session, [row.id for row in rows]) if failures else {}
         left_out = left_out_units(session, [row.id for row in rows]) if failures else {}
+        held = holds(session, [row.id for row in rows]) if failures else {}
     return [
         _Standing(
             row,
@@ -181,6 +194,7 @@ def _standing(
             seen.states.get(row.flow_run_id or ""),
             bundles.get(row.id, {}),
             left_out.get(row.id, []),
+            held.get(row.id, {}),
         )
         for row in rows
     ]
@@ -209,11 +223,8 @@ def _show(conductor: Conductor, standing: _Standing) -> None:
         echo(f"bundles: {counted}")
     for job in standing.failed:
         echo(f"failed: {row.name}/{job} (attempt {job.attempts})")
-    if held := sum(stage.counts.get(JobState.HELD, 0) for stage in standing.stages):
-        echo(
-            f"held: {held:,} {'job reads' if held == 1 else 'jobs read'} what was excluded since it was planned"
-            f" ('nightmill exclude list' tells): lift the exclusion and rerun, or submit under a new name"
-        )
+    for (by, why), held in standing.holds.items():
+        echo(f"held: {held:,} {plural('job', held)}: {why} ({GOES_ON[by]})")
     for unit in standing.left_out[:LEFT_OUT]:
         is_held = "held" if unit.missing == "hold" else "skipped"
         echo(f"{is_held}: {row.name}/{unit.stage}/{unit.unit}: input {unit.role!r}: {unit.why}")
