@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from tempfile import TemporaryFile
 from typing import IO, Any, Literal, NamedTuple, Self
+from weakref import finalize
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -147,6 +148,7 @@ class PlanText:
         self.what = what
         self.stages: dict[str, StageText] = {}
         self._file: IO[bytes] = TemporaryFile(prefix="nightmill-plan-")  # noqa: SIM115 - lives as long as this
+        finalize(self, self._file.close)
         self._end = 0
         self._write(head.model_dump_json().encode() + b"\n")
 
@@ -182,7 +184,7 @@ class PlanText:
     def read(cls, lines: Iterable[bytes], what: str) -> Self:
         """Make it of lines, as :meth:`lines` yields them."""
         rest = iter(lines)
-        made = cls(PlanHead.model_validate_json(next(rest)), what)
+        made = cls(PlanHead.model_validate_json(next(rest, b"")), what)
         line = next(rest, b"")
         while line:
             head, line = StageHead.model_validate_json(line), b""
