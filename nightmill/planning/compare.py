@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -15,6 +15,8 @@ from nightmill.planning.digest import InputLine, JobLine, OutputLine, PlanText, 
 
 ABSENT: Final = "absent"
 """Who says of a value that there is none."""
+FEW: Final = 3
+"""Names that a sentence has before the rest is only counted."""
 _EMPTY: Final = InputLine("", None, ())
 
 
@@ -72,8 +74,15 @@ class UnitChange(NamedTuple):
     def __str__(self) -> str:
         """Say it in one line."""
         what = f"{self.change} {self.role}".rstrip()
-        files = f": {named(self.before)} -> {named(self.after)}" if self.role else ""
+        files = f": {' -> '.join(self.files)}" if self.role else ""
         return f"stage {self.stage}, unit {self.unit}: {what}{files}{f' ({why})' if (why := self.why) else ''}"
+
+    @property
+    def files(self) -> tuple[str, str]:
+        """The files before and after, in words: those that are in both are only counted."""
+        before, after = frozenset(self.before), frozenset(self.after)
+        stay = len(before & after) if before != after else 0
+        return _named(self.before, after, stay), _named(self.after, before, stay)
 
     @property
     def why(self) -> str:
@@ -156,9 +165,12 @@ def compare(before: PlanText, after: PlanText) -> Comparison:
     return Comparison(before, after, tuple(_config(before, after, names)), tuple(stages))
 
 
-def named(values: tuple[str, ...], most: int = 3) -> str:
-    """Write a few names, and count the rest."""
-    return ", ".join(values[:most]) + (f" and {len(values) - most:,} more" if len(values) > most else "") or "none"
+def _named(names: tuple[str, ...], other: Collection[str], stay: int) -> str:
+    """Write the names of a side that the other has not, the first of them; where some stay, count those."""
+    own = [name for name in names if not stay or name not in other]
+    told = [", ".join(own[:FEW])] if own else []
+    told += [f"{len(own) - FEW:,} more"] if len(own) > FEW else []
+    return " and ".join([*told, *([f"{stay:,} that stay"] if stay else [])]) or "none"
 
 
 def _count(text: PlanText, name: str) -> int | None:

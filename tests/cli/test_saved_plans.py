@@ -7,7 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
+from nightmill.backbone.schema import ExecutionRow
+from nightmill.config.campaign import load_campaign
 from nightmill.errors import PlanDiffers
 from nightmill.operations.saved_plans import FOLDER, find
 from nightmill.operations.site import open_site
@@ -15,6 +19,7 @@ from nightmill.operations.submit import Submitted, submit
 from tests.cli.conftest import Nightmill
 from tests.cli.test_operators import PIPELINE, TYPES
 from tests.cli.test_recover import copy
+from tests.examples.campaigns import run_campaign
 from tests.support.observatory import deliver
 
 
@@ -61,8 +66,6 @@ def test_what_was_seen_is_submitted_and_its_number_kept_for_it(site: Path, night
     assert digest == seen["digest"]
     assert save(nightmill) == digest
     with open_site(site) as opened:
-        from nightmill.config.campaign import load_campaign
-
         assert submit(opened, load_campaign(site / "second.yaml")).number == 2
     (site / "first.yaml").write_text("not even YAML: [")  # what was kept counts
     assert (submit_seen(site, digest[:12]).number, submit_seen(site, digest[:12]).resumed) == (1, True)
@@ -98,8 +101,6 @@ def test_an_edited_pipeline_is_another_plan(lite: Path, nightmill: Nightmill) ->
 
 
 def test_a_campaign_that_was_submitted_otherwise_is_not_what_was_seen(lite: Path, nightmill: Nightmill) -> None:
-    from nightmill.config.campaign import load_campaign
-
     digest = save(nightmill)
     nightmill("exclude", "add", "cam_0002.fits", "--why", "clouds")
     with open_site(lite) as opened:
@@ -120,8 +121,6 @@ def test_of_several_at_once_one_is_first_and_the_others_take_it_up(site: Path, n
 
 
 def test_a_database_of_before_does_not_give_the_number_away(lite: Path, nightmill: Nightmill, tmp_path: Path) -> None:
-    from nightmill.config.campaign import load_campaign
-
     copy(tmp_path / "nightmill.db", tmp_path / "backup.db")
     digest = save(nightmill)
     for name in ("nightmill.db", "nightmill.db-wal", "nightmill.db-shm"):
@@ -158,3 +157,24 @@ def test_what_stands_for_no_saved_plan_is_told(lite: Path, nightmill: Nightmill)
     (spool / f"{digest}.gz").unlink()
     gone = nightmill("plan", "first.yaml", "--against", digest)
     assert (gone.code, "are not in the spool" in gone.err) == (2, True)
+
+
+def test_what_a_plan_would_cost_is_told_by_what_results_cost(site: Path, nightmill: Nightmill) -> None:
+    unknown = nightmill("plan", "first.yaml", "--json").json["cost"]
+    assert (unknown["cpu_seconds"], unknown["wall_seconds"], unknown["ends_at"]) == (None, None, None)
+    assert nightmill("plan", "first.yaml").out.splitlines()[-1] == "expected cost: unknown for copy"
+    with open_site(site) as opened:
+        run_campaign(opened, site / "first.yaml")
+
+        def measured(session: Session) -> None:
+            for number, row in enumerate(session.scalars(select(ExecutionRow).order_by(ExecutionRow.id))):
+                row.wall_seconds, row.user_seconds, row.system_seconds = (60.0, 3600.0, 90.0)[number], 40.0, 5.0
+
+        opened.database.write(measured)
+    cost = nightmill("plan", "second.yaml", "--set", "execution.threads=1", "--json").json["cost"]
+    assert (cost["cpu_seconds"], cost["wall_seconds"]) == (3 * 45.0, 3 * 90.0)
+    assert cost["stages"] == [
+        {"stage": "copy", "results": 3, "at_once": 1, "cpu_seconds": 135.0, "wall_seconds": 270.0}
+    ]
+    shown = nightmill("plan", "second.yaml", "--set", "execution.threads=1").out.splitlines()[-1]
+    assert shown.startswith("expected cost: 2 min of CPU; 4 min on this host alone, until ")

@@ -10,7 +10,7 @@ from typing import Any, Final, TextIO
 from nightmill.cli.documents import comparisons as documents
 from nightmill.cli.documents import told
 from nightmill.cli.render.output import echo, for_json, print_table, secho
-from nightmill.planning.compare import Change, Comparison, StageDifference, UnitChange, named
+from nightmill.planning.compare import Change, Comparison, StageDifference, UnitChange
 from nightmill.planning.digest import PlanText
 
 WORDS: Final = {
@@ -93,7 +93,7 @@ def _counted(stage: StageDifference) -> str:
 
 
 def _row(change: UnitChange) -> tuple[str, ...]:
-    files = (named(change.before), named(change.after)) if change.role else ("", "")
+    files = change.files if change.role else ("", "")
     return (change.stage, change.unit, change.change, change.role, *files, change.why)
 
 

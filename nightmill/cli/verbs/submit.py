@@ -16,9 +16,7 @@ def submit(
     campaign: Annotated[Path | None, typer.Argument(metavar="CAMPAIGN", help="The campaign's YAML file.")] = None,
     plan: Annotated[
         str,
-        typer.Option(
-            metavar="DIGEST", help="In place of a file: what nightmill plan --save kept, or nothing."
-        ),
+        typer.Option(metavar="DIGEST", help="In place of a file: what nightmill plan --save kept, or nothing."),
     ] = "",
     settings: Settings = None,
     overrides: Overrides = None,
