@@ -114,7 +114,7 @@ def find(site: Site, prefix: str) -> SavedPlan:
     """
     bring_back(site)
     with site.database.reading() as session:
-        row = saved_plans.saved_plan(session, prefix)
+        row = saved_plans.saved_plan(session, prefix.lower())
         return SavedPlan(
             digest=row.sha256,
             campaign=row.campaign,

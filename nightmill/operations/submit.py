@@ -140,7 +140,7 @@ def _put(
                 plan=plan,
                 given=given,
                 bundle=bundle,
-                alone=saved is not None,
+                saved=saved,
             )
         )
         if written is not None:
@@ -156,20 +156,17 @@ def _write(
     plan: CampaignPlan | None,
     given: memory.Numbers,
     bundle: Bundle | None,
-    alone: bool,
+    saved: SavedPlan | None,
 ) -> int | None:
     """Write a campaign and what of its plan can be sealed; None where things changed meanwhile, to try again.
 
-    Parameters
-    ----------
-    alone
-        Whether what it seals must be the first of the campaign.
+    What was seen must be what is sealed first.
     """
     now = utc_now()
     saved_plans.lock_numbers(session)
     if plan is not None and saved_plans.number_of(session, campaign.name) != plan.number:
         return None
-    if plan is not None and alone and campaigns.exists(session, campaign.name):
+    if plan is not None and saved is not None and campaigns.exists(session, campaign.name):
         return None
     store_ids(session, site.config.stores)
     row = campaigns.seal_campaign(session, campaign, who=act.who, now=now)
@@ -182,5 +179,5 @@ def _write(
                 seal(session, row, stage, now=now)
         campaigns.number_from(session, row.id, given.stages)
     campaigns.make_ready(session, row.id)
-    act.note(session, campaign.name, {"resumed": plan is None})
+    act.note(session, campaign.name, {"resumed": plan is None, **({"plan": saved.digest} if saved else {})})
     return row.id

@@ -120,11 +120,8 @@ class Comparison:
     after: PlanText
     config: tuple[ConfigChange, ...]
     stages: tuple[StageDifference, ...]
-
-    @property
-    def total(self) -> int:
-        """How many units change."""
-        return sum(sum(stage.counts.values()) for stage in self.stages)
+    total: int
+    """How many changes of units there are."""
 
     @property
     def same(self) -> bool:
@@ -151,18 +148,19 @@ class Comparison:
 def compare(before: PlanText, after: PlanText) -> Comparison:
     """Compare two plans. Of names that they make, the numbers of campaign and attempt do not count."""
     names = list(dict.fromkeys([*before.stages, *after.stages]))
-    stages = []
+    stages, total = [], 0
     for name in names:
         counts: Counter[Change] = Counter()
         seen: tuple[str, set[Change]] = ("", set())
         for each in _changes(before, after, name):
+            total += 1
             if seen[0] != each.unit:
                 seen = (each.unit, set())
             if each.change not in seen[1]:
                 seen[1].add(each.change)
                 counts[each.change] += 1
         stages.append(StageDifference(name, _count(before, name), _count(after, name), counts))
-    return Comparison(before, after, tuple(_config(before, after, names)), tuple(stages))
+    return Comparison(before, after, tuple(_config(before, after, names)), tuple(stages), total)
 
 
 def _named(names: tuple[str, ...], other: Collection[str], stay: int) -> str:
@@ -238,7 +236,7 @@ def _whole(name: str, job: JobLine, stage: StageText | None, other: PlanText, ch
     making = stage.head.making
     rule, origin = job.inputs[making].rule, _layer(stage, job, making)
     absent = other.stages.get(name)
-    why = absent.head.absent.get(job.unit, "") if absent is not None else ""
+    why = absent.head.absent.get(job.unit, absent.head.absent.get("", "")) if absent is not None else ""
     origin_absent = ""
     if absent is not None and absent.places and not why:
         first = job_line(other.raw(name, next(iter(absent.places))))

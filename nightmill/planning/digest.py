@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import groupby
 from tempfile import TemporaryFile
 from typing import IO, Any, Literal, NamedTuple, Self
 from weakref import finalize
@@ -18,7 +19,7 @@ from weakref import finalize
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.schema import CampaignRow, LeftOutRow
+from nightmill.backbone.schema import CampaignRow, LeftOutRow, PlanRow
 from nightmill.config.document import dotted, leaves
 from nightmill.config.explain import plain_of
 from nightmill.config.rules import LOG
@@ -27,7 +28,7 @@ from nightmill.model.base import Frozen, canonical_json
 from nightmill.model.campaign import Campaign
 from nightmill.planning.outputs import claims
 from nightmill.planning.planned import CampaignPlan, StagePlan
-from nightmill.planning.sealed import PlannedJob, StageView, sealed_stages
+from nightmill.planning.sealed import PlannedJob, StageCommon, StageView, commons, sealed_stages
 
 
 class PlanHead(Frozen):
@@ -63,7 +64,7 @@ class StageHead(Frozen):
     origins: Mapping[str, Mapping[str, str]] = {}
     """Units of which something else is said, or an empty text, to the layer that set the rule of each input."""
     absent: Mapping[str, str] = {}
-    """Units that are left out, with the reason, as far as they were kept."""
+    """Units that are left out, with the reason, as far as they are named; an empty text for others, and what may be."""
 
     def covered(self) -> str:
         """Return what the digest covers of it."""
@@ -237,10 +238,13 @@ def job_line(line: bytes) -> JobLine:
 
 def text_of(plan: CampaignPlan, what: str = "as it would be submitted now") -> PlanText:
     """Write a plan as text; of one with problems, what has none."""
-    made = PlanText(_plan_head(plan.campaign, plan.number, plan.stages), what)
+    made = PlanText(_plan_head(plan.campaign, plan.number, [stage.common for stage in plan.stages]), what)
     for stage in plan.stages:
         absent = {unit.unit: f"{unit.role}: {unit.why}" for unit in stage.left_out}
-        absent |= {unit: str(each) for each in stage.excluded for unit in each.unit_names}
+        told = {each: f"excluded: {each.place}: {each.rule}; {each.why}" for each in stage.excluded if each.units}
+        absent |= {unit: why for each, why in told.items() for unit in each.unit_names}
+        if more := [why for each, why in told.items() if each.units > len(each.unit_names)]:
+            absent[""] = " or ".join(more)
         made.add(_stage_head([stage], absent), _jobs([stage]))
     return made
 
@@ -250,17 +254,21 @@ def sealed_text(session: Session, row: CampaignRow) -> PlanText:
     campaign = Campaign.model_validate(row.definition)
     query = select(LeftOutRow.stage, LeftOutRow.unit, LeftOutRow.role, LeftOutRow.why)
     left_out = session.execute(query.where(LeftOutRow.campaign_id == row.id)).all()
-    views: dict[str, list[StageView]] = {}
-    for view in sealed_stages(session, row.id):
-        views.setdefault(view.stage.name, []).append(view)
-    first = [each for revisions in views.values() for each in revisions[:1]]
-    made = PlanText(_plan_head(campaign, row.id, first), "as it was sealed")
+    first = (
+        select(PlanRow.id).where(PlanRow.campaign_id == row.id).order_by(PlanRow.position, PlanRow.revision).limit(1)
+    )
+    common = [each for _digest, each in commons(session, session.scalars(first).all()).values()]
+    made = PlanText(_plan_head(campaign, row.id, common), "as it was sealed")
+    groups = groupby(sealed_stages(session, row.id), lambda view: view.stage.name)
+    name, revisions = next(groups, ("", iter(())))
     for stage in campaign.pipeline.stages:
-        absent = {unit: f"{role}: {why}" for name, unit, role, why in left_out if name == stage.name}
-        if revisions := views.get(stage.name):
-            made.add(_stage_head(revisions, absent), _jobs(revisions))
-        else:
+        if stage.name != name:
             made.add(StageHead(stage=stage.name, making=stage.making, known=False, projected=True, config={}), ())
+            continue
+        absent = {unit: f"{role}: {why}" for place, unit, role, why in left_out if place == name}
+        views = list(revisions)
+        made.add(_stage_head(views, absent), _jobs(views))
+        name, revisions = next(groups, ("", iter(())))
     return made
 
 
@@ -280,8 +288,8 @@ def _digest(head: StageHead, lines: Iterable[bytes]) -> str:
     return sha256(b"".join([head.covered().encode(), *digests])).hexdigest()
 
 
-def _plan_head(campaign: Campaign, number: int, stages: Iterable[StageView]) -> PlanHead:
-    bundle = next((each.common.bundle.digest for each in stages if each.common.bundle is not None), "")
+def _plan_head(campaign: Campaign, number: int, commons: Iterable[StageCommon]) -> PlanHead:
+    bundle = next((each.bundle.digest for each in commons if each.bundle is not None), "")
     origins = {key: str(layer) for key, layer in campaign.origins.items()}
     for variant in campaign.variants:
         origins |= {f"units.{variant.units}.{key}": str(layer) for key, layer in variant.origins.items()}

@@ -240,7 +240,7 @@ def test_what_a_flag_would_change_is_shown_with_what_decided(run: Run, capsys: p
         "after:  campaign night1, as it would be submitted now",
         "stage science: 3 -> 2 units: 2 with other inputs, 1 dropped",
     ]
-    assert "exclude\t[]\t[{" in "\n".join(shown)
+    assert "exclude\t\t[{" in "\n".join(shown)
     assert shown[-2:] == [
         "science\texposure=7,detector=1\tinput\tbias\tbias_b.fits\tbias_a.fits\tnearest in set ccd: 0.5 d before, of 2"
         " candidates -> listed in set ccd: by name; pipeline (pipeline.yaml:11) -> command line",

@@ -52,7 +52,7 @@ def print_comparison(comparison: Comparison, limit: int) -> None:
     if comparison.total:
         echo()
         print_table(UNITS, map(_row, shown))
-    if limit and (more := sum(1 for _ in islice(comparison.changes(), limit, None))):
+    if limit and (more := comparison.total - limit) > 0:
         echo(f"... and {more:,} more change{'' if more == 1 else 's'}: --limit 0 shows all")
 
 
@@ -87,9 +87,12 @@ def _which(text: PlanText) -> str:
 
 def _counted(stage: StageDifference) -> str:
     counts = ", ".join(f"{count:,} {WORDS[change]}" for change, count in stage.counts.items())
-    before, after = ("units not known yet" if count is None else f"{count:,}" for count in (stage.before, stage.after))
-    units = f"{before} -> {after}" if before != after else before
-    return f"{units}{' units' if stage.before is not None else ''}: {counts or 'as before'}"
+    if stage.before is None or stage.after is None:
+        known = "no units, or none that are known yet"
+        units = " -> ".join(known if count is None else f"{count:,} units" for count in (stage.before, stage.after))
+        return f"{units}: {counts or 'not compared'}"
+    units = f"{stage.before:,} -> {stage.after:,}" if stage.before != stage.after else f"{stage.after:,}"
+    return f"{units} units: {counts or 'as before'}"
 
 
 def _row(change: UnitChange) -> tuple[str, ...]:
