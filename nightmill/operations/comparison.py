@@ -10,10 +10,10 @@ from nightmill.errors import UnknownName
 from nightmill.operations.preview import preview
 from nightmill.operations.saved_plans import find, saved_text
 from nightmill.operations.site import Site
-from nightmill.planning.digest import PlanText, sealed_text, text_of
+from nightmill.planning.digest import PlanLines, sealed_text, text_of
 
 
-def plan_to_compare(site: Site, other: str) -> PlanText:
+def plan_to_compare(site: Site, other: str) -> PlanLines:
     """Return the plan that a name stands for.
 
     Parameters

@@ -30,7 +30,7 @@ from nightmill.operations.acts import Act
 from nightmill.operations.preview import preview
 from nightmill.operations.site import Site
 from nightmill.planning.compare import compare
-from nightmill.planning.digest import PlanText, sealed_first, text_of
+from nightmill.planning.digest import PlanLines, sealed_first, text_of
 from nightmill.planning.planned import CampaignPlan
 
 FOLDER: Final = "plans"
@@ -57,7 +57,7 @@ class SavedPlan(Frozen):
         return Campaign.model_validate(self.definition)
 
 
-def save(site: Site, campaign: Campaign, *, who: str | None = None) -> tuple[CampaignPlan, PlanText]:
+def save(site: Site, campaign: Campaign, *, who: str | None = None) -> tuple[CampaignPlan, PlanLines]:
     """Plan a campaign and keep the plan; the number that stands in its names is its own from now on.
 
     The same plan saved again changes nothing.
@@ -140,7 +140,7 @@ def bring_back(site: Site) -> None:
         site.database.write(partial(_again, saved=saved))
 
 
-def saved_text(site: Site, saved: SavedPlan) -> PlanText:
+def saved_text(site: Site, saved: SavedPlan) -> PlanLines:
     """Return the lines of a saved plan.
 
     Raises
@@ -155,7 +155,7 @@ def saved_text(site: Site, saved: SavedPlan) -> PlanText:
             remedy="compare where it was saved, or save the plan as it is now",
         )
     try:
-        text = PlanText.read(islice(_lines(path), 1, None), str(saved))
+        text = PlanLines.read(islice(_lines(path), 1, None), str(saved))
     except ValueError as error:
         raise _damaged(path, "its lines are not those of a plan") from error
     if text.digest != saved.digest:
@@ -233,7 +233,7 @@ def _path(spool: Path, digest: str) -> Path:
     return spool / FOLDER / f"{digest}.gz"
 
 
-def _keep(spool: Path, saved: SavedPlan, text: PlanText) -> bool:
+def _keep(spool: Path, saved: SavedPlan, text: PlanLines) -> bool:
     """Write the file of a plan, durable; return whether it was not there."""
     path = _path(spool, saved.digest)
     if path.exists():

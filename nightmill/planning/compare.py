@@ -11,7 +11,7 @@ from itertools import islice
 from string import Formatter
 from typing import Any, Final, NamedTuple
 
-from nightmill.planning.digest import InputLine, JobLine, OutputLine, PlanText, StageText, job_line
+from nightmill.planning.digest import InputLine, JobLine, OutputLine, PlanLines, StageText, job_line
 
 ABSENT: Final = "absent"
 """Who says of a value that there is none."""
@@ -116,8 +116,8 @@ class StageDifference:
 class Comparison:
     """How one plan differs from an earlier one; the units' changes are read when they are asked for."""
 
-    before: PlanText
-    after: PlanText
+    before: PlanLines
+    after: PlanLines
     config: tuple[ConfigChange, ...]
     stages: tuple[StageDifference, ...]
     total: int
@@ -145,7 +145,7 @@ class Comparison:
         return [*told[:most], *([f"{len(told) - most:,} more values"] if len(told) > most else []), *units, *more]
 
 
-def compare(before: PlanText, after: PlanText) -> Comparison:
+def compare(before: PlanLines, after: PlanLines) -> Comparison:
     """Compare two plans. Of names that they make, the numbers of campaign and attempt do not count."""
     names = list(dict.fromkeys([*before.stages, *after.stages]))
     stages, total = [], 0
@@ -171,12 +171,12 @@ def _named(names: tuple[str, ...], other: Collection[str], stay: int) -> str:
     return " and ".join([*told, *([f"{stay:,} that stay"] if stay else [])]) or "none"
 
 
-def _count(text: PlanText, name: str) -> int | None:
+def _count(text: PlanLines, name: str) -> int | None:
     stage = text.stages.get(name)
     return len(stage.places) if stage is not None and stage.head.known else None
 
 
-def _config(before: PlanText, after: PlanText, stages: list[str]) -> Iterator[ConfigChange]:
+def _config(before: PlanLines, after: PlanLines, stages: list[str]) -> Iterator[ConfigChange]:
     old, new = before.head, after.head
     yield from _values("bundle", {"bundle": old.bundle}, {"bundle": new.bundle})
     if old.campaign == new.campaign:
@@ -212,7 +212,7 @@ def _origin(key: str, config: Mapping[str, Any], origins: Mapping[str, str]) -> 
     return below[-1] if below else "default"
 
 
-def _changes(before: PlanText, after: PlanText, name: str) -> Iterator[UnitChange]:
+def _changes(before: PlanLines, after: PlanLines, name: str) -> Iterator[UnitChange]:
     """Yield what changes of a stage's units; nothing where one of the plans does not know them."""
     old, new = before.stages.get(name), after.stages.get(name)
     if any(stage is not None and not stage.head.known for stage in (old, new)):
@@ -230,7 +230,7 @@ def _changes(before: PlanText, after: PlanText, name: str) -> Iterator[UnitChang
             yield _whole(name, job_line(after.raw(name, unit)), new, before, Change.ADDED)
 
 
-def _whole(name: str, job: JobLine, stage: StageText | None, other: PlanText, change: Change) -> UnitChange:
+def _whole(name: str, job: JobLine, stage: StageText | None, other: PlanLines, change: Change) -> UnitChange:
     """Return that a unit is in one plan alone: with the rule that makes it there, and why it is not in the other."""
     assert stage is not None
     making = stage.head.making
@@ -281,7 +281,7 @@ def _layer(stage: StageText, job: JobLine, role: str) -> str:
 class _Names:
     """The names that a campaign gives, without its number and those of attempts."""
 
-    def __init__(self, text: PlanText) -> None:
+    def __init__(self, text: PlanLines) -> None:
         self._number = text.head.number
         self._templates = {
             key.removeprefix("file_types.").removesuffix(".template"): value

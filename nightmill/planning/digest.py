@@ -128,7 +128,7 @@ class StageText:
     """Of the jobs, in whatever order they stand, and of what they share."""
 
 
-class PlanText:
+class PlanLines:
     """The lines of a plan, in a file without a name; few bytes of each job are held in memory.
 
     Parameters
@@ -236,9 +236,9 @@ def job_line(line: bytes) -> JobLine:
     )
 
 
-def text_of(plan: CampaignPlan, what: str = "as it would be submitted now") -> PlanText:
+def text_of(plan: CampaignPlan, what: str = "as it would be submitted now") -> PlanLines:
     """Write a plan as text; of one with problems, what has none."""
-    made = PlanText(_plan_head(plan.campaign, plan.number, [stage.common for stage in plan.stages]), what)
+    made = PlanLines(_plan_head(plan.campaign, plan.number, [stage.common for stage in plan.stages]), what)
     for stage in plan.stages:
         absent = {unit.unit: f"{unit.role}: {unit.why}" for unit in stage.left_out}
         told = {each: f"excluded: {each.place}: {each.rule}; {each.why}" for each in stage.excluded if each.units}
@@ -249,7 +249,7 @@ def text_of(plan: CampaignPlan, what: str = "as it would be submitted now") -> P
     return made
 
 
-def sealed_text(session: Session, row: CampaignRow) -> PlanText:
+def sealed_text(session: Session, row: CampaignRow) -> PlanLines:
     """Write what was sealed of a campaign as text: stages that were not planned yet have no jobs."""
     campaign = Campaign.model_validate(row.definition)
     query = select(LeftOutRow.stage, LeftOutRow.unit, LeftOutRow.role, LeftOutRow.why)
@@ -258,7 +258,7 @@ def sealed_text(session: Session, row: CampaignRow) -> PlanText:
         select(PlanRow.id).where(PlanRow.campaign_id == row.id).order_by(PlanRow.position, PlanRow.revision).limit(1)
     )
     common = [each for _digest, each in commons(session, session.scalars(first).all()).values()]
-    made = PlanText(_plan_head(campaign, row.id, common), "as it was sealed")
+    made = PlanLines(_plan_head(campaign, row.id, common), "as it was sealed")
     groups = groupby(sealed_stages(session, row.id), lambda view: view.stage.name)
     name, revisions = next(groups, ("", iter(())))
     for stage in campaign.pipeline.stages:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.schema import ExecutionRow
+from nightmill.backbone.schema import ExecutionRow, PlanRow
 from nightmill.config.campaign import load_campaign
 from nightmill.errors import PlanDiffers
 from nightmill.operations.saved_plans import FOLDER, find
@@ -178,3 +178,30 @@ def test_what_a_plan_would_cost_is_told_by_what_results_cost(site: Path, nightmi
     ]
     shown = nightmill("plan", "second.yaml", "--set", "execution.threads=1").out.splitlines()[-1]
     assert shown.startswith("expected cost: 2 min of CPU; 4 min on this host alone, until ")
+
+
+def test_campaigns_at_once_have_the_numbers_that_stand_in_their_names(site: Path) -> None:
+    names = [f"at_once_{number}" for number in range(4)]
+
+    def put(name: str) -> int:
+        path = site / f"{name}.yaml"
+        path.write_text(f"campaign: {name}\npipeline: pipeline/pipeline.yaml\n")
+        with open_site(site) as opened:
+            return submit(opened, load_campaign(path)).number
+
+    with ThreadPoolExecutor(4) as pool:
+        numbers = list(pool.map(put, names))
+    with open_site(site) as opened, opened.database.reading() as session:
+        rows = session.execute(select(PlanRow.campaign_id, PlanRow.common)).all()
+    assert sorted(numbers) == [1, 2, 3, 4]
+    assert sorted((number, common["number"]) for number, common in rows) == [(each, each) for each in (1, 2, 3, 4)]
+
+
+def test_only_operators_save_plans(lite: Path, nightmill: Nightmill) -> None:
+    with (lite / "nightmill.yaml").open("a") as file:
+        file.write("operators: [grace]\n")
+    refused = nightmill("plan", "first.yaml", "--save")
+    assert (refused.code, "'nightmill plan --save' is for the operators of site" in refused.err) == (2, True)
+    with open_site(lite) as opened:
+        assert not (opened.config.spool / FOLDER).exists()
+    assert nightmill("plan", "first.yaml").code == 0

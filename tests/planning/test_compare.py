@@ -12,7 +12,7 @@ from nightmill.backbone.database import Database
 from nightmill.backbone.schema import CampaignRow
 from nightmill.model.campaign import Campaign
 from nightmill.planning.compare import Change, Comparison, UnitChange, compare
-from nightmill.planning.digest import PlanText, sealed_first, sealed_text, text_of
+from nightmill.planning.digest import PlanLines, sealed_first, sealed_text, text_of
 from tests.planning.world import BIAS, SCIENCE, World, changed, make_campaign
 
 AFTER_BIAS = changed(SCIENCE, "bias", source={"stage": "bias"}, lookup=None, match={"also": ["detector"]})
@@ -27,7 +27,7 @@ def fill(world: World, *, backwards: bool = False) -> None:
         world.add_calibration(f"other_{name}", detector=detector, set_name="other")
 
 
-def text(world: World, campaign: Campaign, number: int = 1) -> PlanText:
+def text(world: World, campaign: Campaign, number: int = 1) -> PlanLines:
     plan = world.plan(campaign, number)
     plan.require()
     return text_of(plan)
@@ -41,7 +41,7 @@ def swapped(change: UnitChange) -> UnitChange:
     return change._replace(change=kinds.get(change.change, change.change), **values)
 
 
-def both_ways(before: PlanText, after: PlanText) -> Comparison:
+def both_ways(before: PlanLines, after: PlanLines) -> Comparison:
     """Compare, and check that the other way tells the same."""
     there, back = compare(before, after), compare(after, before)
     assert sorted(map(swapped, back.changes()), key=str) == sorted(there.changes(), key=str)
@@ -94,7 +94,7 @@ def test_a_digest_covers_names_checksums_rules_and_configuration(small_world: Wo
 def test_what_was_written_is_read_again(small_world: World) -> None:
     fill(small_world)
     whole = text(small_world, make_campaign(BIAS, AFTER_BIAS))
-    again = PlanText.read(whole.lines(), "again")
+    again = PlanLines.read(whole.lines(), "again")
     assert (again.digest, list(again.lines())) == (whole.digest, list(whole.lines()))
     assert compare(whole, again).same
 
@@ -165,7 +165,7 @@ def test_what_ran_is_compared_with_what_would_run_now(world: World) -> None:
     world.submit(campaign)
     world.seal_plan(campaign, plan.stages[0])
 
-    def sealed() -> PlanText:
+    def sealed() -> PlanLines:
         with world.database.reading() as session:
             return sealed_text(session, session.scalars(select(CampaignRow)).one())
 

@@ -11,7 +11,7 @@ from nightmill.cli.documents import comparisons as documents
 from nightmill.cli.documents import told
 from nightmill.cli.render.output import echo, for_json, print_table, secho
 from nightmill.planning.compare import Change, Comparison, StageDifference, UnitChange
-from nightmill.planning.digest import PlanText
+from nightmill.planning.digest import PlanLines
 
 WORDS: Final = {
     Change.ADDED: "added",
@@ -77,11 +77,11 @@ def _units(comparison: Comparison) -> Iterator[str]:
         yield f"{',' if number else ''}\n{_json(told(documents.UnitChange, each))}"
 
 
-def _plan(text: PlanText) -> documents.ComparedPlan:
+def _plan(text: PlanLines) -> documents.ComparedPlan:
     return told(documents.ComparedPlan, text, campaign=text.head.campaign, number=text.head.number)
 
 
-def _which(text: PlanText) -> str:
+def _which(text: PlanLines) -> str:
     return f"campaign {text.head.campaign}, {text.what}"
 
 

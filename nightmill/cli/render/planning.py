@@ -26,7 +26,7 @@ from nightmill.config.rules import NOWHERE
 from nightmill.model.found_file import FoundFile
 from nightmill.operations.costs import PlanCost
 from nightmill.operations.saved_plans import shown
-from nightmill.planning.digest import PlanText
+from nightmill.planning.digest import PlanLines
 from nightmill.planning.outputs import Claim, claims
 from nightmill.planning.planned import CampaignPlan, StagePlan
 from nightmill.planning.sealed import PlannedJob, StageView
@@ -36,7 +36,7 @@ FILES: Final = 3
 """Files of an input that people are shown before the rest is only counted."""
 
 
-def print_plan(plan: CampaignPlan, limit: int, text: PlanText, cost: PlanCost) -> None:
+def print_plan(plan: CampaignPlan, limit: int, text: PlanLines, cost: PlanCost) -> None:
     """Print a plan for people.
 
     Parameters
@@ -78,7 +78,7 @@ def print_explained(said: Sequence[Said], as_json: bool) -> None:
     print_table(("key", "counts", "value", "said by"), rows)
 
 
-def write_plan(plan: CampaignPlan, out: TextIO, text: PlanText | None, cost: PlanCost) -> None:
+def write_plan(plan: CampaignPlan, out: TextIO, text: PlanLines | None, cost: PlanCost) -> None:
     """Write a plan as one JSON object, a line a job; the jobs are not held in memory as JSON.
 
     Parameters
