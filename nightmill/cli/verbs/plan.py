@@ -26,7 +26,9 @@ def plan(
     exclude: Exclude = None,
     limit: Annotated[
         int,
-        typer.Option(metavar="N", min=0, help="Units to show of each stage; 0 for all, with all that they read."),
+        typer.Option(
+            metavar="N", min=0, help="Units to show of each stage, or changes; 0 for all, with all that they read."
+        ),
     ] = 10,
     explain: Annotated[
         str, typer.Option(metavar="KEY", help="Only show what each layer says of a value, and of those below it.")
