@@ -127,7 +127,7 @@ def _conduct(work: SliceWork, gate: Backpressure, progress: SliceProgress) -> No
         gate.open()
 
     def carry_out_in_turn(orders: Sequence[JobOrder]) -> list[JobReport]:
-        cores = None if work.halted else work.take_cores()
+        cores = None if work.halted else work.take_cores(orders)
         if cores is None:
             return []
         with cores:
@@ -148,9 +148,10 @@ def _conduct(work: SliceWork, gate: Backpressure, progress: SliceProgress) -> No
                 reports += 1
                 progress.ended(report)
         if not reports:
-            if not work.others_active():
+            pause = work.seconds_to_wait()
+            if pause is None and not work.others_active():
                 return
-            time.sleep(OTHERS_POLL_SECONDS)
+            time.sleep(min(pause or OTHERS_POLL_SECONDS, OTHERS_POLL_SECONDS))
 
 
 def _warn_of_cores(work: SliceWork) -> None:

@@ -162,6 +162,9 @@ def _must_have_succeeded(step: OrderStep, ended: Ended, log: int, start: int, st
         fate, what = Fate.CANCELLED, f"was ended: {stopping}"
     elif ended.timed_out:
         fate, what = Fate.WALL_LIMIT, f"ran longer than its {step.wall_seconds:g} s and was ended"
+    elif ended.out_of_memory:
+        peak = f"{ended.cost.max_rss_bytes / 1e6:,.0f} MB"
+        fate, what = Fate.OUT_OF_MEMORY, f"was killed by the kernel for lack of memory; it was seen with {peak}"
     elif ended.signal is not None:
         fate, what = Fate.STEP_KILLED, f"was ended by {_signal_name(ended.signal)}"
     else:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 from nightmill.model.base import Frozen
 from nightmill.model.calibration import Calibration
 from nightmill.model.footprint import TilingMargin
+from nightmill.model.retries import Retries
 
 Parameter = str | int | float | bool
 Keys = str | tuple[str, ...]
@@ -259,8 +260,8 @@ class Stage(Frozen):
     """What one job needs."""
     when: Literal["all", "any"] | int = "all"
     """How many jobs of the stages it depends on must be done: ``all``, ``any`` (at least one), or a least number."""
-    retries: int = 0
-    """How often a job is tried again by itself, where its fate says that this may help."""
+    retries: Retries = 0
+    """How often a job is tried again by itself, where its fate says that this may help; or what is done by fate."""
 
     @property
     def making(self) -> str:

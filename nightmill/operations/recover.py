@@ -375,6 +375,7 @@ def _issue(session: Session, job: JobRow, report: JobReport, source: str) -> Non
         number=report.attempt.number,
         state=AttemptState.ISSUED.value,
         order_sha256=order_sha256(order),
+        memory_bytes=order.resources.memory_bytes,
         issued_at=report.began_at,
     )
     session.add(attempt)

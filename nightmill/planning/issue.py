@@ -29,13 +29,15 @@ def issue(
     now: datetime,
     limit: int,
     skip: Collection[str] = (),
+    most_memory_bytes: int | None = None,
 ) -> list[JobOrder]:
     """Issue an attempt of each of the next jobs of a slice that are not done.
 
     Each gets the next number of its job, and the inputs that were sealed with it: a retry reads what the first try
     read. Two callers never issue the same job. A handful of statements, whatever the limit.
 
-    A job that would read what was excluded since it was sealed is held instead: nothing begins with that.
+    One that waits for its next try is left alone until then, unless it was made ready. A job that would read what was
+    excluded since it was sealed is held instead: nothing begins with that.
 
     Parameters
     ----------
@@ -51,6 +53,8 @@ def issue(
         At most so many.
     skip
         Units to leave alone, unless their jobs were made ready.
+    most_memory_bytes
+        What the host has: a try with more memory than the last asks for no more.
 
     Returns
     -------
@@ -58,8 +62,9 @@ def issue(
         Jobs that were never tried first, then in the order of the plan.
     """
     query = (
-        select(JobRow.id, JobRow.plan_id, JobRow.unit, JobRow.attempts, JobRow.detail)
+        select(JobRow.id, JobRow.plan_id, JobRow.unit, JobRow.attempts, JobRow.detail, JobRow.memory_bytes)
         .where(JobRow.slice_id == slice_id, JobRow.state.in_(ISSUABLE))
+        .where(or_(JobRow.state == JobState.READY, JobRow.ready_at.is_(None), JobRow.ready_at <= now))
         .order_by(JobRow.attempts, JobRow.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -87,7 +92,8 @@ def issue(
     orders = []
     for row, job in zip(rows, jobs, strict=True):
         digest, common = plans[row.plan_id]
-        orders.append(render(common, job, row.attempts + 1, plan_sha256=digest))
+        wanted = row.memory_bytes and min(row.memory_bytes, most_memory_bytes or row.memory_bytes)
+        orders.append(render(common, job, row.attempts + 1, plan_sha256=digest, memory_bytes=wanted))
     copies = [inputs.unusual(chosen[row.plan_id], each.file_ids) for row, each in zip(rows, details, strict=True)]
     attempt_ids = _add_attempts(session, rows, orders, copies, lease_id, now)
     planned = [
@@ -117,6 +123,7 @@ def _add_attempts(
             "state": AttemptState.ISSUED.value,
             "order_sha256": order_sha256(order),
             "copies": chosen,
+            "memory_bytes": order.resources.memory_bytes if job.memory_bytes else None,
             "issued_at": now,
         }
         for job, order, chosen in zip(jobs, orders, copies, strict=True)

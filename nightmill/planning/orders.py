@@ -29,7 +29,9 @@ def order_sha256(order: JobOrder) -> str:
     return sha256(canonical(order)).hexdigest()
 
 
-def render(common: StageCommon, job: PlannedJob, number: int, *, plan_sha256: str = "") -> JobOrder:
+def render(
+    common: StageCommon, job: PlannedJob, number: int, *, plan_sha256: str = "", memory_bytes: int | None = None
+) -> JobOrder:
     """Render the order of one attempt.
 
     Parameters
@@ -42,8 +44,13 @@ def render(common: StageCommon, job: PlannedJob, number: int, *, plan_sha256: st
         Of the attempt.
     plan_sha256
         Digest of the sealed plan.
+    memory_bytes
+        What the attempt asks for, where that is not what its stage says.
     """
-    return _Renderer(common, job, number).order(plan_sha256)
+    order = _Renderer(common, job, number).order(plan_sha256)
+    if memory_bytes is None:
+        return order
+    return order.model_copy(update={"resources": order.resources.model_copy(update={"memory_bytes": memory_bytes})})
 
 
 def fill_texts(common: StageCommon, job: PlannedJob) -> None:
