@@ -36,6 +36,7 @@ VERBS: Final = (
     "why",
     "lineage",
     "calib",
+    "errors",
     "run",
     "capsule",
     "record",

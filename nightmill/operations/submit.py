@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue.stores import store_ids
-from nightmill.backbone.work import campaigns
+from nightmill.backbone.work import attempts, campaigns
 from nightmill.clock import utc_now
 from nightmill.model.bundle import Bundle
 from nightmill.model.campaign import Campaign
@@ -146,7 +146,7 @@ def _write(
         for stage in plan.stages:
             if not stage.projected:
                 seal(session, row, stage, now=now)
-        campaigns.number_from(session, row.id, given.stages)
+        attempts.number_from(session, row.id, given.stages)
     campaigns.make_ready(session, row.id)
     act.note(session, campaign.name, {"resumed": plan is None})
     return row.id
