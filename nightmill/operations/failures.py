@@ -93,7 +93,7 @@ def failure_of(report: JobReport, stagers: Mapping[str, Stager]) -> Failure | No
         step=report.failed_step,
         fate=report.fate,
         exit_code=ran.exit_code if ran else None,
-        evidence=report.evidence,
+        evidence=readable(report.evidence),
         read_log=(lambda: log_of(stagers.get(log.store), log.path, log.size_bytes)) if log else lambda: "",
     )
 

@@ -14,7 +14,7 @@ from typing import Final, Self, TypeVar
 
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.catalogue.error_rules import KnownError, in_force
+from nightmill.backbone.catalogue.error_rules import in_force, last_switch
 from nightmill.backbone.schema import CampaignRow
 from nightmill.backbone.work import leases
 from nightmill.backbone.work.conducting import conducts_slice
@@ -113,7 +113,7 @@ class SliceWork:
         self._issued: set[AttemptKey] = set()
         self._tries: Counter[tuple[str, str]] = Counter()
         """How often units failed in this process, by what counts their retries."""
-        self._recognise = Recogniser()
+        self._recognise, self._switched = Recogniser(), 0
         self._failures = 0
         self._pauses = 0
         self._paused_until = 0.0
@@ -221,7 +221,7 @@ class SliceWork:
         remembered = memory.marks(self.site.config.spool)
         tries = 0
 
-        def once(session: Session) -> tuple[list[JobOrder], memory.Marks, list[KnownError]]:
+        def once(session: Session) -> tuple[list[JobOrder], memory.Marks]:
             nonlocal tries
             tries += 1
             memory.refuse_older(self.site, memory.why_older(session, remembered))
@@ -238,15 +238,21 @@ class SliceWork:
                     skip=self._settled,
                     most_memory_bytes=self.host.memory_bytes,
                 )
-            return orders, memory.marks_of(session), in_force(session)
+            self._learn(session)
+            return orders, memory.marks_of(session)
 
-        orders, reached, errors = self.site.patiently(lambda: self.site.database.write(once))
+        orders, reached = self.site.patiently(lambda: self.site.database.write(once))
         memory.raise_marks(self.site.config.spool, reached)  # before any of them can make anything
-        self._recognise = Recogniser(errors)
         self._issued.update(order.attempt for order in orders)
         taken = self.worker.claim(order.attempt for order in orders)
         mine = [order for order in orders if order.attempt not in taken]
         return mine if mine or not orders else self.issue(limit)
+
+    def _learn(self, session: Session) -> None:
+        """Read the rules that name errors, where one was switched on or off since they were read."""
+        switched = last_switch(session)
+        if switched != self._switched:
+            self._recognise, self._switched = Recogniser(in_force(session)), switched
 
     def record(self, reports: Sequence[JobReport]) -> None:
         """Record reports of attempts that were carried out one after another and have ended.

@@ -114,6 +114,11 @@ def in_force(session: Session) -> list[KnownError]:
     return in_order([each for each in known_errors(session) if each.is_on])
 
 
+def last_switch(session: Session) -> int:
+    """Return a number that changes with the rules that hold: of the last switch, 0 where there was none."""
+    return session.scalar(select(func.max(ErrorSwitchRow.id))) or 0
+
+
 def in_order(errors: Sequence[KnownError]) -> list[KnownError]:
     """Return rules in the order in which they are asked."""
     return sorted(errors, key=lambda each: (each.rule.priority, each.rule.name))

@@ -65,7 +65,7 @@ def list_(
     "try", epilog=examples("nightmill errors try errors.yaml", "nightmill errors try few-stars --campaign first")
 )
 def try_(
-    what: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Name of an error, or a YAML file of rules.")],
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="Name of an error, or a YAML file of rules.")],
     campaign: Annotated[
         str, typer.Option(metavar="NAME", help="On failures of this campaign alone.", autocompletion=campaigns)
     ] = "",
