@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from nightmill.backbone.catalogue.error_rules import in_force
 from nightmill.config.error_rules import load_error_rules
@@ -74,6 +75,9 @@ def test_a_rule_is_tried_on_what_failed_before_and_then_settles_what_comes(
     assert "failed: night1/science/exposure=100: detect: step_failed: license: step 'detect' exited with" in status
     assert "error license: 1 job: All licenses are taken (https://example.org/runbook/license)" in status
     assert "held: 1 job: no-stars: The field has too few stars (waits for its release)" in status
+    with failing.observatory.open() as site, site.database.reading() as session:
+        named = session.execute(text("SELECT error, explanation FROM job_status WHERE error IS NOT NULL ORDER BY unit"))
+        assert [error for error, _ in named] == ["license", "no-stars"]
     told = nightmill("status", "night1", "--json").json[0]
     assert [job["error"] for job in told["failed"]] == ["license", ""]
     assert [(held["by"], held["why"]) for held in told["holds"]] == [

@@ -11,6 +11,16 @@ down_revision = "0011"
 
 KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+BEFORE = """
+        SELECT j.id AS job_id, c.name AS campaign, j.stage, j.unit, j.state, j.stale, j.attempts, a.number AS attempt,
+               a.result, a.state AS attempt_state, a.fate, a.failed_step, a.evidence, a.host, a.issued_at, a.began_at,
+               a.ended_at
+        FROM job AS j JOIN campaign AS c ON c.id = j.campaign_id
+        LEFT JOIN attempt AS a ON a.job_id = j.id AND a.number = j.attempts
+    """
+NOW = BEFORE.replace("a.ended_at", "a.ended_at, r.name AS error, r.explanation, r.link") + (
+    "LEFT JOIN error_rule AS r ON r.id = a.error_id"
+)
 COLUMNS = (("job", "ready_at"), ("job", "memory_bytes"), ("attempt", "memory_bytes"), ("attempt", "error_id"))
 
 
@@ -50,13 +60,17 @@ def upgrade() -> None:
     name = op.f("fk_attempt_error_id_error_rule")
     op.execute(f"ALTER TABLE attempt ADD COLUMN error_id BIGINT CONSTRAINT {name} REFERENCES error_rule (id)")
     op.create_index(op.f("ix_attempt_error_id"), "attempt", ["error_id"])
+    op.execute("DROP VIEW job_status")
+    op.execute(f"CREATE VIEW job_status AS {NOW}")
 
 
 def downgrade() -> None:
+    op.execute("DROP VIEW job_status")
     # Code of before does not know the fate; a killed step is what it was then.
     op.execute("UPDATE attempt SET fate = 'step_killed' WHERE fate = 'out_of_memory'")
     op.drop_index(op.f("ix_attempt_error_id"), "attempt")
     for table, column in reversed(COLUMNS):
         op.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    op.execute(f"CREATE VIEW job_status AS {BEFORE}")
     op.drop_table("error_switch")
     op.drop_table("error_rule")
