@@ -30,7 +30,7 @@ from nightmill.operations.site import Site
 
 LOG_BYTES: Final = 1 << 20
 """The last of a log that rules look at."""
-MOST_LOG_BYTES: Final = 256 << 20
+MOST_LOG_BYTES: Final = 64 << 20
 """A longer log is not fetched from its store: rules see the evidence alone."""
 
 
@@ -102,15 +102,15 @@ def log_of(stager: Stager | None, path: str, size_bytes: int) -> str:
     """Return the last of a log, fit to be read; nothing where its store cannot give it, or it is too long."""
     if stager is None or size_bytes > MOST_LOG_BYTES:
         return ""
-    with tempfile.TemporaryDirectory(prefix="nightmill-log-") as folder:
-        copy = Path(folder) / "log"
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="nightmill-log-") as folder:
+            copy = Path(folder) / "log"
             stager.fetch(path, copy)
             with copy.open("rb") as file:
                 file.seek(max(0, size_bytes - LOG_BYTES))
                 return readable(file.read(LOG_BYTES).decode(errors="replace"))
-        except (StoreError, OSError):
-            return ""
+    except (StoreError, OSError):
+        return ""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from nightmill.backbone.work.campaigns import job_named
 from nightmill.errors import OrderChanged, RequestRefused
 from nightmill.model.order import JobOrder
 from nightmill.planning.copies import inputs_of
-from nightmill.planning.orders import order_sha256, render
+from nightmill.planning.orders import memory_wanted, order_sha256, render
 from nightmill.planning.sealed import JobDetail, commons, job_of
 
 
@@ -63,7 +63,8 @@ def next_order(session: Session, campaign: str, stage: str, unit: str) -> JobOrd
     detail = JobDetail.model_validate(job.detail)
     inputs = inputs_of(session, detail.file_ids, site_id=this_site(session))
     files = inputs.with_copies(inputs.preferred(common.stores))
-    planned, wanted = job_of(job.unit, detail, files), job.memory_bytes
+    planned = job_of(job.unit, detail, files)
+    wanted = memory_wanted(common, planned, job.memory_bytes)
     return render(common, planned, job.attempts + 1, plan_sha256=digest, memory_bytes=wanted)
 
 

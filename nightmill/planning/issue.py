@@ -16,7 +16,7 @@ from nightmill.backbone.work.holds import hold
 from nightmill.model.order import JobOrder
 from nightmill.model.states import AttemptState, Hold, JobState
 from nightmill.planning.copies import Chosen, inputs_of
-from nightmill.planning.orders import order_sha256, render
+from nightmill.planning.orders import memory_wanted, order_sha256, render
 from nightmill.planning.sealed import JobDetail, PlannedJob, StageCommon, commons, job_of, planned_inputs
 from nightmill.planning.since import ISSUABLE, barred, rules_of_slice
 
@@ -89,13 +89,13 @@ def issue(
     chosen = {id_: inputs.preferred(common.stores) for id_, (_digest, common) in plans.items()}
     files = {id_: inputs.with_copies(copies) for id_, copies in chosen.items()}
     jobs = [job_of(row.unit, detail, files[row.plan_id]) for row, detail in zip(rows, details, strict=True)]
-    orders = []
+    orders, memory = [], []
     for row, job in zip(rows, jobs, strict=True):
         digest, common = plans[row.plan_id]
-        wanted = row.memory_bytes and min(row.memory_bytes, most_memory_bytes or row.memory_bytes)
-        orders.append(render(common, job, row.attempts + 1, plan_sha256=digest, memory_bytes=wanted))
+        memory.append(memory_wanted(common, job, row.memory_bytes, most=most_memory_bytes))
+        orders.append(render(common, job, row.attempts + 1, plan_sha256=digest, memory_bytes=memory[-1]))
     copies = [inputs.unusual(chosen[row.plan_id], each.file_ids) for row, each in zip(rows, details, strict=True)]
-    attempt_ids = _add_attempts(session, rows, orders, copies, lease_id, now)
+    attempt_ids = _add_attempts(session, rows, orders, copies, memory, lease_id, now)
     planned = [
         planned_input
         for attempt_id, row, job in zip(attempt_ids, rows, jobs, strict=True)
@@ -111,6 +111,7 @@ def _add_attempts(
     jobs: Sequence[Row[Any]],
     orders: list[JobOrder],
     copies: list[Chosen | None],
+    memory: list[int | None],
     lease_id: int | None,
     now: datetime,
 ) -> list[int]:
@@ -123,10 +124,10 @@ def _add_attempts(
             "state": AttemptState.ISSUED.value,
             "order_sha256": order_sha256(order),
             "copies": chosen,
-            "memory_bytes": order.resources.memory_bytes if job.memory_bytes else None,
+            "memory_bytes": wanted,
             "issued_at": now,
         }
-        for job, order, chosen in zip(jobs, orders, copies, strict=True)
+        for job, order, chosen, wanted in zip(jobs, orders, copies, memory, strict=True)
     ]
     session.execute(insert(AttemptRow), rows)
     issued = among(JobRow.id, [job.id for job in jobs])

@@ -53,6 +53,20 @@ def render(
     return order.model_copy(update={"resources": order.resources.model_copy(update={"memory_bytes": memory_bytes})})
 
 
+def memory_wanted(common: StageCommon, job: PlannedJob, more: int | None, *, most: int | None = None) -> int | None:
+    """Return what the next attempt at a job asks for, where that is more than its stage says; bytes.
+
+    Parameters
+    ----------
+    more
+        What earlier attempts have shown that it needs.
+    most
+        What its host has.
+    """
+    wanted = min(more or 0, most or more or 0)
+    return wanted if wanted > (common.of(job).stage.resources.memory_bytes or 0) else None
+
+
 def fill_texts(common: StageCommon, job: PlannedJob) -> None:
     """Fill in the texts of a job's steps to see that they can be, before the rules of its stage are whole.
 
