@@ -243,6 +243,8 @@ def _check_step(step: Step, stage: Stage, pipeline: Pipeline, made: dict[str, st
             yield ("outputs", role, *rest), text
     if not 0 < step.wall_seconds < float("inf"):
         yield ("wall_seconds",), f"wall_seconds is {step.wall_seconds:g} and should be more than 0"
+    for role in (role for role, output in step.outputs.items() if step.on_failure == "continue" and output.required):
+        yield ("outputs", role), "it may be lacking, as the job goes on where its step fails; say required: false"
     for program, argv in step.software.items():
         if not argv:
             yield ("software", program), f"software {program!r} needs the argv that prints its version"

@@ -76,10 +76,10 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
             cost=ended.cost,
         )
     )
-    _must_have_succeeded(step, ended, log, start, context.stopping)
+    goes_on = _has_failed_for_itself(step, ended, log, start, context.stopping)
     try:
         scratch.must_be_whole(step.name)
-        made = check_outputs(order, step, scratch, log, context.journal.path.parent)
+        made = [] if goes_on else check_outputs(order, step, scratch, log, context.journal.path.parent)
         context.tell(Checked(attempt=order.attempt, at=context.now(), step=step.name, files=tuple(made)))
         scratch.set_aside(step.name)
     except OSError as error:
@@ -153,6 +153,18 @@ def environment_of(step: OrderStep, scratch: Path, *, cores: int) -> dict[str, s
 def _placed(environment: Mapping[str, str], scratch: Path) -> dict[str, str]:
     tmp = str(scratch / TMP)
     return {"HOME": tmp, "TMPDIR": tmp} | dict(environment) | {VARIABLE: str(scratch / SIDECAR)}
+
+
+def _has_failed_for_itself(step: OrderStep, ended: Ended, log: int, start: int, stopping: str) -> bool:
+    """Whether a step has failed, and its job goes on all the same; the log says so."""
+    try:
+        _must_have_succeeded(step, ended, log, start, stopping)
+    except JobFailed as failure:
+        if step.on_failure == "stop" or failure.fate is Fate.CANCELLED:
+            raise
+        os.write(log, f"== {step.name}: {failure.message.partition(': ')[0]}; going on without it\n".encode())
+        return True
+    return False
 
 
 def _must_have_succeeded(step: OrderStep, ended: Ended, log: int, start: int, stopping: str) -> None:
