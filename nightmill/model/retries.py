@@ -50,10 +50,10 @@ def retry_after(retries: Retries, fate: Fate, exit_code: int | None = None) -> t
         Of the step that failed, where one exited.
     """
     if isinstance(retries, int):
-        return ("", Retry(tries=retries)) if fate.retry_may_help else None
+        return ("", Retry(tries=retries)) if retries and fate.retry_may_help else None
     said = retries.get(fate)
-    if said is None:
+    own = said.exit.get(exit_code) if said is not None and exit_code is not None else None
+    found = own or said
+    if found is None or not found.tries:
         return None
-    if exit_code is not None and exit_code in said.exit:
-        return f"{fate} {exit_code}", said.exit[exit_code]
-    return fate.value, said
+    return f"{fate} {exit_code}" if own else fate.value, found
