@@ -35,6 +35,7 @@ from nightmill.operations.drain import drain, set_aside
 from nightmill.operations.follower import Follower
 from nightmill.operations.site import Site
 from nightmill.planning.issue import issue
+from nightmill.planning.sealed import resources_of
 from provenance.record import record
 
 SLOTS: Final = "slots"
@@ -101,7 +102,8 @@ class SliceWork:
         self.campaign: Campaign = self.slice.campaign
         self.stage = self.campaign.pipeline.stage(stage)
         self.host = this_host()
-        self._share = self.host.share_of(self.stage.resources)
+        self.resources = site.patiently(lambda: _read(site, partial(resources_of, slice_id=self.slice.slice_id)))
+        self._share = self.host.share_of(self.resources)
         self._slots = Slots(site.config.spool / SLOTS / self.host.name, self.host.cores)
         self.halted = ""
         """Why no further job is begun, although the slice was not told to end; empty as long as it goes on."""
@@ -230,6 +232,9 @@ class SliceWork:
         orders, reached = self.site.patiently(lambda: self.site.database.write(once))
         memory.raise_marks(self.site.config.spool, reached)  # before any of them can make anything
         self._issued.update(order.attempt for order in orders)
+        self._share = max(
+            [self._share, *(self.host.share_of(order.resources) for order in orders)]
+        )  # a rerun may ask more
         self._tries.update(order.attempt.unit for order in orders)
         taken = self.worker.claim(order.attempt for order in orders)
         mine = [order for order in orders if order.attempt not in taken]

@@ -82,9 +82,7 @@ def seal(session: Session, campaign: CampaignRow, plan: StagePlan, *, now: datet
     before = session.scalar(jobs) or 0
     if plan.problems and not before:
         raise PlanRefused(campaign.name, plan.problems)
-    if new := [each for each in in_force(session, campaign.name) if each.number not in plan.exclusions]:
-        told = [f"exclusion {each.number} was added by {each.who} meanwhile: {each.why}; plan again" for each in new]
-        raise PlanRefused(campaign.name, told)
+    refuse_excluded(session, plan)
     rows = _Rows(session, campaign, plan, before, now)
     for block in blocks(plan.jobs):
         rows.add(_compare(session, of_stage, block) if before else block)
@@ -99,7 +97,7 @@ def _compare(session: Session, of_stage: ColumnElement[bool], block: Sequence[Pl
     query = select(JobRow.id, JobRow.unit, JobRow.stale, JobRow.detail).where(of_stage, among(JobRow.unit, planned))
     changed: dict[bool, list[int]] = {True: [], False: []}
     for id_, unit, was_stale, detail in session.execute(query):
-        is_stale = _chosen(detail) != _chosen(detail_of(planned.pop(unit), 0))
+        is_stale = chosen(detail) != chosen(detail_of(planned.pop(unit), 0))
         if is_stale != was_stale:
             changed[is_stale].append(id_)
     for is_stale, ids in changed.items():
@@ -110,9 +108,26 @@ def _compare(session: Session, of_stage: ColumnElement[bool], block: Sequence[Pl
     return list(planned.values())
 
 
-def _chosen(detail: Mapping[str, Any]) -> tuple[dict[str, list[int]], dict[str, list[str]]]:
+def chosen(detail: Mapping[str, Any]) -> tuple[dict[str, list[int]], dict[str, list[str]]]:
     """Return the IDs of the files that a job reads, by role, and what of them is excluded."""
     return {role: ids for role, (_rule, ids) in detail["inputs"].items()}, detail.get("excluded", {})
+
+
+def refuse_excluded(session: Session, plan: StagePlan) -> None:
+    """Refuse what was planned before an exclusion was added."""
+    name = plan.common.campaign
+    if new := [each for each in in_force(session, name) if each.number not in plan.exclusions]:
+        told = [f"exclusion {each.number} was added by {each.who} meanwhile: {each.why}; plan again" for each in new]
+        raise PlanRefused(name, told)
+
+
+def refuse_withdrawn(session: Session, plan: StagePlan, jobs: Sequence[PlannedJob]) -> None:
+    """Refuse what was planned with files that somebody withdrew, or retyped, before the plan was sealed."""
+    names = {file.id: file.name for job in jobs for choice in job.choices for file in choice.files}
+    gone = withdrawals.withdrawals(session, names)
+    if gone:
+        told = [f"{names[id_]} {each[-1]}; plan again" for id_, each in gone.items()]
+        raise PlanRefused(plan.common.campaign, told)
 
 
 class _Rows:
@@ -134,7 +149,7 @@ class _Rows:
         """Add jobs to the plan."""
         if not jobs:
             return
-        self._refuse_withdrawn(jobs)
+        refuse_withdrawn(self.session, self.plan, jobs)
         if self.row is None:
             self.row = self._begin()
         self._add_slices(self.row, -(-(self.count + len(jobs)) // self.slice_size))
@@ -154,14 +169,6 @@ class _Rows:
             )
         self.session.execute(insert(JobRow), rows)
         self.count += len(jobs)
-
-    def _refuse_withdrawn(self, jobs: Sequence[PlannedJob]) -> None:
-        """Refuse what was planned with files that somebody withdrew, or retyped, before the plan was sealed."""
-        names = {file.id: file.name for job in jobs for choice in job.choices for file in choice.files}
-        gone = withdrawals.withdrawals(self.session, names)
-        if gone:
-            told = [f"{names[id_]} {each[-1]}; plan again" for id_, each in gone.items()]
-            raise PlanRefused(self.plan.common.campaign, told)
 
     def end(self, stale: int) -> Sealed:
         """Seal what was added."""

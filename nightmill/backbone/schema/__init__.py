@@ -39,6 +39,7 @@ from nightmill.backbone.schema.work import (
     PlanRow,
     SliceRow,
     SoftwareRow,
+    TakenRow,
 )
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "SliceRow",
     "SoftwareRow",
     "StoreRow",
+    "TakenRow",
     "UtcDateTime",
     "WithdrawalRow",
 ]

@@ -80,6 +80,8 @@ class JobRow(Base):
     """Number of the last attempt that was issued."""
     stale: Mapped[bool] = mapped_column(default=False)
     """A later success upstream would give it other inputs than those it was planned with."""
+    passed_over: Mapped[bool] = mapped_column(default=False)
+    """It failed, and a rerun chose others: it is not issued until one chooses it."""
     held_by: Mapped[str | None] = mapped_column(OneOf(Hold))
     """What holds it, where it is held."""
     held_why: Mapped[str | None]
@@ -145,6 +147,8 @@ class AttemptRow(Base):
     copies: Mapped[dict[str, Any] | None] = mapped_column(Json)
     """File ID to the IDs of the copies that its order names, in their order; NULL, or without a file where it names the
     file's first copy alone."""
+    detail: Mapped[dict[str, Any] | None] = mapped_column(OrderedJson)
+    """What its job's detail was, where that was changed since; NULL where it is as it was."""
     host: Mapped[str | None]
     issued_at: Mapped[datetime]
     began_at: Mapped[datetime | None]
@@ -165,6 +169,18 @@ class AttemptRow(Base):
         Index(None, "state"),
         Index(None, "lease_id"),
     )
+
+
+class TakenRow(Base):
+    """A file of an earlier attempt of the same job that an attempt takes instead of making it again; written at issue.
+
+    It counts wherever that attempt is the result of its job.
+    """
+
+    __tablename__ = "taken"
+    attempt_id: Mapped[int] = mapped_column(ForeignKey("attempt.id"), primary_key=True)
+    file_id: Mapped[int] = mapped_column(ForeignKey("file.id"), primary_key=True)
+    __table_args__ = (Index(None, "file_id"),)
 
 
 class PlannedInputRow(Base):
