@@ -41,6 +41,10 @@ REVISABLE: Final = ("parameters", "inputs", "calibrations", "overrides", "why")
 """What an operator may say of jobs that are sealed already."""
 
 
+OF_JOBS: Final = ("resources", "keep_on_failure")
+"""What of a stage may be said anew of jobs that are sealed already, and is not said of units alone."""
+
+
 class CampaignFile(Changes):
     """A pipeline with what to run it on, and what to change."""
 
@@ -167,7 +171,7 @@ def revised(campaign: Campaign, stage: str, layers: Sequence[Tree]) -> tuple[Cam
     for key in merged.places:
         match key:
             case ["stages", name, *rest] if name == stage and rest:
-                if not (may_differ(tuple(rest), before.making, before.tables) or rest[0] == "resources"):
+                if not (may_differ(tuple(rest), before.making, before.tables) or rest[0] in OF_JOBS):
                     errors.append(
                         ConfigError(
                             f"{dotted(key)} cannot be changed for jobs that are planned",
@@ -204,8 +208,8 @@ def revised(campaign: Campaign, stage: str, layers: Sequence[Tree]) -> tuple[Cam
 
 
 _MAY_BE_REVISED: Final = (
-    "what may be: parameters, resources, what is chosen for inputs that do not make the units, and argv, arguments,"
-    " environment, files and wall_seconds of steps; for more, submit a campaign of another name"
+    "what may be: parameters, resources, keep_on_failure, what is chosen for inputs that do not make the units, and"
+    " argv, arguments, environment, files and wall_seconds of steps; for more, submit a campaign of another name"
 )
 
 

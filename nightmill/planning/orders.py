@@ -112,6 +112,7 @@ class _Renderer:
             log_store=common.log_store,
             log_directory=self.directory(),
             resources=self.stage.resources,
+            keep_on_failure=self.stage.keep_on_failure,
         )
 
     def inputs(self) -> Iterator[OrderInput]:

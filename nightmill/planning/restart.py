@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
+from nightmill.backbone.catalogue.withdrawals import withdrawals
 from nightmill.backbone.schema import AttemptRow, ExecutionRow, FileRow, GenerationRow, TakenRow
 from nightmill.backbone.sites import this_site
 from nightmill.backbone.work.reruns import Again
@@ -77,6 +78,7 @@ def restarts(session: Session, jobs: Sequence[tuple[Again, StageCommon]], step: 
     earlier = _earlier(session, [job for job, _ in jobs])
     wanted = {made.file_id for each in earlier.values() for made in each.made}
     copies = inputs_of(session, wanted, site_id=this_site(session))
+    withdrawn = {id_: str(told[-1]) for id_, told in withdrawals(session, wanted).items()}
     found: dict[int, Restart | None] = {}
     lacking: list[str] = []
     for job, common in jobs:
@@ -92,7 +94,7 @@ def restarts(session: Session, jobs: Sequence[tuple[Again, StageCommon]], step: 
         if place == 0:
             found[job.id] = None
             continue
-        lacks = list(_lacking(stage, place, before, copies))
+        lacks = list(_lacking(stage, place, before, copies, withdrawn))
         lacking += [f"{job.name}: {why}" for why in lacks]
         if before is not None and not lacks:
             found[job.id] = _restart(stage, place, before, copies, common.stores)
@@ -147,7 +149,9 @@ def _outputs(steps: Iterable[Step]) -> Iterator[tuple[Step, str, Output]]:
     return ((step, role, output) for step in steps for role, output in step.outputs.items())
 
 
-def _lacking(stage: Stage, place: int, before: _Earlier | None, copies: Inputs) -> Iterator[str]:
+def _lacking(
+    stage: Stage, place: int, before: _Earlier | None, copies: Inputs, withdrawn: Mapping[int, str]
+) -> Iterator[str]:
     """Yield what steps read that none of their files can be taken for, and why."""
     read = {role for step in stage.steps[place:] for role in step.inputs}
     for step, role, output in _outputs(stage.steps[:place]):
@@ -158,16 +162,17 @@ def _lacking(stage: Stage, place: int, before: _Earlier | None, copies: Inputs) 
             yield f"{what} is not there: it never ran"
             continue
         files = [made for made in before.made if (made.step, made.role) == (step.name, role)]
+        gone = [made for made in files if not any(copy.present for copy in copies.copies[made.file_id])]
         attempt = f"attempt a{before.number:02d}"
-        if not output.type or output.to == NOWHERE:
+        if output.type and not files and not before.is_result:
+            yield f"{what} is not there: {attempt} failed, and kept nothing of it (keep_on_failure of the stage)"
+        elif not output.type or (output.to == NOWHERE and len(gone) == len(files)):
             yield f"{what} is not there: it is not kept"
-        elif not files and not before.is_result:
-            yield f"{what} is not there: {attempt} failed, and what failed attempts make is not kept"
         elif not files and output.required:
             yield f"{what} is not there: the catalogue has none of {attempt}"
-        for made in files:
-            if not any(copy.present for copy in copies.copies[made.file_id]):
-                yield f"{what} is not there: no copy of {made.name} is present at this site"
+        else:
+            yield from (f"{what} is not there: no copy of {made.name} is present at this site" for made in gone)
+            yield from (f"{made.name} {withdrawn[made.file_id]}" for made in files if made.file_id in withdrawn)
 
 
 def _restart(stage: Stage, place: int, before: _Earlier, copies: Inputs, stores: Iterable[str]) -> Restart:

@@ -127,6 +127,11 @@ class JobDetail(Frozen):
         """The IDs of its files, each once."""
         return list(dict.fromkeys(id_ for _rule, ids in self.inputs.values() for id_ in ids))
 
+    @property
+    def read_ids(self) -> list[int]:
+        """The IDs of its files, and of those that it takes from an earlier attempt."""
+        return [*self.file_ids, *(file.file_id for file in self.restart.files)] if self.restart else self.file_ids
+
 
 class Choice(NamedTuple):
     """The files that fill a role for a unit, and the place of the rule that chose them."""

@@ -38,11 +38,12 @@ def sh(script: str, *arguments: str) -> list[str]:
     return ["sh", "-c", script, "sh", *arguments]
 
 
-def stages(broken: Path, first_to: str = "backbone") -> dict[str, Any]:
+def stages(broken: Path, first_to: str = "backbone", keep: bool = False) -> dict[str, Any]:
     """Two steps, of which the second fails where a file says so, and a stage that reads what it makes."""
     return {
         "measure": {
             "per": ["exposure"],
+            "keep_on_failure": keep,
             "inputs": {"frame": {"type": "raw_science"}},
             "steps": [
                 {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,11 @@ from nightmill.backbone.schema import (
     ReplicaRow,
     TakenRow,
 )
+from nightmill.clock import utc_now
 from nightmill.errors import ConfigErrors, RequestRefused, UnknownName
+from nightmill.operations.audit import PARTS, Ground
 from nightmill.operations.foreseen import Which
+from nightmill.operations.retain import retain
 from nightmill.operations.site import Site
 from provenance.lineage import lineage_of
 from tests.operations.nights import asked, names, opened, states, tries
@@ -96,7 +100,7 @@ def test_what_cannot_be_taken_is_told_before_anything_is_done(night: Site) -> No
         asked(night, from_failure=True)
     assert told.value.message == (
         "jobs cannot begin so: measure/exposure=2: first (first) of step 'begin' is not there: attempt a01 failed, and"
-        " what failed attempts make is not kept"
+        " kept nothing of it (keep_on_failure of the stage)"
     )
     assert "begin with the step that makes it" in told.value.remedy
     with night.database.writing() as session:
@@ -124,6 +128,41 @@ def test_an_intermediate_that_is_not_kept_cannot_be_taken(lite_site: Site, tmp_p
         pytest.raises(RequestRefused, match="first \\(first\\) of step 'begin' is not there: it is not kept"),
     ):
         asked(night, where="exposure == 1", from_step="end")
+
+
+@pytest.mark.req("REQ-0047")
+@pytest.mark.parametrize("first_to", ["backbone", "none"])
+def test_a_failed_job_goes_on_where_it_failed_with_what_was_kept_for_that(
+    site: Site, tmp_path: Path, broken: Path, first_to: str
+) -> None:
+    with opened(site, tmp_path, broken, first_to=first_to, keep=True) as night:
+        held = "night1/measure/first_0002_c0001a01.txt"
+        assert stored(night.config.directory)[held] == b"begun\n"
+        assert "first_0002_c0001a01.txt" not in names(night, "first"), "nobody selects it"
+        broken.write_text("x\n")
+        asked(night, from_failure=True)
+        [order] = carry_out(night, "measure")
+        assert (order.only, [Path(taken.path).name for taken in order.taken]) == (("end",), ["first_0002_c0001a01.txt"])
+        assert stored(night.config.directory)["night1/measure/second_0002_c0001a02.txt"] == b"begun\n3.0\n"
+        assert "first_0002_c0001a01.txt" in names(night, "first"), "it is of the result now"
+        assert [str(each) for part in PARTS.values() for each in part(Ground(night))] == []
+        later = utc_now() + timedelta(days=40)
+        assert retain(night, now=later, who="ada").held == 0
+        assert held in stored(night.config.directory), "a result has taken it"
+
+
+def test_what_nobody_took_is_removed_after_a_while_and_is_told_to_be_gone(
+    site: Site, tmp_path: Path, broken: Path
+) -> None:
+    with opened(site, tmp_path, broken, keep=True) as night:
+        assert retain(night, now=utc_now(), who="ada", dry_run=True).held == 0
+        later = utc_now() + timedelta(days=31)
+        assert [retain(night, now=later, who="ada", dry_run=dry).held for dry in (True, False)] == [1, 1]
+        assert "night1/measure/first_0002_c0001a01.txt" not in stored(night.config.directory)
+        with pytest.raises(RequestRefused, match=r"no copy of first_0002_c0001a01\.txt is present at this site"):
+            asked(night, from_failure=True)
+        assert [str(each) for part in PARTS.values() for each in part(Ground(night))] == []
+        assert retain(night, now=later, who="ada").held == 0
 
 
 @pytest.mark.parametrize(
