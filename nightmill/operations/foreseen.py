@@ -69,6 +69,8 @@ class Wanted:
         The step to begin with.
     from_failure
         Whether each begins with the step that its last attempt failed in.
+    downstream
+        Whether done jobs of the campaign that read what these made run again after them.
     """
 
     which: Which = Which.FAILED
@@ -78,6 +80,7 @@ class Wanted:
     overrides: tuple[Path, ...] = ()
     from_step: str = ""
     from_failure: bool = False
+    downstream: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -126,6 +129,8 @@ class Foreseen:
         What else is otherwise, with how many of the jobs it is about.
     restarts
         Job IDs to where those begin that do not begin with the first step.
+    downstream
+        Done jobs that run again after them with what they make, by their IDs, as CAMPAIGN/STAGE/UNIT.
     stale
         Jobs that are not among them and read what they made, as CAMPAIGN/STAGE/UNIT.
     waits
@@ -142,6 +147,7 @@ class Foreseen:
     inputs: Mapping[int, tuple[OtherInput, ...]] = field(default_factory=dict)
     values: tuple[tuple[ChangedValue, int], ...] = ()
     restarts: Mapping[int, Restart] = field(default_factory=dict)
+    downstream: Mapping[int, str] = field(default_factory=dict)
     stale: tuple[str, ...] = ()
     waits: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
@@ -187,6 +193,8 @@ def foresee(site: Site, session: Session, name: str, wanted: Wanted, bundle: Sea
     found.look_at(jobs, layers)
     chosen = tuple([job for job in jobs if job.id in found.kept])
     seen = {job.id: job.state for job in chosen}
+    readers = dict(_readers(session, name, chosen))
+    after = {id_: job for id_, job in readers.items() if wanted.downstream and job.startswith(f"{name}/")}
     return Foreseen(
         name,
         chosen,
@@ -194,7 +202,8 @@ def foresee(site: Site, session: Session, name: str, wanted: Wanted, bundle: Sea
         inputs=found.inputs,
         values=tuple([(value, found.about[value.key]) for value in found.values.values()]),
         restarts=found.restarts,
-        stale=tuple(_becoming_stale(session, name, chosen)),
+        downstream=after,
+        stale=tuple([job for id_, job in readers.items() if id_ not in after]),
         waits=tuple(_waiting(session, row.id, campaign, chosen)),
         gone=tuple(found.gone),
         revised=tuple(found.revised),
@@ -353,15 +362,15 @@ def _beginning(detail: Mapping[str, Any], begin: Restart | None) -> dict[str, An
     return {**own, "restart": begin.model_dump(mode="json")} if begin is not None else own
 
 
-def _becoming_stale(session: Session, campaign: str, chosen: Sequence[Again]) -> Iterator[str]:
-    """Yield the jobs, of any campaign, that read what done jobs made, those that read what these made, and so on."""
+def _readers(session: Session, campaign: str, chosen: Sequence[Again]) -> Iterator[tuple[int, str]]:
+    """Yield the done jobs, of any campaign, that read what done jobs made, those that read what these made, and on."""
     again = {f"{campaign}/{job.name}" for job in chosen}
     todo = files_of_results(session, [job.id for job in chosen if job.state is JobState.DONE])
-    told: set[str] = set()
+    told: set[int] = set()
     while todo:
-        uses = [each for each in uses_of(session, todo) if each.job not in told and each.state is JobState.DONE]
-        told.update(each.job for each in uses)
-        yield from (each.job for each in uses if each.job not in again)
+        uses = [each for each in uses_of(session, todo) if each.id not in told and each.state is JobState.DONE]
+        told.update(each.id for each in uses)
+        yield from ((each.id, each.job) for each in uses if each.job not in again)
         todo = files_of_results(session, [each.id for each in uses])
 
 

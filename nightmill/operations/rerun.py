@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.work import campaigns
-from nightmill.backbone.work.reruns import start_again
+from nightmill.backbone.work.reruns import start_again, start_downstream
 from nightmill.clock import utc_now
 from nightmill.model.conducting import CampaignRun
 from nightmill.model.ports import Conductor
@@ -110,6 +110,7 @@ def _write(session: Session, act: Act, foreseen: Foreseen, wanted: Wanted, edit:
     """Write what was foreseen, and return how many jobs of the campaign are not done."""
     row = campaigns.own_campaign(session, foreseen.campaign)
     start_again(session, row.id, foreseen.seen)
+    start_downstream(session, foreseen.downstream)
     detail: dict[str, Any] = {}
     if not wanted.is_plain:
         counts = {f"{stage} {state}": count for (stage, state), count in foreseen.counts.items()}

@@ -59,7 +59,7 @@ def issue(
     """
     query = (
         select(JobRow.id, JobRow.plan_id, JobRow.unit, JobRow.attempts, JobRow.detail)
-        .where(JobRow.slice_id == slice_id, JobRow.state.in_(ISSUABLE), ~JobRow.passed_over)
+        .where(JobRow.slice_id == slice_id, JobRow.state.in_(ISSUABLE), ~JobRow.passed_over, ~JobRow.renew)
         .order_by(JobRow.attempts, JobRow.id)
         .limit(limit)
         .with_for_update(skip_locked=True)

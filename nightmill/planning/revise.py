@@ -88,7 +88,9 @@ def revise_jobs(
     other = {id_: detail for id_, detail in details.items() if detail is not None}
     keep_details(session, other)
     session.execute(
-        update(JobRow).where(among(JobRow.id, details)).values(plan_id=new.id, **({"stale": False} if anew else {})),
+        update(JobRow)
+        .where(among(JobRow.id, details))
+        .values(plan_id=new.id, **({"stale": False, "renew": False} if anew else {})),
         execution_options={"synchronize_session": False},
     )
     if other:

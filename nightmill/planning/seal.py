@@ -19,9 +19,11 @@ from nightmill.backbone.work.left_out import leave_out
 from nightmill.errors import PlanRefused
 from nightmill.model.base import canonical_json
 from nightmill.model.campaign import Campaign
+from nightmill.model.states import JobState
 from nightmill.planning.jobs import blocks
 from nightmill.planning.planned import StagePlan
-from nightmill.planning.sealed import PlannedJob, detail_of
+from nightmill.planning.revise import revise_jobs
+from nightmill.planning.sealed import PlannedJob, commons, detail_of
 
 
 @dataclass(frozen=True)
@@ -85,26 +87,50 @@ def seal(session: Session, campaign: CampaignRow, plan: StagePlan, *, now: datet
     refuse_excluded(session, plan)
     rows = _Rows(session, campaign, plan, before, now)
     for block in blocks(plan.jobs):
-        rows.add(_compare(session, of_stage, block) if before else block)
+        rows.add(_compare(session, of_stage, block, plan, now) if before else block)
+    # one that was to be planned anew and cannot be keeps the result that it has
+    left = of_stage & JobRow.renew
+    session.execute(
+        update(JobRow).where(left).values(renew=False, stale=True, state=JobState.DONE.value),
+        execution_options={"synchronize_session": False},
+    )
     leave_out(session, campaign.id, plan.stage.name, plan.left_out, watermark=plan.watermark, now=now)
     stale = (session.scalar(jobs.where(JobRow.stale)) or 0) if before else 0
     return rows.end(stale)
 
 
-def _compare(session: Session, of_stage: ColumnElement[bool], block: Sequence[PlannedJob]) -> list[PlannedJob]:
-    """Return the jobs that are not sealed yet, and mark those that would get other inputs now."""
+def _compare(
+    session: Session, of_stage: ColumnElement[bool], block: Sequence[PlannedJob], plan: StagePlan, now: datetime
+) -> list[PlannedJob]:
+    """Return the jobs that are not sealed yet; give those that are to be planned anew their inputs, mark other ones."""
     planned = {job.unit: job for job in block}
-    query = select(JobRow.id, JobRow.unit, JobRow.stale, JobRow.detail).where(of_stage, among(JobRow.unit, planned))
+    query = select(JobRow.id, JobRow.unit, JobRow.stale, JobRow.detail, JobRow.renew, JobRow.plan_id)
     changed: dict[bool, list[int]] = {True: [], False: []}
-    for id_, unit, was_stale, detail in session.execute(query):
-        is_stale = chosen(detail) != chosen(detail_of(planned.pop(unit), 0))
-        if is_stale != was_stale:
+    renewed: dict[int, dict[int, Mapping[str, Any]]] = {}
+    same: list[int] = []
+    for id_, unit, was_stale, detail, renew, plan_id in session.execute(
+        query.where(of_stage, among(JobRow.unit, planned))
+    ):
+        now_detail = detail_of(planned.pop(unit), detail["number"])
+        is_stale = chosen(detail) != chosen(now_detail)
+        if renew and is_stale:
+            renewed.setdefault(plan_id, {})[id_] = now_detail
+        elif renew:
+            same.append(id_)
+        elif is_stale != was_stale:
             changed[is_stale].append(id_)
     for is_stale, ids in changed.items():
         session.execute(
             update(JobRow).where(among(JobRow.id, ids)).values(stale=is_stale),
             execution_options={"synchronize_session": False},
         )
+    session.execute(
+        update(JobRow).where(among(JobRow.id, same)).values(renew=False, stale=False, state=JobState.DONE.value),
+        execution_options={"synchronize_session": False},
+    )
+    for plan_id, (_digest, sealed) in commons(session, renewed).items():
+        own = {"parameters": sealed.parameters, "stage": sealed.stage}  # what a rerun changed stays
+        revise_jobs(session, plan.common.model_copy(update=own), renewed[plan_id], anew=True, now=now)
     return list(planned.values())
 
 

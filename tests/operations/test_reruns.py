@@ -137,6 +137,32 @@ def test_stale_jobs_get_the_inputs_that_they_would_have_now(night: Site, broken:
     assert asked(night, which=Which.STALE).jobs == ()
 
 
+@pytest.mark.req("F15")
+def test_what_reads_the_result_runs_again_after_it_with_what_it_makes(night: Site, broken: Path) -> None:
+    carry_out(night, "sum")
+    foreseen = asked(
+        night, where="exposure in [1, 3]", stage="measure", settings=("parameters.sigma=9",), downstream=True
+    )
+    assert (list(foreseen.downstream.values()), foreseen.stale) == (
+        ["night1/sum/exposure=1", "night1/sum/exposure=3"],
+        (),
+    )
+    with night.database.reading() as session:
+        slices = session.scalars(select(JobRow.slice_id).where(JobRow.stage == "sum").distinct()).all()
+    with night.database.writing() as session:
+        early = [issue(session, slice_id=each, lease_id=None, now=utc_now(), limit=9) for each in slices]
+    assert early == [[]], "not before what they read is there"
+    broken.write_text("3\n")
+    carry_out(night, "measure")
+    assert [order.attempt.unit for order in carry_out(night, "sum")] == ["exposure=1"], (
+        "the other's result is as it was"
+    )
+    assert stored(night.config.directory)["night1/sum/last_0001_c0001a02.txt"] == b"begun\n9.0\n"
+    assert states(night, "sum") == {"exposure=1": "done", "exposure=3": "done"}
+    assert "sum/exposure=1/a02" in tries(night)
+    assert asked(night, which=Which.STALE).jobs == ()
+
+
 def test_jobs_that_exclusions_hold_get_other_inputs_or_are_told_to_be_gone(night: Site) -> None:
     expression, written = rule(files=(), exposure=2, detector=None, night=None, where="")
     exclude(night, NewExclusion(expression=expression, written=written), who="ada", why="clouds", files=())

@@ -82,6 +82,8 @@ class JobRow(Base):
     """A later success upstream would give it other inputs than those it was planned with."""
     passed_over: Mapped[bool] = mapped_column(default=False)
     """It failed, and a rerun chose others: it is not issued until one chooses it."""
+    renew: Mapped[bool] = mapped_column(default=False)
+    """It runs again after what it reads: its inputs are chosen anew before it is issued, when its stage has a turn."""
     held_by: Mapped[str | None] = mapped_column(OneOf(Hold))
     """What holds it, where it is held."""
     held_why: Mapped[str | None]

@@ -14,7 +14,7 @@ from nightmill.backbone.schema import AttemptRow, FileRow, JobRow, PlanRow, Take
 from nightmill.errors import RequestRefused
 from nightmill.model.states import Hold, JobState
 
-FREE: Final = {"state": JobState.READY.value, "held_by": None, "held_why": None, "passed_over": False}
+FREE: Final = {"state": JobState.READY.value, "held_by": None, "held_why": None, "passed_over": False, "renew": False}
 _UNSYNCHRONIZED: Final = {"synchronize_session": False}
 
 
@@ -105,6 +105,25 @@ def start_again(session: Session, campaign_id: int, chosen: Mapping[int, JobStat
         session.execute(update(JobRow).where(seen_so).values(FREE), execution_options=_UNSYNCHRONIZED)
     failed = of_campaign & (JobRow.state == JobState.FAILED) & ~JobRow.passed_over
     session.execute(update(JobRow).where(failed).values(passed_over=True), execution_options=_UNSYNCHRONIZED)
+
+
+def start_downstream(session: Session, job_ids: Collection[int]) -> None:
+    """Have done jobs run again once their inputs are chosen anew: when their stage has its turn.
+
+    Raises
+    ------
+    RequestRefused
+        Where one of them is not done any more.
+    """
+    done = among(JobRow.id, job_ids) & (JobRow.state == JobState.DONE)
+    locked = session.scalars(select(JobRow.id).where(done).with_for_update()).all()
+    if len(locked) < len(job_ids):
+        raise RequestRefused(
+            f"{len(job_ids) - len(locked)} of {len(job_ids)} jobs downstream are not done any more",
+            remedy="somebody else did something with them meanwhile: look again, then rerun",
+        )
+    ready = {"state": JobState.READY.value, "renew": True}
+    session.execute(update(JobRow).where(done).values(ready), execution_options=_UNSYNCHRONIZED)
 
 
 class Others(NamedTuple):

@@ -71,6 +71,8 @@ class ForeseenRerun(Document):
     """Stages to how many of these jobs are in each state now."""
     values: Sequence[ChangedValue]
     """What would be otherwise for them."""
+    downstream: Sequence[str]
+    """Done jobs that run again after them with what they make, as CAMPAIGN/STAGE/UNIT."""
     stale: Sequence[str]
     """Jobs that are done and become stale then, as CAMPAIGN/STAGE/UNIT."""
     waits: Sequence[str]

@@ -27,6 +27,7 @@ def print_foreseen(foreseen: Foreseen) -> None:
             jobs=[_told(foreseen, job) for job in foreseen.jobs],
             counts=counts,
             values=[told(documents.ChangedValue, value, jobs=jobs) for value, jobs in foreseen.values],
+            downstream=list(foreseen.downstream.values()),
             stale=foreseen.stale,
             waits=foreseen.waits,
             gone=foreseen.gone,
@@ -49,6 +50,9 @@ def show_foreseen(foreseen: Foreseen) -> None:
         echo(f"changes {value.key}: {_value(value.before)} -> {_value(value.after)} ({value.origin}), {_jobs(count)}")
     for stage in foreseen.waits:
         echo(stage)
+    if foreseen.downstream:
+        then = list(foreseen.downstream.values())
+        echo(f"run again after them, with what they make: {_jobs(len(then))}: {_some(then)}")
     if foreseen.stale:
         echo(f"become stale then: {_jobs(len(foreseen.stale))}: {_some(foreseen.stale)}")
     _show_rest(foreseen)

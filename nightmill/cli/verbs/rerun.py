@@ -35,6 +35,9 @@ def rerun(
     from_failure: Annotated[
         bool, typer.Option("--from-failure", help="Begin each job with the step that it failed in.")
     ] = False,
+    downstream: Annotated[
+        bool, typer.Option("--downstream", help="Then also done jobs of later stages that read what these made.")
+    ] = False,
     settings: Settings = None,
     overrides: Overrides = None,
     why: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the act.")] = "",
@@ -72,6 +75,7 @@ def rerun(
         overrides=tuple(overrides or ()),
         from_step=from_step,
         from_failure=from_failure,
+        downstream=downstream,
     )
     with open_site(site) as opened:
         folder = wanted_folder(edited=edited, as_submitted=as_submitted)

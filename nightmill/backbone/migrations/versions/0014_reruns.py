@@ -14,7 +14,8 @@ JSON = sa.JSON().with_variant(postgresql.JSON(), "postgresql")
 
 
 def upgrade() -> None:
-    op.add_column("job", sa.Column("passed_over", sa.Boolean(), nullable=False, server_default=sa.false()))
+    for column in ("passed_over", "renew"):
+        op.add_column("job", sa.Column(column, sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("attempt", sa.Column("detail", JSON, nullable=True))
     op.create_table(
         "taken",
@@ -35,4 +36,5 @@ def downgrade() -> None:
         " AND id IN (SELECT job_id FROM attempt WHERE result)"
     )
     op.execute("ALTER TABLE attempt DROP COLUMN detail")  # in place: views ask of the tables
-    op.execute("ALTER TABLE job DROP COLUMN passed_over")
+    for column in ("renew", "passed_over"):
+        op.execute(f"ALTER TABLE job DROP COLUMN {column}")
