@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
-from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy.orm import Session
@@ -26,6 +24,7 @@ from nightmill.model.dimensions import split
 from nightmill.model.states import JobState
 from nightmill.operations.site import Site
 from nightmill.operations.turns import held_back
+from nightmill.operations.wanted import Wanted, Which
 from nightmill.planning.anew import OtherInput, anew
 from nightmill.planning.changed import Changed, as_planned, change
 from nightmill.planning.plan import plan_stage
@@ -37,60 +36,11 @@ MOST_TOLD: Final = 10
 """So many reasons are named in a message."""
 
 
-class Which(StrEnum):
-    """Which jobs of a campaign run again, of those that :attr:`Wanted.where` and :attr:`Wanted.stage` leave."""
-
-    FAILED = "failed"
-    """Those that failed, and those that exclusions hold."""
-    STALE = "stale"
-    """Those whose inputs would be others now; they get these."""
-    WHOLE = "whole"
-    """Every one that is at its end."""
-
-
 _STATES: Final = {
     Which.FAILED: (JobState.FAILED,),
     Which.STALE: (JobState.FAILED, JobState.DONE),
     Which.WHOLE: (JobState.FAILED, JobState.DONE, JobState.CANCELLED),
 }
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What an operator wants to run again.
-
-    Parameters
-    ----------
-    which, where, stage
-        Which jobs: ``where`` is an expression over the keys of their units.
-    settings, overrides
-        What is to be otherwise: ``KEY=VALUE`` as a command line has it, and operator's files below these.
-    from_step
-        The step to begin with.
-    from_failure
-        Whether each begins with the step that its last attempt failed in.
-    downstream
-        Whether done jobs of the campaign that read what these made run again after them.
-    """
-
-    which: Which = Which.FAILED
-    where: str = ""
-    stage: str = ""
-    settings: tuple[str, ...] = ()
-    overrides: tuple[Path, ...] = ()
-    from_step: str = ""
-    from_failure: bool = False
-    downstream: bool = False
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is nothing but what failed, as it was."""
-        return self == Wanted()
-
-    def record(self) -> dict[str, Any]:
-        """Return what the act keeps of it, enough to do the same again."""
-        record = {name: value for name, value in vars(self).items() if value}
-        return {**record, "which": self.which.value, "overrides": [str(path) for path in self.overrides]}
 
 
 @dataclass(frozen=True)
@@ -131,6 +81,8 @@ class Foreseen:
         Job IDs to where those begin that do not begin with the first step.
     downstream
         Done jobs that run again after them with what they make, by their IDs, as CAMPAIGN/STAGE/UNIT.
+    renewed
+        IDs of those of the jobs that read what others of them make: they wait for that.
     stale
         Jobs that are not among them and read what they made, as CAMPAIGN/STAGE/UNIT.
     waits
@@ -148,6 +100,7 @@ class Foreseen:
     values: tuple[tuple[ChangedValue, int], ...] = ()
     restarts: Mapping[int, Restart] = field(default_factory=dict)
     downstream: Mapping[int, str] = field(default_factory=dict)
+    renewed: frozenset[int] = frozenset()
     stale: tuple[str, ...] = ()
     waits: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
@@ -193,8 +146,14 @@ def foresee(site: Site, session: Session, name: str, wanted: Wanted, bundle: Sea
     found.look_at(jobs, layers)
     chosen = tuple([job for job in jobs if job.id in found.kept])
     seen = {job.id: job.state for job in chosen}
-    readers = dict(_readers(session, name, chosen))
-    after = {id_: job for id_, job in readers.items() if wanted.downstream and job.startswith(f"{name}/")}
+    readers = dict(_readers(session, chosen))
+    if both := [job.name for job in chosen if job.id in readers and job.id in found.restarts]:
+        raise RequestRefused(
+            f"{both[0]} is to begin with a step, and reads what others of these jobs make",
+            remedy="rerun these first, and it after them",
+        )
+    others_of_campaign = {id_: job for id_, job in readers.items() if id_ not in seen and job.startswith(f"{name}/")}
+    after = others_of_campaign if wanted.downstream else {}
     return Foreseen(
         name,
         chosen,
@@ -203,7 +162,8 @@ def foresee(site: Site, session: Session, name: str, wanted: Wanted, bundle: Sea
         values=tuple([(value, found.about[value.key]) for value in found.values.values()]),
         restarts=found.restarts,
         downstream=after,
-        stale=tuple([job for id_, job in readers.items() if id_ not in after]),
+        renewed=frozenset(readers) & frozenset(seen),
+        stale=tuple([job for id_, job in readers.items() if id_ not in after and id_ not in seen]),
         waits=tuple(_waiting(session, row.id, campaign, chosen)),
         gone=tuple(found.gone),
         revised=tuple(found.revised),
@@ -362,15 +322,20 @@ def _beginning(detail: Mapping[str, Any], begin: Restart | None) -> dict[str, An
     return {**own, "restart": begin.model_dump(mode="json")} if begin is not None else own
 
 
-def _readers(session: Session, campaign: str, chosen: Sequence[Again]) -> Iterator[tuple[int, str]]:
-    """Yield the done jobs, of any campaign, that read what done jobs made, those that read what these made, and on."""
-    again = {f"{campaign}/{job.name}" for job in chosen}
+def _readers(session: Session, chosen: Sequence[Again]) -> Iterator[tuple[int, str]]:
+    """Yield the jobs, of any campaign, that read what done jobs made, those that read what these made, and so on.
+
+    Only those that are done, or among the chosen ones.
+    """
+    again = {job.id for job in chosen}
     todo = files_of_results(session, [job.id for job in chosen if job.state is JobState.DONE])
     told: set[int] = set()
     while todo:
-        uses = [each for each in uses_of(session, todo) if each.id not in told and each.state is JobState.DONE]
+        # what an attempt took from an earlier one of its own job is not among the files that are named
+        uses = [each for each in uses_of(session, todo) if each.files and each.id not in told]
+        uses = [each for each in uses if each.state is JobState.DONE or each.id in again]
         told.update(each.id for each in uses)
-        yield from ((each.id, each.job) for each in uses if each.job not in again)
+        yield from ((each.id, each.job) for each in uses)
         todo = files_of_results(session, [each.id for each in uses])
 
 

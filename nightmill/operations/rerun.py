@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +19,9 @@ from nightmill.operations.acts import Act
 from nightmill.operations.bundle import sealed_bundle
 from nightmill.operations.drain import drain
 from nightmill.operations.edited import Edit, Folder, edit_of
-from nightmill.operations.foreseen import Foreseen, Wanted, Which, foresee
+from nightmill.operations.foreseen import Foreseen, foresee
 from nightmill.operations.site import Site
+from nightmill.operations.wanted import Wanted, Which
 from nightmill.planning.revise import revise_jobs
 from nightmill.planning.seal import refuse_excluded, refuse_withdrawn
 
@@ -93,8 +93,7 @@ def rerun(
     if not dry_run:
         drain(site)
     memory.require_current(site)
-    with ExitStack() as stack:
-        edit = stack.enter_context(edit_of(site, name, folder, done=wanted.which is not Which.FAILED))
+    with edit_of(site, name, folder, done=wanted.which is not Which.FAILED) as edit:
         with site.database.reading() as session:
             row = campaigns.own_campaign(session, name)
             bundle = edit.bundle.sealed if edit is not None else sealed_bundle(session, row.id)
@@ -102,7 +101,13 @@ def rerun(
         show(foreseen)
         if dry_run or not (foreseen.jobs or wanted.is_plain):
             return Rerun(None, foreseen)
-        left = site.database.write(lambda session: _write(session, act, foreseen, wanted, edit))
+
+        def work(session: Session) -> tuple[int | None, Foreseen]:
+            # of what failed, as it was, nothing had to be worked out: whatever has failed by now is meant
+            told = foresee(site, session, name, wanted, bundle) if wanted.is_plain else foreseen
+            return _write(session, act, told, wanted, edit), told
+
+        left, foreseen = site.database.write(work)
     return Rerun(left, foreseen, None if conductor is None or left == 0 else conductor.start(name))
 
 
@@ -110,7 +115,7 @@ def _write(session: Session, act: Act, foreseen: Foreseen, wanted: Wanted, edit:
     """Write what was foreseen, and return how many jobs of the campaign are not done."""
     row = campaigns.own_campaign(session, foreseen.campaign)
     start_again(session, row.id, foreseen.seen)
-    start_downstream(session, foreseen.downstream)
+    start_downstream(session, foreseen.downstream, renewed=foreseen.renewed)
     detail: dict[str, Any] = {}
     if not wanted.is_plain:
         counts = {f"{stage} {state}": count for (stage, state), count in foreseen.counts.items()}

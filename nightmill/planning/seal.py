@@ -8,13 +8,13 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, insert, select, update
+from sqlalchemy import ColumnElement, case, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.catalogue import withdrawals
 from nightmill.backbone.catalogue.exclusions import in_force
-from nightmill.backbone.schema import CampaignRow, JobRow, PlanRow, SliceRow
+from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow, PlanRow, SliceRow
 from nightmill.backbone.work.left_out import leave_out
 from nightmill.errors import PlanRefused
 from nightmill.model.base import canonical_json
@@ -88,12 +88,7 @@ def seal(session: Session, campaign: CampaignRow, plan: StagePlan, *, now: datet
     rows = _Rows(session, campaign, plan, before, now)
     for block in blocks(plan.jobs):
         rows.add(_compare(session, of_stage, block, plan, now) if before else block)
-    # one that was to be planned anew and cannot be keeps the result that it has
-    left = of_stage & JobRow.renew
-    session.execute(
-        update(JobRow).where(left).values(renew=False, stale=True, state=JobState.DONE.value),
-        execution_options={"synchronize_session": False},
-    )
+    _as_it_was(session, of_stage & JobRow.renew, stale=True)  # it cannot be planned any more
     leave_out(session, campaign.id, plan.stage.name, plan.left_out, watermark=plan.watermark, now=now)
     stale = (session.scalar(jobs.where(JobRow.stale)) or 0) if before else 0
     return rows.end(stale)
@@ -124,14 +119,21 @@ def _compare(
             update(JobRow).where(among(JobRow.id, ids)).values(stale=is_stale),
             execution_options={"synchronize_session": False},
         )
-    session.execute(
-        update(JobRow).where(among(JobRow.id, same)).values(renew=False, stale=False, state=JobState.DONE.value),
-        execution_options={"synchronize_session": False},
-    )
+    _as_it_was(session, among(JobRow.id, same), stale=False)
     for plan_id, (_digest, sealed) in commons(session, renewed).items():
         own = {"parameters": sealed.parameters, "stage": sealed.stage}  # what a rerun changed stays
         revise_jobs(session, plan.common.model_copy(update=own), renewed[plan_id], anew=True, now=now)
     return list(planned.values())
+
+
+def _as_it_was(session: Session, jobs: ColumnElement[bool], *, stale: bool) -> None:
+    """Let jobs that were to be planned anew, and do not get other inputs, keep the result that they have, or run."""
+    has_result = select(AttemptRow.id).where(AttemptRow.job_id == JobRow.id, AttemptRow.result).exists()
+    state = case((has_result, JobState.DONE.value), else_=JobState.READY.value)
+    session.execute(
+        update(JobRow).where(jobs).values(renew=False, stale=stale, state=state),
+        execution_options={"synchronize_session": False},
+    )
 
 
 def chosen(detail: Mapping[str, Any]) -> tuple[dict[str, list[int]], dict[str, list[str]]]:

@@ -18,11 +18,12 @@ from nightmill.config.campaign import load_campaign
 from nightmill.model.origin import Origin
 from nightmill.operations.edited import Folder
 from nightmill.operations.find import find
-from nightmill.operations.foreseen import Foreseen, Wanted, Which
+from nightmill.operations.foreseen import Foreseen
 from nightmill.operations.ingest.take_in import ingest
 from nightmill.operations.rerun import rerun
 from nightmill.operations.site import Site, open_site
 from nightmill.operations.submit import submit
+from nightmill.operations.wanted import Wanted, Which
 from nightmill.planning.again import issued_orders
 from tests.operations.test_bundles import carry_out
 from tests.support.observatory import deliver

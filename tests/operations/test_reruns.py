@@ -22,9 +22,10 @@ from nightmill.operations.audit import PARTS, Ground
 from nightmill.operations.edited import Folder
 from nightmill.operations.exclusions import exclude, rule
 from nightmill.operations.find import find
-from nightmill.operations.foreseen import Foreseen, Wanted, Which
+from nightmill.operations.foreseen import Foreseen
 from nightmill.operations.rerun import rerun
 from nightmill.operations.site import Site
+from nightmill.operations.wanted import Wanted, Which
 from nightmill.planning.again import issued_order
 from nightmill.planning.issue import issue
 from provenance.history import job_history
@@ -161,6 +162,20 @@ def test_what_reads_the_result_runs_again_after_it_with_what_it_makes(night: Sit
     assert states(night, "sum") == {"exposure=1": "done", "exposure=3": "done"}
     assert "sum/exposure=1/a02" in tries(night)
     assert asked(night, which=Which.STALE).jobs == ()
+
+
+def test_a_whole_campaign_runs_again_stage_by_stage_with_what_the_first_makes(night: Site, broken: Path) -> None:
+    carry_out(night, "sum")
+    broken.write_text("x\n")
+    foreseen = asked(night, which=Which.WHOLE, settings=("parameters.sigma=9",))
+    assert (len(foreseen.jobs), len(foreseen.renewed)) == (5, 2)
+    assert len(carry_out(night, "measure")) == 3
+    assert len(carry_out(night, "sum")) == 3
+    made = stored(night.config.directory)
+    assert [
+        made[f"night1/sum/last_000{exposure}_c0001a0{number}.txt"] for exposure, number in ((1, 2), (2, 1), (3, 2))
+    ] == [b"begun\n9.0\n"] * 3
+    assert set(states(night, "sum").values()) == {"done"}
 
 
 def test_jobs_that_exclusions_hold_get_other_inputs_or_are_told_to_be_gone(night: Site) -> None:

@@ -20,9 +20,10 @@ from nightmill.backbone.schema import (
 from nightmill.clock import utc_now
 from nightmill.errors import ConfigErrors, RequestRefused, UnknownName
 from nightmill.operations.audit import PARTS, Ground
-from nightmill.operations.foreseen import Which
+from nightmill.operations.capsule import write_capsule
 from nightmill.operations.retain import retain
 from nightmill.operations.site import Site
+from nightmill.operations.wanted import Which
 from provenance.lineage import lineage_of
 from tests.operations.nights import asked, names, opened, states, tries
 from tests.operations.test_bundles import carry_out
@@ -30,7 +31,9 @@ from tests.support.observatory import stored
 
 
 @pytest.mark.req("REQ-0048", "REQ-0049", "REQ-0008")
-def test_jobs_run_again_from_a_step_with_other_values_and_take_what_was_made_before(night: Site) -> None:
+def test_jobs_run_again_from_a_step_with_other_values_and_take_what_was_made_before(
+    night: Site, tmp_path: Path
+) -> None:
     foreseen = asked(night, where="exposure == 1", from_step="end", settings=("parameters.sigma=4",))
     [(value, about)] = foreseen.values
     assert (value.key, value.before, value.after, value.origin, about) == (
@@ -49,6 +52,10 @@ def test_jobs_run_again_from_a_step_with_other_values_and_take_what_was_made_bef
     assert "night1/measure/first_0001_c0001a02.txt" not in made
     assert names(night, "first") == ["first_0001_c0001a01.txt", "first_0003_c0001a01.txt"], "it counts as before"
     assert tries(night)[-1] == "measure/exposure=1/a02"
+    capsule = write_capsule(night, ("night1", "measure", "exposure=1"), tmp_path / "capsule")
+    assert (capsule.order.only, capsule.order.taken, capsule.order.parameters) == (None, (), {"sigma": 4.0})
+    capsule = write_capsule(night, ("night1", "measure", "exposure=1"), tmp_path / "first", number=1)
+    assert capsule.order.parameters == {"sigma": 3.0}
     with night.database.reading() as session:
         assert session.scalars(select(TakenRow.attempt_id)).all() != []
         planned = select(PlannedInputRow.rule).where(PlannedInputRow.role == "first", PlannedInputRow.step == "end")

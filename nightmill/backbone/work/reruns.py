@@ -107,8 +107,13 @@ def start_again(session: Session, campaign_id: int, chosen: Mapping[int, JobStat
     session.execute(update(JobRow).where(failed).values(passed_over=True), execution_options=_UNSYNCHRONIZED)
 
 
-def start_downstream(session: Session, job_ids: Collection[int]) -> None:
+def start_downstream(session: Session, job_ids: Collection[int], *, renewed: Collection[int]) -> None:
     """Have done jobs run again once their inputs are chosen anew: when their stage has its turn.
+
+    Parameters
+    ----------
+    renewed
+        Jobs that are ready already, and are to wait for the same.
 
     Raises
     ------
@@ -123,7 +128,8 @@ def start_downstream(session: Session, job_ids: Collection[int]) -> None:
             remedy="somebody else did something with them meanwhile: look again, then rerun",
         )
     ready = {"state": JobState.READY.value, "renew": True}
-    session.execute(update(JobRow).where(done).values(ready), execution_options=_UNSYNCHRONIZED)
+    both = done | among(JobRow.id, renewed)
+    session.execute(update(JobRow).where(both).values(ready), execution_options=_UNSYNCHRONIZED)
 
 
 class Others(NamedTuple):

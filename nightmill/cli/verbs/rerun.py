@@ -61,9 +61,9 @@ def rerun(
     from nightmill.cli.render.reruns import print_foreseen, show_foreseen
     from nightmill.errors import RequestRefused
     from nightmill.operations.conductor import conductor_of
-    from nightmill.operations.foreseen import Wanted, Which
     from nightmill.operations.rerun import rerun as rerun_campaign
     from nightmill.operations.site import open_site
+    from nightmill.operations.wanted import Wanted, Which
 
     if failed + stale + whole > 1:
         raise RequestRefused("--failed, --stale and --whole exclude each other", remedy="say one of them")
