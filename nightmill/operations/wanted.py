@@ -7,6 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from nightmill.model.secrets import masked
+
 
 class Which(StrEnum):
     """Which jobs of a campaign run again, of those that :attr:`Wanted.where` and :attr:`Wanted.stage` leave."""
@@ -54,4 +56,5 @@ class Wanted:
     def record(self) -> dict[str, Any]:
         """Return what the act keeps of it, enough to do the same again."""
         record = {name: value for name, value in vars(self).items() if value}
-        return {**record, "which": self.which.value, "overrides": [str(path) for path in self.overrides]}
+        paths = [str(path.absolute()) for path in self.overrides]
+        return {**record, "which": self.which.value, "settings": [*map(masked, self.settings)], "overrides": paths}
