@@ -133,7 +133,7 @@ def _asked(site: Site, job: tuple[str, str, str], number: int | None) -> tuple[t
             plan_id = session.scalar(select(PlanRow.id).where(PlanRow.sha256 == order.plan_sha256)) or plan_id
         [(_digest, common)] = commons(session, {plan_id}).values()
         campaign = campaign_named(session, job[0])
-        kept = session.get_one(AttemptRow, history.shown.id).detail if history.shown is not None else None
+        kept = session.get_one(AttemptRow, history.shown.id).job_detail if history.shown is not None else None
         detail = JobDetail.model_validate(kept or row.detail)
         about = texts.About(
             common=common.of(detail),

@@ -82,7 +82,7 @@ def issued_orders(session: Session, attempt_ids: Iterable[int]) -> Iterator[JobO
         .order_by(AttemptRow.id)
     )
     found = [
-        (row, at, unit, JobDetail.model_validate(row.detail or detail))
+        (row, at, unit, JobDetail.model_validate(row.job_detail or detail))
         for row, at, unit, detail in session.execute(query)
     ]
     plans = commons(session, {row.plan_id for row, _, _, _ in found})

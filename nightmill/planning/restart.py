@@ -115,7 +115,7 @@ def _earlier(session: Session, jobs: Sequence[Again]) -> dict[int, _Earlier]:
             row.number,
             row.result,
             orders[row.id],
-            _places(JobDetail.model_validate(row.detail or details[row.job_id])),
+            _places(JobDetail.model_validate(row.job_detail or details[row.job_id])),
             made.get(row.id, ()),
         )
         for row in by_attempt.values()

@@ -149,7 +149,7 @@ class AttemptRow(Base):
     copies: Mapped[dict[str, Any] | None] = mapped_column(Json)
     """File ID to the IDs of the copies that its order names, in their order; NULL, or without a file where it names the
     file's first copy alone."""
-    detail: Mapped[dict[str, Any] | None] = mapped_column(OrderedJson)
+    job_detail: Mapped[dict[str, Any] | None] = mapped_column(OrderedJson)
     """What its job's detail was, where that was changed since; NULL where it is as it was."""
     host: Mapped[str | None]
     issued_at: Mapped[datetime]

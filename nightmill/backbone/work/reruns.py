@@ -176,5 +176,5 @@ def files_of_results(session: Session, job_ids: Collection[int]) -> list[int]:
 def keep_details(session: Session, job_ids: Collection[int]) -> None:
     """Keep with the attempts of jobs what these were planned with, as it is about to change."""
     detail = select(JobRow.detail).where(JobRow.id == AttemptRow.job_id).scalar_subquery()
-    of_jobs = among(AttemptRow.job_id, job_ids) & AttemptRow.detail.is_(None)
-    session.execute(update(AttemptRow).where(of_jobs).values(detail=detail), execution_options=_UNSYNCHRONIZED)
+    of_jobs = among(AttemptRow.job_id, job_ids) & AttemptRow.job_detail.is_(None)
+    session.execute(update(AttemptRow).where(of_jobs).values(job_detail=detail), execution_options=_UNSYNCHRONIZED)

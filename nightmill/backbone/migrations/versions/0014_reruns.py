@@ -16,7 +16,7 @@ JSON = sa.JSON().with_variant(postgresql.JSON(), "postgresql")
 def upgrade() -> None:
     for column in ("passed_over", "renew"):
         op.add_column("job", sa.Column(column, sa.Boolean(), nullable=False, server_default=sa.false()))
-    op.add_column("attempt", sa.Column("detail", JSON, nullable=True))
+    op.add_column("attempt", sa.Column("job_detail", JSON, nullable=True))
     op.create_table(
         "taken",
         sa.Column("attempt_id", KEY, nullable=False),
@@ -35,6 +35,6 @@ def downgrade() -> None:
         "UPDATE job SET state = 'done' WHERE state IN ('ready', 'failed', 'held')"
         " AND id IN (SELECT job_id FROM attempt WHERE result)"
     )
-    op.execute("ALTER TABLE attempt DROP COLUMN detail")  # in place: views ask of the tables
+    op.execute("ALTER TABLE attempt DROP COLUMN job_detail")  # in place: views ask of the tables
     for column in ("renew", "passed_over"):
         op.execute(f"ALTER TABLE job DROP COLUMN {column}")
