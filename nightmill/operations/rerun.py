@@ -14,7 +14,7 @@ from nightmill.clock import utc_now
 from nightmill.model.conducting import CampaignRun
 from nightmill.model.ports import Conductor
 from nightmill.model.states import JobState
-from nightmill.operations import memory
+from nightmill.operations import credentials, memory
 from nightmill.operations.acts import Act
 from nightmill.operations.bundle import sealed_bundle
 from nightmill.operations.drain import drain
@@ -80,17 +80,19 @@ def rerun(
     ServerAway
         Where the conductor does not answer; nothing was written where it did not from the beginning.
     RequestRefused
-        Where the database was brought back from an older backup, or the folder was edited and ``folder`` does not say
-        which state counts; or as :func:`~nightmill.operations.foreseen.foresee`, or where somebody else did something
-        with these jobs meanwhile: nothing was written.
+        Where the database was brought back from an older backup, the folder was edited and ``folder`` does not say
+        which state counts, or a credential that is required is missing or has ended; or as
+        :func:`~nightmill.operations.foreseen.foresee`, or where somebody else did something with these jobs meanwhile:
+        nothing was written.
     PlanRefused
         Where files that were chosen anew were excluded or withdrawn meanwhile; nothing was written.
     """
     wanted = wanted or Wanted()
     act = Act.begin(site, "rerun", who=who, why=why)
-    if conductor is not None and not dry_run:
-        conductor.require()
     if not dry_run:
+        credentials.require(site.config)
+        if conductor is not None:
+            conductor.require()
         drain(site)
     memory.require_current(site)
     with edit_of(site, name, folder, done=wanted.which is not Which.FAILED) as edit:
