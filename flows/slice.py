@@ -163,10 +163,10 @@ def _bounded(seconds: float | None) -> float | None:
 
 
 def _warn_of_cores(work: SliceWork) -> None:
-    if work.stage.resources.cores > work.host.cores:
+    if work.resources.cores > work.host.cores:
         get_run_logger().warning(
             "A job asks for %d cores, and host %s has %d: each runs alone there, on all of them",
-            work.stage.resources.cores,
+            work.resources.cores,
             work.host.name,
             work.host.cores,
         )

@@ -13,7 +13,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue.files import names_taken
@@ -81,7 +81,8 @@ def record(
         In a writing transaction, which the caller commits.
     reports
         Folds of journals, ended or not, in any order, and any of them again: a running attempt's executions and what
-        they use are visible while it runs. Of attempts that published for one job, the first recorded is its result.
+        they use are visible while it runs. Of attempts that published for one job, the first recorded is its result,
+        until one publishes that was issued to run the job again.
     stacks
         Software by digest, as :func:`nightmill.model.report.stacks` gives it.
     now
@@ -193,11 +194,18 @@ def _update_attempts(
 ) -> None:
     attempts: list[dict[str, Any]] = []
     jobs = {attempt.job_id: attempt.job_state for attempt in before.values()}
+    published = [before[report.attempt].job_id for report in reports if report.state is AttemptState.PUBLISHED]
+    results = _results(session, published)
     changed: dict[int, dict[str, Any]] = {}
+    replaced: list[int] = []
     for report in reports:
         is_known = before[report.attempt]
         state = jobs[is_known.job_id]
-        result = report.state is AttemptState.PUBLISHED and state is not JobState.DONE
+        result = (
+            report.state is AttemptState.PUBLISHED
+            and state is not JobState.DONE
+            and report.attempt.number > results.get(is_known.job_id, 0)  # one that was run again has a result already
+        )
         has_failed = report.state.ended and report.state is not AttemptState.PUBLISHED
         verdict = verdicts.get(report.attempt, NO_VERDICT) if has_failed else NO_VERDICT
         attempts.append(
@@ -216,12 +224,19 @@ def _update_attempts(
             }
         )
         if result:
+            if is_known.job_id in results:
+                replaced.append(is_known.job_id)
             jobs[is_known.job_id] = JobState.DONE
             changed[is_known.job_id] = {"state": JobState.DONE.value}
         elif report.state.ended and report.fate and is_known.is_last and state is JobState.ACTIVE:
             jobs[is_known.job_id] = JobState.HELD if verdict.held_why else report.fate.job_state
             changed[is_known.job_id] = {"state": jobs[is_known.job_id].value, **_following(verdict)}
         _sort_in(report, result, done)
+    if replaced:  # first, as no job may have two
+        session.execute(
+            update(AttemptRow).where(AttemptRow.job_id.in_(replaced), AttemptRow.result).values(result=False),
+            execution_options={"synchronize_session": False},
+        )
     session.execute(update(AttemptRow), attempts)
     if changed:
         session.execute(update(JobRow), [{"id": job_id, **values} for job_id, values in changed.items()])
@@ -235,6 +250,14 @@ def _following(verdict: Verdict) -> dict[str, Any]:
     if verdict.held_why:
         values |= {"held_by": Hold.REVIEW.value, "held_why": verdict.held_why}
     return values
+
+
+def _results(session: Session, job_ids: Sequence[int]) -> dict[int, int]:
+    """Return the numbers of the attempts that are the results of jobs, by the jobs' IDs."""
+    if not job_ids:
+        return {}
+    query = select(AttemptRow.job_id, AttemptRow.number).where(AttemptRow.job_id.in_(job_ids), AttemptRow.result)
+    return dict(session.execute(query).tuples().all())
 
 
 def _sort_in(report: JobReport, result: bool, done: Recorded) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from nightmill.config.build import build, raise_all, shown
 from nightmill.config.changes import (
@@ -24,17 +25,24 @@ from nightmill.config.changes import (
     with_other_sets,
     without_old_reasons,
 )
-from nightmill.config.document import Key, Plain, kind_of
+from nightmill.config.document import Key, Plain, dotted, kind_of, leaves
 from nightmill.config.layers import CAMPAIGN, NOTHING, Tree
 from nightmill.config.pipeline import load_pipeline, load_pipeline_tree, pipeline_of
 from nightmill.config.rules import check_fit
-from nightmill.config.variants import changes_of, selectors, variant_of, wrong_selectors, wrong_variant
+from nightmill.config.variants import changes_of, may_differ, selectors, variant_of, wrong_selectors, wrong_variant
 from nightmill.errors import ConfigError, ConfigErrors, guess
 from nightmill.model.campaign import Campaign, Layer
 from nightmill.model.exclusion import CampaignExclusion
-from nightmill.model.pipeline import Parameter
+from nightmill.model.pipeline import Parameter, Pipeline
 
-__all__ = ["load_campaign", "load_pipeline"]
+__all__ = ["ChangedValue", "load_campaign", "load_pipeline", "revised"]
+
+REVISABLE: Final = ("parameters", "inputs", "calibrations", "overrides", "why")
+"""What an operator may say of jobs that are sealed already."""
+
+
+OF_JOBS: Final = ("resources", "keep_on_failure")
+"""What of a stage may be said anew of jobs that are sealed already, and is not said of units alone."""
 
 
 class CampaignFile(Changes):
@@ -120,6 +128,105 @@ def load_campaign(
             variants.append(variant_of(units, campaign, theirs, laid(changes)))
     raise_all(errors)
     return campaign.model_copy(update={"variants": tuple(variants)}) if variants else campaign
+
+
+class ChangedValue(NamedTuple):
+    """A value that is another now, and the layer that set it; as JSON, None where there was or is none."""
+
+    key: str
+    before: Plain
+    after: Plain
+    origin: str
+
+
+def revised(campaign: Campaign, stage: str, layers: Sequence[Tree]) -> tuple[Campaign, list[ChangedValue]]:
+    """Lay layers over a campaign that is sealed, for jobs of a stage, and say what is otherwise then.
+
+    Parameters
+    ----------
+    layers
+        As :func:`read_override` and :func:`read_setting` give them, the last one on top.
+
+    Raises
+    ------
+    ConfigErrors
+        Everything that is wrong with them. Only what may differ from unit to unit, and the resources of jobs, can be
+        changed: by the rest a stage is planned, sliced and named.
+    """
+    base, said = _tree_of(campaign.pipeline), laid(layers)
+    errors = [
+        ConfigError(
+            f"{name} cannot be changed for jobs that are planned", where=said.where((name,)), remedy=_MAY_BE_REVISED
+        )
+        for name in said.data
+        if name not in REVISABLE
+    ]
+    errors += [*_unknown_overrides(said.below("overrides"), base), *unknown_inputs(said, base)]
+    parameters = said.mapping("parameters")
+    errors += _wrong_parameters(parameters, base.mapping("parameters"), said)
+    raise_all(errors)
+    whole = laid([base.moved("pipeline"), *(brought(layer, base) for layer in layers)])
+    merged, unused = with_other_sets(whole.below("pipeline"), said)
+    before = campaign.pipeline.stage(stage)
+    for key in merged.places:
+        match key:
+            case ["stages", name, *rest] if name == stage and rest:
+                if not (may_differ(tuple(rest), before.making, before.tables) or rest[0] in OF_JOBS):
+                    errors.append(
+                        ConfigError(
+                            f"{dotted(key)} cannot be changed for jobs that are planned",
+                            where=merged.where(key),
+                            remedy=_MAY_BE_REVISED,
+                        )
+                    )
+    raise_all([*unused, *{str(error): error for error in errors}.values()])
+    pipeline = pipeline_of(merged, Path(campaign.pipeline.directory))
+    after = campaign.model_copy(
+        update={
+            "pipeline": pipeline.model_copy(update={"directory": campaign.pipeline.directory}),
+            "parameters": {
+                name: _like(value, parameters.get(name, value)) for name, value in campaign.parameters.items()
+            },
+            "origins": {**campaign.origins, **merged.moved("pipeline").origins(), **said.origins()},
+        }
+    )
+    told = [
+        ChangedValue(f"parameters.{name}", value, after.parameters[name], _origin(said, ("parameters", name)))
+        for name, value in campaign.parameters.items()
+        if after.parameters[name] != value
+    ]
+    old, new = (
+        {key: value for key, value in leaves(_tree_of(each.pipeline).data) if key[:2] == ("stages", stage)}
+        for each in (campaign, after)
+    )
+    told += [
+        ChangedValue(dotted(key), old.get(key), new.get(key), _origin(merged, key))
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key) != new.get(key)
+    ]
+    return after, told
+
+
+_MAY_BE_REVISED: Final = (
+    "what may be: parameters, resources, keep_on_failure, what is chosen for inputs that do not make the units, and"
+    " argv, arguments, environment, files and wall_seconds of steps; for more, submit a campaign of another name"
+)
+
+
+def _tree_of(pipeline: Pipeline) -> Tree:
+    """Write a pipeline as its document would have it, with every value in it."""
+    data = pipeline.model_dump(mode="json", exclude={"name", "directory", "stages"})
+    stages: dict[str, Plain] = {}
+    for stage in pipeline.model_dump(mode="json")["stages"]:
+        name, steps = stage.pop("name"), {step.pop("name"): step for step in stage.pop("steps")}
+        stages[name] = {**stage, "steps": steps}
+    return Tree({"pipeline": pipeline.name, **data, "stages": stages})
+
+
+def _origin(tree: Tree, key: Key) -> str:
+    """Name the layer that set a value, or what stands around it."""
+    around = (tree.places.get(key[:length]) for length in range(len(key), 0, -1))
+    return next((str(place.layer) for place in around if place is not None), "")
 
 
 def _resolved(written: Written, changes: Sequence[Tree]) -> tuple[Campaign, Tree]:

@@ -52,6 +52,8 @@ class RetentionConfig(Frozen):
 
     journals_days: int | None = Field(default=30, ge=1)
     """Journals that are recorded to their end, and in a verified backup of the database."""
+    held_days: int | None = Field(default=30, ge=1)
+    """Files that failed attempts left for another to take, where their stages say ``keep_on_failure``."""
     logs_days: int | None = Field(default=30, ge=1)
     """Logs of the server and the runner that were set aside."""
     flow_runs_days: int | None = Field(default=30, ge=1)

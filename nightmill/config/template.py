@@ -46,7 +46,7 @@ access: private
 # operators: [alice, bob]
 
 # How long to keep what would grow for ever; journals only go once a verified backup of the database holds them.
-# retention: {{journals_days: 30, logs_days: 30, flow_runs_days: 30}}
+# retention: {{journals_days: 30, held_days: 30, logs_days: 30, flow_runs_days: 30}}
 
 # The Prefect server that 'nightmill server start' runs for this site.
 server:

@@ -73,7 +73,7 @@ def wrong_variant(units: str, campaign: Campaign, theirs: Sequence[Tree]) -> Ite
     for layer in theirs:
         for stage in campaign.pipeline.stages:
             for key, _ in leaves(layer.mapping("pipeline", "stages", stage.name)):
-                if not _may_differ(key, stage.making, stage.tables):
+                if not may_differ(key, stage.making, stage.tables):
                     yield ConfigError(
                         f"units.{units!r}: {'.'.join(map(str, key[:3]))} of stage {stage.name!r} is the same for all"
                         " units of the stage",
@@ -84,7 +84,8 @@ def wrong_variant(units: str, campaign: Campaign, theirs: Sequence[Tree]) -> Ite
                     break
 
 
-def _may_differ(key: Key, making: str, tables: frozenset[str]) -> bool:
+def may_differ(key: Key, making: str, tables: frozenset[str]) -> bool:
+    """Say whether what stands under a key of a stage may differ from unit to unit."""
     match key:
         case ["inputs", role, *rest]:
             return role != making and role not in tables and (not rest or rest[0] in _OF_INPUT)

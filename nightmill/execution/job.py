@@ -5,7 +5,7 @@ The job obeys its order and asks nobody: no database, no catalogue.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ from nightmill.model.journal import (
     MadeFile,
     Started,
 )
-from nightmill.model.order import JobOrder
+from nightmill.model.order import JobOrder, stored_path
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,15 @@ def prepare(order: JobOrder, context: JobContext) -> Prepared:
 
 def _prepared(order: JobOrder, scratch: Scratch, context: JobContext) -> Prepared:
     failure: JobFailed | None = None
-    files: list[MadeFile] = []
+    made: list[MadeFile] = []
     try:
-        files = _run(order, scratch, context)
+        for of_step in _run(order, scratch, context):
+            made += of_step
     except JobFailed as error:
         failure = error
     except OSError as error:
         failure = scratch_failed(error)
+    files = _kept(made) if failure is None else _held(order, made) if not context.stopping else []
     try:
         files += _log_of(order, scratch)
     except BadFile as error:
@@ -82,15 +84,31 @@ def _prepared(order: JobOrder, scratch: Scratch, context: JobContext) -> Prepare
     return Prepared(order, token(order.attempt, context.journal.name), failure, tuple(files), scratch)
 
 
-def _run(order: JobOrder, scratch: Scratch, context: JobContext) -> list[MadeFile]:
-    """Stage in and run every step; return the outputs that are to be kept."""
+def _run(order: JobOrder, scratch: Scratch, context: JobContext) -> Iterator[list[MadeFile]]:
+    """Stage in and run every step; yield what each made, once it has passed the gate."""
     stage_in(order, scratch, context)
     context.view.lay_out(order, scratch.path)
-    made: list[MadeFile] = []
     with _bundle_of(order, scratch, context):
         for step in order.wanted_steps:
-            made += run_step(order, step, scratch, context)
+            yield run_step(order, step, scratch, context)
+
+
+def _kept(made: Iterable[MadeFile]) -> list[MadeFile]:
+    """Return the outputs that are to be kept."""
     return [file for file in made if file.store]
+
+
+def _held(order: JobOrder, made: Iterable[MadeFile]) -> list[MadeFile]:
+    """Return what another attempt may take of one that failed: intermediate files too, nothing for working areas."""
+    if not order.keep_on_failure:
+        return []
+    place = {"store": order.log_store}
+    held = [
+        file if file.store else file.model_copy(update={**place, "path": stored_path(order.log_directory, file.name)})
+        for file in made
+        if file.type
+    ]
+    return [file for file in held if order.stores[file.store].catalogued]
 
 
 @contextmanager

@@ -259,6 +259,8 @@ class JobOrder(Frozen):
     log_store: str
     log_directory: str = ""
     resources: Resources = Resources()
+    keep_on_failure: bool = False
+    """Whether files of the steps before the one that fails are kept, for another attempt to take."""
 
     @property
     def wanted_steps(self) -> tuple[OrderStep, ...]:

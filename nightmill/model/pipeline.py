@@ -264,6 +264,8 @@ class Stage(Frozen):
     """How many jobs of the stages it depends on must be done: ``all``, ``any`` (at least one), or a least number."""
     retries: Retries = 0
     """How often a job is tried again by itself, where its fate says that this may help; or what is done by fate."""
+    keep_on_failure: bool = Field(default=False, exclude_if=lambda keep: not keep)
+    """Whether what the steps before the one that fails made is kept for a while, for a rerun that begins with that."""
 
     @property
     def making(self) -> str:

@@ -12,7 +12,7 @@ from secrets import token_hex
 
 from sqlalchemy import select
 
-from nightmill.backbone.schema import PlanRow
+from nightmill.backbone.schema import AttemptRow, PlanRow
 from nightmill.backbone.work.campaigns import campaign_named, job_named
 from nightmill.errors import BadFile, RequestRefused, StoreError
 from nightmill.execution.capsule.folder import KEPT, PRODUCTS
@@ -133,7 +133,8 @@ def _asked(site: Site, job: tuple[str, str, str], number: int | None) -> tuple[t
             plan_id = session.scalar(select(PlanRow.id).where(PlanRow.sha256 == order.plan_sha256)) or plan_id
         [(_digest, common)] = commons(session, {plan_id}).values()
         campaign = campaign_named(session, job[0])
-        detail = JobDetail.model_validate(row.detail)
+        kept = session.get_one(AttemptRow, history.shown.id).job_detail if history.shown is not None else None
+        detail = JobDetail.model_validate(kept or row.detail)
         about = texts.About(
             common=common.of(detail),
             origins=_origins(Campaign.model_validate(campaign.definition), common, detail),
@@ -179,6 +180,8 @@ def _in_capsule(order: JobOrder) -> JobOrder:
             "pipeline_dir": "",
             "log_store": PRODUCTS,
             "log_directory": "",
+            "only": None,  # it has the inputs of the job, and runs every step
+            "taken": (),
         }
     )
 

@@ -61,8 +61,13 @@ class Edit:
 
 
 @contextmanager
-def edit_of(site: Site, name: str, folder: Folder) -> Iterator[Edit | None]:
+def edit_of(site: Site, name: str, folder: Folder, *, done: bool = False) -> Iterator[Edit | None]:
     """Give what is to be written of an edited folder, its archive in the store; None to go on with what was submitted.
+
+    Parameters
+    ----------
+    done
+        Whether jobs that are done may run again: then it matters also where every job is.
 
     Raises
     ------
@@ -76,7 +81,9 @@ def edit_of(site: Site, name: str, folder: Folder) -> Iterator[Edit | None]:
     with TemporaryDirectory(prefix="nightmill-") as temporary:
         archive = Path(temporary, "bundle.tar")
         found = (
-            None if folder is Folder.AS_SUBMITTED else _looked_at(site, name, archive, missing_ok=folder is Folder.ASK)
+            None
+            if folder is Folder.AS_SUBMITTED
+            else _looked_at(site, name, archive, missing_ok=folder is Folder.ASK, done=done)
         )
         if found is None:
             yield None
@@ -114,13 +121,15 @@ def diff(site: Site, name: str) -> str:
             return differences(old, new, changes)
 
 
-def _looked_at(site: Site, name: str, archive: Path, *, missing_ok: bool) -> tuple[Edit, BundleChanges] | None:
+def _looked_at(
+    site: Site, name: str, archive: Path, *, missing_ok: bool, done: bool = False
+) -> tuple[Edit, BundleChanges] | None:
     """Pack the folder as it is now, and say how it differs from what the campaign runs; None where it does not."""
     with site.database.reading() as session:
         row = campaigns.own_campaign(session, name)
         pipeline = Campaign.model_validate(row.definition).pipeline
         before = sealed_bundle(session, row.id)
-        complete = campaigns.is_complete(session, row.id)
+        complete = not done and campaigns.is_complete(session, row.id)
     if before is None or complete or (missing_ok and not Path(pipeline.directory).is_dir()):
         return None
     bundle = pack(pipeline, site.config, archive)

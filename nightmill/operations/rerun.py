@@ -1,20 +1,29 @@
-"""Running again what is not published."""
+"""Running jobs of a campaign again: those that failed, or others that an operator chooses, as they were or changed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.work import campaigns
+from nightmill.backbone.work.reruns import start_again, start_downstream
+from nightmill.clock import utc_now
 from nightmill.model.conducting import CampaignRun
 from nightmill.model.ports import Conductor
 from nightmill.model.states import JobState
 from nightmill.operations import credentials, memory
 from nightmill.operations.acts import Act
+from nightmill.operations.bundle import sealed_bundle
 from nightmill.operations.drain import drain
-from nightmill.operations.edited import Folder, edit_of
+from nightmill.operations.edited import Edit, Folder, edit_of
+from nightmill.operations.foreseen import Foreseen, foresee
 from nightmill.operations.site import Site
+from nightmill.operations.wanted import Wanted, Which
+from nightmill.planning.revise import revise_jobs
+from nightmill.planning.seal import refuse_excluded, refuse_withdrawn
 
 
 @dataclass(frozen=True)
@@ -22,30 +31,49 @@ class Rerun:
     """What a rerun comes to."""
 
     left: int | None
-    """How many jobs of the campaign are not done; None where a stage is not planned yet, so that nobody can tell."""
+    """How many jobs of the campaign are not done; None where a stage is not planned yet, so that nobody can tell, and
+    where nothing was done."""
+    foreseen: Foreseen
+    """Which jobs run again, and how."""
     run: CampaignRun | None = None
     """The flow run that conducts it, where somebody does and something is left."""
+
+
+def _silent(_foreseen: Foreseen) -> None:
+    pass
 
 
 def rerun(
     site: Site,
     name: str,
     *,
+    wanted: Wanted | None = None,
     who: str | None = None,
     why: str = "",
     folder: Folder = Folder.ASK,
     conductor: Conductor | None = None,
+    show: Callable[[Foreseen], None] = _silent,
+    dry_run: bool = False,
 ) -> Rerun:
-    """Make ready the jobs of a campaign that failed, and leave a record of the act.
+    """Have jobs of a campaign run again, exactly those that are shown, and leave a record of the act.
+
+    A job that is done keeps its result until the new attempt publishes; then that is its result. What an attempt ran
+    with stays as it was.
 
     Parameters
     ----------
+    wanted
+        Which jobs, and what is to be otherwise; by default those that failed, as they were.
     who
         See :meth:`~nightmill.operations.acts.Act.begin`.
     folder
         Which state of the pipeline's folder counts, where it was edited since.
     conductor
         Who is to go on with it then; by default nobody.
+    show
+        Called with what is to be done, before anything is written.
+    dry_run
+        Whether to write nothing.
 
     Raises
     ------
@@ -53,25 +81,66 @@ def rerun(
         Where the conductor does not answer; nothing was written where it did not from the beginning.
     RequestRefused
         Where the database was brought back from an older backup, the folder was edited and ``folder`` does not say
-        which state counts, or a credential that is required is missing or has ended: nothing was written.
+        which state counts, or a credential that is required is missing or has ended; or as
+        :func:`~nightmill.operations.foreseen.foresee`, or where somebody else did something with these jobs meanwhile:
+        nothing was written.
+    PlanRefused
+        Where files that were chosen anew were excluded or withdrawn meanwhile; nothing was written.
     """
+    wanted = wanted or Wanted()
     act = Act.begin(site, "rerun", who=who, why=why)
-    credentials.require(site.config)
-    if conductor is not None:
-        conductor.require()
-    drain(site)
+    if not dry_run:
+        credentials.require(site.config)
+        if conductor is not None:
+            conductor.require()
+        drain(site)
     memory.require_current(site)
-
-    with edit_of(site, name, folder) as edit:
-
-        def work(session: Session) -> int | None:
+    with edit_of(site, name, folder, done=wanted.which is not Which.FAILED) as edit:
+        with site.database.reading() as session:
             row = campaigns.own_campaign(session, name)
-            stages = campaigns.progress(session, row.id)
-            campaigns.make_ready(session, row.id)
-            act.note(session, name, edit.write(session, row.id, act.who) if edit is not None else None)
-            if not all(stage.revisions for stage in stages):
-                return None
-            return sum(stage.total - stage.counts.get(JobState.DONE, 0) for stage in stages)
+            bundle = edit.bundle.sealed if edit is not None else sealed_bundle(session, row.id)
+            foreseen = foresee(site, session, name, wanted, bundle)
+        show(foreseen)
+        if dry_run or not (foreseen.jobs or wanted.is_plain):
+            return Rerun(None, foreseen)
 
-        left = site.database.write(work)
-    return Rerun(left, None if conductor is None or left == 0 else conductor.start(name))
+        def work(session: Session) -> tuple[int | None, Foreseen]:
+            # of what failed, as it was, nothing had to be worked out: whatever has failed by now is meant
+            told = foresee(site, session, name, wanted, bundle) if wanted.is_plain else foreseen
+            return _write(session, act, told, wanted, edit), told
+
+        left, foreseen = site.database.write(work)
+    return Rerun(left, foreseen, None if conductor is None or left == 0 else conductor.start(name))
+
+
+def _write(session: Session, act: Act, foreseen: Foreseen, wanted: Wanted, edit: Edit | None) -> int | None:
+    """Write what was foreseen, and return how many jobs of the campaign are not done."""
+    row = campaigns.own_campaign(session, foreseen.campaign)
+    start_again(session, row.id, foreseen.seen)
+    start_downstream(session, foreseen.downstream, renewed=foreseen.renewed)
+    detail: dict[str, Any] = {}
+    if not wanted.is_plain:
+        counts = {f"{stage} {state}": count for (stage, state), count in foreseen.counts.items()}
+        detail |= {"wanted": wanted.record(), "jobs": counts}
+        if foreseen.values:
+            detail["values"] = [[value.key, value.before, value.after] for value, _ in foreseen.values]
+    if edit is not None:
+        detail |= edit.write(session, row.id, act.who)
+    revisions = []
+    for revised in foreseen.revised:
+        common = revised.common
+        if revised.plan is not None:
+            refuse_excluded(session, revised.plan)
+            units = {job.unit for job in foreseen.jobs if job.id in revised.details}
+            refuse_withdrawn(session, revised.plan, [job for job in revised.plan.jobs if job.unit in units])
+        elif edit is not None:
+            common = common.model_copy(update={"bundle": edit.bundle.sealed})
+        number = revise_jobs(session, common, revised.details, anew=revised.plan is not None, now=utc_now())
+        revisions.append(f"{common.stage.name} {number}")
+    if revisions:
+        detail["revisions"] = revisions
+    act.note(session, foreseen.campaign, detail or None)
+    stages = campaigns.progress(session, row.id)
+    if not all(stage.revisions for stage in stages):
+        return None
+    return sum(stage.total - stage.counts.get(JobState.DONE, 0) for stage in stages)

@@ -1,4 +1,4 @@
-"""What grows for ever unless it is removed: journals that are recorded with their attachments, and how long they stay.
+"""What grows for ever unless it is removed, and how long it stays: journals with attachments, files that are held.
 
 A journal is compressed a day after its last entry. It is removed once it is older than the site's retention, everything
 that it tells is on record, and a backup that was verified holds that. An attachment is removed once it is as old, and
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.backbone.catalogue.attachments import drop_unseen
+from nightmill.backbone.catalogue.held import forget_held, held_copies
 from nightmill.backbone.work.attempts import standings
 from nightmill.errors import NightmillError
 from nightmill.execution.attachments import older_attachments
@@ -41,6 +42,8 @@ class Retained:
     removed: int = 0
     attachments: int = 0
     """Removed, too."""
+    held: int = 0
+    """Files that failed attempts had left for another: removed, their rows stay."""
     freed_bytes: int = 0
     kept: dict[str, str] = field(default_factory=dict)
     """Journals that are older than the retention and stay, with the reason."""
@@ -80,10 +83,28 @@ def retain(site: Site, *, now: datetime, who: str | None = None, dry_run: bool =
         if days is not None and backed_up is not None:
             oldest = min([now - timedelta(days=days), backed_up, *map(_begun_at, _all_journals(site.config.spool))])
             _remove_attachments(site, oldest, done, dry_run=dry_run)
+    _remove_held(site, now, done, act, dry_run=dry_run)
     if done.removed + done.attachments and not dry_run:
         detail = {"removed": done.removed, "attachments": done.attachments, "freed_bytes": done.freed_bytes}
         act.write(site.config.name, lambda session: drop_unseen(session, oldest), lambda _: detail)
     return done
+
+
+def _remove_held(site: Site, now: datetime, done: Retained, act: Act, *, dry_run: bool) -> None:
+    """Remove what failed attempts left, once it is old enough and no result has taken it."""
+    days = site.config.retention.held_days
+    if days is None:
+        return
+    with site.database.reading() as session:
+        old = held_copies(session, now - timedelta(days=days))
+    done.held += len(old)
+    done.freed_bytes += sum(copy.size_bytes for copy in old)
+    if dry_run or not old:
+        return
+    detail = {"held": len(old)}
+    act.write(site.config.name, lambda session: forget_held(session, [copy.id for copy in old]), lambda _: detail)
+    for copy in old:
+        site.stagers[copy.store].remove(copy.path)
 
 
 def _all_journals(spool: Path) -> Iterator[Path]:

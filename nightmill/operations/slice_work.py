@@ -40,6 +40,7 @@ from nightmill.operations.failures import Judgement, Recogniser, failure_of, jud
 from nightmill.operations.follower import Follower
 from nightmill.operations.site import Site
 from nightmill.planning.issue import issue
+from nightmill.planning.sealed import resources_of
 from provenance.record import record
 
 SLOTS: Final = "slots"
@@ -106,7 +107,8 @@ class SliceWork:
         self.campaign: Campaign = self.slice.campaign
         self.stage = self.campaign.pipeline.stage(stage)
         self.host = this_host()
-        self._share = self.host.share_of(self.stage.resources)
+        self.resources = site.patiently(lambda: _read(site, partial(resources_of, slice_id=self.slice.slice_id)))
+        self._share = self.host.share_of(self.resources)
         self._slots = Slots(site.config.spool / SLOTS / self.host.name, self.host.cores)
         self.halted = ""
         """Why no further job is begun, although the slice was not told to end; empty as long as it goes on."""

@@ -74,7 +74,7 @@ def take_turn(
         for needed in described.upstream:
             if needed in under_way:  # seen without counting: it is asked whenever a slice has ended
                 return _waits(described, needed)
-        held = _held(described, {each.stage: each for each in campaigns.progress(session, row.id)})
+        held = held_back(described, {each.stage: each for each in campaigns.progress(session, row.id)})
         if held is not None:
             return held
         if has_news(session, row.id, stage, upstream=described.upstream):
@@ -127,7 +127,7 @@ def _waits(stage: Stage, upstream: str) -> StageTurn:
     return StageTurn(Turn.WAITING, reason=f"stage {stage.name!r} waits for stage {upstream!r}")
 
 
-def _held(stage: Stage, progress: Mapping[str, StageProgress]) -> StageTurn | None:
+def held_back(stage: Stage, progress: Mapping[str, StageProgress]) -> StageTurn | None:
     """Say why it is not a stage's turn; None where it is."""
     for name in stage.upstream:
         before = progress[name]

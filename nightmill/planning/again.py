@@ -83,7 +83,10 @@ def issued_orders(session: Session, attempt_ids: Iterable[int]) -> Iterator[JobO
         .where(among(AttemptRow.id, list(attempt_ids)))
         .order_by(AttemptRow.id)
     )
-    found = [(row, at, unit, JobDetail.model_validate(detail)) for row, at, unit, detail in session.execute(query)]
+    found = [
+        (row, at, unit, JobDetail.model_validate(row.job_detail or detail))
+        for row, at, unit, detail in session.execute(query)
+    ]
     plans = commons(session, {row.plan_id for row, _, _, _ in found})
     inputs = {
         site_id: inputs_of(

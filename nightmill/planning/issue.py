@@ -10,7 +10,7 @@ from sqlalchemy import Row, insert, not_, or_, select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
-from nightmill.backbone.schema import AttemptRow, JobRow, PlannedInputRow
+from nightmill.backbone.schema import AttemptRow, JobRow, PlannedInputRow, TakenRow
 from nightmill.backbone.sites import this_site
 from nightmill.backbone.work.holds import hold
 from nightmill.model.order import JobOrder
@@ -63,7 +63,7 @@ def issue(
     """
     query = (
         select(JobRow.id, JobRow.plan_id, JobRow.unit, JobRow.attempts, JobRow.detail, JobRow.memory_bytes)
-        .where(JobRow.slice_id == slice_id, JobRow.state.in_(ISSUABLE))
+        .where(JobRow.slice_id == slice_id, JobRow.state.in_(ISSUABLE), ~JobRow.passed_over, ~JobRow.renew)
         .where(or_(JobRow.state == JobState.READY, JobRow.ready_at.is_(None), JobRow.ready_at <= now))
         .order_by(JobRow.attempts, JobRow.id)
         .limit(limit)
@@ -103,6 +103,13 @@ def issue(
     ]
     if planned:
         session.execute(insert(PlannedInputRow), planned)
+    taken = [
+        {"attempt_id": attempt_id, "file_id": file.file_id}
+        for attempt_id, job in zip(attempt_ids, jobs, strict=True)
+        for file in (job.restart.files if job.restart else ())
+    ]
+    if taken:
+        session.execute(insert(TakenRow), taken)
     return orders
 
 
@@ -155,4 +162,15 @@ def _planned_inputs(attempt_id: int, common: StageCommon, job: PlannedJob) -> It
                     "rule": planned.rule,
                     "origin": planned.origin,
                     "level": planned.level,
+                }
+        if job.restart is not None:
+            for taken in job.restart.read_by(step):
+                yield {
+                    "attempt_id": attempt_id,
+                    "step": step.name,
+                    "role": taken.role,
+                    "file_id": taken.file_id,
+                    "rule": f"made by attempt a{job.restart.attempt:02d} of the job",
+                    "origin": "rerun",
+                    "level": None,
                 }

@@ -9,7 +9,16 @@ from typing import Final
 
 from nightmill.config.rules import NOWHERE
 from nightmill.model.layout import BUNDLE, INPUTS, OUTPUTS, seen
-from nightmill.model.order import AttemptKey, Copy, JobOrder, OrderInput, OrderOutput, OrderStep, later_names
+from nightmill.model.order import (
+    AttemptKey,
+    Copy,
+    JobOrder,
+    OrderInput,
+    OrderOutput,
+    OrderStep,
+    TakenOutput,
+    later_names,
+)
 from nightmill.model.pipeline import Output, Step, several_of, staged_roles
 from nightmill.planning.outputs import log_name, output_names
 from nightmill.planning.sealed import PlannedJob, StageCommon, planned_inputs
@@ -90,6 +99,8 @@ class _Renderer:
         self.names = StagedNames(self.stage, job.choices)
         self.made: dict[str, OrderOutput] = {}
         self.several = several_of(self.stage)
+        read = [job.restart.read_by(step) for step in self.stage.steps] if job.restart else []
+        self.taken_files = tuple(dict.fromkeys(file for files in read for file in files))
 
     def order(self, plan_sha256: str) -> JobOrder:
         common = self.common
@@ -99,6 +110,7 @@ class _Renderer:
             output.store for step in steps for output in step.outputs
         }
         stores |= {common.log_store} | ({common.bundle.store} if common.bundle else set())
+        stores |= {file.store for file in self.taken_files}
         types = {output.type for step in steps for output in step.outputs if output.type}
         return JobOrder(
             attempt=self.key,
@@ -115,10 +127,13 @@ class _Renderer:
             file_types={name: common.file_types[name] for name in sorted(types)},
             inputs=inputs,
             steps=steps,
+            only=self.job.restart.only if self.job.restart else None,
+            taken=tuple(self.taken()),
             log_name=log_name(common, self.job.data_id, self.key.number),
             log_store=common.log_store,
             log_directory=self.directory(),
             resources=self.stage.resources,
+            keep_on_failure=self.stage.keep_on_failure,
         )
 
     def inputs(self) -> Iterator[OrderInput]:
@@ -149,6 +164,18 @@ class _Renderer:
                         staged_as=self.names.other_than(file),
                         excluded=file.excluded,
                     )
+
+    def taken(self) -> Iterator[TakenOutput]:
+        """Yield what an earlier attempt made, under the names that the steps of this one read."""
+        for file in self.taken_files:
+            yield TakenOutput(
+                role=file.role,
+                name=file.name if file.place is None else self.made[file.role].names[file.place],
+                size_bytes=file.size_bytes,
+                sha256=file.sha256,
+                store=file.store,
+                path=file.path,
+            )
 
     def step(self, step: Step) -> OrderStep:
         outputs = tuple([self.output(step, role, output) for role, output in step.outputs.items()])

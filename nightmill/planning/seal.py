@@ -8,20 +8,22 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, insert, select, update
+from sqlalchemy import ColumnElement, case, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.catalogue import withdrawals
 from nightmill.backbone.catalogue.exclusions import in_force
-from nightmill.backbone.schema import CampaignRow, JobRow, PlanRow, SliceRow
+from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow, PlanRow, SliceRow
 from nightmill.backbone.work.left_out import leave_out
 from nightmill.errors import PlanRefused
 from nightmill.model.base import canonical_json
 from nightmill.model.campaign import Campaign
+from nightmill.model.states import JobState
 from nightmill.planning.jobs import blocks
 from nightmill.planning.planned import StagePlan
-from nightmill.planning.sealed import PlannedJob, detail_of
+from nightmill.planning.revise import revise_jobs
+from nightmill.planning.sealed import PlannedJob, commons, detail_of
 
 
 @dataclass(frozen=True)
@@ -82,37 +84,78 @@ def seal(session: Session, campaign: CampaignRow, plan: StagePlan, *, now: datet
     before = session.scalar(jobs) or 0
     if plan.problems and not before:
         raise PlanRefused(campaign.name, plan.problems)
-    if new := [each for each in in_force(session, campaign.name) if each.number not in plan.exclusions]:
-        told = [f"exclusion {each.number} was added by {each.who} meanwhile: {each.why}; plan again" for each in new]
-        raise PlanRefused(campaign.name, told)
+    refuse_excluded(session, plan)
     rows = _Rows(session, campaign, plan, before, now)
     for block in blocks(plan.jobs):
-        rows.add(_compare(session, of_stage, block) if before else block)
+        rows.add(_compare(session, of_stage, block, plan, now) if before else block)
+    _as_it_was(session, of_stage & JobRow.renew, stale=True)  # it cannot be planned any more
     leave_out(session, campaign.id, plan.stage.name, plan.left_out, watermark=plan.watermark, now=now)
     stale = (session.scalar(jobs.where(JobRow.stale)) or 0) if before else 0
     return rows.end(stale)
 
 
-def _compare(session: Session, of_stage: ColumnElement[bool], block: Sequence[PlannedJob]) -> list[PlannedJob]:
-    """Return the jobs that are not sealed yet, and mark those that would get other inputs now."""
+def _compare(
+    session: Session, of_stage: ColumnElement[bool], block: Sequence[PlannedJob], plan: StagePlan, now: datetime
+) -> list[PlannedJob]:
+    """Return the jobs that are not sealed yet; give those that are to be planned anew their inputs, mark other ones."""
     planned = {job.unit: job for job in block}
-    query = select(JobRow.id, JobRow.unit, JobRow.stale, JobRow.detail).where(of_stage, among(JobRow.unit, planned))
+    query = select(JobRow.id, JobRow.unit, JobRow.stale, JobRow.detail, JobRow.renew, JobRow.plan_id)
     changed: dict[bool, list[int]] = {True: [], False: []}
-    for id_, unit, was_stale, detail in session.execute(query):
-        is_stale = _chosen(detail) != _chosen(detail_of(planned.pop(unit), 0))
-        if is_stale != was_stale:
+    renewed: dict[int, dict[int, Mapping[str, Any]]] = {}
+    same: list[int] = []
+    for id_, unit, was_stale, detail, renew, plan_id in session.execute(
+        query.where(of_stage, among(JobRow.unit, planned))
+    ):
+        now_detail = detail_of(planned.pop(unit), detail["number"])
+        is_stale = chosen(detail) != chosen(now_detail)
+        if renew and is_stale:
+            renewed.setdefault(plan_id, {})[id_] = now_detail
+        elif renew:
+            same.append(id_)
+        elif is_stale != was_stale:
             changed[is_stale].append(id_)
     for is_stale, ids in changed.items():
         session.execute(
             update(JobRow).where(among(JobRow.id, ids)).values(stale=is_stale),
             execution_options={"synchronize_session": False},
         )
+    _as_it_was(session, among(JobRow.id, same), stale=False)
+    for plan_id, (_digest, sealed) in commons(session, renewed).items():
+        own = {"parameters": sealed.parameters, "stage": sealed.stage}  # what a rerun changed stays
+        revise_jobs(session, plan.common.model_copy(update=own), renewed[plan_id], anew=True, now=now)
     return list(planned.values())
 
 
-def _chosen(detail: Mapping[str, Any]) -> tuple[dict[str, list[int]], dict[str, list[str]]]:
+def _as_it_was(session: Session, jobs: ColumnElement[bool], *, stale: bool) -> None:
+    """Let jobs that were to be planned anew, and do not get other inputs, keep the result that they have, or run."""
+    has_result = select(AttemptRow.id).where(AttemptRow.job_id == JobRow.id, AttemptRow.result).exists()
+    state = case((has_result, JobState.DONE.value), else_=JobState.READY.value)
+    session.execute(
+        update(JobRow).where(jobs).values(renew=False, stale=stale, state=state),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def chosen(detail: Mapping[str, Any]) -> tuple[dict[str, list[int]], dict[str, list[str]]]:
     """Return the IDs of the files that a job reads, by role, and what of them is excluded."""
     return {role: ids for role, (_rule, ids) in detail["inputs"].items()}, detail.get("excluded", {})
+
+
+def refuse_excluded(session: Session, plan: StagePlan) -> None:
+    """Refuse what was planned before an exclusion was added."""
+    name = plan.common.campaign
+    if new := [each for each in in_force(session, name) if each.number not in plan.exclusions]:
+        told = [f"exclusion {each.number} was added by {each.who} meanwhile: {each.why}; plan again" for each in new]
+        raise PlanRefused(name, told)
+
+
+def refuse_withdrawn(session: Session, plan: StagePlan, jobs: Sequence[PlannedJob]) -> None:
+    """Refuse what was planned with files that somebody withdrew, or retyped, before the plan was sealed."""
+    names = {file.id: file.name for job in jobs for choice in job.choices for file in choice.files}
+    gone = withdrawals.withdrawals(session, names)
+    if gone:
+        told = [f"{names[id_]} {each[-1]}; plan again" for id_, each in gone.items()]
+        raise PlanRefused(plan.common.campaign, told)
 
 
 class _Rows:
@@ -134,7 +177,7 @@ class _Rows:
         """Add jobs to the plan."""
         if not jobs:
             return
-        self._refuse_withdrawn(jobs)
+        refuse_withdrawn(self.session, self.plan, jobs)
         if self.row is None:
             self.row = self._begin()
         self._add_slices(self.row, -(-(self.count + len(jobs)) // self.slice_size))
@@ -154,14 +197,6 @@ class _Rows:
             )
         self.session.execute(insert(JobRow), rows)
         self.count += len(jobs)
-
-    def _refuse_withdrawn(self, jobs: Sequence[PlannedJob]) -> None:
-        """Refuse what was planned with files that somebody withdrew, or retyped, before the plan was sealed."""
-        names = {file.id: file.name for job in jobs for choice in job.choices for file in choice.files}
-        gone = withdrawals.withdrawals(self.session, names)
-        if gone:
-            told = [f"{names[id_]} {each[-1]}; plan again" for id_, each in gone.items()]
-            raise PlanRefused(self.plan.common.campaign, told)
 
     def end(self, stale: int) -> Sealed:
         """Seal what was added."""

@@ -23,7 +23,8 @@ from nightmill.model.bundle import SealedBundle
 from nightmill.model.dimensions import DataId, KeyValue
 from nightmill.model.file_type import FileType
 from nightmill.model.found_file import FoundFile
-from nightmill.model.pipeline import Parameter, Stage
+from nightmill.model.pipeline import Parameter, Resources, Stage, Step
+from nightmill.model.states import JobState
 from nightmill.model.store import Store
 
 
@@ -75,6 +76,35 @@ class StageCommon(Frozen):
         return self.model_copy(update=theirs)
 
 
+class TakenFile(Frozen):
+    """A file that a step made in an earlier attempt of a job, and that the next one takes instead of making it."""
+
+    file_id: int
+    role: str
+    name: str
+    place: int | None = None
+    """Among the names that its output has; None where names are known when files are made, and it keeps its own."""
+    size_bytes: int
+    sha256: str
+    store: str
+    path: str
+
+
+class Restart(Frozen):
+    """Where an attempt begins, and what it takes from an earlier one of its job."""
+
+    attempt: int
+    """Number of the earlier one."""
+    only: tuple[str, ...]
+    """The steps that are run."""
+    files: tuple[TakenFile, ...]
+    """What the steps before them made: it counts as what the attempt makes does."""
+
+    def read_by(self, step: Step) -> tuple[TakenFile, ...]:
+        """Return what a step reads of them, where it is run."""
+        return tuple([file for file in self.files if step.name in self.only and file.role in step.inputs])
+
+
 class JobDetail(Frozen):
     """What differs from job to job."""
 
@@ -89,11 +119,18 @@ class JobDetail(Frozen):
     """The place, from 1, of what is otherwise for its unit; 0 for nothing."""
     excluded: Mapping[int, tuple[str, ...]] = Field(default_factory=dict)
     """IDs of files to their parts that must not be used, where there are some."""
+    restart: Restart | None = None
+    """Where its attempts begin, if not with the first step."""
 
     @property
     def file_ids(self) -> list[int]:
         """The IDs of its files, each once."""
         return list(dict.fromkeys(id_ for _rule, ids in self.inputs.values() for id_ in ids))
+
+    @property
+    def read_ids(self) -> list[int]:
+        """The IDs of its files, and of those that it takes from an earlier attempt."""
+        return [*self.file_ids, *(file.file_id for file in self.restart.files)] if self.restart else self.file_ids
 
 
 class Choice(NamedTuple):
@@ -121,6 +158,8 @@ class PlannedJob(NamedTuple):
         Of the job in its stage, from 0, once it is sealed.
     variant
         The place, from 1, of what is otherwise for its unit; 0 for nothing.
+    restart
+        Where its attempts begin, if not with the first step.
     """
 
     unit: str
@@ -130,6 +169,7 @@ class PlannedJob(NamedTuple):
     choices: tuple[Choice, ...]
     number: int = 0
     variant: int = 0
+    restart: Restart | None = None
 
 
 class PlannedInput(NamedTuple):
@@ -213,7 +253,26 @@ def job_of(unit: str, detail: JobDetail, files: Mapping[int, FoundFile]) -> Plan
         files = {**files, **{id_: files[id_]._replace(excluded=parts) for id_, parts in detail.excluded.items()}}
     choices = [Choice(role, rule, tuple([files[id_] for id_ in ids])) for role, (rule, ids) in detail.inputs.items()]
     return PlannedJob(
-        unit, detail.data_id, detail.begins_at, detail.ends_at, tuple(choices), detail.number, detail.variant
+        unit,
+        detail.data_id,
+        detail.begins_at,
+        detail.ends_at,
+        tuple(choices),
+        detail.number,
+        detail.variant,
+        detail.restart,
+    )
+
+
+def resources_of(session: Session, slice_id: int) -> Resources:
+    """Return what each job of a slice that is not done needs, at most."""
+    query = select(JobRow.plan_id).where(JobRow.slice_id == slice_id, JobRow.state != JobState.DONE).distinct()
+    plans = [common for _digest, common in commons(session, session.scalars(query).all()).values()]
+    each = [stage.resources for common in plans for stage in (common.stage, *(it.stage for it in common.variants))]
+    return Resources(
+        cores=max([one.cores for one in each], default=1),
+        memory_bytes=max([one.memory_bytes or 0 for one in each], default=0) or None,
+        scratch_bytes=max([one.scratch_bytes or 0 for one in each], default=0) or None,
     )
 
 

@@ -54,10 +54,10 @@ def barred(session: Session, rules: Rules, details: Mapping[int, JobDetail]) -> 
     details
         The jobs, by their IDs.
     """
-    found = rules.matches(session, {id_ for detail in details.values() for id_ in detail.file_ids})
+    found = rules.matches(session, {id_ for detail in details.values() for id_ in detail.read_ids})
     held: dict[int, str] = {}
     for id_, detail in details.items():
-        for file in detail.file_ids:
+        for file in detail.read_ids:
             rule = _news(rules.rules, found.get(file, ()), detail.excluded.get(file, ()))
             if rule is not None:
                 held[id_] = f"it reads what {rule.place} by {rule.who} excludes: {rule.why}"

@@ -161,6 +161,7 @@ def test_json_has_the_keys_that_the_reference_lists(campaign: Path, nightmill: N
         "calib list": ("calib", "list"),
         "calib contexts": ("calib", "contexts"),
         "plan": ("plan", "first.yaml"),
+        "rerun --dry-run": ("rerun", "first", "--whole", "--dry-run"),
         "status": ("status",),
         "logs": ("logs", job),
         "find": ("find",),

@@ -9,6 +9,7 @@ import pytest
 
 from nightmill.operations.init import make_site
 from nightmill.operations.site import Site
+from tests.operations.nights import opened
 from tests.support.observatory import FILE_TYPES
 
 
@@ -30,3 +31,18 @@ def _site(folder: Path, url: str) -> Site:
     types = folder / "types.yaml"
     types.write_text(FILE_TYPES)
     return make_site(folder / "site", database=url, file_types=types)
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """Give the file that says for which exposures the second step fails."""
+    path = tmp_path / "broken"
+    path.write_text("2\n")
+    return path
+
+
+@pytest.fixture
+def night(site: Site, tmp_path: Path, broken: Path) -> Iterator[Site]:
+    """Give a site whose campaign has three jobs, of which one failed, and a stage that took from the others."""
+    with opened(site, tmp_path, broken) as ready:
+        yield ready

@@ -7,11 +7,20 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Row, Select, case, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.withdrawals import withdrawn
-from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlannedInputRow, ReplicaRow, StoreRow
+from nightmill.backbone.schema import (
+    AttemptRow,
+    CampaignRow,
+    FileRow,
+    JobRow,
+    PlannedInputRow,
+    ReplicaRow,
+    StoreRow,
+    TakenRow,
+)
 from nightmill.backbone.sites import is_here, store_elsewhere
 from nightmill.backbone.sql import key_value, to_sql
 from nightmill.errors import RequestRefused, UnknownName
@@ -153,7 +162,14 @@ def selectable() -> ColumnElement[bool]:
 
     For a query that joins the attempt of the file, by an outer join.
     """
-    return or_(FileRow.attempt_id.is_(None), AttemptRow.result) & ~withdrawn()
+    return or_(FileRow.attempt_id.is_(None), counts()) & ~withdrawn()
+
+
+def counts() -> ColumnElement[bool]:
+    """Say of a file and its attempt that the file is one of its job's result, which may have taken it from there."""
+    result = aliased(AttemptRow)
+    taken = select(TakenRow.file_id).join(result, result.id == TakenRow.attempt_id).where(result.result)
+    return or_(AttemptRow.result, FileRow.id.in_(taken))
 
 
 def selected(
@@ -196,7 +212,7 @@ def selected(
             query.join(AttemptRow, FileRow.attempt_id == AttemptRow.id)
             .join(JobRow, AttemptRow.job_id == JobRow.id)
             .join(CampaignRow, JobRow.campaign_id == CampaignRow.id)
-            .where(AttemptRow.result, CampaignRow.name.in_(campaigns))
+            .where(counts(), CampaignRow.name.in_(campaigns))
         )
         if stage:
             query = query.where(JobRow.stage == stage)

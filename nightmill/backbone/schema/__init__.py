@@ -41,6 +41,7 @@ from nightmill.backbone.schema.work import (
     SavedPlanRow,
     SliceRow,
     SoftwareRow,
+    TakenRow,
 )
 
 __all__ = [
@@ -77,6 +78,7 @@ __all__ = [
     "SliceRow",
     "SoftwareRow",
     "StoreRow",
+    "TakenRow",
     "UtcDateTime",
     "WithdrawalRow",
 ]

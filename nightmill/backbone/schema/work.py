@@ -98,6 +98,10 @@ class JobRow(Base):
     """Number of the last attempt that was issued."""
     stale: Mapped[bool] = mapped_column(default=False)
     """A later success upstream would give it other inputs than those it was planned with."""
+    passed_over: Mapped[bool] = mapped_column(default=False)
+    """It failed, and a rerun chose others: it is not issued until one chooses it."""
+    renew: Mapped[bool] = mapped_column(default=False)
+    """It runs again after what it reads: its inputs are chosen anew before it is issued, when its stage has a turn."""
     held_by: Mapped[str | None] = mapped_column(OneOf(Hold))
     """What holds it, where it is held."""
     held_why: Mapped[str | None]
@@ -171,6 +175,8 @@ class AttemptRow(Base):
     """What its order asks for, where that is not what its stage says."""
     error_id: Mapped[int | None] = mapped_column(ForeignKey("error_rule.id"))
     """The rule that names how it failed."""
+    job_detail: Mapped[dict[str, Any] | None] = mapped_column(OrderedJson)
+    """What its job's detail was, where that was changed since; NULL where it is as it was."""
     host: Mapped[str | None]
     issued_at: Mapped[datetime]
     began_at: Mapped[datetime | None]
@@ -192,6 +198,18 @@ class AttemptRow(Base):
         Index(None, "lease_id"),
         Index(None, "error_id"),
     )
+
+
+class TakenRow(Base):
+    """A file of an earlier attempt of the same job that an attempt takes instead of making it again; written at issue.
+
+    It counts wherever that attempt is the result of its job.
+    """
+
+    __tablename__ = "taken"
+    attempt_id: Mapped[int] = mapped_column(ForeignKey("attempt.id"), primary_key=True)
+    file_id: Mapped[int] = mapped_column(ForeignKey("file.id"), primary_key=True)
+    __table_args__ = (Index(None, "file_id"),)
 
 
 class PlannedInputRow(Base):

@@ -261,7 +261,7 @@ def make_ready(session: Session, campaign_id: int) -> None:
     So are those that exclusions hold: what is excluded is looked at as they are issued. Others wait for their release.
     """
     failed = (JobRow.campaign_id == campaign_id) & (JobRow.state == JobState.FAILED)
-    session.execute(update(JobRow).where(failed).values(state=JobState.READY.value))
+    session.execute(update(JobRow).where(failed).values(state=JobState.READY.value, passed_over=False))
     release(session, campaign_id, [Hold.EXCLUSION])
 
 

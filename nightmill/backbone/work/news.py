@@ -12,7 +12,10 @@ from nightmill.backbone.work.left_out import has_come
 
 
 def has_news(session: Session, campaign_id: int, stage: str, *, upstream: Collection[str]) -> bool:
-    """Whether a stage was never planned, or something came since: of a stage before it, or that it holds units for."""
+    """Whether a stage was never planned, something came since, or jobs of it are to be planned anew.
+
+    What comes is of a stage before it, or what it holds units for.
+    """
     planned = session.scalar(
         select(func.max(PlanRow.watermark)).where(PlanRow.campaign_id == campaign_id, PlanRow.stage == stage)
     )
@@ -25,4 +28,7 @@ def has_news(session: Session, campaign_id: int, stage: str, *, upstream: Collec
         .where(JobRow.campaign_id == campaign_id, JobRow.stage.in_(upstream), FileRow.id > planned)
         .limit(1)
     )
+    renewed = select(JobRow.id).where(JobRow.campaign_id == campaign_id, JobRow.stage == stage, JobRow.renew).limit(1)
+    if session.scalar(renewed) is not None:
+        return True
     return session.scalar(published) is not None or has_come(session, campaign_id, stage)

@@ -27,6 +27,8 @@ class Use:
     files: tuple[int, ...]
     products: tuple[str, ...]
     """What its attempts made."""
+    id: int
+    """Its number in the database."""
 
     def __str__(self) -> str:
         """Say how it stands, and what it made."""
@@ -45,11 +47,13 @@ def uses_of(session: Session, file_ids: Collection[int]) -> list[Use]:
         .where(among(PlannedInputRow.file_id, wanted))
     )
     ran = set(session.scalars(issued))
+    # inputs of a job that is to run again may have been chosen after its plan was made
+    may_have_seen = or_(PlanRow.watermark >= min(wanted), JobRow.state == JobState.READY)
     query = (
         select(JobRow.id, CampaignRow.name, JobRow.stage, JobRow.unit, JobRow.state, JobRow.detail)
         .join(CampaignRow, JobRow.campaign_id == CampaignRow.id)
         .join(PlanRow, JobRow.plan_id == PlanRow.id)
-        .where(or_(among(JobRow.id, ran), (PlanRow.watermark >= min(wanted)) & _may_name(wanted)))
+        .where(or_(among(JobRow.id, ran), may_have_seen & _may_name(wanted)))
         .order_by(JobRow.id)
         .execution_options(yield_per=1000)
     )
@@ -67,7 +71,7 @@ def uses_of(session: Session, file_ids: Collection[int]) -> list[Use]:
     )
     for job_id, name in session.execute(products):
         made.setdefault(job_id, []).append(name)
-    return [Use(*use, tuple(made.get(id_, ()))) for id_, use in found.items()]
+    return [Use(*use, tuple(made.get(id_, ())), id_) for id_, use in found.items()]
 
 
 def _may_name(file_ids: Collection[int]) -> ColumnElement[bool]:

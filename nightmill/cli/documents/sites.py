@@ -139,6 +139,8 @@ class Retained(Document):
     """How many journals were removed."""
     attachments: int
     """How many attachments of journals were removed."""
+    held: int
+    """How many files were removed that failed attempts had left for another."""
     freed_bytes: int
     """How much room that made, bytes."""
     kept: Mapping[str, str]

@@ -19,7 +19,7 @@ def retain(
     site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
 ) -> None:
-    """Compress and remove journals and logs by the site's retention.
+    """Compress and remove journals and logs, and remove what failed attempts left, by the site's retention.
 
     The server does it once a day. A journal is removed once everything that it tells is on record, and in a backup of
     the database that was verified.
@@ -40,5 +40,7 @@ def retain(
         return
     verb = "would be " if dry_run else ""
     echo(f"{done.compressed} journals {verb}compressed, {done.removed} {verb}removed, {len(logs)} logs {verb}removed")
+    if done.held:
+        echo(f"{done.held} files that failed attempts had left {verb}removed")
     for why, count in Counter(done.kept.values()).most_common(10):
         echo(f"{count} older journals stay: {why}")

@@ -53,6 +53,8 @@ _last = aliased(AttemptRow)
 _is_open: Final = exists().where(AttemptRow.job_id == JobRow.id, AttemptRow.state.in_(OPEN))
 _has_result: Final = exists().where(AttemptRow.job_id == JobRow.id, AttemptRow.result)
 _has_files: Final = exists().where(FileRow.attempt_id == AttemptRow.id)
+_AFTER_RESULT: Final = [JobState.DONE, JobState.READY, JobState.HELD, JobState.CANCELLED]
+"""States of a job whose last attempt is its result: it may be about to run again."""
 _NOT_ACTIVE: Final = [JobState.PLANNED, JobState.HELD, JobState.READY, JobState.FAILED]
 
 execution_runs: Final = (
@@ -90,7 +92,9 @@ _QUESTIONS: Final = (
     ),
     (
         Kind.JOB_RESULT,
-        _of_attempts(AttemptRow.ended_at, JobRow.state).where(AttemptRow.result, JobRow.state != JobState.DONE),
+        _of_attempts(AttemptRow.ended_at, JobRow.state).where(
+            AttemptRow.result, AttemptRow.number == JobRow.attempts, JobRow.state.not_in(_AFTER_RESULT)
+        ),
         "the attempt is its job's result, and the job is on record as {0}",
         LOOK,
     ),

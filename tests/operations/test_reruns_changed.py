@@ -1,0 +1,216 @@
+"""Jobs run again with other values, and from a step: told before, kept with the attempt."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from nightmill.backbone.schema import (
+    AuditRow,
+    FileRow,
+    JobRow,
+    PlannedInputRow,
+    PlanRow,
+    ReplicaRow,
+    TakenRow,
+)
+from nightmill.clock import utc_now
+from nightmill.errors import ConfigErrors, RequestRefused, UnknownName
+from nightmill.operations.audit import PARTS, Ground
+from nightmill.operations.capsule import write_capsule
+from nightmill.operations.retain import retain
+from nightmill.operations.site import Site
+from nightmill.operations.wanted import Which
+from provenance.lineage import lineage_of
+from tests.operations.nights import asked, names, opened, states, tries
+from tests.operations.test_bundles import carry_out
+from tests.support.observatory import stored
+
+
+@pytest.mark.req("REQ-0048", "REQ-0049", "REQ-0008")
+def test_jobs_run_again_from_a_step_with_other_values_and_take_what_was_made_before(
+    night: Site, tmp_path: Path
+) -> None:
+    foreseen = asked(night, where="exposure == 1", from_step="end", settings=("parameters.sigma=4",))
+    [(value, about)] = foreseen.values
+    assert (value.key, value.before, value.after, value.origin, about) == (
+        "parameters.sigma",
+        3.0,
+        4.0,
+        "command line",
+        1,
+    )
+    [restart] = foreseen.restarts.values()
+    assert [file.name for file in restart.files] == ["first_0001_c0001a01.txt"]
+    [order] = carry_out(night, "measure")
+    assert (order.only, [taken.name for taken in order.taken]) == (("end",), ["first_0001_c0001a02.txt"])
+    made = stored(night.config.directory)
+    assert made["night1/measure/second_0001_c0001a02.txt"] == b"begun\n4.0\n"
+    assert "night1/measure/first_0001_c0001a02.txt" not in made
+    assert names(night, "first") == ["first_0001_c0001a01.txt", "first_0003_c0001a01.txt"], "it counts as before"
+    assert tries(night)[-1] == "measure/exposure=1/a02"
+    capsule = write_capsule(night, ("night1", "measure", "exposure=1"), tmp_path / "capsule")
+    assert (capsule.order.only, capsule.order.taken, capsule.order.parameters) == (None, (), {"sigma": 4.0})
+    capsule = write_capsule(night, ("night1", "measure", "exposure=1"), tmp_path / "first", number=1)
+    assert capsule.order.parameters == {"sigma": 3.0}
+    with night.database.reading() as session:
+        assert session.scalars(select(TakenRow.attempt_id)).all() != []
+        planned = select(PlannedInputRow.rule).where(PlannedInputRow.role == "first", PlannedInputRow.step == "end")
+        assert session.scalars(planned).all() == ["made by attempt a01 of the job"]
+        found = lineage_of(session, "second_0001_c0001a02.txt", "up")
+        kept = [row.detail for row in session.scalars(select(AuditRow)) if "wanted" in row.detail]
+    assert "first_0001_c0001a01.txt" in {file.name for file in found.files.values()}
+    assert kept[-1]["wanted"] == {
+        "which": "whole",
+        "where": "exposure == 1",
+        "settings": ["parameters.sigma=4"],
+        "overrides": [],
+        "from_step": "end",
+    }
+    assert kept[-1]["values"] == [["parameters.sigma", 3.0, 4.0]]
+    carry_out(night, "sum")
+    with night.database.reading() as session:
+        detail = session.scalars(select(JobRow.detail).where(JobRow.stage == "sum", JobRow.unit == "exposure=1")).one()
+    assert len(detail["inputs"]["first"][1]) == 1, "a stage after it finds what was taken"
+
+
+def test_a_job_that_began_with_a_step_begins_there_again_where_it_fails_and_whole_where_it_is_done(
+    night: Site, broken: Path
+) -> None:
+    broken.write_text("1\n")
+    asked(night, where="exposure == 1", from_step="end")
+    carry_out(night, "measure")
+    broken.write_text("x\n")
+    asked(night, where="exposure == 1", which=Which.FAILED)
+    [order] = carry_out(night, "measure")
+    assert (order.attempt.number, order.only) == (3, ("end",))
+    asked(night, where="exposure == 1", from_step="end")
+    [order] = carry_out(night, "measure")
+    assert [(taken.name, Path(taken.path).name) for taken in order.taken] == [
+        ("first_0001_c0001a04.txt", "first_0001_c0001a01.txt")
+    ]
+    asked(night, where="exposure == 1")
+    [order] = carry_out(night, "measure")
+    assert (order.only, order.taken) == (None, ())
+    assert names(night, "first") == ["first_0001_c0001a05.txt", "first_0003_c0001a01.txt"]
+    assert [each for each in tries(night) if "exposure=1" in each] == [
+        f"measure/exposure=1/a{number:02d}" for number in range(1, 6)
+    ]
+
+
+def test_what_cannot_be_taken_is_told_before_anything_is_done(night: Site) -> None:
+    before = states(night)
+    with pytest.raises(RequestRefused) as told:
+        asked(night, from_failure=True)
+    assert told.value.message == (
+        "jobs cannot begin so: measure/exposure=2: first (first) of step 'begin' is not there: attempt a01 failed, and"
+        " kept nothing of it (keep_on_failure of the stage)"
+    )
+    assert "begin with the step that makes it" in told.value.remedy
+    with night.database.writing() as session:
+        gone = select(FileRow.id).where(FileRow.name == "first_0001_c0001a01.txt")
+        session.execute(update(ReplicaRow).where(ReplicaRow.file_id.in_(gone)).values(state="missing"))
+    with pytest.raises(RequestRefused, match=r"no copy of first_0001_c0001a01\.txt is present at this site"):
+        asked(night, where="exposure == 1", from_step="end")
+    with pytest.raises(UnknownName, match="'finish'"):
+        asked(night, from_step="finish")
+    with pytest.raises(RequestRefused, match="step 'begin' is changed, and measure/exposure=3 begins after it"):
+        asked(
+            night,
+            where="exposure == 3",
+            from_step="end",
+            settings=("pipeline.stages.measure.steps.begin.wall_seconds=9",),
+        )
+    with pytest.raises(RequestRefused, match="--stale"):
+        asked(night, which=Which.STALE, from_step="end")
+    assert states(night) == before
+
+
+def test_an_intermediate_that_is_not_kept_cannot_be_taken(lite_site: Site, tmp_path: Path, broken: Path) -> None:
+    with (
+        opened(lite_site, tmp_path, broken, first_to="none") as night,
+        pytest.raises(RequestRefused, match="first \\(first\\) of step 'begin' is not there: it is not kept"),
+    ):
+        asked(night, where="exposure == 1", from_step="end")
+
+
+@pytest.mark.req("REQ-0047")
+@pytest.mark.parametrize("first_to", ["backbone", "none"])
+def test_a_failed_job_goes_on_where_it_failed_with_what_was_kept_for_that(
+    site: Site, tmp_path: Path, broken: Path, first_to: str
+) -> None:
+    with opened(site, tmp_path, broken, first_to=first_to, keep=True) as night:
+        held = "night1/measure/first_0002_c0001a01.txt"
+        assert stored(night.config.directory)[held] == b"begun\n"
+        assert "first_0002_c0001a01.txt" not in names(night, "first"), "nobody selects it"
+        broken.write_text("x\n")
+        asked(night, from_failure=True)
+        [order] = carry_out(night, "measure")
+        assert (order.only, [Path(taken.path).name for taken in order.taken]) == (("end",), ["first_0002_c0001a01.txt"])
+        assert stored(night.config.directory)["night1/measure/second_0002_c0001a02.txt"] == b"begun\n3.0\n"
+        assert "first_0002_c0001a01.txt" in names(night, "first"), "it is of the result now"
+        assert [str(each) for part in PARTS.values() for each in part(Ground(night))] == []
+        later = utc_now() + timedelta(days=40)
+        assert retain(night, now=later, who="ada").held == 0
+        assert held in stored(night.config.directory), "a result has taken it"
+
+
+def test_what_nobody_took_is_removed_after_a_while_and_is_told_to_be_gone(
+    site: Site, tmp_path: Path, broken: Path
+) -> None:
+    with opened(site, tmp_path, broken, keep=True) as night:
+        assert retain(night, now=utc_now(), who="ada", dry_run=True).held == 0
+        later = utc_now() + timedelta(days=31)
+        assert [retain(night, now=later, who="ada", dry_run=dry).held for dry in (True, False)] == [1, 1]
+        assert "night1/measure/first_0002_c0001a01.txt" not in stored(night.config.directory)
+        with pytest.raises(RequestRefused, match=r"no copy of first_0002_c0001a01\.txt is present at this site"):
+            asked(night, from_failure=True)
+        assert [str(each) for part in PARTS.values() for each in part(Ground(night))] == []
+        assert retain(night, now=later, who="ada").held == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("parameters.sigme=4", "the pipeline has no parameter 'sigme' (did you mean 'sigma'?)"),
+        ("where=exposure == 1", "where cannot be changed for jobs that are planned"),
+        ("pipeline.stages.measure.per=[night]", "stages.measure.per cannot be changed for jobs that are planned"),
+        ("pipeline.stages.measure.steps.finish.wall_seconds=3", "the pipeline has no step 'finish' to override"),
+        ("inputs.frame.where=night == 1", "stages.measure.inputs.frame.where cannot be changed"),
+        ("parameters.sigma=much", "parameters.sigma is 'much' and should be a number"),
+    ],
+)
+def test_what_cannot_be_set_is_refused_with_what_can_be(night: Site, setting: str, message: str) -> None:
+    with pytest.raises(ConfigErrors) as told:
+        asked(night, settings=(setting,))
+    assert message in str(told.value)
+    assert states(night)["exposure=2"] == "failed"
+
+
+@pytest.mark.req("REQ-0049", "REQ-0046")
+def test_resources_and_a_file_of_changes_are_a_revision_that_old_attempts_know_nothing_of(
+    night: Site, tmp_path: Path, broken: Path
+) -> None:
+    more = tmp_path / "more.yaml"
+    more.write_text(
+        "why: it needs more\nparameters: {sigma: 5}\n"
+        "overrides: {stages: {measure: {resources: {memory_bytes: 1000000}}}}\n"
+    )
+    broken.write_text("x\n")
+    foreseen = asked(night, overrides=(more,), settings=("parameters.sigma=6",))
+    assert [(each.key, each.before, each.after, each.origin.partition(" (")[0]) for each, _ in foreseen.values] == [
+        ("parameters.sigma", 3.0, 6.0, "command line"),
+        ("stages.measure.resources.memory_bytes", None, 1000000, "override"),
+    ]
+    [order] = carry_out(night, "measure")
+    assert (order.resources.memory_bytes, order.parameters) == (1000000, {"sigma": 6.0})
+    assert "measure/exposure=2/a02" in tries(night), "those before are had again to the byte"
+    asked(night, where="exposure == 2", settings=("pipeline.stages.measure.steps.end.wall_seconds=7",))
+    [order] = carry_out(night, "measure")
+    assert (order.steps[1].wall_seconds, order.parameters) == (7, {"sigma": 6.0}), "what was changed before stays"
+    with night.database.reading() as session:
+        revisions = session.scalars(select(PlanRow.revision).where(PlanRow.stage == "measure").order_by(PlanRow.id))
+        assert revisions.all() == [1, 2, 3]
