@@ -38,6 +38,7 @@ from nightmill.backbone.schema.work import (
     LeftOutRow,
     PlannedInputRow,
     PlanRow,
+    SavedPlanRow,
     SliceRow,
     SoftwareRow,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "PlannedInputRow",
     "RefusalRow",
     "ReplicaRow",
+    "SavedPlanRow",
     "SiteRow",
     "SliceRow",
     "SoftwareRow",
