@@ -18,15 +18,7 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import known_files, names_taken
 from nightmill.backbone.catalogue.stores import store_ids
-from nightmill.backbone.schema import (
-    AttemptRow,
-    CampaignRow,
-    FileRow,
-    JobRow,
-    PlannedInputRow,
-    ReplicaRow,
-    StoreRow,
-)
+from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlannedInputRow, ReplicaRow, StoreRow
 from nightmill.backbone.sites import is_here, this_site
 from nightmill.backbone.work import campaigns
 from nightmill.backbone.work.attempts import JobKey, Standing, job_key, jobs_named, standings

@@ -339,31 +339,6 @@ OUTPUTS = [
             "  science:\n    when: al\n",
             "science.when is 'al' and should be 'all' or 'any' or a whole number",
         ),
-        (
-            "  science:\n",
-            "  science:\n    retries: -1\n",
-            "retries is -1 and should be greater than or equal to 0 or a mapping",
-        ),
-        (
-            "  science:\n",
-            "  science:\n    retries: {out_of_memry: {tries: 1}}\n",
-            "unknown key stages.science.retries.out_of_memry (did you mean 'out_of_memory'?)",
-        ),
-        (
-            "  science:\n",
-            "  science:\n    retries: {lost: {wait_seconds: 3}}\n",
-            "stages.science.retries.lost: tries is missing: how often a job is tried again after this",
-        ),
-        (
-            "  science:\n",
-            "  science:\n    retries: {lost: {tries: 1, exit: {'3': {tries: 1}}}}\n",
-            "retries.lost.exit: where the fate is lost no step exits; exit goes under step_failed",
-        ),
-        (
-            "  science:\n",
-            "  science:\n    retries: {published: {tries: 1}}\n",
-            "retries.published: a job that ended as published is not one that failed; leave it out",
-        ),
         ("  science:\n", "  science:\n    resources: {cores: 0}\n", "cores is 0 and should be 1 or more"),
         (
             "  science:\n",
