@@ -46,6 +46,8 @@ class Choosers:
         Makes one way in which an input of such units is filled; raises RequestRefused where it cannot be.
     fit
         Of the inputs of a stage as it is for such units, those that can be filled; tells why not.
+    stored
+        Whether files must have a copy.
     """
 
     def __init__(
@@ -59,6 +61,8 @@ class Choosers:
         variants: Variants,
         way: Callable[[Stage, str, Input], Way],
         fit: Callable[[Stage], Collection[str]],
+        *,
+        stored: bool = True,
     ) -> None:
         self.stage = stage
         self.variants = variants
@@ -68,6 +72,7 @@ class Choosers:
         self._rows = rows
         self._rules = rules
         self._missing = missing
+        self._stored = stored
         self._of = {NONE: {role: self._chooser(stage, role, found) for role, found in ways.items()}}
 
     def choose(self, unit: Unit, variant: int) -> dict[str, Choice]:
@@ -90,7 +95,7 @@ class Choosers:
 
     def _chooser(self, stage: Stage, role: str, ways: Sequence[Way]) -> Chooser:
         missing = self._missing(role, stage.inputs[role])
-        return Chooser(stage, role, ways, self._rows, self._rules, self._problems, missing)
+        return Chooser(stage, role, ways, self._rows, self._rules, self._problems, missing, stored=self._stored)
 
     def _choosers(self, variant: int) -> Mapping[str, Chooser]:
         if (known := self._of.get(variant)) is not None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Row, Select, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
+from nightmill.backbone.as_of import on_record
 from nightmill.backbone.catalogue.withdrawals import withdrawn
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlannedInputRow, ReplicaRow, StoreRow
 from nightmill.backbone.sites import is_here, store_elsewhere
@@ -52,15 +54,18 @@ def known_files(session: Session, names: Iterable[str]) -> dict[str, Known]:
     return known
 
 
-def names_taken(session: Session, names: Iterable[str]) -> set[str]:
-    """Return those of the names that stand in the catalogue."""
-    return set(session.scalars(select(FileRow.name).where(among(FileRow.name, names))))
+def names_taken(session: Session, names: Iterable[str], *, as_of: datetime | None = None) -> set[str]:
+    """Return those of the names that stand in the catalogue, or stood there at a time."""
+    return set(
+        session.scalars(select(FileRow.name).where(among(FileRow.name, names), on_record(FileRow.registered_at, as_of)))
+    )
 
 
-def names_like(session: Session, beginning: str, end: str) -> Iterator[str]:
+def names_like(session: Session, beginning: str, end: str, *, as_of: datetime | None = None) -> Iterator[str]:
     """Yield the names in the catalogue that begin and end so, streamed; some that differ in capitals among them."""
     alike = FileRow.name.startswith(beginning, autoescape=True) & FileRow.name.endswith(end, autoescape=True)
-    return iter(session.scalars(select(FileRow.name).where(alike).execution_options(yield_per=FETCH)))
+    query = select(FileRow.name).where(alike, on_record(FileRow.registered_at, as_of))
+    return iter(session.scalars(query.execution_options(yield_per=FETCH)))
 
 
 def files_named(session: Session, names: Iterable[str]) -> dict[str, FileRow]:
@@ -148,12 +153,22 @@ def find(
     return iter(session.scalars(query))
 
 
-def selectable() -> ColumnElement[bool]:
+def selectable(as_of: datetime | None = None) -> ColumnElement[bool]:
     """Say which files may be inputs: brought ones that were not withdrawn, and what the attempts made that are results.
 
-    For a query that joins the attempt of the file, by an outer join.
+    For a query that joins the attempt of the file, by an outer join. An attempt is a result from when its files are
+    registered, or never: which may be inputs is therefore known of any time.
+
+    Parameters
+    ----------
+    as_of
+        Those that might have been at a time; by default now.
     """
-    return or_(FileRow.attempt_id.is_(None), AttemptRow.result) & ~withdrawn()
+    return (
+        or_(FileRow.attempt_id.is_(None), AttemptRow.result)
+        & ~withdrawn(as_of)
+        & on_record(FileRow.registered_at, as_of)
+    )
 
 
 def selected(
@@ -167,6 +182,7 @@ def selected(
     watermark: int | None = None,
     stored: bool = True,
     order: Mapping[str, KeyType] | None = None,
+    as_of: datetime | None = None,
 ) -> Select[Any]:
     """Select the files that a plan may take, each with a copy that is present, for :func:`found_files`.
 
@@ -189,6 +205,8 @@ def selected(
     order
         Keys, with their types, by whose values they come, as Python orders these; those that have none, first. Files
         of the same values come in the order of their IDs.
+    as_of
+        Those that a plan might have taken at a time; by default now.
     """
     query = found_columns(session, stored=stored).where(FileRow.type == type)
     if campaigns:
@@ -197,12 +215,13 @@ def selected(
             .join(JobRow, AttemptRow.job_id == JobRow.id)
             .join(CampaignRow, JobRow.campaign_id == CampaignRow.id)
             .where(AttemptRow.result, CampaignRow.name.in_(campaigns))
+            .where(on_record(FileRow.registered_at, as_of))
         )
         if stage:
             query = query.where(JobRow.stage == stage)
     else:
         query = query.outerjoin(AttemptRow, FileRow.attempt_id == AttemptRow.id)
-        query = query.where(selectable(), FileRow.origin.in_(origins))
+        query = query.where(selectable(as_of), FileRow.origin.in_(origins))
     if watermark is not None:
         query = query.where(FileRow.id <= watermark)
     for expression in where:

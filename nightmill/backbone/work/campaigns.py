@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
+from nightmill.backbone.as_of import on_record
 from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow, PlanRow
 from nightmill.backbone.sites import this_site
 from nightmill.backbone.work.holds import release
@@ -151,17 +152,18 @@ def seal_campaign(session: Session, campaign: Campaign, *, who: str, now: dateti
     return row
 
 
-def campaign_named(session: Session, name: str) -> CampaignRow:
+def campaign_named(session: Session, name: str, *, as_of: datetime | None = None) -> CampaignRow:
     """Return a campaign by its name.
 
     Raises
     ------
     UnknownName
-        Where there is none; with a guess.
+        Where there is none, or was none at a time; with a guess.
     """
-    row = session.scalar(select(CampaignRow).where(CampaignRow.name == name))
+    there = on_record(CampaignRow.submitted_at, as_of)
+    row = session.scalar(select(CampaignRow).where(CampaignRow.name == name, there))
     if row is None:
-        known = list(session.scalars(select(CampaignRow.name).order_by(CampaignRow.id.desc()).limit(1000)))
+        known = list(session.scalars(select(CampaignRow.name).where(there).order_by(CampaignRow.id.desc()).limit(1000)))
         raise UnknownName("campaign", name, known, remedy="see 'nightmill status' for the campaigns")
     return row
 
@@ -207,10 +209,11 @@ def exists(session: Session, name: str) -> bool:
     return session.scalar(select(CampaignRow.id).where(CampaignRow.name == name)) is not None
 
 
-def number_of(session: Session, name: str) -> int:
-    """Return the number that stands in the names of a campaign's files: its own, else the one that it would get."""
-    own = session.scalar(select(CampaignRow.id).where(CampaignRow.name == name))
-    return own if own is not None else (session.scalar(select(func.max(CampaignRow.id))) or 0) + 1
+def number_of(session: Session, name: str, *, as_of: datetime | None = None) -> int:
+    """Return the number in the names of a campaign's files: its own, else that which it would get, now or at a time."""
+    there = on_record(CampaignRow.submitted_at, as_of)
+    own = session.scalar(select(CampaignRow.id).where(CampaignRow.name == name, there))
+    return own if own is not None else (session.scalar(select(func.max(CampaignRow.id)).where(there)) or 0) + 1
 
 
 def campaigns(session: Session, *, latest: int | None = None) -> list[CampaignRow]:

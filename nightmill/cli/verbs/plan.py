@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli.shape import Exclude, Overrides, Settings, SiteFolder
+from nightmill.cli.shape import Exclude, Overrides, Settings, SiteFolder, time_of
 
 EXAMPLES: Final = (
     "nightmill plan first.yaml",
     "nightmill plan first.yaml --set parameters.clip=3 --limit 0",
     "nightmill plan first.yaml --override fix.yaml --explain parameters.clip",
     "nightmill plan first.yaml --exclude 'exposure == 12' --exclude 'FILE img013.fits'",
+    "nightmill plan first.yaml --as-of 2026-01-10T03:12:45",
 )
 
 
@@ -26,6 +28,9 @@ def plan(
         int,
         typer.Option(metavar="N", min=0, help="Units to show of each stage; 0 for all, with all that they read."),
     ] = 10,
+    as_of: Annotated[
+        str, typer.Option(metavar="TIME", help="From what the catalogue knew then, UTC; a date is its beginning.")
+    ] = "",
     explain: Annotated[
         str, typer.Option(metavar="KEY", help="Only show what each layer says of a value, and of those below it.")
     ] = "",
@@ -50,12 +55,13 @@ def plan(
         written = Written(campaign, settings or (), exclude or (), overrides or (), layers)
         print_explained(explained(written, explain), as_json)
         return
+    then = time_of("--as-of", as_of).astimezone(UTC) if as_of else None
     with open_site(site) as opened:
         described = load_campaign(
             campaign, settings or (), exclude or (), overrides=overrides or (), defaults=opened.config.defaults
         )
         with working(f"Planning {described.name}"):
-            planned = preview(opened, described)
+            planned = preview(opened, described, as_of=then)
     if as_json:
         write_plan(planned, typer.get_text_stream("stdout"))
     planned.require()
