@@ -18,10 +18,16 @@ from nightmill.operations.bundle import pack
 from nightmill.operations.site import Site
 from nightmill.planning.plan import plan_campaign
 from nightmill.planning.planned import CampaignPlan
+from nightmill.planning.reliance import Reliance
 
 
 def preview(
-    site: Site, campaign: Campaign, also: Sequence[Exclusion] = (), *, as_of: datetime | None = None
+    site: Site,
+    campaign: Campaign,
+    also: Sequence[Exclusion] = (),
+    *,
+    as_of: datetime | None = None,
+    reliance: Reliance | None = None,
 ) -> CampaignPlan:
     """Plan a campaign as it would be submitted now, or would have been at a time; writes nothing.
 
@@ -31,6 +37,8 @@ def preview(
         Exclusions to heed beside those that are in force.
     as_of
         The time whose catalogue is asked. The campaign, its pipeline and the site are taken as they are.
+    reliance
+        Is told which calibrations serve which units.
 
     Raises
     ------
@@ -43,7 +51,7 @@ def preview(
             _require_past(session, as_of)
         number = campaigns.number_of(session, campaign.name, as_of=as_of)
         sealed = bundle.sealed if bundle else None
-        return plan_campaign(session, campaign, site.config, number, sealed, also, as_of=as_of)
+        return plan_campaign(session, campaign, site.config, number, sealed, also, as_of=as_of, reliance=reliance)
 
 
 def _require_past(session: Session, as_of: datetime) -> None:

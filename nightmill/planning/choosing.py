@@ -13,6 +13,7 @@ from nightmill.planning.inputs import Chooser, Rules
 from nightmill.planning.lookups.way import Way
 from nightmill.planning.memberships import Memberships
 from nightmill.planning.problems import Problems
+from nightmill.planning.reliance import Reliance
 from nightmill.planning.sealed import Choice
 from nightmill.planning.variants import NONE, Variants
 
@@ -48,6 +49,8 @@ class Choosers:
         Of the inputs of a stage as it is for such units, those that can be filled; tells why not.
     stored
         Whether files must have a copy.
+    reliance
+        Is told what serves the units; None where nobody asks.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Choosers:
         fit: Callable[[Stage], Collection[str]],
         *,
         stored: bool = True,
+        reliance: Reliance | None = None,
     ) -> None:
         self.stage = stage
         self.variants = variants
@@ -73,6 +77,7 @@ class Choosers:
         self._rules = rules
         self._missing = missing
         self._stored = stored
+        self._reliance = reliance
         self._of = {NONE: {role: self._chooser(stage, role, found) for role, found in ways.items()}}
 
     def choose(self, unit: Unit, variant: int) -> dict[str, Choice]:
@@ -88,7 +93,10 @@ class Choosers:
         for chooser in self._choosers(variant).values():
             if not files.keys() >= chooser.references:
                 continue  # what it is matched by is a problem, which is told
-            if (choice := chooser.choose(unit, files)) is not None:
+            choice = chooser.choose(unit, files)
+            if self._reliance is not None:
+                self._reliance.note(self.stage, chooser, unit, files, choice)
+            if choice is not None:
                 chosen[chooser.role] = choice
                 files[chooser.role] = choice.files
         return chosen

@@ -42,6 +42,7 @@ from nightmill.planning.planned import CampaignPlan, StagePlan
 from nightmill.planning.preflight import check_inputs, check_outputs, check_texts, log_store
 from nightmill.planning.problems import Problems
 from nightmill.planning.projected import Projected, known_after_of
+from nightmill.planning.reliance import Reliance
 from nightmill.planning.sealed import PlannedJob, StageCommon, StageView
 from nightmill.planning.selection import Group, Selector
 from nightmill.planning.texts import asks_of_files
@@ -58,6 +59,7 @@ def plan_campaign(
     also: Sequence[Exclusion] = (),
     *,
     as_of: datetime | None = None,
+    reliance: Reliance | None = None,
 ) -> CampaignPlan:
     """Plan every stage of a campaign, those that depend on others projected.
 
@@ -80,8 +82,10 @@ def plan_campaign(
     as_of
         The time whose catalogue is asked: what was registered, certified, excluded or withdrawn later is not known, and
         neither is where copies were, so that files need none. By default all that is known now.
+    reliance
+        Is told which calibrations serve which units.
     """
-    planner = _Planner(session, campaign, site, number, bundle, also, as_of)
+    planner = _Planner(session, campaign, site, number, bundle, also, as_of, reliance)
     stages = []
     for stage in campaign.pipeline.stages:
         stages.append(planner.plan(stage))
@@ -98,13 +102,15 @@ def plan_stage(
     site: SiteConfig,
     number: int,
     bundle: SealedBundle | None = None,
+    *,
+    reliance: Reliance | None = None,
 ) -> StagePlan:
     """Plan one stage from what exists: what the stages before it published, and the catalogue.
 
     Parameters are those of :func:`plan_campaign`. A unit that lacks what a stage before may still make waits: that
     is not a problem.
     """
-    return _Planner(session, campaign, site, number, bundle).plan(campaign.pipeline.stage(stage))
+    return _Planner(session, campaign, site, number, bundle, reliance=reliance).plan(campaign.pipeline.stage(stage))
 
 
 class _Planner:
@@ -119,9 +125,11 @@ class _Planner:
         bundle: SealedBundle | None,
         also: Sequence[Exclusion] = (),
         as_of: datetime | None = None,
+        reliance: Reliance | None = None,
     ) -> None:
         self.session = session
         self.as_of = as_of
+        self.reliance = reliance
         self.bundle = bundle
         self.campaign = campaign
         self.site = site
@@ -311,6 +319,7 @@ class _Planner:
             lambda stage, role, way: self._way(stage, way, tallies[role]),
             lambda stage: check_inputs(stage, self.campaign, self.site, problems),
             stored=self.as_of is None,
+            reliance=self.reliance,
         )
         one = takes_one(stage, self.site.file_types)
         for unit in limited(units, stage.max_units, problems, topic=topic):

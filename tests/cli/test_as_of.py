@@ -97,7 +97,7 @@ def _acts(folder: Path, nightmill: Nightmill, arrivals: Path) -> Iterator[str]:
     mask("two", "--certified")
     yield "a better one came"
     for act in (
-        "calib withdraw two.fits --set masks --why ghost",
+        "withdraw two.fits --why ghost",
         "exclude lift 1 --why mistaken",
         "withdraw cam_0003.fits --why test",
         "retype cam_0004.fits --type mask --why mistaken",

@@ -8,8 +8,10 @@ from typing import Any
 from nightmill.backbone.catalogue import exclusions
 from nightmill.backbone.catalogue.exclusions import NewExclusion
 from nightmill.backbone.catalogue.files import names_like, names_taken, selected
+from nightmill.backbone.catalogue.withdrawals import versions, withdraw
 from nightmill.backbone.schema import ReplicaRow
 from nightmill.backbone.work.campaigns import number_of
+from nightmill.backbone.work.left_out import LeftOut, leave_out, stages_with_left_out
 from nightmill.planning.plan import plan_campaign
 from nightmill.planning.planned import CampaignPlan
 from tests.planning.world import BIAS, NIGHT, SCIENCE, World, changed, make_campaign
@@ -69,8 +71,11 @@ def test_files_that_are_listed_by_name_are_those_there_by_then(small_world: Worl
     world.add_raw("raw_science", [7], detectors=[1])
     world.now = NIGHT + HOUR
     world.add_calibration("bias.fits", detector=1)
-    assert units(as_of(world, NIGHT + HOUR, listed)) == ["exposure=7,detector=1"]
-    assert units(as_of(world, NIGHT, listed)) == []
+    with world.database.writing() as session:
+        [bias] = versions(session, "bias.fits")
+        withdraw(session, [(bias, None)], who="me", why="", now=NIGHT + 2 * HOUR)
+    seen = [units(as_of(world, NIGHT + hours * HOUR, listed)) for hours in range(3)]
+    assert seen == [[], ["exposure=7,detector=1"], []]
 
 
 def test_copies_are_not_asked_of_then(small_world: World) -> None:
@@ -108,3 +113,12 @@ def test_before_anything_came_there_is_nothing_to_do(small_world: World) -> None
     small_world.add_raw("raw_bias", [1, 2])
     [problem] = as_of(small_world, NIGHT - HOUR, BIAS).problems
     assert "no raw_bias raw or manual: there is nothing to do" in problem
+
+
+def test_units_that_a_later_plan_left_out_were_not(world: World) -> None:
+    number = world.submit(make_campaign(SCIENCE))
+    unit = LeftOut("exposure=7,detector=1", "bias", "master_bias", "hold", "")
+    world.database.write(lambda session: leave_out(session, number, "science", [unit], watermark=0, now=NIGHT + HOUR))
+    with world.database.reading() as session:
+        stages = [stages_with_left_out(session, "night1", as_of=at) for at in (NIGHT, NIGHT + HOUR, None)]
+    assert stages == [set(), {"science"}, {"science"}]
