@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nightmill.config.campaign import load_campaign
+from nightmill.library import Site
 from nightmill.operations.site import open_site
 from nightmill.operations.submit import submit
 from tests.cli.conftest import Nightmill
@@ -146,17 +147,24 @@ def test_people_are_told_the_time_and_what_is_not_known(lite: Path, nightmill: N
     assert "the catalogue had no file at" in early.err
     assert "bring files with 'nightmill ingest'" in early.err
     acts = _acts(lite, nightmill, tmp_path)
-    for _ in range(3):
-        next(acts)
+    next(acts)
+    next(acts)
+    drafted = datetime.now(UTC)
+    next(acts)
     early = nightmill("plan", "first.yaml", "--as-of", f"{before:%Y%m%d}")
     assert early.code == 2
     assert f"the catalogue had no file at {before:%Y-%m-%d} 00:00:00 UTC: its first came at " in early.err
     late = nightmill("plan", "first.yaml", "--as-of", "2999-01-01")
     assert late.code == 2
     assert "2999-01-01 00:00:00 UTC is in the future: it is " in late.err
-    wrong = nightmill("plan", "first.yaml", "--as-of", "yesterday")
-    assert "--as-of 'yesterday' is not a time" in wrong.err
+    for wrong in ("yesterday", "0001-01-01T00:00+05:00", "9999-12-31T23:59-05:00"):
+        assert f"--as-of '{wrong}' is not a time" in nightmill("plan", "first.yaml", "--as-of", wrong).err
+    both = nightmill("plan", "first.yaml", "--as-of", "2026-01-10", "--explain", "where")
+    assert "--explain plans nothing; leave out --as-of" in both.err
     now = datetime.now(UTC)
+    with Site(lite) as opened:
+        assert len(opened.plan("first.yaml", as_of=now.replace(tzinfo=None))) == 8
+        assert len(opened.plan("first.yaml", as_of=drafted)) == 0
     told = nightmill("plan", "first.yaml", "--as-of", now.isoformat()).out.splitlines()
     assert told[0] == f"as of {now:%Y-%m-%d %H:%M:%S} UTC: what the catalogue knew then"
     assert "not known of then, and not asked: whether there were copies of the files" in told

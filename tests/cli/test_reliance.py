@@ -117,6 +117,8 @@ def test_nothing_to_ask_for_is_said_and_limits_and_mistakes_too(site: Path, nigh
     near = nightmill("calib", "report", "first.yaml", "--set", "where=detector == 1", "--older-than", "0.1")
     assert "flat\tdetector=1\t0\t0\t2\t0.3\tnight 20260110" in near.out
     assert "no campaign named 'fist'" in nightmill("calib", "report", "fist").err
+    never = nightmill("calib", "report", "first.yaml", "--older-than", "inf")
+    assert (never.code, "--older-than inf is not a number of days; write 30, or 0.5" in never.err) == (2, True)
     refused = nightmill("calib", "report", "first", "--set", "where=detector == 1")
     assert refused.code == 2
     assert "first is on record, and not changed by --set and --override; give the file of a campaign" in refused.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
@@ -190,6 +191,8 @@ def report(
     from nightmill.operations.reliance import relies, would_rely
     from nightmill.operations.site import open_site
 
+    if not isfinite(older_than):
+        raise RequestRefused(f"--older-than {older_than} is not a number of days", remedy="write 30, or 0.5")
     is_file = Path(campaign).suffix in (".yaml", ".yml")
     if not is_file and (settings or overrides):
         raise RequestRefused(

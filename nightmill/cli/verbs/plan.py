@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -47,15 +46,18 @@ def plan(
     from nightmill.config.campaign import Written, load_campaign
     from nightmill.config.explain import explain as explained
     from nightmill.config.site import load_site
+    from nightmill.errors import RequestRefused
     from nightmill.operations.preview import preview
     from nightmill.operations.site import open_site
 
     if explain:
+        if as_of:
+            raise RequestRefused("--explain plans nothing", remedy="leave out --as-of, or call it twice")
         layers = load_site(site, need_types=False).defaults
         written = Written(campaign, settings or (), exclude or (), overrides or (), layers)
         print_explained(explained(written, explain), as_json)
         return
-    then = time_of("--as-of", as_of).astimezone(UTC) if as_of else None
+    then = time_of("--as-of", as_of) if as_of else None
     with open_site(site) as opened:
         described = load_campaign(
             campaign, settings or (), exclude or (), overrides=overrides or (), defaults=opened.config.defaults
