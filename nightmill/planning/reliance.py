@@ -154,17 +154,22 @@ class Reliance:
     @property
     def wanted(self) -> list[Wanted]:
         """What to ask for: first what most units lack, then what most have a poorer or an older one of."""
-        return sorted(self._wanted.values(), key=lambda each: (-each.lacking, -each.poorer, -each.older, each.type))
+        return sorted(
+            self._wanted.values(), key=lambda each: (-each.lacking, -each.poorer, -each.older, each.type, each.of)
+        )
 
     def note(self, stage: Stage, chooser: Chooser, unit: Unit, chosen: Chosen, choice: Choice | None) -> None:
-        """Take in what a plan has chosen for a unit; None where it could not be filled."""
+        """Take in what a plan has chosen for a unit; None where it could not be filled.
+
+        A unit that does without a file, since the input has a ``min`` of 0, lacks one all the same.
+        """
         if not any(way.lookup is not None or way.declared.source.calibrations for way in chooser.ways):
             return
         if self._units is not None and unit.name not in self._units.get(stage.name, ()):
             return
         nights = unit.values("night")
         night = nights[0] if len(nights) == 1 and isinstance(nights[0], int) else None
-        if choice is not None:
+        if choice is not None and choice.files:
             level = chooser.rules.levels.get(choice.rule)
             self.serves(stage.name, chooser.role, chooser.declared, unit.middle, night, choice.files, level)
         else:
@@ -244,13 +249,13 @@ class Reliance:
         """Return what a file would have to be of: what candidates are asked for, or what its type tells."""
         way = chooser.ways[0]
         try:
-            keys = way.keys(unit, chosen) or {key: unit.values(key) for key in self._told(way.declared)}
+            keys = way.keys(unit, chosen) or {key: unit.values(key) for key in self.told(way.declared)}
         except Differing:
             return {}
         texts = {key: "|".join(map(written, values)) for key, values in sorted(keys.items()) if key not in EPOCHS}
         return {key: text for key, text in texts.items() if text}
 
-    def _told(self, declared: Input) -> set[str]:
+    def told(self, declared: Input) -> set[str]:
         """Return the keys of its files by which an input may be chosen."""
         if not declared.adds or (file_type := self._types.get(declared.type)) is None:
             return set(declared.asked)
@@ -283,16 +288,26 @@ def tell_sealed(session: Session, campaign_id: int, reliance: Reliance) -> set[s
             found = found_files(session, found_columns(session, stored=False).where(among(FileRow.id, new)))
             known |= {file.id: file for file in found}
             for job in block:
-                inputs, night = common.of(job).stage.inputs, job.data_id.get("night")
+                inputs = common.of(job).stage.inputs
                 for role in roles:
                     rule, ids = job.inputs[role]
+                    if not ids:
+                        keys = sorted((reliance.told(inputs[role].ways[0]) - EPOCHS) & job.data_id.keys())
+                        of = {key: written(job.data_id[key]) for key in keys}
+                        reliance.lacks(common.stage.name, role, inputs[role], _night(job), of)
+                        continue
                     reliance.serves(
                         common.stage.name,
                         role,
                         inputs[role],
                         middle(job.begins_at, job.ends_at),
-                        night if isinstance(night, int) else None,
+                        _night(job),
                         [known[id_] for id_ in ids],
                         common.levels.get(rule),
                     )
     return sealed
+
+
+def _night(job: JobDetail) -> int | None:
+    night = job.data_id.get("night")
+    return night if isinstance(night, int) else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from nightmill.backbone.work.left_out import leave_out, left_out_units
 from nightmill.model.campaign import Campaign
 from nightmill.planning.plan import plan_campaign, plan_stage
@@ -90,9 +92,10 @@ def test_inputs_that_nothing_looks_up_are_not_told_of(small_world: World) -> Non
     assert planned(small_world, make_campaign(stage)).roles == []
 
 
-def test_what_is_sealed_tells_the_same(world: World) -> None:
+@pytest.mark.parametrize("options", [{}, {"missing": "refuse", "min": 0}], ids=["left out", "without"])
+def test_what_is_sealed_tells_the_same(world: World, options: dict[str, Any]) -> None:
     fill(world)
-    campaign = make_campaign(science())
+    campaign = make_campaign(science(**options))
     fresh = planned(world, campaign)
     number = world.submit(campaign)
     plan = world.plan_stage(campaign, "science", number)
@@ -102,8 +105,9 @@ def test_what_is_sealed_tells_the_same(world: World) -> None:
     )
     world.add_raw("raw_science", [99], detectors=[3], night=NIGHT + DAY)
     with world.database.reading() as session:
-        units = {"science": {each.unit for each in left_out_units(session, [number])[number]}}
+        units = {"science": {each.unit for each in left_out_units(session, [number]).get(number, ())}}
         sealed = Reliance(world.site.file_types, units=units)
         assert tell_sealed(session, number, sealed) == {"science"}
-        plan_stage(session, campaign, "science", world.site, number, reliance=sealed)
+        if any(units.values()):
+            plan_stage(session, campaign, "science", world.site, number, reliance=sealed)
     assert seen(sealed) == seen(fresh)
