@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue.exclusions import Exclusion
 from nightmill.backbone.schema import FileRow
-from nightmill.backbone.work import campaigns
+from nightmill.backbone.work.saved_plans import number_of
 from nightmill.clock import utc_now
 from nightmill.errors import RequestRefused
 from nightmill.model.campaign import Campaign
@@ -49,7 +49,7 @@ def preview(
     with site.database.reading() as session:
         if as_of is not None:
             _require_past(session, as_of)
-        number = campaigns.number_of(session, campaign.name, as_of=as_of)
+        number = number_of(session, campaign.name, as_of=as_of)
         sealed = bundle.sealed if bundle else None
         return plan_campaign(session, campaign, site.config, number, sealed, also, as_of=as_of, reliance=reliance)
 

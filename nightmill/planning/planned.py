@@ -79,4 +79,5 @@ class CampaignPlan:
             Where there are; it lists all of them.
         """
         if self.problems:
-            raise PlanRefused(self.campaign.name, self.problems)
+            then = f"{self.as_of:%Y-%m-%d %H:%M:%S} UTC" if self.as_of is not None else ""
+            raise PlanRefused(self.campaign.name, self.problems, as_of=then)

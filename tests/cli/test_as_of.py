@@ -130,6 +130,8 @@ def test_each_plan_that_was_ever_made_is_had_again(site: Path, nightmill: Nightm
         again = _plans(nightmill, "--as-of", time)
         assert {plan.pop("as_of") for plan in again} == {time}, act
         assert {plan.pop("as_of") for plan in plans} == {None}
+        for plan in (*again, *plans):
+            del plan["cost"]  # by what was measured until now
         assert again == plans, act
         seen.append(str(plans))
     assert len(set(seen)) >= len(seen) - 2, "hardly an act changes what is planned"
@@ -159,8 +161,13 @@ def test_people_are_told_the_time_and_what_is_not_known(lite: Path, nightmill: N
     assert "2999-01-01 00:00:00 UTC is in the future: it is " in late.err
     for wrong in ("yesterday", "0001-01-01T00:00+05:00", "9999-12-31T23:59-05:00"):
         assert f"--as-of '{wrong}' is not a time" in nightmill("plan", "first.yaml", "--as-of", wrong).err
-    both = nightmill("plan", "first.yaml", "--as-of", "2026-01-10", "--explain", "where")
-    assert "--explain plans nothing; leave out --as-of" in both.err
+    for options, why in {
+        ("--as-of", "2026-01-10", "--explain", "where"): "--explain plans nothing; leave out ",
+        ("--as-of", "2026-01-10", "--save"): "a plan as of then cannot be submitted; leave out --save, or --as-of",
+        ("--differences",): "--differences compares the plan as of then with that of now; give it --as-of",
+    }.items():
+        refused = nightmill("plan", "first.yaml", *options)
+        assert (refused.code, why in refused.err) == (2, True)
     now = datetime.now(UTC)
     with Site(lite) as opened:
         assert len(opened.plan("first.yaml", as_of=now.replace(tzinfo=None))) == 8
@@ -170,3 +177,22 @@ def test_people_are_told_the_time_and_what_is_not_known(lite: Path, nightmill: N
     assert "not known of then, and not asked: whether there were copies of the files" in told
     assert "campaign first, number 1: pipeline masking 1.0" in told
     assert nightmill("submit", "first.yaml", "--as-of", now.isoformat()).code == 2
+
+
+def test_what_differs_since_then(lite: Path, nightmill: Nightmill, tmp_path: Path) -> None:
+    acts = _acts(lite, nightmill, tmp_path)
+    next(acts)
+    came = datetime.now(UTC)
+    next(acts)
+    next(acts)
+    certified = datetime.now(UTC)
+    next(acts)
+    told = nightmill("plan", "first.yaml", "--as-of", certified.isoformat(), "--differences").out.splitlines()
+    assert told[:2] == [
+        f"before: campaign first, as of {certified:%Y-%m-%d %H:%M:%S} UTC",
+        "after:  campaign first, as it would be submitted now",
+    ]
+    changes = nightmill("plan", "first.yaml", "--as-of", certified.isoformat(), "--differences", "--json").json
+    assert [(each["unit"], each["change"]) for each in changes["units"]] == [("exposure=2", "dropped")]
+    early = nightmill("plan", "first.yaml", "--as-of", came.isoformat(), "--differences")
+    assert f"campaign 'first' cannot be planned as of {came:%Y-%m-%d %H:%M:%S} UTC: 1 problem" in early.err

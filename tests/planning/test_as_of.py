@@ -10,8 +10,8 @@ from nightmill.backbone.catalogue.exclusions import NewExclusion
 from nightmill.backbone.catalogue.files import names_like, names_taken, selected
 from nightmill.backbone.catalogue.withdrawals import versions, withdraw
 from nightmill.backbone.schema import ReplicaRow
-from nightmill.backbone.work.campaigns import number_of
 from nightmill.backbone.work.left_out import LeftOut, leave_out, stages_with_left_out
+from nightmill.backbone.work.saved_plans import number_of
 from nightmill.planning.plan import plan_campaign
 from nightmill.planning.planned import CampaignPlan
 from tests.planning.world import BIAS, NIGHT, SCIENCE, World, changed, make_campaign

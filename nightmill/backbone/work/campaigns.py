@@ -20,6 +20,7 @@ from nightmill.backbone.sites import this_site
 from nightmill.backbone.work.holds import release
 from nightmill.backbone.work.left_out import counted
 from nightmill.backbone.work.ownership import is_own, require_own
+from nightmill.backbone.work.saved_plans import lock_numbers, number_of
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.base import canonical_json
 from nightmill.model.campaign import Campaign
@@ -123,7 +124,9 @@ def seal_campaign(session: Session, campaign: Campaign, *, who: str, now: dateti
     digest = _digest(definition)
     row = session.scalar(select(CampaignRow).where(CampaignRow.name == campaign.name))
     if row is None:
+        lock_numbers(session)
         row = CampaignRow(
+            id=number_of(session, campaign.name),
             site_id=this_site(session),
             name=campaign.name,
             pipeline=campaign.pipeline.name,
@@ -207,13 +210,6 @@ def job_named(session: Session, campaign: str, stage: str, unit: str) -> JobRow:
 def exists(session: Session, name: str) -> bool:
     """Whether a campaign of the name is on record."""
     return session.scalar(select(CampaignRow.id).where(CampaignRow.name == name)) is not None
-
-
-def number_of(session: Session, name: str, *, as_of: datetime | None = None) -> int:
-    """Return the number in the names of a campaign's files: its own, else that which it would get, now or at a time."""
-    there = on_record(CampaignRow.submitted_at, as_of)
-    own = session.scalar(select(CampaignRow.id).where(CampaignRow.name == name, there))
-    return own if own is not None else (session.scalar(select(func.max(CampaignRow.id)).where(there)) or 0) + 1
 
 
 def campaigns(session: Session, *, latest: int | None = None) -> list[CampaignRow]:
