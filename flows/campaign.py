@@ -67,13 +67,15 @@ def campaign(campaign: str, site: str) -> State[None]:
             conductor.conduct()
         stages = conductor.stages()
         artifacts.tell_campaign(api, flow_run_id, opened, campaign, stages, conductor.problems)
-    return outcome(stages, conductor.problems)
+        run = api.read(flow_run_id)
+    return outcome(stages, conductor.problems, times=run.run_count if run else 1)
 
 
-def outcome(stages: Sequence[StageProgress], problems: Sequence[str]) -> State[None]:
+def outcome(stages: Sequence[StageProgress], problems: Sequence[str], *, times: int = 1) -> State[None]:
     """Return the state that a campaign ends with: Completed where every stage was planned and every job is done.
 
-    It is named Held where units wait for what their inputs lack.
+    It is named Held where units wait for what their inputs lack. Its message tells how many times the campaign was
+    carried out, where that is more than once.
     """
     total = sum(stage.total for stage in stages)
     left = total - sum(stage.counts.get(JobState.DONE, 0) for stage in stages)
@@ -81,7 +83,8 @@ def outcome(stages: Sequence[StageProgress], problems: Sequence[str]) -> State[N
     waits = [f"{held} {'unit' if held == 1 else 'units'} held"] if held else []
     barred = sum(stage.counts.get(JobState.HELD, 0) for stage in stages)
     waits += [f"{barred} of them held"] if barred else []
-    told = "; ".join([f"{left} of {total} jobs not done" if left else f"{total} jobs done", *waits, *problems])
+    again = [f"carried out {times} times"] if times > 1 else []
+    told = "; ".join([f"{left} of {total} jobs not done" if left else f"{total} jobs done", *again, *waits, *problems])
     if left == 0 and all(stage.revisions for stage in stages):
         return Completed(name=HELD, message=told) if held else Completed(message=told)
     return Failed(message=told)

@@ -163,6 +163,7 @@ def test_json_has_the_keys_that_the_reference_lists(campaign: Path, nightmill: N
         "calib report": ("calib", "report", "first"),
         "plan": ("plan", "first.yaml"),
         "status": ("status",),
+        "logs": ("logs", job),
         "find": ("find",),
         "find --refused": ("find", "--refused"),
         "show FILE": ("show", SUM),
@@ -175,6 +176,7 @@ def test_json_has_the_keys_that_the_reference_lists(campaign: Path, nightmill: N
         "recover": ("recover",),
         "backup": ("backup", tmp_path / "copy.db"),
         "retain": ("retain", "--dry-run"),
+        "acts": ("acts",),
         "doctor": ("doctor",),
     }
     page = Page(REFERENCE / "json.md")

@@ -65,7 +65,7 @@ def site(folder: Path, nightmill: Nightmill, tmp_path: Path) -> Path:
 TOLD = """\
 its units need 6 calibrations: 2 are lacking, 2 are poorer than the best level, 2 are over 30 d away
 
-input\ttype\tunits\tlack\tlevels\tmedian days\tworst days\tfiles\tmost used
+input\ttype\tunits\tlack\tunits by level\tmedian days\tworst days\tfiles\tmost used
 divide/flat\tflat\t6\t2\t1: 2, 2: 2\t20.3\t40.3\t2\tflat1.fits serves 2
 
 to ask for, the most wanted first:

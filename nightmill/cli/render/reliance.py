@@ -43,7 +43,7 @@ def print_report(report: CalibrationReport, limit: int) -> None:
         f"its units need {units:,} calibrations: {lacking:,} are lacking, {poorer:,} are poorer than the best level,"
         f" {older:,} are over {days} away\n"
     )
-    columns = ("input", "type", "units", "lack", "levels", "median days", "worst days", "files", "most used")
+    columns = ("input", "type", "units", "lack", "units by level", "median days", "worst days", "files", "most used")
     print_table(columns, (_row(role) for role in report.roles))
     for role in report.roles:
         if role.nights_without:
