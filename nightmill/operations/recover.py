@@ -31,7 +31,7 @@ from nightmill.backbone.sites import is_here, this_site
 from nightmill.backbone.work import campaigns
 from nightmill.backbone.work.attempts import JobKey, Standing, job_key, jobs_named, standings
 from nightmill.backbone.work.ownership import of_other_sites
-from nightmill.backbone.work.saved_plans import lock_numbers
+from nightmill.backbone.work.saved_plans import lock_numbers, raise_sequence
 from nightmill.clock import utc_now
 from nightmill.errors import NightmillError, StoreError
 from nightmill.execution.journal import JournalBroken, read_whole_journal, recorded_journals
@@ -340,6 +340,7 @@ def _add_campaign(session: Session, *, site: Site, kept: memory.KeptCampaign) ->
     values = kept.model_dump(exclude={"number"})
     session.add(CampaignRow(id=kept.number, site_id=this_site(session), **values))
     session.flush()
+    raise_sequence(session)
 
 
 def _write(

@@ -170,6 +170,7 @@ class PlanLines:
         stage = self.stages[head.stage] = StageText(head)
         self._write(head.model_dump_json().encode() + b"\n")
         stage.digest = _digest(head, self._put(stage, jobs))
+        self._write(b"", flush=True)
 
     def raw(self, stage: str, unit: str) -> bytes:
         """Return the line of a job as it stands."""
@@ -207,9 +208,11 @@ class PlanLines:
             self._write(line)
             yield line
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, line: bytes, *, flush: bool = False) -> None:
         try:
             self._file.write(line)
+            if flush:
+                self._file.flush()
         except OSError as error:
             raise RequestRefused(
                 f"the folder for temporary files cannot hold the plan: {error.strerror}",

@@ -20,7 +20,7 @@ from nightmill.backbone.sites import this_site
 from nightmill.backbone.work.holds import release
 from nightmill.backbone.work.left_out import counted
 from nightmill.backbone.work.ownership import is_own, require_own
-from nightmill.backbone.work.saved_plans import lock_numbers, number_of
+from nightmill.backbone.work.saved_plans import lock_numbers, number_of, raise_sequence
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.base import canonical_json
 from nightmill.model.campaign import Campaign
@@ -139,6 +139,7 @@ def seal_campaign(session: Session, campaign: Campaign, *, who: str, now: dateti
         try:
             with session.begin_nested():
                 session.add(row)
+            raise_sequence(session)
         except IntegrityError:  # another submission was faster by a moment
             return seal_campaign(session, campaign, who=who, now=now)
     require_own(session, row)

@@ -52,6 +52,12 @@ def lock_numbers(session: Session) -> None:
         session.execute(text("LOCK TABLE saved_plan IN SHARE ROW EXCLUSIVE MODE"))
 
 
+def raise_sequence(session: Session) -> None:
+    """Let PostgreSQL's own sequence of numbers be above those of the campaigns that were given theirs."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT setval(pg_get_serial_sequence('campaign', 'id'), (SELECT max(id) FROM campaign))"))
+
+
 def save(session: Session, row: SavedPlanRow) -> bool:
     """Keep a plan; return whether it is new.
 

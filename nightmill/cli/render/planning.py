@@ -41,10 +41,10 @@ def print_plan(plan: CampaignPlan, limit: int, text: PlanLines, cost: PlanCost) 
 
     Parameters
     ----------
-    text, cost
-        Of the plan.
     limit
         Units to show of each stage; 0 for all of them, with every file that they read.
+    text, cost
+        Of the plan.
     """
     pipeline = plan.campaign.pipeline
     if plan.as_of is not None:

@@ -28,7 +28,9 @@ def plan(
     exclude: Exclude = None,
     limit: Annotated[
         int,
-        typer.Option(metavar="N", min=0, help="Units to show of each stage; 0 for all, with all that they read."),
+        typer.Option(
+            metavar="N", min=0, help="Units to show of each stage, or changes; 0 for all, with all that they read."
+        ),
     ] = 10,
     as_of: Annotated[
         str, typer.Option(metavar="TIME", help="From what the catalogue knew then, UTC; a date is its beginning.")
