@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 
-from nightmill.backbone.work import costs
+from nightmill.backbone.work import campaigns, costs
 from nightmill.clock import utc_now
 from nightmill.errors import RequestRefused
 from nightmill.execution.host import this_host
+from nightmill.model.campaign import Campaign
+from nightmill.model.pipeline import Stage
+from nightmill.model.states import JobState
 from nightmill.operations.site import Site
 from nightmill.planning.planned import CampaignPlan, StagePlan
 
@@ -63,32 +66,60 @@ class PlanCost:
 
 def cost_of(site: Site, plan: CampaignPlan) -> PlanCost:
     """Say what a plan would cost, by the median of the newest results of the same stages of its pipeline."""
-    stages = tuple([_stage(site, plan, stage) for stage in plan.stages])
+    stages = tuple([_cost(site, plan.campaign, each.stage, _jobs(each)) for each in plan.stages])
     wall = _total([stage.wall_seconds for stage in stages])
     ends_at = None if wall is None else utc_now() + timedelta(seconds=wall)
     return PlanCost(stages, _total([stage.cpu_seconds for stage in stages]), wall, ends_at)
 
 
-def _stage(site: Site, plan: CampaignPlan, stage: StagePlan) -> StageCost:
-    steps = [step.name for step in stage.stage.steps]
+def seconds_left(site: Site, name: str, plan: CampaignPlan | None = None) -> float | None:
+    """Estimate how long what is not done of a campaign takes, as :func:`cost_of` does for a plan.
+
+    Parameters
+    ----------
+    plan
+        Tells of stages that are not sealed yet.
+
+    Returns
+    -------
+    float or None
+        None where the jobs of a stage are not known yet, or one of its stages never ran.
+    """
+    jobs = {} if plan is None else {each.stage.name: _jobs(each) for each in plan.stages}
     with site.database.reading() as session:
-        found = costs.costs(session, plan.campaign.pipeline.name, stage.stage.name, steps)
-    at_once = _at_once(site, plan, stage)
-    if not found or not at_once or stage.known_after:
-        return StageCost(stage.stage.name, len(found), at_once, None, None)
-    turns = -(-len(stage.jobs) // at_once)
-    cpu = median(cpu for _wall, cpu in found) * len(stage.jobs)
-    return StageCost(stage.stage.name, len(found), at_once, cpu, median(wall for wall, _cpu in found) * turns)
+        row = campaigns.own_campaign(session, name)
+        campaign = Campaign.model_validate(row.definition)
+        progress = campaigns.progress(session, row.id)
+    jobs |= {each.stage: each.total - each.counts.get(JobState.DONE, 0) for each in progress if each.revisions}
+    stages = campaign.pipeline.stages
+    return _total([_cost(site, campaign, stage, jobs.get(stage.name)).wall_seconds for stage in stages])
 
 
-def _at_once(site: Site, plan: CampaignPlan, stage: StagePlan) -> int:
+def _jobs(stage: StagePlan) -> int | None:
+    return None if stage.known_after else len(stage.jobs)
+
+
+def _cost(site: Site, campaign: Campaign, stage: Stage, jobs: int | None) -> StageCost:
+    """Say what so many jobs of a stage would cost; None where nobody knows yet how many there are."""
+    with site.database.reading() as session:
+        found = costs.costs(session, campaign.pipeline.name, stage.name, [step.name for step in stage.steps])
+    at_once = _at_once(site, campaign, stage)
+    if jobs == 0:
+        return StageCost(stage.name, len(found), at_once, 0.0, 0.0)
+    if not found or not at_once or jobs is None:
+        return StageCost(stage.name, len(found), at_once, None, None)
+    cpu = median(cpu for _wall, cpu in found) * jobs
+    return StageCost(stage.name, len(found), at_once, cpu, median(wall for wall, _cpu in found) * -(-jobs // at_once))
+
+
+def _at_once(site: Site, campaign: Campaign, stage: Stage) -> int:
     """Return how many jobs of a stage this host carries out at a time; 0 where it cannot carry out one."""
     host = this_host(site.profile.cores)
     try:
-        most = host.cores // host.share_of(stage.stage.resources)
+        most = host.cores // host.share_of(stage.resources)
     except RequestRefused:
         return 0
-    return min(most, plan.campaign.execution.threads or most)
+    return min(most, campaign.execution.threads or most)
 
 
 def _total(values: Sequence[float | None]) -> float | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 from sqlalchemy.orm import Session
 
@@ -16,9 +19,10 @@ from nightmill.model.bundle import Bundle
 from nightmill.model.campaign import Campaign
 from nightmill.model.conducting import CampaignRun
 from nightmill.model.ports import Conductor
-from nightmill.operations import memory
+from nightmill.operations import credentials, memory
 from nightmill.operations.acts import Act
 from nightmill.operations.bundle import keep, pack, provenance_of, register_bundle
+from nightmill.operations.costs import seconds_left
 from nightmill.operations.drain import drain
 from nightmill.operations.edited import Edit, Folder, edit_of
 from nightmill.operations.saved_plans import SavedPlan, bring_back, require_same, require_sealed
@@ -26,6 +30,8 @@ from nightmill.operations.site import Site
 from nightmill.planning.plan import plan_campaign
 from nightmill.planning.planned import CampaignPlan
 from nightmill.planning.seal import seal
+
+_LOG: Final = logging.getLogger("nightmill")
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ def submit(
     folder: Folder = Folder.ASK,
     conductor: Conductor | None = None,
     saved: SavedPlan | None = None,
+    tell: Callable[[str], None] = _LOG.warning,
 ) -> Submitted:
     """Put a campaign into the backbone, its first stages sealed; the same campaign again is taken up where it stands.
 
@@ -63,6 +70,8 @@ def submit(
         Who is to conduct it then; by default nobody.
     saved
         The plan that it must be, or must have been: what is sealed is what is compared with it.
+    tell
+        Called with what the operator should know: a credential that ends before the campaign may.
 
     Raises
     ------
@@ -73,17 +82,19 @@ def submit(
     PlanDiffers
         Where it is not the saved plan; nothing was written.
     RequestRefused
-        Where another campaign has its name, the folder of its pipeline cannot be packed, or the database was brought
-        back from an older backup.
+        Where another campaign has its name, the folder of its pipeline cannot be packed, the database was brought
+        back from an older backup, or a credential that is required is missing or has ended.
     StoreError
         Where the store cannot take the bundle; no row was written.
     """
     act = Act.begin(site, "submit", who=who)
+    found = credentials.require(site.config)
     if conductor is not None:
         conductor.require()
     drain(site)
     memory.require_current(site)
     bring_back(site)
+    plan: CampaignPlan | None = None
     given = memory.numbers(site.config.spool, campaign.name)
     with site.database.reading() as session:
         is_there = campaigns.exists(session, campaign.name)
@@ -95,7 +106,9 @@ def submit(
         resumed = True
     else:
         with TemporaryDirectory(prefix="nightmill-") as temporary:
-            number, resumed = _put(site, campaign, act, given, Path(temporary, "bundle.tar"), saved)
+            number, resumed, plan = _put(site, campaign, act, given, Path(temporary, "bundle.tar"), saved)
+    for sentence in credentials.short(found, seconds_left(site, campaign.name, plan) if found else None):
+        tell(sentence)
     run = None if conductor is None else conductor.start(campaign.name)
     return Submitted(campaign.name, number, resumed, run)
 
@@ -111,8 +124,8 @@ def _take_up(session: Session, *, act: Act, campaign: Campaign, edit: Edit | Non
 
 def _put(
     site: Site, campaign: Campaign, act: Act, given: memory.Numbers, archive: Path, saved: SavedPlan | None
-) -> tuple[int, bool]:
-    """Pack, plan and write a campaign; return its number, and whether it stood there before."""
+) -> tuple[int, bool, CampaignPlan | None]:
+    """Pack, plan and write a campaign; return its number, whether it stood there before, and else its plan."""
     bundle: Bundle | None = None
     while True:
         with site.database.reading() as session:
@@ -144,7 +157,7 @@ def _put(
             )
         )
         if written is not None:
-            return written, resumed
+            return written, resumed, plan
 
 
 def _write(
