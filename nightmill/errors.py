@@ -131,13 +131,16 @@ class PlanRefused(RequestRefused):
     ----------
     problems
         One sentence a problem.
+    as_of
+        The time whose catalogue it was made from; empty for now.
     """
 
-    def __init__(self, campaign: str, problems: Sequence[str]) -> None:
+    def __init__(self, campaign: str, problems: Sequence[str], *, as_of: str = "") -> None:
         self.problems = tuple(problems)
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
         lines = "\n".join(f"  - {problem}" for problem in problems)
-        super().__init__(f"campaign {campaign!r} cannot be planned: {count}\n{lines}")
+        when = f" as of {as_of}" if as_of else ""
+        super().__init__(f"campaign {campaign!r} cannot be planned{when}: {count}\n{lines}")
 
 
 class PlanDiffers(RequestRefused):

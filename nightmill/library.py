@@ -107,7 +107,12 @@ class Site:
         return _table(rows, first, always=("name", "type", "origin", "size_bytes", "sha256", "store", "path"))
 
     def plan(
-        self, campaign: Path | str, *, settings: Sequence[str] = (), overrides: Sequence[Path | str] = ()
+        self,
+        campaign: Path | str,
+        *,
+        settings: Sequence[str] = (),
+        overrides: Sequence[Path | str] = (),
+        as_of: datetime | None = None,
     ) -> Table:
         """Plan a campaign as it would be submitted now: a row for each file that a job would read; nothing is written.
 
@@ -119,13 +124,18 @@ class Site:
             ``KEY=VALUE``, as with ``--set``.
         overrides
             Files, as with ``--override``.
+        as_of
+            From what the catalogue knew at that time, as with ``--as-of``; UTC where it has no zone.
 
         Raises
         ------
         ConfigErrors, PlanRefused
             Where the campaign is wrong, or cannot be planned.
+        RequestRefused
+            Where the time is in the future, or before the first file.
         """
-        planned = preview(self._site, self._campaign(campaign, settings, overrides))
+        then = as_of.replace(tzinfo=UTC) if as_of is not None and as_of.tzinfo is None else as_of
+        planned = preview(self._site, self._campaign(campaign, settings, overrides), as_of=then)
         planned.require()
         rows = [
             {

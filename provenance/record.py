@@ -117,7 +117,7 @@ def _record_batch(
         return
     news = _without_taken_names(session, news, ids, done)
     executions = write_executions(session, news, ids, rows, stacks)
-    _update_attempts(session, news, attempts, verdicts, done)
+    _update_attempts(session, news, attempts, verdicts, done, now)
     ended = [report for report in news if report.state.ended]
     submitters = {attempt: row.submitted_by for attempt, row in attempts.items()}
     made = write_files(session, ended, ids, executions, submitters, attachments, now=now)
@@ -191,6 +191,7 @@ def _update_attempts(
     before: Mapping[AttemptKey, Known],
     verdicts: Mapping[AttemptKey, Verdict],
     done: Recorded,
+    now: datetime,
 ) -> None:
     attempts: list[dict[str, Any]] = []
     jobs = {attempt.job_id: attempt.job_state for attempt in before.values()}
@@ -234,7 +235,9 @@ def _update_attempts(
         _sort_in(report, result, done)
     if replaced:  # first, as no job may have two
         session.execute(
-            update(AttemptRow).where(AttemptRow.job_id.in_(replaced), AttemptRow.result).values(result=False),
+            update(AttemptRow)
+            .where(AttemptRow.job_id.in_(replaced), AttemptRow.result)
+            .values(result=False, replaced_at=now),
             execution_options={"synchronize_session": False},
         )
     session.execute(update(AttemptRow), attempts)

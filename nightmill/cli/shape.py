@@ -68,7 +68,7 @@ def examples(*lines: str) -> str:
 
 
 def time_of(option: str, text: str) -> datetime:
-    """Read a time that was given; one without a zone is UTC.
+    """Read a time that was given, as UTC; one without a zone is that already.
 
     Raises
     ------
@@ -77,8 +77,8 @@ def time_of(option: str, text: str) -> datetime:
     """
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):  # one that is no year in UTC
         raise RequestRefused(
             f"{option} {text!r} is not a time", remedy="write 2026-01-10 or 2026-01-10T03:12:45"
         ) from None
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 from nightmill.backbone.work import campaigns
 from nightmill.config.campaign import load_campaign
 from nightmill.errors import UnknownName
+from nightmill.model.campaign import Campaign
 from nightmill.operations.preview import preview
 from nightmill.operations.saved_plans import find, saved_text
 from nightmill.operations.site import Site
 from nightmill.planning.digest import PlanLines, sealed_text, text_of
+
+
+def plan_then(site: Site, campaign: Campaign, as_of: datetime) -> PlanLines:
+    """Return the plan of a campaign as of a time.
+
+    Raises
+    ------
+    RequestRefused
+        Where the time is in the future, or before the first file.
+    PlanRefused
+        Where it could not be planned then.
+    """
+    plan = preview(site, campaign, as_of=as_of)
+    plan.require()
+    return text_of(plan)
 
 
 def plan_to_compare(site: Site, other: str) -> PlanLines:

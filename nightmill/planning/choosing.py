@@ -13,6 +13,7 @@ from nightmill.planning.inputs import Chooser, Rules
 from nightmill.planning.lookups.way import Way
 from nightmill.planning.memberships import Memberships
 from nightmill.planning.problems import Problems
+from nightmill.planning.reliance import Reliance
 from nightmill.planning.sealed import Choice
 from nightmill.planning.variants import NONE, Variants
 
@@ -46,6 +47,10 @@ class Choosers:
         Makes one way in which an input of such units is filled; raises RequestRefused where it cannot be.
     fit
         Of the inputs of a stage as it is for such units, those that can be filled; tells why not.
+    stored
+        Whether files must have a copy.
+    reliance
+        Is told what serves the units; None where nobody asks.
     """
 
     def __init__(
@@ -59,6 +64,9 @@ class Choosers:
         variants: Variants,
         way: Callable[[Stage, str, Input], Way],
         fit: Callable[[Stage], Collection[str]],
+        *,
+        stored: bool = True,
+        reliance: Reliance | None = None,
     ) -> None:
         self.stage = stage
         self.variants = variants
@@ -68,6 +76,8 @@ class Choosers:
         self._rows = rows
         self._rules = rules
         self._missing = missing
+        self._stored = stored
+        self._reliance = reliance
         self._of = {NONE: {role: self._chooser(stage, role, found) for role, found in ways.items()}}
 
     def choose(self, unit: Unit, variant: int) -> dict[str, Choice]:
@@ -83,14 +93,17 @@ class Choosers:
         for chooser in self._choosers(variant).values():
             if not files.keys() >= chooser.references:
                 continue  # what it is matched by is a problem, which is told
-            if (choice := chooser.choose(unit, files)) is not None:
+            choice = chooser.choose(unit, files)
+            if self._reliance is not None:
+                self._reliance.note(self.stage, chooser, unit, files, choice)
+            if choice is not None:
                 chosen[chooser.role] = choice
                 files[chooser.role] = choice.files
         return chosen
 
     def _chooser(self, stage: Stage, role: str, ways: Sequence[Way]) -> Chooser:
         missing = self._missing(role, stage.inputs[role])
-        return Chooser(stage, role, ways, self._rows, self._rules, self._problems, missing)
+        return Chooser(stage, role, ways, self._rows, self._rules, self._problems, missing, stored=self._stored)
 
     def _choosers(self, variant: int) -> Mapping[str, Chooser]:
         if (known := self._of.get(variant)) is not None:

@@ -239,9 +239,10 @@ def job_line(line: bytes) -> JobLine:
     )
 
 
-def text_of(plan: CampaignPlan, what: str = "as it would be submitted now") -> PlanLines:
+def text_of(plan: CampaignPlan, what: str = "") -> PlanLines:
     """Write a plan as text; of one with problems, what has none."""
-    made = PlanLines(_plan_head(plan.campaign, plan.number, [stage.common for stage in plan.stages]), what)
+    when = "as it would be submitted now" if plan.as_of is None else f"as of {plan.as_of:%Y-%m-%d %H:%M:%S} UTC"
+    made = PlanLines(_plan_head(plan.campaign, plan.number, [stage.common for stage in plan.stages]), what or when)
     for stage in plan.stages:
         absent = {unit.unit: f"{unit.role}: {unit.why}" for unit in stage.left_out}
         told = {each: f"excluded: {each.place}: {each.rule}; {each.why}" for each in stage.excluded if each.units}

@@ -61,6 +61,8 @@ class Chooser:
         Where a role that cannot be filled is told.
     missing
         Where it is told that too few files fill it; the same, unless these may still come.
+    stored
+        Whether files must have a copy.
     """
 
     def __init__(
@@ -72,6 +74,8 @@ class Chooser:
         rules: Rules,
         problems: Problems,
         missing: Problems,
+        *,
+        stored: bool = True,
     ) -> None:
         self.role = role
         self.declared: Input = stage.inputs[role]
@@ -85,6 +89,7 @@ class Chooser:
         self.rules = rules
         self.problems = problems
         self.missing = missing
+        self.stored = stored
         self.members = rows.of.get(role)
         self.by_rows = rows.by_rows
         self.through = rows.word(role)
@@ -150,7 +155,7 @@ class Chooser:
             )
             self.problems.add(self.topic, reason, unit.name, detail=names)
             return None
-        lost = [file for file in files if not file.store]
+        lost = [file for file in files if not file.store] if self.stored else []
         for file in lost:
             where = f"in no store of this site, but in {file.elsewhere}" if file.elsewhere else "in no store"
             reason = f"a {self.kind} is chosen that is known and {where}"

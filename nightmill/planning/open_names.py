@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from os.path import commonprefix
 from typing import Final, NamedTuple
 
@@ -105,8 +106,14 @@ class OpenNames:
                         refused.add(place if number == last else holder.place)
         return refused
 
-    def taken(self, session: Session) -> dict[int, tuple[Claim, str]]:
-        """Return the jobs of the last stage, by their places, for whose files the catalogue has a name already."""
+    def taken(self, session: Session, *, as_of: datetime | None = None) -> dict[int, tuple[Claim, str]]:
+        """Return the jobs of the last stage, by their places, for whose files the catalogue has a name already.
+
+        Parameters
+        ----------
+        as_of
+            For whose files it had one at a time; by default now.
+        """
         own = [each for each in self._open if each.stage == len(self._stages) - 1]
         by_role: dict[str, list[_Open]] = {}
         for each in own:
@@ -115,7 +122,7 @@ class OpenNames:
         for of_role in by_role.values():
             beginning = _shared([each.beginning for each in of_role])
             end = _shared([each.end[::-1] for each in of_role])[::-1]
-            for name in names_like(session, beginning, end):
+            for name in names_like(session, beginning, end, as_of=as_of):
                 if (holder := self._named(name)) is not None and holder.stage == len(self._stages) - 1:
                     found.setdefault(holder.place, (holder.claim, name))
         return found

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
+from nightmill.backbone.as_of import on_record
 from nightmill.backbone.catalogue.exclusions import Exclusion, in_force
 from nightmill.backbone.catalogue.files import names_taken
 from nightmill.backbone.schema import CampaignRow, FileRow, JobRow
@@ -40,6 +42,7 @@ from nightmill.planning.planned import CampaignPlan, StagePlan
 from nightmill.planning.preflight import check_inputs, check_outputs, check_texts, log_store
 from nightmill.planning.problems import Problems
 from nightmill.planning.projected import Projected, known_after_of
+from nightmill.planning.reliance import Reliance
 from nightmill.planning.sealed import PlannedJob, StageCommon, StageView
 from nightmill.planning.selection import Group, Selector
 from nightmill.planning.texts import asks_of_files
@@ -54,6 +57,9 @@ def plan_campaign(
     number: int,
     bundle: SealedBundle | None = None,
     also: Sequence[Exclusion] = (),
+    *,
+    as_of: datetime | None = None,
+    reliance: Reliance | None = None,
 ) -> CampaignPlan:
     """Plan every stage of a campaign, those that depend on others projected.
 
@@ -73,15 +79,20 @@ def plan_campaign(
         The pipeline's folder, for steps to see; by default they see the folder itself.
     also
         Exclusions to heed beside those that are in force.
+    as_of
+        The time whose catalogue is asked: what was registered, certified, excluded or withdrawn later is not known, and
+        neither is where copies were, so that files need none. By default all that is known now.
+    reliance
+        Is told which calibrations serve which units.
     """
-    planner = _Planner(session, campaign, site, number, bundle, also)
+    planner = _Planner(session, campaign, site, number, bundle, also, as_of, reliance)
     stages = []
     for stage in campaign.pipeline.stages:
         stages.append(planner.plan(stage))
         planner.project(stages[-1])
     problems = dict.fromkeys(problem for plan in stages for problem in plan.problems)
     problems |= dict.fromkeys(wrong_units(campaign, planner.keys, stages))
-    return CampaignPlan(campaign, number, tuple(stages), tuple(problems))
+    return CampaignPlan(campaign, number, tuple(stages), tuple(problems), as_of)
 
 
 def plan_stage(
@@ -91,13 +102,15 @@ def plan_stage(
     site: SiteConfig,
     number: int,
     bundle: SealedBundle | None = None,
+    *,
+    reliance: Reliance | None = None,
 ) -> StagePlan:
     """Plan one stage from what exists: what the stages before it published, and the catalogue.
 
     Parameters are those of :func:`plan_campaign`. A unit that lacks what a stage before may still make waits: that
     is not a problem.
     """
-    return _Planner(session, campaign, site, number, bundle).plan(campaign.pipeline.stage(stage))
+    return _Planner(session, campaign, site, number, bundle, reliance=reliance).plan(campaign.pipeline.stage(stage))
 
 
 class _Planner:
@@ -111,8 +124,12 @@ class _Planner:
         number: int,
         bundle: SealedBundle | None,
         also: Sequence[Exclusion] = (),
+        as_of: datetime | None = None,
+        reliance: Reliance | None = None,
     ) -> None:
         self.session = session
+        self.as_of = as_of
+        self.reliance = reliance
         self.bundle = bundle
         self.campaign = campaign
         self.site = site
@@ -121,16 +138,18 @@ class _Planner:
         self.projected: dict[str, Projected] = {}
         self.broken: set[str] = set()
         """Projected stages whose plans have problems."""
-        self.incomplete = stages_with_left_out(session, campaign.name)
+        self.incomplete = stages_with_left_out(session, campaign.name, as_of=as_of)
         """Stages that leave units out, and those that take from them: what a unit lacks may yet come from there."""
-        self.watermark = session.scalar(select(func.max(FileRow.id))) or 0
+        self.watermark = (
+            session.scalar(select(func.max(FileRow.id)).where(on_record(FileRow.registered_at, as_of))) or 0
+        )
         self.keys = site.keys
         self.unruly = Problems()
         """What is wrong with rules of what is excluded."""
-        found = [*in_force(session, campaign.name), *also]
+        found = [*in_force(session, campaign.name, as_of=as_of), *also]
         self.exclusions = frozenset(each.number for each in found)
         self.rules = rules_of(campaign, found, keys=self.keys, types=site.file_types, problems=self.unruly)
-        self.selector = Selector(session, campaign, self.keys, self.watermark, self.projected)
+        self.selector = Selector(session, campaign, self.keys, self.watermark, self.projected, as_of)
 
     def plan(self, stage: Stage) -> StagePlan:
         """Plan one stage, from projected files where a stage that it takes from was planned before it."""
@@ -206,7 +225,7 @@ class _Planner:
         if not any(output.tells for plan in stages for step in plan.stage.steps for output in step.outputs.values()):
             return set()
         names, plan = OpenNames(stages), stages[-1]
-        taken = names.taken(self.session)
+        taken = names.taken(self.session, as_of=self.as_of)
         sealed = self._sealed(plan.stage, [plan.jobs[place].unit for place in taken])
         new = {place: each for place, each in taken.items() if plan.jobs[place].unit not in sealed}
         return names.clashes(new.values(), problems) | new.keys()
@@ -299,6 +318,8 @@ class _Planner:
             variants,
             lambda stage, role, way: self._way(stage, way, tallies[role]),
             lambda stage: check_inputs(stage, self.campaign, self.site, problems),
+            stored=self.as_of is None,
+            reliance=self.reliance,
         )
         one = takes_one(stage, self.site.file_types)
         for unit in limited(units, stage.max_units, problems, topic=topic):
@@ -352,7 +373,7 @@ class _Planner:
         """Return the names that the catalogue has already, and report them; jobs that are sealed have theirs."""
         sealed = self._sealed(common.stage, [job.unit for job in block])
         new = [place for place in names if block[place].unit not in sealed]
-        taken = names_taken(self.session, [name for place in new for name in names[place]])
+        taken = names_taken(self.session, [name for place in new for name in names[place]], as_of=self.as_of)
         clashing = [claim for place in new if taken for claim in claims(common, block[place].data_id)]
         for claim in sorted(claim for claim in clashing if claim.name in taken):
             reason = f"the name of output {claim.role!r} ({claim.type}) is taken: the catalogue has a file of that name"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from nightmill.backbone.work.left_out import LeftOut
 from nightmill.errors import PlanRefused
@@ -66,6 +67,8 @@ class CampaignPlan:
     stages: tuple[StagePlan, ...]
     problems: tuple[str, ...]
     """Of all stages, one sentence each."""
+    as_of: datetime | None = None
+    """The time whose catalogue it was made from, whether or not there are copies of its files; None for now."""
 
     def require(self) -> None:
         """Make sure that there are no problems.
@@ -76,4 +79,5 @@ class CampaignPlan:
             Where there are; it lists all of them.
         """
         if self.problems:
-            raise PlanRefused(self.campaign.name, self.problems)
+            then = f"{self.as_of:%Y-%m-%d %H:%M:%S} UTC" if self.as_of is not None else ""
+            raise PlanRefused(self.campaign.name, self.problems, as_of=then)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
-from nightmill.backbone.catalogue.calibrations import current
+from nightmill.backbone.catalogue.calibrations import current, require_sets
 from nightmill.backbone.catalogue.files import found_columns, found_file, found_files, found_rows, selectable, selected
-from nightmill.backbone.schema import AttemptRow, CalibrationRow, FileRow
+from nightmill.backbone.schema import AttemptRow, FileRow
 from nightmill.backbone.sql import to_sql
 from nightmill.backbone.work.campaigns import campaign_named
 from nightmill.config.rules import NOWHERE
@@ -70,6 +71,8 @@ class Selector:
         The highest file ID that may be seen.
     projected
         By stage: what stages that have not run are planned to make.
+    as_of
+        The time whose catalogue is asked; None for now.
     """
 
     session: Session
@@ -77,6 +80,7 @@ class Selector:
     keys: Mapping[str, KeyType]
     watermark: int
     projected: Mapping[str, Projected]
+    as_of: datetime | None = None
 
     def select(
         self, declared: Input, tally: Tally, extra_where: str = "", names: Collection[str] | None = None
@@ -144,7 +148,7 @@ class Selector:
 
     def _require_campaigns(self, type_: str, source: Source) -> None:
         """Make sure that there are the campaigns of a source, and in one of them its stage, which keeps such files."""
-        rows = [campaign_named(self.session, name) for name in source.campaigns]
+        rows = [campaign_named(self.session, name, as_of=self.as_of) for name in source.campaigns]
         if not source.stage:
             return
         kept: dict[str, set[str]] = {}
@@ -190,6 +194,7 @@ class Selector:
             watermark=self.watermark,
             stored=False,
             order={key: self.keys[key] for key in order if key in self.keys},
+            as_of=self.as_of,
         )
         return self._kept(query, tally, tally.of_type(type_))
 
@@ -197,7 +202,8 @@ class Selector:
         query = (
             found_columns(self.session, stored=False)
             .outerjoin(AttemptRow, FileRow.attempt_id == AttemptRow.id)
-            .where(selectable(), FileRow.type == type_, among(FileRow.name, names), FileRow.id <= self.watermark)
+            .where(selectable(self.as_of), FileRow.type == type_, FileRow.id <= self.watermark)
+            .where(among(FileRow.name, names))
         )
         for expression in self._parse(texts):
             query = query.where(to_sql(expression))
@@ -217,8 +223,8 @@ class Selector:
         sets = declared.source.calibrations
         where = self._parse(texts, unknown=UNKNOWN_YET)
         context = declared.source.context
-        found = current(self.session, sets, declared.type, context=context)
-        self._require_sets(sets)
+        found = current(self.session, sets, declared.type, context=context, as_of=self.as_of)
+        require_sets(self.session, sets, as_of=self.as_of)
         rules = tally.of_type(declared.type)
         about = rules.matches(self.session, {each.file.id for each in found})
         for name in sets:
@@ -235,12 +241,6 @@ class Selector:
                 tuple(by_maturity[Maturity.CERTIFIED]),
                 tuple(by_maturity[Maturity.DRAFT]),
             )
-
-    def _require_sets(self, names: Iterable[str]) -> None:
-        known = list(self.session.scalars(select(CalibrationRow.set_name).distinct()))
-        for name in names:
-            if name not in known:
-                raise UnknownName("calibration set", name, known, remedy="see 'nightmill calib list' for the sets")
 
     def _parse(self, texts: Iterable[str], *, unknown: Collection[str] = ()) -> list[Expression]:
         """Parse expressions; refuse what of a file cannot be known where it is asked."""

@@ -78,6 +78,7 @@ NEW = frozenset(
         "memory_bytes",
         "error_id",
         "job_detail",
+        "replaced_at",
         "passed_over",
         "renew",
     }

@@ -160,6 +160,7 @@ def test_json_has_the_keys_that_the_reference_lists(campaign: Path, nightmill: N
         "ingest": offered,
         "calib list": ("calib", "list"),
         "calib contexts": ("calib", "contexts"),
+        "calib report": ("calib", "report", "first"),
         "plan": ("plan", "first.yaml"),
         "rerun --dry-run": ("rerun", "first", "--whole", "--dry-run"),
         "status": ("status",),

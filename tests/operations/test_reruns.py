@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import threading
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, select, update
 
 from nightmill.backbone.catalogue.exclusions import NewExclusion
-from nightmill.backbone.schema import (
-    AttemptRow,
-    JobRow,
-)
+from nightmill.backbone.catalogue.files import selectable
+from nightmill.backbone.schema import AttemptRow, FileRow, JobRow
 from nightmill.clock import utc_now
 from nightmill.errors import ExpressionError, NightmillError, UnknownName
 from nightmill.model.fate import Fate
@@ -263,3 +262,21 @@ def test_expressions_ask_for_keys_of_units_and_misspelt_ones_are_told(night: Sit
         asked(night, stage="mesure")
     assert asked(night, where="exposure == 77").jobs == ()
     assert JobState.DONE in states(night).values()
+
+
+def test_as_of_then_the_result_of_then_counts(night: Site) -> None:
+    def inputs(as_of: datetime | None) -> list[str]:
+        with night.database.reading() as session:
+            counted = selectable(as_of) & (FileRow.type == "second")
+            made = select(FileRow.name).outerjoin(AttemptRow, FileRow.attempt_id == AttemptRow.id).where(counted)
+            return sorted(session.scalars(made))
+
+    then = utc_now()
+    before = inputs(None)
+    assert "second_0001_c0001a01.txt" in before
+    asked(night, where="exposure == 1")
+    carry_out(night, "measure")
+    assert "second_0001_c0001a01.txt" not in inputs(None)
+    assert "second_0001_c0001a02.txt" in inputs(None)
+    assert inputs(then) == before
+    assert inputs(utc_now()) == inputs(None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 import pytest
@@ -12,7 +13,8 @@ from nightmill.model.file_type import FileType, MetadataKey
 from nightmill.model.origin import Origin
 from nightmill.planning.orders import render
 from nightmill.planning.outputs import claims
-from tests.planning.world import World, make_campaign
+from nightmill.planning.plan import plan_campaign
+from tests.planning.world import NIGHT, World, make_campaign
 
 TYPES: Final = {
     "raw": FileType(name="raw"),
@@ -279,8 +281,11 @@ def test_stages_whose_names_may_become_the_same(small_world: World) -> None:
 @pytest.mark.req("X05", "B12")
 def test_a_name_of_the_catalogue_that_a_file_may_get(world: World) -> None:
     name = "20260110_000007_heads_c0001a01.head"
+    world.now = NIGHT + timedelta(hours=1)
     for each in (name, name.replace("000007", "cat"), name.replace("heads", "HEADS")):
         world.register([NewFile(each, "lists", Origin.MANUAL, 1, "0" * 64, provenance="by hand")])
+    with world.database.reading() as session:
+        assert plan_campaign(session, make_campaign(stage()), world.site, 1, as_of=NIGHT).problems == ()
     [solve] = world.plan(make_campaign(stage())).stages
     assert [job.unit for job in solve.jobs] == ["night=20260111"]
     assert list(solve.problems) == [

@@ -6,7 +6,7 @@ in a set is what holds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -15,6 +15,7 @@ from typing import Any, Self
 from sqlalchemy import Select, func, insert, select
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.as_of import on_record
 from nightmill.backbone.catalogue.files import files_named, found_columns, found_file, selectable
 from nightmill.backbone.catalogue.withdrawals import withdrawals, withdrawn
 from nightmill.backbone.schema import AttemptRow, CalibrationRow, ContextRoleRow, ContextRow, FileRow
@@ -131,7 +132,12 @@ def withdraw(
 
 
 def current(
-    session: Session, set_names: Sequence[str] = (), type: str = "", *, context: str = ""
+    session: Session,
+    set_names: Sequence[str] = (),
+    type: str = "",
+    *,
+    context: str = "",
+    as_of: datetime | None = None,
 ) -> list[CalibrationFile]:
     """Return the roles that hold now, or that a context pins, by one query; withdrawn ones too.
 
@@ -145,15 +151,18 @@ def current(
         The file type; empty for every one.
     context
         Name of the context; empty for what holds now.
+    as_of
+        What held at a time instead, by the clocks of those who put it on record. Where copies were then is not known:
+        a file without one is among them.
 
     Raises
     ------
     UnknownName
-        Where there is no such context.
+        Where there is no such context, or was none then.
     """
-    held_ids = _pinned(session, context, set_names) if context else _latest(set_names)
+    held_ids = _pinned(session, context, set_names, as_of) if context else _latest(set_names, as_of)
     query = (
-        found_columns(session)
+        found_columns(session, stored=as_of is None)
         .add_columns(
             CalibrationRow.id,
             CalibrationRow.set_name,
@@ -166,7 +175,7 @@ def current(
         )
         .join(CalibrationRow, CalibrationRow.file_id == FileRow.id)
         .outerjoin(AttemptRow, FileRow.attempt_id == AttemptRow.id)
-        .where(selectable(), CalibrationRow.id.in_(held_ids))
+        .where(selectable(as_of), CalibrationRow.id.in_(held_ids))
     )
     if type:
         query = query.where(FileRow.type == type)
@@ -204,10 +213,7 @@ def pin(
     UnknownName
         Where there is no such set.
     """
-    known = list(session.scalars(select(CalibrationRow.set_name).distinct()))
-    for each in set_names:
-        if each not in known:
-            raise UnknownName("calibration set", each, known, remedy="see 'nightmill calib list' for the sets")
+    require_sets(session, set_names)
     query = select(CalibrationRow, FileRow.name, FileRow.sha256).join(FileRow, FileRow.id == CalibrationRow.file_id)
     is_certified = CalibrationRow.maturity == Maturity.CERTIFIED
     holds = (CalibrationRow.id.in_(_latest(set_names)), is_certified, ~withdrawn())
@@ -233,17 +239,31 @@ def pin(
     return row, len(roles)
 
 
-def context_named(session: Session, name: str) -> ContextRow:
+def require_sets(session: Session, names: Iterable[str], *, as_of: datetime | None = None) -> None:
+    """Make sure that there are sets of these names, or were at a time.
+
+    Raises
+    ------
+    UnknownName
+        Where there is none of a name; with a guess.
+    """
+    known = list(session.scalars(select(CalibrationRow.set_name).where(on_record(CalibrationRow.at, as_of)).distinct()))
+    for name in names:
+        if name not in known:
+            raise UnknownName("calibration set", name, known, remedy="see 'nightmill calib list' for the sets")
+
+
+def context_named(session: Session, name: str, *, as_of: datetime | None = None) -> ContextRow:
     """Return a context by its name.
 
     Raises
     ------
     UnknownName
-        Where there is none.
+        Where there is none, or was none at a time.
     """
-    row = session.scalar(select(ContextRow).where(ContextRow.name == name))
+    row = session.scalar(select(ContextRow).where(ContextRow.name == name, on_record(ContextRow.at, as_of)))
     if row is None:
-        known = list(session.scalars(select(ContextRow.name)))
+        known = list(session.scalars(select(ContextRow.name).where(on_record(ContextRow.at, as_of))))
         raise UnknownName("context", name, known, remedy="see 'nightmill calib contexts', or pin one")
     return row
 
@@ -256,16 +276,18 @@ def contexts(session: Session) -> list[tuple[ContextRow, int]]:
     return [(row, count) for row, count in session.execute(query.group_by(ContextRow.id).order_by(ContextRow.id))]
 
 
-def _pinned(session: Session, context: str, set_names: Sequence[str]) -> Select[Any]:
-    query = select(ContextRoleRow.calibration_id).where(ContextRoleRow.context_id == context_named(session, context).id)
+def _pinned(session: Session, context: str, set_names: Sequence[str], as_of: datetime | None) -> Select[Any]:
+    row = context_named(session, context, as_of=as_of)
+    query = select(ContextRoleRow.calibration_id).where(ContextRoleRow.context_id == row.id)
     if not set_names:
         return query
     roles = query.join(CalibrationRow, CalibrationRow.id == ContextRoleRow.calibration_id)
     return roles.where(CalibrationRow.set_name.in_(set_names))
 
 
-def _latest(set_names: Sequence[str]) -> Select[Any]:
-    query = select(func.max(CalibrationRow.id)).group_by(CalibrationRow.file_id, CalibrationRow.set_name)
+def _latest(set_names: Sequence[str], as_of: datetime | None = None) -> Select[Any]:
+    query = select(func.max(CalibrationRow.id)).where(on_record(CalibrationRow.at, as_of))
+    query = query.group_by(CalibrationRow.file_id, CalibrationRow.set_name)
     return query.where(CalibrationRow.set_name.in_(set_names)) if set_names else query
 
 

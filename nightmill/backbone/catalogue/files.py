@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, Select, case, func, or_, select
+from sqlalchemy import ColumnElement, Row, Select, case, false, func, or_, select, true
 from sqlalchemy.orm import Session, aliased
 
 from nightmill.backbone.among import among
+from nightmill.backbone.as_of import on_record
 from nightmill.backbone.catalogue.withdrawals import withdrawn
 from nightmill.backbone.schema import (
     AttemptRow,
@@ -61,15 +63,18 @@ def known_files(session: Session, names: Iterable[str]) -> dict[str, Known]:
     return known
 
 
-def names_taken(session: Session, names: Iterable[str]) -> set[str]:
-    """Return those of the names that stand in the catalogue."""
-    return set(session.scalars(select(FileRow.name).where(among(FileRow.name, names))))
+def names_taken(session: Session, names: Iterable[str], *, as_of: datetime | None = None) -> set[str]:
+    """Return those of the names that stand in the catalogue, or stood there at a time."""
+    return set(
+        session.scalars(select(FileRow.name).where(among(FileRow.name, names), on_record(FileRow.registered_at, as_of)))
+    )
 
 
-def names_like(session: Session, beginning: str, end: str) -> Iterator[str]:
+def names_like(session: Session, beginning: str, end: str, *, as_of: datetime | None = None) -> Iterator[str]:
     """Yield the names in the catalogue that begin and end so, streamed; some that differ in capitals among them."""
     alike = FileRow.name.startswith(beginning, autoescape=True) & FileRow.name.endswith(end, autoescape=True)
-    return iter(session.scalars(select(FileRow.name).where(alike).execution_options(yield_per=FETCH)))
+    query = select(FileRow.name).where(alike, on_record(FileRow.registered_at, as_of))
+    return iter(session.scalars(query.execution_options(yield_per=FETCH)))
 
 
 def files_named(session: Session, names: Iterable[str]) -> dict[str, FileRow]:
@@ -157,19 +162,36 @@ def find(
     return iter(session.scalars(query))
 
 
-def selectable() -> ColumnElement[bool]:
+def selectable(as_of: datetime | None = None) -> ColumnElement[bool]:
     """Say which files may be inputs: brought ones that were not withdrawn, and what the attempts made that are results.
 
-    For a query that joins the attempt of the file, by an outer join.
+    For a query that joins the attempt of the file, by an outer join. An attempt is a result from when its files are
+    registered, until it is replaced, or never: which may be inputs is therefore known of any time.
+
+    Parameters
+    ----------
+    as_of
+        Those that might have been at a time; by default now.
     """
-    return or_(FileRow.attempt_id.is_(None), counts()) & ~withdrawn()
+    return (
+        or_(FileRow.attempt_id.is_(None), counts(as_of)) & ~withdrawn(as_of) & on_record(FileRow.registered_at, as_of)
+    )
 
 
-def counts() -> ColumnElement[bool]:
+def counts(as_of: datetime | None = None) -> ColumnElement[bool]:
     """Say of a file and its attempt that the file is one of its job's result, which may have taken it from there."""
     result = aliased(AttemptRow)
-    taken = select(TakenRow.file_id).join(result, result.id == TakenRow.attempt_id).where(result.result)
-    return or_(AttemptRow.result, FileRow.id.in_(taken))
+    is_taken = (
+        select(TakenRow.file_id)
+        .join(result, result.id == TakenRow.attempt_id)
+        .where(_is_result(result, as_of), true() if as_of is None else result.ended_at <= as_of)
+    )
+    return or_(_is_result(AttemptRow, as_of), FileRow.id.in_(is_taken))
+
+
+def _is_result(attempt: type[AttemptRow], as_of: datetime | None) -> ColumnElement[bool]:
+    """Say of an attempt that it is the result of its job, or was at a time."""
+    return or_(attempt.result, false() if as_of is None else attempt.replaced_at > as_of)
 
 
 def selected(
@@ -183,6 +205,7 @@ def selected(
     watermark: int | None = None,
     stored: bool = True,
     order: Mapping[str, KeyType] | None = None,
+    as_of: datetime | None = None,
 ) -> Select[Any]:
     """Select the files that a plan may take, each with a copy that is present, for :func:`found_files`.
 
@@ -205,6 +228,8 @@ def selected(
     order
         Keys, with their types, by whose values they come, as Python orders these; those that have none, first. Files
         of the same values come in the order of their IDs.
+    as_of
+        Those that a plan might have taken at a time; by default now.
     """
     query = found_columns(session, stored=stored).where(FileRow.type == type)
     if campaigns:
@@ -212,13 +237,14 @@ def selected(
             query.join(AttemptRow, FileRow.attempt_id == AttemptRow.id)
             .join(JobRow, AttemptRow.job_id == JobRow.id)
             .join(CampaignRow, JobRow.campaign_id == CampaignRow.id)
-            .where(counts(), CampaignRow.name.in_(campaigns))
+            .where(counts(as_of), CampaignRow.name.in_(campaigns))
+            .where(on_record(FileRow.registered_at, as_of))
         )
         if stage:
             query = query.where(JobRow.stage == stage)
     else:
         query = query.outerjoin(AttemptRow, FileRow.attempt_id == AttemptRow.id)
-        query = query.where(selectable(), FileRow.origin.in_(origins))
+        query = query.where(selectable(as_of), FileRow.origin.in_(origins))
     if watermark is not None:
         query = query.where(FileRow.id <= watermark)
     for expression in where:

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, insert, select, text
 from sqlalchemy.orm import Session, aliased
 
 from nightmill.backbone.among import among
+from nightmill.backbone.as_of import on_record
 from nightmill.backbone.schema import FileRow, WithdrawalRow
 
 
@@ -35,9 +36,10 @@ class Withdrawal:
         return f"{done} at {self.at:%Y-%m-%d %H:%M:%S} UTC by {self.who}: {self.why}"
 
 
-def withdrawn() -> ColumnElement[bool]:
-    """Say of a file that it does not hold any more."""
-    return select(WithdrawalRow.id).where(WithdrawalRow.file_id == FileRow.id).correlate(FileRow).exists()
+def withdrawn(as_of: datetime | None = None) -> ColumnElement[bool]:
+    """Say of a file that it does not hold any more, or did not at a time."""
+    of_file = select(WithdrawalRow.id).where(WithdrawalRow.file_id == FileRow.id, on_record(WithdrawalRow.at, as_of))
+    return of_file.correlate(FileRow).exists()
 
 
 def withdrawals(session: Session, file_ids: Iterable[int]) -> dict[int, list[Withdrawal]]:

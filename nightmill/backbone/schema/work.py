@@ -177,6 +177,8 @@ class AttemptRow(Base):
     """The rule that names how it failed."""
     job_detail: Mapped[dict[str, Any] | None] = mapped_column(OrderedJson)
     """What its job's detail was, where that was changed since; NULL where it is as it was."""
+    replaced_at: Mapped[datetime | None]
+    """When another became the result of its job in its place."""
     host: Mapped[str | None]
     issued_at: Mapped[datetime]
     began_at: Mapped[datetime | None]

@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
+from nightmill.backbone.as_of import on_record
 from nightmill.backbone.schema import AttemptRow, CampaignRow, ErrorRuleRow, JobRow, PlanRow
 from nightmill.backbone.sites import this_site
 from nightmill.backbone.work.holds import release
@@ -160,17 +161,18 @@ def seal_campaign(session: Session, campaign: Campaign, *, who: str, now: dateti
     return row
 
 
-def campaign_named(session: Session, name: str) -> CampaignRow:
+def campaign_named(session: Session, name: str, *, as_of: datetime | None = None) -> CampaignRow:
     """Return a campaign by its name.
 
     Raises
     ------
     UnknownName
-        Where there is none; with a guess.
+        Where there is none, or was none at a time; with a guess.
     """
-    row = session.scalar(select(CampaignRow).where(CampaignRow.name == name))
+    there = on_record(CampaignRow.submitted_at, as_of)
+    row = session.scalar(select(CampaignRow).where(CampaignRow.name == name, there))
     if row is None:
-        known = list(session.scalars(select(CampaignRow.name).order_by(CampaignRow.id.desc()).limit(1000)))
+        known = list(session.scalars(select(CampaignRow.name).where(there).order_by(CampaignRow.id.desc()).limit(1000)))
         raise UnknownName("campaign", name, known, remedy="see 'nightmill status' for the campaigns")
     return row
 

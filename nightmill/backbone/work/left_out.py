@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
+from nightmill.backbone.as_of import on_record
 from nightmill.backbone.schema import CalibrationRow, CampaignRow, FileRow, LeftOutRow
 from nightmill.backbone.work.ownership import is_own
 
@@ -71,10 +72,16 @@ def leave_out(
         session.execute(insert(LeftOutRow), rows)
 
 
-def stages_with_left_out(session: Session, campaign: str) -> set[str]:
-    """Return the stages of a campaign, by its name, whose plans leave units out."""
+def stages_with_left_out(session: Session, campaign: str, *, as_of: datetime | None = None) -> set[str]:
+    """Return the stages of a campaign, by its name, whose plans leave units out.
+
+    Parameters
+    ----------
+    as_of
+        Only plans that were there at a time; those which newer ones took the place of are not on record any more.
+    """
     query = select(LeftOutRow.stage).join(CampaignRow, CampaignRow.id == LeftOutRow.campaign_id).distinct()
-    return set(session.scalars(query.where(CampaignRow.name == campaign)))
+    return set(session.scalars(query.where(CampaignRow.name == campaign, on_record(LeftOutRow.planned_at, as_of))))
 
 
 def left_out_units(session: Session, campaign_ids: Collection[int]) -> dict[int, list[LeftOutUnit]]:

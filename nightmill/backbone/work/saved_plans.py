@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session, aliased
 
 from nightmill.backbone.among import among
+from nightmill.backbone.as_of import on_record
 from nightmill.backbone.schema import CampaignRow, SavedPlanRow
 from nightmill.errors import RequestRefused, UnknownName
 
@@ -16,22 +18,29 @@ SHOWN: Final = 12
 """So many digits of a digest are shown where it need not be told from others."""
 
 
-def number_of(session: Session, name: str) -> int:
+def number_of(session: Session, name: str, *, as_of: datetime | None = None) -> int:
     """Return the number that stands in the names of a campaign's files: its own, else the one that it would get.
 
     What a saved plan of another campaign has is not given away.
+
+    Parameters
+    ----------
+    as_of
+        The number that it had at a time, or would have got then.
     """
-    own = session.scalar(select(CampaignRow.id).where(CampaignRow.name == name))
+    submitted, saved = on_record(CampaignRow.submitted_at, as_of), on_record(SavedPlanRow.at, as_of)
+    own = session.scalar(select(CampaignRow.id).where(CampaignRow.name == name, submitted))
     if own is not None:
         return own
     taken = aliased(CampaignRow)
-    free = ~select(taken.id).where(taken.id == SavedPlanRow.number).exists()
-    kept = session.scalar(select(func.max(SavedPlanRow.number)).where(SavedPlanRow.campaign == name, free))
+    free = ~select(taken.id).where(taken.id == SavedPlanRow.number, on_record(taken.submitted_at, as_of)).exists()
+    kept = session.scalar(select(func.max(SavedPlanRow.number)).where(SavedPlanRow.campaign == name, free, saved))
     if kept is not None:
         return kept
     highest = session.execute(
         select(
-            select(func.max(CampaignRow.id)).scalar_subquery(), select(func.max(SavedPlanRow.number)).scalar_subquery()
+            select(func.max(CampaignRow.id)).where(submitted).scalar_subquery(),
+            select(func.max(SavedPlanRow.number)).where(saved).scalar_subquery(),
         )
     ).one()
     return max(each or 0 for each in highest) + 1

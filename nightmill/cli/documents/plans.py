@@ -177,6 +177,8 @@ class Plan(Document):
     """Name of the campaign."""
     number: int
     """Its number, as names of files have it."""
+    as_of: datetime | None
+    """The time whose catalogue it is planned from; null for now."""
     pipeline: str
     """Name of its pipeline."""
     pipeline_version: str

@@ -47,6 +47,10 @@ def print_plan(plan: CampaignPlan, limit: int, text: PlanLines, cost: PlanCost) 
         Of the plan.
     """
     pipeline = plan.campaign.pipeline
+    if plan.as_of is not None:
+        echo(f"as of {plan.as_of:%Y-%m-%d %H:%M:%S} UTC: what the catalogue knew then")
+        echo("not known of then, and taken as it is now: the campaign's file, its pipeline, the site's configuration")
+        echo("not known of then, and not asked: whether there were copies of the files\n")
     echo(f"campaign {plan.campaign.name}, number {plan.number}: pipeline {pipeline.name} {pipeline.version}")
     for stage in plan.stages:
         if stage.known_after:
@@ -90,6 +94,7 @@ def write_plan(plan: CampaignPlan, out: TextIO, text: PlanLines | None, cost: Pl
     head = Plan(
         campaign=plan.campaign.name,
         number=plan.number,
+        as_of=plan.as_of,
         pipeline=pipeline.name,
         pipeline_version=pipeline.version,
         digest=text.digest if text else None,

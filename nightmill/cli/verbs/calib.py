@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from nightmill.cli.completing import file_types, sets
+from nightmill.cli.completing import campaigns, file_types, sets
 from nightmill.cli.render.output import echo
-from nightmill.cli.shape import SiteFolder, examples, group, time_of
+from nightmill.cli.shape import Overrides, Settings, SiteFolder, examples, group, time_of
 
 app = group(help="Add, certify, withdraw and list calibrations.")
 
@@ -153,6 +154,61 @@ def list_(
             [column.replace("_", " ").replace(" id", " ID") for column in columns],
             ([getattr(each, column) for column in columns] for each in found),
         )
+
+
+@app.command(
+    epilog=examples(
+        "nightmill calib report night1",
+        "nightmill calib report night1.yaml --set pipeline.stages.science.inputs.flat.lookup.strategy=valid",
+    )
+)
+def report(
+    campaign: Annotated[
+        str,
+        typer.Argument(
+            metavar="CAMPAIGN", help="A campaign on record, or the YAML file of one.", autocompletion=campaigns
+        ),
+    ],
+    settings: Settings = None,
+    overrides: Overrides = None,
+    older_than: Annotated[
+        float, typer.Option(metavar="DAYS", min=0, help="How far from its unit in time one counts as too old.")
+    ] = 30.0,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Calibrations to ask for that are shown; 0 for all.")
+    ] = 10,
+    site: SiteFolder = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+) -> None:
+    """Tell which calibrations a campaign relies on, how good they are, and which to ask for.
+
+    Of a campaign on record it reads what its jobs were sealed with; of a file, what would be planned now.
+    """
+    from nightmill.cli.render.output import working
+    from nightmill.cli.render.reliance import print_report, print_report_json
+    from nightmill.config.campaign import load_campaign
+    from nightmill.errors import RequestRefused
+    from nightmill.operations.reliance import relies, would_rely
+    from nightmill.operations.site import open_site
+
+    if not isfinite(older_than):
+        raise RequestRefused(f"--older-than {older_than} is not a number of days", remedy="write 30, or 0.5")
+    is_file = Path(campaign).suffix in (".yaml", ".yml")
+    if not is_file and (settings or overrides):
+        raise RequestRefused(
+            f"{campaign} is on record, and not changed by --set and --override", remedy="give the file of a campaign"
+        )
+    with open_site(site) as opened, working(f"Looking at the calibrations of {campaign}"):
+        if is_file:
+            layers = opened.config.defaults
+            described = load_campaign(Path(campaign), settings or (), overrides=overrides or (), defaults=layers)
+            found = would_rely(opened, described, older_days=older_than)
+        else:
+            found = relies(opened, campaign, older_days=older_than)
+    if as_json:
+        print_report_json(found)
+    else:
+        print_report(found, limit)
 
 
 def _change(

@@ -7,13 +7,15 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli.shape import Exclude, Overrides, Settings, SiteFolder
+from nightmill.cli.shape import Exclude, Overrides, Settings, SiteFolder, time_of
 
 EXAMPLES: Final = (
     "nightmill plan first.yaml",
     "nightmill plan first.yaml --set parameters.clip=3 --limit 0",
     "nightmill plan first.yaml --override fix.yaml --explain parameters.clip",
     "nightmill plan first.yaml --exclude 'exposure == 12' --exclude 'FILE img013.fits'",
+    "nightmill plan first.yaml --as-of 2026-01-10T03:12:45",
+    "nightmill plan first.yaml --as-of 2026-01-10 --differences",
     "nightmill plan first.yaml --set parameters.clip=3 --against first.yaml",
     "nightmill plan first.yaml --save",
 )
@@ -30,6 +32,12 @@ def plan(
             metavar="N", min=0, help="Units to show of each stage, or changes; 0 for all, with all that they read."
         ),
     ] = 10,
+    as_of: Annotated[
+        str, typer.Option(metavar="TIME", help="From what the catalogue knew then, UTC; a date is its beginning.")
+    ] = "",
+    differences: Annotated[
+        bool, typer.Option("--differences", help="With --as-of: show what differs since then, up to now.")
+    ] = False,
     explain: Annotated[
         str, typer.Option(metavar="KEY", help="Only show what each layer says of a value, and of those below it.")
     ] = "",
@@ -55,8 +63,7 @@ def plan(
     from nightmill.config.campaign import Written, load_campaign
     from nightmill.config.explain import explain as explained
     from nightmill.config.site import load_site
-    from nightmill.errors import RequestRefused
-    from nightmill.operations.comparison import plan_to_compare
+    from nightmill.operations.comparison import plan_then, plan_to_compare
     from nightmill.operations.costs import cost_of
     from nightmill.operations.preview import preview
     from nightmill.operations.saved_plans import save as save_plan
@@ -65,13 +72,13 @@ def plan(
     from nightmill.planning.compare import compare
     from nightmill.planning.digest import text_of
 
+    _refuse_mixed(explain=explain, against=against, save=save, as_of=as_of, differences=differences)
     if explain:
-        if against or save:
-            raise RequestRefused("--explain plans nothing", remedy="leave out --against and --save, or call it twice")
         layers = load_site(site, need_types=False).defaults
         written = Written(campaign, settings or (), exclude or (), overrides or (), layers)
         print_explained(explained(written, explain), as_json)
         return
+    then = time_of("--as-of", as_of) if as_of else None
     with open_site(site) as opened:
         described = load_campaign(
             campaign, settings or (), exclude or (), overrides=overrides or (), defaults=opened.config.defaults
@@ -79,10 +86,12 @@ def plan(
         out = typer.get_text_stream("stdout")
         with working(f"Planning {described.name}"):
             other = plan_to_compare(opened, against) if against else None
+            if differences and then is not None:
+                other, then = plan_then(opened, described, then), None
             if save:
                 planned, text = save_plan(opened, described)
             else:
-                planned = preview(opened, described)
+                planned = preview(opened, described, as_of=then)
                 text = text_of(planned)
             cost = cost_of(opened, planned)
         if other is not None:
@@ -100,3 +109,19 @@ def plan(
             print_plan(planned, limit, text, cost)
         if save and not as_json:
             echo(f"saved as campaign {planned.number}: nightmill submit --plan {shown(text.digest)}")
+
+
+def _refuse_mixed(*, explain: str, against: str, save: bool, as_of: str, differences: bool) -> None:
+    """Refuse options that do not go together."""
+    from nightmill.errors import RequestRefused
+
+    if explain and (against or save or as_of):
+        raise RequestRefused(
+            "--explain plans nothing", remedy="leave out --against, --as-of and --save, or call it twice"
+        )
+    if differences and (against or not as_of):
+        raise RequestRefused(
+            "--differences compares the plan as of then with that of now", remedy="give it --as-of, without --against"
+        )
+    if save and as_of:
+        raise RequestRefused("a plan as of then cannot be submitted", remedy="leave out --save, or --as-of")

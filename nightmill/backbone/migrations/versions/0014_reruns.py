@@ -17,6 +17,7 @@ def upgrade() -> None:
     for column in ("passed_over", "renew"):
         op.add_column("job", sa.Column(column, sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("attempt", sa.Column("job_detail", JSON, nullable=True))
+    op.add_column("attempt", sa.Column("replaced_at", sa.DateTime(timezone=True), nullable=True))
     op.create_table(
         "taken",
         sa.Column("attempt_id", KEY, nullable=False),
@@ -35,6 +36,10 @@ def downgrade() -> None:
         "UPDATE job SET state = 'done' WHERE state IN ('ready', 'failed', 'held')"
         " AND id IN (SELECT job_id FROM attempt WHERE result)"
     )
-    op.execute("ALTER TABLE attempt DROP COLUMN job_detail")  # in place: views ask of the tables
-    for column in ("renew", "passed_over"):
-        op.execute(f"ALTER TABLE job DROP COLUMN {column}")
+    for table, column in (
+        ("attempt", "replaced_at"),
+        ("attempt", "job_detail"),
+        ("job", "renew"),
+        ("job", "passed_over"),
+    ):
+        op.execute(f"ALTER TABLE {table} DROP COLUMN {column}")  # in place: views ask of the tables
