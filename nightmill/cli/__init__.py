@@ -37,6 +37,7 @@ VERBS: Final = (
     "why",
     "lineage",
     "calib",
+    "errors",
     "run",
     "capsule",
     "record",

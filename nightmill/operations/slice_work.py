@@ -8,16 +8,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Final, Self, TypeVar
 
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.catalogue.error_rules import in_force, last_switch
 from nightmill.backbone.schema import CampaignRow
 from nightmill.backbone.work import leases
 from nightmill.backbone.work.conducting import conducts_slice
-from nightmill.backbone.work.slices import SliceJobs, find_slice, slice_jobs
+from nightmill.backbone.work.slices import SliceJobs, find_slice, next_try, slice_jobs
 from nightmill.clock import utc_now
 from nightmill.errors import DatabaseAway
 from nightmill.execution.host import this_host
@@ -28,11 +30,13 @@ from nightmill.model.campaign import Campaign
 from nightmill.model.fate import Fate
 from nightmill.model.order import AttemptKey, JobOrder
 from nightmill.model.report import JobReport
-from nightmill.model.states import AttemptState
+from nightmill.model.retries import retry_after
+from nightmill.model.verdict import Verdict
 from nightmill.operations import credentials, memory
 from nightmill.operations.attachments import load_reported
 from nightmill.operations.belonging import take_back
 from nightmill.operations.drain import drain, set_aside
+from nightmill.operations.failures import Judgement, Recogniser, failure_of, judge
 from nightmill.operations.follower import Follower
 from nightmill.operations.site import Site
 from nightmill.planning.issue import issue
@@ -112,10 +116,14 @@ class SliceWork:
         """When the first of the site's credentials ends; None where that is not known of any."""
         self._changing = threading.Lock()
         self._issued: set[AttemptKey] = set()
-        self._tries: Counter[str] = Counter()
+        self._tries: Counter[tuple[str, str]] = Counter()
+        """How often units failed in this process, by what counts their retries."""
+        self._recognise, self._switched = Recogniser(), 0
         self._failures = 0
+        self._pauses = 0
+        self._paused_until = 0.0
         self._settled: set[str] = set()
-        self._waiting: list[JobReport] = []
+        self._waiting: list[tuple[JobReport, Verdict]] = []
         self._unrecorded: dict[AttemptKey, str] = {}
         """Attempts that ended and could not be recorded, with why: their journal stays for a drain."""
         self._flushing = threading.Lock()
@@ -183,20 +191,23 @@ class SliceWork:
         most = self.host.cores // self._share
         return min(self.campaign.execution.threads or most, most)
 
-    def take_cores(self) -> ExitStack | None:
-        """Wait until the host has room for a job of the stage beside all others of the site, and take it.
+    def take_cores(self, orders: Sequence[JobOrder]) -> ExitStack | None:
+        """Wait until the host has room for any of some jobs beside all others of the site, and take it.
 
         Returns
         -------
         ExitStack or None
             Gives it back when it is closed; None where everything is to end before there is room.
         """
-        return self._slots.take(self._share, stopping=lambda: bool(self.worker.stopping))
+        most = self.host.memory_bytes
+        wanted = [order.resources for order in orders if (order.resources.memory_bytes or 0) <= most]
+        share = max([self._share, *map(self.host.share_of, wanted)])
+        return self._slots.take(share, stopping=lambda: bool(self.worker.stopping))
 
     @property
     def jobs_per_task(self) -> int:
         """How many jobs the next task run should hold: as the campaign says, or from the run times measured so far."""
-        if self._failures:  # in a row, and for no fault of theirs: a look before many run into the same
+        if self._failures or self._pauses:  # in a row, and for no fault of theirs: a look before many run into the same
             return 1
         return self.campaign.execution.jobs_per_task or self._short_jobs
 
@@ -208,22 +219,23 @@ class SliceWork:
     @property
     def _short_jobs(self) -> int:
         """How many jobs one thread does in the time that a chunk should take; 1 as long as nothing is known of them."""
-        if not self._seconds_a_job or self._failures:
+        if not self._seconds_a_job or self._failures or self._pauses:
             return 1
         return max(1, min(MOST_JOBS_PER_TASK, int(TASK_SECONDS / self._seconds_a_job)))
 
     def issue(self, limit: int) -> list[JobOrder]:
         """Issue an attempt of each of the next jobs that are not done, and return their orders.
 
-        Within this call's process a job is tried again only as often as its stage allows, and where its fate says that
-        this may help. An attempt that somebody carries out by hand is left to them. None is issued once a store
-        or the scratch has failed so many jobs in a row that it would fail the others, too: :attr:`halted` says so.
+        Within this call's process a job is tried again only as often as its stage allows after such an end, or a rule
+        of the site for the error that it is, and not before its time. An attempt that somebody carries out by hand is
+        left to them. None is issued once a store or the scratch has failed so many jobs in a row that it would fail the
+        others, too: :attr:`halted` says so.
         """
         self._follower.tend()
         self._flush_if_there()
         if self._credentials_end is not None and utc_now() >= self._credentials_end:
             self._look_at_credentials()
-        if self.halted:
+        if self.halted or time.monotonic() < self._paused_until:
             return []
         remembered = memory.marks(self.site.config.spool)
         tries = 0
@@ -243,19 +255,23 @@ class SliceWork:
                     now=utc_now(),
                     limit=limit,
                     skip=self._settled,
+                    most_memory_bytes=self.host.memory_bytes,
                 )
+            self._learn(session)
             return orders, memory.marks_of(session)
 
         orders, reached = self.site.patiently(lambda: self.site.database.write(once))
         memory.raise_marks(self.site.config.spool, reached)  # before any of them can make anything
         self._issued.update(order.attempt for order in orders)
-        self._share = max(
-            [self._share, *(self.host.share_of(order.resources) for order in orders)]
-        )  # a rerun may ask more
-        self._tries.update(order.attempt.unit for order in orders)
         taken = self.worker.claim(order.attempt for order in orders)
         mine = [order for order in orders if order.attempt not in taken]
         return mine if mine or not orders else self.issue(limit)
+
+    def _learn(self, session: Session) -> None:
+        """Read the rules that name errors, where one was switched on or off since they were read."""
+        switched = last_switch(session)
+        if switched != self._switched:
+            self._recognise, self._switched = Recogniser(in_force(session)), switched
 
     def record(self, reports: Sequence[JobReport]) -> None:
         """Record reports of attempts that were carried out one after another and have ended.
@@ -265,25 +281,60 @@ class SliceWork:
         """
         if not reports:
             return
+        failures = [failure_of(report, self.site.stagers) for report in reports]
+        judged = [judge(failure, self._recognise, self.stage.retries) for failure in failures]
         with self._changing:
-            for report in reports:
-                unit = report.attempt.unit
-                helps = report.fate is not None and report.fate.retry_may_help
-                if report.state is AttemptState.PUBLISHED or not helps or self._tries[unit] > self.stage.retries:
-                    self._settled.add(unit)
+            found = [self._settle(report, each) for report, each in zip(reports, judged, strict=True)]
             pace = _pace(reports)
             self._seconds_a_job = 0.8 * self._seconds_a_job + 0.2 * pace if self._seconds_a_job else pace
-            self._waiting += reports
+            self._waiting += zip(reports, found, strict=True)
         if time.monotonic() - self._flushed_at >= RECORD_SECONDS and not self._flushing.locked():
             self._flush_if_there()
 
+    def _settle(self, report: JobReport, judged: Judgement) -> Verdict:
+        """Say what becomes of a job, and leave it alone from now on where it is not to be tried again."""
+        unit = report.attempt.unit
+        verdict = judged.verdict(report, now=utc_now())
+        self._tries[unit, judged.key] += 1
+        if judged.retry is None or self._tries[unit, judged.key] > judged.retry.tries:
+            self._settled.add(unit)
+        elif verdict.memory_bytes and (had := report.order.resources.memory_bytes or 0) >= self.host.memory_bytes:
+            self._settled.add(unit)
+            note = f"not tried again: it had {had} bytes of memory, and host {self.host.name} has no more"
+            return replace(verdict, note=note, memory_bytes=None)
+        return verdict
+
     def heed(self, report: JobReport) -> None:
-        """Halt where one job after another fails for what is not their fault; call it as soon as a job has ended."""
+        """Halt where one job after another fails for what is not their fault; call it as soon as a job has ended.
+
+        Where the stage says to wait after such a fate, no further job begins for that time first, as often as it says.
+        """
         with self._changing:
             self._failures = self._failures + 1 if report.fate in OF_THE_PLACE else 0
-            if self._failures >= max(LEAST_FAILURES, self.threads) and not self.halted:
+            if report.fate not in OF_THE_PLACE:
+                self._pauses = 0
+            if self._failures >= max(LEAST_FAILURES, self.threads) and not self.halted and report.fate:
+                _key, retry = retry_after(self.stage.retries, report.fate) or ("", None)
+                if retry is not None and retry.wait_seconds and self._pauses < retry.tries:
+                    self._pauses, self._failures = self._pauses + 1, 0
+                    self._paused_until = time.monotonic() + retry.wait_seconds
+                    return
                 first = report.evidence.partition("\n")[0]
                 self.halted = f"{self._failures} jobs in a row ended with {report.fate} on host {report.host}: {first}"
+
+    def seconds_to_wait(self) -> float | None:
+        """Return how long until a job may be tried again; None where none waits for that, or the slice has halted."""
+        self._flush_if_there()
+        if self.halted or self.worker.stopping:
+            return None
+        with self._changing:
+            settled = set(self._settled)
+        ready_at = self.site.patiently(
+            lambda: _read(self.site, partial(next_try, slice_id=self.slice.slice_id, but=settled))
+        )
+        left = (ready_at - utc_now()).total_seconds() if ready_at is not None else None
+        paused = self._paused_until - time.monotonic()
+        return max(left or 0.0, paused, 0.0) if left is not None or paused > 0 else None
 
     def jobs(self) -> SliceJobs:
         """Return how the jobs of the slice stand, with the failures."""
@@ -308,11 +359,12 @@ class SliceWork:
             waiting = list(self._waiting)
             if waiting:
                 told = self._follower.stacks
-                rows, lost = load_reported(self.site, waiting)
+                rows, lost = load_reported(self.site, [report for report, _ in waiting])
                 self._unrecorded |= lost
-                sound = [report for report in waiting if report.attempt not in lost]
+                sound = [report for report, _ in waiting if report.attempt not in lost]
+                found = {report.attempt: verdict for report, verdict in waiting}
                 done = self.site.database.write(
-                    lambda session: record(session, sound, told, now=utc_now(), attachments=rows)
+                    lambda session: record(session, sound, told, now=utc_now(), attachments=rows, verdicts=found)
                 )
                 take_back(self.site, done.collided)
                 del self._waiting[: len(waiting)]

@@ -106,6 +106,10 @@ class JobRow(Base):
     """What holds it, where it is held."""
     held_why: Mapped[str | None]
     """Why, in words."""
+    ready_at: Mapped[datetime | None]
+    """When it may be tried again by itself, where that was not at once after its last attempt."""
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """What its next attempt asks for, where that is not what its stage says."""
     __table_args__ = (
         UniqueConstraint("campaign_id", "stage", "unit"),
         Index(None, "slice_id", "state"),
@@ -169,6 +173,10 @@ class AttemptRow(Base):
     file's first copy alone."""
     job_detail: Mapped[dict[str, Any] | None] = mapped_column(OrderedJson)
     """What its job's detail was, where that was changed since; NULL where it is as it was."""
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """What its order asks for, where that is not what its stage says."""
+    error_id: Mapped[int | None] = mapped_column(ForeignKey("error_rule.id"))
+    """The rule that names how it failed."""
     host: Mapped[str | None]
     issued_at: Mapped[datetime]
     began_at: Mapped[datetime | None]
@@ -188,6 +196,7 @@ class AttemptRow(Base):
         ),
         Index(None, "state"),
         Index(None, "lease_id"),
+        Index(None, "error_id"),
     )
 
 
