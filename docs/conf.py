@@ -33,11 +33,11 @@ nitpick_ignore_regex = [
     # The documentation of others is not asked for while the site is built, which takes no network.
     ("py:.*", r"(collections\.abc|datetime|hashlib|os|pathlib|re|tuple|types)\b.*"),
     ("py:.*", r"(annotated_types|astropy|pydantic|pytest|sqlalchemy)\..*"),
-    ("py:class", r"NoneType|Path|TypeAdapter"),
+    ("py:class", r"Field|Ge|Le|NoneType|Path|TypeAdapter"),
     # Names of unions and type variables, which are taken for classes.
     (
         "py:class",
-        r"Access|Entry|FieldInfo|KeyType|KeyValue|MetadataValue|Parameter|Retries|nightmill\.model\.lookup\.Options",
+        r"Access|Entry|FieldInfo|KeyType|KeyValue|MetadataValue|Parameter|Retries|Tries|nightmill\.model\.lookup\.Options",
     ),
     # Rows of the database, whose columns stand in reference/schema.md.
     ("py:class", r"nightmill\.backbone\..*|nightmill\.operations\.find\.CataloguedFile|provenance\.history\..*"),

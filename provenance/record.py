@@ -196,6 +196,7 @@ def _update_attempts(
     jobs = {attempt.job_id: attempt.job_state for attempt in before.values()}
     published = [before[report.attempt].job_id for report in reports if report.state is AttemptState.PUBLISHED]
     results = _results(session, published)
+    changed: dict[int, dict[str, Any]] = {}
     replaced: list[int] = []
     changed: dict[int, dict[str, Any]] = {}
     for report in reports:

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+from pydantic import TypeAdapter
 from sqlalchemy import select
 
 from nightmill.backbone.catalogue.error_rules import KnownError, in_force, in_order
@@ -17,7 +18,6 @@ from nightmill.backbone.schema import CampaignRow
 from nightmill.clock import utc_now
 from nightmill.errors import StoreError
 from nightmill.execution.evidence import readable
-from nightmill.model.campaign import Campaign
 from nightmill.model.error_rule import compiled
 from nightmill.model.fate import Fate
 from nightmill.model.order import AttemptKey
@@ -32,6 +32,7 @@ LOG_BYTES: Final = 1 << 20
 """The last of a log that rules look at."""
 MOST_LOG_BYTES: Final = 64 << 20
 """A longer log is not fetched from its store: rules see the evidence alone."""
+_RETRIES: Final[TypeAdapter[Retries]] = TypeAdapter(Retries)
 
 
 @dataclass(frozen=True)
@@ -167,10 +168,12 @@ def verdicts(site: Site, reports: Iterable[JobReport]) -> dict[AttemptKey, Verdi
     names = {report.attempt.campaign for report, _ in failed}
     query = select(CampaignRow.name, CampaignRow.definition).where(CampaignRow.name.in_(names))
     with site.database.reading() as session:
-        campaigns = {name: Campaign.model_validate(definition) for name, definition in session.execute(query)}
+        campaigns = session.execute(query).all()
         recognise = Recogniser(in_force(session))
     retries = {
-        (name, stage.name): stage.retries for name, campaign in campaigns.items() for stage in campaign.pipeline.stages
+        (name, stage["name"]): _RETRIES.validate_python(stage.get("retries", 0))
+        for name, definition in campaigns
+        for stage in definition.get("pipeline", {}).get("stages", ())
     }
     return {
         report.attempt: judge(

@@ -67,8 +67,20 @@ def _typed(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 NEW = frozenset(
-    {"copies", "site_id", "level", "version", "held_by", "held_why", "ready_at", "memory_bytes", "error_id"}
-    | {"passed_over", "renew", "job_detail"}
+    {
+        "copies",
+        "site_id",
+        "level",
+        "version",
+        "held_by",
+        "held_why",
+        "ready_at",
+        "memory_bytes",
+        "error_id",
+        "job_detail",
+        "passed_over",
+        "renew",
+    }
 )
 """Columns that a release may not have."""
 

@@ -171,12 +171,12 @@ class AttemptRow(Base):
     copies: Mapped[dict[str, Any] | None] = mapped_column(Json)
     """File ID to the IDs of the copies that its order names, in their order; NULL, or without a file where it names the
     file's first copy alone."""
-    job_detail: Mapped[dict[str, Any] | None] = mapped_column(OrderedJson)
-    """What its job's detail was, where that was changed since; NULL where it is as it was."""
     memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
     """What its order asks for, where that is not what its stage says."""
     error_id: Mapped[int | None] = mapped_column(ForeignKey("error_rule.id"))
     """The rule that names how it failed."""
+    job_detail: Mapped[dict[str, Any] | None] = mapped_column(OrderedJson)
+    """What its job's detail was, where that was changed since; NULL where it is as it was."""
     host: Mapped[str | None]
     issued_at: Mapped[datetime]
     began_at: Mapped[datetime | None]

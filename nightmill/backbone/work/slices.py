@@ -94,7 +94,9 @@ def next_try(session: Session, *, slice_id: int, but: Collection[str] = ()) -> d
     but
         Units that do not count.
     """
-    query = select(func.min(JobRow.ready_at)).where(JobRow.slice_id == slice_id, JobRow.state == JobState.FAILED.value)
+    query = select(func.min(JobRow.ready_at)).where(
+        JobRow.slice_id == slice_id, JobRow.state == JobState.FAILED.value, ~JobRow.passed_over
+    )
     return session.scalar(query.where(not_(among(JobRow.unit, but))) if but else query)
 
 
