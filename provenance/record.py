@@ -198,7 +198,6 @@ def _update_attempts(
     results = _results(session, published)
     changed: dict[int, dict[str, Any]] = {}
     replaced: list[int] = []
-    changed: dict[int, dict[str, Any]] = {}
     for report in reports:
         is_known = before[report.attempt]
         state = jobs[is_known.job_id]
