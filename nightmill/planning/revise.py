@@ -87,10 +87,11 @@ def revise_jobs(
     new = _revision(session, plan, common.model_dump(mode="json"), now, details)
     other = {id_: detail for id_, detail in details.items() if detail is not None}
     keep_details(session, other)
+    values: dict[str, Any] = {"plan_id": new.id, **({"stale": False, "renew": False} if anew else {})}
+    if new.common["stage"]["resources"] != plan.common["stage"]["resources"]:
+        values["memory_bytes"] = None  # what a failure asked for gives way to what is said now
     session.execute(
-        update(JobRow)
-        .where(among(JobRow.id, details))
-        .values(plan_id=new.id, **({"stale": False, "renew": False} if anew else {})),
+        update(JobRow).where(among(JobRow.id, details)).values(values),
         execution_options={"synchronize_session": False},
     )
     if other:
