@@ -31,6 +31,13 @@ VERBS: Final = (
     "submit",
     "status",
     "rerun",
+    "pause",
+    "resume",
+    "cancel",
+    "hold",
+    "release",
+    "priority",
+    "sign-off",
     "find",
     "show",
     "why",
@@ -62,7 +69,7 @@ class _Verbs(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name in VERBS:
-            return _command(cmd_name, import_module(f"{__name__}.verbs.{cmd_name}"))
+            return _command(cmd_name, import_module(f"{__name__}.verbs.{cmd_name.replace('-', '_')}"))
         if cmd_name not in plugins.names(GROUP):
             if ctx.resilient_parsing:  # a shell asks what may follow; it is told nothing
                 return None

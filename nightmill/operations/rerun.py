@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.work import campaigns
+from nightmill.backbone.work import campaigns, steering
 from nightmill.model.conducting import CampaignRun
 from nightmill.model.ports import Conductor
-from nightmill.model.states import JobState
+from nightmill.model.states import Course, JobState
 from nightmill.operations import memory
 from nightmill.operations.acts import Act
 from nightmill.operations.drain import drain
@@ -36,7 +36,7 @@ def rerun(
     folder: Folder = Folder.ASK,
     conductor: Conductor | None = None,
 ) -> Rerun:
-    """Make ready the jobs of a campaign that failed, and leave a record of the act.
+    """Make ready the jobs of a campaign that failed or were cancelled, and leave a record of the act.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ def rerun(
     ServerAway
         Where the conductor does not answer; nothing was written where it did not from the beginning.
     RequestRefused
-        Where the database was brought back from an older backup, or the folder was edited and ``folder`` does not say
-        which state counts: nothing was written.
+        Where the campaign is paused, the database was brought back from an older backup, or the folder was edited and
+        ``folder`` does not say which state counts: nothing was written.
     """
     act = Act.begin(site, "rerun", who=who, why=why)
     if conductor is not None:
@@ -65,6 +65,11 @@ def rerun(
 
         def work(session: Session) -> int | None:
             row = campaigns.own_campaign(session, name)
+            before = steering.locked(session, row.id)
+            steering.refuse_paused(name, before)
+            if before.course is Course.CANCELLED:
+                steering.set_course(session, row.id, Course.GOES_ON, who=act.who, why=act.why)
+                steering.take_up_cancelled(session, row.id)
             stages = campaigns.progress(session, row.id)
             campaigns.make_ready(session, row.id)
             act.note(session, name, edit.write(session, row.id, act.who) if edit is not None else None)

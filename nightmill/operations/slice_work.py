@@ -17,6 +17,7 @@ from nightmill.backbone.schema import CampaignRow
 from nightmill.backbone.work import leases
 from nightmill.backbone.work.conducting import conducts_slice
 from nightmill.backbone.work.slices import SliceJobs, find_slice, slice_jobs
+from nightmill.backbone.work.steering import Steering, steering_of
 from nightmill.clock import utc_now
 from nightmill.errors import DatabaseAway
 from nightmill.execution.host import this_host
@@ -105,6 +106,8 @@ class SliceWork:
         self._slots = Slots(site.config.spool / SLOTS / self.host.name, self.host.cores)
         self.halted = ""
         """Why no further job is begun, although the slice was not told to end; empty as long as it goes on."""
+        self.steering = Steering()
+        """What the operators of the campaign want, as far as it is known here."""
         self._changing = threading.Lock()
         self._issued: set[AttemptKey] = set()
         self._tries: Counter[str] = Counter()
@@ -120,7 +123,7 @@ class SliceWork:
     def __enter__(self) -> Self:
         self.site.patiently(self._prepare)
         self._lease = self.site.patiently(lambda: self.site.database.write(self._take))
-        self._follower = Follower(self.site, self._flush, self.tell)
+        self._follower = Follower(self.site, self._attend, self.tell)
         self.worker = Worker(self.site.profile, self.site.stagers, listener=self._follower.hear, host=self.host)
         self._follower.start()
         return self
@@ -174,7 +177,10 @@ class SliceWork:
         ExitStack or None
             Gives it back when it is closed; None where everything is to end before there is room.
         """
-        return self._slots.take(self._share, stopping=lambda: bool(self.worker.stopping))
+        return self._slots.take(self._share, stopping=self._gives_up, priority=lambda: self.steering.priority)
+
+    def _gives_up(self) -> bool:
+        return bool(self.worker.stopping) or self.steering.halts
 
     @property
     def jobs_per_task(self) -> int:
@@ -200,7 +206,8 @@ class SliceWork:
 
         Within this call's process a job is tried again only as often as its stage allows, and where its fate says that
         this may help. An attempt that somebody carries out by hand is left to them. None is issued once a store
-        or the scratch has failed so many jobs in a row that it would fail the others, too: :attr:`halted` says so.
+        or the scratch has failed so many jobs in a row that it would fail the others, too, or an operator has paused or
+        cancelled the campaign: :attr:`halted` says so.
         """
         self._follower.tend()
         self._flush_if_there()
@@ -209,13 +216,16 @@ class SliceWork:
         remembered = memory.marks(self.site.config.spool)
         tries = 0
 
-        def once(session: Session) -> tuple[list[JobOrder], memory.Marks]:
+        def once(session: Session) -> tuple[list[JobOrder], memory.Marks, Steering]:
             nonlocal tries
             tries += 1
             memory.refuse_older(self.site, memory.why_older(session, remembered))
             if tries > 1:  # the try before may have been committed, and only the answer to that been lost
                 why = "the database went away as it was issued"
                 leases.give_up_unknown(session, self._lease, known=self._issued, now=utc_now(), why=why)
+            steering = steering_of(session, self.slice.campaign_id, to_issue=True)
+            if steering.halts:
+                return [], memory.marks_of(session), steering
             with self._changing:  # or a job could settle and be recorded between the two halves of this question
                 orders = issue(
                     session,
@@ -225,9 +235,10 @@ class SliceWork:
                     limit=limit,
                     skip=self._settled,
                 )
-            return orders, memory.marks_of(session)
+            return orders, memory.marks_of(session), steering
 
-        orders, reached = self.site.patiently(lambda: self.site.database.write(once))
+        orders, reached, steering = self.site.patiently(lambda: self.site.database.write(once))
+        self._obey(steering)
         memory.raise_marks(self.site.config.spool, reached)  # before any of them can make anything
         self._issued.update(order.attempt for order in orders)
         self._tries.update(order.attempt.unit for order in orders)
@@ -280,6 +291,20 @@ class SliceWork:
             return any(is_alive(owner) is not False for owner in others)
 
         return self.site.patiently(look)
+
+    def _attend(self) -> None:
+        """Record what waits, and see what the operators of the campaign want by now; the follower calls it."""
+        self._flush()
+        self._obey(_read(self.site, partial(steering_of, campaign_id=self.slice.campaign_id)))
+
+    def _obey(self, steering: Steering) -> None:
+        if self.steering.halts and not steering.halts:
+            return  # it ends all the same, and is carried out again
+        self.steering = steering
+        if steering.halts and not self.halted:
+            self.halted = f"campaign {self.campaign.name!r} is {steering}"
+        if steering.ends_what_runs and not self.worker.stopping:
+            self.worker.stop(f"campaign {self.campaign.name!r} is {steering}")
 
     def _flush(self) -> None:
         with self._flushing:

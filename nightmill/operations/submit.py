@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue.stores import store_ids
-from nightmill.backbone.work import campaigns
+from nightmill.backbone.work import campaigns, steering
 from nightmill.clock import utc_now
 from nightmill.model.bundle import Bundle
 from nightmill.model.campaign import Campaign
@@ -67,8 +67,8 @@ def submit(
     PlanRefused
         Where it cannot be planned; nothing was written.
     RequestRefused
-        Where another campaign has its name, the folder of its pipeline cannot be packed, or the database was brought
-        back from an older backup.
+        Where another campaign has its name, it is paused or cancelled, the folder of its pipeline cannot be packed, or
+        the database was brought back from an older backup.
     StoreError
         Where the store cannot take the bundle; no row was written.
     """
@@ -94,6 +94,9 @@ def submit(
 def _take_up(session: Session, *, act: Act, campaign: Campaign, edit: Edit | None) -> int:
     """Make a campaign that was submitted before go on where it stands."""
     row = campaigns.seal_campaign(session, campaign, who=act.who, now=utc_now())
+    before = steering.locked(session, row.id)
+    steering.refuse_paused(campaign.name, before)
+    steering.refuse_cancelled(campaign.name, before)
     campaigns.make_ready(session, row.id)
     detail = edit.write(session, row.id, act.who) if edit is not None else {}
     act.note(session, campaign.name, {"resumed": True, **detail})

@@ -22,6 +22,7 @@ from nightmill.config.site import RetentionConfig, ServerConfig, SiteFile, load_
 from nightmill.errors import NightmillError
 from nightmill.expressions import COLUMNS
 from nightmill.files.computed import FUNCTIONS
+from nightmill.model.breakpoint import Breakpoint, Pilot
 from nightmill.model.calibration import Calibration, Maturity
 from nightmill.model.campaign import Campaign, ExecutionSettings
 from nightmill.model.fate import Fate
@@ -41,7 +42,7 @@ from nightmill.model.order import AttemptKey, JobOrder, OrderBundle, OrderInput,
 from nightmill.model.origin import Origin
 from nightmill.model.pipeline import BundleRules, Input, LookupSetting, Output, Pipeline, Resources, Source, Stage, Step
 from nightmill.model.relations import Relation
-from nightmill.model.states import AttemptState, Hold, JobState
+from nightmill.model.states import AttemptState, Course, Hold, JobState
 from nightmill.model.store import Store
 from nightmill.operations.audit import Kind
 from tests.docs.pages import REFERENCE, Page, all_pages
@@ -69,7 +70,7 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         **{each.__name__: each for each in (Tiling, Ring, Healpix)},
     },
     "worker.md": {"Profile": NodeProfile},
-    "campaign.md": {"Campaign": Campaign, "Execution": ExecutionSettings},
+    "campaign.md": {"Campaign": Campaign, "Execution": ExecutionSettings, "Breakpoint": Breakpoint, "Pilot": Pilot},
 }
 BESIDE = {("campaign.md", "Campaign"): {"overrides", "calibrations", "inputs", "units"}}
 """Keys of a document that become part of something else when it is loaded."""
@@ -180,6 +181,7 @@ def test_every_view_is_documented(tmp_path: Path) -> None:
         ("Maturities of a calibration", Maturity),
         ("States of a job", JobState),
         ("Holds of a job", Hold),
+        ("Courses of a campaign", Course),
         ("States of an attempt", AttemptState),
         ("Fates of an attempt", Fate),
         ("Relations", Relation),

@@ -37,6 +37,7 @@ from nightmill.backbone.schema.work import (
     LeftOutRow,
     PlannedInputRow,
     PlanRow,
+    SignOffRow,
     SliceRow,
     SoftwareRow,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "PlannedInputRow",
     "RefusalRow",
     "ReplicaRow",
+    "SignOffRow",
     "SiteRow",
     "SliceRow",
     "SoftwareRow",

@@ -20,6 +20,9 @@ def submit(
     edited: Edited = False,
     as_submitted: AsSubmitted = False,
     diff: Diff = False,
+    priority: Annotated[
+        int | None, typer.Option(metavar="N", help="How urgent it is, as 'nightmill priority' says.")
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended, and show how far it is.")] = False,
     site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the campaign and its flow run as JSON.")] = False,
@@ -36,9 +39,14 @@ def submit(
     from nightmill.operations.site import open_site
     from nightmill.operations.submit import submit as submit_campaign
 
+    urgent = [] if priority is None else [f"execution.priority={priority}"]
     with open_site(site) as opened:
         described = load_campaign(
-            campaign, settings or (), exclude or (), overrides=overrides or (), defaults=opened.config.defaults
+            campaign,
+            [*(settings or ()), *urgent],
+            exclude or (),
+            overrides=overrides or (),
+            defaults=opened.config.defaults,
         )
         folder = wanted_folder(edited=edited, as_submitted=as_submitted)
         if diff:
