@@ -33,6 +33,7 @@ from nightmill.errors import DatabaseAway, PlanRefused, RequestRefused, ServerAw
 from nightmill.execution.owner import this_process
 from nightmill.model.states import JobState
 from nightmill.operations.drain import drain
+from nightmill.operations.notify import await_told, notify
 from nightmill.operations.patience import Patience
 from nightmill.operations.site import Site, open_site
 from nightmill.operations.turns import StageTurn, Turn, grow, take_turn
@@ -68,6 +69,7 @@ def campaign(campaign: str, site: str) -> State[None]:
         stages = conductor.stages()
         artifacts.tell_campaign(api, flow_run_id, opened, campaign, stages, conductor.problems)
         steering = conductor.steering()
+        await_told(notify(opened, campaign, ended=not steering.is_paused, warn=get_run_logger().warning))
         if steering.halts and not _is_complete(stages):
             return end_halted(opened, api, flow_run_id, conductor.campaign_id, steering)
     return outcome(stages, conductor.problems)
@@ -247,6 +249,7 @@ class Conductor:
             reconcile_campaign(self.site, self.api, self.name)
 
         self.site.patiently(once)
+        notify(self.site, self.name, warn=get_run_logger().warning)
 
     def _read(self, work: Callable[[Session], Result]) -> Result:
         def once() -> Result:

@@ -38,6 +38,7 @@ from nightmill.model.journal import (
     SoftwareSeen,
 )
 from nightmill.model.node import NodeProfile
+from nightmill.model.notification import Mail, Notifier
 from nightmill.model.order import AttemptKey, JobOrder, OrderBundle, OrderInput, OrderOutput, OrderStep, TakenOutput
 from nightmill.model.origin import Origin
 from nightmill.model.pipeline import BundleRules, Input, LookupSetting, Output, Pipeline, Resources, Source, Stage, Step
@@ -66,6 +67,8 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         "Store": Store,
         "Server": ServerConfig,
         "Retention": RetentionConfig,
+        "Notifier": Notifier,
+        "Mail": Mail,
         "Defaults": Defaults,
         **{each.__name__: each for each in (Tiling, Ring, Healpix)},
     },

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from nightmill.backbone.schema.base import Base, Json, Key, OneOf, OrderedJson
 from nightmill.model.fate import Fate
+from nightmill.model.notification import Event
 from nightmill.model.states import AttemptState, Course, ExecutionState, Hold, JobState
 
 
@@ -52,6 +53,22 @@ class SignOffRow(Base):
     why: Mapped[str]
     at: Mapped[datetime]
     __table_args__ = (Index(None, "campaign_id"),)
+
+
+class NotificationRow(Base):
+    """Something that was told of a campaign, or that a notifier failed to tell: never again."""
+
+    __tablename__ = "notification"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"))
+    event: Mapped[str] = mapped_column(OneOf(Event))
+    fact: Mapped[str]
+    """Tells it apart from others of its kind."""
+    notifier: Mapped[str]
+    """The place of the notifier in the site's list, and its way."""
+    text: Mapped[str]
+    at: Mapped[datetime]
+    __table_args__ = (UniqueConstraint("campaign_id", "event", "fact", "notifier"),)
 
 
 class PlanRow(Base):
