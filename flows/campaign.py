@@ -72,14 +72,15 @@ def campaign(campaign: str, site: str) -> State[None]:
         await_told(notify(opened, campaign, ended=not steering.is_paused, warn=get_run_logger().warning))
         if steering.halts and not _is_complete(stages):
             return end_halted(opened, api, flow_run_id, conductor.campaign_id, steering)
-    return outcome(stages, conductor.problems)
+        run = api.read(flow_run_id)
+    return outcome(stages, conductor.problems, times=run.run_count if run else 1)
 
 
-def outcome(stages: Sequence[StageProgress], problems: Sequence[str]) -> State[None]:
+def outcome(stages: Sequence[StageProgress], problems: Sequence[str], *, times: int = 1) -> State[None]:
     """Return the state that a campaign ends with: Completed where every stage was planned and every job is done.
 
-    It is named Held where units wait for what their inputs lack; so it is where nothing else is left but jobs that are
-    held.
+    It is named Held where units wait for what their inputs lack, and where nothing else is left but jobs that are held.
+    Its message tells how many times the campaign was carried out, where that is more than once.
     """
     total = sum(stage.total for stage in stages)
     left = total - sum(stage.counts.get(JobState.DONE, 0) for stage in stages)
@@ -87,7 +88,8 @@ def outcome(stages: Sequence[StageProgress], problems: Sequence[str]) -> State[N
     waits = [f"{held} {'unit' if held == 1 else 'units'} held"] if held else []
     barred = sum(stage.counts.get(JobState.HELD, 0) for stage in stages)
     waits += [f"{barred} of them held"] if barred else []
-    told = "; ".join([f"{left} of {total} jobs not done" if left else f"{total} jobs done", *waits, *problems])
+    again = [f"carried out {times} times"] if times > 1 else []
+    told = "; ".join([f"{left} of {total} jobs not done" if left else f"{total} jobs done", *again, *waits, *problems])
     if _is_complete(stages):
         return Completed(name=HELD, message=told) if held else Completed(message=told)
     if waits_for_somebody(stages):

@@ -11,6 +11,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
 from flows.hosting.api import PrefectApi
+from flows.hosting.naming import at_its_time
 from flows.hosting.own_site import REFUSED, own_site
 from flows.hosting.reconcile import Correction, reconcile_site
 from nightmill.backbone.work.conducting import unfinished_campaigns
@@ -24,7 +25,7 @@ PATIENCE_SECONDS = 300.0
 """A run that waits for the database gives way to the next, which begins after a quarter of an hour."""
 
 
-@flow(name="reconcile", flow_run_name="reconcile", persist_result=False, validate_parameters=False)
+@flow(name="reconcile", flow_run_name=at_its_time("reconcile"), persist_result=False, validate_parameters=False)
 def reconcile(site: str) -> State[None]:
     """Drain the spool, and give every flow run the state that the backbone says it has."""
     try:

@@ -9,6 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.hosting.growth import cut_logs
+from flows.hosting.naming import at_its_time
 from flows.hosting.own_site import REFUSED, own_site
 from nightmill.errors import RequestRefused
 from nightmill.operations.acts import current_user
@@ -16,7 +17,7 @@ from nightmill.operations.retain import retain as retain_site
 from nightmill.operations.site import open_site
 
 
-@flow(name="retain", flow_run_name="retain", persist_result=False, validate_parameters=False)
+@flow(name="retain", flow_run_name=at_its_time("retain"), persist_result=False, validate_parameters=False)
 def retain(site: str) -> State[None]:
     """Compress and remove journals and logs by the site's retention."""
     now = datetime.now(UTC)

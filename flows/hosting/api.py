@@ -40,6 +40,8 @@ class FlowRun:
     name: str
     state: RunState
     parameters: Mapping[str, Any]
+    run_count: int = 0
+    """How often it was carried out."""
 
 
 @dataclass
@@ -253,4 +255,5 @@ def _flow_run(given: Mapping[str, Any]) -> FlowRun:
             state["type"], state["name"], state["message"] or "", datetime.fromisoformat(state["timestamp"])
         ),
         parameters=given["parameters"],
+        run_count=given["run_count"],
     )

@@ -49,6 +49,8 @@ class DeploymentSpec(_Declared):
     name: str
     entrypoint: str
     description: str = ""
+    tags: tuple[str, ...] = ()
+    """Of its flow runs."""
     parameters: Mapping[str, str] = {}
     work_pool: WorkPoolSpec
     schedules: tuple[ScheduleSpec, ...] = ()
@@ -123,6 +125,7 @@ def deploy(
             spec.name,
             entrypoint=spec.entrypoint,
             description=spec.description,
+            tags=list(spec.tags),
             parameters={**spec.parameters, **({"site": str(site)} if "site" in spec.parameters else {})},
             parameter_openapi_schema=parameter_schema(flow).model_dump_for_openapi(),
             enforce_parameter_schema=True,

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperCommand
 
+from nightmill.cli.again import Verb
 from nightmill.cli.completing import campaigns
 from nightmill.errors import RequestRefused
 
@@ -45,9 +47,16 @@ HELP_COLUMNS: Final = 100
 """The widest that help is written."""
 
 
+class _Verbs(typer.Typer):
+    """Makes verbs that let acts know how they were typed."""
+
+    def command(self, name: str | None = None, *, cls: type[TyperCommand] | None = None, **settings: Any) -> Any:
+        return super().command(name, cls=cls or Verb, **settings)
+
+
 def group(*, add_completion: bool = False, **settings: Any) -> typer.Typer:
     """Return a Typer for verbs, whose help is plain text: it can be piped, and needs no width of its own."""
-    return typer.Typer(
+    return _Verbs(
         no_args_is_help=True,
         add_completion=add_completion,
         pretty_exceptions_enable=False,

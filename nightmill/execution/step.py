@@ -41,7 +41,7 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
     environment = _environment(step, cores=context.host.cores_for(order.resources))
     stack = context.stack(argv, step, environment)
     log = scratch.open_log()
-    os.write(log, f"== {step.name}: {shlex.join(argv)}\n".encode())
+    os.write(log, f"{_line_end(log)}== {step.name}: {shlex.join(argv)}\n".encode())
     start = os.lseek(log, 0, os.SEEK_END)
 
     def began(pid: int) -> None:
@@ -85,6 +85,12 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
     except OSError as error:
         raise scratch_failed(error, step.name) from error
     return made
+
+
+def _line_end(log: int) -> str:
+    """Return what a log lacks for another line to begin."""
+    size = os.fstat(log).st_size
+    return "\n" if size and os.pread(log, 1, size - 1) != b"\n" else ""
 
 
 def _not_started(step: OrderStep, program: str, error: OSError | ValueError) -> JobFailed:

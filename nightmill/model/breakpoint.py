@@ -31,7 +31,7 @@ class Breakpoint(Frozen):
     @model_validator(mode="after")
     def _is_one(self) -> Self:
         if bool(self.after) == (self.pilot is not None):
-            raise ValueError("a breakpoint has either 'after' or 'pilot'")
+            raise ValueError("a breakpoint with either 'after' or 'pilot'")
         return self
 
     @property

@@ -51,11 +51,11 @@ class Notifier(Frozen):
     @model_validator(mode="after")
     def _has_one_way(self) -> Self:
         if sum(map(bool, (self.command, self.webhook, self.mail))) != 1:
-            raise ValueError("a notifier has one of 'command', 'webhook' and 'mail'")
+            raise ValueError("a notifier with one of 'command', 'webhook' and 'mail'")
         if not self.on or (self.mail and not self.mail.to):
-            raise ValueError("a notifier tells of something ('on'), and mail goes to somebody ('mail.to')")
+            raise ValueError("a notifier with something in 'on', and somebody in 'mail.to'")
         if self.webhook and not self.webhook.startswith(("http://", "https://")):
-            raise ValueError("'webhook' is an http:// or https:// URL")
+            raise ValueError("a notifier whose 'webhook' is an http:// or https:// URL")
         return self
 
     @property

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.audit import record_act
 from nightmill.backbone.database import Database
 from nightmill.clock import utc_now
+from nightmill.command import COMMAND
 from nightmill.config.site import SiteConfig
 from nightmill.errors import RequestRefused
 from nightmill.operations.site import Site
@@ -85,10 +86,9 @@ class Act:
         return self.database.write(both)
 
     def note(self, session: Session, subject: str, detail: Mapping[str, Any] | None = None) -> None:
-        """Put the act on record, in a transaction of its own work."""
-        record_act(
-            session, who=self.who, verb=self.verb, subject=subject, why=self.why, detail=detail or {}, now=utc_now()
-        )
+        """Put the act on record with the command that asked for it, in a transaction of its own work."""
+        kept = dict(detail or {}) | ({"command": list(command)} if (command := COMMAND.get()) else {})
+        record_act(session, who=self.who, verb=self.verb, subject=subject, why=self.why, detail=kept, now=utc_now())
 
 
 def operator(config: SiteConfig, verb: str) -> str:

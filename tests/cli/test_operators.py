@@ -53,8 +53,9 @@ ACTS = {
     "calib add": ("calib", "add", "cam_0001.fits", *OF_SET, *SPAN),
     "calib certify": ("calib", "certify", "cam_0001.fits", *OF_SET),
     "calib withdraw": ("calib", "withdraw", "cam_0001.fits", *OF_SET),
+    "calib pin": ("calib", "pin", "release-1", *OF_SET),
 }
-FOR_ALL = {"plan", "status", "find", "show", "why", "lineage", "sql", "doctor", "schema", "capsule"}
+FOR_ALL = {"acts", "logs", "plan", "status", "find", "show", "why", "lineage", "sql", "doctor", "schema", "capsule"}
 """Ask, and change nothing."""
 OF_PROCESSES = {"server", "run", "record", "demo"}
 """Start and stop processes, do what was submitted, or make a site of their own."""

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from prefect.client.schemas.filters import DeploymentFilter
 from prefect.client.schemas.schedules import IntervalSchedule
 
 from flows.hosting import server
 from flows.hosting.daemon import clean_environment
 from flows.hosting.deploy import deploy, load_deployments
+from flows.hosting.naming import at_its_time
 from flows.hosting.service import folder_of
+from flows.reconcile import reconcile
+from flows.retain import retain
 from tests.flows.conftest import DEPLOYMENTS, REPOSITORY, Conductor
 
 INSTALLED = {
@@ -48,6 +53,16 @@ def test_the_installed_file_declares_the_flows() -> None:
     assert set(declared.definitions.work_queues) == {"campaigns", "slices", "services"}
 
 
+def test_a_run_of_a_schedule_is_named_by_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = datetime(2026, 1, 10, 3, 15, tzinfo=UTC)
+    monkeypatch.setattr("prefect.runtime.flow_run.get_scheduled_start_time", lambda: at)
+    assert [name() for name in map(at_its_time, ("reconcile", "retain"))] == [
+        "reconcile 2026-01-10 03:15",
+        "retain 2026-01-10 03:15",
+    ]
+    assert all(callable(each.flow_run_name) for each in (reconcile, retain))
+
+
 def test_deploying_again_changes_nothing(conductor: Conductor) -> None:
     declared = load_deployments(DEPLOYMENTS)
     limits = {"campaigns": 2, "slices": 2, "services": 1}
@@ -56,6 +71,8 @@ def test_deploying_again_changes_nothing(conductor: Conductor) -> None:
     assert _deployed(conductor) == before
     assert set(before) == {deployment.name for deployment in declared.deployments}
     assert before["slice"][2] == str(conductor.site)
+    services = {each.name for each in conductor.client.read_deployments() if "service" in each.tags}
+    assert services == before.keys() & {"reconcile", "retain"}, "so that the UI can leave them out"
     queues = conductor.client.read_work_queues(work_pool_name="nightmill")
     assert "default" not in {queue.name for queue in queues}, "nothing would use it"
     for queue, limit in limits.items():
@@ -86,8 +103,8 @@ def test_prefects_own_command_deploys_the_installed_file(conductor: Conductor) -
     deployed = _deployed(conductor)
     for name, (entrypoint, queue) in INSTALLED.items():
         assert deployed[name][:3] == (entrypoint, queue, str(conductor.site))
-    [reconcile] = [declared for declared in load_deployments().deployments if declared.name == "reconcile"]
-    assert deployed["reconcile"][3] == [schedule.interval for schedule in reconcile.schedules] != []
+    [declared] = [declared for declared in load_deployments().deployments if declared.name == "reconcile"]
+    assert deployed["reconcile"][3] == [schedule.interval for schedule in declared.schedules] != []
     for deployment in conductor.client.read_deployments():  # or it would run while other tests do
         for schedule in deployment.schedules:
             conductor.client.delete_deployment_schedule(deployment.id, schedule.id)

@@ -126,8 +126,11 @@ def test_single_jobs_are_released_without_a_sign_off(campaign: Campaign) -> None
     [
         ("[{after: scince}]", "the pipeline has no stage 'scince' (did you mean 'science'?)"),
         ("[{after: science}, {after: science}]", "breakpoint 'after science' stands there twice"),
-        ("[{}]", "a breakpoint has either 'after' or 'pilot'"),
-        ("[{after: science, pilot: {stage: science, units: 1}}]", "a breakpoint has either 'after' or 'pilot'"),
+        ("[{}]", "a breakpoint with either 'after' or 'pilot'"),
+        (
+            "[{after: science, pilot: {stage: science, units: 1}}]",
+            "a breakpoint with either 'after' or 'pilot'",
+        ),
         ("[{pilot: {stage: science, units: 0}}]", "units"),
     ],
 )

@@ -177,10 +177,11 @@ def test_processes_that_tell_at_the_same_time_tell_once(database_url: str, tmp_p
 @pytest.mark.parametrize(
     ("notifier", "told"),
     [
-        ("{on: [ended]}", "a notifier has one of 'command', 'webhook' and 'mail'"),
-        ("{on: [ended], webhook: 'ftp://host'}", "'webhook' is an http:// or https:// URL"),
+        ("{on: [ended]}", "should be a notifier with one of 'command', 'webhook' and 'mail'"),
+        ("{on: [ended], webhook: 'ftp://host'}", "a notifier whose 'webhook' is an http:// or https:// URL"),
         ("{on: [endet], command: [tell]}", "endet"),
-        ("{on: [], command: [tell]}", "notify.0.on"),
+        ("{on: [], command: [tell]}", "a notifier with something in 'on'"),
+        ("{on: [ended], mail: {to: []}}", "somebody in 'mail.to'"),
     ],
 )
 def test_a_notifier_that_cannot_be_is_refused(tmp_path: Path, notifier: str, told: str) -> None:

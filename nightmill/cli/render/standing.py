@@ -25,11 +25,12 @@ from nightmill.cli.documents import told
 from nightmill.cli.documents import units as documents
 from nightmill.cli.documents.steering import Steering
 from nightmill.cli.documents.work import Campaign, FailedJob, StageStanding
-from nightmill.cli.render.output import echo, print_json, print_table, say, secho
+from nightmill.cli.render.output import echo, print_json, print_table, secho
 from nightmill.execution.quarantine import quarantined
 from nightmill.model.conducting import RunState, Seen
 from nightmill.model.ports import Conductor
 from nightmill.model.states import Hold, JobState
+from nightmill.operations.alone import Say
 from nightmill.operations.bundle import jobs_per_bundle
 from nightmill.operations.conductor import conductor_of
 from nightmill.operations.drain import drain
@@ -59,7 +60,7 @@ GOES_ON = {
 def show_status(
     site: Site, campaign: str | None, *, everything: bool = False, watch: bool = False, as_json: bool = False
 ) -> None:
-    """Print how one campaign stands, or several; with ``watch``, again and again as long as something goes on.
+    """Print how one campaign stands, or several; with ``watch``, as JSON again and again as long as something goes on.
 
     The spool is drained, and Prefect's states are made to agree where its server answers at once, when it begins and
     then seldom: whoever conducts a campaign records by himself. Else what the backbone knows is shown.
@@ -75,8 +76,8 @@ def show_status(
     while True:
         is_due = time.monotonic() >= reconcile_at
         if is_due:
-            _drain(site)
-        rows, left_out = _rows(site, campaign, everything)
+            drain_first(site, lambda line: echo(line, err=True))
+        rows, left_out = rows_of(site, campaign, everything)
         if is_due:
             seen = conductor.reconcile(campaign, [row.flow_run_id for row in rows if row.flow_run_id])
             reconcile_at = time.monotonic() + RECONCILE_SECONDS
@@ -96,15 +97,15 @@ def show_status(
         time.sleep(WATCH_SECONDS)
 
 
-def _drain(site: Site) -> None:
+def drain_first(site: Site, tell: Say) -> None:
     """Record what is in the spool, and say what of it is not as it should be."""
-    drained = drain(site, patience_seconds=PATIENCE_SECONDS, say=say)
+    drained = drain(site, patience_seconds=PATIENCE_SECONDS, say=tell)
     for attempt, error in drained.waiting.items():
-        echo(f"waits for a store: {attempt}: {error}", err=True)
+        tell(f"waits for a store: {attempt}: {error}")
     for journal in quarantined(site.config.spool):
-        echo(f"set apart: {journal}", err=True)
+        tell(f"set apart: {journal}")
     if why := older(site):
-        echo(f"the database is older than its spool: {why}; see 'nightmill recover'", err=True)
+        tell(f"the database is older than its spool: {why}; see 'nightmill recover'")
 
 
 def show_waiting(spool: Path) -> None:
@@ -171,7 +172,7 @@ def _held(stage: StageProgress) -> int:
     return stage.counts.get(JobState.HELD, 0) + stage.left_out.get("hold", 0)
 
 
-def _rows(site: Site, campaign: str | None, everything: bool) -> tuple[list[CampaignRow], int]:
+def rows_of(site: Site, campaign: str | None, everything: bool) -> tuple[list[CampaignRow], int]:
     """Return the campaigns that are to be shown, and how many others there are."""
     with site.database.reading() as session:
         if campaign is not None:

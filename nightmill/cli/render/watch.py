@@ -44,7 +44,7 @@ def watch(site: Site, conductor: Conductor, name: str, run: CampaignRun, console
         disable=not console.is_terminal,
     )
     with bars:
-        lines: set[str] = set()
+        lines: dict[str, str] = {}
         said = time.monotonic()
         tasks: dict[str, TaskID] = {}
         last_answer = time.monotonic()
@@ -70,9 +70,10 @@ def watch(site: Site, conductor: Conductor, name: str, run: CampaignRun, console
                 )
             if not console.is_terminal and time.monotonic() - said >= LINE_SECONDS:
                 said = time.monotonic()
-                for line in [line for line in map(summary, stages) if line not in lines]:
-                    lines.add(line)
+                now = {stage.stage: summary(stage) for stage in stages}
+                for line in [line for stage, line in now.items() if line != lines.get(stage)]:
                     console.print(line, highlight=False, markup=False)
+                lines = now
             if state is not None and state.ended:
                 return state
             time.sleep(max(POLL_SECONDS, COST * took))

@@ -25,7 +25,7 @@ def status(
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every campaign, also those that ended long ago.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it every two seconds, as long as it goes on.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on showing it, on a screen of its own; q leaves.")] = False,
     site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
@@ -38,10 +38,16 @@ def status(
     from nightmill.cli.render.standing import show_status, show_waiting
     from nightmill.config.site import load_site
     from nightmill.errors import DatabaseAway
+    from nightmill.operations.conductor import conductor_of
 
     try:
         with open_without_types(site) as opened:
-            show_status(opened, campaign, everything=everything, watch=watch, as_json=as_json)
+            if watch and not as_json:
+                from nightmill.cli.render.screen import watch_status
+
+                if not watch_status(opened, conductor_of(opened), campaign, everything=everything):
+                    return
+            show_status(opened, campaign, everything=everything, watch=watch and as_json, as_json=as_json)
     except DatabaseAway:
         show_waiting(load_site(site, need_types=False).spool)
         raise

@@ -1,0 +1,62 @@
+"""Campaigns at a glance: what their jobs failed of, and where they run; a few rows, however many jobs there are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from nightmill.backbone.among import among
+from nightmill.backbone.schema import AttemptRow, JobRow
+from nightmill.model.states import JobState
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Failed jobs of a stage whose last attempts came to the same end in the same step.
+
+    Parameters
+    ----------
+    step, fate
+        Empty where there is none on record.
+    count
+        How many they are.
+    example
+        The unit of one of them.
+    """
+
+    stage: str
+    step: str
+    fate: str
+    count: int
+    example: str
+
+
+def failures_of(session: Session, campaign_ids: Collection[int]) -> dict[int, list[Failures]]:
+    """Return what jobs of campaigns failed of, by the campaign's ID, what is most frequent first: one statement."""
+    kinds = (JobRow.campaign_id, JobRow.stage, AttemptRow.failed_step, AttemptRow.fate)
+    query = (
+        select(*kinds, func.count(), func.min(JobRow.unit))
+        .outerjoin(AttemptRow, (AttemptRow.job_id == JobRow.id) & (AttemptRow.number == JobRow.attempts))
+        .where(among(JobRow.campaign_id, campaign_ids), JobRow.state == JobState.FAILED)
+        .group_by(*kinds)
+        .order_by(func.count().desc(), JobRow.stage)
+    )
+    found: dict[int, list[Failures]] = {}
+    for number, stage, step, fate, count, example in session.execute(query):
+        found.setdefault(number, []).append(Failures(stage, step or "", fate or "", count, example))
+    return found
+
+
+def hosts_of(session: Session, campaign_ids: Collection[int]) -> dict[str, int]:
+    """Return how many jobs of campaigns each host carries out, by its name: one statement."""
+    query = (
+        select(AttemptRow.host, func.count())
+        .join(JobRow, (AttemptRow.job_id == JobRow.id) & (AttemptRow.number == JobRow.attempts))
+        .where(among(JobRow.campaign_id, campaign_ids), JobRow.state == JobState.ACTIVE, AttemptRow.host.is_not(None))
+        .group_by(AttemptRow.host)
+        .order_by(AttemptRow.host)
+    )
+    return {host: count for host, count in session.execute(query) if host}
