@@ -32,9 +32,11 @@ from nightmill.clock import utc_now
 from nightmill.errors import DatabaseAway, PlanRefused, RequestRefused, ServerAway
 from nightmill.execution.owner import this_process
 from nightmill.model.states import JobState
+from nightmill.operations import credentials
 from nightmill.operations.drain import drain
 from nightmill.operations.notify import await_told, notify
 from nightmill.operations.patience import Patience
+from nightmill.operations.run_times import seconds_left
 from nightmill.operations.site import Site, open_site
 from nightmill.operations.turns import StageTurn, Turn, grow, take_turn
 
@@ -63,6 +65,13 @@ def campaign(campaign: str, site: str) -> State[None]:
     flow_run_id = str(this_flow_run.get_id())
     patience = Patience(f"campaign {campaign}", PATIENCE_SECONDS, get_run_logger().warning)
     with PrefectApi.of_flow(PATIENCE_SECONDS) as api, open_site(directory, patience=patience) as opened:
+        try:
+            found = credentials.require(opened.config)
+        except credentials.CredentialsLacking as lacking:
+            return Failed(name=HALTED, message=str(lacking))
+        expected = opened.patiently(lambda: seconds_left(opened, campaign)) if found else None
+        for sentence in credentials.short(found, expected):
+            get_run_logger().warning(sentence)
         conductor = Conductor(opened, api, campaign, flow_run_id)
         with conductor.in_hand():
             conductor.conduct()

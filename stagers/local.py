@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from hashlib import file_digest, sha256
 from pathlib import Path
+from tempfile import TemporaryFile
 from urllib.parse import unquote, urlsplit
 
 from nightmill.errors import NameCollision, StoredFileMissing, StoreError, StoreFull
@@ -226,6 +227,14 @@ class LocalStager:
             raise StoreError(f"cannot {doing} {where}: {error.strerror}") from error
 
 
+def can_reflink(source: Path, target: Path) -> bool:
+    """Whether files of one folder get into another without their bytes being copied; tried, and nothing stays."""
+    with TemporaryFile(dir=source) as one, TemporaryFile(dir=target) as other:
+        one.write(b"reflink")
+        one.flush()
+        return _clone(one.fileno(), other.fileno())
+
+
 def _identity(facts: os.stat_result) -> _Identity:
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
@@ -291,13 +300,19 @@ def _copy(source: int, target: Path, mode: int, *, durable: bool = False) -> int
         os.close(descriptor)
 
 
-def _clone_or_copy(source: int, target: int) -> None:
+def _clone(source: int, target: int) -> bool:
     try:
         fcntl.ioctl(target, _FICLONE, source)
-        return
+        return True
     except OSError as error:
         if error.errno not in _NO_REFLINK:
             raise
+        return False
+
+
+def _clone_or_copy(source: int, target: int) -> None:
+    if _clone(source, target):
+        return
     left = os.fstat(source).st_size
     while left > 0:
         sent = os.sendfile(target, source, None, left)

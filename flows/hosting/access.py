@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from flows.hosting.daemon import keep_text
-from nightmill.config.site import NO_AUTH
+from nightmill.config.server import NO_AUTH
 
 SIGN_IN_PATH = "/sign-in"
 LINK_SECONDS = 12 * 3600.0

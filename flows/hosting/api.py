@@ -187,6 +187,11 @@ class PrefectApi:
         """Give a flow run a state, whatever state it has."""
         self._request("POST", f"/flow_runs/{run_id}/set_state", {"state": dict(state), "force": True})
 
+    def remove(self, run_id: str) -> None:
+        """Remove a flow run, if it is there."""
+        if self.read(run_id) is not None:
+            self._request("DELETE", f"/flow_runs/{run_id}")
+
     def show(self, run_id: str, type: str, data: object, description: str, *, key: str = "") -> None:
         """Show an artifact with a flow run: the one of this type that it has, with new content; else a new one.
 

@@ -12,7 +12,7 @@ import httpx
 from flows.hosting import server
 from flows.hosting.access import secret_file
 from flows.hosting.doors import POLICY
-from nightmill.config.site import NO_AUTH, ServerConfig
+from nightmill.config.server import NO_AUTH, ServerConfig
 
 ANSWER_SECONDS: Final = 5.0
 FOREIGN: Final = "nightmill.invalid"

@@ -22,7 +22,7 @@ from flows.hosting.access import make_secret, read_secret, sign_in_url
 from flows.hosting.daemon import Daemon, DaemonState, clean_environment
 from flows.hosting.doors import HOSTS_VARIABLE, LOOPBACK
 from flows.hosting.listener import START, has_its_port, sockets_of
-from nightmill.config.site import NO_AUTH, ServerConfig
+from nightmill.config.server import NO_AUTH, ServerConfig
 from nightmill.errors import RequestRefused, ServerAway
 from nightmill.execution.owner import is_alive
 from nightmill.model.journal import Owner

@@ -20,7 +20,8 @@ from flows.hosting.daemon import Daemon, DaemonState, clean_environment
 from flows.hosting.listener import refuse_strangers
 from flows.hosting.server import ServerStatus
 from nightmill.config.secrets import known_secrets
-from nightmill.config.site import SECRETS_FILE, ServerConfig
+from nightmill.config.server import ServerConfig
+from nightmill.config.site import SECRETS_FILE
 from nightmill.errors import ServerAway
 from nightmill.execution.owner import is_alive
 

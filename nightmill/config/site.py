@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -15,6 +14,7 @@ from pydantic import Field
 
 from nightmill.config.build import build, named, raise_all
 from nightmill.config.changes import Defaults
+from nightmill.config.credentials import check_credentials
 from nightmill.config.database_url import database_url
 from nightmill.config.document import Document, Key, Plain, dotted, load_document
 from nightmill.config.file_types import read_file_types
@@ -22,25 +22,22 @@ from nightmill.config.keys import indexed_keys, keys_of
 from nightmill.config.layers import NOTHING, SITE, Tree, tree_of
 from nightmill.config.rules import NOWHERE, check_fit
 from nightmill.config.secrets import known_secrets
+from nightmill.config.server import ServerConfig, check_server
 from nightmill.config.tilings import tilings_of
 from nightmill.errors import ConfigError, ConfigErrors
 from nightmill.model.access import Access
 from nightmill.model.base import Frozen
+from nightmill.model.credential import Credential
 from nightmill.model.dimensions import KeyType
 from nightmill.model.file_type import FileType
 from nightmill.model.footprint import Tiling
 from nightmill.model.notification import Notifier
-from nightmill.model.secrets import filled, missing, resolved
+from nightmill.model.secrets import filled, missing
 from nightmill.model.store import Store
 
 SITE_FILE: Final = "nightmill.yaml"
 SITE_VARIABLE: Final = "NIGHTMILL_SITE"
 BACKBONE: Final = "backbone"
-NO_AUTH: Final = "none"
-"""The value of ``server.auth`` that lets everyone in who reaches the server."""
-
-_AUTH: Final = re.compile(r"[!-9;-~]+:[ -~]+")
-_HOST: Final = re.compile(r"[A-Za-z0-9._-]+(:[0-9]{1,5})?")
 SECRETS_FILE: Final = ".nightmill/secrets"
 """Below the folder of a site: what ``${NAME}`` stands for, for its owner alone; see :mod:`nightmill.config.secrets`."""
 SITE_ID_FILE: Final = ".nightmill/site-id"
@@ -49,34 +46,6 @@ READER_FILE: Final = ".nightmill/reader.json"
 """Below the folder of a site: the role that PostgreSQL is asked as where nothing may be changed."""
 _URLS: Final = ("database", "url")
 """Keys whose values are URLs."""
-
-
-class ServerConfig(Frozen):
-    """The Prefect server of a site."""
-
-    host: str = "127.0.0.1"
-    """Address that it listens on."""
-    port: int = Field(default=0, ge=0, le=65535)
-    """0 for a free one, chosen when the server starts."""
-    database: str = Field(default="", repr=False)
-    """URL of its own database; empty for an SQLite file in the site's folder."""
-    auth: str = Field(default="", repr=False)
-    """``user:password`` that its API asks for; empty for a random one, ``none`` for no password at all."""
-    hosts: tuple[str, ...] = ()
-    """Further names, as ``name`` or ``name:port``, by which it is reached: those of a proxy before it."""
-    slices: int = Field(default=2, ge=1)
-    """Slices that are worked on at a time."""
-
-    def with_secrets(self, secrets: Mapping[str, str]) -> ServerConfig:
-        """Return it with the values of what it refers to, for whoever starts the server.
-
-        Raises
-        ------
-        ConfigError
-            Where the URL of its database refers to something that is not set.
-        """
-        database = resolved("server.database", self.database, secrets)
-        return self.model_copy(update={"database": database, "auth": filled(self.auth, secrets)})
 
 
 class RetentionConfig(Frozen):
@@ -118,6 +87,8 @@ class SiteConfig:
         What it sets for every campaign: a layer below all others.
     notify
         Whom to tell of what campaigns come to.
+    credentials
+        What lets it in elsewhere, for a while.
     """
 
     name: str
@@ -138,6 +109,7 @@ class SiteConfig:
     tilings: Mapping[str, Tiling] = field(default_factory=dict)
     defaults: Tree = NOTHING
     notify: tuple[Notifier, ...] = ()
+    credentials: tuple[Credential, ...] = ()
 
     @property
     def keys(self) -> Mapping[str, KeyType]:
@@ -186,6 +158,8 @@ class SiteFile(Frozen):
     """Whom to tell of what campaigns come to."""
     defaults: Defaults = Defaults()
     """What it sets for every campaign, below what pipelines and campaigns say."""
+    credentials: tuple[Credential, ...] = ()
+    """What lets it in elsewhere for a while: looked at before anything begins."""
 
 
 def find_site(directory: Path | None = None) -> Path:
@@ -255,7 +229,8 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
     paths = _file_type_paths(file, folder, document, errors)
     written = document.data
     url = database_url(file.database, str(written.get("database", "")), folder, document, errors)
-    _check_server(file.server, document, errors)
+    check_server(file.server, document, errors)
+    check_credentials(file.credentials, document, errors)
     tilings = tilings_of(file.tilings, folder, document, errors)
     raise_all(errors)
     file_types, wrong_types = read_file_types(paths, paths)
@@ -280,6 +255,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         tilings=tilings,
         defaults=tree_of(Document(data, document.name, document.lines), SITE).below("defaults"),
         notify=file.notify,
+        credentials=file.credentials,
     )
 
 
@@ -303,25 +279,6 @@ def _with_variables(
         for name in missing(value, secrets)
     ]
     return filled(value, secrets, url=key[-1] in _URLS)
-
-
-def _check_server(server: ServerConfig, document: Document, errors: list[ConfigError]) -> None:
-    where = document.where(("server", "auth"))
-    is_filled = all(error.where != where for error in errors)  # or a variable in it is not set
-    if is_filled and server.auth not in ("", NO_AUTH) and not _AUTH.fullmatch(server.auth):
-        errors.append(
-            ConfigError(
-                "server.auth should be user:password, in printable ASCII characters",
-                where=where,
-                remedy=f"leave it away for a random password, or write {NO_AUTH} for none at all",
-            )
-        )
-    for number, host in enumerate(server.hosts):
-        if not _HOST.fullmatch(host):
-            key: Key = ("server", "hosts", number)
-            errors.append(
-                ConfigError(f"{dotted(key)} is {host!r}, and should be name or name:port", where=document.where(key))
-            )
 
 
 def _stores(file: SiteFile, folder: Path, document: Document, errors: list[ConfigError]) -> dict[str, Store]:

@@ -10,7 +10,7 @@ from nightmill.backbone.work import campaigns, steering
 from nightmill.model.conducting import CampaignRun
 from nightmill.model.ports import Conductor
 from nightmill.model.states import Course, JobState
-from nightmill.operations import memory
+from nightmill.operations import credentials, memory
 from nightmill.operations.acts import Act
 from nightmill.operations.drain import drain
 from nightmill.operations.edited import Folder, edit_of
@@ -52,10 +52,12 @@ def rerun(
     ServerAway
         Where the conductor does not answer; nothing was written where it did not from the beginning.
     RequestRefused
-        Where the campaign is paused, the database was brought back from an older backup, or the folder was edited and
-        ``folder`` does not say which state counts: nothing was written.
+        Where the campaign is paused, the database was brought back from an older backup, the folder was edited and
+        ``folder`` does not say which state counts, or a credential that is required is missing or has ended: nothing
+        was written.
     """
     act = Act.begin(site, "rerun", who=who, why=why)
+    credentials.require(site.config)
     if conductor is not None:
         conductor.require()
     drain(site)

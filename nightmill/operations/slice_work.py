@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from datetime import datetime
 from functools import partial
 from typing import Final, Self, TypeVar
 
@@ -29,7 +30,7 @@ from nightmill.model.fate import Fate
 from nightmill.model.order import AttemptKey, JobOrder
 from nightmill.model.report import JobReport
 from nightmill.model.states import AttemptState
-from nightmill.operations import memory
+from nightmill.operations import credentials, memory
 from nightmill.operations.attachments import load_reported
 from nightmill.operations.belonging import take_back
 from nightmill.operations.drain import drain, set_aside
@@ -108,6 +109,8 @@ class SliceWork:
         """Why no further job is begun, although the slice was not told to end; empty as long as it goes on."""
         self.steering = Steering()
         """What the operators of the campaign want, as far as it is known here."""
+        self._credentials_end: datetime | None = None
+        """When the first of the site's credentials ends; None where that is not known of any."""
         self._changing = threading.Lock()
         self._issued: set[AttemptKey] = set()
         self._tries: Counter[str] = Counter()
@@ -122,6 +125,7 @@ class SliceWork:
 
     def __enter__(self) -> Self:
         self.site.patiently(self._prepare)
+        self._look_at_credentials()
         self._lease = self.site.patiently(lambda: self.site.database.write(self._take))
         self._follower = Follower(self.site, self._attend, self.tell)
         self.worker = Worker(self.site.profile, self.site.stagers, listener=self._follower.hear, host=self.host)
@@ -143,6 +147,17 @@ class SliceWork:
         with self.site.database.reading() as session:
             row = session.get_one(CampaignRow, self.slice.campaign_id)
         memory.keep_campaign(self.site.config.spool, row)
+
+    def _look_at_credentials(self) -> None:
+        """Halt where one that is required lets nobody in: no job is begun that would fail for it, half-way."""
+        now = utc_now()
+        try:
+            found = credentials.require(self.site.config, now)
+        except credentials.CredentialsLacking as lacking:
+            self.halted = f"a credential lets nobody in on host {self.host.name}: {lacking.message}"
+            return
+        ends = [life.ends_at for life in found if life.ends_at is not None and life.ends_at > now]
+        self._credentials_end = min(ends, default=None)
 
     def _take(self, session: Session) -> int:
         if self.flow_run_id:
@@ -211,6 +226,8 @@ class SliceWork:
         """
         self._follower.tend()
         self._flush_if_there()
+        if self._credentials_end is not None and utc_now() >= self._credentials_end:
+            self._look_at_credentials()
         if self.halted:
             return []
         remembered = memory.marks(self.site.config.spool)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 from sqlalchemy.orm import Session
 
@@ -16,15 +19,18 @@ from nightmill.model.bundle import Bundle
 from nightmill.model.campaign import Campaign
 from nightmill.model.conducting import CampaignRun
 from nightmill.model.ports import Conductor
-from nightmill.operations import memory
+from nightmill.operations import credentials, memory
 from nightmill.operations.acts import Act
 from nightmill.operations.bundle import keep, pack, provenance_of, register_bundle
 from nightmill.operations.drain import drain
 from nightmill.operations.edited import Edit, Folder, edit_of
+from nightmill.operations.run_times import seconds_left
 from nightmill.operations.site import Site
 from nightmill.planning.plan import plan_campaign
 from nightmill.planning.planned import CampaignPlan
 from nightmill.planning.seal import seal
+
+_LOG: Final = logging.getLogger("nightmill")
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ def submit(
     who: str | None = None,
     folder: Folder = Folder.ASK,
     conductor: Conductor | None = None,
+    tell: Callable[[str], None] = _LOG.warning,
 ) -> Submitted:
     """Put a campaign into the backbone, its first stages sealed; the same campaign again is taken up where it stands.
 
@@ -59,6 +66,8 @@ def submit(
         Where it was submitted before and the pipeline's folder was edited since: which state counts.
     conductor
         Who is to conduct it then; by default nobody.
+    tell
+        Called with what the operator should know: a credential that ends before the campaign may.
 
     Raises
     ------
@@ -67,16 +76,18 @@ def submit(
     PlanRefused
         Where it cannot be planned; nothing was written.
     RequestRefused
-        Where another campaign has its name, it is paused or cancelled, the folder of its pipeline cannot be packed, or
-        the database was brought back from an older backup.
+        Where another campaign has its name, it is paused or cancelled, the folder of its pipeline cannot be packed, the
+        database was brought back from an older backup, or a credential that is required is missing or has ended.
     StoreError
         Where the store cannot take the bundle; no row was written.
     """
     act = Act.begin(site, "submit", who=who)
+    found = credentials.require(site.config)
     if conductor is not None:
         conductor.require()
     drain(site)
     memory.require_current(site)
+    plan: CampaignPlan | None = None
     given = memory.numbers(site.config.spool, campaign.name)
     with site.database.reading() as session:
         is_there = campaigns.exists(session, campaign.name)
@@ -86,7 +97,9 @@ def submit(
         resumed = True
     else:
         with TemporaryDirectory(prefix="nightmill-") as temporary:
-            number, resumed = _put(site, campaign, act, given, Path(temporary, "bundle.tar"))
+            number, resumed, plan = _put(site, campaign, act, given, Path(temporary, "bundle.tar"))
+    for sentence in credentials.short(found, seconds_left(site, campaign.name, plan) if found else None):
+        tell(sentence)
     run = None if conductor is None else conductor.start(campaign.name)
     return Submitted(campaign.name, number, resumed, run)
 
@@ -103,8 +116,10 @@ def _take_up(session: Session, *, act: Act, campaign: Campaign, edit: Edit | Non
     return row.id
 
 
-def _put(site: Site, campaign: Campaign, act: Act, given: memory.Numbers, archive: Path) -> tuple[int, bool]:
-    """Pack, plan and write a campaign; return its number, and whether it stood there before."""
+def _put(
+    site: Site, campaign: Campaign, act: Act, given: memory.Numbers, archive: Path
+) -> tuple[int, bool, CampaignPlan | None]:
+    """Pack, plan and write a campaign; return its number, whether it stood there before, and else its plan."""
     bundle: Bundle | None = None
     while True:
         with site.database.reading() as session:
@@ -123,7 +138,7 @@ def _put(site: Site, campaign: Campaign, act: Act, given: memory.Numbers, archiv
             partial(_write, act=act, site=site, campaign=campaign, plan=plan, given=given, bundle=bundle)
         )
         if written is not None:
-            return written, resumed
+            return written, resumed, plan
 
 
 def _write(

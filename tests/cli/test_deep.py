@@ -29,7 +29,7 @@ def test_what_was_compared_is_told_with_what_contradicts(
     assert (told.code, sorted(found)) == (1, ["file_unnamed", "replica_changed"])
     assert found["replica_changed"]["where"].endswith("cam_0001.fits")
     assert "bring back the right bytes" in found["replica_changed"]["remedy"]
-    assert set(found["file_unnamed"]) == {"what", "well", "seen", "where", "since", "remedy"}
+    assert set(found["file_unnamed"]) == {"what", "well", "seen", "where", "since", "remedy", "ends_at", "wall_seconds"}
 
 
 def test_checksums_go_with_deep(folder: Path, nightmill: Nightmill) -> None:

@@ -162,6 +162,7 @@ def test_json_has_the_keys_that_the_reference_lists(campaign: Path, nightmill: N
         "calib contexts": ("calib", "contexts"),
         "plan": ("plan", "first.yaml"),
         "status": ("status",),
+        "logs": ("logs", job),
         "find": ("find",),
         "find --refused": ("find", "--refused"),
         "show FILE": ("show", SUM),
@@ -174,6 +175,7 @@ def test_json_has_the_keys_that_the_reference_lists(campaign: Path, nightmill: N
         "recover": ("recover",),
         "backup": ("backup", tmp_path / "copy.db"),
         "retain": ("retain", "--dry-run"),
+        "acts": ("acts",),
         "doctor": ("doctor",),
     }
     page = Page(REFERENCE / "json.md")

@@ -18,13 +18,15 @@ from nightmill.backbone.schema import Base
 from nightmill.config.campaign import load_campaign, load_pipeline
 from nightmill.config.changes import Defaults
 from nightmill.config.lookups import GROUP, lookup_named
-from nightmill.config.site import RetentionConfig, ServerConfig, SiteFile, load_site
+from nightmill.config.server import ServerConfig
+from nightmill.config.site import RetentionConfig, SiteFile, load_site
 from nightmill.errors import NightmillError
 from nightmill.expressions import COLUMNS
 from nightmill.files.computed import FUNCTIONS
 from nightmill.model.breakpoint import Breakpoint, Pilot
 from nightmill.model.calibration import Calibration, Maturity
 from nightmill.model.campaign import Campaign, ExecutionSettings
+from nightmill.model.credential import Credential
 from nightmill.model.fate import Fate
 from nightmill.model.file_type import Checks, FileType, Membership, MetadataKey
 from nightmill.model.footprint import FootprintKeys, Healpix, Ring, Tiling, TilingMargin
@@ -70,6 +72,7 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         "Notifier": Notifier,
         "Mail": Mail,
         "Defaults": Defaults,
+        "Credential": Credential,
         **{each.__name__: each for each in (Tiling, Ring, Healpix)},
     },
     "worker.md": {"Profile": NodeProfile},

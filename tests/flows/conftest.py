@@ -23,7 +23,8 @@ from flows.hosting.access import read_secret
 from flows.hosting.conductor import PrefectConductor
 from flows.hosting.runner import ChildRecord
 from nightmill.backbone.database import Database
-from nightmill.config.site import ServerConfig, load_site
+from nightmill.config.server import ServerConfig
+from nightmill.config.site import load_site
 from nightmill.model.conducting import RunState
 from nightmill.operations.site import Site
 from tests.support import prefect_database

@@ -24,7 +24,8 @@ from flows.hosting.daemon import DaemonRecord, keep
 from flows.hosting.exposure import exposures
 from flows.hosting.listener import has_its_port, require_own, sockets_of
 from nightmill.cli import main
-from nightmill.config.site import NO_AUTH, ServerConfig, load_site
+from nightmill.config.server import NO_AUTH, ServerConfig
+from nightmill.config.site import load_site
 from nightmill.errors import ServerAway
 from nightmill.execution.owner import owner_of, this_process
 from nightmill.model.journal import Owner

@@ -12,7 +12,7 @@ import pytest
 from flows.hosting import service
 from flows.hosting.conductor import PrefectConductor
 from nightmill.cli import main
-from nightmill.config.site import ServerConfig
+from nightmill.config.server import ServerConfig
 from nightmill.operations.patience import who_waits
 from tests.flows.conftest import REPOSITORY, conductor_at, until
 from tests.support import prefect_database

@@ -14,7 +14,7 @@ import pytest
 from flows.hosting import server
 from flows.hosting.daemon import DaemonState
 from flows.hosting.service import folder_of
-from nightmill.config.site import NO_AUTH, ServerConfig
+from nightmill.config.server import NO_AUTH, ServerConfig
 from nightmill.errors import RequestRefused, ServerAway
 from tests.flows.conftest import Conductor
 from tests.support import prefect_database

@@ -18,7 +18,8 @@ from nightmill.backbone.database import Database
 from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow
 from nightmill.backbone.work.campaigns import seal_campaign
 from nightmill.backbone.work.slices import find_slice
-from nightmill.config.site import ServerConfig, SiteConfig
+from nightmill.config.server import ServerConfig
+from nightmill.config.site import SiteConfig
 from nightmill.model.calibration import Maturity
 from nightmill.model.campaign import Campaign
 from nightmill.model.dimensions import split

@@ -3,11 +3,11 @@
     python -m tests.support.victim run|recover FOLDER MOMENT COUNT
     python -m tests.support.victim ingest SITE FOLDER MODE [MOMENT COUNT]
 
-It carries out the jobs of a folder, ends what a dead process left there, or takes files into a site in lots of four.
-It ends by SIGKILL after so many of MOMENT, counted from 1: ``entry`` or ``header`` of the journal; a method of the
-stager or, of an ingest, of what places files (``upload``, ``sync``, ``reveal``, ``settle``, ``discard``, ``remove``,
-``unlink`` of a source); ``link`` (inside of a reveal, between its link and its unlink); ``register`` (inside of the
-transaction) or ``commit`` of an ingest.
+It carries out the jobs of a folder, ends what a dead process left there, takes files into a site in lots of four, or
+makes a flight check of one (:func:`flight`). It ends by SIGKILL after so many of MOMENT, counted from 1: ``entry`` or
+``header`` of the journal; a method of the stager or, of an ingest, of what places files (``upload``, ``sync``,
+``reveal``, ``settle``, ``discard``, ``remove``, ``unlink`` of a source); ``link`` (inside of a reveal, between its link
+and its unlink); ``register`` (inside of the transaction) or ``commit`` of an ingest.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from typing import Any
 
 from nightmill.backbone.database import Database
 from nightmill.execution import jobs
-from nightmill.execution.journal import journals, read_journal
+from nightmill.execution.journal import JournalWriter, journals, read_journal
 from nightmill.execution.recover import finish_dead
 from nightmill.execution.worker import Worker
 from nightmill.model.node import NodeProfile
 from nightmill.model.order import JobOrder
 from nightmill.model.origin import Origin
+from nightmill.operations import flight as flight_check
 from nightmill.operations.ingest import lots, take_in
 from nightmill.operations.ingest.placement import Mode, Placement
 from nightmill.operations.site import open_site
@@ -117,6 +118,17 @@ def ingest(site: Path, folder: Path, mode: str, what: str = "", count: str = "0"
         sys.stdin.readline()
         result = take_in.ingest(opened, [folder], type="raw_science", origin=Origin.RAW, who="ada", mode=Mode(mode))
     print(len(result.registered), len(result.skipped), len(result.refused))
+
+
+def flight(site: Path, what: str, count: int) -> None:
+    """Make a flight check of a site; ``append`` is an entry of its journal, ``note`` is written before all else."""
+    with open_site(site) as opened:
+        moment = Moment(what, count)
+        moment.watch({**OF_JOBS, "append": (JournalWriter, "append"), "note": (flight_check, "sync_folder")})
+        check = flight_check.begin(opened)
+        for _what, part in check.parts():
+            part()
+        check.clear()
 
 
 if __name__ == "__main__":

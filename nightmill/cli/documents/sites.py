@@ -162,4 +162,8 @@ class Finding(Document):
     since: datetime | None = None
     """Of a contradiction: since when it is there, where that is known."""
     remedy: str = ""
-    """Of a contradiction: what to do."""
+    """Of a contradiction, or of a part of the site that failed a flight check: what to do."""
+    ends_at: datetime | None = None
+    """Of a credential: when it ends, or ended, where that is known."""
+    wall_seconds: float | None = None
+    """Of a flight check: how long the part took, seconds."""

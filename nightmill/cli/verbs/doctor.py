@@ -27,13 +27,16 @@ PINNED: Final = {"prefect": ((3, 8, 8), (3, 9)), "fastapi": ((0,), (0, 151)), "s
 """Versions from, and below: with others the Prefect server does not start, or schedules nothing."""
 
 
-EXAMPLES: Final = ("nightmill doctor", "nightmill doctor --deep --checksums")
+EXAMPLES: Final = ("nightmill doctor", "nightmill doctor --flight", "nightmill doctor --deep --checksums")
 
 
 def doctor(
     deep: Annotated[
         bool,
         typer.Option("--deep", help="Compare catalogue, journals, stores, scratch and Prefect."),
+    ] = False,
+    flight: Annotated[
+        bool, typer.Option("--flight", help="Send a tiny job through every part of the site; nothing of it stays.")
     ] = False,
     checksums: Annotated[
         bool, typer.Option("--checksums", help="With --deep: read every file, and compare its SHA-256.")
@@ -43,14 +46,18 @@ def doctor(
 ) -> None:
     """Look whether the installation and the site are in order.
 
-    Nothing is changed. Exit code 1 where something is not in order.
+    Nothing is changed for good. Exit code 1 where something is not in order.
     """
     from nightmill.cli.render.output import print_json
     from nightmill.errors import RequestRefused
 
     if checksums and not deep:
         raise RequestRefused("--checksums goes with --deep", remedy="add --deep, or leave it away")
-    findings = chain(_packages(), _versions(), _site(site), _deep(site, checksums) if deep else ())
+    findings = chain(_packages(), _versions(), _site(site))
+    if deep:
+        findings = chain(findings, _deep(site, checksums))
+    if flight:
+        findings = chain(findings, _flight(site))
     well = True
     told = []
     for finding in findings:
@@ -59,7 +66,8 @@ def doctor(
             told.append(finding)
         else:
             secho("well  " if finding.well else "WRONG ", fg="green" if finding.well else "red", nl=False)
-            echo(f"{finding.what}: {finding.seen}")
+            spent = "" if finding.wall_seconds is None else f" ({finding.wall_seconds:.2f} s)"
+            echo(f"{finding.what}: {finding.seen}{spent}")
     if as_json:
         print_json(told)
     if not well:
@@ -70,6 +78,12 @@ def _deep(directory: Path | None, checksums: bool) -> Iterator[Finding]:
     from nightmill.cli.render.deep import deep
 
     yield from deep(directory, checksums=checksums)
+
+
+def _flight(directory: Path | None) -> Iterator[Finding]:
+    from nightmill.cli.render.flight import flight
+
+    yield from flight(directory)
 
 
 def _packages() -> Iterator[Finding]:
@@ -113,6 +127,7 @@ def _site(directory: Path | None) -> Iterator[Finding]:
         yield Finding("file types", False, str(wrong))
     yield from (Finding("secrets", False, str(error)) for error in literal_secrets(folder))
     yield from _access(config)
+    yield from _credentials(config)
     with Site(config, database_of(config)) as opened:
         try:
             opened.database.check_revision()
@@ -153,6 +168,15 @@ def _access(config: SiteConfig) -> Iterator[Finding]:
             yield Finding("access", False, f"{told}; 'nightmill init {config.directory}' sets it to {mode:03o}")
     if is_closed:
         yield Finding("access", True, f"as the site says: {config.access}")
+
+
+def _credentials(config: SiteConfig) -> Iterator[Finding]:
+    """Find how long each credential of a site lives, on this host and for this user."""
+    from nightmill.operations.credentials import lives, told
+
+    for life in lives(config):
+        well, seen = told(life)
+        yield Finding(f"credential {life.credential.name}", well, seen, ends_at=life.ends_at)
 
 
 def _reader(site: Site) -> Finding:

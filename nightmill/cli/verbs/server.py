@@ -68,7 +68,7 @@ def _tell(config: SiteConfig, status: ServiceStatus, *, as_json: bool) -> None:
     from flows.hosting.service import folder_of
     from nightmill.cli.documents import told
     from nightmill.cli.documents.sites import Server, Service
-    from nightmill.config.site import NO_AUTH
+    from nightmill.config.server import NO_AUTH
 
     folder = folder_of(config.directory)
     if status.server.pid and not status.server.healthy:

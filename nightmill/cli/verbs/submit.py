@@ -33,7 +33,7 @@ def submit(
     """
     from nightmill.cli.render.conduct import follow
     from nightmill.cli.render.edited import show_diff, wanted_folder
-    from nightmill.cli.render.output import working
+    from nightmill.cli.render.output import echo, working
     from nightmill.config.campaign import load_campaign
     from nightmill.operations.conductor import conductor_of
     from nightmill.operations.site import open_site
@@ -54,7 +54,10 @@ def submit(
             return
         conductor = conductor_of(opened)
         with working(f"Planning {described.name}"):
-            submitted = submit_campaign(opened, described, folder=folder, conductor=conductor)
+            short: list[str] = []
+            submitted = submit_campaign(opened, described, folder=folder, conductor=conductor, tell=short.append)
+        for sentence in short:
+            echo(f"nightmill: {sentence}", err=True)
         assert submitted.run is not None  # it has a conductor
         begun = "taken up where it stood" if submitted.resumed else "submitted"
         follow(opened, conductor, submitted.name, submitted.run, begun=begun, stay=watch, as_json=as_json)

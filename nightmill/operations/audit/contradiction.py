@@ -19,6 +19,7 @@ from nightmill.execution.scratch import token
 from nightmill.model.order import AttemptKey
 from nightmill.model.report import JobReport, fold
 from nightmill.model.states import AttemptState
+from nightmill.operations.flight.note import names_noted
 from nightmill.operations.lost_hosts import hosts_lost
 from nightmill.operations.site import Site
 
@@ -143,11 +144,11 @@ class Ground:
         return reports
 
     def open_tokens(self) -> set[str]:
-        """Return the names by which open attempts call what is theirs, as it stands now."""
+        """Return the names by which open attempts, and flight checks, call what is theirs, as it stands now."""
         keys = {key for key, report in self.told_by_the_living().items() if not report.state.ended}
         with self.site.database.reading() as session:
             keys |= {key for key, _state in attempts_in(session, OPEN)}
-        return {token(key) for key in keys}
+        return {token(key) for key in keys} | names_noted(self.site.config.spool)
 
 
 def attempts_in(session: Session, states: list[str]) -> Iterator[tuple[AttemptKey, str]]:

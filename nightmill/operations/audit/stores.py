@@ -24,6 +24,7 @@ from nightmill.execution.scratch import token
 from nightmill.model.ports import Stager
 from nightmill.model.report import JobReport, fold
 from nightmill.operations.audit.contradiction import FETCH, Contradiction, Ground, Kind
+from nightmill.operations.flight.note import names_noted
 
 _CAMPAIGN_AND_ATTEMPT: Final = re.compile(r"c(\d{2,})_?a(\d{2,})")
 _INGEST: Final = "ingest-"
@@ -108,7 +109,9 @@ class _Comparison:
             for file in report.intended
             if file.store == self.name
         }
-        left = [path for path in paths if path not in named | under_way and self.stager.size(path) is not None]
+        checks = names_noted(self.ground.site.config.spool)
+        strange = [path for path in paths if path not in named | under_way and path.partition(".")[0] not in checks]
+        left = [path for path in strange if self.stager.size(path) is not None]
         whose = self._owners(left)
         for path in left:
             who, remedy = whose[path]
