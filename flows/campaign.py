@@ -33,10 +33,10 @@ from nightmill.errors import DatabaseAway, PlanRefused, RequestRefused, ServerAw
 from nightmill.execution.owner import this_process
 from nightmill.model.states import JobState
 from nightmill.operations import credentials
+from nightmill.operations.costs import seconds_left
 from nightmill.operations.drain import drain
 from nightmill.operations.notify import await_told, notify
 from nightmill.operations.patience import Patience
-from nightmill.operations.run_times import seconds_left
 from nightmill.operations.site import Site, open_site
 from nightmill.operations.turns import StageTurn, Turn, grow, take_turn
 

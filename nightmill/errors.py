@@ -8,6 +8,7 @@
     │   │   └── ConfigErrors          several of them, in one document
     │   ├── ExpressionError       a ``where`` expression is wrong (column of the text)
     │   ├── PlanRefused           a plan has problems; all of them are listed
+    │   ├── PlanDiffers           a plan is not what was seen of it; what differs is listed
     │   ├── UnknownName           a campaign, job, file or store that does not exist (with a guess)
     │   ├── BadName               a file name cannot be made, or is not fit to be one
     │   ├── BadText               a text of a step cannot be filled in
@@ -137,6 +138,24 @@ class PlanRefused(RequestRefused):
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
         lines = "\n".join(f"  - {problem}" for problem in problems)
         super().__init__(f"campaign {campaign!r} cannot be planned: {count}\n{lines}")
+
+
+class PlanDiffers(RequestRefused):
+    """What was to be submitted as it was seen has changed since.
+
+    Parameters
+    ----------
+    differences
+        One sentence each.
+    """
+
+    def __init__(self, campaign: str, digest: str, differences: Sequence[str]) -> None:
+        self.differences = tuple(differences)
+        lines = "\n".join(f"  - {each}" for each in differences)
+        super().__init__(
+            f"campaign {campaign!r} would not be what was saved as plan {digest}\n{lines}",
+            remedy=f"'nightmill plan CAMPAIGN.yaml --against {digest}' shows all of it; save the plan as it is now",
+        )
 
 
 class UnknownName(RequestRefused):

@@ -58,7 +58,7 @@ def explain(written: Written, name: str) -> list[Said]:
     campaign = load_campaign(
         written.path, written.settings, written.exclude, overrides=written.overrides, defaults=written.defaults
     )
-    whole = _plain(campaign.model_dump(mode="json", exclude={"origins", "name", "variants"}))
+    whole = plain_of(campaign.model_dump(mode="json", exclude={"origins", "name", "variants"}))
     parts = parts_of(name)
     value = _at(whole, parts)
     if not parts or value is _MISSING:
@@ -95,7 +95,7 @@ def _at(data: Any, key: Key) -> Any:
     return data
 
 
-def _plain(campaign: dict[str, Any]) -> dict[str, Any]:
+def plain_of(campaign: dict[str, Any]) -> dict[str, Any]:
     """Return a campaign with stages and steps by their names, as layers have them."""
     stages = campaign["pipeline"]["stages"]
     by_name = {

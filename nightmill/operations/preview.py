@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nightmill.backbone.catalogue.exclusions import Exclusion
-from nightmill.backbone.work import campaigns
+from nightmill.backbone.work.saved_plans import number_of
 from nightmill.model.campaign import Campaign
 from nightmill.operations.bundle import pack
 from nightmill.operations.site import Site
@@ -28,5 +28,5 @@ def preview(site: Site, campaign: Campaign, also: Sequence[Exclusion] = ()) -> C
     """
     bundle = pack(campaign.pipeline, site.config)
     with site.database.reading() as session:
-        number = campaigns.number_of(session, campaign.name)
+        number = number_of(session, campaign.name)
         return plan_campaign(session, campaign, site.config, number, bundle.sealed if bundle else None, also)

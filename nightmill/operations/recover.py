@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import insert, select, text
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
@@ -31,6 +31,7 @@ from nightmill.backbone.sites import is_here, this_site
 from nightmill.backbone.work import campaigns
 from nightmill.backbone.work.attempts import JobKey, Standing, job_key, jobs_named, standings
 from nightmill.backbone.work.ownership import of_other_sites
+from nightmill.backbone.work.saved_plans import lock_numbers, raise_sequence
 from nightmill.clock import utc_now
 from nightmill.errors import NightmillError, StoreError
 from nightmill.execution.journal import JournalBroken, read_whole_journal, recorded_journals
@@ -334,12 +335,12 @@ def _taken(session: Session, reports: Sequence[JobReport]) -> dict[AttemptKey, s
 
 
 def _add_campaign(session: Session, *, site: Site, kept: memory.KeptCampaign) -> None:
+    lock_numbers(session)
     store_ids(session, site.config.stores)
     values = kept.model_dump(exclude={"number"})
     session.add(CampaignRow(id=kept.number, site_id=this_site(session), **values))
     session.flush()
-    if not site.database.is_sqlite:  # its next campaign must not get a number that was given
-        session.execute(text("SELECT setval(pg_get_serial_sequence('campaign', 'id'), (SELECT max(id) FROM campaign))"))
+    raise_sequence(session)
 
 
 def _write(

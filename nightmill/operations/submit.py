@@ -13,7 +13,7 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue.stores import store_ids
-from nightmill.backbone.work import campaigns, steering
+from nightmill.backbone.work import campaigns, saved_plans, steering
 from nightmill.clock import utc_now
 from nightmill.model.bundle import Bundle
 from nightmill.model.campaign import Campaign
@@ -22,9 +22,10 @@ from nightmill.model.ports import Conductor
 from nightmill.operations import credentials, memory
 from nightmill.operations.acts import Act
 from nightmill.operations.bundle import keep, pack, provenance_of, register_bundle
+from nightmill.operations.costs import seconds_left
 from nightmill.operations.drain import drain
 from nightmill.operations.edited import Edit, Folder, edit_of
-from nightmill.operations.run_times import seconds_left
+from nightmill.operations.saved_plans import SavedPlan, bring_back, require_same, require_sealed
 from nightmill.operations.site import Site
 from nightmill.planning.plan import plan_campaign
 from nightmill.planning.planned import CampaignPlan
@@ -52,6 +53,7 @@ def submit(
     who: str | None = None,
     folder: Folder = Folder.ASK,
     conductor: Conductor | None = None,
+    saved: SavedPlan | None = None,
     tell: Callable[[str], None] = _LOG.warning,
 ) -> Submitted:
     """Put a campaign into the backbone, its first stages sealed; the same campaign again is taken up where it stands.
@@ -66,6 +68,8 @@ def submit(
         Where it was submitted before and the pipeline's folder was edited since: which state counts.
     conductor
         Who is to conduct it then; by default nobody.
+    saved
+        The plan that it must be, or must have been: what is sealed is what is compared with it.
     tell
         Called with what the operator should know: a credential that ends before the campaign may.
 
@@ -75,6 +79,8 @@ def submit(
         Where the conductor does not answer; nothing was written where it did not from the beginning.
     PlanRefused
         Where it cannot be planned; nothing was written.
+    PlanDiffers
+        Where it is not the saved plan; nothing was written.
     RequestRefused
         Where another campaign has its name, it is paused or cancelled, the folder of its pipeline cannot be packed, the
         database was brought back from an older backup, or a credential that is required is missing or has ended.
@@ -87,17 +93,20 @@ def submit(
         conductor.require()
     drain(site)
     memory.require_current(site)
+    bring_back(site)
     plan: CampaignPlan | None = None
     given = memory.numbers(site.config.spool, campaign.name)
     with site.database.reading() as session:
         is_there = campaigns.exists(session, campaign.name)
     if is_there:
+        if saved is not None:
+            require_sealed(site, saved)
         with edit_of(site, campaign.name, folder) as edit:
             number = site.database.write(partial(_take_up, act=act, campaign=campaign, edit=edit))
         resumed = True
     else:
         with TemporaryDirectory(prefix="nightmill-") as temporary:
-            number, resumed, plan = _put(site, campaign, act, given, Path(temporary, "bundle.tar"))
+            number, resumed, plan = _put(site, campaign, act, given, Path(temporary, "bundle.tar"), saved)
     for sentence in credentials.short(found, seconds_left(site, campaign.name, plan) if found else None):
         tell(sentence)
     run = None if conductor is None else conductor.start(campaign.name)
@@ -117,7 +126,7 @@ def _take_up(session: Session, *, act: Act, campaign: Campaign, edit: Edit | Non
 
 
 def _put(
-    site: Site, campaign: Campaign, act: Act, given: memory.Numbers, archive: Path
+    site: Site, campaign: Campaign, act: Act, given: memory.Numbers, archive: Path, saved: SavedPlan | None
 ) -> tuple[int, bool, CampaignPlan | None]:
     """Pack, plan and write a campaign; return its number, whether it stood there before, and else its plan."""
     bundle: Bundle | None = None
@@ -125,17 +134,30 @@ def _put(
         with site.database.reading() as session:
             resumed = campaigns.exists(session, campaign.name)
         plan = None
+        if resumed and saved is not None:
+            require_sealed(site, saved)
         if not resumed:
             if not archive.exists():
                 bundle = pack(campaign.pipeline, site.config, archive)
             with site.database.reading() as session:
-                number = campaigns.number_of(session, campaign.name)
+                number = saved_plans.number_of(session, campaign.name)
                 plan = plan_campaign(session, campaign, site.config, number, bundle.sealed if bundle else None)
             plan.require()
+            if saved is not None:
+                require_same(site, plan, saved)
             if bundle is not None:
                 keep(site, bundle, archive)
         written = site.database.write(
-            partial(_write, act=act, site=site, campaign=campaign, plan=plan, given=given, bundle=bundle)
+            partial(
+                _write,
+                act=act,
+                site=site,
+                campaign=campaign,
+                plan=plan,
+                given=given,
+                bundle=bundle,
+                saved=saved,
+            )
         )
         if written is not None:
             return written, resumed, plan
@@ -150,10 +172,17 @@ def _write(
     plan: CampaignPlan | None,
     given: memory.Numbers,
     bundle: Bundle | None,
+    saved: SavedPlan | None,
 ) -> int | None:
-    """Write a campaign and what of its plan can be sealed; None where the plan's number was taken since."""
+    """Write a campaign and what of its plan can be sealed; None where things changed meanwhile, to try again.
+
+    What was seen must be what is sealed first.
+    """
     now = utc_now()
-    if plan is not None and campaigns.number_of(session, campaign.name) != plan.number:
+    saved_plans.lock_numbers(session)
+    if plan is not None and saved_plans.number_of(session, campaign.name) != plan.number:
+        return None
+    if plan is not None and saved is not None and campaigns.exists(session, campaign.name):
         return None
     store_ids(session, site.config.stores)
     row = campaigns.seal_campaign(session, campaign, who=act.who, now=now)
@@ -166,5 +195,5 @@ def _write(
                 seal(session, row, stage, now=now)
         campaigns.number_from(session, row.id, given.stages)
     campaigns.make_ready(session, row.id)
-    act.note(session, campaign.name, {"resumed": plan is None})
+    act.note(session, campaign.name, {"resumed": plan is None, **({"plan": saved.digest} if saved else {})})
     return row.id

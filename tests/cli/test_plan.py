@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -119,7 +120,10 @@ def _bias(name: str, days: float) -> NewFile:
 
 def test_a_plan_is_shown(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("plan", "campaign.yaml", "--limit", "1") == 0
-    assert capsys.readouterr().out == PLANNED
+    *lines, digest, cost = capsys.readouterr().out.splitlines()
+    assert lines == PLANNED.splitlines()
+    assert re.fullmatch("digest [0-9a-f]{12}", digest)
+    assert cost == "expected cost: unknown for science"
 
 
 def test_the_limit_is_one_of_units_and_none_shows_all_that_they_read(
@@ -223,3 +227,64 @@ def test_a_plan_with_problems_is_refused_with_all_of_them(
         assert json.loads(said.out)["problems"] == [line.removeprefix("  - ") for line in said.err.splitlines()[1:]]
     assert run("plan", "campaign.yaml", "--set", away) == 2
     assert "no store or working area named 'backbon' (did you mean 'backbone'?)" in capsys.readouterr().err
+
+
+@pytest.mark.req("B14", "X16")
+def test_what_a_flag_would_change_is_shown_with_what_decided(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    flag = "pipeline.stages.science.inputs.bias.lookup={strategy: list, files: [bias_a.fits]}"
+    against = ("--set", flag, "--exclude", "exposure == 9", "--against", "campaign.yaml")
+    assert run("plan", "campaign.yaml", *against, "--limit", "1") == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[:3] == [
+        "before: campaign night1, as campaign.yaml says it",
+        "after:  campaign night1, as it would be submitted now",
+        "stage science: 3 -> 2 units: 2 with other inputs, 1 dropped",
+    ]
+    assert "exclude\t\t[{" in "\n".join(shown)
+    assert shown[-2:] == [
+        "science\texposure=7,detector=1\tinput\tbias\tbias_b.fits\tbias_a.fits\tnearest in set ccd: 0.5 d before, of 2"
+        " candidates -> listed in set ccd: by name; pipeline (pipeline.yaml:11) -> command line",
+        "... and 2 more changes: --limit 0 shows all",
+    ]
+    assert run("plan", "campaign.yaml", *against, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["same"], told["before"]["campaign"], len(told["after"]["digest"])) == (False, "night1", 64)
+    assert [each["change"] for each in told["units"]] == ["input", "input", "dropped"]
+    dropped = told["units"][2]
+    assert (dropped["unit"], dropped["role"]) == ("exposure=9,detector=1", "")
+    assert "exposure == 9; given with --exclude" in dropped["rule_after"]
+    said = {each["key"]: (each["origin_before"], each["origin_after"]) for each in told["config"]}
+    assert said["pipeline.stages.science.inputs.bias.lookup.strategy"] == (
+        "pipeline (pipeline.yaml:11)",
+        "command line",
+    )
+    assert run("plan", "campaign.yaml", "--against", "campaign.yaml") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "nothing differs"
+
+
+@pytest.mark.req("B15")
+def test_another_set_changes_calibrations_alone(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = load_site(tmp_path)
+    database = Database(config.database_url)
+    database.write(
+        lambda session: calibrations.add(
+            session,
+            ["bias_a.fits"],
+            "other",
+            valid_from=NIGHT,
+            valid_until=NIGHT,
+            maturity=Maturity.CERTIFIED,
+            who="me",
+            why="",
+            now=NIGHT,
+        )
+    )
+    database.close()
+    (tmp_path / "other.yaml").write_text((tmp_path / "campaign.yaml").read_text().replace("night1", "night1b"))
+    set_ = "pipeline.stages.science.inputs.bias.source={calibrations: [other]}"
+    assert run("plan", "other.yaml", "--set", set_, "--against", "campaign.yaml", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {(each["change"], each["role"], *each["before"], *each["after"]) for each in told["units"]} == {
+        ("input", "bias", "bias_b.fits", "bias_a.fits")
+    }
+    assert [each["key"] for each in told["config"]] == ["pipeline.stages.science.inputs.bias.source.calibrations"]

@@ -22,8 +22,8 @@ from cryptography.x509.oid import NameOID
 from nightmill.config.campaign import load_campaign
 from nightmill.config.site import load_site
 from nightmill.model.credential import Credential, CredentialKind, Life
+from nightmill.operations.costs import seconds_left
 from nightmill.operations.credentials import CredentialsLacking, lives, require, short, told
-from nightmill.operations.run_times import seconds_left
 from nightmill.operations.site import Site
 from nightmill.operations.slice_work import SliceWork
 from nightmill.operations.submit import submit

@@ -6,6 +6,7 @@ import pytest
 
 from nightmill.backbone.work import campaigns
 from nightmill.backbone.work.news import has_news
+from nightmill.backbone.work.saved_plans import number_of
 from nightmill.backbone.work.slices import slices
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.campaign import Campaign
@@ -61,11 +62,11 @@ def test_two_submissions_at_a_time_are_one_campaign(world: World) -> None:
 
 def test_numbers_are_those_of_the_names(world: World) -> None:
     with world.database.reading() as session:
-        assert campaigns.number_of(session, "night1") == 1
+        assert number_of(session, "night1") == 1
     number = world.submit(make_campaign(BIAS))
     with world.database.reading() as session:
-        assert campaigns.number_of(session, "night1") == number
-        assert campaigns.number_of(session, "night2") == number + 1
+        assert number_of(session, "night1") == number
+        assert number_of(session, "night2") == number + 1
         assert (campaigns.exists(session, "night1"), campaigns.exists(session, "night2")) == (True, False)
         with pytest.raises(UnknownName, match=r"no campaign named 'night2' \(did you mean 'night1'\?\); see"):
             campaigns.campaign_named(session, "night2")
@@ -108,7 +109,7 @@ def test_news_are_what_a_stage_before_published_since(world: World) -> None:
 
     def is_news() -> bool:
         with world.database.reading() as session:
-            number = campaigns.number_of(session, "night1")
+            number = number_of(session, "night1")
             return has_news(session, number, "science", upstream=["bias"])
 
     world.end(first)

@@ -71,6 +71,24 @@ class NotificationRow(Base):
     __table_args__ = (UniqueConstraint("campaign_id", "event", "fact", "notifier"),)
 
 
+class SavedPlanRow(Base):
+    """A plan that somebody kept, to submit it as it was seen; append-only. Its lines lie in the spool."""
+
+    __tablename__ = "saved_plan"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    """The digest of the plan."""
+    campaign: Mapped[str]
+    """Name of the campaign, which may not be on record yet."""
+    number: Mapped[int] = mapped_column(BigInteger)
+    """What stands in the names of the campaign's files; no other campaign is given it."""
+    definition: Mapped[dict[str, Any]] = mapped_column(OrderedJson)
+    """The merged campaign."""
+    at: Mapped[datetime]
+    who: Mapped[str]
+    __table_args__ = (Index(None, "campaign"), Index(None, "number"))
+
+
 class PlanRow(Base):
     """The sealed plan of one stage: what is common to its jobs. A stage that is planned again gets another."""
 

@@ -19,6 +19,7 @@ from nightmill.backbone.sites import this_site
 from nightmill.backbone.work.holds import release
 from nightmill.backbone.work.left_out import counted
 from nightmill.backbone.work.ownership import is_own, require_own
+from nightmill.backbone.work.saved_plans import lock_numbers, number_of, raise_sequence
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.base import canonical_json
 from nightmill.model.campaign import Campaign
@@ -122,7 +123,9 @@ def seal_campaign(session: Session, campaign: Campaign, *, who: str, now: dateti
     digest = _digest(definition)
     row = session.scalar(select(CampaignRow).where(CampaignRow.name == campaign.name))
     if row is None:
+        lock_numbers(session)
         row = CampaignRow(
+            id=number_of(session, campaign.name),
             site_id=this_site(session),
             name=campaign.name,
             pipeline=campaign.pipeline.name,
@@ -136,6 +139,7 @@ def seal_campaign(session: Session, campaign: Campaign, *, who: str, now: dateti
         try:
             with session.begin_nested():
                 session.add(row)
+            raise_sequence(session)
         except IntegrityError:  # another submission was faster by a moment
             return seal_campaign(session, campaign, who=who, now=now)
     require_own(session, row)
@@ -208,12 +212,6 @@ def job_named(session: Session, campaign: str, stage: str, unit: str) -> JobRow:
 def exists(session: Session, name: str) -> bool:
     """Whether a campaign of the name is on record."""
     return session.scalar(select(CampaignRow.id).where(CampaignRow.name == name)) is not None
-
-
-def number_of(session: Session, name: str) -> int:
-    """Return the number that stands in the names of a campaign's files: its own, else the one that it would get."""
-    own = session.scalar(select(CampaignRow.id).where(CampaignRow.name == name))
-    return own if own is not None else (session.scalar(select(func.max(CampaignRow.id))) or 0) + 1
 
 
 def campaigns(session: Session, *, latest: int | None = None) -> list[CampaignRow]:

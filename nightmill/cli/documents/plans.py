@@ -140,6 +140,36 @@ class PlannedStage(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StageCost(Document):
+    """What a stage would cost."""
+
+    stage: str
+    """Its name."""
+    results: int
+    """How many results of it were measured; 0 where it never ran."""
+    at_once: int
+    """Jobs that this host carries out at a time."""
+    cpu_seconds: float | None
+    """Of all its jobs; null where it never ran, or its jobs are not known yet."""
+    wall_seconds: float | None
+    """From its beginning to its end, on this host alone; null as well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanCost(Document):
+    """What a plan would cost, by the median of what results of its stages cost."""
+
+    cpu_seconds: float | None
+    """Of all stages; null where that of one is not known."""
+    wall_seconds: float | None
+    """The stages one after the other, on this host alone; null as well."""
+    ends_at: datetime | None
+    """When it would end, if it began now."""
+    stages: Sequence[StageCost]
+    """Of each stage."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan(Document):
     """What a campaign would do."""
 
@@ -151,6 +181,12 @@ class Plan(Document):
     """Name of its pipeline."""
     pipeline_version: str
     """Version of the pipeline."""
+    digest: str | None
+    """Of the plan; null where it has problems."""
+    later: Sequence[str]
+    """Stages that are planned in their turn: the digest covers their rules, and what is foreseen of them."""
+    cost: PlanCost
+    """What it would cost."""
     problems: Sequence[str]
     """Why it cannot be carried out; none where it can."""
     stages: Sequence[PlannedStage]

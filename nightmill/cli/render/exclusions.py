@@ -12,9 +12,12 @@ from nightmill.cli.documents import told
 from nightmill.cli.render.output import echo, print_json, print_table
 from nightmill.model.states import JobState
 from nightmill.operations.exclusions import Effect
-from nightmill.planning.difference import StageDifference, differences
+from nightmill.planning.compare import Change, Comparison, compare
+from nightmill.planning.digest import text_of
 from nightmill.planning.planned import CampaignPlan
 
+MOST: Final = 1_000
+"""Units of each kind that a program is told."""
 SHOWN: Final = 10
 """Jobs and units that people are shown before the rest is only counted."""
 COLUMNS: Final = ("number", "campaign", "rule", "types", "part", "up to", "until", "who", "at", "why", "ticket")
@@ -47,7 +50,7 @@ def show_effect(effect: Effect, plans: tuple[CampaignPlan, CampaignPlan] | None 
     plans
         The plan of a campaign as things are, and with the exclusion.
     """
-    changes = list(differences(*plans)) if plans else []
+    changes = _differences(compare(*map(text_of, plans))) if plans else []
     problems = plans[1].problems if plans else ()
     if as_json:
         print_json(
@@ -57,7 +60,7 @@ def show_effect(effect: Effect, plans: tuple[CampaignPlan, CampaignPlan] | None 
                 exclusion=_told(effect.exclusion),
                 jobs=[told(documents.ExcludedJob, each, state=each.state.value) for each in effect.jobs],
                 problems=problems,
-                stages=[told(documents.StageDifference, each) for each in changes],
+                stages=changes,
             )
         )
         return
@@ -88,7 +91,29 @@ def _show_jobs(effect: Effect) -> None:
             echo(f"to go on without it, submit {campaign} under a new name; to go on with it, lift and rerun")
 
 
-def _show_changes(campaign: str, changes: Sequence[StageDifference], problems: Sequence[str]) -> None:
+def _differences(comparison: Comparison) -> list[documents.StageDifference]:
+    """Return how stages differ of which units are left out, or read other files."""
+    found = []
+    for stage in comparison.stages:
+        if not stage.counts:
+            continue
+        units: dict[Change, dict[str, None]] = {Change.DROPPED: {}, Change.INPUT: {}}
+        for each in comparison.changes(stage.stage):
+            if each.change in units and len(units[each.change]) < MOST:
+                units[each.change][each.unit] = None
+        found.append(
+            documents.StageDifference(
+                stage=stage.stage,
+                before=stage.before or 0,
+                after=stage.after or 0,
+                without=tuple(units[Change.DROPPED]),
+                changed=tuple(units[Change.INPUT]),
+            )
+        )
+    return found
+
+
+def _show_changes(campaign: str, changes: Sequence[documents.StageDifference], problems: Sequence[str]) -> None:
     if not changes and not problems:
         echo(f"the plan of {campaign} stays as it is")
     for each in changes:

@@ -24,6 +24,9 @@ from nightmill.cli.render.output import echo, for_json, print_json, print_table,
 from nightmill.config.explain import Said
 from nightmill.config.rules import NOWHERE
 from nightmill.model.found_file import FoundFile
+from nightmill.operations.costs import PlanCost
+from nightmill.operations.saved_plans import shown
+from nightmill.planning.digest import PlanLines
 from nightmill.planning.outputs import Claim, claims
 from nightmill.planning.planned import CampaignPlan, StagePlan
 from nightmill.planning.sealed import PlannedJob, StageView
@@ -33,13 +36,15 @@ FILES: Final = 3
 """Files of an input that people are shown before the rest is only counted."""
 
 
-def print_plan(plan: CampaignPlan, limit: int) -> None:
+def print_plan(plan: CampaignPlan, limit: int, text: PlanLines, cost: PlanCost) -> None:
     """Print a plan for people.
 
     Parameters
     ----------
     limit
         Units to show of each stage; 0 for all of them, with every file that they read.
+    text, cost
+        Of the plan.
     """
     pipeline = plan.campaign.pipeline
     echo(f"campaign {plan.campaign.name}, number {plan.number}: pipeline {pipeline.name} {pipeline.version}")
@@ -49,8 +54,8 @@ def print_plan(plan: CampaignPlan, limit: int) -> None:
             continue
         source = "projected from the stages before it" if stage.projected else "from what is there"
         secho(f"\nstage {stage.stage.name}: {_count(len(stage.jobs), 'unit')}, {source}", bold=True)
-        shown = islice(stage.jobs, limit or None)
-        print_table(COLUMNS, (row for job in shown for row in _rows(stage, job, FILES if limit else None)))
+        first = islice(stage.jobs, limit or None)
+        print_table(COLUMNS, (row for job in first for row in _rows(stage, job, FILES if limit else None)))
         if 0 < limit < len(stage.jobs):
             echo(f"... and {_count(len(stage.jobs) - limit, 'more unit')}: --limit 0 shows all")
         for sentence in (*_variants(stage), *stage.excluded, *stage.lacking, *stage.waiting):
@@ -60,6 +65,8 @@ def print_plan(plan: CampaignPlan, limit: int) -> None:
     later = len(plan.stages) - len(known)
     more = f", and those of {_count(later, 'stage')} that are known later" if later else ""
     echo(f"\n{_count(total, 'job')} in {_count(len(known), 'stage')}{more}; nothing was done")
+    echo(f"digest {shown(text.digest)}{_covered(text.later)}")
+    echo(_cost(cost))
 
 
 def print_explained(said: Sequence[Said], as_json: bool) -> None:
@@ -71,14 +78,23 @@ def print_explained(said: Sequence[Said], as_json: bool) -> None:
     print_table(("key", "counts", "value", "said by"), rows)
 
 
-def write_plan(plan: CampaignPlan, out: TextIO) -> None:
-    """Write a plan as one JSON object, a line a job; the jobs are not held in memory as JSON."""
+def write_plan(plan: CampaignPlan, out: TextIO, text: PlanLines | None, cost: PlanCost) -> None:
+    """Write a plan as one JSON object, a line a job; the jobs are not held in memory as JSON.
+
+    Parameters
+    ----------
+    text, cost
+        Of the plan; one with problems has no text.
+    """
     pipeline = plan.campaign.pipeline
     head = Plan(
         campaign=plan.campaign.name,
         number=plan.number,
         pipeline=pipeline.name,
         pipeline_version=pipeline.version,
+        digest=text.digest if text else None,
+        later=text.later if text else (),
+        cost=told(documents.PlanCost, cost, stages=[told(documents.StageCost, each) for each in cost.stages]),
         problems=plan.problems,
         stages=(),
     )
@@ -108,6 +124,32 @@ def _rows(stage: StageView, job: PlannedJob, most: int | None) -> Iterator[tuple
     for claim in claims(stage.common, job.data_id):
         yield unit, "makes", claim.role, claim.name, _destination(claim)
         unit = _again(unit)
+
+
+def _covered(later: Sequence[str]) -> str:
+    """Say of which stages a digest does not cover all that they will do."""
+    if not later:
+        return ""
+    return f"; of {', '.join(later)}, planned later, it covers the rules and what is foreseen now"
+
+
+def _cost(cost: PlanCost) -> str:
+    known = [stage for stage in cost.stages if stage.cpu_seconds is not None]
+    told = [f"{_time(sum(stage.cpu_seconds or 0 for stage in known))} of CPU"] if known else []
+    if cost.wall_seconds is not None and cost.ends_at is not None:
+        told.append(
+            f"{_time(cost.wall_seconds)} on this host alone, until {cost.ends_at:%Y-%m-%d %H:%M} UTC if it began now"
+        )
+    if cost.unknown:
+        told.append(f"unknown for {', '.join(cost.unknown)}")
+    return f"expected cost: {'; '.join(told)}"
+
+
+def _time(seconds: float) -> str:
+    """Write a time in the unit that fits it."""
+    if seconds < 60:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _variants(stage: StagePlan) -> Iterator[str]:

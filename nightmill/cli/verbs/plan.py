@@ -14,6 +14,8 @@ EXAMPLES: Final = (
     "nightmill plan first.yaml --set parameters.clip=3 --limit 0",
     "nightmill plan first.yaml --override fix.yaml --explain parameters.clip",
     "nightmill plan first.yaml --exclude 'exposure == 12' --exclude 'FILE img013.fits'",
+    "nightmill plan first.yaml --set parameters.clip=3 --against first.yaml",
+    "nightmill plan first.yaml --save",
 )
 
 
@@ -24,28 +26,48 @@ def plan(
     exclude: Exclude = None,
     limit: Annotated[
         int,
-        typer.Option(metavar="N", min=0, help="Units to show of each stage; 0 for all, with all that they read."),
+        typer.Option(
+            metavar="N", min=0, help="Units to show of each stage, or changes; 0 for all, with all that they read."
+        ),
     ] = 10,
     explain: Annotated[
         str, typer.Option(metavar="KEY", help="Only show what each layer says of a value, and of those below it.")
     ] = "",
+    against: Annotated[
+        str,
+        typer.Option(
+            metavar="OTHER",
+            help="Show how it differs from another campaign file, a campaign on record, or a saved plan's digest.",
+        ),
+    ] = "",
+    save: Annotated[bool, typer.Option("--save", help="Keep the plan, for nightmill submit --plan DIGEST.")] = False,
     site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
-    """Show what a campaign would do; nothing is written.
+    """Show what a campaign would do; nothing is done.
 
-    Its units, their inputs with the rule that chose each, the names of their outputs. A plan that cannot be carried out
-    is refused with every problem that it has.
+    Its units, their inputs with the rule that chose each, the names of their outputs; the plan's digest, and what it
+    would cost. A plan that cannot be carried out is refused with every problem that it has.
     """
-    from nightmill.cli.render.output import working
+    from nightmill.cli.render.comparison import print_comparison, write_comparison
+    from nightmill.cli.render.output import echo, working
     from nightmill.cli.render.planning import print_explained, print_plan, write_plan
     from nightmill.config.campaign import Written, load_campaign
     from nightmill.config.explain import explain as explained
     from nightmill.config.site import load_site
+    from nightmill.errors import RequestRefused
+    from nightmill.operations.comparison import plan_to_compare
+    from nightmill.operations.costs import cost_of
     from nightmill.operations.preview import preview
+    from nightmill.operations.saved_plans import save as save_plan
+    from nightmill.operations.saved_plans import shown
     from nightmill.operations.site import open_site
+    from nightmill.planning.compare import compare
+    from nightmill.planning.digest import text_of
 
     if explain:
+        if against or save:
+            raise RequestRefused("--explain plans nothing", remedy="leave out --against and --save, or call it twice")
         layers = load_site(site, need_types=False).defaults
         written = Written(campaign, settings or (), exclude or (), overrides or (), layers)
         print_explained(explained(written, explain), as_json)
@@ -54,10 +76,27 @@ def plan(
         described = load_campaign(
             campaign, settings or (), exclude or (), overrides=overrides or (), defaults=opened.config.defaults
         )
+        out = typer.get_text_stream("stdout")
         with working(f"Planning {described.name}"):
-            planned = preview(opened, described)
-    if as_json:
-        write_plan(planned, typer.get_text_stream("stdout"))
-    planned.require()
-    if not as_json:
-        print_plan(planned, limit)
+            other = plan_to_compare(opened, against) if against else None
+            if save:
+                planned, text = save_plan(opened, described)
+            else:
+                planned = preview(opened, described)
+                text = text_of(planned)
+            cost = cost_of(opened, planned)
+        if other is not None:
+            planned.require()
+            comparison = compare(other, text)
+            if as_json:
+                write_comparison(comparison, out)
+            else:
+                print_comparison(comparison, limit)
+        elif as_json:
+            write_plan(planned, out, None if planned.problems else text, cost)
+            planned.require()
+        else:
+            planned.require()
+            print_plan(planned, limit, text, cost)
+        if save and not as_json:
+            echo(f"saved as campaign {planned.number}: nightmill submit --plan {shown(text.digest)}")
