@@ -35,7 +35,10 @@ nitpick_ignore_regex = [
     ("py:.*", r"(annotated_types|astropy|pydantic|pytest|sqlalchemy)\..*"),
     ("py:class", r"NoneType|Path|TypeAdapter"),
     # Names of unions and type variables, which are taken for classes.
-    ("py:class", r"Access|Entry|FieldInfo|KeyType|KeyValue|MetadataValue|Parameter|nightmill\.model\.lookup\.Options"),
+    (
+        "py:class",
+        r"Access|Entry|FieldInfo|KeyType|KeyValue|MetadataValue|Parameter|Retries|nightmill\.model\.lookup\.Options",
+    ),
     # Rows of the database, whose columns stand in reference/schema.md.
     ("py:class", r"nightmill\.backbone\..*|nightmill\.operations\.find\.CataloguedFile|provenance\.history\..*"),
 ]

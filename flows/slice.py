@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from itertools import takewhile
@@ -37,6 +38,7 @@ from tasks.backpressure import Backpressure
 from tasks.jobs import carry_out, log_failures_once
 
 OTHERS_POLL_SECONDS = 1.0
+SHORTEST_PAUSE_SECONDS = 0.05
 PATIENCE_SECONDS = 3600.0
 """How long campaigns and slices wait for a service that is away: longer than an upgrade of it takes."""
 HALTED: Final = "Halted"
@@ -132,7 +134,7 @@ def _conduct(work: SliceWork, gate: Backpressure, progress: SliceProgress) -> No
         gate.open()
 
     def carry_out_in_turn(orders: Sequence[JobOrder]) -> list[JobReport]:
-        cores = None if work.halted else work.take_cores()
+        cores = None if work.halted else work.take_cores(orders)
         if cores is None:
             return []
         with cores:
@@ -145,6 +147,7 @@ def _conduct(work: SliceWork, gate: Backpressure, progress: SliceProgress) -> No
         threads=work.threads,
         chunk_size=lambda: issued.chunk_size,
         interrupt=interrupt,
+        pause_seconds=lambda: _bounded(work.seconds_to_wait()),
     )
     while True:
         reports = 0
@@ -153,9 +156,15 @@ def _conduct(work: SliceWork, gate: Backpressure, progress: SliceProgress) -> No
                 reports += 1
                 progress.ended(report)
         if not reports:
-            if work.steering.halts or not work.others_active():
+            pause = _bounded(work.seconds_to_wait())
+            if work.steering.halts or (pause is None and not work.others_active()):
                 return
-            time.sleep(OTHERS_POLL_SECONDS)
+            time.sleep(pause or OTHERS_POLL_SECONDS)
+
+
+def _bounded(seconds: float | None) -> float | None:
+    """Return a pause that is neither none at all nor longer than that between two looks at others."""
+    return None if seconds is None else min(max(seconds, SHORTEST_PAUSE_SECONDS), OTHERS_POLL_SECONDS)
 
 
 def _warn_of_cores(work: SliceWork) -> None:
@@ -175,20 +184,28 @@ def _then_close(cores: ExitStack, orders: Iterable[JobOrder]) -> Iterator[JobOrd
 
 
 class _Issued:
-    """Issues the jobs of a slice as they are asked for, a round of the engine at a time."""
+    """Issues the jobs of a slice as they are asked for, a round of the engine at a time.
+
+    Where it has no more it may have some later: those that are to be tried again.
+    """
 
     def __init__(self, work: SliceWork) -> None:
         self._work = work
+        self._orders: deque[JobOrder] = deque()
         self.chunk_size = work.jobs_per_task
 
     def __iter__(self) -> Iterator[JobOrder]:
-        while True:
+        return self
+
+    def __next__(self) -> JobOrder:
+        if not self._orders:
             most = self._work.jobs_per_task
-            orders = self._work.issue(self._work.jobs_per_issue)
-            if not orders:
-                return
-            self.chunk_size = min(most, ceil(len(orders) / self._work.threads))  # so that no thread is left without
-            yield from orders
+            self._orders.extend(self._work.issue(self._work.jobs_per_issue))
+            if not self._orders:
+                raise StopIteration
+            # so that no thread is left without
+            self.chunk_size = min(most, ceil(len(self._orders) / self._work.threads))
+        return self._orders.popleft()
 
 
 @slice_.on_failure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from nightmill.backbone.schema import (
     AttemptRow,
     CampaignRow,
     DeliveryRow,
+    ErrorRuleRow,
     ExecutionRow,
     FileRow,
     GenerationRow,
@@ -49,8 +50,15 @@ class Attempt:
     began_at: datetime | None
     ended_at: datetime | None
     adopted: bool
+    memory_bytes: int | None
+    """What its order asks for, where that is not what its stage says."""
     bundle: str
     """Digest of the pipeline's folder that it runs; empty where its campaign is of a time before bundles."""
+    error: str = ""
+    """The error that it is by the site's rules; empty where these do not name it."""
+    error_version: int | None = None
+    explanation: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,12 +165,13 @@ def job_history(session: Session, campaign: str, stage: str, unit: str, *, numbe
     """
     job = job_named(session, campaign, stage, unit)
     query = (
-        select(AttemptRow, BUNDLE)
+        select(AttemptRow, BUNDLE, ErrorRuleRow)
         .join(PlanRow, PlanRow.id == AttemptRow.plan_id)
+        .outerjoin(ErrorRuleRow, ErrorRuleRow.id == AttemptRow.error_id)
         .where(AttemptRow.job_id == job.id)
         .order_by(AttemptRow.number)
     )
-    attempts = [_attempt(row, bundle) for row, bundle in session.execute(query)]
+    attempts = [_attempt(*found) for found in session.execute(query)]
     shown = _shown(attempts, number, f"{campaign}/{stage}/{unit}")
     return JobHistory(
         campaign=campaign,
@@ -245,9 +254,13 @@ def _shown(attempts: Sequence[Attempt], number: int | None, job: str) -> Attempt
     return next((attempt for attempt in attempts if attempt.result), attempts[-1] if attempts else None)
 
 
-def _attempt(row: AttemptRow, bundle: str | None) -> Attempt:
-    own = {each.name: getattr(row, each.name) for each in fields(Attempt) if each.name != "bundle"}
-    return Attempt(**own, bundle=bundle or "")
+def _attempt(row: AttemptRow, bundle: str | None, error: ErrorRuleRow | None) -> Attempt:
+    own = {each.name: getattr(row, each.name) for each in fields(Attempt) if each.name in AttemptRow.__table__.columns}
+    attempt = Attempt(**own, bundle=bundle or "")
+    if error is None:
+        return attempt
+    of_error = replace(attempt, error=error.name, error_version=error.version)
+    return replace(of_error, explanation=error.explanation, link=error.link)
 
 
 def _execution(row: ExecutionRow, packages: dict[str, Any] | None) -> Execution:

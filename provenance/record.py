@@ -22,7 +22,9 @@ from nightmill.model.fate import Fate
 from nightmill.model.journal import MadeFile
 from nightmill.model.order import AttemptKey
 from nightmill.model.report import JobReport
-from nightmill.model.states import AttemptState, JobState
+from nightmill.model.states import AttemptState, Hold, JobState
+from nightmill.model.verdict import NOTHING as NO_VERDICT
+from nightmill.model.verdict import Verdict
 from provenance.executions import AttemptIds, KnownExecution, Stacks, execution_rows, write_executions, write_uses
 from provenance.known import Known, known
 from provenance.products import Attachments, registered, write_files
@@ -31,6 +33,7 @@ Progress = tuple[int, int, int]
 """How many steps began, how many ended, and the position of the attempt's state."""
 _BATCH: Final = 500
 NOTHING: Final[Attachments] = MappingProxyType({})
+NO_VERDICTS: Final[Mapping[AttemptKey, Verdict]] = MappingProxyType({})
 _ORDER: Final = list(AttemptState)
 _GIVEN_UP: Final = (AttemptState.CANCELLED, AttemptState.LOST)
 
@@ -68,6 +71,7 @@ def record(
     *,
     now: datetime,
     attachments: Attachments = NOTHING,
+    verdicts: Mapping[AttemptKey, Verdict] = NO_VERDICTS,
 ) -> Recorded:
     """Write what reports tell, as far as it is not written yet.
 
@@ -84,10 +88,12 @@ def record(
         The time of registration, UTC.
     attachments
         Those of files that are to be registered, by their digests: the IDs under which their rows are loaded, hidden.
+    verdicts
+        What follows from attempts that did not publish, beside what their fates say.
     """
     done = Recorded()
     for start in range(0, len(reports), _BATCH):
-        _record_batch(session, reports[start : start + _BATCH], stacks, now, attachments, done)
+        _record_batch(session, reports[start : start + _BATCH], stacks, now, attachments, verdicts, done)
     return done
 
 
@@ -97,6 +103,7 @@ def _record_batch(
     stacks: Stacks,
     now: datetime,
     attachments: Attachments,
+    verdicts: Mapping[AttemptKey, Verdict],
     done: Recorded,
 ) -> None:
     attempts = known(session, [report.attempt for report in reports], to_change=True)
@@ -109,7 +116,7 @@ def _record_batch(
         return
     news = _without_taken_names(session, news, ids, done)
     executions = write_executions(session, news, ids, rows, stacks)
-    _update_attempts(session, news, attempts, done)
+    _update_attempts(session, news, attempts, verdicts, done)
     ended = [report for report in news if report.state.ended]
     submitters = {attempt: row.submitted_by for attempt, row in attempts.items()}
     made = write_files(session, ended, ids, executions, submitters, attachments, now=now)
@@ -178,22 +185,29 @@ def _collided(report: JobReport, names: Sequence[str]) -> JobReport:
 
 
 def _update_attempts(
-    session: Session, reports: Sequence[JobReport], before: Mapping[AttemptKey, Known], done: Recorded
+    session: Session,
+    reports: Sequence[JobReport],
+    before: Mapping[AttemptKey, Known],
+    verdicts: Mapping[AttemptKey, Verdict],
+    done: Recorded,
 ) -> None:
     attempts: list[dict[str, Any]] = []
     jobs = {attempt.job_id: attempt.job_state for attempt in before.values()}
-    changed: dict[int, JobState] = {}
+    changed: dict[int, dict[str, Any]] = {}
     for report in reports:
         is_known = before[report.attempt]
         state = jobs[is_known.job_id]
         result = report.state is AttemptState.PUBLISHED and state is not JobState.DONE
+        has_failed = report.state.ended and report.state is not AttemptState.PUBLISHED
+        verdict = verdicts.get(report.attempt, NO_VERDICT) if has_failed else NO_VERDICT
         attempts.append(
             {
                 "id": is_known.attempt_id,
                 "state": report.state.value,
                 "fate": report.fate.value if report.fate and report.state.ended else None,
                 "failed_step": report.failed_step or None,
-                "evidence": report.evidence or None,
+                "evidence": "\n".join(filter(None, (report.evidence, verdict.note))) or None,
+                "error_id": verdict.error_id,
                 "host": report.host,
                 "began_at": report.began_at,
                 "ended_at": report.ended_at,
@@ -202,13 +216,25 @@ def _update_attempts(
             }
         )
         if result:
-            jobs[is_known.job_id] = changed[is_known.job_id] = JobState.DONE
+            jobs[is_known.job_id] = JobState.DONE
+            changed[is_known.job_id] = {"state": JobState.DONE.value}
         elif report.state.ended and report.fate and is_known.is_last and state is JobState.ACTIVE:
-            jobs[is_known.job_id] = changed[is_known.job_id] = report.fate.job_state
+            jobs[is_known.job_id] = JobState.HELD if verdict.held_why else report.fate.job_state
+            changed[is_known.job_id] = {"state": jobs[is_known.job_id].value, **_following(verdict)}
         _sort_in(report, result, done)
     session.execute(update(AttemptRow), attempts)
     if changed:
-        session.execute(update(JobRow), [{"id": job_id, "state": state.value} for job_id, state in changed.items()])
+        session.execute(update(JobRow), [{"id": job_id, **values} for job_id, values in changed.items()])
+
+
+def _following(verdict: Verdict) -> dict[str, Any]:
+    """Return what a job is told for its next attempt; memory that an earlier one wanted stays."""
+    values: dict[str, Any] = {"ready_at": verdict.ready_at}
+    if verdict.memory_bytes is not None:
+        values["memory_bytes"] = verdict.memory_bytes
+    if verdict.held_why:
+        values |= {"held_by": Hold.REVIEW.value, "held_why": verdict.held_why}
+    return values
 
 
 def _sort_in(report: JobReport, result: bool, done: Recorded) -> None:

@@ -44,6 +44,7 @@ VERBS: Final = (
     "why",
     "lineage",
     "calib",
+    "errors",
     "run",
     "capsule",
     "record",

@@ -122,6 +122,8 @@ def _told(key: Key, details: Sequence[Any], model: type[BaseModel], where: Finde
     choices = [
         choice for each in details for choice in re.findall(r"'([^']*)'", each.get("ctx", {}).get("expected", ""))
     ]
+    if detail["loc"][-1:] == ("[key]",) and choices:
+        return _unknown(key, choices, where)
     near = guess(value, choices) if isinstance(value, str) else ""
     text_wanted = any(each["type"] == "string_type" for each in details)
     remedy = "put it in quotes" if text_wanted and isinstance(value, int | float) else ""

@@ -19,6 +19,7 @@ from nightmill.model.breakpoint import Breakpoint
 from nightmill.model.campaign import ExecutionSettings
 from nightmill.model.exclusion import CampaignExclusion
 from nightmill.model.pipeline import Parameter, Resources
+from nightmill.model.retries import Retries
 
 SPREAD: Final = ("inputs", "calibrations", "units")
 """What a layer says of all stages at once, or of some units alone."""
@@ -71,8 +72,8 @@ class StageDefaults(Frozen):
 
     resources: Resources = Resources()
     """What one job needs."""
-    retries: int = Field(default=0, ge=0)
-    """How often a job is tried again by itself."""
+    retries: Retries = 0
+    """How often a job is tried again by itself, or what is done by fate."""
 
 
 class StepDefaults(Frozen):

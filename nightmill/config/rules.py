@@ -16,7 +16,9 @@ from nightmill.files.name_patterns import fields_in
 from nightmill.files.naming import ATTEMPT_FIELDS, Template, is_fit
 from nightmill.model.calibration import Calibration
 from nightmill.model.dimensions import NAME, TIMES
+from nightmill.model.fate import Fate
 from nightmill.model.pipeline import ALSO, Input, LookupSetting, Output, Pipeline, Stage, Step
+from nightmill.model.retries import Retries
 
 Problem = tuple[Key, str]
 """The way to a key as people write it, and what is wrong there."""
@@ -72,12 +74,25 @@ def _check_stage(stage: Stage, pipeline: Pipeline, number: int) -> Iterator[Prob
         yield ("inputs",), "no input without a lookup: nothing makes the units of the stage"
     if isinstance(stage.when, int) and stage.when < 1:
         yield ("when",), f"when is {stage.when} and should be all, any or a number of jobs"
-    if stage.retries < 0:
-        yield ("retries",), f"retries is {stage.retries} and should be 0 or more"
+    yield from _check_retries(stage.retries)
     for name, value in stage.resources:
         if value is not None and value < 1:
             yield ("resources", name), f"{name} is {value} and should be 1 or more"
     yield from _check_steps(stage, pipeline)
+
+
+def _check_retries(retries: Retries) -> Iterator[Problem]:
+    """Yield where retries say something of a fate that nothing is done after, or nothing at all."""
+    for fate, said in ({} if isinstance(retries, int) else retries).items():
+        if fate in (Fate.PUBLISHED, Fate.CANCELLED):
+            yield ("retries", fate.value), f"a job that ended as {fate} is not one that failed; leave it out"
+        elif said.exit and fate is not Fate.STEP_FAILED:
+            yield (
+                ("retries", fate.value, "exit"),
+                f"where the fate is {fate} no step exits; exit goes under step_failed",
+            )
+        elif not said.exit and "tries" not in said.model_fields_set:
+            yield ("retries", fate.value), "tries is missing: how often a job is tried again after this"
 
 
 def _check_keys(names: Sequence[str], key: Key) -> Iterator[Problem]:
@@ -228,6 +243,8 @@ def _check_step(step: Step, stage: Stage, pipeline: Pipeline, made: dict[str, st
             yield ("outputs", role, *rest), text
     if not 0 < step.wall_seconds < float("inf"):
         yield ("wall_seconds",), f"wall_seconds is {step.wall_seconds:g} and should be more than 0"
+    for role in (role for role, output in step.outputs.items() if step.on_failure == "continue" and output.required):
+        yield ("outputs", role), "it may be lacking, as the job goes on where its step fails; say required: false"
     for program, argv in step.software.items():
         if not argv:
             yield ("software", program), f"software {program!r} needs the argv that prints its version"

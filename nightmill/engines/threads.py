@@ -18,7 +18,8 @@ Chunk = Sequence[JobOrder]
 class ThreadsEngine:
     """Carries out orders in chunks, one chunk a thread.
 
-    Orders are taken from their source only when a thread is free, so that it may be endless, and issue as it goes.
+    Orders are taken from their source only when a thread is free, so that it may be endless, and issue as it goes. One
+    that has no more is asked again when a chunk has ended: it may have more then.
 
     Parameters
     ----------
@@ -31,12 +32,15 @@ class ThreadsEngine:
         Asked before each chunk how many jobs it shall have.
     interrupt
         Called with what a chunk raised, or what interrupted the caller of :meth:`run`: makes chunks that run end soon.
+    pause_seconds
+        Asked where the source has no more while chunks run: how long until it may have; None where one must end first.
     """
 
     carry_out: Callable[[Chunk], Sequence[JobReport]]
     threads: int = 1
     chunk_size: Callable[[], int] = lambda: 1
     interrupt: Callable[[BaseException], None] = lambda _: None
+    pause_seconds: Callable[[], float | None] = lambda: None
 
     def run(self, orders: Iterable[JobOrder]) -> Generator[JobReport, None, None]:
         """Carry out the orders and yield a report of each as its chunk ends.
@@ -52,7 +56,8 @@ class ThreadsEngine:
                         running.add(pool.submit(copy_context().run, self.carry_out, chunk))
                     if not running:
                         return
-                    ended, running = wait(running, return_when=FIRST_COMPLETED)
+                    pause = self.pause_seconds() if len(running) < self.threads else None
+                    ended, running = wait(running, timeout=pause, return_when=FIRST_COMPLETED)
                     for future in ended:
                         yield from future.result()
             except BaseException as error:

@@ -76,10 +76,10 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
             cost=ended.cost,
         )
     )
-    _must_have_succeeded(step, ended, log, start, context.stopping)
+    goes_on = _has_failed_for_itself(step, ended, log, start, context.stopping)
     try:
         scratch.must_be_whole(step.name)
-        made = check_outputs(order, step, scratch, log, context.journal.path.parent)
+        made = [] if goes_on else check_outputs(order, step, scratch, log, context.journal.path.parent)
         context.tell(Checked(attempt=order.attempt, at=context.now(), step=step.name, files=tuple(made)))
         scratch.set_aside(step.name)
     except OSError as error:
@@ -161,6 +161,19 @@ def _placed(environment: Mapping[str, str], scratch: Path) -> dict[str, str]:
     return {"HOME": tmp, "TMPDIR": tmp} | dict(environment) | {VARIABLE: str(scratch / SIDECAR)}
 
 
+def _has_failed_for_itself(step: OrderStep, ended: Ended, log: int, start: int, stopping: str) -> bool:
+    """Whether a step has failed, and its job goes on all the same; the log says so."""
+    try:
+        _must_have_succeeded(step, ended, log, start, stopping)
+    except JobFailed as failure:
+        if step.on_failure == "stop" or failure.fate is Fate.CANCELLED:
+            raise
+        what = failure.message.partition(": ")[0]
+        os.write(log, f"{_line_end(log)}== {step.name}: {what}; going on without it\n".encode())
+        return True
+    return False
+
+
 def _must_have_succeeded(step: OrderStep, ended: Ended, log: int, start: int, stopping: str) -> None:
     if ended.exit_code == 0 and not (ended.timed_out or ended.stopped):
         return
@@ -168,6 +181,9 @@ def _must_have_succeeded(step: OrderStep, ended: Ended, log: int, start: int, st
         fate, what = Fate.CANCELLED, f"was ended: {stopping}"
     elif ended.timed_out:
         fate, what = Fate.WALL_LIMIT, f"ran longer than its {step.wall_seconds:g} s and was ended"
+    elif ended.out_of_memory:
+        peak = f"{ended.cost.max_rss_bytes / 1e6:,.0f} MB"
+        fate, what = Fate.OUT_OF_MEMORY, f"was killed by the kernel for lack of memory; it was seen with {peak}"
     elif ended.signal is not None:
         fate, what = Fate.STEP_KILLED, f"was ended by {_signal_name(ended.signal)}"
     else:

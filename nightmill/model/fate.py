@@ -23,6 +23,9 @@ class Fate(StrEnum):
     """A step's process exited with a code other than 0."""
     STEP_KILLED = "step_killed"
     """A step's process was ended by a signal that nightmill did not send."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """A step's process was ended by SIGKILL that nightmill did not send, and the kernel of its host counted a kill for
+    lack of memory while the step ran."""
     STEP_NOT_STARTED = "step_not_started"
     """The step's program could not be executed."""
     WALL_LIMIT = "wall_limit"
@@ -67,4 +70,4 @@ _ATTEMPT_STATES = {
     Fate.LOST: AttemptState.LOST,
 }
 _JOB_STATES = {Fate.PUBLISHED: JobState.DONE, Fate.CANCELLED: JobState.READY}
-_TRANSIENT = frozenset({Fate.STEP_KILLED, Fate.NO_SPACE, Fate.STORE_ERROR, Fate.LOST})
+_TRANSIENT = frozenset({Fate.STEP_KILLED, Fate.OUT_OF_MEMORY, Fate.NO_SPACE, Fate.STORE_ERROR, Fate.LOST})

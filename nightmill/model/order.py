@@ -200,6 +200,8 @@ class OrderStep(Frozen):
     outputs: tuple[OrderOutput, ...] = ()
     environment: Mapping[str, str] = Field(default_factory=dict)
     wall_seconds: float = 3600.0
+    on_failure: Literal["stop", "continue"] = "stop"
+    """Whether the job ends where its process fails, or goes on without its outputs."""
     software: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     files: tuple[OrderText, ...] = ()
     """Lists and configuration that are written for it."""

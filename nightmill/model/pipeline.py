@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 from nightmill.model.base import Frozen
 from nightmill.model.calibration import Calibration
 from nightmill.model.footprint import TilingMargin
+from nightmill.model.retries import Retries
 
 Parameter = str | int | float | bool
 Keys = str | tuple[str, ...]
@@ -223,6 +224,8 @@ class Step(Frozen):
     """What is written for it before it begins, by name; ``{files.NAME}`` is the path."""
     wall_seconds: float = 3600.0
     """How long it may run, seconds; then it is killed."""
+    on_failure: Literal["stop", "continue"] = Field(default="stop", exclude_if=lambda done: done == "stop")
+    """What becomes of the job where its process fails: it ends, or goes on without what this step was to make."""
     software: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     """Programs to the argv that prints their version; asked once a process."""
 
@@ -259,8 +262,8 @@ class Stage(Frozen):
     """What one job needs."""
     when: Literal["all", "any"] | int = "all"
     """How many jobs of the stages it depends on must be done: ``all``, ``any`` (at least one), or a least number."""
-    retries: int = 0
-    """How often a job is tried again by itself, where its fate says that this may help."""
+    retries: Retries = 0
+    """How often a job is tried again by itself, where its fate says that this may help; or what is done by fate."""
 
     @property
     def making(self) -> str:

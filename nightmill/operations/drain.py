@@ -30,6 +30,7 @@ from nightmill.operations import memory
 from nightmill.operations.alone import Say, SpoolBusy, alone, warn
 from nightmill.operations.attachments import load_reported
 from nightmill.operations.belonging import judge, take_back
+from nightmill.operations.failures import verdicts
 from nightmill.operations.lost_hosts import hosts_lost
 from nightmill.operations.site import Site
 from provenance.executions import Stacks
@@ -169,8 +170,11 @@ def _record(
     site: Site, reports: Sequence[JobReport], software: Stacks, rows: Mapping[str, int], drained: Drained
 ) -> dict[AttemptKey, str]:
     """Record reports, all at once or, where the database refuses that, one by one; return those that it refuses."""
+    found = verdicts(site, reports)
     try:
-        told = site.database.write(lambda session: record(session, reports, software, now=utc_now(), attachments=rows))
+        told = site.database.write(
+            lambda session: record(session, reports, software, now=utc_now(), attachments=rows, verdicts=found)
+        )
     except _REFUSED as error:
         if len(reports) == 1:
             return {reports[0].attempt: f"{reports[0].attempt}: it cannot be recorded: {error}"}

@@ -12,9 +12,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue.replicas import Replica, replicas
-from nightmill.backbone.schema import AttemptRow, CampaignRow, ExecutionRow, FileRow
+from nightmill.backbone.schema import AttemptRow, CampaignRow, ErrorRuleRow, ExecutionRow, FileRow, JobRow
 from nightmill.backbone.work.campaigns import GOING_ON, job_named
 from nightmill.clock import utc_now
 from nightmill.errors import BadFile, UnknownName
@@ -24,6 +25,8 @@ from nightmill.execution.scratch import token
 from nightmill.model.fate import Fate
 from nightmill.model.layout import LOG
 from nightmill.model.order import AttemptKey
+from nightmill.model.pipeline import Stage
+from nightmill.model.retries import retry_after
 from nightmill.model.states import AttemptState, ExecutionState, JobState
 from nightmill.operations.site import Site
 
@@ -98,15 +101,23 @@ def attempt_of(site: Site, campaign: str, stage: str, unit: str, *, number: int 
             tuple(step["name"] for each in stages if each["name"] == stage for step in each["steps"]),
             tuple(copies),
             last,
-            JobState(job.state) in GOING_ON or _is_retried(row, next(each for each in stages if each["name"] == stage)),
+            JobState(job.state) in GOING_ON
+            or _is_retried(session, job, row, next(each for each in stages if each["name"] == stage)),
         )
 
 
-def _is_retried(attempt: AttemptRow, stage: Mapping[str, Any]) -> bool:
+def _is_retried(session: Session, job: JobRow, attempt: AttemptRow, stage: Mapping[str, Any]) -> bool:
     """Whether the slice that carried out an attempt may be about to try its job again."""
-    if not (attempt.fate and attempt.ended_at and stage.get("retries")):
+    if not (attempt.fate and attempt.ended_at):
         return False
-    return Fate(attempt.fate).retry_may_help and utc_now() < attempt.ended_at + RETRY_WITHIN
+    if utc_now() >= max(attempt.ended_at, job.ready_at or attempt.ended_at) + RETRY_WITHIN:
+        return False
+    error = session.get(ErrorRuleRow, attempt.error_id) if attempt.error_id else None
+    if error is not None and (action := error.definition.get("action")):
+        return bool(action == "retry")
+    ran = (ExecutionRow.attempt_id == attempt.id, ExecutionRow.step == attempt.failed_step)
+    code = session.scalar(select(ExecutionRow.exit_code).where(*ran))
+    return retry_after(Stage.model_validate(stage).retries, Fate(attempt.fate), code) is not None
 
 
 def live_path(site: Site, attempt: AttemptKey) -> Path:

@@ -18,15 +18,7 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import known_files, names_taken
 from nightmill.backbone.catalogue.stores import store_ids
-from nightmill.backbone.schema import (
-    AttemptRow,
-    CampaignRow,
-    FileRow,
-    JobRow,
-    PlannedInputRow,
-    ReplicaRow,
-    StoreRow,
-)
+from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlannedInputRow, ReplicaRow, StoreRow
 from nightmill.backbone.sites import is_here, this_site
 from nightmill.backbone.work import campaigns
 from nightmill.backbone.work.attempts import JobKey, Standing, job_key, jobs_named, standings
@@ -376,6 +368,7 @@ def _issue(session: Session, job: JobRow, report: JobReport, source: str) -> Non
         number=report.attempt.number,
         state=AttemptState.ISSUED.value,
         order_sha256=order_sha256(order),
+        memory_bytes=order.resources.memory_bytes,
         issued_at=report.began_at,
     )
     session.add(attempt)

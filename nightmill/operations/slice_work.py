@@ -8,16 +8,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.catalogue.error_rules import in_force, last_switch
 from nightmill.backbone.schema import CampaignRow
 from nightmill.backbone.work import leases
 from nightmill.backbone.work.conducting import conducts_slice
-from nightmill.backbone.work.slices import SliceJobs, find_slice, slice_jobs
+from nightmill.backbone.work.slices import SliceJobs, find_slice, next_try, slice_jobs
 from nightmill.backbone.work.steering import Steering, steering_of
 from nightmill.clock import utc_now
 from nightmill.errors import DatabaseAway
@@ -28,14 +30,16 @@ from nightmill.execution.worker import Worker
 from nightmill.model.campaign import Campaign
 from nightmill.model.fate import Fate
 from nightmill.model.order import AttemptKey, JobOrder
-from nightmill.model.report import JobReport
-from nightmill.model.states import AttemptState
+from nightmill.model.report import JobReport, pace_of
+from nightmill.model.retries import retry_after
+from nightmill.model.verdict import Verdict
 from nightmill.operations import credentials, memory
 from nightmill.operations.attachments import load_reported
 from nightmill.operations.belonging import take_back
 from nightmill.operations.drain import drain, set_aside
+from nightmill.operations.failures import Judgement, Recogniser, failure_of, judge
 from nightmill.operations.follower import Follower
-from nightmill.operations.site import Site
+from nightmill.operations.site import Site, read
 from nightmill.planning.issue import issue
 from provenance.record import record
 
@@ -55,7 +59,6 @@ OF_THE_PLACE: Final = (Fate.NO_SPACE, Fate.STORE_ERROR)
 LEAST_FAILURES: Final = 3
 """So many jobs in a row with such a fate end a slice, or as many as run at a time."""
 
-Result = TypeVar("Result")
 log = logging.getLogger("nightmill")
 
 
@@ -98,7 +101,7 @@ class SliceWork:
         self.tell = tell
         self.flow_run_id = flow_run_id
         self.slice = site.patiently(
-            lambda: _read(site, partial(find_slice, campaign=campaign, stage=stage, number=number))
+            lambda: read(site, partial(find_slice, campaign=campaign, stage=stage, number=number))
         )
         self.campaign: Campaign = self.slice.campaign
         self.stage = self.campaign.pipeline.stage(stage)
@@ -108,15 +111,18 @@ class SliceWork:
         self.halted = ""
         """Why no further job is begun, although the slice was not told to end; empty as long as it goes on."""
         self.steering = Steering()
-        """What the operators of the campaign want, as far as it is known here."""
         self._credentials_end: datetime | None = None
         """When the first of the site's credentials ends; None where that is not known of any."""
         self._changing = threading.Lock()
         self._issued: set[AttemptKey] = set()
-        self._tries: Counter[str] = Counter()
+        self._tries: Counter[tuple[str, str]] = Counter()
+        """How often units failed in this process, by what counts their retries."""
+        self._recognise, self._switched = Recogniser(), 0
         self._failures = 0
+        self._pauses = 0
+        self._paused_until = 0.0
         self._settled: set[str] = set()
-        self._waiting: list[JobReport] = []
+        self._waiting: list[tuple[JobReport, Verdict]] = []
         self._unrecorded: dict[AttemptKey, str] = {}
         """Attempts that ended and could not be recorded, with why: their journal stays for a drain."""
         self._flushing = threading.Lock()
@@ -184,23 +190,27 @@ class SliceWork:
         most = self.host.cores // self._share
         return min(self.campaign.execution.threads or most, most)
 
-    def take_cores(self) -> ExitStack | None:
-        """Wait until the host has room for a job of the stage beside all others of the site, and take it.
+    def take_cores(self, orders: Sequence[JobOrder]) -> ExitStack | None:
+        """Wait until the host has room for any of some jobs beside all others of the site, and take it.
 
         Returns
         -------
         ExitStack or None
             Gives it back when it is closed; None where everything is to end before there is room.
         """
-        return self._slots.take(self._share, stopping=self._gives_up, priority=lambda: self.steering.priority)
-
-    def _gives_up(self) -> bool:
-        return bool(self.worker.stopping) or self.steering.halts
+        most = self.host.memory_bytes
+        wanted = [order.resources for order in orders if (order.resources.memory_bytes or 0) <= most]
+        share = max([self._share, *map(self.host.share_of, wanted)])
+        return self._slots.take(
+            share,
+            stopping=lambda: bool(self.worker.stopping) or self.steering.halts,
+            priority=lambda: self.steering.priority,
+        )
 
     @property
     def jobs_per_task(self) -> int:
         """How many jobs the next task run should hold: as the campaign says, or from the run times measured so far."""
-        if self._failures:  # in a row, and for no fault of theirs: a look before many run into the same
+        if self._failures or self._pauses:  # in a row, and for no fault of theirs: a look before many run into the same
             return 1
         return self.campaign.execution.jobs_per_task or self._short_jobs
 
@@ -212,23 +222,23 @@ class SliceWork:
     @property
     def _short_jobs(self) -> int:
         """How many jobs one thread does in the time that a chunk should take; 1 as long as nothing is known of them."""
-        if not self._seconds_a_job or self._failures:
+        if not self._seconds_a_job or self._failures or self._pauses:
             return 1
         return max(1, min(MOST_JOBS_PER_TASK, int(TASK_SECONDS / self._seconds_a_job)))
 
     def issue(self, limit: int) -> list[JobOrder]:
         """Issue an attempt of each of the next jobs that are not done, and return their orders.
 
-        Within this call's process a job is tried again only as often as its stage allows, and where its fate says that
-        this may help. An attempt that somebody carries out by hand is left to them. None is issued once a store
-        or the scratch has failed so many jobs in a row that it would fail the others, too, or an operator has paused or
-        cancelled the campaign: :attr:`halted` says so.
+        Within this call's process a job is tried again only as often as its stage allows after such an end, or a rule
+        of the site for the error that it is, and not before its time. An attempt that somebody carries out by hand is
+        left to them. None is issued once a store or the scratch has failed so many jobs in a row that it would fail the
+        others, too, or an operator has paused or cancelled the campaign: :attr:`halted` says so.
         """
         self._follower.tend()
         self._flush_if_there()
         if self._credentials_end is not None and utc_now() >= self._credentials_end:
             self._look_at_credentials()
-        if self.halted:
+        if self.halted or time.monotonic() < self._paused_until:
             return []
         remembered = memory.marks(self.site.config.spool)
         tries = 0
@@ -251,17 +261,24 @@ class SliceWork:
                     now=utc_now(),
                     limit=limit,
                     skip=self._settled,
+                    most_memory_bytes=self.host.memory_bytes,
                 )
+            self._learn(session)
             return orders, memory.marks_of(session), steering
 
         orders, reached, steering = self.site.patiently(lambda: self.site.database.write(once))
         self._obey(steering)
         memory.raise_marks(self.site.config.spool, reached)  # before any of them can make anything
         self._issued.update(order.attempt for order in orders)
-        self._tries.update(order.attempt.unit for order in orders)
         taken = self.worker.claim(order.attempt for order in orders)
         mine = [order for order in orders if order.attempt not in taken]
         return mine if mine or not orders else self.issue(limit)
+
+    def _learn(self, session: Session) -> None:
+        """Read the rules that name errors, where one was switched on or off since they were read."""
+        switched = last_switch(session)
+        if switched != self._switched:
+            self._recognise, self._switched = Recogniser(in_force(session)), switched
 
     def record(self, reports: Sequence[JobReport]) -> None:
         """Record reports of attempts that were carried out one after another and have ended.
@@ -271,37 +288,72 @@ class SliceWork:
         """
         if not reports:
             return
+        failures = [failure_of(report, self.site.stagers) for report in reports]
+        judged = [judge(failure, self._recognise, self.stage.retries) for failure in failures]
         with self._changing:
-            for report in reports:
-                unit = report.attempt.unit
-                helps = report.fate is not None and report.fate.retry_may_help
-                if report.state is AttemptState.PUBLISHED or not helps or self._tries[unit] > self.stage.retries:
-                    self._settled.add(unit)
-            pace = _pace(reports)
+            found = [self._settle(report, each) for report, each in zip(reports, judged, strict=True)]
+            pace = pace_of(reports)
             self._seconds_a_job = 0.8 * self._seconds_a_job + 0.2 * pace if self._seconds_a_job else pace
-            self._waiting += reports
+            self._waiting += zip(reports, found, strict=True)
         if time.monotonic() - self._flushed_at >= RECORD_SECONDS and not self._flushing.locked():
             self._flush_if_there()
 
+    def _settle(self, report: JobReport, judged: Judgement) -> Verdict:
+        """Say what becomes of a job, and leave it alone from now on where it is not to be tried again."""
+        unit = report.attempt.unit
+        verdict = judged.verdict(report, now=utc_now())
+        self._tries[unit, judged.key] += 1
+        if judged.retry is None or self._tries[unit, judged.key] > judged.retry.tries:
+            self._settled.add(unit)
+        elif verdict.memory_bytes and (had := report.order.resources.memory_bytes or 0) >= self.host.memory_bytes:
+            self._settled.add(unit)
+            note = f"not tried again: it had {had} bytes of memory, and host {self.host.name} has no more"
+            return replace(verdict, note=note, memory_bytes=None)
+        return verdict
+
     def heed(self, report: JobReport) -> None:
-        """Halt where one job after another fails for what is not their fault; call it as soon as a job has ended."""
+        """Halt where one job after another fails for what is not their fault; call it as soon as a job has ended.
+
+        Where the stage says to wait after such a fate, no further job begins for that time first, as often as it says.
+        """
         with self._changing:
             self._failures = self._failures + 1 if report.fate in OF_THE_PLACE else 0
-            if self._failures >= max(LEAST_FAILURES, self.threads) and not self.halted:
+            if report.fate not in OF_THE_PLACE:
+                self._pauses = 0
+            if self._failures >= max(LEAST_FAILURES, self.threads) and not self.halted and report.fate:
+                _key, retry = retry_after(self.stage.retries, report.fate) or ("", None)
+                if retry is not None and retry.wait_seconds and self._pauses < retry.tries:
+                    self._pauses, self._failures = self._pauses + 1, 0
+                    self._paused_until = time.monotonic() + retry.wait_seconds
+                    return
                 first = report.evidence.partition("\n")[0]
                 self.halted = f"{self._failures} jobs in a row ended with {report.fate} on host {report.host}: {first}"
+
+    def seconds_to_wait(self) -> float | None:
+        """Return how long until a job may be tried again; None where none waits for that, or the slice has halted."""
+        self._flush_if_there()
+        if self.halted or self.worker.stopping:
+            return None
+        with self._changing:
+            settled = set(self._settled)
+        ready_at = self.site.patiently(
+            lambda: read(self.site, partial(next_try, slice_id=self.slice.slice_id, but=settled))
+        )
+        left = (ready_at - utc_now()).total_seconds() if ready_at is not None else None
+        paused = self._paused_until - time.monotonic()
+        return max(left or 0.0, paused, 0.0) if left is not None or paused > 0 else None
 
     def jobs(self) -> SliceJobs:
         """Return how the jobs of the slice stand, with the failures."""
         self._follower.tend()
         self._flush_if_there()
-        return self.site.patiently(lambda: _read(self.site, partial(slice_jobs, found=self.slice)))
+        return self.site.patiently(lambda: read(self.site, partial(slice_jobs, found=self.slice)))
 
     def others_active(self) -> bool:
         """Whether another process carries out jobs of the slice; attempts of dead ones are ended first."""
 
         def look() -> bool:
-            holders = _read(self.site, partial(leases.holders, slice_id=self.slice.slice_id))
+            holders = read(self.site, partial(leases.holders, slice_id=self.slice.slice_id))
             others = [owner for lease, owner in holders.items() if lease != self._lease]
             if any(is_alive(owner) is False for owner in others):
                 drain(self.site, patience_seconds=PATIENCE_SECONDS)
@@ -312,27 +364,28 @@ class SliceWork:
     def _attend(self) -> None:
         """Record what waits, and see what the operators of the campaign want by now; the follower calls it."""
         self._flush()
-        self._obey(_read(self.site, partial(steering_of, campaign_id=self.slice.campaign_id)))
+        self._obey(read(self.site, partial(steering_of, campaign_id=self.slice.campaign_id)))
 
     def _obey(self, steering: Steering) -> None:
         if self.steering.halts and not steering.halts:
             return  # it ends all the same, and is carried out again
-        self.steering = steering
-        if steering.halts and not self.halted:
-            self.halted = f"campaign {self.campaign.name!r} is {steering}"
+        self.steering, told = steering, f"campaign {self.campaign.name!r} is {steering}"
+        if steering.halts:
+            self.halted = self.halted or told
         if steering.ends_what_runs and not self.worker.stopping:
-            self.worker.stop(f"campaign {self.campaign.name!r} is {steering}")
+            self.worker.stop(told)
 
     def _flush(self) -> None:
         with self._flushing:
             waiting = list(self._waiting)
             if waiting:
                 told = self._follower.stacks
-                rows, lost = load_reported(self.site, waiting)
+                rows, lost = load_reported(self.site, [report for report, _ in waiting])
                 self._unrecorded |= lost
-                sound = [report for report in waiting if report.attempt not in lost]
+                sound = [report for report, _ in waiting if report.attempt not in lost]
+                found = {report.attempt: verdict for report, verdict in waiting}
                 done = self.site.database.write(
-                    lambda session: record(session, sound, told, now=utc_now(), attachments=rows)
+                    lambda session: record(session, sound, told, now=utc_now(), attachments=rows, verdicts=found)
                 )
                 take_back(self.site, done.collided)
                 del self._waiting[: len(waiting)]
@@ -344,15 +397,3 @@ class SliceWork:
             self._flush()
         except DatabaseAway:
             self._flushed_at = time.monotonic() + AWAY_SECONDS
-
-
-def _read(site: Site, work: Callable[[Session], Result]) -> Result:
-    with site.database.reading() as session:
-        return work(session)
-
-
-def _pace(reports: Sequence[JobReport]) -> float:
-    """Return the seconds that each of several jobs took which one thread carried out one after another."""
-    began_at = min(report.began_at for report in reports)
-    ended_at = max(report.ended_at or report.began_at for report in reports)
-    return (ended_at - began_at).total_seconds() / len(reports)

@@ -13,7 +13,7 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue.stores import store_ids
-from nightmill.backbone.work import campaigns, saved_plans, steering
+from nightmill.backbone.work import attempts, campaigns, saved_plans, steering
 from nightmill.clock import utc_now
 from nightmill.model.bundle import Bundle
 from nightmill.model.campaign import Campaign
@@ -193,7 +193,7 @@ def _write(
         for stage in plan.stages:
             if not stage.projected:
                 seal(session, row, stage, now=now)
-        campaigns.number_from(session, row.id, given.stages)
+        attempts.number_from(session, row.id, given.stages)
     campaigns.make_ready(session, row.id)
     act.note(session, campaign.name, {"resumed": plan is None, **({"plan": saved.digest} if saved else {})})
     return row.id

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.work import campaigns
+from nightmill.backbone.work import attempts, campaigns
 from nightmill.backbone.work.campaigns import StageProgress
 from nightmill.backbone.work.news import has_news
 from nightmill.backbone.work.slices import slice_numbers
@@ -91,7 +91,7 @@ def take_turn(
 
         def work(session: Session) -> Sealed:
             sealed = seal(session, row, plan, now=utc_now())
-            campaigns.number_from(session, row.id, given.stages)
+            attempts.number_from(session, row.id, given.stages)
             return sealed
 
         left_out = site.database.write(work).left_out

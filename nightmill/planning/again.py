@@ -14,7 +14,7 @@ from nightmill.backbone.work.campaigns import job_named
 from nightmill.errors import OrderChanged, RequestRefused
 from nightmill.model.order import JobOrder
 from nightmill.planning.copies import inputs_of
-from nightmill.planning.orders import order_sha256, render
+from nightmill.planning.orders import memory_wanted, order_sha256, render
 from nightmill.planning.sealed import JobDetail, commons, job_of
 
 
@@ -63,7 +63,9 @@ def next_order(session: Session, campaign: str, stage: str, unit: str) -> JobOrd
     detail = JobDetail.model_validate(job.detail)
     inputs = inputs_of(session, detail.file_ids, site_id=this_site(session))
     files = inputs.with_copies(inputs.preferred(common.stores))
-    return render(common, job_of(job.unit, detail, files), job.attempts + 1, plan_sha256=digest)
+    planned = job_of(job.unit, detail, files)
+    wanted = memory_wanted(common, planned, job.memory_bytes)
+    return render(common, planned, job.attempts + 1, plan_sha256=digest, memory_bytes=wanted)
 
 
 def issued_orders(session: Session, attempt_ids: Iterable[int]) -> Iterator[JobOrder]:
@@ -92,7 +94,8 @@ def issued_orders(session: Session, attempt_ids: Iterable[int]) -> Iterator[JobO
     for row, at, unit, detail in found:
         digest, common = plans[row.plan_id]
         files = inputs[at].of(detail.file_ids).with_chosen(row.copies or {})
-        order = render(common, job_of(unit, detail, files), row.number, plan_sha256=digest)
+        job, wanted = job_of(unit, detail, files), row.memory_bytes
+        order = render(common, job, row.number, plan_sha256=digest, memory_bytes=wanted)
         if order_sha256(order) != row.order_sha256:
             raise OrderChanged(str(order.attempt), row.order_sha256, order_sha256(order))
         yield order

@@ -16,7 +16,7 @@ from nightmill.backbone.work.holds import hold
 from nightmill.model.order import JobOrder
 from nightmill.model.states import AttemptState, Hold, JobState
 from nightmill.planning.copies import Chosen, inputs_of
-from nightmill.planning.orders import order_sha256, render
+from nightmill.planning.orders import memory_wanted, order_sha256, render
 from nightmill.planning.sealed import JobDetail, PlannedJob, StageCommon, commons, job_of, planned_inputs
 from nightmill.planning.since import ISSUABLE, barred, rules_of_slice
 
@@ -29,13 +29,15 @@ def issue(
     now: datetime,
     limit: int,
     skip: Collection[str] = (),
+    most_memory_bytes: int | None = None,
 ) -> list[JobOrder]:
     """Issue an attempt of each of the next jobs of a slice that are not done.
 
     Each gets the next number of its job, and the inputs that were sealed with it: a retry reads what the first try
     read. Two callers never issue the same job. A handful of statements, whatever the limit.
 
-    A job that would read what was excluded since it was sealed is held instead: nothing begins with that.
+    One that waits for its next try is left alone until then, unless it was made ready. A job that would read what was
+    excluded since it was sealed is held instead: nothing begins with that.
 
     Parameters
     ----------
@@ -51,6 +53,8 @@ def issue(
         At most so many.
     skip
         Units to leave alone, unless their jobs were made ready.
+    most_memory_bytes
+        What the host has: a try with more memory than the last asks for no more.
 
     Returns
     -------
@@ -58,8 +62,9 @@ def issue(
         Jobs that were never tried first, then in the order of the plan.
     """
     query = (
-        select(JobRow.id, JobRow.plan_id, JobRow.unit, JobRow.attempts, JobRow.detail)
+        select(JobRow.id, JobRow.plan_id, JobRow.unit, JobRow.attempts, JobRow.detail, JobRow.memory_bytes)
         .where(JobRow.slice_id == slice_id, JobRow.state.in_(ISSUABLE))
+        .where(or_(JobRow.state == JobState.READY, JobRow.ready_at.is_(None), JobRow.ready_at <= now))
         .order_by(JobRow.attempts, JobRow.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -84,12 +89,13 @@ def issue(
     chosen = {id_: inputs.preferred(common.stores) for id_, (_digest, common) in plans.items()}
     files = {id_: inputs.with_copies(copies) for id_, copies in chosen.items()}
     jobs = [job_of(row.unit, detail, files[row.plan_id]) for row, detail in zip(rows, details, strict=True)]
-    orders = []
+    orders, memory = [], []
     for row, job in zip(rows, jobs, strict=True):
         digest, common = plans[row.plan_id]
-        orders.append(render(common, job, row.attempts + 1, plan_sha256=digest))
+        memory.append(memory_wanted(common, job, row.memory_bytes, most=most_memory_bytes))
+        orders.append(render(common, job, row.attempts + 1, plan_sha256=digest, memory_bytes=memory[-1]))
     copies = [inputs.unusual(chosen[row.plan_id], each.file_ids) for row, each in zip(rows, details, strict=True)]
-    attempt_ids = _add_attempts(session, rows, orders, copies, lease_id, now)
+    attempt_ids = _add_attempts(session, rows, orders, copies, memory, lease_id, now)
     planned = [
         planned_input
         for attempt_id, row, job in zip(attempt_ids, rows, jobs, strict=True)
@@ -105,6 +111,7 @@ def _add_attempts(
     jobs: Sequence[Row[Any]],
     orders: list[JobOrder],
     copies: list[Chosen | None],
+    memory: list[int | None],
     lease_id: int | None,
     now: datetime,
 ) -> list[int]:
@@ -117,9 +124,10 @@ def _add_attempts(
             "state": AttemptState.ISSUED.value,
             "order_sha256": order_sha256(order),
             "copies": chosen,
+            "memory_bytes": wanted,
             "issued_at": now,
         }
-        for job, order, chosen in zip(jobs, orders, copies, strict=True)
+        for job, order, chosen, wanted in zip(jobs, orders, copies, memory, strict=True)
     ]
     session.execute(insert(AttemptRow), rows)
     issued = among(JobRow.id, [job.id for job in jobs])

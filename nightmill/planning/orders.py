@@ -29,7 +29,9 @@ def order_sha256(order: JobOrder) -> str:
     return sha256(canonical(order)).hexdigest()
 
 
-def render(common: StageCommon, job: PlannedJob, number: int, *, plan_sha256: str = "") -> JobOrder:
+def render(
+    common: StageCommon, job: PlannedJob, number: int, *, plan_sha256: str = "", memory_bytes: int | None = None
+) -> JobOrder:
     """Render the order of one attempt.
 
     Parameters
@@ -42,8 +44,27 @@ def render(common: StageCommon, job: PlannedJob, number: int, *, plan_sha256: st
         Of the attempt.
     plan_sha256
         Digest of the sealed plan.
+    memory_bytes
+        What the attempt asks for, where that is not what its stage says.
     """
-    return _Renderer(common, job, number).order(plan_sha256)
+    order = _Renderer(common, job, number).order(plan_sha256)
+    if memory_bytes is None:
+        return order
+    return order.model_copy(update={"resources": order.resources.model_copy(update={"memory_bytes": memory_bytes})})
+
+
+def memory_wanted(common: StageCommon, job: PlannedJob, more: int | None, *, most: int | None = None) -> int | None:
+    """Return what the next attempt at a job asks for, where that is more than its stage says; bytes.
+
+    Parameters
+    ----------
+    more
+        What earlier attempts have shown that it needs.
+    most
+        What its host has.
+    """
+    wanted = min(more or 0, most or more or 0)
+    return wanted if wanted > (common.of(job).stage.resources.memory_bytes or 0) else None
 
 
 def fill_texts(common: StageCommon, job: PlannedJob) -> None:
@@ -149,6 +170,7 @@ class _Renderer:
             outputs=outputs,
             environment={name: text for name, text in filled.items() if text is not None},
             wall_seconds=step.wall_seconds,
+            on_failure=step.on_failure,
             software=step.software,
             files=tuple(texts.write(step.files, templates)) if step.files else (),
         )

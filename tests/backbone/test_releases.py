@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic import command
-from sqlalchemy import MetaData, Table, insert, select, text
+from sqlalchemy import MetaData, Table, insert, select, text, update
 
+from nightmill.backbone.catalogue.error_rules import add_rule, known_errors, switch
 from nightmill.backbone.database import Database
 from nightmill.backbone.schema import AttemptRow, InputUseRow
+from nightmill.model.error_rule import ErrorRule
 from nightmill.planning.again import issued_orders
 from nightmill.planning.orders import canonical, order_sha256
 
@@ -64,6 +66,13 @@ def _typed(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+NEW = frozenset(
+    {"copies", "site_id", "level", "version", "held_by", "held_why", "ready_at", "memory_bytes", "error_id"}
+    | {"course", "steered_by", "steered_why", "priority"}
+)
+"""Columns that a release may not have."""
+
+
 @pytest.fixture(params=RELEASES, ids=lambda file: file.stem)
 def release(request: pytest.FixtureRequest) -> Mapping[str, Any]:
     """Give what a release left."""
@@ -94,8 +103,7 @@ def test_every_order_of_a_release_is_had_again_to_the_byte(database: Database, r
 def test_rows_outlive_the_way_up_and_down(database: Database, release: Mapping[str, Any]) -> None:
     before = rows_of(database)
     database.create()
-    held, steered = {"held_by", "held_why"}, {"course", "steered_by", "steered_why", "priority"}
-    now = rows_of(database, without=frozenset({"copies", "site_id", "level", "version", *held, *steered}))
+    now = rows_of(database, without=NEW)
     assert [(row["name"], row["key"]) for row in now.pop("site")] == [("", None)]
     assert {table: rows for table, rows in now.items() if table in before or rows} == before
     with database.writing() as session:
@@ -103,6 +111,11 @@ def test_rows_outlive_the_way_up_and_down(database: Database, release: Mapping[s
         assert use is not None
         more = {"execution_id": use.execution_id, "file_id": use.file_id, "role": "zz_also", "planned": True}
         session.execute(insert(InputUseRow), [more])  # a second role of the same file
+        rule = ErrorRule(name="odd", says="odd", explanation="It is odd")
+        add_rule(session, rule, who="ada", why="seen", now=datetime.now(UTC))
+        [error] = known_errors(session)
+        switch(session, error.id, is_on=True, who="ada", why="tried", now=datetime.now(UTC))
+        session.execute(update(AttemptRow).values(error_id=error.id, memory_bytes=1))
         session.execute(text("UPDATE attempt SET fate = 'of_tomorrow' WHERE id = (SELECT max(id) FROM attempt)"))
     with database.engine.connect() as connection:
         command.downgrade(database._alembic(connection), release["revision"])

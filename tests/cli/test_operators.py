@@ -38,6 +38,9 @@ ACTS = {
     "withdraw": ("withdraw", "cam_0001.fits", "--why", "of another telescope"),
     "exclude add": ("exclude", "add", "--exposure", "9", "--why", "clouds"),
     "exclude lift": ("exclude", "lift", "1", "--why", "the other night"),
+    "errors add": ("errors", "add", "errors.yaml", "--why", "seen twice"),
+    "errors on": ("errors", "on", "cloudy", "--why", "tried it"),
+    "errors off": ("errors", "off", "cloudy", "--why", "names too much"),
     "submit": ("submit", "first.yaml"),
     "rerun": ("rerun", "first"),
     "pause": ("pause", "first", "--why", "clouds"),
@@ -67,6 +70,7 @@ def site(each_folder: Path, nightmill: Nightmill, tmp_path: Path) -> Path:
         file.write(TYPES)
     (each_folder / "pipeline.yaml").write_text(PIPELINE)
     (each_folder / "first.yaml").write_text("campaign: first\npipeline: pipeline.yaml\n")
+    (each_folder / "errors.yaml").write_text("errors: {cloudy: {says: cloud, explanation: It was cloudy}}\n")
     deliver(tmp_path / "night", 1)
     return each_folder
 
@@ -103,6 +107,8 @@ def test_every_act_leaves_a_row(site: Path, nightmill: Nightmill) -> None:
     (site / "nightmill.yaml").write_text(f"{config}\noperators: [{me}]\n")
     for verb in ("init", "ingest", "calib add", "calib certify", "calib withdraw", "exclude add", "exclude lift"):
         assert nightmill(*ACTS[verb]).code == 0
+    for verb in ("errors add", "errors on", "errors off"):
+        assert nightmill(*ACTS[verb]).code == 0
     with open_site(site) as opened:
         run_campaign(opened, site / "first.yaml")
         run_again(opened, "first")
@@ -120,6 +126,9 @@ def test_every_act_leaves_a_row(site: Path, nightmill: Nightmill) -> None:
         (me, "calib withdraw", "ccd", "looked at it"),
         (me, "exclude add", "--exposure 9", "clouds"),
         (me, "exclude lift", "1", "the other night"),
+        (me, "errors add", "cloudy", "seen twice"),
+        (me, "errors on", "cloudy", "tried it"),
+        (me, "errors off", "cloudy", "names too much"),
         ("tester", "submit", "first", ""),
         ("tester", "rerun", "first", "mended"),
         (me, "ingest", "../more/cam_0002.fits", ""),

@@ -243,3 +243,14 @@ def test_what_was_there_before_sites_goes_to_one_of_those_that_come_at_once(data
         with pytest.raises(RequestRefused, match="several sites share this catalogue, and nothing says for which"):
             this_site(session)
     database.close()
+
+
+def test_each_site_knows_its_own_errors(folders: tuple[Path, Path], nightmill: Nightmill, tmp_path: Path) -> None:
+    one, two = folders
+    (tmp_path / "e.yaml").write_text("errors: {cloudy: {says: cloud, explanation: It was cloudy}}\n")
+    for folder, version in ((one, 1), (two, 1)):
+        added = nightmill("errors", "add", tmp_path / "e.yaml", "--why", "seen", "--site", folder)
+        assert added.out.startswith(f"cloudy (version {version}): off")
+    assert nightmill("errors", "on", "cloudy", "--why", "tried", "--site", one).code == 0
+    states = {folder: nightmill("errors", "list", "--json", "--site", folder).json[0]["on"] for folder in folders}
+    assert states == {one: True, two: False}

@@ -11,7 +11,9 @@ from nightmill.config.document import parse_document
 from nightmill.config.explain import explain
 from nightmill.config.layers import SITE, Tree, tree_of
 from nightmill.errors import ConfigError, RequestRefused
+from nightmill.model.fate import Fate
 from nightmill.model.pipeline import Input
+from nightmill.model.retries import FateRetry, retry_after
 from tests.config.documents import CAMPAIGN, PIPELINE, refusals, write
 
 FIX = """\
@@ -64,6 +66,22 @@ def test_each_layer_goes_over_those_below_it(campaign: Path, tmp_path: Path) -> 
     assert layers["execution.jobs_per_slice"] == layers["pipeline.stages.bias.retries"] == "site"
     assert (layers["parameters.passes"], layers["parameters.mode"]) == ("command line", "pipeline")
     assert str(found.origins["parameters.sigma"]) == f"override ({fix}:2)"
+
+
+def test_what_layers_say_of_retries_by_fate_comes_together(campaign: Path, tmp_path: Path) -> None:
+    site = defaults("defaults: {stage: {retries: {lost: {tries: 2}, store_error: {tries: 3, wait_seconds: 30}}}}")
+    setting = "pipeline.stages.science.retries={store_error: {tries: 1}}"
+    found = load_campaign(campaign, [setting], defaults=site).pipeline
+    assert retry_after(found.stage("bias").retries, Fate.STORE_ERROR) == (
+        "store_error",
+        FateRetry(tries=3, wait_seconds=30),
+    )
+    science = found.stage("science").retries
+    assert retry_after(science, Fate.STORE_ERROR) == ("store_error", FateRetry(tries=1, wait_seconds=30))
+    assert retry_after(science, Fate.LOST) == ("lost", FateRetry(tries=2))
+    assert retry_after(science, Fate.BAD_OUTPUT) is None
+    number = load_campaign(campaign, ["pipeline.stages.science.retries=1"], defaults=site).pipeline.stage("science")
+    assert number.retries == 1
 
 
 def test_an_operators_file_says_why_and_nothing_unknown(campaign: Path, tmp_path: Path) -> None:

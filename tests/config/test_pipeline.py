@@ -339,7 +339,6 @@ OUTPUTS = [
             "  science:\n    when: al\n",
             "science.when is 'al' and should be 'all' or 'any' or a whole number",
         ),
-        ("  science:\n", "  science:\n    retries: -1\n", "retries is -1 and should be 0 or more"),
         ("  science:\n", "  science:\n    resources: {cores: 0}\n", "cores is 0 and should be 1 or more"),
         (
             "  science:\n",

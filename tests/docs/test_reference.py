@@ -17,6 +17,7 @@ from nightmill.backbone.database import Database
 from nightmill.backbone.schema import Base
 from nightmill.config.campaign import load_campaign, load_pipeline
 from nightmill.config.changes import Defaults
+from nightmill.config.error_rules import load_error_rules
 from nightmill.config.lookups import GROUP, lookup_named
 from nightmill.config.server import ServerConfig
 from nightmill.config.site import RetentionConfig, SiteFile, load_site
@@ -27,6 +28,7 @@ from nightmill.model.breakpoint import Breakpoint, Pilot
 from nightmill.model.calibration import Calibration, Maturity
 from nightmill.model.campaign import Campaign, ExecutionSettings
 from nightmill.model.credential import Credential
+from nightmill.model.error_rule import ErrorRule
 from nightmill.model.fate import Fate
 from nightmill.model.file_type import Checks, FileType, Membership, MetadataKey
 from nightmill.model.footprint import FootprintKeys, Healpix, Ring, Tiling, TilingMargin
@@ -45,6 +47,7 @@ from nightmill.model.order import AttemptKey, JobOrder, OrderBundle, OrderInput,
 from nightmill.model.origin import Origin
 from nightmill.model.pipeline import BundleRules, Input, LookupSetting, Output, Pipeline, Resources, Source, Stage, Step
 from nightmill.model.relations import Relation
+from nightmill.model.retries import FateRetry
 from nightmill.model.states import AttemptState, Course, Hold, JobState
 from nightmill.model.store import Store
 from nightmill.operations.audit import Kind
@@ -63,6 +66,7 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         "Bundle": BundleRules,
         **{each.__name__: each for each in (Pipeline, Stage, Input, TilingMargin, Source, Step, Output)},
         **{each.__name__: each for each in (Calibration, Resources)},
+        "Retries": FateRetry,
     },
     "site.md": {
         "Site": SiteFile,
@@ -75,6 +79,7 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         "Credential": Credential,
         **{each.__name__: each for each in (Tiling, Ring, Healpix)},
     },
+    "error-rules.md": {"Rule": ErrorRule},
     "worker.md": {"Profile": NodeProfile},
     "campaign.md": {"Campaign": Campaign, "Execution": ExecutionSettings, "Breakpoint": Breakpoint, "Pilot": Pilot},
 }
@@ -133,11 +138,13 @@ def test_examples_of_the_configuration_load(tmp_path: Path) -> None:
         ("site.md", "yaml site", "nightmill.yaml"),
         ("file-types.md", "yaml file_types", "file_types.yaml"),
         ("pipeline.md", "yaml pipeline", "pipeline.yaml"),
+        ("error-rules.md", "yaml errors", "errors.yaml"),
     ]:
         [example] = [fence for fence in Page(REFERENCE / page).fences if fence.info == info]
         (tmp_path / name).write_text(example.text)
     site = load_site(tmp_path)
     assert set(site.file_types) >= {"raw_science", "master_bias"}
+    assert [rule.name for rule in load_error_rules(tmp_path / "errors.yaml")] == ["license"]
     pipeline = load_pipeline(tmp_path / "pipeline.yaml")
     assert [stage.name for stage in pipeline.stages] == ["bias", "flat"]
 

@@ -133,3 +133,34 @@ def test_a_server_that_records_nothing_stops_no_campaign(caplog: pytest.LogCaptu
     gate.enter(10)
     assert gate.drain() == 20
     assert server.asked == asked, "its patience ends once"
+
+
+class Later:
+    """A source that has one order, and another as soon as it is wanted again."""
+
+    def __init__(self) -> None:
+        self.left = _orders(2)
+        self.wanted = threading.Event()
+
+    def __iter__(self) -> Later:
+        return self
+
+    def __next__(self) -> JobOrder:
+        if not self.left or (len(self.left) == 1 and not self.wanted.is_set()):
+            raise StopIteration
+        return self.left.pop(0)
+
+
+def test_a_source_that_may_have_more_later_is_asked_again_while_a_chunk_runs() -> None:
+    source, second = Later(), threading.Event()
+
+    def carry_out(orders: Sequence[JobOrder]) -> list[JobReport]:
+        if cast("list[int]", orders) == [1]:
+            second.set()
+        else:
+            source.wanted.set()
+            assert second.wait(30), "the other order began while this one went on"
+        return _same(orders)
+
+    engine = ThreadsEngine(carry_out, threads=2, pause_seconds=lambda: 0.01)
+    assert sorted(cast("list[int]", list(engine.run(source)))) == [0, 1]

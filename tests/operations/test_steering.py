@@ -66,7 +66,7 @@ def test_a_paused_campaign_begins_no_job_and_goes_on_where_it_stood(database_url
             assert work.issue(5) == []
             work.record(list(work.worker.run([first])))
             assert work.halted == "campaign 'night1' is paused by mara: clouds"
-            assert work.take_cores() is not None, "there is room: nobody has to wait"
+            assert work.take_cores([]) is not None, "there is room: nobody has to wait"
             assert (work.jobs().done, work.jobs().total) == (1, 3)
         again = pause(site, "night1", why="wind", who="otto")
         assert (again.changed, str(again.steering)) == (False, "paused by mara: clouds")
@@ -206,7 +206,7 @@ def test_jobs_that_wait_for_cores_give_up_when_their_campaign_is_paused(tmp_path
     with slice_.observatory.open() as site, slice_.work(site) as work, slice_.work(site) as other:
         taken = [other._slots.take(1) for _ in range(other.host.cores)]
         waiting: list[object] = [0]
-        thread = threading.Thread(target=lambda: waiting.append(work.take_cores()))
+        thread = threading.Thread(target=lambda: waiting.append(work.take_cores([])))
         thread.start()
         pause(site, "night1", why=WHY)
         thread.join()
@@ -230,7 +230,7 @@ def test_of_two_campaigns_that_wait_for_one_core_the_more_urgent_gets_it(
             work._slots = type(work._slots)(work._slots.folder, 1)
 
         def take(name: str) -> None:
-            cores = works[name].take_cores()
+            cores = works[name].take_cores([])
             assert cores is not None
             with cores:
                 order.append(name)

@@ -8,10 +8,12 @@ import pytest
 from sqlalchemy import select, update
 
 from nightmill.backbone.catalogue.stores import store_ids
-from nightmill.backbone.schema import AttemptRow, FileRow, ReplicaRow, StoreRow
+from nightmill.backbone.schema import AttemptRow, FileRow, JobRow, ReplicaRow, StoreRow
+from nightmill.backbone.work.slices import find_slice
 from nightmill.errors import OrderChanged
 from nightmill.model.store import Store
 from nightmill.planning.again import issued_order, issued_orders
+from nightmill.planning.issue import issue
 from nightmill.planning.orders import canonical
 from tests.planning.world import NIGHT, World, make_campaign, use_set
 
@@ -107,3 +109,24 @@ def test_a_row_that_was_changed_by_hand_is_an_error_that_names_the_attempt(world
     ):
         issued_order(session, key.campaign, key.stage, key.unit)
     assert told.value.remedy.startswith("its journal in spool/recorded has it as it was")
+
+
+def test_an_order_that_asks_for_more_memory_than_its_stage_is_had_again(world: World) -> None:
+    world.more_stores = STORES
+    world.add_raw("raw_science", range(1, 5), [1])
+    world.add_calibration("bias_1.fits", detector=1)
+    world.seal(make_campaign({**use_set("ccd"), "resources": {"memory_bytes": 1000}}), "science")
+    with world.database.writing() as session:
+        for job, wanted in zip(
+            session.scalars(select(JobRow).order_by(JobRow.id)), (None, 10, 4000, 9000), strict=True
+        ):
+            job.memory_bytes = wanted
+    with world.database.writing() as session:
+        slice_id = find_slice(session, "night1", "science", 0).slice_id
+        orders = issue(session, slice_id=slice_id, lease_id=None, now=NIGHT, limit=9, most_memory_bytes=5000)
+    assert [order.resources.memory_bytes for order in orders] == [1000, 1000, 4000, 5000]
+    with world.database.reading() as session:
+        kept = session.scalars(select(AttemptRow.memory_bytes).order_by(AttemptRow.id)).all()
+        again = list(issued_orders(session, list(session.scalars(select(AttemptRow.id)))))
+    assert kept == [None, None, 4000, 5000]
+    assert [canonical(order) for order in again] == [canonical(order) for order in orders]

@@ -1,6 +1,7 @@
 """A step for the tests: joins its inputs, after doing what the lines of raw ones ask for.
 
 Lines: ``seconds N`` waits; ``until PATH`` waits until PATH exists; ``unless PATH`` fails while PATH does not exist;
+``exit N TEXT`` prints TEXT and exits with code N; ``memory PATH`` counts a kill in PATH and ends by SIGKILL;
 ``note PATH`` appends a line to PATH; ``killed-once PATH`` ends by SIGKILL unless PATH exists, and makes it.
 """
 
@@ -28,6 +29,13 @@ def main() -> int:
                 time.sleep(0.05)
         elif verb == "killed-once" and not Path(argument).exists():
             Path(argument).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif verb == "exit":
+            code, _, said = argument.partition(" ")
+            print(said, "a line below it", sep="\n", file=sys.stderr)
+            return int(code)
+        elif verb == "memory":
+            Path(argument).write_text(f"oom_kill {int(Path(argument).read_text().split()[1]) + 1}\n")
             os.kill(os.getpid(), signal.SIGKILL)
         elif verb == "unless" and not Path(argument).exists():
             print(f"no star in the field, says {argument}", file=sys.stderr)

@@ -153,3 +153,41 @@ def test_steps_tell_what_they_made_as_in_a_job(tmp_path: Path) -> None:
     assert (
         "the sidecar of step 'solve' is wrong in line 1: rms is '0.5', and its type is float" in failed.report.evidence
     )
+
+
+WITH_PLOT = PIPELINE.replace(
+    "      - name: write\n",
+    """      - name: plot
+        argv: [sh, -c, "echo half > {outputs.plot}; echo no display; exit 7"]
+        inputs: [size]
+        outputs: {plot: {to: none, produces: plot.png, required: false}}
+        on_failure: continue
+      - name: write
+""",
+).replace("; ls ../inputs", "; ls ../outputs")
+
+
+@pytest.mark.req("REQ-0013")
+@pytest.mark.parametrize("on_failure", ["continue", "stop"])
+def test_a_step_says_whether_its_failure_ends_the_job(bench: PipelineBench, tmp_path: Path, on_failure: str) -> None:
+    text = WITH_PLOT.replace("on_failure: continue", f"on_failure: {on_failure}")
+    (tmp_path / "pipeline.yaml").write_text(text)
+    bench = PipelineBench(tmp_path / "pipeline.yaml", tmp_path / "types.yaml", tmp_path / "bench")
+    [frame] = deliver(tmp_path / "night", 1)
+    made = bench.run("count", {"frame": frame})
+    ran = {step.name: step.exit_code for step in made.report.steps}
+    assert made.ok is (on_failure == "continue")
+    if on_failure == "stop":
+        assert ran == {"measure": 0, "plot": 7}
+        assert (made.report.fate, made.report.failed_step) == (Fate.STEP_FAILED, "plot")
+        return
+    assert ran == {"measure": 0, "plot": 7, "write": 0}
+    assert made.files.keys() == {"line"}
+    assert "no display\n== plot: step 'plot' exited with code 7; going on without it\n" in made.log
+    assert "plot.png" not in made.log.partition("== write")[2], "what it left is not seen by later steps"
+
+
+def test_a_step_that_may_fail_makes_nothing_that_is_required(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.yaml").write_text(WITH_PLOT.replace(", required: false", ""))
+    with pytest.raises(ConfigErrors, match=r"plot.outputs.plot: it may be lacking, .*; say required: false"):
+        PipelineBench(tmp_path / "pipeline.yaml", tmp_path / "types.yaml", tmp_path / "bench")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from nightmill.backbone.schema.attachments import AttachedRow, AttachmentRow, FileAttachmentRow
 from nightmill.backbone.schema.base import NAMING, Base, UtcDateTime
+from nightmill.backbone.schema.errors import ErrorRuleRow, ErrorSwitchRow
 from nightmill.backbone.schema.files import (
     AuditRow,
     CalibrationRow,
@@ -56,6 +57,8 @@ __all__ = [
     "ContextRoleRow",
     "ContextRow",
     "DeliveryRow",
+    "ErrorRuleRow",
+    "ErrorSwitchRow",
     "ExclusionLiftRow",
     "ExclusionRow",
     "ExecutionRow",

@@ -141,6 +141,10 @@ class JobRow(Base):
     """What holds it, where it is held."""
     held_why: Mapped[str | None]
     """Why, in words."""
+    ready_at: Mapped[datetime | None]
+    """When it may be tried again by itself, where that was not at once after its last attempt."""
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """What its next attempt asks for, where that is not what its stage says."""
     __table_args__ = (
         UniqueConstraint("campaign_id", "stage", "unit"),
         Index(None, "slice_id", "state"),
@@ -202,6 +206,10 @@ class AttemptRow(Base):
     copies: Mapped[dict[str, Any] | None] = mapped_column(Json)
     """File ID to the IDs of the copies that its order names, in their order; NULL, or without a file where it names the
     file's first copy alone."""
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """What its order asks for, where that is not what its stage says."""
+    error_id: Mapped[int | None] = mapped_column(ForeignKey("error_rule.id"))
+    """The rule that names how it failed."""
     host: Mapped[str | None]
     issued_at: Mapped[datetime]
     began_at: Mapped[datetime | None]
@@ -221,6 +229,7 @@ class AttemptRow(Base):
         ),
         Index(None, "state"),
         Index(None, "lease_id"),
+        Index(None, "error_id"),
     )
 
 

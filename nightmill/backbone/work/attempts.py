@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
@@ -72,3 +72,23 @@ def jobs_named(session: Session, keys: Iterable[JobKey]) -> dict[JobKey, JobRow]
     )
     found = {(campaign, row.stage, row.unit): row for campaign, row in session.execute(query)}
     return {key: row for key, row in found.items() if key in wanted}
+
+
+def number_from(session: Session, campaign_id: int, given: Mapping[str, Mapping[str, int]]) -> None:
+    """Let no job of a campaign give a number to an attempt that was given before it was on record here.
+
+    Parameters
+    ----------
+    given
+        The highest numbers that were given, by stage and unit.
+    """
+    of_job = (JobRow.campaign_id == campaign_id, JobRow.stage == bindparam("of_stage"))
+    below = (JobRow.unit == bindparam("of_unit"), JobRow.attempts < bindparam("number"))
+    rows = [
+        {"of_stage": stage, "of_unit": unit, "number": number}
+        for stage, units in given.items()
+        for unit, number in units.items()
+    ]
+    if rows:
+        statement = update(JobRow.__table__).where(*of_job, *below).values(attempts=bindparam("number"))  # type: ignore[arg-type]
+        session.execute(statement, rows)

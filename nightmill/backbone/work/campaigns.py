@@ -9,12 +9,12 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, bindparam, distinct, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, distinct, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
-from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow, PlanRow
+from nightmill.backbone.schema import AttemptRow, CampaignRow, ErrorRuleRow, JobRow, PlanRow
 from nightmill.backbone.sites import this_site
 from nightmill.backbone.work.holds import release
 from nightmill.backbone.work.left_out import counted
@@ -74,6 +74,8 @@ class JobLine:
         How many were issued.
     attempt_state, fate, step, evidence
         Of the last of them; empty where none was issued, or where there is nothing to say.
+    error, explanation, link
+        The name of its error, what that means, and where the site says more; empty where no rule named it.
     """
 
     id: int
@@ -86,6 +88,9 @@ class JobLine:
     fate: str
     step: str
     evidence: str
+    error: str
+    explanation: str
+    link: str
 
     @property
     def name(self) -> str:
@@ -95,7 +100,7 @@ class JobLine:
     def __str__(self) -> str:
         """Say in one line how the job stands, as ``science/exposure=12: detect: step_failed: exited with code 3``."""
         first = self.evidence.partition("\n")[0]
-        return ": ".join(part for part in (self.name, self.step, self.fate, first) if part)
+        return ": ".join(part for part in (self.name, self.step, self.fate, self.error, first) if part)
 
 
 def seal_campaign(session: Session, campaign: Campaign, *, who: str, now: datetime) -> CampaignRow:
@@ -263,26 +268,6 @@ def make_ready(session: Session, campaign_id: int) -> None:
     release(session, campaign_id, [Hold.EXCLUSION])
 
 
-def number_from(session: Session, campaign_id: int, given: Mapping[str, Mapping[str, int]]) -> None:
-    """Let no job of a campaign give a number to an attempt that was given before it was on record here.
-
-    Parameters
-    ----------
-    given
-        The highest numbers that were given, by stage and unit.
-    """
-    of_job = (JobRow.campaign_id == campaign_id, JobRow.stage == bindparam("of_stage"))
-    below = (JobRow.unit == bindparam("of_unit"), JobRow.attempts < bindparam("number"))
-    rows = [
-        {"of_stage": stage, "of_unit": unit, "number": number}
-        for stage, units in given.items()
-        for unit, number in units.items()
-    ]
-    if rows:
-        statement = update(JobRow.__table__).where(*of_job, *below).values(attempts=bindparam("number"))  # type: ignore[arg-type]
-        session.execute(statement, rows)
-
-
 def progress(session: Session, campaign_id: int) -> list[StageProgress]:
     """Return how the jobs of each stage stand, in the order of the pipeline; stages without a plan too."""
     return progress_of(session, [session.get_one(CampaignRow, campaign_id)])[campaign_id]
@@ -365,8 +350,10 @@ def _job_lines() -> Select[Any]:
         select(
             JobRow.campaign_id, JobRow.id, JobRow.stage, JobRow.unit, JobRow.state, JobRow.stale, JobRow.attempts,
             AttemptRow.state, AttemptRow.fate, AttemptRow.failed_step, AttemptRow.evidence,
+            ErrorRuleRow.name, ErrorRuleRow.explanation, ErrorRuleRow.link,
         )
         .outerjoin(AttemptRow, (AttemptRow.job_id == JobRow.id) & (AttemptRow.number == JobRow.attempts))
+        .outerjoin(ErrorRuleRow, ErrorRuleRow.id == AttemptRow.error_id)
         .order_by(JobRow.id)
         .execution_options(yield_per=1000)
     )  # fmt: skip

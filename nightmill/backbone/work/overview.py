@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
-from nightmill.backbone.schema import AttemptRow, JobRow
+from nightmill.backbone.schema import AttemptRow, ErrorRuleRow, JobRow
 from nightmill.model.states import JobState
 
 
@@ -25,6 +25,8 @@ class Failures:
         How many they are.
     example
         The unit of one of them.
+    error
+        The name that the site has for it; empty where it has none.
     """
 
     stage: str
@@ -32,21 +34,23 @@ class Failures:
     fate: str
     count: int
     example: str
+    error: str = ""
 
 
 def failures_of(session: Session, campaign_ids: Collection[int]) -> dict[int, list[Failures]]:
     """Return what jobs of campaigns failed of, by the campaign's ID, what is most frequent first: one statement."""
-    kinds = (JobRow.campaign_id, JobRow.stage, AttemptRow.failed_step, AttemptRow.fate)
+    kinds = (JobRow.campaign_id, JobRow.stage, AttemptRow.failed_step, AttemptRow.fate, ErrorRuleRow.name)
     query = (
         select(*kinds, func.count(), func.min(JobRow.unit))
         .outerjoin(AttemptRow, (AttemptRow.job_id == JobRow.id) & (AttemptRow.number == JobRow.attempts))
+        .outerjoin(ErrorRuleRow, ErrorRuleRow.id == AttemptRow.error_id)
         .where(among(JobRow.campaign_id, campaign_ids), JobRow.state == JobState.FAILED)
         .group_by(*kinds)
         .order_by(func.count().desc(), JobRow.stage)
     )
     found: dict[int, list[Failures]] = {}
-    for number, stage, step, fate, count, example in session.execute(query):
-        found.setdefault(number, []).append(Failures(stage, step or "", fate or "", count, example))
+    for number, stage, step, fate, error, count, example in session.execute(query):
+        found.setdefault(number, []).append(Failures(stage, step or "", fate or "", count, example, error or ""))
     return found
 
 

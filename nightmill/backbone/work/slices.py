@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import case, func, select
+from sqlalchemy import case, func, not_, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
@@ -89,6 +90,18 @@ def slice_jobs(session: Session, found: Slice) -> SliceJobs:
     )
     failed = jobs(session, found.campaign_id, slice_id=found.slice_id, states=[JobState.FAILED])
     return SliceJobs({JobState(state): count for state, count in counts}, tuple(failed))
+
+
+def next_try(session: Session, *, slice_id: int, but: Collection[str] = ()) -> datetime | None:
+    """Return when the next job of a slice that waits for its next try may begin; None where none does.
+
+    Parameters
+    ----------
+    but
+        Units that do not count.
+    """
+    query = select(func.min(JobRow.ready_at)).where(JobRow.slice_id == slice_id, JobRow.state == JobState.FAILED.value)
+    return session.scalar(query.where(not_(among(JobRow.unit, but))) if but else query)
 
 
 def slices(session: Session, campaign_id: int, *, stage: str = "") -> list[SliceLine]:

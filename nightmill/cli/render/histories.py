@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nightmill.cli.documents import files, told, work
+from nightmill.cli.documents import files, lineages, told, work
 from provenance.history import JobHistory, Maker
 from provenance.lineage import Lineage
 
@@ -26,18 +26,18 @@ def maker_of(maker: Maker) -> files.Maker:
     return told(files.Maker, maker, execution=told(work.Execution, maker.execution), inputs=inputs)
 
 
-def lineage_of(found: Lineage) -> work.Lineage:
+def lineage_of(found: Lineage) -> lineages.Lineage:
     """Tell of what a file was made of, or what was made of it."""
     names = {id_: node.name for id_, node in found.files.items()}
     edges = {
-        relation.value: [told(work.Edge, edge, file=names[edge.file_id]) for edge in edges]
+        relation.value: [told(lineages.Edge, edge, file=names[edge.file_id]) for edge in edges]
         for relation, edges in found.edges.items()
     }
     return told(
-        work.Lineage,
+        lineages.Lineage,
         found,
         file=names[found.start],
-        files=[told(work.LineageFile, node) for node in found.files.values()],
-        executions=[told(work.LineageExecution, node) for node in found.executions.values()],
+        files=[told(lineages.LineageFile, node) for node in found.files.values()],
+        executions=[told(lineages.LineageExecution, node) for node in found.executions.values()],
         **edges,
     )

@@ -272,7 +272,7 @@ def _table(row: CampaignRow, sight: Sight) -> Table:
 
 
 def _told(failures: Failures) -> str:
-    of = ": ".join(filter(None, (failures.stage, failures.step, failures.fate)))
+    of = ": ".join(filter(None, (failures.stage, failures.step, failures.fate, failures.error)))
     return f"{failures.count:,} failed in {of}, such as {failures.stage}/{failures.example}"
 
 

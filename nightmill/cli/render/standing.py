@@ -25,6 +25,7 @@ from nightmill.cli.documents import told
 from nightmill.cli.documents import units as documents
 from nightmill.cli.documents.steering import Steering
 from nightmill.cli.documents.work import Campaign, FailedJob, StageStanding
+from nightmill.cli.render.failures import show_failures
 from nightmill.cli.render.output import echo, print_json, print_table, secho
 from nightmill.execution.quarantine import quarantined
 from nightmill.model.conducting import RunState, Seen
@@ -236,6 +237,7 @@ def _show(conductor: Conductor, standing: _Standing) -> None:
         echo(f"bundles: {counted}")
     for job in standing.failed:
         echo(f"failed: {row.name}/{job} (attempt {job.attempts})")
+    show_failures(standing.failed)
     for (by, why), held in standing.holds.items():
         echo(f"held: {held:,} {plural('job', held)}: {why} ({GOES_ON[by]})")
     for unit in standing.left_out[:LEFT_OUT]:

@@ -120,6 +120,7 @@ def _show_campaign(session: Session, name: str, as_json: bool) -> None:
     from nightmill.backbone.work.campaigns import campaign_named, jobs, progress
     from nightmill.cli.documents import told
     from nightmill.cli.documents.work import Job, ShownCampaign, StageProgress
+    from nightmill.cli.render.failures import show_failures
     from nightmill.cli.render.output import print_facts, print_json, print_table
 
     row = campaign_named(session, name)
@@ -143,9 +144,10 @@ def _show_campaign(session: Session, name: str, as_json: bool) -> None:
         ]
     )
     print_table(
-        ("job", "state", "attempts", "step", "fate"),
-        ((line.name, line.state, line.attempts, line.step, line.fate) for line in lines),
+        ("job", "state", "attempts", "step", "fate", "error"),
+        ((line.name, line.state, line.attempts, line.step, line.fate, line.error) for line in lines),
     )
+    show_failures(lines)
 
 
 def _show_job(session: Session, campaign: str, stage: str, unit: str, number: int | None, as_json: bool) -> None:
@@ -165,12 +167,13 @@ def _show_job(session: Session, campaign: str, stage: str, unit: str, number: in
         ]
     )
     print_table(
-        ("attempt", "state", "fate", "step", "host", "began at", "ended at", "counts"),
+        ("attempt", "state", "fate", "error", "step", "host", "began at", "ended at", "counts"),
         (
             (
                 f"a{each.number:02d}",
                 each.state,
                 each.fate,
+                each.error,
                 each.failed_step,
                 each.host,
                 each.began_at,
@@ -202,6 +205,9 @@ def _show_attempt(job: JobHistory) -> None:
         )
     if job.shown is not None and job.shown.evidence:
         echo(job.shown.evidence)
+    if job.shown is not None and job.shown.error:
+        more = f" ({job.shown.link})" if job.shown.link else ""
+        echo(f"error {job.shown.error} (version {job.shown.error_version}): {job.shown.explanation}{more}")
 
 
 def _ran(run: Execution) -> tuple[Any, ...]:

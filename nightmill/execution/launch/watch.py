@@ -36,6 +36,8 @@ SAMPLE_SECONDS: Final = 1.0
 """The process tree is sampled at once, after the first interval, and then ever less often, up to this one."""
 RECENT_SECONDS: Final = 1.0
 """No host starts so many processes in this time that their numbers begin anew."""
+KERNEL_COUNTS: Final = Path("/proc/vmstat")
+"""Where the kernel counts what it did."""
 GRACE_SECONDS: Final = 5.0
 """Between SIGTERM and SIGKILL, for a step that ran too long or is to end with its slice."""
 
@@ -49,6 +51,8 @@ class Ended:
     timed_out: bool
     stopped: bool
     """Whether it was ended because ``stopping`` said so."""
+    out_of_memory: bool
+    """Whether the kernel killed it, and counted a kill for lack of memory on this host meanwhile."""
     cost: Cost
 
 
@@ -95,7 +99,7 @@ def run_process(
     OSError, ValueError
         Where the program cannot be executed.
     """
-    began_at = time.monotonic()
+    began_at, killed = time.monotonic(), _killed_for_memory()
     process = start(Launch(argv, directory, {**environment, SCRATCH_VARIABLE: str(scratch)}, output))
     tree = _Tree(process.pid)
     try:
@@ -122,8 +126,19 @@ def run_process(
         signal=-code if code < 0 else None,
         timed_out=watched is _Watched.TIMED_OUT,
         stopped=watched is _Watched.STOPPED,
+        out_of_memory=-code == signal.SIGKILL and _killed_for_memory() > killed,
         cost=cost,
     )
+
+
+def _killed_for_memory() -> int:
+    """Return how many processes the kernel of this host has killed for lack of memory; 0 where it does not tell."""
+    with suppress(OSError):
+        for line in KERNEL_COUNTS.read_text().splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+    return 0
 
 
 class _Watched(Enum):
