@@ -18,13 +18,16 @@ from sqlalchemy.orm import Session
 
 from flows import artifacts
 from flows.hosting.api import PrefectApi
+from flows.hosting.halted import end_halted
 from flows.hosting.own_site import REFUSED, own_site
-from flows.hosting.reconcile import reconcile_campaign
+from flows.hosting.reconcile import HELD, reconcile_campaign
 from flows.slice import HALTED, PATIENCE_SECONDS
 from nightmill.backbone.work import campaigns, leases
 from nightmill.backbone.work.campaigns import StageProgress
 from nightmill.backbone.work.conducting import conducts_campaign
 from nightmill.backbone.work.slices import slices as slices_in
+from nightmill.backbone.work.steering import Steering, steering_of
+from nightmill.backbone.work.steering import waits as waits_for_somebody
 from nightmill.clock import utc_now
 from nightmill.errors import DatabaseAway, PlanRefused, RequestRefused, ServerAway
 from nightmill.execution.owner import this_process
@@ -32,14 +35,12 @@ from nightmill.model.states import JobState
 from nightmill.operations import credentials
 from nightmill.operations.costs import seconds_left
 from nightmill.operations.drain import drain
+from nightmill.operations.notify import await_told, notify
 from nightmill.operations.patience import Patience
 from nightmill.operations.site import Site, open_site
 from nightmill.operations.turns import StageTurn, Turn, grow, take_turn
 
 Result = TypeVar("Result")
-
-HELD = "Held"
-"""Name of the state of a campaign that has nothing left to do but what it waits for."""
 
 POLL_SECONDS = 0.5
 MOST_POLL_SECONDS = 5.0
@@ -54,8 +55,8 @@ RECONCILE_SECONDS = 30.0
 def campaign(campaign: str, site: str) -> State[None]:
     """Carry out what is not done of a campaign.
 
-    Ends Failed where some job is not done, or some stage cannot be carried out. Carried out again, it takes up what is
-    not published.
+    Ends Failed where some job is not done, or some stage cannot be carried out; Paused or Cancelled where its operators
+    want that. Carried out again, it takes up what is not published.
     """
     try:
         directory = own_site(site)
@@ -76,6 +77,10 @@ def campaign(campaign: str, site: str) -> State[None]:
             conductor.conduct()
         stages = conductor.stages()
         artifacts.tell_campaign(api, flow_run_id, opened, campaign, stages, conductor.problems)
+        steering = conductor.steering()
+        await_told(notify(opened, campaign, ended=not steering.is_paused, warn=get_run_logger().warning))
+        if steering.halts and not _is_complete(stages):
+            return end_halted(opened, api, flow_run_id, conductor.campaign_id, steering)
         run = api.read(flow_run_id)
     return outcome(stages, conductor.problems, times=run.run_count if run else 1)
 
@@ -83,8 +88,8 @@ def campaign(campaign: str, site: str) -> State[None]:
 def outcome(stages: Sequence[StageProgress], problems: Sequence[str], *, times: int = 1) -> State[None]:
     """Return the state that a campaign ends with: Completed where every stage was planned and every job is done.
 
-    It is named Held where units wait for what their inputs lack. Its message tells how many times the campaign was
-    carried out, where that is more than once.
+    It is named Held where units wait for what their inputs lack, and where nothing else is left but jobs that are held.
+    Its message tells how many times the campaign was carried out, where that is more than once.
     """
     total = sum(stage.total for stage in stages)
     left = total - sum(stage.counts.get(JobState.DONE, 0) for stage in stages)
@@ -94,9 +99,15 @@ def outcome(stages: Sequence[StageProgress], problems: Sequence[str], *, times: 
     waits += [f"{barred} of them held"] if barred else []
     again = [f"carried out {times} times"] if times > 1 else []
     told = "; ".join([f"{left} of {total} jobs not done" if left else f"{total} jobs done", *again, *waits, *problems])
-    if left == 0 and all(stage.revisions for stage in stages):
+    if _is_complete(stages):
         return Completed(name=HELD, message=told) if held else Completed(message=told)
+    if waits_for_somebody(stages):
+        return Completed(name=HELD, message=told)
     return Failed(message=told)
+
+
+def _is_complete(stages: Sequence[StageProgress]) -> bool:
+    return all(stage.revisions and stage.counts.get(JobState.DONE, 0) == stage.total for stage in stages)
 
 
 @dataclass
@@ -140,6 +151,10 @@ class Conductor:
     def stages(self) -> list[StageProgress]:
         """Return how the stages stand."""
         return self._read(partial(campaigns.progress, campaign_id=self.campaign_id))
+
+    def steering(self) -> Steering:
+        """Return what the operators of the campaign want."""
+        return self._read(partial(steering_of, campaign_id=self.campaign_id))
 
     def conduct(self) -> None:
         """Carry out every stage whose turn comes, and again what comes meanwhile that units were held for.
@@ -195,7 +210,7 @@ class Conductor:
         """Have the slices of a stage carried out that have work left: each by its one flow run, in place."""
         slices = self._read(partial(slices_in, campaign_id=self.campaign_id, stage=stage))
         directory = str(self.site.config.directory)
-        unfinished = [each for each in slices if each.done < each.jobs]
+        unfinished = [each for each in slices if each.done < each.jobs and not each.waits]
         get_run_logger().info("Stage %s: slices with work left: %d of %d", stage, len(unfinished), len(slices))
         for each in unfinished:
             run = self.api.run_of(
@@ -245,6 +260,7 @@ class Conductor:
             reconcile_campaign(self.site, self.api, self.name)
 
         self.site.patiently(once)
+        notify(self.site, self.name, warn=get_run_logger().warning)
 
     def _read(self, work: Callable[[Session], Result]) -> Result:
         def once() -> Result:

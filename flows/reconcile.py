@@ -14,8 +14,10 @@ from flows.hosting.api import PrefectApi
 from flows.hosting.naming import at_its_time
 from flows.hosting.own_site import REFUSED, own_site
 from flows.hosting.reconcile import Correction, reconcile_site
+from nightmill.backbone.work.conducting import unfinished_campaigns
 from nightmill.errors import RequestRefused
 from nightmill.operations.drain import drain
+from nightmill.operations.notify import await_told, notify
 from nightmill.operations.patience import Patience
 from nightmill.operations.site import open_site
 
@@ -38,6 +40,10 @@ def reconcile(site: str) -> State[None]:
             return reconcile_site(opened, api)
 
         corrections = opened.patiently(once)
+        with opened.database.reading() as session:
+            names = unfinished_campaigns(session) if opened.config.notify else []
+        for name in names:
+            await_told(notify(opened, name, warn=get_run_logger().warning))
     if corrections:
         create_table_artifact(
             table=[asdict(each) for each in corrections],

@@ -21,8 +21,9 @@ from prefect.states import Completed, Failed
 from flows import artifacts
 from flows.artifacts import SliceProgress
 from flows.hosting.api import PrefectApi
+from flows.hosting.halted import end_halted
 from flows.hosting.own_site import REFUSED, own_site
-from flows.hosting.reconcile import after_slice
+from flows.hosting.reconcile import HELD, after_slice
 from nightmill.backbone.work.slices import SliceJobs
 from nightmill.engines.threads import ThreadsEngine
 from nightmill.errors import RequestRefused
@@ -49,8 +50,8 @@ TOLD_TO_END: Final = "its flow run was told to end: it was cancelled in Prefect,
 def slice_(campaign: str, stage: str, number: int, site: str) -> State[None]:
     """Carry out the jobs of a slice that are not done, a task run for each job or for each chunk of short ones.
 
-    Ends Failed where some job is not done afterwards, or where the host has too little for any of them. Carried out
-    again, it takes up what is not published.
+    Ends Failed where some job is not done afterwards, or where the host has too little for any of them; Paused or
+    Cancelled where the operators of its campaign want that. Carried out again, it takes up what is not published.
     """
     log_failures_once()
     try:
@@ -80,6 +81,8 @@ def slice_(campaign: str, stage: str, number: int, site: str) -> State[None]:
         jobs = work.jobs()
         artifacts.tell_slice(api, flow_run_id, opened, work.slice, number, stage)
         gate.drain()
+        if work.steering.halts and jobs.done < jobs.total:
+            return end_halted(opened, api, flow_run_id, work.slice.campaign_id, work.steering)
     return outcome(jobs, stage, work.halted)
 
 
@@ -89,7 +92,7 @@ def patience_of(campaign: str, stage: str, number: int, tell: Callable[[str], No
 
 
 def outcome(jobs: SliceJobs, stage: str, halted: str = "") -> State[None]:
-    """Return the state that a slice ends with: Completed where every job is done.
+    """Return the state that a slice ends with: Completed where every job is done, or held.
 
     Parameters
     ----------
@@ -104,6 +107,8 @@ def outcome(jobs: SliceJobs, stage: str, halted: str = "") -> State[None]:
         return Failed(name=HALTED, message=f"{told}: rerun when that is mended")
     first = f": {jobs.failed[0]}" if jobs.failed else ""
     held = jobs.counts.get(JobState.HELD, 0)
+    if 0 < held == jobs.total - jobs.done:
+        return Completed(name=HELD, message=f"{jobs.done} jobs done, {held} held")
     barred = f", {held} of them held" if held else ""
     more = f" (and {len(jobs.failed) - 1} more)" if len(jobs.failed) > 1 else ""
     return Failed(message=f"{jobs.total - jobs.done} of {jobs.total} jobs not done{barred}{first}{more}")
@@ -152,7 +157,7 @@ def _conduct(work: SliceWork, gate: Backpressure, progress: SliceProgress) -> No
                 progress.ended(report)
         if not reports:
             pause = _bounded(work.seconds_to_wait())
-            if pause is None and not work.others_active():
+            if work.steering.halts or (pause is None and not work.others_active()):
                 return
             time.sleep(pause or OTHERS_POLL_SECONDS)
 

@@ -140,7 +140,7 @@ class PrefectApi:
             "idempotency_key": key,
             "parameters": dict(parameters),
             "tags": list(tags),
-            "state": _scheduled(""),
+            "state": scheduled(""),
         }
         if parent:
             stands_for_it = {
@@ -181,7 +181,7 @@ class PrefectApi:
 
     def schedule(self, run_id: str, message: str) -> None:
         """Have a flow run carried out again, in place."""
-        self.set_state(run_id, _scheduled(message))
+        self.set_state(run_id, scheduled(message))
 
     def set_state(self, run_id: str, state: Mapping[str, Any]) -> None:
         """Give a flow run a state, whatever state it has."""
@@ -240,9 +240,15 @@ class PrefectApi:
             time.sleep(POLL_SECONDS)
 
 
-def _scheduled(message: str) -> dict[str, Any]:
+def scheduled(message: str) -> dict[str, Any]:
+    """Return the state of a flow run that is to be carried out as soon as there is room."""
     now = datetime.now(UTC).isoformat()
     return {"type": "SCHEDULED", "message": message, "state_details": {"scheduled_time": now}}
+
+
+def paused(message: str) -> dict[str, Any]:
+    """Return the state of a flow run that ended and is to be carried out again: Prefect's own, without its timeout."""
+    return {"type": "PAUSED", "name": "Paused", "message": message, "state_details": {"pause_reschedule": True}}
 
 
 def _flow_run(given: Mapping[str, Any]) -> FlowRun:

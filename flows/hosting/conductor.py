@@ -14,6 +14,7 @@ from flows.hosting.daemon import DaemonState
 from flows.hosting.listener import unusable
 from flows.hosting.reconcile import reconcile_campaign, reconcile_site, release
 from nightmill.backbone.work.campaigns import own_campaign
+from nightmill.backbone.work.conducting import conducts_campaign
 from nightmill.backbone.work.slices import slices
 from nightmill.errors import ServerAway
 from nightmill.model.conducting import CampaignRun, RunState, Seen
@@ -58,6 +59,9 @@ class PrefectConductor:
                 key=f"{self.directory}:{campaign}",
                 parameters={"campaign": campaign, "site": str(self.directory)},
                 tags=[campaign],
+            )
+            self.site.database.write(
+                lambda session: conducts_campaign(session, own_campaign(session, campaign).id, run.id)
             )
             if run.state.ended:
                 api.schedule(run.id, AGAIN)

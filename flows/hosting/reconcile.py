@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 
-from flows.hosting.api import FlowRun, PrefectApi
+from flows.hosting.api import FlowRun, PrefectApi, paused, scheduled
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import CampaignRow
 from nightmill.backbone.work import campaigns
@@ -23,10 +23,11 @@ from nightmill.backbone.work.leases import Holder
 from nightmill.backbone.work.left_out import holding_campaigns
 from nightmill.backbone.work.ownership import is_own
 from nightmill.backbone.work.slices import slices_of
+from nightmill.backbone.work.steering import Steering, of_row, waits
 from nightmill.errors import PlanRefused
 from nightmill.execution.owner import lives
 from nightmill.model.conducting import RunState
-from nightmill.model.states import JobState
+from nightmill.model.states import Course, JobState
 from nightmill.operations.lost_hosts import hosts_lost
 from nightmill.operations.patience import Patience
 from nightmill.operations.site import Site, open_site
@@ -36,6 +37,8 @@ PENDING_LIMIT = timedelta(minutes=5)
 """A run that was claimed begins within seconds; one that takes so long has lost its worker."""
 CANCELLING_LIMIT = timedelta(minutes=5)
 """A process that is told to end does so within a minute, or is killed."""
+HELD = "Held"
+"""Name of the state of a flow run that has nothing left to do but what it waits for."""
 RELEASED = "what it held units for has come"
 RUNNING_LIMIT = timedelta(minutes=30)
 """A run takes its work in hand once the spool is drained; one that takes so long has lost its process."""
@@ -43,7 +46,7 @@ RUNNING_LIMIT = timedelta(minutes=30)
 
 Disagreement = tuple[FlowRun, dict[str, Any]]
 """A flow run whose state is wrong, and the right one."""
-UNSETTLED = ("PENDING", "RUNNING", "CANCELLING", "FAILED", "CRASHED")
+UNSETTLED = ("PENDING", "RUNNING", "CANCELLING", "FAILED", "CRASHED", "PAUSED")
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,10 @@ class Evidence:
         Whether it lives; None where nothing can be said from here.
     since
         When it took it in hand.
+    steering
+        What operators want of its campaign.
+    waits
+        Whether nothing is left to do but what is held.
     """
 
     jobs: int
@@ -79,6 +86,8 @@ class Evidence:
     owner: str = ""
     owner_alive: bool | None = None
     since: datetime | None = None
+    steering: Steering = field(default_factory=Steering)
+    waits: bool = False
 
 
 def agreed(state: RunState, evidence: Evidence, now: datetime) -> dict[str, Any] | None:
@@ -89,10 +98,17 @@ def agreed(state: RunState, evidence: Evidence, now: datetime) -> dict[str, Any]
     - Claimed or begun long ago, and no process took it in hand since: Crashed.
     - To be cancelled for minutes, and not known to live: Cancelled.
     - Ended badly, and all its work is done: Completed, as after its jobs were adopted or done by another.
-    - Ended well, and some of its work is not done: Failed.
+    - Ended well, and some of its work is not done and not held: Failed.
+    - Ended as nothing was left but what was held, and some of that was released: Scheduled.
+    - In nobody's hands, and its campaign was paused, resumed or cancelled: what follows from that.
     """
     if state.type in ("PENDING", "RUNNING", "CANCELLING") and evidence.owner_alive:
         return None
+    steered = None if evidence.complete else _steered(state, evidence)
+    return steered or _settled(state, evidence, now)
+
+
+def _settled(state: RunState, evidence: Evidence, now: datetime) -> dict[str, Any] | None:
     if state.type == "CANCELLING":
         if evidence.owner_alive is False:
             return {"type": "CANCELLED", "message": f"on request; its process ({evidence.owner}) is gone"}
@@ -106,13 +122,27 @@ def agreed(state: RunState, evidence: Evidence, now: datetime) -> dict[str, Any]
         limit, what = (PENDING_LIMIT, "claimed") if state.type == "PENDING" else (RUNNING_LIMIT, "begun")
         if now - state.at > limit:
             return {"type": "CRASHED", "message": f"{what} at {state.at:%H:%M:%S} UTC, and no process took it in hand"}
-    if state.type in ("FAILED", "CRASHED") and evidence.complete:
+    if state.type in ("FAILED", "CRASHED", "PAUSED") and evidence.complete:
         return {"type": "COMPLETED", "message": f"{evidence.jobs} jobs done, as the backbone says"}
-    if state.type == "COMPLETED" and not evidence.complete:
+    if state.type == "COMPLETED" and not evidence.complete and not evidence.waits:
         left = evidence.jobs - evidence.done
         told = f"{left} of {evidence.jobs} jobs not done" if left else "some of its stages were not carried out"
         return {"type": "FAILED", "message": f"{told}, as the backbone says"}
     return None
+
+
+def _steered(state: RunState, evidence: Evidence) -> dict[str, Any] | None:
+    """Return the state that a flow run is to get since its campaign was steered; it is not known to be in any hands."""
+    steering = evidence.steering
+    told = f"its campaign is {steering}"
+    if steering.course is Course.CANCELLED:
+        return None if state.type == "CANCELLED" else {"type": "CANCELLED", "message": told}
+    if steering.is_paused:
+        in_hand = evidence.since is not None and evidence.since >= state.at
+        died = state.type in ("PENDING", "RUNNING") and in_hand and evidence.owner_alive is False
+        return paused(told) if state.type == "SCHEDULED" or died else None
+    released = state.name == HELD and not evidence.waits
+    return scheduled(told) if state.type == "PAUSED" or released else None
 
 
 def reconcile_site(site: Site, api: PrefectApi) -> list[Correction]:
@@ -187,15 +217,17 @@ def _evidence_of(site: Site, names: Collection[str]) -> dict[str, Evidence]:
         ids = [row.flow_run_id for row in rows if row.flow_run_id] + [each.flow_run_id or "" for each in of_slices]
         held = holders(session, ids)
     evidence = {}
-    for each in of_slices:
-        run_id = each.flow_run_id or ""
-        evidence[run_id] = _evidence(each.jobs, each.done, each.done == each.jobs, held.get(run_id), lost_hosts)
     for row in rows:
+        for each in slices.get(row.id, ()):
+            if run_id := each.flow_run_id:
+                known = _evidence(each.jobs, each.done, each.done == each.jobs, held.get(run_id), lost_hosts)
+                evidence[run_id] = replace(known, steering=of_row(row), waits=each.waits)
         if row.flow_run_id:
             total = sum(stage.total for stage in stages[row.id])
             done = sum(stage.counts.get(JobState.DONE, 0) for stage in stages[row.id])
             complete = done == total and all(stage.revisions for stage in stages[row.id])
-            evidence[row.flow_run_id] = _evidence(total, done, complete, held.get(row.flow_run_id), lost_hosts)
+            known = _evidence(total, done, complete, held.get(row.flow_run_id), lost_hosts)
+            evidence[row.flow_run_id] = replace(known, steering=of_row(row), waits=waits(stages[row.id]))
     return evidence
 
 

@@ -32,6 +32,13 @@ VERBS: Final = (
     "status",
     "logs",
     "rerun",
+    "pause",
+    "resume",
+    "cancel",
+    "hold",
+    "release",
+    "priority",
+    "sign-off",
     "find",
     "show",
     "why",
@@ -65,7 +72,7 @@ class _Verbs(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name in VERBS:
-            return _command(cmd_name, import_module(f"{__name__}.verbs.{cmd_name}"))
+            return _command(cmd_name, import_module(f"{__name__}.verbs.{cmd_name.replace('-', '_')}"))
         if cmd_name not in plugins.names(GROUP):
             if ctx.resilient_parsing:  # a shell asks what may follow; it is told nothing
                 return None

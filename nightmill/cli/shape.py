@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from nightmill.cli.again import Verb
+from nightmill.cli.completing import campaigns
 from nightmill.errors import RequestRefused
 
 SiteFolder = Annotated[
@@ -36,6 +37,11 @@ Diff = Annotated[bool, typer.Option("--diff", help="Only show how the folder was
 
 JOB: Final = re.compile(r"(?P<campaign>[^/]+)/(?P<stage>[^/]+)/(?P<unit>[^/]+)(/a(?P<number>\d+))?")
 """How a job is named, or an attempt of it."""
+
+CampaignName = Annotated[
+    str, typer.Argument(metavar="CAMPAIGN", help="Name of the campaign.", autocompletion=campaigns)
+]
+Why = Annotated[str, typer.Option(metavar="TEXT", help="Why, in words; kept with the act.")]
 
 HELP_COLUMNS: Final = 100
 """The widest that help is written."""

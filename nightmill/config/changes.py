@@ -15,6 +15,7 @@ from nightmill.config.layers import LAYERS, OVERRIDE, Tree, tree_of, tree_of_set
 from nightmill.config.pipeline import by_step_name
 from nightmill.errors import ConfigError, guess
 from nightmill.model.base import Frozen
+from nightmill.model.breakpoint import Breakpoint
 from nightmill.model.campaign import ExecutionSettings
 from nightmill.model.exclusion import CampaignExclusion
 from nightmill.model.pipeline import Parameter, Resources
@@ -53,6 +54,8 @@ class Changes(Choices):
     """How its jobs are carried out."""
     exclude: tuple[CampaignExclusion, ...] = ()
     """What must not be an input, beside what is excluded in the catalogue and by other layers."""
+    breakpoints: tuple[Breakpoint, ...] = ()
+    """Where it waits for a sign-off."""
     units: Mapping[str, UnitChoices] = Field(default_factory=dict)
     """What is otherwise for some units, by the keys that they have: ``{"exposure=12,detector=3": {...}}``."""
 

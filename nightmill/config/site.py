@@ -31,6 +31,7 @@ from nightmill.model.credential import Credential
 from nightmill.model.dimensions import KeyType
 from nightmill.model.file_type import FileType
 from nightmill.model.footprint import Tiling
+from nightmill.model.notification import Notifier
 from nightmill.model.secrets import filled, missing
 from nightmill.model.store import Store
 
@@ -86,6 +87,8 @@ class SiteConfig:
         How it cuts the sky into tiles, by name.
     defaults
         What it sets for every campaign: a layer below all others.
+    notify
+        Whom to tell of what campaigns come to.
     credentials
         What lets it in elsewhere, for a while.
     """
@@ -107,6 +110,7 @@ class SiteConfig:
     indexed: Mapping[str, KeyType] = field(default_factory=dict)
     tilings: Mapping[str, Tiling] = field(default_factory=dict)
     defaults: Tree = NOTHING
+    notify: tuple[Notifier, ...] = ()
     credentials: tuple[Credential, ...] = ()
 
     @property
@@ -152,6 +156,8 @@ class SiteFile(Frozen):
     """Keys of metadata that files are often selected by; ``nightmill init`` makes an index of each."""
     tilings: Mapping[str, Any] = Field(default_factory=dict)
     """How the sky is cut into tiles, by name."""
+    notify: tuple[Notifier, ...] = ()
+    """Whom to tell of what campaigns come to."""
     defaults: Defaults = Defaults()
     """What it sets for every campaign, below what pipelines and campaigns say."""
     credentials: tuple[Credential, ...] = ()
@@ -231,9 +237,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
     raise_all(errors)
     file_types, wrong_types = read_file_types(paths, paths)
     indexed = {} if wrong_types else indexed_keys(file.indexed, file_types, document, errors)
-    raise_all(errors)
-    if need_types:
-        raise_all(wrong_types)
+    raise_all([*errors, *(wrong_types if need_types else ())])
     return SiteConfig(
         name=file.site,
         directory=folder,
@@ -252,6 +256,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         indexed=indexed,
         tilings=tilings,
         defaults=tree_of(Document(data, document.name, document.lines), SITE).below("defaults"),
+        notify=file.notify,
         credentials=file.credentials,
     )
 

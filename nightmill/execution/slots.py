@@ -19,6 +19,8 @@ from nightmill.execution.journal import SpoolAway
 
 FIRST_PAUSE_SECONDS: Final = 0.001
 LONGEST_PAUSE_SECONDS: Final = 0.05
+_WAITS: Final = "waits"
+"""With a priority, the name of a file that everybody has a shared lock on who waits with that."""
 """Between two looks for free slots: short beside what was waited for already, up to this."""
 
 
@@ -37,7 +39,13 @@ class Slots:
     folder: Path
     count: int
 
-    def take(self, wanted: int, *, stopping: Callable[[], bool] = lambda: False) -> ExitStack | None:
+    def take(
+        self,
+        wanted: int,
+        *,
+        stopping: Callable[[], bool] = lambda: False,
+        priority: Callable[[], int] = lambda: 0,
+    ) -> ExitStack | None:
         """Wait until so many slots are free, and take them.
 
         Whoever waits for several takes them as they become free, and nobody else takes any meanwhile: so two that want
@@ -49,6 +57,9 @@ class Slots:
             At most all.
         stopping
             Asked at least 20 times a second, while waiting, whether to give up.
+        priority
+            Asked as often: as long as somebody waits whose is higher, nobody else takes any, and who has taken some and
+            waits for more gives them back.
 
         Returns
         -------
@@ -60,13 +71,20 @@ class Slots:
         SpoolAway
             Where the slots cannot be locked.
         """
-        with ExitStack() as slots, ExitStack() as turn, self._told():
+        with ExitStack() as slots, ExitStack() as turn, ExitStack() as waits, self._told():
             self.folder.mkdir(parents=True, exist_ok=True)
             left = set(range(self.count))
             has_turn = False
+            announced: int | None = None
             pause = FIRST_PAUSE_SECONDS
             while True:
-                has_turn = has_turn or _locked(self.folder / "turn", turn)
+                own = priority()
+                if self._waits_above(own):
+                    turn.close()
+                    slots.close()
+                    left, has_turn = set(range(self.count)), False
+                else:
+                    has_turn = has_turn or _locked(self.folder / "turn", turn)
                 for number in sorted(left) if has_turn else ():
                     if len(left) > self.count - wanted and _locked(self.folder / str(number), slots):
                         left.remove(number)
@@ -74,8 +92,19 @@ class Slots:
                     return slots.pop_all()
                 if stopping():
                     return None
+                if announced != own:
+                    waits.close()
+                    _share(self.folder / f"{_WAITS}{own}", waits)
+                    announced = own
                 time.sleep(pause)
                 pause = min(pause * 1.25, LONGEST_PAUSE_SECONDS)
+
+    def _waits_above(self, priority: int) -> bool:
+        """Whether somebody waits whose priority is higher."""
+        told = [path for path in self.folder.iterdir() if path.name.startswith(_WAITS)]
+        above = [path for path in told if int(path.name.removeprefix(_WAITS)) > priority]
+        with ExitStack() as free:
+            return not all(_locked(path, free) for path in above)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -100,3 +129,10 @@ def _locked(path: Path, until: ExitStack) -> bool:
         raise
     until.callback(os.close, descriptor)
     return True
+
+
+def _share(path: Path, until: ExitStack) -> None:
+    """Lock a file together with others, until something is closed; who looks whether it is free has it for a moment."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    until.callback(os.close, descriptor)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from nightmill.model.base import Frozen
+from nightmill.model.breakpoint import Breakpoint
 from nightmill.model.exclusion import CampaignExclusion
 from nightmill.model.pipeline import Parameter, Pipeline, Stage
 
@@ -32,6 +33,9 @@ class ExecutionSettings(Frozen):
     """Jobs that one flow run works on, at most."""
     jobs_per_task: int = Field(default=0, ge=0)
     """1: a Prefect task run per job. More: chunks of so many. 0: chosen from measured run times."""
+    priority: int = 0
+    """Where jobs wait for cores, those of the campaign with the highest get them first; ``nightmill priority`` changes
+    it later."""
 
 
 def unit_keys(units: str) -> dict[str, str]:
@@ -71,6 +75,8 @@ class Campaign(Frozen):
     """An expression over raw and manual files: the selection of the campaign."""
     exclude: tuple[CampaignExclusion, ...] = Field(default=(), exclude_if=lambda exclude: not exclude)
     """What must not be an input of it, beside what is excluded in the catalogue."""
+    breakpoints: tuple[Breakpoint, ...] = Field(default=(), exclude_if=lambda breakpoints: not breakpoints)
+    """Where it waits for a sign-off."""
     parameters: Mapping[str, Parameter] = Field(default_factory=dict)
     """Effective values: the pipeline's defaults with the campaign's and the command line's on top."""
     execution: ExecutionSettings = ExecutionSettings()

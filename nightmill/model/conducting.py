@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-ENDED: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+ENDED: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED", "PAUSED"})
 """Types of states after which nothing more happens by itself."""
 
 
@@ -18,7 +18,7 @@ class RunState:
     Parameters
     ----------
     type
-        ``SCHEDULED``, ``PENDING``, ``RUNNING``, ``CANCELLING``, ``PAUSED``, or one of :data:`ENDED`.
+        ``SCHEDULED``, ``PENDING``, ``RUNNING``, ``CANCELLING``, or one of :data:`ENDED`.
     name
         As the UI shows it: ``Late``, ``AwaitingRetry``...
     at

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from nightmill.model.base import Frozen
@@ -133,3 +133,10 @@ def _change(report: JobReport, entry: Entry) -> dict[str, object]:
             }
         case _:
             return {}
+
+
+def pace_of(reports: Sequence[JobReport]) -> float:
+    """Return the seconds that each of several jobs took which one thread carried out one after another."""
+    began_at = min(report.began_at for report in reports)
+    ended_at = max(report.ended_at or report.began_at for report in reports)
+    return (ended_at - began_at).total_seconds() / len(reports)

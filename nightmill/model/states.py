@@ -37,6 +37,19 @@ class Hold(StrEnum):
     """The campaign waits there for a sign-off."""
 
 
+class Course(StrEnum):
+    """What its operators want of a campaign."""
+
+    GOES_ON = "goes_on"
+    """It is carried out."""
+    PAUSED = "paused"
+    """No further job begins; what runs goes on to its end."""
+    STOPPED = "stopped"
+    """It is paused, and what ran was ended."""
+    CANCELLED = "cancelled"
+    """Somebody ended it; a rerun takes it up again."""
+
+
 class AttemptState(StrEnum):
     """How far an attempt is: the last entry of its journal, or its issue where there is none."""
 

@@ -37,7 +37,7 @@ MOST_TOLD: Final = 10
 
 
 _STATES: Final = {
-    Which.FAILED: (JobState.FAILED,),
+    Which.FAILED: (JobState.FAILED, JobState.CANCELLED),
     Which.STALE: (JobState.FAILED, JobState.DONE),
     Which.WHOLE: (JobState.FAILED, JobState.DONE, JobState.CANCELLED),
 }

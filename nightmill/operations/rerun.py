@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.work import campaigns
+from nightmill.backbone.work import campaigns, steering
 from nightmill.backbone.work.reruns import start_again, start_downstream
 from nightmill.clock import utc_now
 from nightmill.model.conducting import CampaignRun
 from nightmill.model.ports import Conductor
-from nightmill.model.states import JobState
+from nightmill.model.states import Course, JobState
 from nightmill.operations import credentials, memory
 from nightmill.operations.acts import Act
 from nightmill.operations.bundle import sealed_bundle
@@ -58,7 +58,7 @@ def rerun(
     """Have jobs of a campaign run again, exactly those that are shown, and leave a record of the act.
 
     A job that is done keeps its result until the new attempt publishes; then that is its result. What an attempt ran
-    with stays as it was.
+    with stays as it was. A campaign that was cancelled goes on with them.
 
     Parameters
     ----------
@@ -80,8 +80,8 @@ def rerun(
     ServerAway
         Where the conductor does not answer; nothing was written where it did not from the beginning.
     RequestRefused
-        Where the database was brought back from an older backup, the folder was edited and ``folder`` does not say
-        which state counts, or a credential that is required is missing or has ended; or as
+        Where the campaign is paused, the database was brought back from an older backup, the folder was edited and
+        ``folder`` does not say which state counts, or a credential that is required is missing or has ended; or as
         :func:`~nightmill.operations.foreseen.foresee`, or where somebody else did something with these jobs meanwhile:
         nothing was written.
     PlanRefused
@@ -116,8 +116,13 @@ def rerun(
 def _write(session: Session, act: Act, foreseen: Foreseen, wanted: Wanted, edit: Edit | None) -> int | None:
     """Write what was foreseen, and return how many jobs of the campaign are not done."""
     row = campaigns.own_campaign(session, foreseen.campaign)
+    before = steering.locked(session, row.id)
+    steering.refuse_paused(row.name, before)
     start_again(session, row.id, foreseen.seen)
     start_downstream(session, foreseen.downstream, renewed=foreseen.renewed)
+    if before.course is Course.CANCELLED:
+        steering.set_course(session, row.id, Course.GOES_ON, who=act.who, why=act.why)
+        steering.take_up_cancelled(session, row.id)
     detail: dict[str, Any] = {}
     if not wanted.is_plain:
         counts = {f"{stage} {state}": count for (stage, state), count in foreseen.counts.items()}

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Final, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from sqlalchemy.orm import Session
+
 from nightmill.backbone.database import Database
 from nightmill.config.site import READER_FILE, SECRETS_FILE, SITE_FILE, SITE_ID_FILE, SiteConfig, load_site
 from nightmill.execution.stores import open_stagers
@@ -151,3 +153,9 @@ def modes(config: SiteConfig) -> Iterator[tuple[Path, int]]:
         **dict.fromkeys(files, access.file_mode),
     }
     yield from ((path, mode) for path, mode in wanted.items() if path.exists())
+
+
+def read(site: Site, work: Callable[[Session], Result]) -> Result:
+    """Do what only reads, in a transaction of its own."""
+    with site.database.reading() as session:
+        return work(session)

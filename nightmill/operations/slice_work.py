@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
 from sqlalchemy.orm import Session
 
@@ -20,6 +20,7 @@ from nightmill.backbone.schema import CampaignRow
 from nightmill.backbone.work import leases
 from nightmill.backbone.work.conducting import conducts_slice
 from nightmill.backbone.work.slices import SliceJobs, find_slice, next_try, slice_jobs
+from nightmill.backbone.work.steering import Steering, steering_of
 from nightmill.clock import utc_now
 from nightmill.errors import DatabaseAway
 from nightmill.execution.host import this_host
@@ -29,7 +30,7 @@ from nightmill.execution.worker import Worker
 from nightmill.model.campaign import Campaign
 from nightmill.model.fate import Fate
 from nightmill.model.order import AttemptKey, JobOrder
-from nightmill.model.report import JobReport
+from nightmill.model.report import JobReport, pace_of
 from nightmill.model.retries import retry_after
 from nightmill.model.verdict import Verdict
 from nightmill.operations import credentials, memory
@@ -38,7 +39,7 @@ from nightmill.operations.belonging import take_back
 from nightmill.operations.drain import drain, set_aside
 from nightmill.operations.failures import Judgement, Recogniser, failure_of, judge
 from nightmill.operations.follower import Follower
-from nightmill.operations.site import Site
+from nightmill.operations.site import Site, read
 from nightmill.planning.issue import issue
 from nightmill.planning.sealed import resources_of
 from provenance.record import record
@@ -59,7 +60,6 @@ OF_THE_PLACE: Final = (Fate.NO_SPACE, Fate.STORE_ERROR)
 LEAST_FAILURES: Final = 3
 """So many jobs in a row with such a fate end a slice, or as many as run at a time."""
 
-Result = TypeVar("Result")
 log = logging.getLogger("nightmill")
 
 
@@ -102,16 +102,17 @@ class SliceWork:
         self.tell = tell
         self.flow_run_id = flow_run_id
         self.slice = site.patiently(
-            lambda: _read(site, partial(find_slice, campaign=campaign, stage=stage, number=number))
+            lambda: read(site, partial(find_slice, campaign=campaign, stage=stage, number=number))
         )
         self.campaign: Campaign = self.slice.campaign
         self.stage = self.campaign.pipeline.stage(stage)
         self.host = this_host()
-        self.resources = site.patiently(lambda: _read(site, partial(resources_of, slice_id=self.slice.slice_id)))
+        self.resources = site.patiently(lambda: read(site, partial(resources_of, slice_id=self.slice.slice_id)))
         self._share = self.host.share_of(self.resources)
         self._slots = Slots(site.config.spool / SLOTS / self.host.name, self.host.cores)
         self.halted = ""
         """Why no further job is begun, although the slice was not told to end; empty as long as it goes on."""
+        self.steering = Steering()
         self._credentials_end: datetime | None = None
         """When the first of the site's credentials ends; None where that is not known of any."""
         self._changing = threading.Lock()
@@ -119,8 +120,7 @@ class SliceWork:
         self._tries: Counter[tuple[str, str]] = Counter()
         """How often units failed in this process, by what counts their retries."""
         self._recognise, self._switched = Recogniser(), 0
-        self._failures = 0
-        self._pauses = 0
+        self._failures = self._pauses = 0
         self._paused_until = 0.0
         self._settled: set[str] = set()
         self._waiting: list[tuple[JobReport, Verdict]] = []
@@ -134,7 +134,7 @@ class SliceWork:
         self.site.patiently(self._prepare)
         self._look_at_credentials()
         self._lease = self.site.patiently(lambda: self.site.database.write(self._take))
-        self._follower = Follower(self.site, self._flush, self.tell)
+        self._follower = Follower(self.site, self._attend, self.tell)
         self.worker = Worker(self.site.profile, self.site.stagers, listener=self._follower.hear, host=self.host)
         self._follower.start()
         return self
@@ -202,7 +202,11 @@ class SliceWork:
         most = self.host.memory_bytes
         wanted = [order.resources for order in orders if (order.resources.memory_bytes or 0) <= most]
         share = max([self._share, *map(self.host.share_of, wanted)])
-        return self._slots.take(share, stopping=lambda: bool(self.worker.stopping))
+        return self._slots.take(
+            share,
+            stopping=lambda: bool(self.worker.stopping) or self.steering.halts,
+            priority=lambda: self.steering.priority,
+        )
 
     @property
     def jobs_per_task(self) -> int:
@@ -229,7 +233,7 @@ class SliceWork:
         Within this call's process a job is tried again only as often as its stage allows after such an end, or a rule
         of the site for the error that it is, and not before its time. An attempt that somebody carries out by hand is
         left to them. None is issued once a store or the scratch has failed so many jobs in a row that it would fail the
-        others, too: :attr:`halted` says so.
+        others, too, or an operator has paused or cancelled the campaign: :attr:`halted` says so.
         """
         self._follower.tend()
         self._flush_if_there()
@@ -240,13 +244,16 @@ class SliceWork:
         remembered = memory.marks(self.site.config.spool)
         tries = 0
 
-        def once(session: Session) -> tuple[list[JobOrder], memory.Marks]:
+        def once(session: Session) -> tuple[list[JobOrder], memory.Marks, Steering]:
             nonlocal tries
             tries += 1
             memory.refuse_older(self.site, memory.why_older(session, remembered))
             if tries > 1:  # the try before may have been committed, and only the answer to that been lost
                 why = "the database went away as it was issued"
                 leases.give_up_unknown(session, self._lease, known=self._issued, now=utc_now(), why=why)
+            steering = steering_of(session, self.slice.campaign_id, to_issue=True)
+            if steering.halts:
+                return [], memory.marks_of(session), steering
             with self._changing:  # or a job could settle and be recorded between the two halves of this question
                 orders = issue(
                     session,
@@ -258,9 +265,10 @@ class SliceWork:
                     most_memory_bytes=self.host.memory_bytes,
                 )
             self._learn(session)
-            return orders, memory.marks_of(session)
+            return orders, memory.marks_of(session), steering
 
-        orders, reached = self.site.patiently(lambda: self.site.database.write(once))
+        orders, reached, steering = self.site.patiently(lambda: self.site.database.write(once))
+        self._obey(steering)
         memory.raise_marks(self.site.config.spool, reached)  # before any of them can make anything
         self._issued.update(order.attempt for order in orders)
         taken = self.worker.claim(order.attempt for order in orders)
@@ -285,7 +293,7 @@ class SliceWork:
         judged = [judge(failure, self._recognise, self.stage.retries) for failure in failures]
         with self._changing:
             found = [self._settle(report, each) for report, each in zip(reports, judged, strict=True)]
-            pace = _pace(reports)
+            pace = pace_of(reports)
             self._seconds_a_job = 0.8 * self._seconds_a_job + 0.2 * pace if self._seconds_a_job else pace
             self._waiting += zip(reports, found, strict=True)
         if time.monotonic() - self._flushed_at >= RECORD_SECONDS and not self._flushing.locked():
@@ -330,7 +338,7 @@ class SliceWork:
         with self._changing:
             settled = set(self._settled)
         ready_at = self.site.patiently(
-            lambda: _read(self.site, partial(next_try, slice_id=self.slice.slice_id, but=settled))
+            lambda: read(self.site, partial(next_try, slice_id=self.slice.slice_id, but=settled))
         )
         left = (ready_at - utc_now()).total_seconds() if ready_at is not None else None
         paused = self._paused_until - time.monotonic()
@@ -340,19 +348,33 @@ class SliceWork:
         """Return how the jobs of the slice stand, with the failures."""
         self._follower.tend()
         self._flush_if_there()
-        return self.site.patiently(lambda: _read(self.site, partial(slice_jobs, found=self.slice)))
+        return self.site.patiently(lambda: read(self.site, partial(slice_jobs, found=self.slice)))
 
     def others_active(self) -> bool:
         """Whether another process carries out jobs of the slice; attempts of dead ones are ended first."""
 
         def look() -> bool:
-            holders = _read(self.site, partial(leases.holders, slice_id=self.slice.slice_id))
+            holders = read(self.site, partial(leases.holders, slice_id=self.slice.slice_id))
             others = [owner for lease, owner in holders.items() if lease != self._lease]
             if any(is_alive(owner) is False for owner in others):
                 drain(self.site, patience_seconds=PATIENCE_SECONDS)
             return any(is_alive(owner) is not False for owner in others)
 
         return self.site.patiently(look)
+
+    def _attend(self) -> None:
+        """Record what waits, and see what the operators of the campaign want by now; the follower calls it."""
+        self._flush()
+        self._obey(read(self.site, partial(steering_of, campaign_id=self.slice.campaign_id)))
+
+    def _obey(self, steering: Steering) -> None:
+        if self.steering.halts and not steering.halts:
+            return  # it ends all the same, and is carried out again
+        self.steering, told = steering, f"campaign {self.campaign.name!r} is {steering}"
+        if steering.halts:
+            self.halted = self.halted or told
+        if steering.ends_what_runs and not self.worker.stopping:
+            self.worker.stop(told)
 
     def _flush(self) -> None:
         with self._flushing:
@@ -376,15 +398,3 @@ class SliceWork:
             self._flush()
         except DatabaseAway:
             self._flushed_at = time.monotonic() + AWAY_SECONDS
-
-
-def _read(site: Site, work: Callable[[Session], Result]) -> Result:
-    with site.database.reading() as session:
-        return work(session)
-
-
-def _pace(reports: Sequence[JobReport]) -> float:
-    """Return the seconds that each of several jobs took which one thread carried out one after another."""
-    began_at = min(report.began_at for report in reports)
-    ended_at = max(report.ended_at or report.began_at for report in reports)
-    return (ended_at - began_at).total_seconds() / len(reports)

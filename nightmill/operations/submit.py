@@ -13,7 +13,7 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue.stores import store_ids
-from nightmill.backbone.work import attempts, campaigns, saved_plans
+from nightmill.backbone.work import attempts, campaigns, saved_plans, steering
 from nightmill.clock import utc_now
 from nightmill.model.bundle import Bundle
 from nightmill.model.campaign import Campaign
@@ -82,8 +82,8 @@ def submit(
     PlanDiffers
         Where it is not the saved plan; nothing was written.
     RequestRefused
-        Where another campaign has its name, the folder of its pipeline cannot be packed, the database was brought
-        back from an older backup, or a credential that is required is missing or has ended.
+        Where another campaign has its name, it is paused or cancelled, the folder of its pipeline cannot be packed, the
+        database was brought back from an older backup, or a credential that is required is missing or has ended.
     StoreError
         Where the store cannot take the bundle; no row was written.
     """
@@ -116,6 +116,9 @@ def submit(
 def _take_up(session: Session, *, act: Act, campaign: Campaign, edit: Edit | None) -> int:
     """Make a campaign that was submitted before go on where it stands."""
     row = campaigns.seal_campaign(session, campaign, who=act.who, now=utc_now())
+    before = steering.locked(session, row.id)
+    steering.refuse_paused(campaign.name, before)
+    steering.refuse_cancelled(campaign.name, before)
     campaigns.make_ready(session, row.id)
     detail = edit.write(session, row.id, act.who) if edit is not None else {}
     act.note(session, campaign.name, {"resumed": True, **detail})

@@ -12,6 +12,7 @@ from nightmill.backbone.work import attempts, campaigns
 from nightmill.backbone.work.campaigns import StageProgress
 from nightmill.backbone.work.news import has_news
 from nightmill.backbone.work.slices import slice_numbers
+from nightmill.backbone.work.steering import of_row
 from nightmill.clock import utc_now
 from nightmill.model.bundle import SealedBundle
 from nightmill.model.campaign import Campaign
@@ -32,7 +33,7 @@ class Turn(StrEnum):
     WAITING = "waiting"
     """Jobs of a stage before it have not ended."""
     BLOCKED = "blocked"
-    """Too few jobs of a stage before it are done, and none can become so without a person."""
+    """Too few jobs of a stage before it are done, and none can become so without a person; or somebody wants a halt."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ def take_turn(
     """
     with site.database.reading() as session:
         row = campaigns.own_campaign(session, name)
+        if (steering := of_row(row)).halts:
+            return StageTurn(Turn.BLOCKED, reason=f"campaign {name!r} is {steering}")
         campaign = Campaign.model_validate(row.definition)
         described = campaign.pipeline.stage(stage)
         for needed in described.upstream:
@@ -107,6 +110,8 @@ def grow(site: Site, name: str) -> bool:
     """
     with site.database.reading() as session:
         row = campaigns.own_campaign(session, name)
+        if of_row(row).halts:
+            return False
         stages = Campaign.model_validate(row.definition).pipeline.stages
         before = {each.stage: each for each in campaigns.progress(session, row.id)}
         news = [

@@ -16,10 +16,12 @@ from nightmill.backbone.catalogue import withdrawals
 from nightmill.backbone.catalogue.exclusions import in_force
 from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow, PlanRow, SliceRow
 from nightmill.backbone.work.left_out import leave_out
+from nightmill.backbone.work.sign_offs import signed_off
 from nightmill.errors import PlanRefused
 from nightmill.model.base import canonical_json
 from nightmill.model.campaign import Campaign
-from nightmill.model.states import JobState
+from nightmill.model.states import Hold, JobState
+from nightmill.planning.breakpoints import Barrier
 from nightmill.planning.jobs import blocks
 from nightmill.planning.planned import StagePlan
 from nightmill.planning.revise import revise_jobs
@@ -158,6 +160,12 @@ def refuse_withdrawn(session: Session, plan: StagePlan, jobs: Sequence[PlannedJo
         raise PlanRefused(plan.common.campaign, told)
 
 
+def _held(breakpoint: str | None) -> dict[str, str | None]:
+    if breakpoint is None:
+        return {"state": JobState.PLANNED.value, "held_by": None, "held_why": None}
+    return {"state": JobState.HELD.value, "held_by": Hold.BREAKPOINT.value, "held_why": breakpoint}
+
+
 class _Rows:
     """The rows of a plan that is being sealed: its own with the first job, slices as they fill."""
 
@@ -166,7 +174,11 @@ class _Rows:
         self.plan = plan
         self.now = now
         self.campaign_id = campaign.id
-        self.slice_size = Campaign.model_validate(campaign.definition).execution.jobs_per_slice
+        described = Campaign.model_validate(campaign.definition)
+        self.slice_size = described.execution.jobs_per_slice
+        signed = signed_off(session, campaign.id) if described.breakpoints else set()
+        unsigned = [each for each in described.breakpoints if each.name not in signed]
+        self.barrier = Barrier(described, plan.stage.name, unsigned, plan.jobs if not first else ())
         self.first = first
         self.count = 0
         self.row: PlanRow | None = None
@@ -195,6 +207,8 @@ class _Rows:
                     "detail": detail,
                 }
             )
+        if self.barrier:
+            rows = [{**row, **_held(self.barrier.holds(str(row["unit"])))} for row in rows]
         self.session.execute(insert(JobRow), rows)
         self.count += len(jobs)
 

@@ -82,6 +82,7 @@ NEW = frozenset(
         "passed_over",
         "renew",
     }
+    | {"course", "steered_by", "steered_why", "priority"}
 )
 """Columns that a release may not have."""
 

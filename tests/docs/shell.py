@@ -6,7 +6,7 @@ Two kinds of blocks are carried out, in the order of the page, in one folder:
     Lines with ``$`` in front are commands (a backslash at the end goes on with the next line). Each must end with exit
     code 0, or with the one that its comment ``# exit code 1`` names. The lines below a command must come in its output,
     in this order, each as a part of a line: a terminal leaves out what the line above says already. ``...`` stands for
-    any. What differs from run to run (times, amounts, addresses, digests) is not compared.
+    any. What differs from run to run (times, amounts, addresses, digests, users) is not compared.
 ``LANGUAGE file=PATH``
     The content of a file, which is written.
 """
@@ -68,6 +68,7 @@ _CHANGING = (
     (r"\b(?=[0-9]*[a-f])[0-9a-f]{8,64}\b", "DIGEST"),
     (r"\b\d+(\.\d+)? (s|ms|MB|kB|GB)\b", "AMOUNT"),
     (r"\bpid \d+", "PID"),
+    (r"\bby [\w.-]+:", "by WHO:"),
     (r"[─━│┃┏┓┗┛├┤┬┴┼╷╵╶╴╭╮╰╯]+", " "),
 )
 

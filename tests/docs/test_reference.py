@@ -24,6 +24,7 @@ from nightmill.config.site import RetentionConfig, SiteFile, load_site
 from nightmill.errors import NightmillError
 from nightmill.expressions import COLUMNS
 from nightmill.files.computed import FUNCTIONS
+from nightmill.model.breakpoint import Breakpoint, Pilot
 from nightmill.model.calibration import Calibration, Maturity
 from nightmill.model.campaign import Campaign, ExecutionSettings
 from nightmill.model.credential import Credential
@@ -41,12 +42,13 @@ from nightmill.model.journal import (
     SoftwareSeen,
 )
 from nightmill.model.node import NodeProfile
+from nightmill.model.notification import Mail, Notifier
 from nightmill.model.order import AttemptKey, JobOrder, OrderBundle, OrderInput, OrderOutput, OrderStep, TakenOutput
 from nightmill.model.origin import Origin
 from nightmill.model.pipeline import BundleRules, Input, LookupSetting, Output, Pipeline, Resources, Source, Stage, Step
 from nightmill.model.relations import Relation
 from nightmill.model.retries import FateRetry
-from nightmill.model.states import AttemptState, Hold, JobState
+from nightmill.model.states import AttemptState, Course, Hold, JobState
 from nightmill.model.store import Store
 from nightmill.operations.audit import Kind
 from tests.docs.pages import REFERENCE, Page, all_pages
@@ -71,13 +73,15 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         "Store": Store,
         "Server": ServerConfig,
         "Retention": RetentionConfig,
+        "Notifier": Notifier,
+        "Mail": Mail,
         "Defaults": Defaults,
         "Credential": Credential,
         **{each.__name__: each for each in (Tiling, Ring, Healpix)},
     },
     "error-rules.md": {"Rule": ErrorRule},
     "worker.md": {"Profile": NodeProfile},
-    "campaign.md": {"Campaign": Campaign, "Execution": ExecutionSettings},
+    "campaign.md": {"Campaign": Campaign, "Execution": ExecutionSettings, "Breakpoint": Breakpoint, "Pilot": Pilot},
 }
 BESIDE = {("campaign.md", "Campaign"): {"overrides", "calibrations", "inputs", "units"}}
 """Keys of a document that become part of something else when it is loaded."""
@@ -190,6 +194,7 @@ def test_every_view_is_documented(tmp_path: Path) -> None:
         ("Maturities of a calibration", Maturity),
         ("States of a job", JobState),
         ("Holds of a job", Hold),
+        ("Courses of a campaign", Course),
         ("States of an attempt", AttemptState),
         ("Fates of an attempt", Fate),
         ("Relations", Relation),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from flows.hosting.reconcile import CANCELLING_LIMIT, PENDING_LIMIT, RUNNING_LIMIT, Evidence, agreed
+from nightmill.backbone.work.steering import Steering
 from nightmill.model.conducting import RunState
+from nightmill.model.states import Course
 
 NOW = datetime(2026, 1, 10, 12, tzinfo=UTC)
 BEGAN = NOW - timedelta(seconds=30)
@@ -23,6 +26,7 @@ def _work(done: int, *, owner_alive: bool | None = None, since: datetime | None 
     return Evidence(jobs=4, done=done, complete=done == 4, owner=owner, owner_alive=owner_alive, since=since)
 
 
+PAUSED = "paused by mara: clouds"
 AFTER = BEGAN + timedelta(seconds=1)
 BEFORE = BEGAN - timedelta(seconds=1)
 
@@ -83,3 +87,38 @@ def test_what_was_to_be_cancelled_does_not_stay_so_for_ever() -> None:
 def test_a_campaign_whose_stages_were_not_all_planned_is_not_complete() -> None:
     decided = _decided("COMPLETED", Evidence(jobs=4, done=4, complete=False))
     assert decided == "FAILED: some of its stages were not carried out, as the backbone says"
+
+
+@pytest.mark.parametrize(
+    ("state", "course", "evidence", "decided"),
+    [
+        ("SCHEDULED", Course.PAUSED, _work(2), f"PAUSED: its campaign is {PAUSED}"),
+        ("SCHEDULED", Course.STOPPED, _work(2), f"PAUSED: its campaign is {PAUSED}"),
+        ("RUNNING", Course.PAUSED, _work(2, owner_alive=True, since=AFTER), None),
+        ("RUNNING", Course.PAUSED, _work(2, owner_alive=False, since=BEFORE), None),
+        ("RUNNING", Course.PAUSED, _work(2, owner_alive=False, since=AFTER), f"PAUSED: its campaign is {PAUSED}"),
+        ("PAUSED", Course.PAUSED, _work(2), None),
+        ("FAILED", Course.PAUSED, _work(2), None),
+        ("PAUSED", Course.GOES_ON, _work(2), "SCHEDULED: its campaign is going on by mara: clouds"),
+        ("PAUSED", Course.PAUSED, _work(4), "COMPLETED: 4 jobs done, as the backbone says"),
+        ("SCHEDULED", Course.CANCELLED, _work(2), "CANCELLED: its campaign is cancelled by mara: clouds"),
+        ("PAUSED", Course.CANCELLED, _work(2), "CANCELLED: its campaign is cancelled by mara: clouds"),
+        ("FAILED", Course.CANCELLED, _work(2), "CANCELLED: its campaign is cancelled by mara: clouds"),
+        ("RUNNING", Course.CANCELLED, _work(2, owner_alive=True, since=AFTER), None),
+        ("CANCELLED", Course.CANCELLED, _work(2), None),
+        ("CANCELLED", Course.GOES_ON, _work(2), None),
+        ("COMPLETED", Course.GOES_ON, replace(_work(2), waits=True), None),
+    ],
+)
+def test_states_follow_the_course_of_a_campaign(
+    state: str, course: Course, evidence: Evidence, decided: str | None
+) -> None:
+    assert _decided(state, replace(evidence, steering=Steering(course, "mara", "clouds"))) == decided
+
+
+def test_what_ended_held_is_scheduled_when_something_of_it_was_released() -> None:
+    held = RunState("COMPLETED", "Held", at=BEGAN)
+    assert agreed(held, replace(_work(2), waits=True), NOW) is None
+    decided = agreed(held, _work(2), NOW)
+    assert decided is not None
+    assert (decided["type"], decided["message"]) == ("SCHEDULED", "its campaign is going on")

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from nightmill.backbone.schema.base import Base, Json, Key, OneOf, OrderedJson
 from nightmill.model.fate import Fate
-from nightmill.model.states import AttemptState, ExecutionState, Hold, JobState
+from nightmill.model.notification import Event
+from nightmill.model.states import AttemptState, Course, ExecutionState, Hold, JobState
 
 
 class CampaignRow(Base):
@@ -30,6 +31,44 @@ class CampaignRow(Base):
     submitted_by: Mapped[str]
     flow_run_id: Mapped[str | None]
     """The Prefect flow run that conducts it, or did last."""
+    course: Mapped[str] = mapped_column(OneOf(Course), default=Course.GOES_ON.value)
+    """What its operators want of it."""
+    steered_by: Mapped[str | None]
+    """Who set it on this course; NULL where nobody did since it was submitted."""
+    steered_why: Mapped[str | None]
+    priority: Mapped[int] = mapped_column(default=0)
+    """Jobs of the campaign with the highest get cores first."""
+
+
+class SignOffRow(Base):
+    """That somebody accepted, or rejected, what a campaign had made up to a breakpoint."""
+
+    __tablename__ = "sign_off"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"))
+    breakpoint: Mapped[str]
+    """``after STAGE``, or ``pilot of STAGE``."""
+    accepted: Mapped[bool]
+    who: Mapped[str]
+    why: Mapped[str]
+    at: Mapped[datetime]
+    __table_args__ = (Index(None, "campaign_id"),)
+
+
+class NotificationRow(Base):
+    """Something that was told of a campaign, or that a notifier failed to tell: never again."""
+
+    __tablename__ = "notification"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"))
+    event: Mapped[str] = mapped_column(OneOf(Event))
+    fact: Mapped[str]
+    """Tells it apart from others of its kind."""
+    notifier: Mapped[str]
+    """The place of the notifier in the site's list, and its way."""
+    text: Mapped[str]
+    at: Mapped[datetime]
+    __table_args__ = (UniqueConstraint("campaign_id", "event", "fact", "notifier"),)
 
 
 class SavedPlanRow(Base):

@@ -140,6 +140,7 @@ def seal_campaign(session: Session, campaign: Campaign, *, who: str, now: dateti
             sha256=digest,
             submitted_at=now,
             submitted_by=who,
+            priority=campaign.execution.priority,
         )
         try:
             with session.begin_nested():
@@ -156,6 +157,8 @@ def seal_campaign(session: Session, campaign: Campaign, *, who: str, now: dateti
             remedy="give the new one a name of its own, so that both stay on record",
         )
     if row.definition != definition:
+        if row.definition["execution"].get("priority", 0) != campaign.execution.priority:
+            row.priority = campaign.execution.priority
         row.definition = definition
     session.flush()
     return row

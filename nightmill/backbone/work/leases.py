@@ -71,7 +71,7 @@ def give_up_unknown(session: Session, lease_id: int, *, known: Collection[Attemp
     _end(session, given_up, Fate.CANCELLED, f"it was not begun: {why}", now)
 
 
-def holders(session: Session, *, slice_id: int | None = None) -> dict[int, Owner]:
+def holders(session: Session, *, slice_id: int | None = None, campaign_id: int | None = None) -> dict[int, Owner]:
     """Return the owner of each lease under which an attempt is open, by the lease's ID."""
     open_states = [state.value for state in AttemptState if not state.ended]
     query = (
@@ -82,6 +82,8 @@ def holders(session: Session, *, slice_id: int | None = None) -> dict[int, Owner
     )
     if slice_id is not None:
         query = query.join(JobRow, JobRow.id == AttemptRow.job_id).where(JobRow.slice_id == slice_id)
+    if campaign_id is not None:
+        query = query.where(AttemptRow.job_id.in_(select(JobRow.id).where(JobRow.campaign_id == campaign_id)))
     return {row.id: holder(row).owner for row in session.scalars(query)}
 
 

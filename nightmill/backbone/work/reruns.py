@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import AttemptRow, FileRow, JobRow, PlanRow, TakenRow
+from nightmill.backbone.work.steering import is_open
 from nightmill.errors import RequestRefused
 from nightmill.model.states import Hold, JobState
 
@@ -52,18 +53,22 @@ def may_run_again(
 ) -> Iterator[Again]:
     """Yield the jobs of a campaign that are in one of these states or held by an exclusion, in the order of its plans.
 
+    A cancelled one that a person held, or of which an attempt has not ended, is not among them.
+
     Parameters
     ----------
     stage
         Of this stage alone; by default of all.
     """
     held = (JobRow.state == JobState.HELD) & (JobRow.held_by == Hold.EXCLUSION)
+    waits = or_(JobRow.held_by.is_not(None) & (JobRow.held_by != Hold.EXCLUSION), is_open())
     query = (
         select(JobRow.id, JobRow.stage, JobRow.unit, JobRow.state, JobRow.attempts, JobRow.plan_id, JobRow.detail)
         .add_columns(func.coalesce(JobRow.held_why, ""), func.coalesce(AttemptRow.failed_step, ""))
         .join(PlanRow, PlanRow.id == JobRow.plan_id)
         .outerjoin(AttemptRow, (AttemptRow.job_id == JobRow.id) & (AttemptRow.number == JobRow.attempts))
         .where(JobRow.campaign_id == campaign_id, or_(JobRow.state.in_(states), held))
+        .where(or_(JobRow.state != JobState.CANCELLED, ~waits))
         .order_by(PlanRow.position, JobRow.id)
         .execution_options(yield_per=1000)
     )

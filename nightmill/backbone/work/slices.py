@@ -54,6 +54,12 @@ class SliceLine:
     flow_run_id: str | None
     jobs: int
     done: int
+    held: int
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing of it is left but what is held."""
+        return 0 < self.held == self.jobs - self.done
 
 
 def find_slice(session: Session, campaign: str, stage: str, number: int) -> Slice:
@@ -107,10 +113,10 @@ def slices(session: Session, campaign_id: int, *, stage: str = "") -> list[Slice
 
 def slices_of(session: Session, campaign_ids: Collection[int], *, stage: str = "") -> dict[int, list[SliceLine]]:
     """Return the slices of campaigns, by the campaign's ID: one statement, however many they are."""
-    done = func.sum(case((JobRow.state == JobState.DONE.value, 1), else_=0))
+    done, held = (func.sum(case((JobRow.state == state.value, 1), else_=0)) for state in (JobState.DONE, JobState.HELD))
     columns = (SliceRow.campaign_id, SliceRow.id, SliceRow.stage, SliceRow.number, SliceRow.flow_run_id)
     query = (
-        select(*columns, func.count(JobRow.id), done)
+        select(*columns, func.count(JobRow.id), done, held)
         .outerjoin(JobRow, JobRow.slice_id == SliceRow.id)
         .where(among(SliceRow.campaign_id, campaign_ids))
         .group_by(SliceRow.id)

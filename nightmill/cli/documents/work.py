@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from nightmill.cli.documents import Document
+from nightmill.cli.documents.steering import Steering
 from nightmill.cli.documents.units import HeldJobs, LeftOutUnit
 
 
@@ -115,6 +116,8 @@ class Campaign(Document):
     """Where the Prefect UI shows its flow run; empty where it has none."""
     flow_run_state: str | None
     """What Prefect says of that: ``RUNNING``, ``FAILED``, ...; null where it was not reached."""
+    steering: Steering
+    """What its operators want."""
     stages: Sequence[StageStanding]
     """Its stages, in their order."""
     bundles: Mapping[str, int]

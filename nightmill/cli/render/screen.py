@@ -23,6 +23,7 @@ from rich.text import Text
 from nightmill.backbone.schema import CampaignRow
 from nightmill.backbone.work.campaigns import GOING_ON, StageProgress, progress_of
 from nightmill.backbone.work.overview import Failures, failures_of, hosts_of
+from nightmill.backbone.work.steering import of_row
 from nightmill.cli.render.output import echo, plain_line
 from nightmill.cli.render.pace import Pace
 from nightmill.cli.render.standing import RECONCILE_SECONDS, WATCH_SECONDS, drain_first, rows_of
@@ -232,6 +233,8 @@ def picture(name: str, sight: Sight) -> RenderableType:
             "",
             Text(f"{row.name} ({row.pipeline} {row.pipeline_version}){f' {run.name}' if run else ''}", "bold"),
         ]
+        if (steering := of_row(row)).halts:
+            parts.append(Text(plain_line(str(steering)), style="yellow"))
         parts.append(_table(row, sight))
         kinds = sight.failures.get(row.id, ())
         parts += [Text(plain_line(_told(each)), style="red") for each in kinds[:FAILURES]]

@@ -20,8 +20,10 @@ from nightmill.backbone.work.campaigns import (
 )
 from nightmill.backbone.work.holds import holds
 from nightmill.backbone.work.left_out import LeftOutUnit, left_out_units
+from nightmill.backbone.work.steering import of_row
 from nightmill.cli.documents import told
 from nightmill.cli.documents import units as documents
+from nightmill.cli.documents.steering import Steering
 from nightmill.cli.documents.work import Campaign, FailedJob, StageStanding
 from nightmill.cli.render.failures import show_failures
 from nightmill.cli.render.output import echo, print_json, print_table, secho
@@ -51,7 +53,7 @@ GOES_ON = {
     Hold.EXCLUSION: "lift the exclusion and rerun, or submit under a new name",
     Hold.REVIEW: "waits for its release",
     Hold.OPERATOR: "waits for its release",
-    Hold.BREAKPOINT: "waits for a sign-off",
+    Hold.BREAKPOINT: "waits for 'nightmill sign-off'",
 }
 """How jobs go on, by what holds them."""
 
@@ -145,6 +147,7 @@ class _Standing:
             number=self.row.id,
             ui_url=self.ui_url,
             flow_run_state=self.run.type if self.run else None,
+            steering=told(Steering, of_row(self.row)),
             stages=[
                 told(
                     StageStanding,
@@ -160,6 +163,10 @@ class _Standing:
             left_out=[told(documents.LeftOutUnit, unit) for unit in self.left_out],
             holds=[documents.HeldJobs(by=by, why=why, jobs=jobs) for (by, why), jobs in self.holds.items()],
         )
+
+
+def _cancelled(stages: list[StageProgress]) -> list[JobState]:
+    return [JobState.CANCELLED] if any(JobState.CANCELLED in stage.counts for stage in stages) else []
 
 
 def _held(stage: StageProgress) -> int:
@@ -205,7 +212,12 @@ def _standing(
 def _show(conductor: Conductor, standing: _Standing) -> None:
     row = standing.row
     secho(f"{row.name} ({row.pipeline} {row.pipeline_version})", bold=True)
-    states = (*GOING_ON, JobState.DONE, JobState.FAILED)
+    steering = of_row(row)
+    if steering.halts:
+        echo(str(steering))
+    if steering.priority:
+        echo(f"priority {steering.priority}")
+    states = (*GOING_ON, JobState.DONE, JobState.FAILED, *_cancelled(standing.stages))
     lacking = any(_held(stage) or stage.left_out for stage in standing.stages)
     print_table(
         ("stage", "jobs", *states, "stale", *(("held", "skipped") if lacking else ())),

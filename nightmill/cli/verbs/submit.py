@@ -24,6 +24,9 @@ def submit(
     edited: Edited = False,
     as_submitted: AsSubmitted = False,
     diff: Diff = False,
+    priority: Annotated[
+        int | None, typer.Option(metavar="N", help="How urgent it is, as 'nightmill priority' says.")
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended, and show how far it is.")] = False,
     site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the campaign and its flow run as JSON.")] = False,
@@ -43,6 +46,7 @@ def submit(
     from nightmill.operations.site import open_site
     from nightmill.operations.submit import submit as submit_campaign
 
+    settings = [*(settings or ()), *([] if priority is None else [f"execution.priority={priority}"])]
     if (campaign is None) == (not plan):
         raise RequestRefused("submit takes a campaign's YAML file or --plan DIGEST", remedy="give one of them")
     if plan and (settings or overrides or exclude):

@@ -1,0 +1,70 @@
+"""What verbs print that steer a campaign while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nightmill.cli.documents import Document
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steering(Document):
+    """What operators want of a campaign."""
+
+    course: str
+    """``goes_on``, ``paused``, ``stopped`` (what ran was ended) or ``cancelled``."""
+    who: str
+    """Who set it on that; empty where nobody did since it was submitted."""
+    why: str
+    """Why, in words."""
+    priority: int
+    """How urgent it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steered(Document):
+    """A campaign that somebody wanted to steer."""
+
+    campaign: str
+    """Name of the campaign."""
+    steering: Steering
+    """What is wanted of it now."""
+    changed: bool
+    """Whether it was otherwise before."""
+    jobs: int
+    """How many of its jobs are cancelled."""
+    active: int
+    """How many attempts have not ended, as far as anybody has told."""
+    unreached: Sequence[str]
+    """What could not be reached; the word holds all the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignedOff(Document):
+    """Breakpoints of a campaign that somebody signed off, or rejected."""
+
+    campaign: str
+    """Name of the campaign."""
+    breakpoints: Sequence[str]
+    """Names of the breakpoints."""
+    accepted: bool
+    """Whether it goes on; else it is cancelled."""
+    jobs: int
+    """How many jobs were released, or cancelled."""
+    unreached: Sequence[str]
+    """What could not be reached."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held(Document):
+    """Jobs that were held, or released."""
+
+    campaign: str
+    """Name of the campaign."""
+    jobs: int
+    """How many jobs."""
+    others: Mapping[str, int]
+    """States to how many jobs were meant that stay as they are."""
+    unreached: str
+    """What could not be reached; empty for nothing."""

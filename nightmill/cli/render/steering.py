@@ -1,0 +1,100 @@
+"""What became of a campaign that somebody steers."""
+
+from __future__ import annotations
+
+import typer
+
+from nightmill.cli.documents import steering as documents
+from nightmill.cli.documents import told
+from nightmill.cli.render.output import echo, print_json
+from nightmill.errors import ServerAway
+from nightmill.model.conducting import CampaignRun
+from nightmill.operations.holding import Held
+from nightmill.operations.sign_off import SignedOff
+from nightmill.operations.steering import Steered
+from nightmill.planning.problems import plural
+
+
+def show_steered(steered: Steered, *, as_json: bool) -> None:
+    """Print the course of a campaign, and what does not follow it yet.
+
+    Raises
+    ------
+    typer.Exit
+        With code 3 where something could not be reached.
+    """
+    steering = steered.steering
+    if as_json:
+        _print(steered)
+    else:
+        echo(f"campaign {steered.campaign} {'is' if steered.changed else 'was already'} {steering}")
+        if steered.jobs:
+            echo(f"{steered.jobs:,} {plural('job', steered.jobs)} cancelled")
+        if steered.active and steering.halts and not steering.ends_what_runs:
+            echo(f"{steered.active:,} {plural('job', steered.active)} that runs, or is about to, goes on to its end")
+        _tell_run(steered.run)
+    _unreached(steered.unreached)
+
+
+def show_priority(steered: Steered, *, as_json: bool) -> None:
+    """Print how urgent a campaign is."""
+    if as_json:
+        _print(steered)
+    else:
+        had = "has" if steered.changed else "had already"
+        echo(f"campaign {steered.campaign} {had} priority {steered.steering.priority}")
+
+
+def show_held(held: Held, what: str, *, as_json: bool) -> None:
+    """Print how many jobs were held or released, and which stay as they are.
+
+    Raises
+    ------
+    typer.Exit
+        With code 3 where something could not be reached.
+    """
+    if as_json:
+        print_json(told(documents.Held, held))
+    else:
+        echo(f"{held.campaign}: {held.jobs:,} {plural('job', held.jobs)} {what}")
+        for state, count in held.others.items():
+            echo(f"{count:,} {plural('job', count)} {state}: not {what}{_BECAUSE.get(state, '')}")
+        _tell_run(held.run)
+    _unreached([held.unreached] if held.unreached else [])
+
+
+def show_signed_off(signed: SignedOff, *, as_json: bool) -> None:
+    """Print which breakpoints were signed off, or rejected, and how many jobs that is about.
+
+    Raises
+    ------
+    typer.Exit
+        With code 3 where something could not be reached.
+    """
+    if as_json:
+        print_json(told(documents.SignedOff, signed))
+    else:
+        what, become = ("signed off", "released") if signed.accepted else ("rejected", "cancelled")
+        jobs = f"{signed.jobs:,} {plural('job', signed.jobs)} {become}"
+        echo(f"{signed.campaign}: {', '.join(signed.breakpoints)}: {what}, {jobs}")
+        _tell_run(signed.run)
+    _unreached(signed.unreached)
+
+
+def _print(steered: Steered) -> None:
+    print_json(told(documents.Steered, steered, steering=told(documents.Steering, steered.steering)))
+
+
+_BECAUSE = {"active": ", as it runs: it goes on to its end"}
+
+
+def _tell_run(run: CampaignRun | None) -> None:
+    if run is not None:
+        echo(f"it goes on: {run.link}")
+
+
+def _unreached(unreached: tuple[str, ...] | list[str]) -> None:
+    for each in unreached:
+        echo(each, err=True)
+    if unreached:
+        raise typer.Exit(ServerAway.exit_code)

@@ -1,0 +1,45 @@
+"""Breakpoints: where a campaign waits for somebody to look at what it has made."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from nightmill.model.base import Frozen
+
+
+class Pilot(Frozen):
+    """A sample of the units of a stage, which goes before the rest."""
+
+    stage: str
+    """Name of the stage."""
+    units: int = Field(ge=1)
+    """How many units of each group."""
+    per: tuple[str, ...] = ()
+    """Keys of the units, whose values make the groups; none for one group of all."""
+
+
+class Breakpoint(Frozen):
+    """A place at which a campaign waits for a sign-off: after a stage, or after a sample of one."""
+
+    after: str = ""
+    """Name of a stage: what needs it begins when that is signed off."""
+    pilot: Pilot | None = None
+    """A sample: the other units of its stage begin when that is signed off."""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if bool(self.after) == (self.pilot is not None):
+            raise ValueError("a breakpoint with either 'after' or 'pilot'")
+        return self
+
+    @property
+    def name(self) -> str:
+        """As it is signed off: ``after science``, or ``pilot of science``."""
+        return f"pilot of {self.pilot.stage}" if self.pilot else f"after {self.after}"
+
+    @property
+    def stage(self) -> str:
+        """The stage that it names."""
+        return self.pilot.stage if self.pilot else self.after
