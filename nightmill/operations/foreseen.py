@@ -41,6 +41,8 @@ _STATES: Final = {
     Which.STALE: (JobState.FAILED, JobState.DONE),
     Which.WHOLE: (JobState.FAILED, JobState.DONE, JobState.CANCELLED),
 }
+_NOT_BEGUN: Final = (JobState.PLANNED, JobState.READY)
+"""Jobs that run in any case; what is set may be set for them too."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,8 @@ def foresee(site: Site, session: Session, name: str, wanted: Wanted, bundle: Sea
     _require_sound(wanted, campaign)
     layers = [*map(read_override, wanted.overrides), *map(read_setting, wanted.settings)]
     fits = _fits(wanted, site)
-    jobs = [job for job in may_run_again(session, row.id, _STATES[wanted.which], stage=wanted.stage) if fits(job)]
+    states = (*_STATES[wanted.which], *(_NOT_BEGUN if layers and wanted.which is Which.WHOLE else ()))
+    jobs = [job for job in may_run_again(session, row.id, states, stage=wanted.stage) if fits(job)]
     found = _Found(site, session, row, campaign, wanted, bundle)
     found.look_at(jobs, layers)
     chosen = tuple([job for job in jobs if job.id in found.kept])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -35,8 +35,10 @@ class Rerun:
     where nothing was done."""
     foreseen: Foreseen
     """Which jobs run again, and how."""
+    paused: str = ""
+    """Who paused it, and why: the jobs wait until it is resumed; empty where it goes on."""
     run: CampaignRun | None = None
-    """The flow run that conducts it, where somebody does and something is left."""
+    """The flow run that conducts it, where somebody does, something is left, and it is not paused."""
 
 
 def _silent(_foreseen: Foreseen) -> None:
@@ -58,7 +60,7 @@ def rerun(
     """Have jobs of a campaign run again, exactly those that are shown, and leave a record of the act.
 
     A job that is done keeps its result until the new attempt publishes; then that is its result. What an attempt ran
-    with stays as it was. A campaign that was cancelled goes on with them.
+    with stays as it was. A campaign that was cancelled goes on with them; of one that is paused, they wait.
 
     Parameters
     ----------
@@ -80,8 +82,8 @@ def rerun(
     ServerAway
         Where the conductor does not answer; nothing was written where it did not from the beginning.
     RequestRefused
-        Where the campaign is paused, the database was brought back from an older backup, the folder was edited and
-        ``folder`` does not say which state counts, or a credential that is required is missing or has ended; or as
+        Where the database was brought back from an older backup, the folder was edited and ``folder`` does not say
+        which state counts, or a credential that is required is missing or has ended; or as
         :func:`~nightmill.operations.foreseen.foresee`, or where somebody else did something with these jobs meanwhile:
         nothing was written.
     PlanRefused
@@ -104,20 +106,23 @@ def rerun(
         if dry_run or not (foreseen.jobs or wanted.is_plain):
             return Rerun(None, foreseen)
 
-        def work(session: Session) -> tuple[int | None, Foreseen]:
+        def work(session: Session) -> Rerun:
             # of what failed, as it was, nothing had to be worked out: whatever has failed by now is meant
             told = foresee(site, session, name, wanted, bundle) if wanted.is_plain else foreseen
-            return _write(session, act, told, wanted, edit), told
+            left = _write(session, act, told, wanted, edit)
+            course = steering.steering_of(session, row.id)
+            return Rerun(left, told, str(course) if course.is_paused else "")
 
-        left, foreseen = site.database.write(work)
-    return Rerun(left, foreseen, None if conductor is None or left == 0 else conductor.start(name))
+        begun = site.database.write(work)
+    if conductor is None or begun.left == 0 or begun.paused:
+        return begun
+    return replace(begun, run=conductor.start(name))
 
 
 def _write(session: Session, act: Act, foreseen: Foreseen, wanted: Wanted, edit: Edit | None) -> int | None:
     """Write what was foreseen, and return how many jobs of the campaign are not done."""
     row = campaigns.own_campaign(session, foreseen.campaign)
     before = steering.locked(session, row.id)
-    steering.refuse_paused(row.name, before)
     start_again(session, row.id, foreseen.seen)
     start_downstream(session, foreseen.downstream, renewed=foreseen.renewed)
     if before.course is Course.CANCELLED:

@@ -135,7 +135,7 @@ def test_names_that_are_not_known_are_refused_with_a_guess(site: Path, nightmill
         assert called.err.startswith(f"nightmill: {told}"), called.err
 
 
-@pytest.mark.req("REQ-0016")
+@pytest.mark.req("REQ-0016", "REQ-0023")
 def test_a_priority_is_given_at_submit_and_later(site: Path, nightmill: Nightmill) -> None:
     del site
     assert nightmill("priority", "first", "7", "--why", "the telescope waits").out == "campaign first has priority 7\n"

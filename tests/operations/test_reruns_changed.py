@@ -17,13 +17,21 @@ from nightmill.backbone.schema import (
     ReplicaRow,
     TakenRow,
 )
+from nightmill.backbone.work.slices import find_slice
 from nightmill.clock import utc_now
+from nightmill.config.campaign import load_campaign
 from nightmill.errors import ConfigErrors, RequestRefused, UnknownName
+from nightmill.model.states import JobState
 from nightmill.operations.audit import PARTS, Ground
 from nightmill.operations.capsule import write_capsule
+from nightmill.operations.edited import Folder
+from nightmill.operations.rerun import rerun
 from nightmill.operations.retain import retain
 from nightmill.operations.site import Site
-from nightmill.operations.wanted import Which
+from nightmill.operations.steering import pause, resume
+from nightmill.operations.submit import submit
+from nightmill.operations.wanted import Wanted, Which
+from nightmill.planning.issue import issue
 from provenance.lineage import lineage_of
 from tests.operations.nights import asked, names, opened, states, tries
 from tests.operations.test_bundles import carry_out
@@ -214,3 +222,28 @@ def test_resources_and_a_file_of_changes_are_a_revision_that_old_attempts_know_n
     with night.database.reading() as session:
         revisions = session.scalars(select(PlanRow.revision).where(PlanRow.stage == "measure").order_by(PlanRow.id))
         assert revisions.all() == [1, 2, 3]
+
+
+@pytest.mark.req("REQ-0022", "REQ-0021", "X24")
+def test_a_paused_campaign_gets_other_resources_and_goes_on_with_them(night: Site, tmp_path: Path) -> None:
+    (tmp_path / "night2.yaml").write_text("campaign: night2\npipeline: pipeline.yaml\n")
+    submit(night, load_campaign(tmp_path / "night2.yaml"), who="ada")
+    with night.database.reading() as session:
+        slice_id = find_slice(session, "night2", "measure", 0).slice_id
+
+    def issued(limit: int) -> list[tuple[str, int | None]]:
+        with night.database.writing() as session:
+            orders = issue(session, slice_id=slice_id, lease_id=None, now=utc_now(), limit=limit)
+        return [(order.attempt.unit, order.resources.memory_bytes) for order in orders]
+
+    assert issued(1) == [("exposure=1", None)]
+    pause(night, "night2", why="memory is short", who="ada")
+    more = Wanted(which=Which.WHOLE, settings=("pipeline.stages.measure.resources.memory_bytes=1000000",))
+    begun = rerun(night, "night2", who="ada", wanted=more, folder=Folder.AS_SUBMITTED)
+    assert [(job.unit, job.state) for job in begun.foreseen.jobs] == [
+        ("exposure=2", JobState.PLANNED),
+        ("exposure=3", JobState.PLANNED),
+    ], "the one that runs is left alone"
+    assert (begun.foreseen.others.go_on, begun.paused) == (1, "paused by ada: memory is short")
+    resume(night, "night2", why="there is more", who="ada")
+    assert issued(9) == [("exposure=2", 1000000), ("exposure=3", 1000000)]

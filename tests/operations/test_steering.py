@@ -70,10 +70,7 @@ def test_a_paused_campaign_begins_no_job_and_goes_on_where_it_stood(database_url
             assert (work.jobs().done, work.jobs().total) == (1, 3)
         again = pause(site, "night1", why="wind", who="otto")
         assert (again.changed, str(again.steering)) == (False, "paused by mara: clouds")
-        with pytest.raises(
-            RequestRefused, match="is paused by mara: clouds; have it go on with 'nightmill resume night1'"
-        ):
-            rerun(site, "night1")
+        assert rerun(site, "night1").paused == "paused by mara: clouds"
         with pytest.raises(
             RequestRefused, match="is paused by mara: clouds; have it go on with 'nightmill resume night1'"
         ):
@@ -86,7 +83,10 @@ def test_a_paused_campaign_begins_no_job_and_goes_on_where_it_stood(database_url
         with site.database.reading() as session:
             acts = select(AuditRow.verb, AuditRow.who, AuditRow.why, AuditRow.detail).order_by(AuditRow.id)
             told = [tuple(row) for row in session.execute(acts) if row.verb != "submit"]
-    assert told == [("pause", "mara", "clouds", {"now": False}), ("resume", "otto", "clear", {})]
+    assert [each for each in told if each[0] != "rerun"] == [
+        ("pause", "mara", "clouds", {"now": False}),
+        ("resume", "otto", "clear", {}),
+    ]
     assert set(slice_.times_run().values()) == {1}
 
 

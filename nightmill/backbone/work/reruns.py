@@ -53,7 +53,8 @@ def may_run_again(
 ) -> Iterator[Again]:
     """Yield the jobs of a campaign that are in one of these states or held by an exclusion, in the order of its plans.
 
-    A cancelled one that a person held, or of which an attempt has not ended, is not among them.
+    A cancelled one that a person held, or of which an attempt has not ended, is not among them; nor is one that waits
+    for what upstream makes anew.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def may_run_again(
         .join(PlanRow, PlanRow.id == JobRow.plan_id)
         .outerjoin(AttemptRow, (AttemptRow.job_id == JobRow.id) & (AttemptRow.number == JobRow.attempts))
         .where(JobRow.campaign_id == campaign_id, or_(JobRow.state.in_(states), held))
-        .where(or_(JobRow.state != JobState.CANCELLED, ~waits))
+        .where(or_(JobRow.state != JobState.CANCELLED, ~waits), ~JobRow.renew)
         .order_by(PlanRow.position, JobRow.id)
         .execution_options(yield_per=1000)
     )
@@ -162,11 +163,11 @@ def others(session: Session, campaign_id: int, chosen: Mapping[int, JobState]) -
     counts: Counter[tuple[JobState, bool]] = Counter()
     for state, excluded, count in session.execute(query.group_by(JobRow.state, is_excluded)):
         counts[JobState(state), bool(excluded)] += count
-    failed = sum(state is JobState.FAILED for state in chosen.values())
+    left = {state: counts[state, False] - sum(seen is state for seen in chosen.values()) for state in JobState}
     return Others(
-        go_on=counts[JobState.PLANNED, False] + counts[JobState.READY, False] + counts[JobState.ACTIVE, False],
-        wait=counts[JobState.HELD, False],
-        passed_over=counts[JobState.FAILED, False] - failed,
+        go_on=left[JobState.PLANNED] + left[JobState.READY] + left[JobState.ACTIVE],
+        wait=left[JobState.HELD],
+        passed_over=left[JobState.FAILED],
     )
 
 

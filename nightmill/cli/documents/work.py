@@ -37,13 +37,15 @@ class Watched(Submitted):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NothingLeft(Document):
-    """A campaign of which every job is done already."""
+class NotBegun(Document):
+    """A campaign of which nothing was set going."""
 
     campaign: str
     """Name of the campaign."""
-    left: int
-    """How many jobs are left: 0."""
+    left: int | None
+    """How many of its jobs are not done; null where a stage is not planned yet."""
+    paused: str
+    """Who paused it, and why: its jobs wait until it is resumed; empty where it is not paused."""
 
 
 @dataclass(frozen=True, kw_only=True)

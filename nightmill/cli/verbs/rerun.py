@@ -54,7 +54,7 @@ def rerun(
     That is the same as Retry in the Prefect UI, and as submitting the campaign again. Exactly the jobs that are shown
     run. A job that is done keeps its result until the new attempt publishes.
     """
-    from nightmill.cli.documents.work import NothingLeft
+    from nightmill.cli.documents.work import NotBegun
     from nightmill.cli.render.conduct import follow
     from nightmill.cli.render.edited import show_diff, wanted_folder
     from nightmill.cli.render.output import print_json
@@ -101,7 +101,9 @@ def rerun(
             return
         if begun.run is None:
             if as_json:
-                print_json(NothingLeft(campaign=campaign, left=begun.left or 0))
+                print_json(NotBegun(campaign=campaign, left=begun.left, paused=begun.paused))
+            elif begun.paused:
+                echo(f"campaign {campaign} is {begun.paused}: these wait for 'nightmill resume {campaign}'")
             elif begun.foreseen.jobs or wanted.is_plain:
                 echo(f"campaign {campaign}: every job is done, nothing to run again")
             else:
