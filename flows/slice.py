@@ -21,9 +21,10 @@ from prefect.states import Completed, Failed
 from flows import artifacts
 from flows.artifacts import SliceProgress
 from flows.hosting.api import PrefectApi
-from flows.hosting.halted import end_halted
+from flows.hosting.halted import end_halted, leave_to_another_host
 from flows.hosting.own_site import REFUSED, own_site
 from flows.hosting.reconcile import HELD, after_slice
+from nightmill.backbone.work.campaigns import GOING_ON
 from nightmill.backbone.work.slices import SliceJobs
 from nightmill.engines.threads import ThreadsEngine
 from nightmill.errors import RequestRefused
@@ -51,7 +52,8 @@ def slice_(campaign: str, stage: str, number: int, site: str) -> State[None]:
     """Carry out the jobs of a slice that are not done, a task run for each job or for each chunk of short ones.
 
     Ends Failed where some job is not done afterwards, or where the host has too little for any of them; Paused or
-    Cancelled where the operators of its campaign want that. Carried out again, it takes up what is not published.
+    Cancelled where the operators of its campaign want that. Where the campaign may not use this host, it is scheduled
+    again, for another. Carried out again, it takes up what is not published.
     """
     log_failures_once()
     try:
@@ -83,6 +85,8 @@ def slice_(campaign: str, stage: str, number: int, site: str) -> State[None]:
         gate.drain()
         if work.steering.halts and jobs.done < jobs.total:
             return end_halted(opened, api, flow_run_id, work.slice.campaign_id, work.steering)
+        if work.barred and jobs.counts.keys() & GOING_ON:
+            leave_to_another_host(api, flow_run_id, work.barred)
     return outcome(jobs, stage, work.halted)
 
 

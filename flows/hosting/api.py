@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -240,10 +240,10 @@ class PrefectApi:
             time.sleep(POLL_SECONDS)
 
 
-def scheduled(message: str) -> dict[str, Any]:
-    """Return the state of a flow run that is to be carried out as soon as there is room."""
-    now = datetime.now(UTC).isoformat()
-    return {"type": "SCHEDULED", "message": message, "state_details": {"scheduled_time": now}}
+def scheduled(message: str, *, name: str = "Scheduled", seconds: float = 0.0) -> dict[str, Any]:
+    """Return the state of a flow run that is to be carried out in so many seconds, as soon as there is room."""
+    at = datetime.now(UTC) + timedelta(seconds=seconds)
+    return {"type": "SCHEDULED", "name": name, "message": message, "state_details": {"scheduled_time": at.isoformat()}}
 
 
 def paused(message: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Final
 from flows.hosting import server, service
 from flows.hosting.api import PrefectApi
 from flows.hosting.daemon import DaemonState
+from flows.hosting.halted import AWAITING_HOST
 from flows.hosting.listener import unusable
 from flows.hosting.reconcile import reconcile_campaign, reconcile_site, release
 from nightmill.backbone.work.campaigns import own_campaign
@@ -70,7 +71,7 @@ class PrefectConductor:
                     found = slices(session, own_campaign(session, campaign).id)
                 left = [each.flow_run_id for each in found if each.flow_run_id and each.done < each.jobs]
                 for slice_run in api.read_many(left):
-                    if slice_run.state.ended:
+                    if slice_run.state.ended or slice_run.state.name == AWAITING_HOST:
                         api.schedule(slice_run.id, AGAIN)
         return CampaignRun(run.id, self.url(run.id), self.link(run.id))
 

@@ -38,6 +38,7 @@ VERBS: Final = (
     "hold",
     "release",
     "priority",
+    "limit",
     "sign-off",
     "find",
     "show",

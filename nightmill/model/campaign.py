@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 
 from pydantic import Field
 
@@ -24,6 +25,24 @@ class Layer(Frozen):
         return f"{self.name} ({self.file}:{self.line})" if self.file else self.name
 
 
+class Hosts(Frozen):
+    """The hosts that the jobs of a campaign may run on, by patterns over their names, as ``node1*``."""
+
+    use: tuple[str, ...] = ()
+    """Run on no other; none for any host."""
+    avoid: tuple[str, ...] = ()
+    """Never run on these, even where ``use`` names them."""
+
+    def bar(self, host: str) -> str:
+        """Say why a host may not be used; nothing where it may."""
+        for pattern in self.avoid:
+            if fnmatchcase(host, pattern):
+                return f"host {host} is to be avoided ({pattern})"
+        if self.use and not any(fnmatchcase(host, pattern) for pattern in self.use):
+            return f"host {host} is not among those to use ({', '.join(self.use)})"
+        return ""
+
+
 class ExecutionSettings(Frozen):
     """How the jobs of a campaign are carried out; changes nothing of what they make."""
 
@@ -36,6 +55,11 @@ class ExecutionSettings(Frozen):
     priority: int = 0
     """Where jobs wait for cores, those of the campaign with the highest get them first; ``nightmill priority`` changes
     it later."""
+    jobs: int = Field(default=0, ge=0, exclude_if=lambda jobs: not jobs)
+    """Jobs of the campaign at a time, in all its slices on all hosts, at most; 0 for no limit. ``nightmill limit``
+    changes it later, and the hosts."""
+    hosts: Hosts = Field(default=Hosts(), exclude_if=lambda hosts: hosts == Hosts())
+    """Where they run."""
 
 
 def unit_keys(units: str) -> dict[str, str]:

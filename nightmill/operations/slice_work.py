@@ -19,6 +19,7 @@ from nightmill.backbone.catalogue.error_rules import in_force, last_switch
 from nightmill.backbone.schema import CampaignRow
 from nightmill.backbone.work import leases
 from nightmill.backbone.work.conducting import conducts_slice
+from nightmill.backbone.work.limits import room_for
 from nightmill.backbone.work.slices import SliceJobs, find_slice, next_try, slice_jobs
 from nightmill.backbone.work.steering import Steering, steering_of
 from nightmill.clock import utc_now
@@ -28,10 +29,8 @@ from nightmill.execution.owner import is_alive, this_process
 from nightmill.execution.slots import Slots
 from nightmill.execution.worker import Worker
 from nightmill.model.campaign import Campaign
-from nightmill.model.fate import Fate
 from nightmill.model.order import AttemptKey, JobOrder
 from nightmill.model.report import JobReport, pace_of
-from nightmill.model.retries import retry_after
 from nightmill.model.verdict import Verdict
 from nightmill.operations import credentials, memory
 from nightmill.operations.attachments import load_reported
@@ -39,8 +38,9 @@ from nightmill.operations.belonging import take_back
 from nightmill.operations.drain import drain, set_aside
 from nightmill.operations.failures import Judgement, Recogniser, failure_of, judge
 from nightmill.operations.follower import Follower
+from nightmill.operations.misfortunes import Misfortunes
 from nightmill.operations.site import Site, read
-from nightmill.planning.issue import issue
+from nightmill.planning.issue import issue, would_issue
 from nightmill.planning.sealed import resources_of
 from provenance.record import record
 
@@ -55,10 +55,8 @@ RECORD_SECONDS: Final = 0.25
 """Jobs that end in quicker succession than this are recorded together: a transaction costs more than a short job."""
 AWAY_SECONDS: Final = 5.0
 """How long jobs that end leave a database in peace that was away; the follower sees when it is back."""
-OF_THE_PLACE: Final = (Fate.NO_SPACE, Fate.STORE_ERROR)
-"""Fates for which a store or the scratch is to blame, and not the job."""
-LEAST_FAILURES: Final = 3
-"""So many jobs in a row with such a fate end a slice, or as many as run at a time."""
+LIMIT_SECONDS: Final = 1.0
+"""How often a slice asks whether the limit of its campaign lets it begin a job again."""
 
 log = logging.getLogger("nightmill")
 
@@ -112,6 +110,8 @@ class SliceWork:
         self._slots = Slots(site.config.spool / SLOTS / self.host.name, self.host.cores)
         self.halted = ""
         """Why no further job is begun, although the slice was not told to end; empty as long as it goes on."""
+        self.barred = ""
+        """Why this host may not be used for the campaign, where it halted for that."""
         self.steering = Steering()
         self._credentials_end: datetime | None = None
         """When the first of the site's credentials ends; None where that is not known of any."""
@@ -120,8 +120,9 @@ class SliceWork:
         self._tries: Counter[tuple[str, str]] = Counter()
         """How often units failed in this process, by what counts their retries."""
         self._recognise, self._switched = Recogniser(), 0
-        self._failures = self._pauses = 0
-        self._paused_until = 0.0
+        self._misfortunes = Misfortunes(self.stage)
+        self._limited = False
+        """Whether it has jobs that could begin but for the limit of its campaign."""
         self._settled: set[str] = set()
         self._waiting: list[tuple[JobReport, Verdict]] = []
         self._unrecorded: dict[AttemptKey, str] = {}
@@ -211,7 +212,7 @@ class SliceWork:
     @property
     def jobs_per_task(self) -> int:
         """How many jobs the next task run should hold: as the campaign says, or from the run times measured so far."""
-        if self._failures or self._pauses:  # in a row, and for no fault of theirs: a look before many run into the same
+        if self._misfortunes:
             return 1
         return self.campaign.execution.jobs_per_task or self._short_jobs
 
@@ -223,7 +224,7 @@ class SliceWork:
     @property
     def _short_jobs(self) -> int:
         """How many jobs one thread does in the time that a chunk should take; 1 as long as nothing is known of them."""
-        if not self._seconds_a_job or self._failures or self._pauses:
+        if not self._seconds_a_job or self._misfortunes:
             return 1
         return max(1, min(MOST_JOBS_PER_TASK, int(TASK_SECONDS / self._seconds_a_job)))
 
@@ -233,13 +234,14 @@ class SliceWork:
         Within this call's process a job is tried again only as often as its stage allows after such an end, or a rule
         of the site for the error that it is, and not before its time. An attempt that somebody carries out by hand is
         left to them. None is issued once a store or the scratch has failed so many jobs in a row that it would fail the
-        others, too, or an operator has paused or cancelled the campaign: :attr:`halted` says so.
+        others, too, an operator has paused or cancelled the campaign, or it may not use this host: :attr:`halted` says
+        so. No more are issued than its campaign may have at a time.
         """
         self._follower.tend()
         self._flush_if_there()
         if self._credentials_end is not None and utc_now() >= self._credentials_end:
             self._look_at_credentials()
-        if self.halted or time.monotonic() < self._paused_until:
+        if self.halted or self._misfortunes.seconds_left > 0:
             return []
         remembered = memory.marks(self.site.config.spool)
         tries = 0
@@ -252,18 +254,20 @@ class SliceWork:
                 why = "the database went away as it was issued"
                 leases.give_up_unknown(session, self._lease, known=self._issued, now=utc_now(), why=why)
             steering = steering_of(session, self.slice.campaign_id, to_issue=True)
-            if steering.halts:
+            if steering.halts or steering.limits.bar(self.host.name):
                 return [], memory.marks_of(session), steering
+            room = room_for(session, self.slice.campaign_id, steering.limits, limit)
             with self._changing:  # or a job could settle and be recorded between the two halves of this question
                 orders = issue(
                     session,
                     slice_id=self.slice.slice_id,
                     lease_id=self._lease,
                     now=utc_now(),
-                    limit=limit,
+                    limit=room,
                     skip=self._settled,
                     most_memory_bytes=self.host.memory_bytes,
                 )
+                self._limited = room == 0 and would_issue(session, self.slice.slice_id, utc_now(), self._settled)
             self._learn(session)
             return orders, memory.marks_of(session), steering
 
@@ -318,30 +322,23 @@ class SliceWork:
         Where the stage says to wait after such a fate, no further job begins for that time first, as often as it says.
         """
         with self._changing:
-            self._failures = self._failures + 1 if report.fate in OF_THE_PLACE else 0
-            if report.fate not in OF_THE_PLACE:
-                self._pauses = 0
-            if self._failures >= max(LEAST_FAILURES, self.threads) and not self.halted and report.fate:
-                _key, retry = retry_after(self.stage.retries, report.fate) or ("", None)
-                if retry is not None and retry.wait_seconds and self._pauses < retry.tries:
-                    self._pauses, self._failures = self._pauses + 1, 0
-                    self._paused_until = time.monotonic() + retry.wait_seconds
-                    return
-                first = report.evidence.partition("\n")[0]
-                self.halted = f"{self._failures} jobs in a row ended with {report.fate} on host {report.host}: {first}"
+            if not self.halted:
+                self.halted = self._misfortunes.heed(report, self.threads)
 
     def seconds_to_wait(self) -> float | None:
-        """Return how long until a job may be tried again; None where none waits for that, or the slice has halted."""
+        """Return how long until a job that waits may begin; None where none waits so, or the slice has halted."""
         self._flush_if_there()
         if self.halted or self.worker.stopping:
             return None
+        if self._limited:
+            return LIMIT_SECONDS
         with self._changing:
             settled = set(self._settled)
         ready_at = self.site.patiently(
             lambda: read(self.site, partial(next_try, slice_id=self.slice.slice_id, but=settled))
         )
         left = (ready_at - utc_now()).total_seconds() if ready_at is not None else None
-        paused = self._paused_until - time.monotonic()
+        paused = self._misfortunes.seconds_left
         return max(left or 0.0, paused, 0.0) if left is not None or paused > 0 else None
 
     def jobs(self) -> SliceJobs:
@@ -373,6 +370,8 @@ class SliceWork:
         self.steering, told = steering, f"campaign {self.campaign.name!r} is {steering}"
         if steering.halts:
             self.halted = self.halted or told
+        elif not self.halted and (barred := steering.limits.bar(self.host.name)):
+            self.barred = self.halted = f"campaign {self.campaign.name!r} may not run here: {barred}"
         if steering.ends_what_runs and not self.worker.stopping:
             self.worker.stop(told)
 

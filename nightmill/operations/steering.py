@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sqlalchemy.orm import Session
@@ -113,7 +113,7 @@ def pause(
             raise RequestRefused(f"campaign {name!r} is complete", remedy="there is nothing to pause")
         work.set_course(session, campaign_id, course, who=act.who, why=act.why)
         act.note(session, name, {"now": now})
-        return _Word(True, Steering(course, act.who, act.why, before.priority))
+        return _Word(True, replace(before, course=course, who=act.who, why=act.why))
 
     return _followed(site, name, _write(site, name, word), conductor, patience_seconds)
 
@@ -151,7 +151,7 @@ def cancel(
         work.set_course(session, campaign_id, Course.CANCELLED, who=act.who, why=act.why)
         work.cancel_jobs(session, campaign_id)
         act.note(session, name)
-        return _Word(True, Steering(Course.CANCELLED, act.who, act.why, before.priority))
+        return _Word(True, replace(before, course=Course.CANCELLED, who=act.who, why=act.why))
 
     return _followed(site, name, _write(site, name, word), conductor, patience_seconds)
 
@@ -179,7 +179,7 @@ def resume(site: Site, name: str, *, why: str, who: str | None = None, conductor
             return _Word(False, before)
         work.set_course(session, campaign_id, Course.GOES_ON, who=act.who, why=act.why)
         act.note(session, name)
-        return _Word(True, Steering(Course.GOES_ON, act.who, act.why, before.priority))
+        return _Word(True, replace(before, course=Course.GOES_ON, who=act.who, why=act.why))
 
     written = _write(site, name, word)
     run, unreached = going_on(name, conductor) if conductor is not None else (None, "")
@@ -203,7 +203,7 @@ def prioritise(site: Site, name: str, priority: int, *, why: str, who: str | Non
             return _Word(False, before)
         work.set_priority(session, campaign_id, priority)
         act.note(session, name, {"priority": priority, "before": before.priority})
-        return _Word(True, Steering(before.course, before.who, before.why, priority))
+        return _Word(True, replace(before, priority=priority))
 
     written = _write(site, name, word)
     return Steered(name, written.steering, written.changed)

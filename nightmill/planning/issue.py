@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, insert, not_, or_, select, update
+from sqlalchemy import ColumnElement, Row, insert, not_, or_, select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
@@ -61,16 +61,15 @@ def issue(
     list of JobOrder
         Jobs that were never tried first, then in the order of the plan.
     """
+    if not limit:
+        return []
     query = (
         select(JobRow.id, JobRow.plan_id, JobRow.unit, JobRow.attempts, JobRow.detail, JobRow.memory_bytes)
-        .where(JobRow.slice_id == slice_id, JobRow.state.in_(ISSUABLE), ~JobRow.passed_over, ~JobRow.renew)
-        .where(or_(JobRow.state == JobState.READY, JobRow.ready_at.is_(None), JobRow.ready_at <= now))
+        .where(*_may_begin(slice_id, now, skip))
         .order_by(JobRow.attempts, JobRow.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    if skip:
-        query = query.where(or_(JobRow.state == JobState.READY, not_(among(JobRow.unit, skip))))
     rules = rules_of_slice(session, slice_id)
     while True:
         rows = session.execute(query).all()
@@ -111,6 +110,19 @@ def issue(
     if taken:
         session.execute(insert(TakenRow), taken)
     return orders
+
+
+def would_issue(session: Session, slice_id: int, now: datetime, skip: Collection[str] = ()) -> bool:
+    """Whether a slice has a job that :func:`issue` would issue."""
+    return session.scalar(select(JobRow.id).where(*_may_begin(slice_id, now, skip)).limit(1)) is not None
+
+
+def _may_begin(slice_id: int, now: datetime, skip: Collection[str]) -> Iterator[ColumnElement[bool]]:
+    is_ready = JobRow.state == JobState.READY
+    yield from (JobRow.slice_id == slice_id, JobRow.state.in_(ISSUABLE), ~JobRow.passed_over, ~JobRow.renew)
+    yield or_(is_ready, JobRow.ready_at.is_(None), JobRow.ready_at <= now)
+    if skip:
+        yield or_(is_ready, not_(among(JobRow.unit, skip)))
 
 
 def _add_attempts(

@@ -82,7 +82,7 @@ NEW = frozenset(
         "passed_over",
         "renew",
     }
-    | {"course", "steered_by", "steered_why", "priority"}
+    | {"course", "steered_by", "steered_why", "priority", "most_jobs", "hosts", "limited_by", "limited_why"}
 )
 """Columns that a release may not have."""
 

@@ -201,5 +201,5 @@ def test_json_has_the_keys_that_the_reference_lists(campaign: Path, nightmill: N
     }  # which need files that no job reads
     elsewhere |= {"errors add", "errors list", "errors try"}  # test_errors.py
     elsewhere |= {"capsule run", "capsule diff"}  # which need a capsule
-    elsewhere |= {"pause", "resume", "cancel", "hold", "release", "priority", "sign-off"}  # test_steering.py
+    elsewhere |= {"pause", "resume", "cancel", "hold", "release", "priority", "limit", "sign-off"}  # test_steering.py
     assert set(listed) - set(printed) - elsewhere == {"submit", "rerun", "server start", "server stop"}  # need a server

@@ -48,6 +48,7 @@ ACTS = {
     "hold": ("hold", "first", "--why", "look at it"),
     "release": ("release", "first", "--why", "looked at it"),
     "priority": ("priority", "first", "3", "--why", "the telescope waits"),
+    "limit": ("limit", "first", "--jobs", "2", "--avoid-host", "node3*", "--why", "its disk fails"),
     "sign-off": ("sign-off", "first", "--why", "it looks right"),
     "cancel": ("cancel", "first", "--why", "the wrong night"),
     "recover": ("recover", "--yes", "--why", "the disk failed"),

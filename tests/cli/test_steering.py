@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import socket
 import threading
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tests.examples.campaigns import conduct
 from tests.support.observatory import deliver
 
 ME = getpass.getuser()
+NO_LIMITS = {"jobs": 0, "use_hosts": [], "avoid_hosts": [], "who": "", "why": ""}
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def test_a_campaign_is_paused_resumed_and_cancelled_and_each_word_is_an_act(site
     carry_out(site)
     assert f"paused by {ME}: clouds" in nightmill("status", "first").out
     [campaign] = nightmill("status", "first", "--json").json
-    assert campaign["steering"] == {"course": "paused", "who": ME, "why": "clouds", "priority": 0}
+    assert campaign["steering"] == {"course": "paused", "who": ME, "why": "clouds", "priority": 0, "limits": NO_LIMITS}
     assert campaign["stages"][0]["planned"] == 3, "no job began"
     assert nightmill("pause", "first", "--why", "wind").out == f"campaign first was already paused by {ME}: clouds\n"
 
@@ -171,3 +173,35 @@ def test_of_two_operators_at_once_each_job_is_held_by_one(site: Path) -> None:
             assert release(one, "first", Which(), why="looked").jobs == 3
         assert sorted(counts) == [0] * 5 + [3] * 5
         assert cancel(one, "first", why="enough").jobs == 3
+
+
+@pytest.mark.req("X20", "REQ-0024", "REQ-0025")
+def test_a_campaign_is_limited_in_jobs_and_hosts_and_its_status_says_so(site: Path, nightmill: Nightmill) -> None:
+    host = socket.gethostname()
+    said = ("--jobs", "2", "--avoid-host", host, "--avoid-host", "node3*", "--why", "bad disks")
+    limited = nightmill("limit", "first", *said)
+    told = f"at most 2 jobs at a time; avoids hosts {host}, node3*, by {ME}: bad disks"
+    assert (limited.code, limited.out) == (0, f"campaign first: {told}\n")
+    assert "warning: no host that ever carried out a job of this site matches 'node3*'\n" in limited.err
+    assert nightmill("limit", "first", *said).out == f"campaign first as before: {told}\n"
+    assert f"limits: {told}" in nightmill("status", "first").out
+    carry_out(site)
+    [campaign] = nightmill("status", "first", "--json").json
+    assert campaign["stages"][0]["planned"] == 3, "no job began"
+    limits = {"jobs": 2, "use_hosts": [], "avoid_hosts": [host, "node3*"], "who": ME, "why": "bad disks"}
+    assert campaign["steering"]["limits"] == limits
+
+    only = nightmill("limit", "first", "--any-host", "--use-host", host, "--why", "this one alone", "--json")
+    limits = {"jobs": 2, "use_hosts": [host], "avoid_hosts": [], "who": ME, "why": "this one alone"}
+    assert only.json == {"campaign": "first", "limits": limits, "changed": True, "unknown_hosts": []}
+    carry_out(site)
+    [campaign] = nightmill("status", "first", "--json").json
+    assert campaign["stages"][0]["done"] == 3
+    nothing = nightmill("limit", "first", "--why", "no")
+    assert (nothing.code, nothing.err) == (
+        2,
+        "nightmill: nothing is said of how campaign 'first' is to be limited;"
+        " give --jobs, --use-host, --avoid-host or --any-host\n",
+    )
+    acts = nightmill("acts", "--json")
+    assert [act["verb"] for act in acts.json].count("limit") == 2

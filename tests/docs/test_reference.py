@@ -26,7 +26,7 @@ from nightmill.expressions import COLUMNS
 from nightmill.files.computed import FUNCTIONS
 from nightmill.model.breakpoint import Breakpoint, Pilot
 from nightmill.model.calibration import Calibration, Maturity
-from nightmill.model.campaign import Campaign, ExecutionSettings
+from nightmill.model.campaign import Campaign, ExecutionSettings, Hosts
 from nightmill.model.credential import Credential
 from nightmill.model.error_rule import ErrorRule
 from nightmill.model.fate import Fate
@@ -81,7 +81,13 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
     },
     "error-rules.md": {"Rule": ErrorRule},
     "worker.md": {"Profile": NodeProfile},
-    "campaign.md": {"Campaign": Campaign, "Execution": ExecutionSettings, "Breakpoint": Breakpoint, "Pilot": Pilot},
+    "campaign.md": {
+        "Campaign": Campaign,
+        "Execution": ExecutionSettings,
+        "Hosts": Hosts,
+        "Breakpoint": Breakpoint,
+        "Pilot": Pilot,
+    },
 }
 BESIDE = {("campaign.md", "Campaign"): {"overrides", "calibrations", "inputs", "units"}}
 """Keys of a document that become part of something else when it is loaded."""

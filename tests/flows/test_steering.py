@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from flows.hosting.conductor import PrefectConductor
+from nightmill.execution.host import this_host
 from nightmill.operations.holding import Which, hold, release
+from nightmill.operations.limits import limit
 from nightmill.operations.rerun import rerun
 from nightmill.operations.steering import cancel, pause, resume
 from tests.flows.conftest import Campaign, Conductor, Observe, steps, until, written
@@ -79,6 +81,26 @@ def test_a_campaign_with_held_jobs_left_ends_held_and_goes_on_when_they_are_rele
         release(site, campaign.name, Which(), why="none to be seen", conductor=prefect, who=WHO)
         until(lambda: campaign.state().name == "Completed", 60, "the end")
     assert campaign.done() == 4
+
+
+@pytest.mark.req("REQ-0025")
+def test_a_slice_on_a_host_to_be_avoided_waits_for_another_and_the_campaign_with_it(
+    observe: Observe, conductor: Conductor
+) -> None:
+    campaign = observe("", "")
+    run = campaign.start(f"execution.hosts.avoid=[{this_host().name}]")
+    until(lambda: states(campaign) == ("Running", "AwaitingHost"), 60, "the slice")
+    told = conductor.run_state(str(campaign.slice().id)).message
+    assert told.endswith(f"host {this_host().name} is to be avoided ({this_host().name}), as it was submitted")
+    with conductor.observatory.open() as site:
+        prefect = PrefectConductor(site)
+        assert prefect.reconcile(campaign.name, [run]).states[run].name == "Running"
+        assert states(campaign)[1] == "AwaitingHost", "it waits its minute"
+        assert campaign.done() == 0
+        limit(site, campaign.name, avoid=[], why="mended", who=WHO)
+        resume(site, campaign.name, why="at once", conductor=prefect, who=WHO)
+        until(lambda: campaign.state().name == "Completed", 60, "the end")
+    assert set(campaign.states().values()) == {"done"}
 
 
 def test_what_is_said_while_the_server_is_away_is_followed_and_shown_when_it_is_back(

@@ -21,8 +21,7 @@ from nightmill.execution import recover
 from nightmill.execution.journal import JournalWriter, SpoolAway, journals, read_journal
 from nightmill.model.report import JobReport, fold
 from nightmill.operations import drain as spool
-from nightmill.operations import follower
-from nightmill.operations import slice_work as slices
+from nightmill.operations import follower, misfortunes
 from nightmill.operations.drain import drain
 from nightmill.operations.patience import Patience, who_waits
 from nightmill.operations.site import Site
@@ -171,7 +170,8 @@ def test_a_full_store_is_run_into_by_a_few_jobs_and_the_others_stay_ready(tmp_pa
         with slice_.observatory.open() as site, slice_.work(site) as work:
             failed = [report.fate for report in carry_out(work, together=5)]
             assert set(failed) == {"no_space"}
-            assert len(failed) in range(slices.LEAST_FAILURES, 6), "jobs are published in groups: a few may be begun"
+            least = misfortunes.LEAST_FAILURES
+            assert len(failed) in range(least, 6), "jobs are published in groups: a few may be begun"
             assert "3 jobs in a row ended with no_space on host" in work.halted
             assert "no space left; make room" in work.halted
             assert work.issue(5) == []

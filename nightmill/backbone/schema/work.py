@@ -38,6 +38,13 @@ class CampaignRow(Base):
     steered_why: Mapped[str | None]
     priority: Mapped[int] = mapped_column(default=0)
     """Jobs of the campaign with the highest get cores first."""
+    most_jobs: Mapped[int] = mapped_column(default=0)
+    """Jobs of it at a time, at most; 0 for no limit."""
+    hosts: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """Patterns of the hosts to ``use`` and to ``avoid``; NULL for any host."""
+    limited_by: Mapped[str | None]
+    """Who set these limits; NULL where they are those that it was submitted with."""
+    limited_why: Mapped[str | None]
 
 
 class SignOffRow(Base):

@@ -23,7 +23,7 @@ from nightmill.backbone.work.ownership import is_own, require_own
 from nightmill.backbone.work.saved_plans import lock_numbers, number_of, raise_sequence
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.base import canonical_json
-from nightmill.model.campaign import Campaign
+from nightmill.model.campaign import Campaign, ExecutionSettings
 from nightmill.model.states import Hold, JobState
 
 UNSEALED: Final = ("description", "execution", "origins")
@@ -141,6 +141,8 @@ def seal_campaign(session: Session, campaign: Campaign, *, who: str, now: dateti
             submitted_at=now,
             submitted_by=who,
             priority=campaign.execution.priority,
+            most_jobs=campaign.execution.jobs,
+            hosts=campaign.execution.hosts.model_dump(mode="json", exclude_defaults=True) or None,
         )
         try:
             with session.begin_nested():
@@ -157,8 +159,12 @@ def seal_campaign(session: Session, campaign: Campaign, *, who: str, now: dateti
             remedy="give the new one a name of its own, so that both stay on record",
         )
     if row.definition != definition:
-        if row.definition["execution"].get("priority", 0) != campaign.execution.priority:
-            row.priority = campaign.execution.priority
+        before, wanted = ExecutionSettings.model_validate(row.definition["execution"]), campaign.execution
+        if before.priority != wanted.priority:
+            row.priority = wanted.priority
+        if (before.jobs, before.hosts) != (wanted.jobs, wanted.hosts):
+            row.most_jobs, row.limited_by, row.limited_why = wanted.jobs, None, None
+            row.hosts = wanted.hosts.model_dump(mode="json", exclude_defaults=True) or None
         row.definition = definition
     session.flush()
     return row

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from sqlalchemy import ColumnElement, func, select, update
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow
 from nightmill.backbone.work.campaigns import StageProgress
+from nightmill.backbone.work.limits import Limits, limits_of
 from nightmill.errors import RequestRefused
 from nightmill.model.states import AttemptState, Course, JobState
 
@@ -28,12 +29,15 @@ class Steering:
         Who set it on that course, and why; empty where nobody did since it was submitted.
     priority
         Jobs of the campaign with the highest get cores first.
+    limits
+        What it may use.
     """
 
     course: Course = Course.GOES_ON
     who: str = ""
     why: str = ""
     priority: int = 0
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def halts(self) -> bool:
@@ -58,7 +62,8 @@ class Steering:
 
 def of_row(row: CampaignRow) -> Steering:
     """Return the course of a campaign whose row is at hand."""
-    return Steering(Course(row.course), row.steered_by or "", row.steered_why or "", row.priority)
+    limits = limits_of(row.most_jobs, row.hosts, row.limited_by, row.limited_why)
+    return Steering(Course(row.course), row.steered_by or "", row.steered_why or "", row.priority, limits)
 
 
 def steering_of(session: Session, campaign_id: int, *, to_issue: bool = False) -> Steering:
@@ -69,12 +74,13 @@ def steering_of(session: Session, campaign_id: int, *, to_issue: bool = False) -
     to_issue
         Nobody changes it before the transaction ends, which is a writing one: what is issued in it was issued before.
     """
-    columns = (CampaignRow.course, CampaignRow.steered_by, CampaignRow.steered_why, CampaignRow.priority)
-    query = select(*columns).where(CampaignRow.id == campaign_id)
+    course = (CampaignRow.course, CampaignRow.steered_by, CampaignRow.steered_why, CampaignRow.priority)
+    limits = (CampaignRow.most_jobs, CampaignRow.hosts, CampaignRow.limited_by, CampaignRow.limited_why)
+    query = select(*course, *limits).where(CampaignRow.id == campaign_id)
     if to_issue:
         query = query.with_for_update(read=True)
-    course, who, why, priority = session.execute(query).one()
-    return Steering(Course(course), who or "", why or "", priority)
+    found, who, why, priority, *limited = session.execute(query).one()
+    return Steering(Course(found), who or "", why or "", priority, limits_of(*limited))
 
 
 def locked(session: Session, campaign_id: int) -> Steering:

@@ -9,6 +9,36 @@ from nightmill.cli.documents import Document
 
 
 @dataclass(frozen=True, kw_only=True)
+class Limits(Document):
+    """What a campaign may use."""
+
+    jobs: int
+    """How many of its jobs run at a time, at most; 0 for no limit."""
+    use_hosts: Sequence[str]
+    """Patterns of the hosts that it runs on; none for any."""
+    avoid_hosts: Sequence[str]
+    """Patterns of the hosts that it never runs on."""
+    who: str
+    """Who said so; empty where it was submitted with that."""
+    why: str
+    """Why, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limited(Document):
+    """A campaign that somebody limited."""
+
+    campaign: str
+    """Name of the campaign."""
+    limits: Limits
+    """What it may use now."""
+    changed: bool
+    """Whether that was otherwise before."""
+    unknown_hosts: Sequence[str]
+    """Patterns that match no host that ever carried out anything."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Steering(Document):
     """What operators want of a campaign."""
 
@@ -20,6 +50,8 @@ class Steering(Document):
     """Why, in words."""
     priority: int
     """How urgent it is."""
+    limits: Limits
+    """What it may use."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,10 +23,10 @@ from nightmill.backbone.work.left_out import LeftOutUnit, left_out_units
 from nightmill.backbone.work.steering import of_row
 from nightmill.cli.documents import told
 from nightmill.cli.documents import units as documents
-from nightmill.cli.documents.steering import Steering
 from nightmill.cli.documents.work import Campaign, FailedJob, StageStanding
 from nightmill.cli.render.failures import show_failures
 from nightmill.cli.render.output import echo, print_json, print_table, secho
+from nightmill.cli.render.steering import steering_document
 from nightmill.execution.quarantine import quarantined
 from nightmill.model.conducting import RunState, Seen
 from nightmill.model.ports import Conductor
@@ -147,7 +147,7 @@ class _Standing:
             number=self.row.id,
             ui_url=self.ui_url,
             flow_run_state=self.run.type if self.run else None,
-            steering=told(Steering, of_row(self.row)),
+            steering=steering_document(of_row(self.row)),
             stages=[
                 told(
                     StageStanding,
@@ -217,6 +217,8 @@ def _show(conductor: Conductor, standing: _Standing) -> None:
         echo(str(steering))
     if steering.priority:
         echo(f"priority {steering.priority}")
+    if steering.limits:
+        echo(f"limits: {steering.limits}")
     states = (*GOING_ON, JobState.DONE, JobState.FAILED, *_cancelled(standing.stages))
     lacking = any(_held(stage) or stage.left_out for stage in standing.stages)
     print_table(

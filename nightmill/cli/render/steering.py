@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import typer
 
+from nightmill.backbone.work.limits import Limits
+from nightmill.backbone.work.steering import Steering
 from nightmill.cli.documents import steering as documents
 from nightmill.cli.documents import told
 from nightmill.cli.render.output import echo, print_json
 from nightmill.errors import ServerAway
 from nightmill.model.conducting import CampaignRun
 from nightmill.operations.holding import Held
+from nightmill.operations.limits import Limited
 from nightmill.operations.sign_off import SignedOff
 from nightmill.operations.steering import Steered
 from nightmill.planning.problems import plural
@@ -43,6 +46,26 @@ def show_priority(steered: Steered, *, as_json: bool) -> None:
     else:
         had = "has" if steered.changed else "had already"
         echo(f"campaign {steered.campaign} {had} priority {steered.steering.priority}")
+
+
+def show_limited(limited: Limited, *, as_json: bool) -> None:
+    """Print what a campaign may use, and which patterns match no host that is known."""
+    if as_json:
+        print_json(told(documents.Limited, limited, limits=limits_document(limited.limits)))
+    else:
+        echo(f"campaign {limited.campaign}{'' if limited.changed else ' as before'}: {limited.limits}")
+    for pattern in limited.unknown_hosts:
+        echo(f"warning: no host that ever carried out a job of this site matches {pattern!r}", err=True)
+
+
+def steering_document(steering: Steering) -> documents.Steering:
+    """Tell programs what operators want of a campaign."""
+    return told(documents.Steering, steering, limits=limits_document(steering.limits))
+
+
+def limits_document(limits: Limits) -> documents.Limits:
+    """Tell programs what a campaign may use."""
+    return told(documents.Limits, limits, use_hosts=limits.hosts.use, avoid_hosts=limits.hosts.avoid)
 
 
 def show_held(held: Held, what: str, *, as_json: bool) -> None:
@@ -82,7 +105,7 @@ def show_signed_off(signed: SignedOff, *, as_json: bool) -> None:
 
 
 def _print(steered: Steered) -> None:
-    print_json(told(documents.Steered, steered, steering=told(documents.Steering, steered.steering)))
+    print_json(told(documents.Steered, steered, steering=steering_document(steered.steering)))
 
 
 _BECAUSE = {"active": ", as it runs: it goes on to its end"}
