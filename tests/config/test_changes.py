@@ -11,6 +11,7 @@ from nightmill.config.document import parse_document
 from nightmill.config.explain import explain
 from nightmill.config.layers import SITE, Tree, tree_of
 from nightmill.errors import ConfigError, RequestRefused
+from nightmill.model.campaign import Hosts
 from nightmill.model.fate import Fate
 from nightmill.model.pipeline import Input
 from nightmill.model.retries import FateRetry, retry_after
@@ -66,6 +67,22 @@ def test_each_layer_goes_over_those_below_it(campaign: Path, tmp_path: Path) -> 
     assert layers["execution.jobs_per_slice"] == layers["pipeline.stages.bias.retries"] == "site"
     assert (layers["parameters.passes"], layers["parameters.mode"]) == ("command line", "pipeline")
     assert str(found.origins["parameters.sigma"]) == f"override ({fix}:2)"
+
+
+@pytest.mark.req("REQ-0007", "REQ-0024", "REQ-0025")
+def test_hosts_to_use_and_to_avoid_come_from_any_layer(campaign: Path, tmp_path: Path) -> None:
+    site = defaults("defaults: {execution: {jobs: 50, hosts: {avoid: ['old*'], use: ['node*']}}}")
+    assert load_campaign(campaign, defaults=site).execution.hosts == Hosts(use=("node*",), avoid=("old*",))
+    fix = write(tmp_path, "fix.yaml", "why: two disks fail\nexecution: {hosts: {avoid: [node3, node4]}}\n")
+    found = load_campaign(campaign, ["execution.hosts.use=[node3, node5]"], overrides=[fix], defaults=site)
+    assert (found.execution.jobs, found.execution.hosts) == (50, Hosts(use=("node3", "node5"), avoid=("node3", "node4")))
+    assert [found.execution.hosts.bar(host) for host in ("node3", "node5", "node6")] == [
+        "host node3 is to be avoided (node3)",
+        "",
+        "host node6 is not among those to use (node3, node5)",
+    ]
+    with pytest.raises(ConfigError, match="unknown key execution.hosts.shun"):
+        load_campaign(campaign, ["execution.hosts.shun=[node3]"])
 
 
 def test_what_layers_say_of_retries_by_fate_comes_together(campaign: Path, tmp_path: Path) -> None:
