@@ -183,7 +183,7 @@ def test_who_watches_drains_seldom(site: Site, monkeypatch: pytest.MonkeyPatch) 
         if next(looks) == 5:
             site.database.write(lambda session: session.execute(update(JobRow).values(state="done")))
 
-    monkeypatch.setattr(_standing, "_drain", drains.append)
+    monkeypatch.setattr(_standing, "drain_first", lambda site, _tell: drains.append(site))
     monkeypatch.setattr(time, "sleep", look)
     _standing.show_status(site, "stuck", watch=True)
     assert next(looks) == 6
