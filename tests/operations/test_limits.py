@@ -103,7 +103,7 @@ def test_a_host_that_may_not_be_used_begins_nothing_and_leaves_the_jobs_to_other
             assert work.issue(5) == []
             assert work.seconds_to_wait() is None
             work.record(list(work.worker.run([order])))
-        assert sorted(slice_.observatory.states("night1").values()) == ["done", "ready", "ready"]
+        assert sorted(slice_.observatory.states("night1").values()) == ["done", "planned", "ready"]
         other = limit(site, "night1", use=["node7", "node8"], avoid=[], why="they are idle", who="otto")
         assert other.unknown_hosts == ("node7", "node8")
         with slice_.work(site) as work:
