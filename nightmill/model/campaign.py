@@ -42,6 +42,10 @@ class Hosts(Frozen):
             return f"host {host} is not among those to use ({', '.join(self.use)})"
         return ""
 
+    def written(self) -> dict[str, list[str]] | None:
+        """Return them as they stand in the database: None for any host."""
+        return self.model_dump(mode="json", exclude_defaults=True) or None
+
 
 class ExecutionSettings(Frozen):
     """How the jobs of a campaign are carried out; changes nothing of what they make."""

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import null, select
 
 from nightmill.backbone.schema import AuditRow, CampaignRow
 from nightmill.errors import RequestRefused
@@ -139,6 +139,8 @@ def test_a_campaign_submitted_again_keeps_what_was_said_unless_its_file_says_oth
                 return tuple(session.execute(select(*columns)).one())
 
         assert limits() == (0, None, None)
+        with site.database.reading() as session:
+            assert session.scalar(select(CampaignRow.id).where(CampaignRow.hosts.is_(null()))), "and no null of JSON"
         limit(site, "night1", jobs=2, why="slow", who="mara")
         slice_.observatory.submit(*night)
         assert limits() == (2, None, "mara")

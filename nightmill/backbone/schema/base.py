@@ -57,6 +57,8 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 Key = BigInteger().with_variant(Integer, "sqlite")
 Json = JSON().with_variant(postgresql.JSONB(), "postgresql")
+NullableJson = JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+"""NULL for None, where JSON has a null of its own."""
 OrderedJson = JSON()
 """Keeps the order of keys, which JSONB does not: the first input of a stage makes its units."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from nightmill.backbone.schema.base import Base, Json, Key, OneOf, OrderedJson
+from nightmill.backbone.schema.base import Base, Json, Key, NullableJson, OneOf, OrderedJson
 from nightmill.model.fate import Fate
 from nightmill.model.notification import Event
 from nightmill.model.states import AttemptState, Course, ExecutionState, Hold, JobState
@@ -40,7 +40,7 @@ class CampaignRow(Base):
     """Jobs of the campaign with the highest get cores first."""
     most_jobs: Mapped[int] = mapped_column(default=0)
     """Jobs of it at a time, at most; 0 for no limit."""
-    hosts: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    hosts: Mapped[dict[str, Any] | None] = mapped_column(NullableJson)
     """Patterns of the hosts to ``use`` and to ``avoid``; NULL for any host."""
     limited_by: Mapped[str | None]
     """Who set these limits; NULL where they are those that it was submitted with."""

@@ -142,7 +142,7 @@ def seal_campaign(session: Session, campaign: Campaign, *, who: str, now: dateti
             submitted_by=who,
             priority=campaign.execution.priority,
             most_jobs=campaign.execution.jobs,
-            hosts=campaign.execution.hosts.model_dump(mode="json", exclude_defaults=True) or None,
+            hosts=campaign.execution.hosts.written(),
         )
         try:
             with session.begin_nested():
@@ -164,7 +164,7 @@ def seal_campaign(session: Session, campaign: Campaign, *, who: str, now: dateti
             row.priority = wanted.priority
         if (before.jobs, before.hosts) != (wanted.jobs, wanted.hosts):
             row.most_jobs, row.limited_by, row.limited_why = wanted.jobs, None, None
-            row.hosts = wanted.hosts.model_dump(mode="json", exclude_defaults=True) or None
+            row.hosts = wanted.hosts.written()
         row.definition = definition
     session.flush()
     return row

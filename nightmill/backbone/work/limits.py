@@ -68,7 +68,7 @@ def limits_of(jobs: int, hosts: object, who: str | None, why: str | None) -> Lim
 
 def set_limits(session: Session, campaign_id: int, limits: Limits) -> None:
     """Say what a campaign may use."""
-    hosts = limits.hosts.model_dump(mode="json", exclude_defaults=True) or None
+    hosts = limits.hosts.written()
     values = {"most_jobs": limits.jobs, "hosts": hosts, "limited_by": limits.who, "limited_why": limits.why}
     session.execute(update(CampaignRow).where(CampaignRow.id == campaign_id).values(values))
 
