@@ -31,7 +31,7 @@ def show_steered(steered: Steered, *, as_json: bool) -> None:
         if steered.jobs:
             echo(f"{steered.jobs:,} {plural('job', steered.jobs)} cancelled")
         if steered.active and steering.halts and not steering.ends_what_runs:
-            echo(f"{steered.active:,} {plural('job', steered.active)} that runs, or is about to, goes on to its end")
+            echo(f"{steered.active:,} {plural('job', steered.active)} under way: to the end, and none after")
         _tell_run(steered.run)
     _unreached(steered.unreached)
 
