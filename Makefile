@@ -21,7 +21,9 @@ SOURCES = $(wildcard $(shell git ls-files -- '*.py' '*.yaml' '*.toml'))
 # Tests start hundreds of processes: nothing is compiled anew for each of them.
 unexport PYTHONDONTWRITEBYTECODE
 
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8
+# Tests mostly wait for servers and processes: half as many more than there are cores.
+WORKERS := $(shell echo $$(( ($$(nproc) * 3 + 1) / 2 )))
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8
 
 .PHONY: install demo test test-fast check docs bench requirements clean
 .DELETE_ON_ERROR:

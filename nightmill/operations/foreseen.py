@@ -17,10 +17,9 @@ from nightmill.config.campaign import ChangedValue
 from nightmill.config.changes import read_override, read_setting
 from nightmill.config.layers import Tree
 from nightmill.errors import RequestRefused, UnknownName
-from nightmill.expressions import evaluate, parse
+from nightmill.expressions import parse
 from nightmill.model.bundle import SealedBundle
 from nightmill.model.campaign import Campaign
-from nightmill.model.dimensions import split
 from nightmill.model.states import JobState
 from nightmill.operations.site import Site
 from nightmill.operations.turns import held_back
@@ -31,6 +30,7 @@ from nightmill.planning.plan import plan_stage
 from nightmill.planning.planned import StagePlan
 from nightmill.planning.restart import restarts
 from nightmill.planning.sealed import JobDetail, Restart, StageCommon, commons
+from nightmill.planning.units import fulfils
 
 MOST_TOLD: Final = 10
 """So many reasons are named in a message."""
@@ -191,12 +191,7 @@ def _fits(wanted: Wanted, site: Site) -> Callable[[Again], bool]:
     if not wanted.where:
         return lambda _job: True
     expression = parse(wanted.where, metadata_keys=site.config.keys)
-
-    def fits(job: Again) -> bool:
-        dimensions, metadata = split(job.detail["data_id"])
-        return evaluate(expression, {**dimensions, "metadata": metadata})
-
-    return fits
+    return lambda job: fulfils(expression, job.detail["data_id"])
 
 
 class _Found:

@@ -14,14 +14,14 @@ from nightmill.backbone.schema import JobRow
 from nightmill.backbone.work import campaigns, holds
 from nightmill.backbone.work.steering import locked, refuse_cancelled
 from nightmill.errors import RequestRefused, ServerAway, UnknownName
-from nightmill.expressions import Expression, evaluate, parse
+from nightmill.expressions import parse
 from nightmill.model.conducting import CampaignRun
-from nightmill.model.dimensions import split
 from nightmill.model.ports import Conductor
 from nightmill.model.states import Hold, JobState
 from nightmill.operations import memory
 from nightmill.operations.acts import Act
 from nightmill.operations.site import Site
+from nightmill.planning.units import fulfils
 
 MAY_BE_HELD: Final = (JobState.PLANNED, JobState.READY, JobState.FAILED)
 """A job that is active runs to its end, and what is done, cancelled or held already stays so."""
@@ -184,7 +184,7 @@ def _jobs(session: Session, name: str, campaign_id: int, which: Which) -> list[t
         known.append(unit)
         if where is not None:
             keys.update(detail["data_id"])
-        if (not which.units or names & set(which.units)) and (where is None or _fulfils(where, detail)):
+        if (not which.units or names & set(which.units)) and (where is None or fulfils(where, detail["data_id"])):
             found.append((id_, JobState(state)))
         unknown -= names
     if unknown:
@@ -192,11 +192,6 @@ def _jobs(session: Session, name: str, campaign_id: int, which: Which) -> list[t
     if where is not None and (strange := {key.removeprefix("metadata.") for key in where.names} - keys):
         raise UnknownName(f"key of units of campaign {name!r}", min(strange), sorted(keys))
     return found
-
-
-def _fulfils(where: Expression, detail: dict[str, Any]) -> bool:
-    dimensions, metadata = split(detail["data_id"])
-    return evaluate(where, {**dimensions, "metadata": metadata})
 
 
 def _request(which: Which) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from itertools import chain, groupby, islice
 from operator import itemgetter
 from typing import Final, TypeVar, cast
 
+from nightmill.expressions import Expression, evaluate
 from nightmill.model.attachment import RowValue
-from nightmill.model.dimensions import DIMENSIONS, VALUES, DataId, KeyType, KeyValue, unit_name
+from nightmill.model.dimensions import DIMENSIONS, VALUES, DataId, KeyType, KeyValue, split, unit_name
 from nightmill.model.found_file import FoundFile
 from nightmill.model.unit import Unit
 from nightmill.planning.problems import Problems
@@ -20,6 +21,12 @@ _NO_ROW: Final[Mapping[str, RowValue]] = {}
 def is_of(value: object, kind: KeyType) -> bool:
     """Say whether a value is of a type."""
     return type(value) in VALUES[kind]
+
+
+def fulfils(expression: Expression, data_id: DataId) -> bool:
+    """Say whether a unit is one that an expression over the keys of units is about."""
+    dimensions, metadata = split(data_id)
+    return evaluate(expression, {**dimensions, "metadata": metadata})
 
 
 class Grouping:

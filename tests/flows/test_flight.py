@@ -42,25 +42,25 @@ def test_a_campaign_halts_where_a_credential_has_ended_and_goes_on_once_it_is_re
     conductor: Conductor, tmp_path: Path
 ) -> None:
     conductor.start()
-    conductor.observatory.observe(71, ["seconds 0\n"] * 2)
-    conductor.observatory.submit("n71", 71)
+    conductor.observatory.observe(98, ["seconds 0\n"] * 2)
+    conductor.observatory.submit("n98", 98)
     token, site = tmp_path / "session", conductor.site / "nightmill.yaml"
     token.write_text(json.dumps({"Expiration": (datetime.now(UTC) - timedelta(hours=1)).isoformat()}))
     before = site.read_text()
     site.write_text(f"{before}\ncredentials: [{{name: cloud, kind: session, file: {token}}}]\n")
     try:
         with conductor.observatory.open() as opened:
-            run = PrefectConductor(opened).start("n71").flow_run_id
+            run = PrefectConductor(opened).start("n98").flow_run_id
         state = until(
             lambda: found if (found := conductor_at(conductor.site).state(run)).ended else None, 60, "its end"
         )
         assert (state.type, state.name) == ("FAILED", HALTED)
         assert f"credential 'cloud' (session, {token}): it ended at 20" in state.message
         assert "renew it, then begin again" in state.message
-        assert set(conductor.observatory.states("n71").values()) <= {"planned", "ready"}
+        assert set(conductor.observatory.states("n98").values()) <= {"planned", "ready"}
         token.write_text(json.dumps({"Expiration": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}))
         with conductor.observatory.open() as opened:
-            assert PrefectConductor(opened).start("n71").flow_run_id == run
+            assert PrefectConductor(opened).start("n98").flow_run_id == run
         state = until(
             lambda: found if (found := conductor_at(conductor.site).state(run)).type == "COMPLETED" else None, 90, "it"
         )

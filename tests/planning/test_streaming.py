@@ -15,20 +15,30 @@ from nightmill.planning import jobs as jobs_module
 from nightmill.planning import outputs
 from nightmill.planning.jobs import Jobs
 from nightmill.planning.planned import CampaignPlan
-from nightmill.planning.sealed import Choice, PlannedJob, sealed_stages
+from nightmill.planning.sealed import Choice, PlannedJob, Restart, sealed_stages
 from tests.planning.test_seal import rows
 from tests.planning.world import NIGHT, SCIENCE, World, file_types, found, make_campaign
 
 
 def planned(count: int) -> list[PlannedJob]:
     bias = found(1_000_000)._replace(excluded=("amplifier 3",))
+    restart = Restart(attempt=1, only=("detect",), files=())
     jobs = [
         PlannedJob(
-            f"exposure={n}", {"exposure": n}, NIGHT, None, (Choice("raw", 0, (found(n), bias)),), n, variant=n % 3
+            f"exposure={n}",
+            {"exposure": n},
+            NIGHT,
+            None,
+            (Choice("raw", 0, (found(n), bias)),),
+            n,
+            variant=n % 3,
+            restart=restart if n % 2 else None,
         )
         for n in range(count)
     ]
-    assert {*PlannedJob._field_defaults} == {"number", "variant"}, "each field has another value than its default"
+    assert {*PlannedJob._field_defaults} == {"number", "variant", "restart"}, (
+        "each field has another value than its default"
+    )
     return jobs
 
 
