@@ -37,6 +37,7 @@ from nightmill.operations.costs import seconds_left
 from nightmill.operations.drain import drain
 from nightmill.operations.notify import await_told, notify
 from nightmill.operations.patience import Patience
+from nightmill.operations.samples import sign_by_rule
 from nightmill.operations.site import Site, open_site
 from nightmill.operations.turns import StageTurn, Turn, grow, take_turn
 
@@ -157,7 +158,7 @@ class Conductor:
         return self._read(partial(steering_of, campaign_id=self.campaign_id))
 
     def conduct(self) -> None:
-        """Carry out every stage whose turn comes, and again what comes meanwhile that units were held for.
+        """Carry out every stage whose turn comes, and again what comes meanwhile that was held.
 
         Where this flow run is cancelled, its slices are.
         """
@@ -192,7 +193,12 @@ class Conductor:
             self._wait_for_some()
 
     def _has_come(self) -> bool:
-        """Say whether units have joined the plan of a stage that were held before."""
+        """Say whether a rule has signed a breakpoint off, or units have joined a plan that were held before."""
+        ruled = self.site.patiently(lambda: sign_by_rule(self.site, self.name))
+        self.problems += ruled.waits
+        if ruled.signed:
+            get_run_logger().info("Signed off by their rules: %s", ", ".join(ruled.signed))
+            return True
         if not any("hold" in stage.left_out for stage in self.stages()):
             return False
         with suppress(PlanRefused):

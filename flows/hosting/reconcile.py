@@ -30,6 +30,7 @@ from nightmill.model.conducting import RunState
 from nightmill.model.states import Course, JobState
 from nightmill.operations.lost_hosts import hosts_lost
 from nightmill.operations.patience import Patience
+from nightmill.operations.samples import sign_by_rule
 from nightmill.operations.site import Site, open_site
 from nightmill.operations.turns import grow
 
@@ -257,7 +258,7 @@ def _after_slice(site: Site, api: PrefectApi, name: str) -> None:
     elif run.state.type != "CANCELLED":
         if complete or run.state.type == "COMPLETED":
             reconcile_campaign(site, api, name)
-        if grow(site, name):
+        if sign_by_rule(site, name).signed or grow(site, name):
             api.schedule(run.id, "stages have become possible")
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from nightmill.config.breakpoints import wrong_breakpoints
 from nightmill.config.build import build, raise_all, shown
 from nightmill.config.changes import (
     Changes,
@@ -31,7 +32,6 @@ from nightmill.config.pipeline import load_pipeline, load_pipeline_tree, pipelin
 from nightmill.config.rules import check_fit
 from nightmill.config.variants import changes_of, may_differ, selectors, variant_of, wrong_selectors, wrong_variant
 from nightmill.errors import ConfigError, ConfigErrors, guess
-from nightmill.model.breakpoint import Breakpoint
 from nightmill.model.campaign import Campaign, Layer
 from nightmill.model.exclusion import CampaignExclusion
 from nightmill.model.pipeline import Parameter, Pipeline
@@ -245,7 +245,8 @@ def _resolved(written: Written, changes: Sequence[Tree]) -> tuple[Campaign, Tree
     merged, unused = with_other_sets(without_old_reasons(whole.below("pipeline")), tree)
     errors = [ConfigError(text, where=tree.where(("campaign",))) for text in check_fit("campaign name", file.campaign)]
     errors += _wrong_parameters(file.parameters, base.mapping("parameters"), tree)
-    errors += [*unknown, *unused, *_wrong_breakpoints(file.breakpoints, list(base.mapping("stages")), tree)]
+    errors += [*unknown, *unused]
+    errors += wrong_breakpoints(file.breakpoints, file.campaign, base.mapping("stages"), tree)
     try:
         pipeline = pipeline_of(base.below("parameters").moved("parameters").over(merged), pipeline_path.parent)
     except ConfigErrors as error:
@@ -335,16 +336,6 @@ def _new_roles(roles: Plain) -> list[str]:
     if not isinstance(roles, dict):
         return []
     return [role for role, body in roles.items() if not (isinstance(body, dict) and "type" in body)]
-
-
-def _wrong_breakpoints(breakpoints: Sequence[Breakpoint], stages: Sequence[str], tree: Tree) -> Iterator[ConfigError]:
-    names = [each.name for each in breakpoints]
-    for number, each in enumerate(breakpoints):
-        where = tree.where(("breakpoints", number))
-        if each.stage not in stages:
-            yield ConfigError(f"the pipeline has no stage {each.stage!r}{guess(each.stage, stages)}", where=where)
-        if each.name in names[:number]:
-            yield ConfigError(f"breakpoint {each.name!r} stands there twice", where=where)
 
 
 def _wrong_parameters(

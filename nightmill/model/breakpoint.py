@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Final, Self
 
 from pydantic import Field, model_validator
 
 from nightmill.model.base import Frozen
+
+COMPARED: Final = ("same", "differing", "missing")
+"""What a rule may ask of a comparison: how many files are the same bytes, differ, and have no counterpart."""
+COUNTS: Final = ("done", "failed", *COMPARED)
+"""What a rule may ask: how many of the jobs before it are done and failed, and how their files compare."""
 
 
 class Pilot(Frozen):
@@ -27,6 +32,10 @@ class Breakpoint(Frozen):
     """Name of a stage: what needs it begins when that is signed off."""
     pilot: Pilot | None = None
     """A sample: the other units of its stage begin when that is signed off."""
+    against: str = Field(default="", exclude_if=lambda against: not against)
+    """Name of a campaign: what is to be signed off is compared with what that made of the same units."""
+    rule: str = Field(default="", exclude_if=lambda rule: not rule)
+    """An expression over :data:`COUNTS`: where it holds, nobody has to sign it off."""
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:

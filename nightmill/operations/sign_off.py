@@ -81,7 +81,7 @@ def sign_off(
         row = campaigns.own_campaign(session, name)
         before = steering.locked(session, row.id)
         steering.refuse_cancelled(name, before)
-        reached = _reached(session, name, row.id, Campaign.model_validate(row.definition), breakpoint)
+        reached = reached_breakpoints(session, name, row.id, Campaign.model_validate(row.definition), breakpoint)
         jobs = 0
         for each in reached:
             sign_offs.sign(session, row.id, each, accepted=not reject, who=act.who, why=act.why, now=utc_now())
@@ -104,8 +104,18 @@ def sign_off(
     return replace(signed, run=run, unreached=(unreached,) if unreached else ())
 
 
-def _reached(session: Session, name: str, campaign_id: int, campaign: Campaign, wanted: str) -> tuple[str, ...]:
-    """Return the names of the breakpoints that a campaign has reached: all of them, or the one that is wanted."""
+def reached_breakpoints(
+    session: Session, name: str, campaign_id: int, campaign: Campaign, wanted: str
+) -> tuple[str, ...]:
+    """Return the names of the breakpoints that a campaign has reached: all of them, or the one that is wanted.
+
+    Raises
+    ------
+    RequestRefused
+        Where it has reached none.
+    UnknownName
+        Where it has no such breakpoint.
+    """
     known = [each.name for each in campaign.breakpoints]
     if wanted and wanted not in known:
         raise UnknownName(f"breakpoint of campaign {name!r}", wanted, known)

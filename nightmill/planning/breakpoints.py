@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import datetime
 from hashlib import sha256
 from heapq import nsmallest
 from operator import itemgetter
 
+from sqlalchemy.orm import Session
+
+from nightmill.backbone.work.campaigns import campaign_named
 from nightmill.errors import UnknownName
 from nightmill.model.breakpoint import Breakpoint, Pilot
 from nightmill.model.campaign import Campaign
@@ -72,6 +76,17 @@ def sample(pilot: Pilot, jobs: Iterable[PlannedJob]) -> frozenset[str]:
         raise UnknownName(f"key of units of stage {pilot.stage!r}", min(unknown), sorted(keys))
     lots = ([(sha256(unit.encode()).digest(), unit) for unit in units] for units in groups.values())
     return frozenset(unit for lot in lots for _, unit in nsmallest(pilot.units, lot, key=itemgetter(0)))
+
+
+def unknown_campaigns(session: Session, campaign: Campaign, as_of: datetime | None) -> Iterator[str]:
+    """Yield which breakpoints would be compared with a campaign that there is not, with where they are written."""
+    layer = campaign.origins.get("breakpoints")
+    for each in campaign.breakpoints:
+        if each.against:
+            try:
+                campaign_named(session, each.against, as_of=as_of)
+            except UnknownName as unknown:
+                yield f"breakpoint {each.name!r}, {layer or 'a default'}: against: {unknown}"
 
 
 def _upstream(campaign: Campaign, stage: str) -> set[str]:

@@ -26,6 +26,7 @@ from nightmill.model.bundle import SealedBundle
 from nightmill.model.campaign import Campaign
 from nightmill.model.found_file import FoundFile
 from nightmill.model.pipeline import Input, LookupSetting, Stage
+from nightmill.planning.breakpoints import unknown_campaigns
 from nightmill.planning.choosing import Choosers, choosing_order
 from nightmill.planning.exclusions import Tally, rules_of
 from nightmill.planning.first_attempt import first_names, lacks_text
@@ -92,6 +93,7 @@ def plan_campaign(
         planner.project(stages[-1])
     problems = dict.fromkeys(problem for plan in stages for problem in plan.problems)
     problems |= dict.fromkeys(wrong_units(campaign, planner.keys, stages))
+    problems |= dict.fromkeys(unknown_campaigns(session, campaign, as_of))
     return CampaignPlan(campaign, number, tuple(stages), tuple(problems), as_of)
 
 

@@ -205,3 +205,41 @@ def test_a_campaign_is_limited_in_jobs_and_hosts_and_its_status_says_so(site: Pa
     )
     acts = nightmill("acts", "--json")
     assert [act["verb"] for act in acts.json].count("limit") == 2
+
+
+@pytest.mark.req("X18")
+def test_a_pilot_is_looked_at_beside_another_campaign_before_it_is_signed_off(site: Path, nightmill: Nightmill) -> None:
+    carry_out(site)
+    pilot = "{pilot: {stage: copy, units: 1}, against: first, rule: done > 1 and missing == 0}"
+    (site / "second.yaml").write_text(f"campaign: second\npipeline: pipeline.yaml\nbreakpoints: [{pilot}]\n")
+    with open_site(site) as opened:
+        submit(opened, load_campaign(site / "second.yaml"), who="ada")
+        conduct(opened, "second")
+    waits = "held: 2 jobs: pilot of copy (waits for 'nightmill sign-off', whose --show tells what was made)"
+    assert waits in nightmill("status", "second").out
+    [sample] = nightmill("sign-off", "second", "--show", "--json").json
+    keys = sample["comparison"].pop("keys")
+    assert sample == {
+        "breakpoint": "pilot of copy",
+        "waiting": 2,
+        "done": 1,
+        "failed": 0,
+        "comparison": {"against": "first", "same": 1, "differing": 0, "missing": 0},
+        "rule": "done > 1 and missing == 0",
+        "holds": False,
+    }
+    shown = nightmill("sign-off", "second", "--show", "--against", "first").out
+    assert shown.splitlines()[:2] == [
+        "pilot of copy: 1 done, 0 failed; 2 jobs wait",
+        "files beside those of first: 1 the same, 0 differing, 0 without a counterpart",
+    ]
+    assert len(shown.splitlines()) == 3 + len(keys) + bool(keys)
+    assert shown.splitlines()[-1] == (
+        "its rule does not hold: done > 1 and missing == 0 (done 1, failed 0, same 1, differing 0, missing 0)"
+    )
+    for arguments in (("--show", "--why", "right"), ("--show", "--reject"), ("--against", "first", "--why", "right")):
+        refused = nightmill("sign-off", "second", *arguments)
+        assert (refused.code, "nothing off; look first, then sign off without" in refused.err) == (2, True)
+    assert (
+        nightmill("sign-off", "second", "--why", "right").out == "second: pilot of copy: signed off, 2 jobs released\n"
+    )

@@ -21,6 +21,12 @@ def signed_off(session: Session, campaign_id: int) -> set[str]:
     return set(session.scalars(select(SignOffRow.breakpoint).where(*accepted)))
 
 
+def rejected(session: Session, campaign_id: int, breakpoint: str) -> bool:
+    """Say whether somebody rejected what was made up to a breakpoint."""
+    of_it = (SignOffRow.campaign_id == campaign_id, SignOffRow.breakpoint == breakpoint, ~SignOffRow.accepted)
+    return session.scalar(select(SignOffRow.id).where(*of_it).limit(1)) is not None
+
+
 def sign(
     session: Session, campaign_id: int, breakpoint: str, *, accepted: bool, who: str, why: str, now: datetime
 ) -> None:

@@ -100,3 +100,57 @@ class Held(Document):
     """States to how many jobs were meant that stay as they are."""
     unreached: str
     """What could not be reached; empty for nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyDifference(Document):
+    """How far a numeric key of the metadata of files is from that of their counterparts."""
+
+    type: str
+    """Type of the files."""
+    key: str
+    """The key."""
+    files: int
+    """How many files have it, as their counterparts do."""
+    median: float
+    """The difference in the middle of them."""
+    largest: float
+    """The largest difference."""
+    file: str
+    """Name of the file where it is largest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleComparison(Document):
+    """Files beside those that another campaign made of the same units."""
+
+    against: str
+    """Name of that campaign."""
+    same: int
+    """How many files are the same bytes."""
+    differing: int
+    """How many are not."""
+    missing: int
+    """How many have no counterpart."""
+    keys: Sequence[KeyDifference]
+    """How far their metadata is from that of their counterparts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Document):
+    """What a campaign made up to a breakpoint that it has reached."""
+
+    breakpoint: str
+    """Name of the breakpoint."""
+    waiting: int
+    """How many jobs wait at it."""
+    done: int
+    """How many of the jobs before it are done."""
+    failed: int
+    """How many of them failed."""
+    comparison: SampleComparison | None
+    """How it compares; null where nobody said with what."""
+    rule: str
+    """The expression that would sign it off; empty for none."""
+    holds: bool | None
+    """Whether that holds; null for none."""

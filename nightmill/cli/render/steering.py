@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import typer
 
 from nightmill.backbone.work.limits import Limits
 from nightmill.backbone.work.steering import Steering
 from nightmill.cli.documents import steering as documents
 from nightmill.cli.documents import told
-from nightmill.cli.render.output import echo, print_json
+from nightmill.cli.render.output import echo, print_json, print_table
 from nightmill.errors import ServerAway
 from nightmill.model.conducting import CampaignRun
 from nightmill.operations.holding import Held
 from nightmill.operations.limits import Limited
+from nightmill.operations.samples import Sample
 from nightmill.operations.sign_off import SignedOff
 from nightmill.operations.steering import Steered
 from nightmill.planning.problems import plural
@@ -34,7 +37,7 @@ def show_steered(steered: Steered, *, as_json: bool) -> None:
         if steered.jobs:
             echo(f"{steered.jobs:,} {plural('job', steered.jobs)} cancelled")
         if steered.active and steering.halts and not steering.ends_what_runs:
-            echo(f"{steered.active:,} {plural('job', steered.active)} that runs, or is about to, goes on to its end")
+            echo(f"{steered.active:,} {plural('job', steered.active)} under way: to the end, and none after")
         _tell_run(steered.run)
     _unreached(steered.unreached)
 
@@ -102,6 +105,36 @@ def show_signed_off(signed: SignedOff, *, as_json: bool) -> None:
         echo(f"{signed.campaign}: {', '.join(signed.breakpoints)}: {what}, {jobs}")
         _tell_run(signed.run)
     _unreached(signed.unreached)
+
+
+def show_samples(samples: Sequence[Sample], *, as_json: bool) -> None:
+    """Print what a campaign made up to breakpoints, and how it compares."""
+    if as_json:
+        print_json([_sample_told(each) for each in samples])
+        return
+    for each in samples:
+        waiting = f"{each.waiting:,} {plural('job', each.waiting)} wait{'' if each.waiting > 1 else 's'}"
+        echo(f"{each.breakpoint}: {each.done:,} done, {each.failed:,} failed; {waiting}")
+        if (found := each.comparison) is not None:
+            echo(
+                f"files beside those of {found.against}: {found.same:,} the same, {found.differing:,} differing,"
+                f" {found.missing:,} without a counterpart"
+            )
+            if found.keys:
+                rows = [
+                    (key.type, key.key, key.files, f"{key.median:g}", f"{key.largest:g}", key.file)
+                    for key in found.keys
+                ]
+                print_table(("type", "key", "files", "median", "largest difference", "in file"), rows)
+        if each.rule:
+            echo(f"its rule {'holds' if each.holds else 'does not hold'}: {each.ruling}")
+
+
+def _sample_told(sample: Sample) -> documents.Sample:
+    found = sample.comparison
+    keys = [told(documents.KeyDifference, key) for key in found.keys] if found else []
+    comparison = told(documents.SampleComparison, found, keys=keys) if found else None
+    return told(documents.Sample, sample, comparison=comparison)
 
 
 def _print(steered: Steered) -> None:
