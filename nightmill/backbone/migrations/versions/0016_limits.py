@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0017"
+revision = "0016"
 down_revision = "0015"
 
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
