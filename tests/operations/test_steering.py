@@ -239,21 +239,21 @@ def test_of_two_campaigns_that_wait_for_one_core_the_more_urgent_gets_it(
             order.clear()
             held = late._slots.take(1)
             assert held is not None
-            threads = [threading.Thread(target=take, args=[name]) for name in works]
-            for thread in threads:  # the less urgent comes first, and has its turn
+            threads = {name: threading.Thread(target=take, args=[name]) for name in works}
+            for name, thread in threads.items():  # the less urgent comes first, and has its turn
                 thread.start()
-                until(lambda: [*late._slots.folder.glob("waits*")], 10, "one that waits")
-            threading.Event().wait(0.2)
+                own = works[name].steering.priority
+                until(lambda own=own: late._slots._waits_above(own - 1), 60, "it to wait")  # type: ignore[misc]
             held.close()
-            for thread in threads:
+            for thread in threads.values():
                 thread.join()
             return list(order)
 
-        until(lambda: soon.steering.priority == 5, 10, "the slice to hear how urgent it is")
+        until(lambda: soon.steering.priority == 5, 60, "the slice to hear how urgent it is")
         assert both() == ["urgent", "night1"]
         changed = prioritise(site, "night1", 10, why="the telescope waits for it")
         assert (changed.changed, changed.steering.priority) == (True, 10)
-        until(lambda: late.steering.priority == 10, 10, "the slice to hear of it")
+        until(lambda: late.steering.priority == 10, 60, "the slice to hear of it")
         assert both() == ["night1", "urgent"]
         assert prioritise(site, "night1", 10, why="again").changed is False
     observatory.submit("urgent", 1, "execution.priority=5")
