@@ -46,6 +46,7 @@ def _wrong_rule(breakpoint: Breakpoint) -> Iterator[str]:
         yield str(error)
         return
     for name in sorted(names - set(COUNTS)):
-        yield f"there is no {name!r} to ask for{guess(name, COUNTS)}; there is {', '.join(COUNTS)}"
+        may = ", ".join(COUNTS)
+        yield f"{name!r} is not a count that a rule may ask for{guess(name, COUNTS)}: it may ask for {may}"
     if not breakpoint.against and (compared := sorted(names & set(COMPARED))):
         yield f"{', '.join(compared)} counts files that are compared; say in 'against' with which campaign"

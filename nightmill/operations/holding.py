@@ -93,7 +93,9 @@ def hold(site: Site, name: str, which: Which, *, why: str, who: str | None = Non
     def work(session: Session) -> Held:
         _campaign_id, ids, others = _meant(session, name, which, MAY_BE_HELD)
         if not ids:
-            raise RequestRefused(f"there is no job to hold: {_told(others)}", remedy=f"see 'nightmill status {name}'")
+            raise RequestRefused(
+                f"none of these jobs can be held: {_told(others)}", remedy=f"see 'nightmill status {name}'"
+            )
         holds.hold(session, ids, Hold.OPERATOR, f"by {act.who}: {act.why}")
         act.note(session, name, {**_request(which), "jobs": len(ids)})
         return Held(name, len(ids), others)

@@ -176,7 +176,7 @@ def why_unseen(site: Site, tried: Tried) -> str:
     """Say why the log of an attempt cannot be read from here, and when it can be."""
     if tried.state.ended:
         if tried.copies:
-            return f"the log of {tried.key} lies in {tried.copies[0].store} alone, which is no store of this site"
+            return f"the log of {tried.key} lies in {tried.copies[0].store} alone, which is not a store of this site"
         ended = ": ".join(filter(None, (tried.fate, tried.evidence)))
         if tried.state is AttemptState.LOST:
             return f"the log of {tried.key} is lost with its scratch ({ended})"

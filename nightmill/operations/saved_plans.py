@@ -151,7 +151,7 @@ def saved_text(site: Site, saved: SavedPlan) -> PlanLines:
     path = _path(site.config.spool, saved.digest)
     if not path.exists():
         raise RequestRefused(
-            f"the lines of saved plan {shown(saved.digest)} are not in the spool: there is no {path}",
+            f"the lines of saved plan {shown(saved.digest)} are not in the spool: {path} is missing",
             remedy="compare where it was saved, or save the plan as it is now",
         )
     try:

@@ -99,7 +99,7 @@ def test_jobs_are_held_and_released_by_their_units(site: Path, nightmill: Nightm
     nothing = nightmill("hold", "first", "--where", "exposure in [2, 3]", "--why", "no")
     assert (nothing.code, nothing.err) == (
         2,
-        "nightmill: there is no job to hold: 2 held; see 'nightmill status first'\n",
+        "nightmill: none of these jobs can be held: 2 held; see 'nightmill status first'\n",
     )
     told = nightmill("status", "first").out
     assert f"held: 1 job: by {ME}: a satellite (waits for its release)" in told

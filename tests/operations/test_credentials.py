@@ -127,7 +127,7 @@ def test_a_ticket_cache_as_klist_reads_it(lite_site: Site, tmp_path: Path) -> No
     assert life(lite_site, kind="kerberos", file=str(cache)).lacking.startswith("it ended at 20")
     cache.unlink()
     found = life(lite_site, kind="kerberos", file=str(cache))
-    assert found.lacking == "there is no ticket ('klist' ended with exit code 1)"
+    assert found.lacking == "its ticket is missing ('klist' ended with exit code 1)"
 
 
 def test_tokens_of_afs(lite_site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +144,7 @@ def test_tokens_of_afs(lite_site: Site, tmp_path: Path, monkeypatch: pytest.Monk
     assert tokens(late).ends_at == datetime(2026, 1, 11, 1, 30, tzinfo=UTC)
     assert tokens(late, "Tokens for afs@b [Expires Jan 10 14:00]").ends_at == datetime(2026, 1, 10, 14, tzinfo=UTC)
     assert tokens("User's (AFS ID 1) tokens for afs@obs.org [>> Expired <<]").lacking == "a token has ended"
-    assert tokens("   --End of list--").lacking == "there is no token of any cell"
+    assert tokens("   --End of list--").lacking == "a token of a cell is missing"
     assert tokens("Tokens for afs@b [Expires Dec 31 23:00]").lacking == "it ended at 2025-12-31 23:00:00 UTC"
 
 

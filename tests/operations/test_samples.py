@@ -182,9 +182,9 @@ def test_files_that_only_their_steps_tell_apart_are_paired_by_those_names() -> N
         ("{after: science, against: night1}", "breakpoint 'after science' is compared with its own campaign"),
         (
             "{after: science, rule: faild == 0}",
-            "there is no 'faild' to ask for (did you mean 'failed'?); there is done,",
+            "'faild' is not a count that a rule may ask for (did you mean 'failed'?): it may ask for done,",
         ),
-        ("{after: science, rule: night == 0}", "there is no 'night' to ask for"),
+        ("{after: science, rule: night == 0}", "'night' is not a count that a rule may ask for"),
         ("{after: science, rule: missing == 0}", "missing counts files that are compared; say in 'against' with which"),
         ("{after: science, rule: failed ==}", "rule of breakpoint 'after science': "),
     ],

@@ -105,9 +105,9 @@ def _what(look: _Look) -> str:
 def _kerberos(look: _Look) -> datetime | None:
     cache = look.credential.file
     named = [] if not cache else ["-c", cache if ":" in cache else str(look.path)]
-    tickets = list(_TICKET.finditer(look.run(["klist", *named], "there is no ticket")))
+    tickets = list(_TICKET.finditer(look.run(["klist", *named], "its ticket is missing")))
     if not tickets:
-        raise _Lacking("there is no ticket for tickets (krbtgt)")
+        raise _Lacking("its ticket for tickets (krbtgt) is missing")
     ends = [end for ticket in tickets if (end := _time_of(ticket["end"], _TICKET_TIMES)) is not None]
     if not ends and any("expired" in ticket["end"].lower() for ticket in tickets):
         raise _Lacking("its ticket has ended")
@@ -115,9 +115,9 @@ def _kerberos(look: _Look) -> datetime | None:
 
 
 def _afs(look: _Look) -> datetime | None:
-    found = [match["end"] for match in _AFS_TOKEN.finditer(look.run(["tokens"], "there is no token"))]
+    found = [match["end"] for match in _AFS_TOKEN.finditer(look.run(["tokens"], "its token is missing"))]
     if not found:
-        raise _Lacking("there is no token of any cell")
+        raise _Lacking("a token of a cell is missing")
     if any("expired" in end.lower() for end in found):
         raise _Lacking("a token has ended")
     ends = [end for text in found if (end := _this_year(text.removeprefix("Expires "), look.now)) is not None]
