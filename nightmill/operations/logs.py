@@ -18,6 +18,7 @@ from nightmill.backbone.catalogue.replicas import Replica, replicas
 from nightmill.backbone.schema import AttemptRow, CampaignRow, ErrorRuleRow, ExecutionRow, FileRow, JobRow
 from nightmill.backbone.work.campaigns import GOING_ON, job_named
 from nightmill.clock import utc_now
+from nightmill.config.rules import LOG as LOG_TYPE
 from nightmill.errors import BadFile, UnknownName
 from nightmill.execution.descriptors import opened_file
 from nightmill.execution.owner import host_name
@@ -30,7 +31,6 @@ from nightmill.model.retries import retry_after
 from nightmill.model.states import AttemptState, ExecutionState, JobState
 from nightmill.operations.site import Site
 
-_TYPE: Final = "log"
 RETRY_WITHIN: Final = timedelta(seconds=15)
 """A slice begins the retry of a job sooner, where there is one."""
 
@@ -88,7 +88,7 @@ def attempt_of(site: Site, campaign: str, stage: str, unit: str, *, number: int 
             known = [f"a{each:02d}" for each in sorted(attempts)]
             raise UnknownName(f"attempt of {campaign}/{stage}/{unit}", f"a{number:02d}", known)
         runs = (ExecutionRow.attempt_id == row.id, ExecutionRow.state == ExecutionState.RUNNING)
-        log = select(FileRow.id).where(FileRow.attempt_id == row.id, FileRow.type == _TYPE)
+        log = select(FileRow.id).where(FileRow.attempt_id == row.id, FileRow.type == LOG_TYPE)
         copies = [copy for each in replicas(session, session.scalars(log)).values() for copy in each]
         stages = session.get_one(CampaignRow, job.campaign_id).definition["pipeline"]["stages"]
         return Tried(

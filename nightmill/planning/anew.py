@@ -67,9 +67,7 @@ def _others(
         told = _told([(names[id_], excluded.get(str(id_), ())) for id_ in ids], sealed, rule)
         new_rule, files = after.get(role, (None, ()))
         now = _told([(file.name, file.excluded) for file in files], common, new_rule)
-        if [id_ for id_ in ids] != [file.id for file in files] or _parts(excluded, ids) != [
-            list(file.excluded) for file in files
-        ]:
+        if list(ids) != [file.id for file in files] or _parts(excluded, ids) != [list(file.excluded) for file in files]:
             yield OtherInput(role, told, now)
 
 

@@ -178,11 +178,11 @@ def _lacking(
 def _restart(stage: Stage, place: int, before: _Earlier, copies: Inputs, stores: Iterable[str]) -> Restart:
     outputs = {output.role: output for step in before.order.steps for output in step.outputs}
     earlier = [step.name for step in stage.steps[:place]]
+    rank = {store: number for number, store in enumerate(stores)}
     files = []
     for made in (each for each in before.made if each.step in earlier):
         file = copies.files[made.file_id]
         there = [copy for copy in copies.copies[made.file_id] if copy.present]
-        rank = {store: number for number, store in enumerate(stores)}
         copy = min(there, key=lambda each: (rank.get(each.store, len(rank)), each.id)) if there else None
         names = outputs[made.role].names
         files.append(
