@@ -156,12 +156,13 @@ def test_a_failed_job_goes_on_where_it_failed_with_what_was_kept_for_that(
         assert "first_0002_c0001a01.txt" not in names(night, "first"), "nobody selects it"
         broken.write_text("x\n")
         asked(night, from_failure=True)
+        later = utc_now() + timedelta(days=40)
+        assert retain(night, now=later, who="ada").held == 0, "it is about to be taken"
         [order] = carry_out(night, "measure")
         assert (order.only, [Path(taken.path).name for taken in order.taken]) == (("end",), ["first_0002_c0001a01.txt"])
         assert stored(night.config.directory)["night1/measure/second_0002_c0001a02.txt"] == b"begun\n3.0\n"
         assert "first_0002_c0001a01.txt" in names(night, "first"), "it is of the result now"
         assert [str(each) for part in PARTS.values() for each in part(Ground(night))] == []
-        later = utc_now() + timedelta(days=40)
         assert retain(night, now=later, who="ada").held == 0
         assert held in stored(night.config.directory), "a result has taken it"
 

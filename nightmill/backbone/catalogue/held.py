@@ -10,9 +10,9 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session, aliased
 
 from nightmill.backbone.among import among
-from nightmill.backbone.schema import AttemptRow, FileRow, GenerationRow, ReplicaRow, StoreRow, TakenRow
+from nightmill.backbone.schema import AttemptRow, FileRow, GenerationRow, JobRow, ReplicaRow, StoreRow, TakenRow
 from nightmill.backbone.sites import is_here
-from nightmill.model.states import AttemptState, ReplicaState
+from nightmill.model.states import AttemptState, JobState, ReplicaState
 
 
 class HeldCopy(NamedTuple):
@@ -25,7 +25,10 @@ class HeldCopy(NamedTuple):
 
 
 def held_copies(session: Session, ended_before: datetime) -> list[HeldCopy]:
-    """Return the copies at this site of what failed attempts left that ended long ago, unless a result has taken it."""
+    """Return the copies at this site of what failed attempts left that ended long ago, unless somebody wants them.
+
+    A result may have taken them, or the next attempt at their job, which was asked for or is under way, be about to.
+    """
     result = aliased(AttemptRow)
     taken = select(TakenRow.file_id).join(result, result.id == TakenRow.attempt_id).where(result.result)
     query = (
@@ -33,12 +36,14 @@ def held_copies(session: Session, ended_before: datetime) -> list[HeldCopy]:
         .join(FileRow, FileRow.id == ReplicaRow.file_id)
         .join(GenerationRow, GenerationRow.file_id == FileRow.id)
         .join(AttemptRow, AttemptRow.id == FileRow.attempt_id)
+        .join(JobRow, JobRow.id == AttemptRow.job_id)
         .join(StoreRow, StoreRow.id == ReplicaRow.store_id)
         .where(
             AttemptRow.state != AttemptState.PUBLISHED,
             AttemptRow.ended_at < ended_before,
             ReplicaRow.state == ReplicaState.PRESENT,
             FileRow.id.not_in(taken),
+            JobRow.state.not_in([JobState.READY.value, JobState.ACTIVE.value, JobState.HELD.value]),
             is_here(session),
         )
         .order_by(ReplicaRow.id)
