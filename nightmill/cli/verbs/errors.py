@@ -9,13 +9,12 @@ import typer
 
 from nightmill.cli.completing import campaigns
 from nightmill.cli.render.output import echo
-from nightmill.cli.shape import SiteFolder, examples, group
+from nightmill.cli.shape import SiteFolder, Why, examples, group
 
 app = group(help="Teach the site what failures mean, and what is done.")
 
 LATEST: Final = 1000
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the error.")]
-Why = Annotated[str, typer.Option(metavar="TEXT", help="Why, in words; kept with the act.")]
 
 
 @app.command(epilog=examples("nightmill errors add errors.yaml --why 'seen in the January run'"))

@@ -93,7 +93,6 @@ def plan(
             else:
                 planned = preview(opened, described, as_of=then)
                 text = text_of(planned)
-            cost = cost_of(opened, planned)
         if other is not None:
             planned.require()
             comparison = compare(other, text)
@@ -102,11 +101,11 @@ def plan(
             else:
                 print_comparison(comparison, limit)
         elif as_json:
-            write_plan(planned, out, None if planned.problems else text, cost)
+            write_plan(planned, out, None if planned.problems else text, cost_of(opened, planned))
             planned.require()
         else:
             planned.require()
-            print_plan(planned, limit, text, cost)
+            print_plan(planned, limit, text, cost_of(opened, planned))
         if save and not as_json:
             echo(f"saved as campaign {planned.number}: nightmill submit --plan {shown(text.digest)}")
 
