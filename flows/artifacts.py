@@ -105,7 +105,7 @@ def tell_slice(api: PrefectApi, flow_run_id: str, site: Site, which: Slice, numb
             "attempts": line.attempts,
             "step": line.step,
             "fate": line.fate,
-            "error": _cell(": ".join(filter(None, (line.error, line.explanation, line.link)))),
+            "error": _cell(": ".join(filter(None, (line.called, line.explanation, line.link)))),
             "evidence": _cell(line.evidence[:EVIDENCE_CHARACTERS]),
         }
         for line in lines

@@ -13,7 +13,7 @@ from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import known_files
 from nightmill.backbone.schema import ExecutionRow, InputUseRow, PlannedInputRow, SoftwareRow
 from nightmill.backbone.upsert import add_missing
-from nightmill.model.order import AttemptKey, JobOrder, OrderOutput, OrderStep, later_names
+from nightmill.model.order import AttemptKey, ErrorName, JobOrder, OrderOutput, OrderStep, later_names
 from nightmill.model.report import JobReport, StepReport
 from nightmill.model.states import AttemptState
 
@@ -22,6 +22,8 @@ Stacks = Mapping[str, Mapping[str, str]]
 AttemptIds = Mapping[AttemptKey, int]
 ExecutionIds = Mapping[tuple[int, str], int]
 """IDs of executions, by the attempt's ID and the step."""
+AcceptedIds = Mapping[ErrorName, int]
+"""IDs of the rules that accepted exit codes of steps, as far as they are on record."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def write_executions(
     attempts: AttemptIds,
     rows: Mapping[int, Mapping[str, KnownExecution]],
     stacks: Stacks,
+    accepted: AcceptedIds,
 ) -> dict[tuple[int, str], int]:
     """Insert or update a row a step; return the IDs of all of them."""
     software = _software_ids(session, {step.software for report in reports for step in report.steps}, stacks)
@@ -68,7 +71,7 @@ def write_executions(
         environments = {step.name: dict(step.environment) for step in report.order.steps}
         for position, step in enumerate(report.steps):
             if (attempt_id, step.name) in ids:
-                changed.append({"id": ids[attempt_id, step.name], **_outcome(report, step)})
+                changed.append({"id": ids[attempt_id, step.name], **_outcome(report, step, accepted)})
                 continue
             new.append(
                 {
@@ -80,7 +83,7 @@ def write_executions(
                     "software_id": software[step.software],
                     "host": report.host,
                     "began_at": step.began_at,
-                    **_outcome(report, step),
+                    **_outcome(report, step, accepted),
                 }
             )
     if changed:
@@ -91,13 +94,14 @@ def write_executions(
     return ids
 
 
-def _outcome(report: JobReport, step: StepReport) -> dict[str, Any]:
+def _outcome(report: JobReport, step: StepReport, accepted: AcceptedIds) -> dict[str, Any]:
     cost = step.cost
     return {
         "state": _execution_state(report, step),
         "ended_at": step.ended_at,
         "exit_code": step.exit_code,
         "signal": step.signal,
+        "accepted_id": accepted.get(step.accepted) if step.accepted else None,
         "wall_seconds": cost and cost.wall_seconds,
         "user_seconds": cost and cost.user_seconds,
         "system_seconds": cost and cost.system_seconds,
@@ -111,7 +115,7 @@ def _execution_state(report: JobReport, step: StepReport) -> str:
     if step.ended_at is None:
         return "lost" if report.state.ended else "running"
     failed = report.state is AttemptState.FAILED and report.failed_step == step.name
-    return "failed" if failed or step.exit_code != 0 else "succeeded"
+    return "succeeded" if not failed and (step.exit_code == 0 or step.accepted) else "failed"
 
 
 def write_uses(

@@ -86,6 +86,10 @@ class Execution:
     ended_at: datetime | None
     exit_code: int | None
     signal: int | None
+    accepted: str
+    """The error by whose rule the exit code counts as good; empty where it was not accepted."""
+    accepted_version: int | None
+    """The version of that rule."""
     wall_seconds: float | None
     user_seconds: float | None
     system_seconds: float | None
@@ -228,6 +232,7 @@ def maker_of(session: Session, file_id: int) -> Maker | None:
             BUNDLE,
             ExecutionRow,
             SoftwareRow.packages,
+            ErrorRuleRow,
         )
         .join(ExecutionRow, GenerationRow.execution_id == ExecutionRow.id)
         .join(AttemptRow, ExecutionRow.attempt_id == AttemptRow.id)
@@ -235,13 +240,14 @@ def maker_of(session: Session, file_id: int) -> Maker | None:
         .join(JobRow, AttemptRow.job_id == JobRow.id)
         .join(CampaignRow, JobRow.campaign_id == CampaignRow.id)
         .outerjoin(SoftwareRow, ExecutionRow.software_id == SoftwareRow.id)
+        .outerjoin(ErrorRuleRow, ErrorRuleRow.id == ExecutionRow.accepted_id)
         .where(GenerationRow.file_id == file_id)
     ).first()
     if row is None:
         return None
-    role, produced_name, campaign, stage, unit, number, bundle, execution, packages = row
+    role, produced_name, campaign, stage, unit, number, bundle, execution, packages, accepted = row
     inputs = chosen_inputs(session, execution.attempt_id, execution)
-    ran = _execution(execution, packages)
+    ran = _execution(execution, packages, accepted)
     return Maker(role, produced_name, campaign, stage, unit, number, bundle or "", ran, inputs)
 
 
@@ -263,19 +269,22 @@ def _attempt(row: AttemptRow, bundle: str | None, error: ErrorRuleRow | None) ->
     return replace(of_error, explanation=error.explanation, link=error.link)
 
 
-def _execution(row: ExecutionRow, packages: dict[str, Any] | None) -> Execution:
-    own = {each.name: getattr(row, each.name) for each in fields(Execution) if each.name != "software"}
-    return Execution(**own, software=packages or {})
+def _execution(row: ExecutionRow, packages: dict[str, Any] | None, accepted: ErrorRuleRow | None) -> Execution:
+    columns = ExecutionRow.__table__.columns
+    own = {each.name: getattr(row, each.name) for each in fields(Execution) if each.name in columns}
+    error, version = (accepted.name, accepted.version) if accepted else ("", None)
+    return Execution(**own, accepted=error, accepted_version=version, software=packages or {})
 
 
 def _executions(session: Session, attempt_id: int) -> list[Execution]:
     query = (
-        select(ExecutionRow, SoftwareRow.packages)
+        select(ExecutionRow, SoftwareRow.packages, ErrorRuleRow)
         .outerjoin(SoftwareRow, ExecutionRow.software_id == SoftwareRow.id)
+        .outerjoin(ErrorRuleRow, ErrorRuleRow.id == ExecutionRow.accepted_id)
         .where(ExecutionRow.attempt_id == attempt_id)
         .order_by(ExecutionRow.position)
     )
-    return [_execution(row, packages) for row, packages in session.execute(query)]
+    return [_execution(*found) for found in session.execute(query)]
 
 
 def _made(session: Session, attempt_id: int) -> list[MadeFile]:

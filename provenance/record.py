@@ -16,6 +16,7 @@ from typing import Any, Final
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.catalogue.error_rules import error_ids
 from nightmill.backbone.catalogue.files import names_taken
 from nightmill.backbone.schema import AttemptRow, JobRow
 from nightmill.model.fate import Fate
@@ -25,7 +26,15 @@ from nightmill.model.report import JobReport
 from nightmill.model.states import AttemptState, Hold, JobState
 from nightmill.model.verdict import NOTHING as NO_VERDICT
 from nightmill.model.verdict import Verdict
-from provenance.executions import AttemptIds, KnownExecution, Stacks, execution_rows, write_executions, write_uses
+from provenance.executions import (
+    AcceptedIds,
+    AttemptIds,
+    KnownExecution,
+    Stacks,
+    execution_rows,
+    write_executions,
+    write_uses,
+)
 from provenance.known import Known, known
 from provenance.products import Attachments, registered, write_files
 
@@ -116,8 +125,9 @@ def _record_batch(
     if not news:
         return
     news = _without_taken_names(session, news, ids, done)
-    executions = write_executions(session, news, ids, rows, stacks)
-    _update_attempts(session, news, attempts, verdicts, done, now)
+    accepted = error_ids(session, {step.accepted for report in news for step in report.steps if step.accepted})
+    executions = write_executions(session, news, ids, rows, stacks, accepted)
+    _update_attempts(session, news, attempts, verdicts, accepted, done, now)
     ended = [report for report in news if report.state.ended]
     submitters = {attempt: row.submitted_by for attempt, row in attempts.items()}
     made = write_files(session, ended, ids, executions, submitters, attachments, now=now)
@@ -190,6 +200,7 @@ def _update_attempts(
     reports: Sequence[JobReport],
     before: Mapping[AttemptKey, Known],
     verdicts: Mapping[AttemptKey, Verdict],
+    accepted: AcceptedIds,
     done: Recorded,
     now: datetime,
 ) -> None:
@@ -216,7 +227,7 @@ def _update_attempts(
                 "fate": report.fate.value if report.fate and report.state.ended else None,
                 "failed_step": report.failed_step or None,
                 "evidence": "\n".join(filter(None, (report.evidence, verdict.note))) or None,
-                "error_id": verdict.error_id,
+                "error_id": verdict.error_id if has_failed else _accepted_as(report, accepted),
                 "host": report.host,
                 "began_at": report.began_at,
                 "ended_at": report.ended_at,
@@ -243,6 +254,14 @@ def _update_attempts(
     session.execute(update(AttemptRow), attempts)
     if changed:
         session.execute(update(JobRow), [{"id": job_id, **values} for job_id, values in changed.items()])
+
+
+def _accepted_as(report: JobReport, accepted: AcceptedIds) -> int | None:
+    """Return the first rule by which a step of an attempt that published counts as good; None where there is none."""
+    if report.state is not AttemptState.PUBLISHED:
+        return None
+    ids = (accepted.get(step.accepted) for step in report.steps if step.accepted)
+    return next(filter(None, ids), None)
 
 
 def _following(verdict: Verdict) -> dict[str, Any]:

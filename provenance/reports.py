@@ -8,10 +8,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue.files import data_id
-from nightmill.backbone.schema import DeliveryRow, ExecutionRow, FileRow, GenerationRow, SoftwareRow
+from nightmill.backbone.schema import DeliveryRow, ErrorRuleRow, ExecutionRow, FileRow, GenerationRow, SoftwareRow
 from nightmill.model.fate import Fate
 from nightmill.model.journal import Cost, MadeFile
-from nightmill.model.order import JobOrder
+from nightmill.model.order import ErrorName, JobOrder
 from nightmill.model.report import JobReport, StepReport
 from nightmill.model.states import AttemptState
 from provenance.history import Attempt
@@ -45,12 +45,13 @@ def report_of(session: Session, attempt: Attempt, order: JobOrder) -> JobReport:
 
 def _steps(session: Session, attempt_id: int) -> Iterator[StepReport]:
     query = (
-        select(ExecutionRow, SoftwareRow.sha256)
+        select(ExecutionRow, SoftwareRow.sha256, ErrorRuleRow.name, ErrorRuleRow.version)
+        .outerjoin(ErrorRuleRow, ErrorRuleRow.id == ExecutionRow.accepted_id)
         .outerjoin(SoftwareRow, ExecutionRow.software_id == SoftwareRow.id)
         .where(ExecutionRow.attempt_id == attempt_id)
         .order_by(ExecutionRow.position)
     )
-    for row, software in session.execute(query):
+    for row, software, error, version in session.execute(query):
         yield StepReport(
             name=row.step,
             argv=tuple(row.argv),
@@ -58,6 +59,7 @@ def _steps(session: Session, attempt_id: int) -> Iterator[StepReport]:
             ended_at=row.ended_at,
             exit_code=row.exit_code,
             signal=row.signal,
+            accepted=ErrorName(error=error, version=version) if error else None,
             cost=_cost(row),
             software=software or "",
         )

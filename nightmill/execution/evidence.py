@@ -8,6 +8,8 @@ from typing import Final
 
 EVIDENCE_LINES: Final = 5
 EVIDENCE_BYTES: Final = 4000
+LOG_BYTES: Final = 1 << 20
+"""The last of a log that rules of a site look at."""
 
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _UNFIT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -21,6 +23,12 @@ def readable(text: str) -> str:
 def on_one_line(name: str) -> str:
     """Return a file's name as :func:`readable` does; it cannot pass for a second line either."""
     return readable(name).replace("\n", "\ufffd").replace("\t", "\ufffd")
+
+
+def last_text(log: int, start: int) -> str:
+    """Return what rules see of what was written to an open log from the byte ``start`` on."""
+    first = max(start, os.fstat(log).st_size - LOG_BYTES)
+    return readable(os.pread(log, LOG_BYTES, first).decode(errors="replace"))
 
 
 def last_lines(log: int, start: int) -> str:

@@ -46,8 +46,10 @@ class _Passed:
     """None for a scratch file."""
 
 
-def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch, log: int, spool: Path) -> list[MadeFile]:
-    """Check every declared output of a step that exited 0, and move what passed to ``outputs/``.
+def check_outputs(
+    order: JobOrder, step: OrderStep, scratch: Scratch, log: int, spool: Path, *, ended: str = "exited 0"
+) -> list[MadeFile]:
+    """Check every declared output of a step that ended well, and move what passed to ``outputs/``.
 
     Parameters
     ----------
@@ -55,6 +57,8 @@ def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch, log: int, 
         The open log, which is told what of a header is not a value and left out.
     spool
         Where the rows of files go that their types want on record, durably.
+    ended
+        How it ended, in words.
 
     Returns
     -------
@@ -75,7 +79,7 @@ def check_outputs(order: JobOrder, step: OrderStep, scratch: Scratch, log: int, 
         missing = [_lack(each.output, each.files) for each in found if len(each.files) < _least(each.output)]
         if missing:
             raise JobFailed(
-                f"step {step.name!r} exited 0 and did not make {'; '.join(missing)} (its folder holds"
+                f"step {step.name!r} {ended} and did not make {'; '.join(missing)} (its folder holds"
                 f" {_listing(there)})",
                 fate=Fate.MISSING_OUTPUT,
                 step=step.name,

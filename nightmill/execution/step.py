@@ -13,13 +13,14 @@ from typing import Final
 
 from nightmill.errors import JobFailed
 from nightmill.execution.context import JobContext
-from nightmill.execution.evidence import last_lines
+from nightmill.execution.evidence import last_lines, last_text, readable
 from nightmill.execution.faults import scratch_failed
 from nightmill.execution.gate import check_outputs
 from nightmill.execution.launch.watch import Ended, run_process
 from nightmill.execution.proc import SCRATCH_VARIABLE
 from nightmill.execution.scratch import Scratch
 from nightmill.execution.sidecar import VARIABLE
+from nightmill.model.error_rule import compiled
 from nightmill.model.fate import Fate
 from nightmill.model.journal import (
     Checked,
@@ -28,7 +29,7 @@ from nightmill.model.journal import (
     StepEnded,
 )
 from nightmill.model.layout import INPUTS, OUTPUTS, SIDECAR, TMP, seen
-from nightmill.model.order import JobOrder, OrderStep, later_names
+from nightmill.model.order import ErrorName, JobOrder, OrderStep, later_names
 
 _INHERITED: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 
@@ -66,6 +67,8 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
         )
     except (OSError, ValueError) as error:
         raise _not_started(step, argv[0], error) from error
+    failure = _failure(step, ended, log, start, context.stopping)
+    accepted = _accepting(step, ended, failure, log, start)
     context.tell(
         StepEnded(
             attempt=order.attempt,
@@ -73,13 +76,18 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
             step=step.name,
             exit_code=ended.exit_code,
             signal=ended.signal,
+            accepted=accepted,
             cost=ended.cost,
         )
     )
-    goes_on = _has_failed_for_itself(step, ended, log, start, context.stopping)
+    if failure is not None:
+        _go_on(step, failure, accepted, log)
     try:
         scratch.must_be_whole(step.name)
-        made = [] if goes_on else check_outputs(order, step, scratch, log, context.journal.path.parent)
+        made = []
+        if failure is None or accepted is not None:
+            how = f"exited with code {ended.exit_code}, accepted as {accepted}," if accepted else "exited 0"
+            made = check_outputs(order, step, scratch, log, context.journal.path.parent, ended=how)
         context.tell(Checked(attempt=order.attempt, at=context.now(), step=step.name, files=tuple(made)))
         scratch.set_aside(step.name)
     except OSError as error:
@@ -161,22 +169,37 @@ def _placed(environment: Mapping[str, str], scratch: Path) -> dict[str, str]:
     return {"HOME": tmp, "TMPDIR": tmp} | dict(environment) | {VARIABLE: str(scratch / SIDECAR)}
 
 
-def _has_failed_for_itself(step: OrderStep, ended: Ended, log: int, start: int, stopping: str) -> bool:
-    """Whether a step has failed, and its job goes on all the same; the log says so."""
-    try:
-        _must_have_succeeded(step, ended, log, start, stopping)
-    except JobFailed as failure:
-        if step.on_failure == "stop" or failure.fate is Fate.CANCELLED:
-            raise
-        what = failure.message.partition(": ")[0]
-        os.write(log, f"{_line_end(log)}== {step.name}: {what}; going on without it\n".encode())
-        return True
-    return False
+def _go_on(step: OrderStep, failure: JobFailed, accepted: ErrorName | None, log: int) -> None:
+    """Say in the log why the job goes on after a step that failed.
+
+    Raises
+    ------
+    JobFailed
+        Where it does not.
+    """
+    if accepted is None and (step.on_failure == "stop" or failure.fate is Fate.CANCELLED):
+        raise failure
+    what = failure.message.partition(": ")[0]
+    then = f"accepted as {accepted}" if accepted else "going on without it"
+    os.write(log, f"{_line_end(log)}== {step.name}: {what}; {then}\n".encode())
 
 
-def _must_have_succeeded(step: OrderStep, ended: Ended, log: int, start: int, stopping: str) -> None:
+def _accepting(step: OrderStep, ended: Ended, failure: JobFailed | None, log: int, start: int) -> ErrorName | None:
+    """Return the rule by which a step counts as good that exited with an error, where the first that fits accepts."""
+    if failure is None or failure.fate != Fate.STEP_FAILED:
+        return None
+    for rule in step.rules:
+        if (not rule.exit or ended.exit_code in rule.exit) and (
+            not rule.says or any(map(compiled(rule.says).search, (readable(failure.message), last_text(log, start))))
+        ):
+            return rule.called if rule.accepts else None
+    return None
+
+
+def _failure(step: OrderStep, ended: Ended, log: int, start: int, stopping: str) -> JobFailed | None:
+    """Return how a step failed for itself; None where it did not."""
     if ended.exit_code == 0 and not (ended.timed_out or ended.stopped):
-        return
+        return None
     if ended.stopped:
         fate, what = Fate.CANCELLED, f"was ended: {stopping}"
     elif ended.timed_out:
@@ -189,7 +212,7 @@ def _must_have_succeeded(step: OrderStep, ended: Ended, log: int, start: int, st
     else:
         fate, what = Fate.STEP_FAILED, f"exited with code {ended.exit_code}"
     tail = last_lines(log, start)
-    raise JobFailed(f"step {step.name!r} {what}{': ' + tail if tail else ''}", fate=fate, step=step.name)
+    return JobFailed(f"step {step.name!r} {what}{': ' + tail if tail else ''}", fate=fate, step=step.name)
 
 
 def _signal_name(number: int) -> str:

@@ -37,9 +37,9 @@ class ErrorRule(Frozen):
     """What it means, in words."""
     link: str = Field(default="", pattern=r"^(https?://\S+)?$")
     """Where the site says more of it."""
-    action: Literal["fail", "retry", "hold"] | None = None
-    """What becomes of the job: not tried again, tried again as ``retry`` says, or held for review. Left out, the
-    ``retries`` of its stage decide."""
+    action: Literal["fail", "retry", "hold", "accept"] | None = None
+    """What becomes of the job: not tried again, tried again as ``retry`` says, held for review; or gone on with, as the
+    step counts as good. Left out, the ``retries`` of its stage decide."""
     retry: Retry | None = None
     """How it is tried again."""
     priority: int = Field(default=100, ge=0, le=10000)
@@ -57,12 +57,30 @@ class ErrorRule(Frozen):
             raise ValueError("a rule that says what it names: one of step, stage, exit, fate and says at least")
         if (self.action == "retry") is not (self.retry is not None):
             raise ValueError("a rule with 'retry' where its action is retry, and there alone")
+        if self.action == "accept":
+            if not self.step or not self.exit or 0 in self.exit:
+                raise ValueError(
+                    "a rule that names the step and its exit codes, other than 0, where its action is accept:"
+                    " everything else would be accepted"
+                )
+            if self.fate:
+                raise ValueError("a rule without 'fate' where its action is accept: exit codes alone are accepted")
         return self
+
+    @property
+    def decides(self) -> bool:
+        """Whether it says what becomes of the job of an attempt that failed, in the place of its stage."""
+        return self.action not in (None, "accept")
+
+    @property
+    def fates(self) -> tuple[Fate, ...]:
+        """The fates of its failures; none for any but ``cancelled``."""
+        return (Fate.STEP_FAILED,) if self.action == "accept" else self.fate
 
     def may_be(self, *, stage: str, step: str, fate: Fate, exit_code: int | None) -> bool:
         """Say whether an attempt that ended so may be one of this error, whatever it says."""
         return (
-            (fate in self.fate if self.fate else fate is not Fate.CANCELLED)
+            (fate in self.fates if self.fates else fate is not Fate.CANCELLED)
             and (not self.exit or exit_code in self.exit)
             and (not self.step or fnmatchcase(step, self.step))
             and (not self.stage or fnmatchcase(stage, self.stage))

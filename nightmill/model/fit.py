@@ -12,7 +12,7 @@ from nightmill.model.dimensions import DIMENSIONS
 from nightmill.model.fate import Fate
 from nightmill.model.journal import MadeFile
 from nightmill.model.order import JobOrder, stored_path
-from nightmill.model.report import JobReport
+from nightmill.model.report import JobReport, StepReport
 from nightmill.model.states import AttemptState
 
 
@@ -64,7 +64,15 @@ def _misfit_of_steps(report: JobReport, stacks: Mapping[str, Mapping[str, str]])
         return f"nothing is told of the software that step {unknown[0]!r} ran with"
     if early := [file for file in (*report.made, *report.intended) if file.step and file.step not in began]:
         return f"{early[0].name} is told of step {early[0].step!r}, which did not begin"
+    for step in report.steps:
+        if step.accepted and not _accepts(report.order, step):
+            return f"step {step.name!r} is told as accepted by {step.accepted}, which its order does not say"
     return ""
+
+
+def _accepts(order: JobOrder, ran: StepReport) -> bool:
+    rules = [rule for step in order.steps if step.name == ran.name for rule in step.rules if rule.accepts]
+    return any(rule.called == ran.accepted and ran.exit_code in rule.exit for rule in rules)
 
 
 def _misfit_of_the_end(report: JobReport) -> str:

@@ -18,7 +18,7 @@ from nightmill.model.base import Frozen
 from nightmill.model.dimensions import KeyValue
 from nightmill.model.fate import Fate
 from nightmill.model.footprint import Footprint
-from nightmill.model.order import AttemptKey, JobOrder
+from nightmill.model.order import AttemptKey, ErrorName, JobOrder
 from nightmill.model.states import AttemptState
 
 JOURNAL_VERSION: Final = 1
@@ -144,6 +144,8 @@ class StepEnded(_Entry):
     step: str
     exit_code: int | None
     signal: int | None = None
+    accepted: ErrorName | None = None
+    """The rule of its order by which the exit code counts as good."""
     cost: Cost
 
 

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 from nightmill.model.base import Frozen
 from nightmill.model.calibration import Calibration
 from nightmill.model.dimensions import KeyValue
+from nightmill.model.error_rule import compiled
 from nightmill.model.file_type import FileType
 from nightmill.model.pipeline import Parameter, Resources
 from nightmill.model.store import Store
@@ -185,6 +186,34 @@ class OrderText(Frozen):
     text: str
 
 
+class ErrorName(Frozen):
+    """A version of a rule by which a site knows an error."""
+
+    error: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.error} (version {self.version})"
+
+
+class OrderRule(Frozen):
+    """What a rule says of a step that exits with a code other than 0: all of it must hold."""
+
+    called: ErrorName
+    exit: tuple[int, ...] = ()
+    """Exit codes; none for any."""
+    says: str = ""
+    """A regular expression, in the syntax of RE2, over the evidence and over the lines of the step's log."""
+    accepts: bool = False
+    """Whether the step then counts as good; one that does not say so is asked before one that does."""
+
+    @field_validator("says")
+    @classmethod
+    def _is_pattern(cls, says: str) -> str:
+        compiled(says)
+        return says
+
+
 class OrderStep(Frozen):
     """One command, its templates filled in but for ``{python}`` and names that are known when files are made.
 
@@ -205,6 +234,8 @@ class OrderStep(Frozen):
     software: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     files: tuple[OrderText, ...] = ()
     """Lists and configuration that are written for it."""
+    rules: tuple[OrderRule, ...] = ()
+    """Of its site, where one may accept an exit code of it: the first that fits counts."""
 
 
 class TakenOutput(Frozen):

@@ -19,7 +19,7 @@ from nightmill.model.journal import (
     StepBegan,
     StepEnded,
 )
-from nightmill.model.order import AttemptKey, JobOrder
+from nightmill.model.order import AttemptKey, ErrorName, JobOrder
 from nightmill.model.states import AttemptState
 
 
@@ -32,6 +32,8 @@ class StepReport(Frozen):
     ended_at: datetime | None = None
     exit_code: int | None = None
     signal: int | None = None
+    accepted: ErrorName | None = None
+    """The rule by which its exit code counts as good."""
     cost: Cost | None = None
     software: str
     """Digest of its stack."""
@@ -107,6 +109,7 @@ def _change(report: JobReport, entry: Entry) -> dict[str, object]:
                     "ended_at": entry.at,
                     "exit_code": entry.exit_code,
                     "signal": entry.signal,
+                    "accepted": entry.accepted,
                     "cost": entry.cost,
                 }
             )

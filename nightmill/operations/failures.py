@@ -17,7 +17,7 @@ from nightmill.backbone.catalogue.error_rules import KnownError, in_force, in_or
 from nightmill.backbone.schema import CampaignRow
 from nightmill.clock import utc_now
 from nightmill.errors import StoreError
-from nightmill.execution.evidence import readable
+from nightmill.execution.evidence import LOG_BYTES, readable
 from nightmill.model.error_rule import compiled
 from nightmill.model.fate import Fate
 from nightmill.model.order import AttemptKey
@@ -28,8 +28,6 @@ from nightmill.model.states import AttemptState
 from nightmill.model.verdict import Verdict
 from nightmill.operations.site import Site
 
-LOG_BYTES: Final = 1 << 20
-"""The last of a log that rules look at."""
 MOST_LOG_BYTES: Final = 64 << 20
 """A longer log is not fetched from its store: rules see the evidence alone."""
 _RETRIES: Final[TypeAdapter[Retries]] = TypeAdapter(Retries)
@@ -70,11 +68,13 @@ class Recogniser:
     """
 
     def __init__(self, errors: Sequence[KnownError] = ()) -> None:
-        self._errors = [(error, compiled(error.rule.says)) for error in in_order(errors)]
+        self.errors = in_order(errors)
+        """The rules, in the order in which they are asked."""
+        self._patterns = [compiled(error.rule.says) for error in self.errors]
 
     def __call__(self, failure: Failure) -> KnownError | None:
         """Return the first rule that recognises a failure; None where none does."""
-        for error, pattern in self._errors:
+        for error, pattern in zip(self.errors, self._patterns, strict=True):
             rule = error.rule
             if rule.may_be(stage=failure.stage, step=failure.step, fate=failure.fate, exit_code=failure.exit_code) and (
                 not rule.says or pattern.search(failure.evidence) or pattern.search(failure.log)
@@ -151,7 +151,7 @@ def judge(failure: Failure | None, recognise: Recogniser, retries: Retries) -> J
     if failure is None:
         return Judgement()
     error = recognise(failure)
-    if error is not None and error.rule.action is not None:
+    if error is not None and error.rule.decides:
         return Judgement(error, f"error {error.rule.name}", error.rule.retry)
     said = retry_after(retries, failure.fate, failure.exit_code)
     return Judgement(error, *said) if said is not None else Judgement(error)

@@ -23,6 +23,7 @@ from nightmill.errors import BadFile, UnknownName
 from nightmill.execution.descriptors import opened_file
 from nightmill.execution.owner import host_name
 from nightmill.execution.scratch import token
+from nightmill.model.error_rule import ErrorRule
 from nightmill.model.fate import Fate
 from nightmill.model.layout import LOG
 from nightmill.model.order import AttemptKey
@@ -113,8 +114,8 @@ def _is_retried(session: Session, job: JobRow, attempt: AttemptRow, stage: Mappi
     if utc_now() >= max(attempt.ended_at, job.ready_at or attempt.ended_at) + RETRY_WITHIN:
         return False
     error = session.get(ErrorRuleRow, attempt.error_id) if attempt.error_id else None
-    if error is not None and (action := error.definition.get("action")):
-        return bool(action == "retry")
+    if error is not None and (rule := ErrorRule.model_validate(error.definition)).decides:
+        return rule.action == "retry"
     ran = (ExecutionRow.attempt_id == attempt.id, ExecutionRow.step == attempt.failed_step)
     code = session.scalar(select(ExecutionRow.exit_code).where(*ran))
     return retry_after(Stage.model_validate(stage).retries, Fate(attempt.fate), code) is not None

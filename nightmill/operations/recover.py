@@ -16,6 +16,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
+from nightmill.backbone.catalogue.error_rules import error_ids
 from nightmill.backbone.catalogue.files import known_files, names_taken
 from nightmill.backbone.catalogue.stores import store_ids
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlannedInputRow, ReplicaRow, StoreRow
@@ -362,6 +363,7 @@ def _issue(session: Session, job: JobRow, report: JobReport, source: str) -> Non
     order = report.order
     if job.state != JobState.DONE.value:
         job.state = JobState.ACTIVE.value
+    rules = error_ids(session, {rule.called for step in order.steps for rule in step.rules})
     attempt = AttemptRow(
         job_id=job.id,
         plan_id=job.plan_id,
@@ -369,6 +371,7 @@ def _issue(session: Session, job: JobRow, report: JobReport, source: str) -> Non
         state=AttemptState.ISSUED.value,
         order_sha256=order_sha256(order),
         memory_bytes=order.resources.memory_bytes,
+        rule_ids=sorted(rules.values()) or None,
         issued_at=report.began_at,
     )
     session.add(attempt)

@@ -256,6 +256,7 @@ class SliceWork:
             steering = steering_of(session, self.slice.campaign_id, to_issue=True)
             if steering.halts or steering.limits.bar(self.host.name):
                 return [], memory.marks_of(session), steering
+            self._learn(session)
             room = room_for(session, self.slice.campaign_id, steering.limits, limit)
             with self._changing:  # or a job could settle and be recorded between the two halves of this question
                 orders = issue(
@@ -266,9 +267,9 @@ class SliceWork:
                     limit=room,
                     skip=self._settled,
                     most_memory_bytes=self.host.memory_bytes,
+                    errors=self._recognise.errors,
                 )
                 self._limited = room == 0 and would_issue(session, self.slice.slice_id, utc_now(), self._settled)
-            self._learn(session)
             return orders, memory.marks_of(session), steering
 
         orders, reached, steering = self.site.patiently(lambda: self.site.database.write(once))

@@ -8,11 +8,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
+from nightmill.backbone.catalogue.error_rules import errors_by_id, in_force
 from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow
 from nightmill.backbone.sites import this_site
 from nightmill.backbone.work.campaigns import job_named
 from nightmill.errors import OrderChanged, RequestRefused
 from nightmill.model.order import JobOrder
+from nightmill.planning.accepting import Accepting
 from nightmill.planning.copies import inputs_of
 from nightmill.planning.orders import memory_wanted, order_sha256, render
 from nightmill.planning.sealed import JobDetail, commons, job_of
@@ -65,11 +67,12 @@ def next_order(session: Session, campaign: str, stage: str, unit: str) -> JobOrd
     files = inputs.with_copies(inputs.preferred(common.stores))
     planned = job_of(job.unit, detail, files)
     wanted = memory_wanted(common, planned, job.memory_bytes)
-    return render(common, planned, job.attempts + 1, plan_sha256=digest, memory_bytes=wanted)
+    order = render(common, planned, job.attempts + 1, plan_sha256=digest, memory_bytes=wanted)
+    return Accepting(in_force(session)).put_in(order)[0]
 
 
 def issued_orders(session: Session, attempt_ids: Iterable[int]) -> Iterator[JobOrder]:
-    """Yield the orders of attempts, as they were issued, in the order of the attempts; three statements for all.
+    """Yield the orders of attempts, as they were issued, in the order of the attempts; four statements for all.
 
     Raises
     ------
@@ -94,11 +97,14 @@ def issued_orders(session: Session, attempt_ids: Iterable[int]) -> Iterator[JobO
         )
         for site_id in {at for _, at, _, _ in found}
     }
+    errors = errors_by_id(session, {id_ for row, _, _, _ in found for id_ in row.rule_ids or ()})
     for row, at, unit, detail in found:
         digest, common = plans[row.plan_id]
         files = inputs[at].of(detail.file_ids).with_chosen(row.copies or {})
         job, wanted = job_of(unit, detail, files), row.memory_bytes
         order = render(common, job, row.number, plan_sha256=digest, memory_bytes=wanted)
+        if row.rule_ids:
+            order, _ids = Accepting([errors[id_] for id_ in row.rule_ids]).put_in(order)
         if order_sha256(order) != row.order_sha256:
             raise OrderChanged(str(order.attempt), row.order_sha256, order_sha256(order))
         yield order

@@ -10,11 +10,13 @@ from sqlalchemy import ColumnElement, Row, insert, not_, or_, select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
+from nightmill.backbone.catalogue.error_rules import KnownError
 from nightmill.backbone.schema import AttemptRow, JobRow, PlannedInputRow, TakenRow
 from nightmill.backbone.sites import this_site
 from nightmill.backbone.work.holds import hold
 from nightmill.model.order import JobOrder
 from nightmill.model.states import AttemptState, Hold, JobState
+from nightmill.planning.accepting import Accepting
 from nightmill.planning.copies import Chosen, inputs_of
 from nightmill.planning.orders import memory_wanted, order_sha256, render
 from nightmill.planning.sealed import JobDetail, PlannedJob, StageCommon, commons, job_of, planned_inputs
@@ -30,6 +32,7 @@ def issue(
     limit: int,
     skip: Collection[str] = (),
     most_memory_bytes: int | None = None,
+    errors: Sequence[KnownError] = (),
 ) -> list[JobOrder]:
     """Issue an attempt of each of the next jobs of a slice that are not done.
 
@@ -55,6 +58,8 @@ def issue(
         Units to leave alone, unless their jobs were made ready.
     most_memory_bytes
         What the host has: a try with more memory than the last asks for no more.
+    errors
+        The rules of the site that hold: those that accept exit codes stand in the orders.
 
     Returns
     -------
@@ -88,13 +93,17 @@ def issue(
     chosen = {id_: inputs.preferred(common.stores) for id_, (_digest, common) in plans.items()}
     files = {id_: inputs.with_copies(copies) for id_, copies in chosen.items()}
     jobs = [job_of(row.unit, detail, files[row.plan_id]) for row, detail in zip(rows, details, strict=True)]
-    orders, memory = [], []
+    orders, memory, rule_ids = [], [], []
+    accepting = Accepting(errors)
     for row, job in zip(rows, jobs, strict=True):
         digest, common = plans[row.plan_id]
         memory.append(memory_wanted(common, job, row.memory_bytes, most=most_memory_bytes))
-        orders.append(render(common, job, row.attempts + 1, plan_sha256=digest, memory_bytes=memory[-1]))
+        order = render(common, job, row.attempts + 1, plan_sha256=digest, memory_bytes=memory[-1])
+        order, own = accepting.put_in(order)
+        orders.append(order)
+        rule_ids.append(own)
     copies = [inputs.unusual(chosen[row.plan_id], each.file_ids) for row, each in zip(rows, details, strict=True)]
-    attempt_ids = _add_attempts(session, rows, orders, copies, memory, lease_id, now)
+    attempt_ids = _add_attempts(session, rows, orders, copies, memory, rule_ids, lease_id, now)
     planned = [
         planned_input
         for attempt_id, row, job in zip(attempt_ids, rows, jobs, strict=True)
@@ -131,6 +140,7 @@ def _add_attempts(
     orders: list[JobOrder],
     copies: list[Chosen | None],
     memory: list[int | None],
+    rule_ids: list[list[int] | None],
     lease_id: int | None,
     now: datetime,
 ) -> list[int]:
@@ -144,9 +154,10 @@ def _add_attempts(
             "order_sha256": order_sha256(order),
             "copies": chosen,
             "memory_bytes": wanted,
+            "rule_ids": own,
             "issued_at": now,
         }
-        for job, order, chosen, wanted in zip(jobs, orders, copies, memory, strict=True)
+        for job, order, chosen, wanted, own in zip(jobs, orders, copies, memory, rule_ids, strict=True)
     ]
     session.execute(insert(AttemptRow), rows)
     issued = among(JobRow.id, [job.id for job in jobs])

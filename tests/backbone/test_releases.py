@@ -82,7 +82,18 @@ NEW = frozenset(
         "passed_over",
         "renew",
     }
-    | {"course", "steered_by", "steered_why", "priority", "most_jobs", "hosts", "limited_by", "limited_why"}
+    | {
+        "rule_ids",
+        "accepted_id",
+        "course",
+        "steered_by",
+        "steered_why",
+        "priority",
+        "most_jobs",
+        "hosts",
+        "limited_by",
+        "limited_why",
+    }
 )
 """Columns that a release may not have."""
 

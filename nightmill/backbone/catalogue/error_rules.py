@@ -5,16 +5,18 @@ Nothing is ever changed: a rule that is written anew is another version, and a r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from nightmill.backbone.among import among
 from nightmill.backbone.schema import ErrorRuleRow, ErrorSwitchRow
 from nightmill.backbone.sites import this_site
 from nightmill.model.error_rule import ErrorRule
+from nightmill.model.order import ErrorName
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +97,37 @@ def known_errors(session: Session, *, name: str = "") -> list[KnownError]:
     query = select(ErrorRuleRow, ErrorRuleRow.id.in_(on)).where(ErrorRuleRow.site_id == this_site(session))
     if name:
         query = query.where(ErrorRuleRow.name == name)
-    return [
-        KnownError(
-            id=row.id,
-            version=row.version,
-            rule=ErrorRule.model_validate(row.definition),
-            who=row.who,
-            why=row.why,
-            at=row.at,
-            is_on=bool(is_on),
-        )
-        for row, is_on in session.execute(query.order_by(ErrorRuleRow.name, ErrorRuleRow.version))
-    ]
+    ordered = query.order_by(ErrorRuleRow.name, ErrorRuleRow.version)
+    return [_known(row, is_on=bool(is_on)) for row, is_on in session.execute(ordered)]
+
+
+def errors_by_id(session: Session, ids: Collection[int]) -> dict[int, KnownError]:
+    """Return versions of rules, whether or not they hold; of them none counts as on."""
+    rows = session.scalars(select(ErrorRuleRow).where(among(ErrorRuleRow.id, ids))) if ids else ()
+    return {row.id: _known(row, is_on=False) for row in rows}
+
+
+def error_ids(session: Session, errors: Collection[ErrorName]) -> dict[ErrorName, int]:
+    """Return the IDs of versions of rules of this site, as far as they are on record."""
+    if not errors:
+        return {}
+    query = select(ErrorRuleRow.name, ErrorRuleRow.version, ErrorRuleRow.id).where(
+        ErrorRuleRow.site_id == this_site(session), ErrorRuleRow.name.in_({each.error for each in errors})
+    )
+    found = {ErrorName(error=name, version=version): id_ for name, version, id_ in session.execute(query)}
+    return {each: found[each] for each in errors if each in found}
+
+
+def _known(row: ErrorRuleRow, *, is_on: bool) -> KnownError:
+    return KnownError(
+        id=row.id,
+        version=row.version,
+        rule=ErrorRule.model_validate(row.definition),
+        who=row.who,
+        why=row.why,
+        at=row.at,
+        is_on=is_on,
+    )
 
 
 def in_force(session: Session) -> list[KnownError]:

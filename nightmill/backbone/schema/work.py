@@ -219,8 +219,10 @@ class AttemptRow(Base):
     file's first copy alone."""
     memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
     """What its order asks for, where that is not what its stage says."""
+    rule_ids: Mapped[list[Any] | None] = mapped_column(NullableJson)
+    """IDs of the rules of errors that stand in its order; NULL where none does."""
     error_id: Mapped[int | None] = mapped_column(ForeignKey("error_rule.id"))
-    """The rule that names how it failed."""
+    """The rule that names how it failed; of one that published, the first by which a step of it was accepted."""
     job_detail: Mapped[dict[str, Any] | None] = mapped_column(OrderedJson)
     """What its job's detail was, where that was changed since; NULL where it is as it was."""
     replaced_at: Mapped[datetime | None]
@@ -303,6 +305,8 @@ class ExecutionRow(Base):
     ended_at: Mapped[datetime | None]
     exit_code: Mapped[int | None]
     signal: Mapped[int | None]
+    accepted_id: Mapped[int | None] = mapped_column(ForeignKey("error_rule.id"))
+    """The rule by which its exit code counts as good."""
     wall_seconds: Mapped[float | None]
     user_seconds: Mapped[float | None]
     system_seconds: Mapped[float | None]

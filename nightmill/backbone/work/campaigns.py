@@ -24,7 +24,7 @@ from nightmill.backbone.work.saved_plans import lock_numbers, number_of, raise_s
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.base import canonical_json
 from nightmill.model.campaign import Campaign, ExecutionSettings
-from nightmill.model.states import Hold, JobState
+from nightmill.model.states import AttemptState, Hold, JobState
 
 UNSEALED: Final = ("description", "execution", "origins")
 """Parts of a campaign's definition that change nothing of what it makes: a later submission may differ in them."""
@@ -98,10 +98,15 @@ class JobLine:
         """The job's name inside its campaign."""
         return f"{self.stage}/{self.unit}"
 
+    @property
+    def called(self) -> str:
+        """The name of its error; with a word where a step was accepted as that, and the attempt published."""
+        return f"accepted: {self.error}" if self.error and self.attempt_state == AttemptState.PUBLISHED else self.error
+
     def __str__(self) -> str:
         """Say in one line how the job stands, as ``science/exposure=12: detect: step_failed: exited with code 3``."""
         first = self.evidence.partition("\n")[0]
-        return ": ".join(part for part in (self.name, self.step, self.fate, self.error, first) if part)
+        return ": ".join(part for part in (self.name, self.step, self.fate, self.called, first) if part)
 
 
 def seal_campaign(session: Session, campaign: Campaign, *, who: str, now: datetime) -> CampaignRow:

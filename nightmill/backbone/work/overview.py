@@ -54,6 +54,39 @@ def failures_of(session: Session, campaign_ids: Collection[int]) -> dict[int, li
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Jobs whose results have a step that exited with an error, which the site accepts.
+
+    Parameters
+    ----------
+    jobs
+        How many they are.
+    """
+
+    error: str
+    explanation: str
+    link: str
+    jobs: int
+
+
+def accepted_in(session: Session, campaign_ids: Collection[int]) -> dict[int, list[Accepted]]:
+    """Return what was accepted in jobs of campaigns, by the campaign's ID, the most frequent first: one statement."""
+    error = (ErrorRuleRow.name, ErrorRuleRow.explanation, ErrorRuleRow.link)
+    query = (
+        select(JobRow.campaign_id, *error, func.count())
+        .join(AttemptRow, AttemptRow.error_id == ErrorRuleRow.id)
+        .join(JobRow, JobRow.id == AttemptRow.job_id)
+        .where(among(JobRow.campaign_id, campaign_ids), AttemptRow.result)
+        .group_by(JobRow.campaign_id, *error)
+        .order_by(func.count().desc(), ErrorRuleRow.name)
+    )
+    found: dict[int, list[Accepted]] = {}
+    for campaign_id, *accepted in session.execute(query):
+        found.setdefault(campaign_id, []).append(Accepted(*accepted))
+    return found
+
+
 def hosts_of(session: Session, campaign_ids: Collection[int]) -> dict[str, int]:
     """Return how many jobs of campaigns each host carries out, by its name: one statement."""
     query = (

@@ -36,7 +36,7 @@ class ErrorRule(Document):
     link: str
     """Where the site says more of it."""
     action: str | None
-    """``fail``, ``retry`` or ``hold``; null where the stage's ``retries`` decide."""
+    """``fail``, ``retry``, ``hold`` or ``accept``; null where the stage's ``retries`` decide."""
     tries: int | None
     """How often a job is tried again, where the action is ``retry``."""
     memory_factor: float | None
@@ -69,10 +69,12 @@ class NamedFailure(Document):
 
 @dataclass(frozen=True, kw_only=True)
 class Trial(Document):
-    """What a rule would have named of past failures."""
+    """What a rule would have named of past failures, or accepted."""
 
     name: str
     """Name of the error."""
+    action: str | None
+    """What the rule does: steps of the failures would have been accepted where that is ``accept``."""
     looked_at: int
     """How many failures were looked at."""
     campaigns: Mapping[str, int]

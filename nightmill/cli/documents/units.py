@@ -33,3 +33,17 @@ class HeldJobs(Document):
     """Why, in words."""
     jobs: int
     """How many jobs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceptedJobs(Document):
+    """Jobs of a campaign that have a result although a step of it exited with an error, which the site accepts."""
+
+    error: str
+    """Name of the error."""
+    explanation: str
+    """What it means."""
+    link: str
+    """Where the site says more of it."""
+    jobs: int
+    """How many jobs."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from nightmill.cli.documents import Document
 from nightmill.cli.documents.steering import Steering
-from nightmill.cli.documents.units import HeldJobs, LeftOutUnit
+from nightmill.cli.documents.units import AcceptedJobs, HeldJobs, LeftOutUnit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +130,8 @@ class Campaign(Document):
     """Units that its plans leave out."""
     holds: Sequence[HeldJobs]
     """Its jobs that are held."""
+    accepted: Sequence[AcceptedJobs]
+    """Its jobs with a step whose exit code was accepted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,7 +239,7 @@ class Attempt(Document):
     memory_bytes: int | None
     """What its order asks for, where that is not what its stage says, bytes."""
     error: str
-    """The error that it is by the site's rules; empty where these do not name it."""
+    """The error that it is by the site's rules, or as which a step of it was accepted; empty where these name none."""
     error_version: int | None
     """The version of the rule that named it."""
     explanation: str
@@ -286,6 +288,10 @@ class Execution(Document):
     """What it ended with, where no signal ended it."""
     signal: int | None
     """The signal that ended it."""
+    accepted: str
+    """The error by whose rule its exit code counts as good; empty where it was not accepted."""
+    accepted_version: int | None
+    """The version of that rule."""
     wall_seconds: float | None
     """How long it took, seconds."""
     user_seconds: float | None

@@ -42,7 +42,9 @@ def show_trials(trials: Sequence[Trial], *, as_json: bool) -> None:
         return
     for each in trials:
         named = len(each.named)
-        echo(f"{each.rule.name} would have named {named:,} of {each.looked_at:,} {plural('failure', each.looked_at)}")
+        accepts = each.rule.action == "accept"
+        would = f"{each.rule.name} would have {'accepted' if accepts else 'named'}"
+        echo(f"{would} {named:,} of {each.looked_at:,} {plural('failure', each.looked_at)}")
         for campaign, count in _campaigns(each).items():
             echo(f"  {campaign}: {count:,}")
         if bare := sum(not (one.error or one.by_others) for one in each.named):
@@ -56,6 +58,8 @@ def show_trials(trials: Sequence[Trial], *, as_json: bool) -> None:
         )
         if named > SHOWN:
             echo(f"... and {named - SHOWN:,} more: --json tells all")
+        if accepts and named:
+            echo("their outputs would have been checked all the same: one that is missing or bad fails its job")
     echo("nothing was changed")
 
 
@@ -99,7 +103,8 @@ def _told(error: KnownError) -> documents.ErrorRule:
 
 def _tried(trial: Trial) -> documents.Trial:
     named = [told(documents.NamedFailure, one, attempt=str(one.attempt), fate=one.fate.value) for one in trial.named]
-    return told(documents.Trial, trial, name=trial.rule.name, campaigns=_campaigns(trial), named=named)
+    name, action = trial.rule.name, trial.rule.action
+    return told(documents.Trial, trial, name=name, action=action, campaigns=_campaigns(trial), named=named)
 
 
 def _campaigns(trial: Trial) -> dict[str, int]:

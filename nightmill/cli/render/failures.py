@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nightmill.backbone.work.campaigns import JobLine
+from nightmill.backbone.work.overview import Accepted
 from nightmill.cli.render.output import echo
 from nightmill.model.states import JobState
 from nightmill.planning.problems import plural
@@ -18,4 +19,14 @@ def show_failures(lines: Iterable[JobLine]) -> None:
             key = (line.error, line.explanation, line.link)
             groups[key] = groups.get(key, 0) + 1
     for (error, explanation, link), count in sorted(groups.items(), key=lambda group: -group[1]):
-        echo(f"error {error}: {count:,} {plural('job', count)}: {explanation}{f' ({link})' if link else ''}")
+        echo(f"error {_told(error, count, explanation, link)}")
+
+
+def show_accepted(found: Iterable[Accepted]) -> None:
+    """Print each error that was accepted in jobs, with what it means."""
+    for each in found:
+        echo(f"accepted {_told(each.error, each.jobs, each.explanation, each.link)}")
+
+
+def _told(error: str, count: int, explanation: str, link: str) -> str:
+    return f"{error}: {count:,} {plural('job', count)}: {explanation}{f' ({link})' if link else ''}"

@@ -20,11 +20,12 @@ from nightmill.backbone.work.campaigns import (
 )
 from nightmill.backbone.work.holds import holds
 from nightmill.backbone.work.left_out import LeftOutUnit, left_out_units
+from nightmill.backbone.work.overview import Accepted, accepted_in
 from nightmill.backbone.work.steering import of_row
 from nightmill.cli.documents import told
 from nightmill.cli.documents import units as documents
 from nightmill.cli.documents.work import Campaign, FailedJob, StageStanding
-from nightmill.cli.render.failures import show_failures
+from nightmill.cli.render.failures import show_accepted, show_failures
 from nightmill.cli.render.output import echo, print_json, print_table, secho
 from nightmill.cli.render.steering import steering_document
 from nightmill.execution.quarantine import quarantined
@@ -130,6 +131,7 @@ class _Standing:
     left_out: list[LeftOutUnit]
     holds: Mapping[tuple[Hold, str], int]
     """How many of its jobs are held, by what and why."""
+    accepted: list[Accepted]
 
     @property
     def is_open(self) -> bool:
@@ -162,6 +164,7 @@ class _Standing:
             failed=[told(FailedJob, job, job=job.name, attempt=job.attempts) for job in self.failed],
             left_out=[told(documents.LeftOutUnit, unit) for unit in self.left_out],
             holds=[documents.HeldJobs(by=by, why=why, jobs=jobs) for (by, why), jobs in self.holds.items()],
+            accepted=[told(documents.AcceptedJobs, each) for each in self.accepted],
         )
 
 
@@ -194,6 +197,7 @@ def _standing(
         bundles = jobs_per_bundle(session, [row.id for row in rows]) if failures else {}
         left_out = left_out_units(session, [row.id for row in rows]) if failures else {}
         held = holds(session, [row.id for row in rows]) if failures else {}
+        accepted = accepted_in(session, [row.id for row in rows]) if failures else {}
     return [
         _Standing(
             row,
@@ -204,6 +208,7 @@ def _standing(
             bundles.get(row.id, {}),
             left_out.get(row.id, []),
             held.get(row.id, {}),
+            accepted.get(row.id, []),
         )
         for row in rows
     ]
@@ -240,6 +245,7 @@ def _show(conductor: Conductor, standing: _Standing) -> None:
     for job in standing.failed:
         echo(f"failed: {row.name}/{job} (attempt {job.attempts})")
     show_failures(standing.failed)
+    show_accepted(standing.accepted)
     for (by, why), held in standing.holds.items():
         echo(f"held: {held:,} {plural('job', held)}: {why} ({GOES_ON[by]})")
     for unit in standing.left_out[:LEFT_OUT]:

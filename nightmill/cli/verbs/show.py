@@ -145,7 +145,7 @@ def _show_campaign(session: Session, name: str, as_json: bool) -> None:
     )
     print_table(
         ("job", "state", "attempts", "step", "fate", "error"),
-        ((line.name, line.state, line.attempts, line.step, line.fate, line.error) for line in lines),
+        ((line.name, line.state, line.attempts, line.step, line.fate, line.called) for line in lines),
     )
     show_failures(lines)
 
@@ -207,7 +207,8 @@ def _show_attempt(job: JobHistory) -> None:
         echo(job.shown.evidence)
     if job.shown is not None and job.shown.error:
         more = f" ({job.shown.link})" if job.shown.link else ""
-        echo(f"error {job.shown.error} (version {job.shown.error_version}): {job.shown.explanation}{more}")
+        word = "accepted" if job.shown.fate == "published" else "error"
+        echo(f"{word} {job.shown.error} (version {job.shown.error_version}): {job.shown.explanation}{more}")
 
 
 def _ran(run: Execution) -> tuple[Any, ...]:
@@ -215,4 +216,5 @@ def _ran(run: Execution) -> tuple[Any, ...]:
     cpu = None if run.user_seconds is None else f"{run.user_seconds + (run.system_seconds or 0.0):.2f}"
     wall = None if run.wall_seconds is None else f"{run.wall_seconds:.2f}"
     peak = None if run.max_rss_bytes is None else f"{run.max_rss_bytes / 1e6:.0f}"
-    return (run.step, run.state, ended, wall, cpu, peak, " ".join(run.argv))
+    state = f"{run.state}, accepted as {run.accepted}" if run.accepted else run.state
+    return (run.step, state, ended, wall, cpu, peak, " ".join(run.argv))
