@@ -180,8 +180,9 @@ def _go_on(step: OrderStep, failure: JobFailed, accepted: ErrorName | None, log:
     if accepted is None and (step.on_failure == "stop" or failure.fate is Fate.CANCELLED):
         raise failure
     what = failure.message.partition(": ")[0]
-    then = f"accepted as {accepted}" if accepted else "going on without it"
-    os.write(log, f"{_line_end(log)}== {step.name}: {what}; {then}\n".encode())
+    # not a heading: rules look at what follows the last one of a step, also where the gate refuses what it made
+    told = f"{what}; accepted as {accepted}" if accepted else f"{step.name}: {what}; going on without it"
+    os.write(log, f"{_line_end(log)}== {told}\n".encode())
 
 
 def _accepting(step: OrderStep, ended: Ended, failure: JobFailed | None, log: int, start: int) -> ErrorName | None:

@@ -20,7 +20,7 @@ class Fate(StrEnum):
     INPUT_CORRUPT = "input_corrupt"
     """An input had another size or checksum than the catalogue says."""
     STEP_FAILED = "step_failed"
-    """A step's process exited with a code other than 0."""
+    """A step's process exited with a code other than 0 that no rule of its site accepts."""
     STEP_KILLED = "step_killed"
     """A step's process was ended by a signal that nightmill did not send."""
     OUT_OF_MEMORY = "out_of_memory"
@@ -31,7 +31,8 @@ class Fate(StrEnum):
     WALL_LIMIT = "wall_limit"
     """A step ran longer than its ``wall_seconds``, and nightmill ended it."""
     MISSING_OUTPUT = "missing_output"
-    """A step exited 0, and a required output (or the least number of them) was not there."""
+    """A step exited 0, or with a code that its site accepts, and a required output (or the least number of them) was
+    not there."""
     BAD_OUTPUT = "bad_output"
     """An output was there and not whole, lacked required metadata, was refused by a check of its type, or contradicted
     the plan; or a step changed what it may only read: an input, the bundle, an output of an earlier step, the log,

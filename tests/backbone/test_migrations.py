@@ -11,12 +11,14 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, select, update
 
+from nightmill.backbone.catalogue.error_rules import add_rule, known_errors
 from nightmill.backbone.catalogue.indexes import index_keys, indexed
 from nightmill.backbone.catalogue.registration import register
 from nightmill.backbone.catalogue.withdrawals import withdraw
 from nightmill.backbone.database import Database, newest_revision
 from nightmill.backbone.schema import Base, FileRow, ReplicaRow
 from nightmill.model.dimensions import KeyType
+from nightmill.model.error_rule import ErrorRule
 from tests.backbone.files import add_files, new_file
 
 VIEWS = {"current_calibration", "file_location", "job_status", "lineage", "membership", "step_cost"}
@@ -72,6 +74,19 @@ def test_a_file_that_was_retyped_is_what_it_was_retyped_to_on_the_way_down(datab
     with database.reading() as session:
         assert [(file.id, file.type, file.version) for file in session.scalars(select(FileRow))] == [(new, "other", 1)]
         assert indexed(session, key) == {"target"}
+
+
+def test_a_rule_that_accepts_names_failures_alone_on_the_way_down(database: Database) -> None:
+    now = datetime(2026, 1, 11, tzinfo=UTC)
+    rule = ErrorRule(name="few", step="fit", exit=(4,), explanation="Fine", action="accept")
+    held = ErrorRule(name="held", step="fit", explanation="Odd", action="hold")
+    with database.writing() as session:
+        for each in (rule, held):
+            add_rule(session, each, who="ada", why="seen", now=now)
+    downgrade(database, "0016")
+    database.create()
+    with database.reading() as session:
+        assert [each.rule for each in known_errors(session)] == [rule.model_copy(update={"action": None}), held]
 
 
 def test_the_way_down_to_nothing_leaves_nothing(database: Database) -> None:

@@ -140,7 +140,7 @@ def test_rows_outlive_the_way_up_and_down(database: Database, release: Mapping[s
         add_rule(session, rule, who="ada", why="seen", now=datetime.now(UTC))
         [error] = known_errors(session)
         switch(session, error.id, is_on=True, who="ada", why="tried", now=datetime.now(UTC))
-        session.execute(update(AttemptRow).values(error_id=error.id, memory_bytes=1))
+        session.execute(update(AttemptRow).values(error_id=error.id, memory_bytes=1, rule_ids=[error.id]))
         session.execute(text("UPDATE attempt SET fate = 'of_tomorrow' WHERE id = (SELECT max(id) FROM attempt)"))
     with database.engine.connect() as connection:
         command.downgrade(database._alembic(connection), release["revision"])

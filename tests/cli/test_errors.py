@@ -31,6 +31,27 @@ errors:
     explanation: The field has too few stars
     action: hold
 """
+ACCEPTING = """\
+errors:
+  few-stars:
+    step: det*
+    exit: [4]
+    says: "^few stars"
+    explanation: The fit is a straight line
+    link: https://example.org/runbook/few
+    action: accept
+"""
+TOO_MUCH = (
+    "should be a rule that names the step and its exit codes, other than 0, where its action is accept: everything"
+)
+BAD_TO_ACCEPT = [
+    ("step: s", TOO_MUCH),
+    ("exit: [4]", TOO_MUCH),
+    ("says: few", TOO_MUCH),
+    ("step: s, exit: [0, 4]", TOO_MUCH),
+    ("step: s, exit: [4], fate: [step_failed]", "should be a rule without 'fate' where its action is accept"),
+    ("step: s, exit: [4], retry: {tries: 1}", "should be a rule with 'retry' where its action is retry"),
+]
 TEXTS = ["exit 75 no license left", "exit 3 no star in the field", "exit 3 division by zero", "seconds 0"]
 
 
@@ -135,6 +156,7 @@ def test_rules_are_only_added_to_and_a_new_version_waits_for_its_switch(failing:
         ),
         ("{fate: [lost], explanation: x, link: 'javascript:x'}", "errors.odd.link"),
         ("{fate: [lost]}", "errors.odd.explanation is missing"),
+        *((f"{{{rule}, explanation: x, action: accept}}", told) for rule, told in BAD_TO_ACCEPT),
         ("7", "errors.odd is a number and should be a mapping"),
     ],
 )
@@ -201,3 +223,47 @@ def test_rules_are_asked_by_priority_and_then_by_name(tmp_path: Path, nightmill:
     failing.conduct()
     assert [job.error for job in failing.observatory.jobs("night1").values()] == ["z"]
     assert "  of them z by the rules that are on: 1" in nightmill("errors", "try", "a", "--site", site).out
+
+
+@pytest.mark.req("X19", "REQ-0033")
+def test_a_rule_that_accepts_lets_a_job_be_done_and_is_seen_with_it(
+    tmp_path: Path, database_url: str, nightmill: Nightmill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["warn 4 few stars", "warn 4 no model", "exit 4 few stars", "seconds 0"]
+    failing = Failing.build(tmp_path, database_url, texts)
+    monkeypatch.chdir(failing.observatory.directory)
+    Path("errors.yaml").write_text(ACCEPTING)
+    failing.conduct()
+    assert states(failing) == ["failed", "failed", "failed", "done"]
+    tried = nightmill("errors", "try", "errors.yaml").out
+    assert tried.startswith("few-stars would have accepted 2 of 3 failures\n  night1: 2\n")
+    assert tried.endswith(
+        "their outputs would have been checked all the same: one that is missing or bad fails its job\n"
+        "nothing was changed\n"
+    )
+    assert nightmill("errors", "try", "errors.yaml", "--json").json[0]["action"] == "accept"
+    for arguments in (("add", "errors.yaml"), ("on", "few-stars")):
+        assert nightmill("errors", *arguments, "--why", "looked at twenty fits").code == 0
+    assert nightmill("errors", "list", "--json").json[0]["action"] == "accept"
+    failing.conduct()
+    assert states(failing) == ["done", "failed", "failed", "done"]
+    status = nightmill("status", "night1").out
+    meaning = "The fit is a straight line (https://example.org/runbook/few)"
+    assert f"\naccepted few-stars: 1 job: {meaning}\n" in status
+    missing = "exited with code 4, accepted as few-stars (version 1), and did not make product (product)"
+    assert f"failed: night1/science/exposure=102: detect: missing_output: step 'detect' {missing}" in status
+    assert "error few-stars" not in status
+    told = nightmill("status", "night1", "--json").json[0]
+    assert [(each["error"], each["jobs"]) for each in told["accepted"]] == [("few-stars", 1)]
+    assert [each["error"] for each in told["failed"]] == ["", ""]
+    shown = nightmill("show", "night1/science/exposure=100").out
+    assert "detect\tsucceeded, accepted as few-stars\t4\t" in shown
+    assert f"accepted few-stars (version 1): {meaning}\n" in shown
+    line = "science/exposure=100\tdone\t2\t\tpublished\taccepted: few-stars\n"
+    assert line in nightmill("show", "night1").out
+    [ran] = nightmill("show", "night1/science/exposure=102", "--json").json["executions"]
+    assert (ran["state"], ran["accepted"], ran["accepted_version"]) == ("failed", "few-stars", 1)
+    query = "SELECT attempt, state, exit_code, accepted FROM step_cost WHERE accepted IS NOT NULL ORDER BY state"
+    with failing.observatory.open() as site, site.database.reading() as session:
+        rows = [tuple(row) for row in session.execute(text(query))]
+    assert rows == [(2, "failed", 4, "few-stars"), (2, "succeeded", 4, "few-stars")]

@@ -43,7 +43,16 @@ from nightmill.model.journal import (
 )
 from nightmill.model.node import NodeProfile
 from nightmill.model.notification import Mail, Notifier
-from nightmill.model.order import AttemptKey, JobOrder, OrderBundle, OrderInput, OrderOutput, OrderStep, TakenOutput
+from nightmill.model.order import (
+    AttemptKey,
+    JobOrder,
+    OrderBundle,
+    OrderInput,
+    OrderOutput,
+    OrderRule,
+    OrderStep,
+    TakenOutput,
+)
 from nightmill.model.origin import Origin
 from nightmill.model.pipeline import BundleRules, Input, LookupSetting, Output, Pipeline, Resources, Source, Stage, Step
 from nightmill.model.relations import Relation
@@ -58,7 +67,17 @@ SCHEMA = Page(REFERENCE / "schema.md")
 MODELS: dict[str, dict[str, type[BaseModel]]] = {
     "order.md": {
         each.__name__: each
-        for each in (JobOrder, AttemptKey, OrderBundle, OrderInput, OrderStep, OrderOutput, TakenOutput, Store)
+        for each in (
+            JobOrder,
+            AttemptKey,
+            OrderBundle,
+            OrderInput,
+            OrderStep,
+            OrderRule,
+            OrderOutput,
+            TakenOutput,
+            Store,
+        )
     },
     "journal.md": {"Header": JournalHeader, "Owner": Owner, "MadeFile": MadeFile, "Cost": Cost},
     "file-types.md": {each.__name__: each for each in (FileType, MetadataKey, Checks, Membership, FootprintKeys)},

@@ -37,7 +37,7 @@ def test_a_step_that_exits_with_a_code_that_is_accepted_counts_as_good(bench: Be
     assert [entry.accepted for entry in bench.entries() if isinstance(entry, StepEnded)] == [FEW, None]
     assert {"first.txt", "second.txt"} < set(bench.stored())
     log = (bench.root / "stores/backbone" / order.log_path).read_text()
-    assert "few stars\n== one: step 'one' exited with code 4; accepted as few-stars (version 2)\n== two: " in log
+    assert "few stars\n== step 'one' exited with code 4; accepted as few-stars (version 2)\n== two: " in log
     told = stacks(bench.entries())
     assert misfit(report, told) == ""
     forged = report.steps[1].model_copy(update={"accepted": FEW, "exit_code": 4})

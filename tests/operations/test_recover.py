@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from sqlalchemy import make_url, select, update
+from sqlalchemy import String, cast, make_url, select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.database import Database
@@ -24,8 +24,9 @@ from nightmill.config.campaign import load_campaign
 from nightmill.config.site import load_site
 from nightmill.errors import RequestRefused
 from nightmill.execution.journal import recorded_journals
+from nightmill.model.error_rule import ErrorRule
 from nightmill.model.origin import Origin
-from nightmill.operations import memory
+from nightmill.operations import errors, memory
 from nightmill.operations.audit import PARTS, Ground
 from nightmill.operations.drain import drain
 from nightmill.operations.ingest.placement import Mode
@@ -73,7 +74,7 @@ PIPELINE: dict[str, Any] = {
         },
     },
 }
-MEASURE = 'test -e "{folder}/broken" && exit 3\ncksum < "$1" > "$2"\n'
+MEASURE = 'test -e "{folder}/broken" && exit 3\ncksum < "$1" > "$2"\nexit 5\n'
 
 
 @dataclass
@@ -103,7 +104,7 @@ class World:
             select(
                 CampaignRow.id, CampaignRow.name, JobRow.stage, JobRow.unit, JobRow.state, JobRow.attempts,
                 AttemptRow.number, AttemptRow.state, AttemptRow.fate, AttemptRow.result, AttemptRow.order_sha256,
-                AttemptRow.began_at, AttemptRow.ended_at,
+                AttemptRow.began_at, AttemptRow.ended_at, AttemptRow.error_id, cast(AttemptRow.rule_ids, String),
             )
             .join(JobRow, JobRow.campaign_id == CampaignRow.id)
             .outerjoin(AttemptRow, AttemptRow.job_id == JobRow.id)
@@ -165,6 +166,9 @@ def world(site: Site, tmp_path: Path, request: pytest.FixtureRequest) -> Iterato
     made = World(Site(config, Database(url)), folder, restore, backup)
     opened.append(made.site)
     ingest(made.site, deliver(tmp_path / "night", 3), type="raw_science", origin=Origin.RAW, who="ada")
+    rule = ErrorRule(name="warns", step="measure", exit=(5,), explanation="It is fine", action="accept")
+    errors.add(made.site, [rule], why="seen")
+    errors.switch(made.site, "warns", is_on=True, why="tried")
     yield made
     for each in opened:
         each.close()
@@ -208,6 +212,7 @@ def test_what_was_published_since_the_backup_is_had_back(world: World) -> None:
     done = recover(world.site, who="ada", why="the disk failed")
     assert (done.refused, done.unplanned, done.campaigns) == ({}, {}, ["second"])
     assert world.facts() == known
+    assert {row[13] is None for row in known["attempts"] if row[8] == "published" and row[2] == "measure"} == {False}
     assert world.found() == []
     assert preview(world.site).is_empty
     with world.site.database.reading() as session:

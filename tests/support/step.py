@@ -1,8 +1,9 @@
 """A step for the tests: joins its inputs, after doing what the lines of raw ones ask for.
 
 Lines: ``seconds N`` waits; ``until PATH`` waits until PATH exists; ``unless PATH`` fails while PATH does not exist;
-``exit N TEXT`` prints TEXT and exits with code N; ``memory PATH`` counts a kill in PATH and ends by SIGKILL;
-``note PATH`` appends a line to PATH; ``killed-once PATH`` ends by SIGKILL unless PATH exists, and makes it.
+``exit N TEXT`` prints TEXT and exits with code N; ``warn N TEXT`` does so once the output is made; ``memory PATH``
+counts a kill in PATH and ends by SIGKILL; ``note PATH`` appends a line to PATH; ``killed-once PATH`` ends by SIGKILL
+unless PATH exists, and makes it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 def main() -> int:
     output, *inputs = [Path(argument) for argument in sys.argv[1:]]
     text = "".join(path.read_text() for path in inputs)
+    ended = 0
     for line in text.splitlines() if inputs[0].name.startswith("raw") else ():
         verb, _, argument = line.partition(" ")
         if verb == "note":
@@ -30,10 +32,12 @@ def main() -> int:
         elif verb == "killed-once" and not Path(argument).exists():
             Path(argument).touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        elif verb == "exit":
+        elif verb in ("exit", "warn"):
             code, _, said = argument.partition(" ")
             print(said, "a line below it", sep="\n", file=sys.stderr)
-            return int(code)
+            ended = int(code)
+            output = output if verb == "warn" else Path(os.devnull)
+            break
         elif verb == "memory":
             Path(argument).write_text(f"oom_kill {int(Path(argument).read_text().split()[1]) + 1}\n")
             os.kill(os.getpid(), signal.SIGKILL)
@@ -41,7 +45,7 @@ def main() -> int:
             print(f"no star in the field, says {argument}", file=sys.stderr)
             return 3
     output.write_text(text)
-    return 0
+    return ended
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def try_(
     site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Show which past failures a rule would have named; nothing is changed."""
+    """Show which past failures a rule would have named, or accepted; nothing is changed."""
     from nightmill.backbone.work.campaigns import campaign_named
     from nightmill.cli.opening import open_without_types
     from nightmill.cli.render.errors import show_trials
@@ -97,7 +97,7 @@ def on(
     version: Annotated[int | None, typer.Option(metavar="N", min=1, help="By default the newest.")] = None,
     site: SiteFolder = None,
 ) -> None:
-    """Switch a rule on: from now on it names failures, and its action is taken."""
+    """Switch a rule on: from now on it names failures, and its action is taken; new orders have one that accepts."""
     _switch(name, why, site, is_on=True, version=version)
 
 

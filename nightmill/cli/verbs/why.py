@@ -86,6 +86,8 @@ def _tell_origin(row: FileRow, maker: Maker | None) -> None:
         seen = f", with bundle {maker.bundle[:DIGITS]}" if maker.bundle else ""
         echo(f"{row.name} was made by step {ran.step} of {maker.attempt_name} on {ran.host}{seen}{named}:")
         echo(f"  {' '.join(ran.argv)}")
+        if ran.accepted:
+            echo(f"It exited with code {ran.exit_code}, accepted as {ran.accepted} (version {ran.accepted_version}).")
         own = [(each.role, each.name, each.rule, each.origin) for each in maker.inputs if each.step == ran.step]
         if own:
             echo("It read, beside what steps before it had made:")
