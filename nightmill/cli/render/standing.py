@@ -123,6 +123,8 @@ class _Standing:
     stages: list[StageProgress]
     failed: list[JobLine]
     ui_url: str
+    is_gone: bool
+    """Whether its flow run was deleted."""
     run: RunState | None
     """The state of its flow run, where Prefect was asked and has one."""
     bundles: Mapping[str, int]
@@ -199,7 +201,8 @@ def _standing(
             row,
             stages[row.id],
             failed.get(row.id, []),
-            conductor.url(row.flow_run_id) if row.flow_run_id else "",
+            conductor.url(row.flow_run_id) if row.flow_run_id and row.flow_run_id not in seen.gone else "",
+            row.flow_run_id in seen.gone,
             seen.states.get(row.flow_run_id or ""),
             bundles.get(row.id, {}),
             left_out.get(row.id, []),
@@ -247,5 +250,12 @@ def _show(conductor: Conductor, standing: _Standing) -> None:
         echo(f"{is_held}: {row.name}/{unit.stage}/{unit.unit}: input {unit.role!r}: {unit.why}")
     if (more := len(standing.left_out) - LEFT_OUT) > 0:
         echo(f"... and {more:,} more units left out: nightmill status {row.name} --json tells all")
-    if link := conductor.link(row.flow_run_id) if row.flow_run_id else "":
+    _show_run(conductor, standing)
+
+
+def _show_run(conductor: Conductor, standing: _Standing) -> None:
+    row = standing.row
+    if standing.is_gone:
+        echo(f"its flow run {row.flow_run_id} was deleted in Prefect; submit or rerun the campaign, and it has another")
+    elif link := conductor.link(row.flow_run_id) if row.flow_run_id else "":
         echo(f"{link} {standing.run.name}" if standing.run else link)
