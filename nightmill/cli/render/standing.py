@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,9 +93,24 @@ def show_status(
         if left_out:
             echo(f"{left_out} more campaigns, all of them at their end: nightmill status --all", err=True)
         show_waiting(site.config.spool)
-        if not (watch and any(each.is_open for each in standing)):
+        going_on = [each for each in standing if each.is_open]
+        if not (watch and going_on):
             return
+        if not any(jobs_go_on(each.stages) for each in going_on):
+            reconcile_at = 0.0  # only Prefect tells whether the next stage will be planned
         time.sleep(WATCH_SECONDS)
+
+
+def is_open(stages: Sequence[StageProgress], run: RunState | None) -> bool:
+    """Whether something of a campaign may change by itself: its jobs go on, or its flow run has a stage to plan."""
+    if run is not None and run.ended:
+        return False
+    return jobs_go_on(stages) or (run is not None and not all(stage.revisions for stage in stages))
+
+
+def jobs_go_on(stages: Sequence[StageProgress]) -> bool:
+    """Whether jobs of a campaign are under way, or will be."""
+    return any(state in stage.counts for stage in stages for state in GOING_ON)
 
 
 def drain_first(site: Site, tell: Say) -> None:
@@ -136,9 +151,7 @@ class _Standing:
     @property
     def is_open(self) -> bool:
         """Whether something may change by itself."""
-        if self.run is not None and self.run.ended:
-            return False
-        return any(state in stage.counts for stage in self.stages for state in GOING_ON)
+        return is_open(self.stages, self.run)
 
     def told(self) -> Campaign:
         """Tell of it to programs."""
