@@ -58,7 +58,7 @@ def _is_named(file: MadeFile, order: JobOrder) -> bool:
 
 def _misfit_of_steps(report: JobReport, stacks: Mapping[str, Mapping[str, str]]) -> str:
     began = [step.name for step in report.steps]
-    if began != [step.name for step in report.order.steps][: len(began)]:
+    if began != [step.name for step in report.order.wanted_steps][: len(began)]:
         return f"its steps are told as {', '.join(began)}, which is not what its order says"
     if unknown := [step.name for step in report.steps if step.software not in stacks]:
         return f"nothing is told of the software that step {unknown[0]!r} ran with"
@@ -91,7 +91,7 @@ def _misfit_of_the_end(report: JobReport) -> str:
 
 def _lacking(order: JobOrder, published: Iterable[MadeFile]) -> str:
     there = Counter((file.step, file.role) for file in published)
-    for step in order.steps:
+    for step in order.wanted_steps:
         for output in step.outputs:
             least = (output.min if output.produces else 1) if output.required and output.store else 0
             if there[step.name, output.role] < least:

@@ -6,7 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from nightmill.model.fate import Fate
+from nightmill.model.fit import misfit
 from nightmill.model.order import JobOrder, TakenOutput, later_names
+from nightmill.model.report import stacks
 from nightmill.planning.orders import canonical, order_sha256
 from tests.support.orders import Bench, output, shell
 
@@ -37,6 +39,7 @@ def test_steps_read_what_others_had_made_elsewhere(bench: Bench) -> None:
     assert [file.name for file in report.made] == ["two.txt"]
     assert (bench.root / "stores/backbone/products/two.txt").read_bytes() == b"taken"
     assert "one.txt" not in bench.stored()  # what is taken is not published again
+    assert misfit(report, stacks(bench.entries())) == "", "a drain believes it"
 
 
 def test_of_no_step_everything_is_staged(bench: Bench) -> None:
