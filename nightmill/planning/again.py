@@ -104,7 +104,7 @@ def issued_orders(session: Session, attempt_ids: Iterable[int]) -> Iterator[JobO
         job, wanted = job_of(unit, detail, files), row.memory_bytes
         order = render(common, job, row.number, plan_sha256=digest, memory_bytes=wanted)
         if row.rule_ids:
-            order, _ids = Accepting([errors[id_] for id_ in row.rule_ids]).put_in(order)
+            order, _ids = Accepting([errors[id_] for id_ in row.rule_ids if id_ in errors]).put_in(order)
         if order_sha256(order) != row.order_sha256:
             raise OrderChanged(str(order.attempt), row.order_sha256, order_sha256(order))
         yield order

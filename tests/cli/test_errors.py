@@ -225,7 +225,7 @@ def test_rules_are_asked_by_priority_and_then_by_name(tmp_path: Path, nightmill:
     assert "  of them z by the rules that are on: 1" in nightmill("errors", "try", "a", "--site", site).out
 
 
-@pytest.mark.req("X19", "REQ-0033")
+@pytest.mark.req("X19")
 def test_a_rule_that_accepts_lets_a_job_be_done_and_is_seen_with_it(
     tmp_path: Path, database_url: str, nightmill: Nightmill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +261,8 @@ def test_a_rule_that_accepts_lets_a_job_be_done_and_is_seen_with_it(
     assert f"accepted few-stars (version 1): {meaning}\n" in shown
     line = "science/exposure=100\tdone\t2\t\tpublished\taccepted: few-stars\n"
     assert line in nightmill("show", "night1").out
+    told = nightmill("why", "0100_product_c0001a02.txt").out
+    assert "\nIt exited with code 4, accepted as few-stars (version 1).\n" in told
     [ran] = nightmill("show", "night1/science/exposure=102", "--json").json["executions"]
     assert (ran["state"], ran["accepted"], ran["accepted_version"]) == ("failed", "few-stars", 1)
     query = "SELECT attempt, state, exit_code, accepted FROM step_cost WHERE accepted IS NOT NULL ORDER BY state"

@@ -27,7 +27,6 @@ def accepted(report: JobReport) -> list[ErrorName | None]:
     return [step.accepted for step in report.steps]
 
 
-@pytest.mark.req("X19", "REQ-0033")
 def test_a_step_that_exits_with_a_code_that_is_accepted_counts_as_good(bench: Bench) -> None:
     one = shell("one", "echo few stars; echo 1 > first.txt; exit 4", FIRST, rules=(rule(3, 4, says="^few"),))
     order = bench.order(one, shell("two", "cat ../outputs/first.txt > second.txt", SECOND, inputs=("first.txt",)))
