@@ -20,11 +20,11 @@ from nightmill.backbone.work.campaigns import GOING_ON, job_named
 from nightmill.clock import utc_now
 from nightmill.config.rules import LOG as LOG_TYPE
 from nightmill.errors import BadFile, UnknownName
-from nightmill.execution.claims import Claim, claim_of, is_claimed
+from nightmill.execution.claims import claim_of
 from nightmill.execution.descriptors import opened_file
 from nightmill.execution.journal import SUFFIX
 from nightmill.execution.live import Request
-from nightmill.execution.owner import host_name
+from nightmill.execution.owner import host_name, is_alive
 from nightmill.execution.scratch import token
 from nightmill.model.fate import Fate
 from nightmill.model.layout import LOG
@@ -131,9 +131,12 @@ def live_path(site: Site, attempt: AttemptKey) -> Path:
     return site.config.scratch / token(attempt) / LOG
 
 
-def is_elsewhere(site: Site, attempt: AttemptKey) -> bool:
-    """Whether somebody carries out an attempt, in a scratch that is not seen from this host."""
-    return not os.path.lexists(live_path(site, attempt).parent) and is_claimed(site.config.spool, token(attempt))
+def is_elsewhere(site: Site, tried: Tried) -> bool:
+    """Whether somebody carries out an attempt, or may do so by now, in a scratch that is not seen from this host."""
+    if tried.state.ended or os.path.lexists(live_path(site, tried.key).parent):
+        return False
+    claim = claim_of(site.config.spool, tried.key)
+    return claim is not None and (bool(tried.host) or is_alive(claim.owner) is None)
 
 
 def request_of(site: Site, attempt: AttemptKey) -> Request:
@@ -203,24 +206,22 @@ def why_unseen(site: Site, tried: Tried, request: Request | None = None) -> str:
         if tried.state is AttemptState.LOST:
             return f"the log of {tried.key} is lost with its scratch ({ended})"
         return f"{tried.key} has no log: no step of it began ({ended})"
-    claim = claim_of(site.config.spool, tried.key)
-    host = tried.host or (claim.owner.host if claim else "")
-    if not tried.host and (request is None or not host):
-        return f"{tried.key} was issued, and has not begun"
-    if request is not None or host != host_name():
+    if not tried.host:
+        return f"{tried.key} was issued, and has not begun" + (", as far as its host tells" if request else "")
+    if request is not None or tried.host != host_name():
         step = f" in step {tried.running!r}" if tried.running else ""
-        why = f"{tried.key} runs{step} on host {host!r}, whose {live_path(site, tried.key)} is not seen from here"
+        why = f"{tried.key} runs{step} on host {tried.host!r}, whose {live_path(site, tried.key)} is not seen from here"
         if request is not None:
-            why += f"; its worker, which answers while a step runs, {_silence(site, claim, request)}"
+            why += f"; its worker, which answers while a step runs, {_silence(site, tried.key, request)}"
         return f"{why}: its log comes to the store when it ends"
     return f"{tried.key}: no step has begun yet, or its log is on its way to the store"
 
 
-def _silence(site: Site, claim: Claim | None, request: Request) -> str:
+def _silence(site: Site, attempt: AttemptKey, request: Request) -> str:
     if request.seen and request.silent_seconds < ANSWER_SECONDS:
         return f"answers, and cannot show it in {site.config.spool}"
     since = ""
-    if claim is not None:
+    if (claim := claim_of(site.config.spool, attempt)) is not None:
         with suppress(FileNotFoundError):
             told = (site.config.spool / f"{claim.journal}{SUFFIX}").stat().st_mtime
             since = f", and its journal is silent since {datetime.fromtimestamp(told, UTC):%F %T} UTC"

@@ -21,6 +21,7 @@ from nightmill.errors import DatabaseAway
 from nightmill.execution.scratch import token
 from nightmill.model.order import AttemptKey
 from nightmill.operations.logs import Tried, attempt_of
+from nightmill.operations.lost_hosts import declare_lost
 from nightmill.operations.site import Site, open_site
 from tests.cli.conftest import Nightmill
 from tests.examples.campaigns import run_campaign
@@ -160,7 +161,10 @@ with open_site(Path.cwd()) as site:
 
 @contextmanager
 def running_elsewhere(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
-    """Carry out the campaign in another process, which takes itself for another host and has a scratch of its own."""
+    """Carry out the campaign in another process, which takes itself for another host and has a scratch of its own.
+
+    Its steps may wait for the file ``go``.
+    """
     config = (site / "nightmill.yaml").read_text()
     (site / "nightmill.yaml").write_text(config.replace("scratch: scratch", "scratch: ${SCRATCH}"))
     monkeypatch.setenv("SCRATCH", str(tmp_path / "here"))
@@ -174,6 +178,7 @@ def running_elsewhere(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     finally:
         worker.kill()
         worker.wait()
+        (tmp_path / "go").touch()  # or a step that outlives it waits for ever
 
 
 def live_files(site: Path) -> list[str]:
@@ -191,7 +196,7 @@ def test_a_job_on_another_host_is_followed_through_the_spool(
         assert (now.code, now.out.endswith(SAID.rstrip())) == (0, True)
         assert f"shows its log in {folder}/spool" in now.err
         assert ".log" not in nightmill("logs", JOB, "--json").json["unseen"]
-        assert nightmill("logs", JOB, "--step", "look", "--tail", "1").out == SAID.splitlines()[-1]
+        assert nightmill("logs", JOB, "--step", "look", "--tail", "1").out == "b\x1b[2J\n"
         with (tmp_path / "followed").open("wb") as file:
             follower = subprocess.Popen(
                 [sys.executable, "-m", "nightmill", "logs", JOB, "-f"], cwd=folder, stdout=file, stderr=subprocess.PIPE
@@ -220,16 +225,24 @@ def test_a_worker_that_dies_elsewhere_is_told_of_and_leaves_nothing(
         worker.kill()
         worker.wait()
         go.touch()
+        assert nightmill("record").code == 0
         monkeypatch.setattr(rendered, "ANSWER_SECONDS", 1.5)
         dead = nightmill("logs", JOB)
         assert dead.out.endswith(SAID.rstrip()), "what it showed last"
-        assert f"{JOB}/a01 runs" in dead.err
-        assert f"on host 'node7', whose {tmp_path}/here/" in dead.err
+        assert f"{JOB}/a01 runs in step 'look' on host 'node7', whose {tmp_path}/here/" in dead.err
         assert "which answers while a step runs, does not answer, and its journal is silent since 20" in dead.err
     assert live_files(folder) == [".log"]
-    assert nightmill("record", "--host-lost", "node7", "--why", "it burnt").code == 0
+
+    def give_up() -> None:
+        with open_site(folder) as site:
+            declare_lost(site, "node7", why="it burnt")
+
+    monkeypatch.setattr(rendered, "DRAIN_SECONDS", 0.5)
+    threading.Timer(1, give_up).start()
+    followed = nightmill("logs", JOB, "-f")
+    assert (followed.code, followed.out) == (1, dead.out)
+    assert f"the log of {JOB}/a01 is lost with its scratch (lost: its process on node7 was lost" in followed.err
     assert live_files(folder) == []
-    assert f"the log of {JOB}/a01 is lost with its scratch" in nightmill("logs", JOB).err
 
 
 def change(site: Site, rows: Update) -> None:

@@ -52,7 +52,7 @@ def show_log(site: Site, tried: Tried, *, step: str, tail: int | None) -> bool:
     if not tried.state.ended:
         if _show_live(site, tried, printer):
             return True
-        if is_elsewhere(site, tried.key):
+        if is_elsewhere(site, tried):
             return _show_elsewhere(site, tried, printer)
     return _show_ended(site, tried, printer, 0)
 
@@ -145,7 +145,7 @@ class _Elsewhere:
 
     def look(self, tried: Tried) -> str:
         """Print what is new, and return what is amiss, if anything: the worker may need a moment to answer."""
-        if not is_elsewhere(self._site, tried.key):
+        if not is_elsewhere(self._site, tried):
             return why_unseen(self._site, tried)
         try:
             self._request.ask()
