@@ -51,7 +51,7 @@ class Head(Frozen):
     ends: int = Field(ge=0)
     """The byte after the last; what lies behind it in the copy does not count."""
     trouble: str = ""
-    """Why nothing is added any more."""
+    """Why nothing is added for now."""
 
 
 class LiveLog:
@@ -67,7 +67,7 @@ class LiveLog:
 
     def __init__(self, spool: Path, name: str) -> None:
         self._folder, self._name = spool / LIVE, name
-        self._look_at, self._until = time.monotonic() + LOOK_SECONDS, 0.0
+        self._look_at, self._until, self._again_at = time.monotonic() + LOOK_SECONDS, 0.0, 0.0
         self._copy: int | None = None
         self._begins = self._ends = 0
         self._trouble = ""
@@ -87,7 +87,7 @@ class LiveLog:
 
     def catch_up(self, log: int) -> None:
         """Show all that an open log has, where it is shown."""
-        if self._trouble or time.monotonic() >= self._until:
+        if not self._again_at <= time.monotonic() < self._until:
             return
         try:
             self._add(log)
@@ -96,7 +96,7 @@ class LiveLog:
 
     def end(self) -> None:
         """Remove the copy, if there is one."""
-        self._trouble, self._until = "", 0.0
+        self._trouble, self._until, self._again_at = "", 0.0, 0.0
         if self._copy is None:
             return
         os.close(self._copy)
@@ -123,7 +123,7 @@ class LiveLog:
         while ends < size and (block := os.pread(log, min(_BLOCK_BYTES, size - ends), ends)):
             ends += os.pwrite(self._copy, block, HEAD_BYTES + ends - self._begins)
         os.fdatasync(self._copy)  # clients of NFS bring blocks to the server in any order
-        self._ends = ends
+        self._ends, self._trouble = ends, ""
         self._write_head(self._copy)
 
     def _begun(self, at: int) -> int:
@@ -153,9 +153,11 @@ class LiveLog:
         os.fdatasync(copy)
 
     def _give_up(self, error: OSError) -> None:
-        """Say why nothing more is shown, and give back the room, until somebody asks after nobody did for a while."""
-        self._trouble = error.strerror or type(error).__name__
-        _log.warning("the log of %s cannot be shown in %s: %s", self._name, self._folder, self._trouble)
+        """Say why nothing more is shown, and give back the room; it is tried again after a while."""
+        why, self._again_at = error.strerror or type(error).__name__, time.monotonic() + SHOW_SECONDS
+        if why != self._trouble:
+            _log.warning("the log of %s cannot be shown in %s: %s", self._name, self._folder, why)
+        self._trouble = why
         with suppress(OSError):
             if self._copy is None:
                 self._copy = self._begun(self._ends)
@@ -173,7 +175,7 @@ class Shown:
     begins
         The byte of the log at which ``data`` begins: a later one than was asked for where that is not shown any more.
     trouble
-        Why nothing is added any more; empty where it is.
+        Why nothing is added for now; empty where it is.
     """
 
     begins: int

@@ -192,6 +192,18 @@ def test_a_full_spool_is_told_and_no_step_fails(
         assert (shown.data, shown.trouble) == (b"", why)
 
 
+def test_a_log_is_shown_again_when_there_is_room(tmp_path: Path, log: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "ROOM_BYTES", 1 << 60)
+    monkeypatch.setattr(live, "SHOW_SECONDS", 0.2)
+    shows, request = LiveLog(tmp_path, "a01"), Request(tmp_path, "a01")
+    os.write(log, b"one\n")
+    assert look(shows, log, request) == Shown(0, b"", "the spool has too little room")
+    monkeypatch.setattr(live, "ROOM_BYTES", 0)
+    assert look(shows, log, request) == Shown(0, b"", "the spool has too little room"), "not at once"
+    time.sleep(0.2)
+    assert look(shows, log, request) == Shown(0, b"one\n", "")
+
+
 def test_what_a_dead_worker_left_is_swept(tmp_path: Path) -> None:
     sweep(tmp_path, is_claimed=lambda name: False)
     (tmp_path / LIVE).mkdir()

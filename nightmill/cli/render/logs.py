@@ -155,7 +155,7 @@ class _Elsewhere:
         if shown is not None:
             self._print(tried, shown)
             if shown.trouble:
-                return f"its worker shows nothing more of the log of {tried.key}: {shown.trouble}"
+                return f"its worker shows nothing more of the log of {tried.key} for now: {shown.trouble}"
             if self._request.silent_seconds < ANSWER_SECONDS:
                 self._answered_at = time.monotonic()
         if time.monotonic() - self._answered_at < ANSWER_SECONDS:
