@@ -64,9 +64,11 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
             wall_seconds=step.wall_seconds,
             began=began,
             stopping=lambda: bool(context.stopping),
+            looked=scratch.show_log,
         )
     except (OSError, ValueError) as error:
         raise _not_started(step, argv[0], error) from error
+    scratch.show_log(last=True)
     failure = _failure(step, ended, log, start, context.stopping)
     accepted = _accepting(step, ended, failure, log, start)
     context.tell(
