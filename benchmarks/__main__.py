@@ -13,7 +13,16 @@ from typing import Final
 from benchmarks.figures import Result, kept
 from benchmarks.page import PAGE, line, page
 
-NAMES: Final = ("job_overhead", "ingest", "plan_100k", "plan_1m", "plan_memberships", "overlaps", "campaign_5k")
+NAMES: Final = (
+    "job_overhead",
+    "ingest",
+    "plan_100k",
+    "plan_1m",
+    "plan_memberships",
+    "plan_compare",
+    "overlaps",
+    "campaign_5k",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

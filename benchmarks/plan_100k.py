@@ -42,7 +42,7 @@ JOBS: Final = 100_000
 REPEATS: Final = 3
 MINUTES_A_CALIBRATION: Final = 1_000
 
-_STAGE: Final = {
+STAGE: Final = {
     **COPY_STAGE,
     "inputs": {
         "raw": {"type": "raw"},
@@ -56,7 +56,7 @@ _STAGE: Final = {
 
 
 _KEYED: Final = {
-    **_STAGE,
+    **STAGE,
     "per": ["serial"],
     "steps": [{**COPY_STEP, "outputs": {"product": {"type": "keyed"}}}],
 }
@@ -94,12 +94,12 @@ def measure(*, size: int = JOBS, repeats: int = REPEATS) -> Result:
 
 
 def measured_on(
-    folder: Path, database: str, jobs: int, repeats: int, stage: Mapping[str, object] = _STAGE
+    folder: Path, database: str, jobs: int, repeats: int, stage: Mapping[str, object] = STAGE
 ) -> tuple[Figure, int]:
     """Measure on one database; return what it took, and the peak of memory in bytes."""
     with new_site(folder / "site", database) as site:
         register_raw(site, jobs)
-        _add_calibrations(site, -(-jobs // MINUTES_A_CALIBRATION))
+        add_calibrations(site, -(-jobs // MINUTES_A_CALIBRATION))
     values, floors, peaks = [], [], []
     for number in range(1, repeats + 1):
         campaign = write_campaign(folder, f"plan-{number}", stage, {})
@@ -112,7 +112,7 @@ def measured_on(
     return figure(values, floors), max(peaks)
 
 
-def _add_calibrations(site: Site, count: int) -> None:
+def add_calibrations(site: Site, count: int) -> None:
     """Register master biases, some hours apart, and certify them."""
     files = [
         NewFile(

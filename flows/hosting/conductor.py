@@ -89,7 +89,8 @@ class PrefectConductor:
                 else:
                     reconcile_campaign(self.site, api, campaign)
                     release(self.site, api, campaign)
-                return Seen({run.id: run.state for run in api.read_many(flow_run_ids)})
+                states = {run.id: run.state for run in api.read_many(flow_run_ids)}
+                return Seen(states, gone=frozenset(flow_run_ids) - states.keys())
         except ServerAway as error:
             return Seen(away=error.message)
 

@@ -41,6 +41,7 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_FLOWS_HEARTBEAT
 from prefect.states import Cancelled, Crashed, Failed, Pending, Scheduled
 
 from flows.hosting.daemon import keep
+from flows.hosting.naming import Upcoming
 from flows.hosting.own_site import REFUSED
 from nightmill.execution.owner import is_alive, owner_of, this_process
 from nightmill.model.base import Frozen
@@ -127,6 +128,7 @@ class Runner:
 
     def __post_init__(self) -> None:
         self.logger = get_logger("nightmill.runner")
+        self.upcoming = Upcoming(self.client, self.options.deployments)
 
     def run(self) -> Child | None:
         """Serve until SIGTERM or SIGINT (children are ended) or SIGHUP (children go on by themselves).
@@ -236,6 +238,7 @@ class Runner:
             self._heartbeat()
             self._follow_cancellations()
             claimed.extend(self._claim())
+            self.upcoming.name()  # last: work never waits for names
         except httpx.HTTPError as error:
             if not self._server_away:
                 self.logger.warning("The Prefect server is away (%s); flow runs that started go on", error)

@@ -56,7 +56,10 @@ class Seen:
         Of their flow runs, by ID.
     away
         Why it was not reached; empty where it was.
+    gone
+        Flow runs that it does not have any more: somebody deleted them.
     """
 
     states: Mapping[str, RunState] = field(default_factory=dict)
     away: str = ""
+    gone: frozenset[str] = frozenset()

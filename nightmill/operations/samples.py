@@ -180,7 +180,7 @@ def sign_by_rule(site: Site, name: str) -> Ruled:
 
 def _has_ended(session: Session, campaign_id: int, breakpoint: Breakpoint) -> bool:
     """Say whether a breakpoint is reached, and nothing of its stage was taken up again since."""
-    if sign_offs.before(session, campaign_id, breakpoint):
+    if sign_offs.unfinished_before(session, campaign_id, breakpoint):
         return False
     return not any(state in campaigns.GOING_ON for state in counts(session, before(campaign_id, breakpoint)))
 

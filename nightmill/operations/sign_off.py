@@ -121,7 +121,7 @@ def reached_breakpoints(
         raise UnknownName(f"breakpoint of campaign {name!r}", wanted, known)
     waiting = sign_offs.waiting(session, campaign_id, campaign.breakpoints)
     left = {
-        each.name: sign_offs.before(session, campaign_id, each)
+        each.name: sign_offs.unfinished_before(session, campaign_id, each)
         for each in campaign.breakpoints
         if each.name in waiting and wanted in ("", each.name)
     }

@@ -69,6 +69,12 @@ def test_units_of_rows_beside_a_bare_loop() -> None:
     assert answer["extra"]["peak_rss_megabytes"] > 0
 
 
+def test_what_changes_of_a_plan_beside_the_plan_alone() -> None:
+    answer = told("plan_compare", 20)
+    assert answer["counts"] == {"units": 20}
+    assert answer["ratio"] == pytest.approx(answer["value"] / answer["floor"], rel=0.02)
+
+
 def test_footprints_and_tiles_beside_distances_alone() -> None:
     answer = told("overlaps", 50)
     assert answer["counts"]["tiles"] == 10_000

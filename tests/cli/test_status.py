@@ -146,6 +146,22 @@ def test_who_watches_asks_prefect_seldom_and_leaves_when_the_flow_run_has_ended(
     assert told.out.endswith("http://ui/first Cancelled\n")
 
 
+@pytest.mark.usefixtures("clock", "site")
+@pytest.mark.parametrize("how", [["--watch"], ["--watch", "--json"]])
+def test_who_watches_stays_while_the_next_stage_is_not_planned_yet(
+    nightmill: Nightmill, monkeypatch: pytest.MonkeyPatch, how: list[str]
+) -> None:
+    between = [StageProgress("copy", 0, 1, {JobState.DONE: 1}, 0, {}), StageProgress("add", 1, 0, {}, 0, {})]
+    for module in (_standing, screen):
+        monkeypatch.setattr(module, "progress_of", lambda _, rows: {row.id: between for row in rows})
+    running, failed = Seen({RUN: RunState("RUNNING", "Running")}), Seen({RUN: RunState("FAILED", "Failed")})
+    asked = Asked(running, running, failed)
+    conducted(monkeypatch, asked)
+    assert nightmill("status", "first", *how).code == 0
+    assert len(set(asked.looks)) == 3, "nothing but the flow run tells whether there is more"
+    assert max(asked.looks) - min(asked.looks) < _standing.RECONCILE_SECONDS
+
+
 def counted_looks(monkeypatch: pytest.MonkeyPatch, *, away: tuple[int, ...] = ()) -> list[int]:
     """Count how often campaigns are looked at; the database is away at some of them."""
     looks: list[int] = []

@@ -11,6 +11,8 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+from prefect.client.schemas.objects import FlowRun
 
 from nightmill.cli import main
 from tests.flows.conftest import Conductor, until, written
@@ -46,6 +48,12 @@ def _nightmill(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int
     return int(ended.value.code or 0), told.out, told.err
 
 
+def _runs(conductor: Conductor, name: str) -> list[FlowRun]:
+    named = FlowRunFilter(name=FlowRunFilterName(any_=[name]))
+    found: list[FlowRun] = conductor.client.read_flow_runs(flow_run_filter=named)
+    return found
+
+
 def test_watched_to_its_end_then_rerun(
     conductor: Conductor, campaign: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,6 +76,24 @@ def test_watched_to_its_end_then_rerun(
     assert (code, json.loads(out)) == (0, {"campaign": file.stem, "left": 0, "paused": ""})
     code, out, _err = _nightmill(capsys, "rerun", file.stem, *site)
     assert (code, out) == (0, f"campaign {file.stem}: every job is done, nothing to run again\n")
+
+    # The link of status leads to the run that was carried out again; where that was deleted, to the one after it.
+    [run] = _runs(conductor, file.stem)
+    _code, out, _err = _nightmill(capsys, "status", file.stem, *site)
+    assert out.endswith(f"/runs/flow-run/{run.id} Completed\n")
+    assert run.state is not None
+    assert run.state.message == "3 jobs done; carried out 2 times"
+    conductor.client.delete_flow_run(run.id)
+    _code, out, _err = _nightmill(capsys, "status", file.stem, *site)
+    assert out.endswith(
+        f"its flow run {run.id} was deleted in Prefect; submit or rerun the campaign, and it has another\n"
+    )
+    _code, out, _err = _nightmill(capsys, "status", file.stem, "--json", *site)
+    assert [(each["ui_url"], each["flow_run_state"]) for each in json.loads(out)] == [("", None)]
+    assert _nightmill(capsys, "submit", str(file), "--watch", *site)[0] == 0
+    [other] = _runs(conductor, file.stem)
+    _code, out, _err = _nightmill(capsys, "status", file.stem, *site)
+    assert out.endswith(f"/runs/flow-run/{other.id} Completed\n")
 
 
 def test_killed_between_the_backbone_and_prefect_it_is_taken_up_by_submitting_again(

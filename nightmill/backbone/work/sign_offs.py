@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection
 from datetime import datetime
 
@@ -11,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.schema import JobRow, SignOffRow
 from nightmill.backbone.work.campaigns import GOING_ON
+from nightmill.backbone.work.products import before, counts
 from nightmill.model.breakpoint import Breakpoint
 from nightmill.model.states import Hold, JobState
 
@@ -40,24 +40,19 @@ def waiting(session: Session, campaign_id: int, breakpoints: Collection[Breakpoi
     """Return how many jobs wait at each breakpoint of a campaign."""
     at = (JobRow.campaign_id == campaign_id, JobRow.state == JobState.HELD, JobRow.held_by == Hold.BREAKPOINT)
     query = select(JobRow.held_why, func.count()).where(*at).group_by(JobRow.held_why)
-    counts = {why: count for why, count in session.execute(query)}
-    return {each.name: counts[each.name] for each in breakpoints if each.name in counts}
+    found = {why: count for why, count in session.execute(query)}
+    return {each.name: found[each.name] for each in breakpoints if each.name in found}
 
 
-def before(session: Session, campaign_id: int, breakpoint: Breakpoint) -> int:
+def unfinished_before(session: Session, campaign_id: int, breakpoint: Breakpoint) -> int:
     """Return how many jobs have not ended that a breakpoint lets go before it.
 
     Of the stage that it is after there is none: what needs that is planned when it has ended.
     """
     if breakpoint.pilot is None:
         return 0
-    of_stage = (JobRow.campaign_id == campaign_id, JobRow.stage == breakpoint.stage)
-    query = select(JobRow.state, JobRow.held_why, func.count()).where(*of_stage)
-    counts: Counter[bool] = Counter()
-    for state, why, count in session.execute(query.group_by(JobRow.state, JobRow.held_why)):
-        is_held = state == JobState.HELD and why != breakpoint.name
-        counts[is_held or JobState(state) in GOING_ON] += count
-    return counts[True]
+    found = counts(session, before(campaign_id, breakpoint))
+    return sum(found.get(state, 0) for state in (*GOING_ON, JobState.HELD))
 
 
 def job_ids(session: Session, campaign_id: int, breakpoint: str) -> list[int]:

@@ -115,9 +115,9 @@ class Campaign(Document):
     submitted_by: str
     """By whom."""
     ui_url: str
-    """Where the Prefect UI shows its flow run; empty where it has none."""
+    """Where the Prefect UI shows its flow run; empty where it has none, or where that was deleted."""
     flow_run_state: str | None
-    """What Prefect says of that: ``RUNNING``, ``FAILED``, ...; null where it was not reached."""
+    """What Prefect says of that: ``RUNNING``, ``FAILED``, ...; null where it was not reached, or has it no more."""
     steering: Steering
     """What its operators want."""
     stages: Sequence[StageStanding]

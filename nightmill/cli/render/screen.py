@@ -26,7 +26,7 @@ from nightmill.backbone.work.overview import Failures, failures_of, hosts_of
 from nightmill.backbone.work.steering import of_row
 from nightmill.cli.render.output import echo, plain_line
 from nightmill.cli.render.pace import Pace
-from nightmill.cli.render.standing import RECONCILE_SECONDS, WATCH_SECONDS, drain_first, rows_of
+from nightmill.cli.render.standing import RECONCILE_SECONDS, WATCH_SECONDS, drain_first, is_open, jobs_go_on, rows_of
 from nightmill.cli.render.watch import COST, LINE_SECONDS, summary
 from nightmill.clock import utc_now
 from nightmill.errors import ServiceError
@@ -66,13 +66,8 @@ class Sight:
     @property
     def open_rows(self) -> list[CampaignRow]:
         """The campaigns of which something may change by itself."""
-        return [row for row in self.rows if self._is_open(row)]
-
-    def _is_open(self, row: CampaignRow) -> bool:
-        run = self.seen.states.get(row.flow_run_id or "")
-        if run is not None and run.ended:
-            return False
-        return any(state in stage.counts for stage in self.stages.get(row.id, ()) for state in GOING_ON)
+        runs = self.seen.states
+        return [row for row in self.rows if is_open(self.stages.get(row.id, ()), runs.get(row.flow_run_id or ""))]
 
     @property
     def notices(self) -> list[str]:
@@ -115,8 +110,11 @@ def watch_status(site: Site, conductor: Conductor, campaign: str | None, *, ever
                 reconcile_at = began + RECONCILE_SECONDS
             _look(site, conductor, sight, campaign, everything=everything, reconcile=is_due)
             show(sight)
-            if not (sight.open_rows or sight.away or (campaign is None and console.is_terminal)):
+            open_rows = sight.open_rows
+            if not (open_rows or sight.away or (campaign is None and console.is_terminal)):
                 return True
+            if open_rows and not any(jobs_go_on(sight.stages[row.id]) for row in open_rows):
+                reconcile_at = 0.0  # only Prefect tells whether the next stage will be planned
             took = 0.0 if is_due else time.monotonic() - began
             if wait(max(WATCH_SECONDS, COST * took)):
                 break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,9 +93,24 @@ def show_status(
         if left_out:
             echo(f"{left_out} more campaigns, all of them at their end: nightmill status --all", err=True)
         show_waiting(site.config.spool)
-        if not (watch and any(each.is_open for each in standing)):
+        going_on = [each for each in standing if each.is_open]
+        if not (watch and going_on):
             return
+        if not any(jobs_go_on(each.stages) for each in going_on):
+            reconcile_at = 0.0  # only Prefect tells whether the next stage will be planned
         time.sleep(WATCH_SECONDS)
+
+
+def is_open(stages: Sequence[StageProgress], run: RunState | None) -> bool:
+    """Whether something of a campaign may change by itself: its jobs go on, or its flow run has a stage to plan."""
+    if run is not None and run.ended:
+        return False
+    return jobs_go_on(stages) or (run is not None and not all(stage.revisions for stage in stages))
+
+
+def jobs_go_on(stages: Sequence[StageProgress]) -> bool:
+    """Whether jobs of a campaign are under way, or will be."""
+    return any(state in stage.counts for stage in stages for state in GOING_ON)
 
 
 def drain_first(site: Site, tell: Say) -> None:
@@ -123,6 +138,8 @@ class _Standing:
     stages: list[StageProgress]
     failed: list[JobLine]
     ui_url: str
+    is_gone: bool
+    """Whether its flow run was deleted."""
     run: RunState | None
     """The state of its flow run, where Prefect was asked and has one."""
     bundles: Mapping[str, int]
@@ -134,9 +151,7 @@ class _Standing:
     @property
     def is_open(self) -> bool:
         """Whether something may change by itself."""
-        if self.run is not None and self.run.ended:
-            return False
-        return any(state in stage.counts for stage in self.stages for state in GOING_ON)
+        return is_open(self.stages, self.run)
 
     def told(self) -> Campaign:
         """Tell of it to programs."""
@@ -199,7 +214,8 @@ def _standing(
             row,
             stages[row.id],
             failed.get(row.id, []),
-            conductor.url(row.flow_run_id) if row.flow_run_id else "",
+            conductor.url(row.flow_run_id) if row.flow_run_id and row.flow_run_id not in seen.gone else "",
+            row.flow_run_id in seen.gone,
             seen.states.get(row.flow_run_id or ""),
             bundles.get(row.id, {}),
             left_out.get(row.id, []),
@@ -247,5 +263,12 @@ def _show(conductor: Conductor, standing: _Standing) -> None:
         echo(f"{is_held}: {row.name}/{unit.stage}/{unit.unit}: input {unit.role!r}: {unit.why}")
     if (more := len(standing.left_out) - LEFT_OUT) > 0:
         echo(f"... and {more:,} more units left out: nightmill status {row.name} --json tells all")
-    if link := conductor.link(row.flow_run_id) if row.flow_run_id else "":
+    _show_run(conductor, standing)
+
+
+def _show_run(conductor: Conductor, standing: _Standing) -> None:
+    row = standing.row
+    if standing.is_gone:
+        echo(f"its flow run {row.flow_run_id} was deleted in Prefect; submit or rerun the campaign, and it has another")
+    elif link := conductor.link(row.flow_run_id) if row.flow_run_id else "":
         echo(f"{link} {standing.run.name}" if standing.run else link)
