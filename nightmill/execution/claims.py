@@ -102,6 +102,11 @@ def claim_of(spool: Path, attempt: AttemptKey) -> Claim | None:
     return _read(spool / CLAIMS / token(attempt))
 
 
+def is_claimed(spool: Path, name: str) -> bool:
+    """Whether somebody claims the attempt of this name, as :func:`nightmill.execution.scratch.token` gives it."""
+    return (spool / CLAIMS / name).exists()
+
+
 def claimants(spool: Path) -> dict[Path, Claim | None]:
     """Return the writers whose claims stand, by the file of each; None for one that cannot be read."""
     return {path: _read(path) for path in (spool / CLAIMS).glob(".*")}

@@ -19,6 +19,7 @@ from typing import Final
 from nightmill.errors import JobFailed, RequestRefused
 from nightmill.execution.descriptors import Place, names_in, open_up, opened_file, opened_folder, path_of, place_of
 from nightmill.execution.faults import HANDS_OFF
+from nightmill.execution.live import LiveLog
 from nightmill.execution.proc import end_all_in
 from nightmill.execution.removal import empty, remove
 from nightmill.execution.sealed import SealedFolder, SealedTree
@@ -68,6 +69,8 @@ class Scratch:
         Folder for the scratches of a site, on a local disk.
     order
         Whose scratch it is.
+    spool
+        Where its log is shown to who asks for it; by default nowhere.
 
     Raises
     ------
@@ -77,8 +80,9 @@ class Scratch:
         Where it cannot be made.
     """
 
-    def __init__(self, root: Path, order: JobOrder) -> None:
+    def __init__(self, root: Path, order: JobOrder, *, spool: Path | None = None) -> None:
         self.path = root / token(order.attempt)
+        self._live = LiveLog(spool, self.path.name) if spool is not None else None
         self.inputs = self.path / INPUTS
         self.outputs = self.path / OUTPUTS
         self.work = self.path / WORK
@@ -143,6 +147,19 @@ class Scratch:
             self._log = os.open(LOG, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=self._folder)
             self._places[LOG] = place_of(os.fstat(self._log))
         return self._log
+
+    def show_log(self, *, last: bool = False) -> None:
+        """Show the log to who asks for it.
+
+        Parameters
+        ----------
+        last
+            Whether nothing is written any more for a while: who follows is to see all of it.
+        """
+        if self._live is not None and self._log is not None:
+            self._live.look(self._log)
+            if last:
+                self._live.catch_up(self._log)
 
     @property
     def log(self) -> str | None:
@@ -305,6 +322,8 @@ class Scratch:
         os.close(self._folder)
         if self._log is not None:
             os.close(self._log)
+        if self._live is not None:
+            self._live.end()
 
     def _tell_kept(self) -> None:
         """Say in a kept scratch of which role each output is; nothing that a step put there in its place is used."""

@@ -63,9 +63,11 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
             wall_seconds=step.wall_seconds,
             began=began,
             stopping=lambda: bool(context.stopping),
+            looked=scratch.show_log,
         )
     except (OSError, ValueError) as error:
         raise _not_started(step, argv[0], error) from error
+    scratch.show_log(last=True)
     context.tell(
         StepEnded(
             attempt=order.attempt,

@@ -18,8 +18,9 @@ from nightmill.backbone.work import leases
 from nightmill.backbone.work.ownership import of_other_sites
 from nightmill.clock import utc_now
 from nightmill.errors import RequestRefused, StoreError
-from nightmill.execution.claims import Claim, end_claims
+from nightmill.execution.claims import Claim, end_claims, is_claimed
 from nightmill.execution.journal import RECORDED, Journal, journals, read_journal
+from nightmill.execution.live import sweep
 from nightmill.execution.owner import lives
 from nightmill.execution.quarantine import Quarantined, put_in, quarantined
 from nightmill.execution.recover import Finished, contradicted, finish_dead, read_to_its_end
@@ -128,6 +129,7 @@ def _drain(site: Site, folder: Path, drained: Drained) -> None:
         return not (folder / f"{claim.journal}.jsonl").exists()
 
     end_claims(folder, ended=has_ended)
+    sweep(folder, is_claimed=lambda name: is_claimed(folder, name))
 
 
 def _drain_journal(

@@ -1,12 +1,12 @@
-"""The log of a job, wherever it is: in the scratch of an attempt that runs, in a store once it has ended."""
+"""The log of a job, wherever it is: in the scratch of an attempt that runs, here or elsewhere, or in a store."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -20,8 +20,11 @@ from nightmill.backbone.work.campaigns import GOING_ON, job_named
 from nightmill.clock import utc_now
 from nightmill.config.rules import LOG as LOG_TYPE
 from nightmill.errors import BadFile, UnknownName
+from nightmill.execution.claims import claim_of
 from nightmill.execution.descriptors import opened_file
-from nightmill.execution.owner import host_name
+from nightmill.execution.journal import SUFFIX
+from nightmill.execution.live import Request
+from nightmill.execution.owner import host_name, is_alive
 from nightmill.execution.scratch import token
 from nightmill.model.fate import Fate
 from nightmill.model.layout import LOG
@@ -33,6 +36,9 @@ from nightmill.operations.site import Site
 
 RETRY_WITHIN: Final = timedelta(seconds=15)
 """A slice begins the retry of a job sooner, where there is one."""
+
+ANSWER_SECONDS: Final = 5.0
+"""A worker whose step runs answers sooner; a client of NFS that keeps what it knows of a folder may need longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +131,19 @@ def live_path(site: Site, attempt: AttemptKey) -> Path:
     return site.config.scratch / token(attempt) / LOG
 
 
+def is_elsewhere(site: Site, tried: Tried) -> bool:
+    """Whether somebody carries out an attempt, or may do so by now, in a scratch that is not seen from this host."""
+    if tried.state.ended or os.path.lexists(live_path(site, tried.key).parent):
+        return False
+    claim = claim_of(site.config.spool, tried.key)
+    return claim is not None and (bool(tried.host) or is_alive(claim.owner) is None)
+
+
+def request_of(site: Site, attempt: AttemptKey) -> Request:
+    """Return what asks the worker of an attempt, wherever it is, to show its log in the spool."""
+    return Request(site.config.spool, token(attempt))
+
+
 def open_live(site: Site, attempt: AttemptKey) -> int | None:
     """Open the log in the scratch of an attempt, for whoever closes it; None where none can be seen from this host.
 
@@ -172,8 +191,14 @@ def open_stored(site: Site, copy: Replica) -> Iterator[int]:
             os.close(log)
 
 
-def why_unseen(site: Site, tried: Tried) -> str:
-    """Say why the log of an attempt cannot be read from here, and when it can be."""
+def why_unseen(site: Site, tried: Tried, request: Request | None = None) -> str:
+    """Say why the log of an attempt cannot be read from here, and when it can be.
+
+    Parameters
+    ----------
+    request
+        What asked its worker for it in vain, where that was asked.
+    """
     if tried.state.ended:
         if tried.copies:
             return f"the log of {tried.key} lies in {tried.copies[0].store} alone, which is not a store of this site"
@@ -182,11 +207,22 @@ def why_unseen(site: Site, tried: Tried) -> str:
             return f"the log of {tried.key} is lost with its scratch ({ended})"
         return f"{tried.key} has no log: no step of it began ({ended})"
     if not tried.host:
-        return f"{tried.key} was issued, and has not begun"
-    if tried.host != host_name():
+        return f"{tried.key} was issued, and has not begun" + (", as far as its host tells" if request else "")
+    if request is not None or tried.host != host_name():
         step = f" in step {tried.running!r}" if tried.running else ""
-        return (
-            f"{tried.key} runs{step} on host {tried.host!r}, whose {live_path(site, tried.key)} is not seen from here:"
-            " its log comes to the store when it ends"
-        )
+        why = f"{tried.key} runs{step} on host {tried.host!r}, whose {live_path(site, tried.key)} is not seen from here"
+        if request is not None:
+            why += f"; its worker, which answers while a step runs, {_silence(site, tried.key, request)}"
+        return f"{why}: its log comes to the store when it ends"
     return f"{tried.key}: no step has begun yet, or its log is on its way to the store"
+
+
+def _silence(site: Site, attempt: AttemptKey, request: Request) -> str:
+    if request.seen and request.silent_seconds < ANSWER_SECONDS:
+        return f"answers, and cannot show it in {site.config.spool}"
+    since = ""
+    if (claim := claim_of(site.config.spool, attempt)) is not None:
+        with suppress(FileNotFoundError):
+            told = (site.config.spool / f"{claim.journal}{SUFFIX}").stat().st_mtime
+            since = f", and its journal is silent since {datetime.fromtimestamp(told, UTC):%F %T} UTC"
+    return f"does not answer{since}"

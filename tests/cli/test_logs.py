@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -18,6 +21,7 @@ from nightmill.errors import DatabaseAway
 from nightmill.execution.scratch import token
 from nightmill.model.order import AttemptKey
 from nightmill.operations.logs import Tried, attempt_of
+from nightmill.operations.lost_hosts import declare_lost
 from nightmill.operations.site import Site, open_site
 from tests.cli.conftest import Nightmill
 from tests.examples.campaigns import run_campaign
@@ -142,6 +146,103 @@ def test_a_running_job_is_followed_from_one_attempt_to_the_next(
     assert "a01 failed: step_killed" in followed.err
     assert "attempt a02 goes on" in followed.err
     assert followed.err.splitlines()[-1] == f"{JOB}/a02 published"
+
+
+ELSEWHERE = """
+import socket
+from pathlib import Path
+socket.gethostname = lambda: "node7"
+from nightmill.operations.site import open_site
+from tests.examples.campaigns import run_campaign
+with open_site(Path.cwd()) as site:
+    run_campaign(site, Path.cwd() / "first.yaml")
+"""
+
+
+@contextmanager
+def running_elsewhere(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
+    """Carry out the campaign in another process, which takes itself for another host and has a scratch of its own.
+
+    Its steps may wait for the file ``go``.
+    """
+    config = (site / "nightmill.yaml").read_text()
+    (site / "nightmill.yaml").write_text(config.replace("scratch: scratch", "scratch: ${SCRATCH}"))
+    monkeypatch.setenv("SCRATCH", str(tmp_path / "here"))
+    environment = os.environ | {"SCRATCH": str(tmp_path / "node7"), "PYTHONPATH": str(Path(__file__).parents[2])}
+    worker = subprocess.Popen([sys.executable, "-c", ELSEWHERE], cwd=site, env=environment)
+    try:
+        while not list((tmp_path / "node7").glob("*/log")):
+            assert worker.poll() is None
+            time.sleep(0.05)
+        yield worker
+    finally:
+        worker.kill()
+        worker.wait()
+        (tmp_path / "go").touch()  # or a step that outlives it waits for ever
+
+
+def live_files(site: Path) -> list[str]:
+    return [path.suffix for path in (site / "spool" / "live").iterdir()]
+
+
+@pytest.mark.req("X21")
+def test_a_job_on_another_host_is_followed_through_the_spool(
+    folder: Path, tmp_path: Path, nightmill: Nightmill, telling: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = tmp_path / "go"
+    telling(folder, f"while ! test -e {go}; do sleep 0.05; done; echo; echo late")
+    with running_elsewhere(folder, tmp_path, monkeypatch) as worker:
+        now = nightmill("logs", JOB)
+        assert (now.code, now.out.endswith(SAID.rstrip())) == (0, True)
+        assert f"shows its log in {folder}/spool" in now.err
+        assert ".log" not in nightmill("logs", JOB, "--json").json["unseen"]
+        assert nightmill("logs", JOB, "--step", "look", "--tail", "1").out == "b\x1b[2J\n"
+        with (tmp_path / "followed").open("wb") as file:
+            follower = subprocess.Popen(
+                [sys.executable, "-m", "nightmill", "logs", JOB, "-f"], cwd=folder, stdout=file, stderr=subprocess.PIPE
+            )
+            while not (tmp_path / "followed").read_text().endswith(SAID.rstrip()):
+                assert follower.poll() is None
+                time.sleep(0.05)
+        follower.send_signal(signal.SIGINT)
+        follower.communicate()
+        assert live_files(folder) == [".log"], "no request stays"
+        threading.Timer(1, go.touch).start()
+        followed = nightmill("logs", JOB, "-f")
+        assert (worker.wait(), followed.code) == (0, 0), followed.err
+    assert followed.out == nightmill("logs", JOB).out
+    assert followed.out.endswith("copying\n")
+    assert live_files(folder) == []
+
+
+def test_a_worker_that_dies_elsewhere_is_told_of_and_leaves_nothing(
+    folder: Path, tmp_path: Path, nightmill: Nightmill, telling: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = tmp_path / "go"
+    telling(folder, f"while ! test -e {go}; do sleep 0.05; done")
+    with running_elsewhere(folder, tmp_path, monkeypatch) as worker:
+        assert nightmill("logs", JOB).out.endswith(SAID.rstrip())
+        worker.kill()
+        worker.wait()
+        go.touch()
+        assert nightmill("record").code == 0
+        monkeypatch.setattr(rendered, "ANSWER_SECONDS", 1.5)
+        dead = nightmill("logs", JOB)
+        assert dead.out.endswith(SAID.rstrip()), "what it showed last"
+        assert f"{JOB}/a01 runs in step 'look' on host 'node7', whose {tmp_path}/here/" in dead.err
+        assert "which answers while a step runs, does not answer, and its journal is silent since 20" in dead.err
+    assert live_files(folder) == [".log"]
+
+    def give_up() -> None:
+        with open_site(folder) as site:
+            declare_lost(site, "node7", why="it burnt")
+
+    monkeypatch.setattr(rendered, "DRAIN_SECONDS", 0.5)
+    threading.Timer(1, give_up).start()
+    followed = nightmill("logs", JOB, "-f")
+    assert (followed.code, followed.out) == (1, dead.out)
+    assert f"the log of {JOB}/a01 is lost with its scratch (lost: its process on node7 was lost" in followed.err
+    assert live_files(folder) == []
 
 
 def change(site: Site, rows: Update) -> None:

@@ -242,6 +242,12 @@ def claim_orphan_by_nobody(site: Site, bench: Bench, order: JobOrder) -> str:
     return r"claims/\.torn: it does not say whose claims it is for; remove it"
 
 
+def live_orphan(site: Site, bench: Bench, order: JobOrder) -> str:
+    (bench.spool / "live").mkdir()
+    (bench.spool / "live" / f"{token(order_of(bench, 2).attempt)}.log").touch()
+    return r"live/science-.*\.log: nobody carries out the attempt any more; 'nightmill record' removes it"
+
+
 def file_unnamed(site: Site, bench: Bench, order: JobOrder) -> str:
     bench.run_one(order_of(bench, 2))
     (path,) = journals(bench.spool)
@@ -290,7 +296,7 @@ PLANTS: dict[str, Callable[..., str]] = {
     for plant in (
         execution_runs, job_active, job_idle, job_result, job_number, result_empty, attempt_orphan, lease_orphan,
         process_orphan, scratch_orphan, journal_waits, journal_quarantined, journal_broken, journal_disagrees,
-        database_older, claim_orphan, claim_orphan_by_nobody, file_unnamed,
+        database_older, claim_orphan, claim_orphan_by_nobody, live_orphan, file_unnamed,
         file_unnamed_by_name, file_unnamed_by_nobody, replica_missing, replica_changed, upload_left,
         upload_of_an_ingest,
     )

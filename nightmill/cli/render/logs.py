@@ -12,10 +12,20 @@ from typing import Final
 
 from nightmill.cli.render.output import echo, say
 from nightmill.errors import BadFile, DatabaseAway, UnknownName
+from nightmill.execution.live import Request, Shown
 from nightmill.model.order import AttemptKey
 from nightmill.model.states import AttemptState
 from nightmill.operations.drain import drain
-from nightmill.operations.logs import Tried, live_path, open_live, open_stored, why_unseen
+from nightmill.operations.logs import (
+    ANSWER_SECONDS,
+    Tried,
+    is_elsewhere,
+    live_path,
+    open_live,
+    open_stored,
+    request_of,
+    why_unseen,
+)
 from nightmill.operations.site import Site
 
 FOLLOW_SECONDS: Final = 0.5
@@ -39,19 +49,12 @@ def show_log(site: Site, tried: Tried, *, step: str, tail: int | None) -> bool:
         Where the log cannot be read.
     """
     printer = Printer(tried, step=step, tail=tail)
-    if not tried.state.ended and _show_live(site, tried, printer):
-        return True
-    if (copy := tried.stored(site)) is not None:
-        say(f"{tried.key} ({tried.state}): log in store {copy.store}: {copy.path}")
-        with open_stored(site, copy) as log:
-            for block in _blocks(log, 0):
-                printer.add(block)
-        printer.end()
-        return True
-    if _show_live(site, tried, printer):  # a scratch that was kept
-        return True
-    say(why_unseen(site, tried))
-    return False
+    if not tried.state.ended:
+        if _show_live(site, tried, printer):
+            return True
+        if is_elsewhere(site, tried):
+            return _show_elsewhere(site, tried, printer)
+    return _show_ended(site, tried, printer, 0)
 
 
 def follow_log(site: Site, look: Look, *, number: int | None, step: str, tail: int | None) -> bool:
@@ -102,27 +105,73 @@ def follow_log(site: Site, look: Look, *, number: int | None, step: str, tail: i
 def _follow(site: Site, watch: _Watch, tried: Tried, printer: Printer) -> Tried:
     """Print the log of one attempt until it has ended; return how it did."""
     log, at = None, 0
+    request = request_of(site, tried.key)
+    elsewhere = _Elsewhere(site, request, printer)
     try:
         while True:
             if log is None and not tried.state.ended and (log := watch.log(tried.key)) is not None:
                 say(_running(site, tried))
             if log is not None:
+                at = max(at, elsewhere.at)
                 for block in _blocks(log, at):
                     at += len(block)
                     printer.add(block)
                 printer.caught_up()
             if tried.state.ended:
                 if log is None:
-                    show_log(site, tried, step=printer.step, tail=printer.tail)
+                    _show_ended(site, tried, printer, elsewhere.at)
                 printer.end()
                 return tried
-            if log is None:
-                watch.say(why_unseen(site, tried))
+            if log is None and (amiss := elsewhere.look(tried)):
+                watch.say(amiss)
             time.sleep(FOLLOW_SECONDS)
             tried = watch.attempt(tried.key.number) or tried
     finally:
+        request.withdraw()
         if log is not None:
             os.close(log)
+
+
+class _Elsewhere:
+    """Prints the log of an attempt of which the scratch is not seen from here, as its worker shows it in the spool."""
+
+    def __init__(self, site: Site, request: Request, printer: Printer) -> None:
+        self._site, self._request, self._printer = site, request, printer
+        self._answered_at = time.monotonic()
+        self.at = 0
+        """So many bytes of the log are printed, or were left out."""
+        self.is_shown = False
+        """Whether anything of it was ever there."""
+
+    def look(self, tried: Tried) -> str:
+        """Print what is new, and return what is amiss, if anything: the worker may need a moment to answer."""
+        if not is_elsewhere(self._site, tried):
+            return why_unseen(self._site, tried)
+        try:
+            self._request.ask()
+            shown = self._request.read(self.at)
+        except BadFile as error:
+            return error.message
+        if shown is not None:
+            self._print(tried, shown)
+            if shown.trouble:
+                return f"its worker shows nothing more of the log of {tried.key} for now: {shown.trouble}"
+            if self._request.silent_seconds < ANSWER_SECONDS:
+                self._answered_at = time.monotonic()
+        if time.monotonic() - self._answered_at < ANSWER_SECONDS:
+            return ""
+        return why_unseen(self._site, tried, self._request)
+
+    def _print(self, tried: Tried, shown: Shown) -> None:
+        if not self.is_shown:
+            on = f" on host {tried.host!r}" if tried.host else ""
+            say(f"{tried.key} ({tried.state}): its worker{on} shows its log in {self._site.config.spool}")
+            self.is_shown = True
+        if shown.begins > self.at:
+            say(f"{shown.begins - self.at} bytes are left out here; the whole log comes to the store")
+        self.at = shown.begins + len(shown.data)
+        self._printer.add(shown.data)
+        self._printer.caught_up()
 
 
 class _Watch:
@@ -248,6 +297,32 @@ def _show_live(site: Site, tried: Tried, printer: Printer) -> bool:
     finally:
         os.close(log)
     return True
+
+
+def _show_elsewhere(site: Site, tried: Tried, printer: Printer) -> bool:
+    with request_of(site, tried.key) as request:
+        elsewhere = _Elsewhere(site, request, printer)
+        while not (amiss := elsewhere.look(tried)) and not (request.seen and elsewhere.is_shown):
+            time.sleep(FOLLOW_SECONDS / 2)
+        printer.end()
+        if amiss:
+            say(amiss)
+        return elsewhere.is_shown
+
+
+def _show_ended(site: Site, tried: Tried, printer: Printer, at: int) -> bool:
+    """Print what the log of an attempt has from a place on, or say why not; return whether there is one."""
+    if (copy := tried.stored(site)) is not None:
+        say(f"{tried.key} ({tried.state}): log in store {copy.store}: {copy.path}")
+        with open_stored(site, copy) as log:
+            for block in _blocks(log, at):
+                printer.add(block)
+        printer.end()
+        return True
+    if not at and _show_live(site, tried, printer):  # a scratch that was kept
+        return True
+    say(why_unseen(site, tried))
+    return False
 
 
 def _running(site: Site, tried: Tried) -> str:

@@ -66,6 +66,7 @@ def run_process(
     wall_seconds: float,
     began: Callable[[int], None],
     stopping: Callable[[], bool] = lambda: False,
+    looked: Callable[[], None] = lambda: None,
     start: Callable[[Launch], subprocess.Popen[bytes]] = plain.start,
 ) -> Ended:
     """Run a command to its end, and end whatever it started and left running.
@@ -91,6 +92,8 @@ def run_process(
         Called with the process ID as soon as it runs.
     stopping
         Asked about once a second whether the process is to be ended before its time.
+    looked
+        Called about once a second, after each look at the process.
     start
         How it is started.
 
@@ -104,7 +107,7 @@ def run_process(
     tree = _Tree(process.pid)
     try:
         began(process.pid)
-        watched = _watch(tree, began_at + wall_seconds, stopping)
+        watched = _watch(tree, began_at + wall_seconds, stopping, looked)
         read_bytes, written_bytes = bytes_moved(process.pid)
     finally:  # until it is reaped, its number and that of its group are nobody else's
         tree.kill()
@@ -149,7 +152,7 @@ class _Watched(Enum):
     STOPPED = auto()
 
 
-def _watch(tree: _Tree, deadline: float, stopping: Callable[[], bool]) -> _Watched:
+def _watch(tree: _Tree, deadline: float, stopping: Callable[[], bool], looked: Callable[[], None]) -> _Watched:
     """Wait until the process has ended (not yet reaped), and say whether it had to be."""
     watched = _Watched.BY_ITSELF
     interval = FIRST_SAMPLE_SECONDS
@@ -160,6 +163,7 @@ def _watch(tree: _Tree, deadline: float, stopping: Callable[[], bool]) -> _Watch
         tree.sample()
         while not ended.poll(max(0.0, min(interval, deadline - time.monotonic())) * 1000):
             tree.sample()
+            looked()
             interval = min(interval * 1.5, SAMPLE_SECONDS)
             late = time.monotonic() >= deadline
             if watched is _Watched.BY_ITSELF and (late or stopping()):

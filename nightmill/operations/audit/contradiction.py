@@ -62,6 +62,8 @@ class Kind(StrEnum):
     """A journal and the database tell of another end of an attempt."""
     CLAIM_ORPHAN = "claim_orphan"
     """A process that is dead still claims attempts, and has no journal that is to be recorded."""
+    LIVE_ORPHAN = "live_orphan"
+    """The copy of a log that somebody followed, or a request for one, is left of an attempt that nobody carries out."""
     DATABASE_OLDER = "database_older"
     """A journal that was recorded tells what the database does not know: it was restored from an older backup."""
     FILE_UNNAMED = "file_unnamed"

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.backbone.work.attempts import Standing, standings
-from nightmill.execution.claims import claimants
+from nightmill.execution.claims import claimants, is_claimed
 from nightmill.execution.journal import JournalBroken, journals, read_whole_journal, recorded_journals
+from nightmill.execution.live import orphans
 from nightmill.execution.owner import lives
 from nightmill.execution.quarantine import quarantined
 from nightmill.execution.recover import writer_is_dead
@@ -34,6 +35,7 @@ def find(ground: Ground) -> Iterator[Contradiction]:
             since=datetime.fromtimestamp(each.path.stat().st_ctime, UTC),
         )
     yield from _claims(ground)
+    yield from _live(ground)
     paths = list(recorded_journals(ground.site.config.spool))
     for number, path in enumerate(paths, start=1):
         try:
@@ -85,6 +87,15 @@ def _claims(ground: Ground) -> Iterator[Contradiction]:
                 f"process {claim.owner.pid} on {claim.owner.host} is dead, and still claims what it carried out",
                 "'nightmill record' ends its claims",
                 since=claim.begun_at,
+            )
+
+
+def _live(ground: Ground) -> Iterator[Contradiction]:
+    spool = ground.site.config.spool
+    for path in orphans(spool, is_claimed=lambda name: is_claimed(spool, name)):
+        if path.exists():
+            yield Contradiction(
+                Kind.LIVE_ORPHAN, str(path), "nobody carries out the attempt any more", "'nightmill record' removes it"
             )
 
 
