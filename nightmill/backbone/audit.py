@@ -23,7 +23,7 @@ FIRST_SUBMIT: Final = and_(
 """The act that put a campaign there: every later act on it is an intervention."""
 _OF_SITES: Final = (
     *("init", "ingest", "retype", "withdraw", "exclude add", "exclude lift", "record --host-lost", "recover", "backup"),
-    *("retain", "calib add", "calib certify", "calib withdraw", "calib pin"),
+    *("retain", "calib add", "calib certify", "calib withdraw", "calib pin", "limit --store"),
 )
 """Verbs whose subject is not a campaign; where they concern one alone, their detail names it."""
 _NAMED: Final = func.coalesce(AuditRow.detail["campaign"].as_string(), "")
@@ -92,6 +92,12 @@ def last_acts(session: Session, verb: str) -> dict[str, datetime]:
     query = select(AuditRow.subject, func.max(AuditRow.at)).group_by(AuditRow.subject)
     own = (AuditRow.site_id == this_site(session), AuditRow.verb == verb)
     return {subject: at for subject, at in session.execute(query.where(*own))}
+
+
+def last_of_each(session: Session, verb: str) -> dict[str, AuditRow]:
+    """Return the last act of a verb on each of its subjects, at this site."""
+    query = select(AuditRow).where(AuditRow.site_id == this_site(session), AuditRow.verb == verb)
+    return {row.subject: row for row in session.scalars(query.order_by(AuditRow.id))}
 
 
 def acts(

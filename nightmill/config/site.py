@@ -118,6 +118,11 @@ class SiteConfig:
         """Every key that files may have at the site, with the type of its values."""
         return keys_of(self.file_types)
 
+    @property
+    def transfers(self) -> Mapping[str, int]:
+        """How many transfers run at a time with a store from each host, for the stores where that is limited."""
+        return {name: store.transfers for name, store in self.stores.items() if store.transfers}
+
     def __repr__(self) -> str:
         return f"SiteConfig({self.name!r}, {str(self.directory)!r})"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -26,11 +26,12 @@ from nightmill.model.bundle import bundle_name
 from nightmill.model.fate import Fate
 from nightmill.model.layout import BUNDLE, seen
 from nightmill.model.order import OrderBundle
-from nightmill.model.ports import Stager
 
 ARCHIVES_KEPT: Final = 32
 BYTES_KEPT: Final = 1 << 30
 """Of more archives, or of more bytes, those that were not used for the longest time are removed."""
+Fetch = Callable[[str, Path], int]
+"""Copies a file of the bundle's store to a local path that does not exist yet."""
 
 
 class BundleCache:
@@ -52,7 +53,7 @@ class BundleCache:
         """A folder of this worker's own, and the descriptor of the lock that says that it lives."""
 
     @contextmanager
-    def taken(self, bundle: OrderBundle, stager: Stager) -> Iterator[SealedTree]:
+    def taken(self, bundle: OrderBundle, fetch: Fetch) -> Iterator[SealedTree]:
         """Give the files of a bundle, whole, to one job; nobody else uses them meanwhile.
 
         Raises
@@ -60,14 +61,14 @@ class BundleCache:
         JobFailed
             Where its archive is not there or is not what its digest says, or the cache cannot be used.
         """
-        tree = self._take(bundle, stager)
+        tree = self._take(bundle, fetch)
         try:
             yield tree
         finally:
             with self._changing:
                 self._idle.setdefault(bundle.digest, []).append(tree)
 
-    def _take(self, bundle: OrderBundle, stager: Stager) -> SealedTree:
+    def _take(self, bundle: OrderBundle, fetch: Fetch) -> SealedTree:
         try:
             with self._changing:
                 idle = self._idle.get(bundle.digest, [])
@@ -76,20 +77,20 @@ class BundleCache:
                     if not tree.broken():
                         return tree
                     remove(tree.path)
-                return self._unpacked(bundle, stager)
+                return self._unpacked(bundle, fetch)
         except OSError as error:
             raise scratch_failed(error, place="cache") from error
 
-    def _unpacked(self, bundle: OrderBundle, stager: Stager) -> SealedTree:
+    def _unpacked(self, bundle: OrderBundle, fetch: Fetch) -> SealedTree:
         target = self._place() / str(next(self._numbers))
         try:
-            with self._archive(bundle, stager) as archive:
+            with self._archive(bundle, fetch) as archive:
                 return SealedTree(target, unpack(archive, target), seen(BUNDLE))
         except BadFile as error:
             remove(target)
             raise _corrupt(bundle, error.message) from error
 
-    def _archive(self, bundle: OrderBundle, stager: Stager) -> IO[bytes]:
+    def _archive(self, bundle: OrderBundle, fetch: Fetch) -> IO[bytes]:
         """Open the archive that its digest names, from the cache or, where that has none, from its store."""
         self.archives.mkdir(parents=True, exist_ok=True)
         path = self.archives / f"{bundle.digest}.tar"
@@ -103,7 +104,7 @@ class BundleCache:
             path.unlink()
         part = self._place() / f"{next(self._numbers)}.part"
         try:
-            stager.fetch(bundle.path, part)
+            fetch(bundle.path, part)
         except StoredFileMissing as error:
             raise JobFailed(f"bundle {bundle_name(bundle.digest)} is gone: {error}", fate=Fate.INPUT_MISSING) from error
         except StoreError as error:

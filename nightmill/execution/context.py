@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 from nightmill.clock import Clock, utc_now
-from nightmill.errors import StoreError
+from nightmill.errors import JobFailed, StoreError
 from nightmill.execution.bundles import BundleCache
 from nightmill.execution.host import Host, this_host
 from nightmill.execution.journal import JournalWriter
 from nightmill.execution.software import stack_of
+from nightmill.execution.transfers import Transfers
+from nightmill.model.fate import Fate
 from nightmill.model.journal import (
     AttemptEntry,
     Entry,
@@ -50,6 +53,8 @@ class JobContext:
     stopping: str = ""
     """Set, by any thread, to why everything is to end: steps that run are ended, and none begins any more."""
     view: View = EMPTY
+    transfers: Transfers | None = None
+    """What limits transfers; None where nothing does."""
     _told: dict[AttemptKey, list[Entry]] = field(default_factory=lambda: defaultdict(list))
     _stacks: dict[object, str] = field(default_factory=dict)
 
@@ -65,6 +70,38 @@ class JobContext:
     def stager(self, store: str) -> Stager:
         """Return what moves bytes to and from a store, as :func:`stager_of` does."""
         return stager_of(store, self.stagers)
+
+    @contextmanager
+    def moving(self, store: str, *, insist: bool = False) -> Iterator[Stager]:
+        """Give what moves bytes to and from a store for one transfer, which waits where no more may run at a time.
+
+        Parameters
+        ----------
+        insist
+            Whether it waits no longer once everything is to end, rather than not to happen.
+
+        Raises
+        ------
+        JobFailed
+            Where everything is to end before its turn comes.
+        StoreError
+            Where the store is not open here.
+        nightmill.execution.journal.SpoolAway
+            Where it is not known how many run.
+        """
+        stager, place = self.stager(store), None
+        if self.transfers is not None:
+            place = self.transfers.take(store, stopping=lambda: bool(self.stopping))
+            if place is None and not insist:
+                why = f"a transfer with store {store!r} was not begun: {self.stopping}"
+                raise JobFailed(why, fate=Fate.CANCELLED)
+        with place or ExitStack():
+            yield stager
+
+    def fetch(self, store: str, path: str, target: Path) -> int:
+        """Copy a stored file to a local path that does not exist yet, as :meth:`moving` says; return its bytes."""
+        with self.moving(store) as stager:
+            return stager.fetch(path, target)
 
     def stack(self, argv: tuple[str, ...], step: OrderStep, environment: Mapping[str, str]) -> str:
         """Return the digest of the software of a step in its environment, which the journal is told once."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from nightmill.errors import BadFile, JobFailed, RequestRefused
 from nightmill.execution.context import JobContext
@@ -118,7 +119,7 @@ def _bundle_of(order: JobOrder, scratch: Scratch, context: JobContext) -> Iterat
         yield
         return
     with (
-        context.bundles.taken(order.bundle, context.stager(order.bundle.store)) as bundle,
+        context.bundles.taken(order.bundle, partial(context.fetch, order.bundle.store)) as bundle,
         scratch.showing(bundle, keep=context.keep_scratch),
     ):
         yield

@@ -1,6 +1,6 @@
-"""The cores of a host, shared by all processes that carry out jobs of a site there.
+"""The cores of a host, and other things that are few, shared by all processes of a site there.
 
-Each core is a slot: a file that is locked for as long as somebody has it. The kernel unlocks those of a process that
+Each is a slot: a file that is locked for as long as somebody has it. The kernel unlocks those of a process that
 ends, in whatever way.
 """
 
@@ -34,10 +34,16 @@ class Slots:
         Of the host's own, on a file system with locks; made where it is missing.
     count
         How many there are.
+    what
+        What they stand for, for who cannot have any.
+    changes
+        Whether the count changes: of those that there were more of before, those that are still held count.
     """
 
     folder: Path
     count: int
+    what: str = "the cores of this host"
+    changes: bool = False
 
     def take(
         self,
@@ -71,7 +77,7 @@ class Slots:
         SpoolAway
             Where the slots cannot be locked.
         """
-        with ExitStack() as slots, ExitStack() as turn, ExitStack() as waits, self._told():
+        with ExitStack() as slots, ExitStack() as spare, ExitStack() as turn, ExitStack() as waits, self._told():
             self.folder.mkdir(parents=True, exist_ok=True)
             left = set(range(self.count))
             has_turn = False
@@ -82,13 +88,16 @@ class Slots:
                 if self._waits_above(own):
                     turn.close()
                     slots.close()
+                    spare.close()
                     left, has_turn = set(range(self.count)), False
                 else:
                     has_turn = has_turn or _locked(self.folder / "turn", turn)
+                free = wanted + (self._held_above() if has_turn and self.changes else 0)
                 for number in sorted(left) if has_turn else ():
-                    if len(left) > self.count - wanted and _locked(self.folder / str(number), slots):
+                    mine = self.count - len(left)
+                    if mine < free and _locked(self.folder / str(number), slots if mine < wanted else spare):
                         left.remove(number)
-                if len(left) == self.count - wanted:
+                if self.count - len(left) >= free:
                     return slots.pop_all()
                 if stopping():
                     return None
@@ -106,13 +115,19 @@ class Slots:
         with ExitStack() as free:
             return not all(_locked(path, free) for path in above)
 
+    def _held_above(self) -> int:
+        """Return how many slots are held of those that there were more of before."""
+        told = [path for path in self.folder.iterdir() if path.name.isdecimal()]
+        with ExitStack() as free:
+            return sum(int(path.name) >= self.count and not _locked(path, free) for path in told)
+
     @contextmanager
     def _told(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise SpoolAway(
-                f"the cores of this host cannot be shared out: {error.filename or self.folder}: {error.strerror}",
+                f"{self.what} cannot be shared out: {error.filename or self.folder}: {error.strerror}",
                 remedy="the spool has to be on a file system that can be written and has locks",
             ) from error
 

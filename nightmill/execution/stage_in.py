@@ -65,6 +65,8 @@ def _stage_file(
         try:
             _fetch(file, copy, what, target, context, verify=verified)
         except JobFailed as failure:
+            if context.stopping:
+                raise
             failures.append(failure)
             target.unlink(missing_ok=True)
             continue
@@ -97,7 +99,7 @@ def _fetch(
     verify: bool,
 ) -> None:
     try:
-        size = context.stager(copy.store).fetch(copy.path, target)
+        size = context.fetch(copy.store, copy.path, target)
     except StoredFileMissing as error:
         raise JobFailed(f"{what} is gone: {error}", fate=Fate.INPUT_MISSING) from error
     except StoreError as error:

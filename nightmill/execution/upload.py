@@ -49,16 +49,15 @@ def _uploaded(prepared: Prepared, context: JobContext) -> Prepared:
 def _upload_one(prepared: Prepared, file: MadeFile, context: JobContext) -> None:
     """Upload a file, and read it again in its store: what is published is what the gate saw."""
     assert prepared.scratch is not None
-    stager = context.stager(file.store)
     try:
-        with prepared.scratch.source(file) as source:
+        with prepared.scratch.source(file) as source, context.moving(file.store, insist=not file.step) as stager:
             stager.upload(source, file.path, attempt=prepared.token)
             seen = (file.size_bytes, file.sha256)
             if stager.uploaded(file.path, attempt=prepared.token) == seen:
                 return
             changed = fingerprint(source) != seen
     except NameCollision as error:
-        raise collided(file, stager, error) from error
+        raise collided(file, context.stager(file.store), error) from error
     except BadFile as error:
         raise _tampered(file, error.message) from error
     except OSError as error:

@@ -24,6 +24,7 @@ from nightmill.execution.host import Host, this_host
 from nightmill.execution.jobs import run_jobs
 from nightmill.execution.journal import JournalWriter
 from nightmill.execution.stores import open_stagers
+from nightmill.execution.transfers import Transfers
 from nightmill.model.journal import Entry
 from nightmill.model.node import NodeProfile
 from nightmill.model.order import AttemptKey, JobOrder
@@ -57,6 +58,7 @@ class Worker:
     ) -> None:
         self.profile = profile
         self.journal = JournalWriter(profile.spool, listener=listener)
+        host = host or this_host(profile.cores)
         self._context = JobContext(
             stagers,
             profile.scratch,
@@ -64,7 +66,8 @@ class Worker:
             BundleCache(profile.cache or profile.spool / "cache"),
             profile.keep_scratch,
             now,
-            host or this_host(profile.cores),
+            host,
+            transfers=Transfers(profile.spool, host.name, profile.transfers),
         )
 
     def claim(self, attempts: Iterable[AttemptKey]) -> set[AttemptKey]:

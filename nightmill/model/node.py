@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from nightmill.model.access import Access
 from nightmill.model.base import Frozen
@@ -28,5 +31,7 @@ class NodeProfile(Frozen):
     """Folder for what many jobs of the host need: bundles. By default ``cache`` in the spool."""
     cores: int | None = None
     """Cores that its jobs may share; all of the host's by default."""
+    transfers: Mapping[str, Annotated[int, Field(ge=0)]] = {}
+    """How many transfers run at a time with a store from each host, where the site's file limits them, by its name."""
     keep_scratch: bool = False
     """Whether scratches stay for somebody to look into."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from nightmill.model.access import Access
 from nightmill.model.base import Frozen
 
@@ -20,6 +22,9 @@ class Store(Frozen):
     """What a loss or a read of it means."""
     verify: Literal["size", "checksum"] = "size"
     """What stage-in checks: the size alone, or the checksum too."""
+    transfers: int = Field(default=0, ge=0, exclude=True)
+    """How many transfers run at a time with it from each host, at most; 0 for no limit. It changes nothing of what jobs
+    make, and no order or plan has it."""
     access: Access = Access.PRIVATE
     """Who may read the files that nightmill makes there, where it is a folder."""
     catalogued: bool = True

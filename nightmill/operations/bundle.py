@@ -126,15 +126,16 @@ def keep(site: Site, bundle: Bundle, archive: Path) -> None:
     stager = site.stagers[bundle.store]
     token = f"bundle-{bundle.digest[:8]}-{token_hex(8)}"
     try:
-        stager.upload(archive, bundle.path, attempt=token)
-        try:
-            if stager.uploaded(bundle.path, attempt=token) != (bundle.size_bytes, bundle.digest):
-                raise StoreError(
-                    f"the bundle did not arrive in store {bundle.store!r} as it was sent", remedy="check the store"
-                )
-            stager.reveal(bundle.path, attempt=token)
-        finally:
-            stager.discard(bundle.path, attempt=token)
+        with site.moving(bundle.store):
+            stager.upload(archive, bundle.path, attempt=token)
+            try:
+                if stager.uploaded(bundle.path, attempt=token) != (bundle.size_bytes, bundle.digest):
+                    raise StoreError(
+                        f"the bundle did not arrive in store {bundle.store!r} as it was sent", remedy="check the store"
+                    )
+                stager.reveal(bundle.path, attempt=token)
+            finally:
+                stager.discard(bundle.path, attempt=token)
     except NameCollision:
         if stager.size(bundle.path) != bundle.size_bytes or stager.sha256(bundle.path) != bundle.digest:
             raise StoreError(
@@ -236,7 +237,8 @@ def opened_bundle(site: Site, bundle: OrderBundle) -> Iterator[IO[bytes]]:
     with TemporaryDirectory(prefix="nightmill-") as folder:
         path = Path(folder, "bundle.tar")
         try:
-            site.stagers[bundle.store].fetch(bundle.path, path)
+            with site.moving(bundle.store) as stager:
+                stager.fetch(bundle.path, path)
         except StoredFileMissing as error:
             raise RequestRefused(f"{bundle_name(bundle.digest)} is gone: {error}") from error
         if fingerprint(path) != (bundle.size_bytes, bundle.digest):

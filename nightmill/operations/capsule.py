@@ -229,7 +229,8 @@ def _bring(
             if place is not None:
                 target.symlink_to(place)
             else:
-                site.stagers[copy.store].fetch(copy.path, target)
+                with site.moving(copy.store) as stager:
+                    stager.fetch(copy.path, target)
             if fingerprint(target) == seen:
                 return
             failures.append(f"{copy.path} in store {copy.store!r} is not what was registered: its bytes have changed")

@@ -27,7 +27,7 @@ from nightmill.execution.recover import Finished, contradicted, finish_dead, rea
 from nightmill.model.journal import Entry
 from nightmill.model.order import AttemptKey
 from nightmill.model.report import JobReport, fold, stacks
-from nightmill.operations import memory
+from nightmill.operations import memory, transfers
 from nightmill.operations.alone import Say, SpoolBusy, alone, warn
 from nightmill.operations.attachments import load_reported
 from nightmill.operations.belonging import judge, take_back
@@ -92,6 +92,7 @@ def drain(site: Site, *, spool: Path | None = None, patience_seconds: float | No
     except SpoolBusy as error:
         say(f"{error.message}; going on without what its journals tell")
         return drained
+    transfers.tell(site)
     with site.database.reading() as session:
         reached = memory.marks_of(session)
     memory.raise_marks(site.config.spool, reached)

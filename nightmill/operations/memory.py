@@ -90,7 +90,7 @@ def raise_marks(spool: Path, seen: Marks) -> None:
     before = marks(spool)
     if seen.attempt <= before.attempt and seen.file <= before.file:
         return
-    with _alone(spool):
+    with alone(spool):
         before = marks(spool)
         highest = Marks(attempt=max(before.attempt, seen.attempt), file=max(before.file, seen.file))
         _write_marks(spool, highest)
@@ -98,7 +98,7 @@ def raise_marks(spool: Path, seen: Marks) -> None:
 
 def set_marks(spool: Path, seen: Marks) -> None:
     """Take a database for current that is not as far as another was, once that was told to somebody."""
-    with _alone(spool):
+    with alone(spool):
         _write_marks(spool, seen)
 
 
@@ -173,9 +173,9 @@ def keep_campaign(spool: Path, row: CampaignRow) -> None:
         submitted_at=row.submitted_at,
         submitted_by=row.submitted_by,
     )
-    with _alone(spool):
+    with alone(spool):
         path.parent.mkdir(exist_ok=True)
-        _write(path, kept)
+        write(path, kept)
 
 
 def kept_campaigns(spool: Path) -> Iterator[KeptCampaign]:
@@ -192,7 +192,7 @@ def numbers(spool: Path, campaign: str) -> Numbers:
 
 def keep_numbers(spool: Path, campaign: str, given: Mapping[str, Mapping[str, int]]) -> None:
     """Remember the numbers that were given to jobs of a campaign, beside those that are remembered."""
-    with _alone(spool):
+    with alone(spool):
         before = numbers(spool, campaign).stages
         merged = {
             stage: {
@@ -203,7 +203,7 @@ def keep_numbers(spool: Path, campaign: str, given: Mapping[str, Mapping[str, in
         }
         folder = spool / MEMORY / "numbers"
         folder.mkdir(exist_ok=True)
-        _write(folder / f"{campaign}.json", Numbers(stages=merged))
+        write(folder / f"{campaign}.json", Numbers(stages=merged))
 
 
 def _marks(spool: Path) -> Path:
@@ -225,7 +225,8 @@ def _read(path: Path, kind: type[Kept]) -> Kept | None:
         raise _away(path, error) from error
 
 
-def _write(path: Path, value: Frozen) -> None:
+def write(path: Path, value: Frozen) -> None:
+    """Write a file of the memory, whole or not at all; call it :func:`alone`."""
     temporary = path.with_suffix(".new")
     with temporary.open("wb") as file:
         file.write(value.model_dump_json().encode())
@@ -235,7 +236,14 @@ def _write(path: Path, value: Frozen) -> None:
 
 
 @contextmanager
-def _alone(spool: Path) -> Iterator[None]:
+def alone(spool: Path) -> Iterator[None]:
+    """Keep everybody else from changing what a spool remembers.
+
+    Raises
+    ------
+    SpoolAway
+        Where it cannot be written.
+    """
     folder = spool / MEMORY
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,9 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.database import Database
 from nightmill.config.site import READER_FILE, SECRETS_FILE, SITE_FILE, SITE_ID_FILE, SiteConfig, load_site
+from nightmill.execution.owner import host_name
 from nightmill.execution.stores import open_stagers
+from nightmill.execution.transfers import Transfers
 from nightmill.model.node import NodeProfile
 from nightmill.model.ports import Stager
 from nightmill.model.store import Store
@@ -44,6 +47,17 @@ class Site:
         """What moves bytes to and from each store and working area, by their names."""
         return open_stagers(self.config.stores, self.config.secrets)
 
+    @cached_property
+    def transfers(self) -> Transfers:
+        """How many transfers run at a time between each store and this host."""
+        return Transfers(self.config.spool, host_name(), self.config.transfers)
+
+    @contextmanager
+    def moving(self, store: str) -> Iterator[Stager]:
+        """Give what moves bytes to and from a store for one transfer, which waits where no more may run at a time."""
+        with self.transfers.take(store) or ExitStack():
+            yield self.stagers[store]
+
     @property
     def profile(self) -> NodeProfile:
         """What a worker of the site may use on this host."""
@@ -54,6 +68,7 @@ class Site:
             spool=config.spool,
             cache=config.cache,
             access=config.access,
+            transfers=config.transfers,
             secrets=secrets if secrets.exists() else None,
         )
 

@@ -227,7 +227,8 @@ def _read(
     store, path = place
     with TemporaryDirectory(prefix="nightmill-") as folder:
         copy = Path(folder, "copy")
-        site.stagers[store].fetch(path, copy)
+        with site.moving(store) as stager:
+            stager.fetch(path, copy)
         with held(copy, "") as descriptor:
             opened = open_file(row.name, file_type.format, descriptor, verify=verified(file_type))
             if opened.sha256 != row.sha256:

@@ -22,7 +22,7 @@ from nightmill.operations.init import make_site
 from nightmill.operations.site import open_site
 from tests.cli.conftest import Nightmill
 from tests.cli.test_json import commands
-from tests.cli.test_operators import ACTS, FOR_ALL, OF_PROCESSES, SPAN, site
+from tests.cli.test_operators import ACTS, FOR_ALL, LIMIT_STORE, OF_PROCESSES, SPAN, site
 from tests.examples.campaigns import run_again, run_campaign
 from tests.support.observatory import FILE_TYPES, deliver
 
@@ -47,7 +47,7 @@ def parsed(line: list[str]) -> Any:
 
 
 @pytest.mark.req("F46")
-@pytest.mark.parametrize("line", [*ACTS.values(), LOST], ids=shlex.join)
+@pytest.mark.parametrize("line", [*ACTS.values(), LIMIT_STORE, LOST], ids=shlex.join)
 def test_every_command_that_acts_can_be_typed_again(line: tuple[str, ...]) -> None:
     typed = parsed(list(line))
     again = parsed(list(words(typed)[1:]))

@@ -59,6 +59,8 @@ ACTS = {
     "calib withdraw": ("calib", "withdraw", "cam_0001.fits", *OF_SET),
     "calib pin": ("calib", "pin", "release-1", *OF_SET),
 }
+LIMIT_STORE = ("limit", "--store", "backbone", "--transfers", "2", "--why", "its disks are slow")
+"""Another act of a verb that has one."""
 FOR_ALL = {"acts", "logs", "plan", "status", "find", "show", "why", "lineage", "sql", "doctor", "schema", "capsule"}
 """Ask, and change nothing."""
 OF_PROCESSES = {"server", "run", "record", "demo"}
@@ -89,7 +91,7 @@ def test_every_act_is_for_operators_alone(site: Path, nightmill: Nightmill, monk
     monkeypatch.setenv("LOGNAME", "grace")  # what a shell says of its user proves nothing
     count = ("sql", "SELECT (SELECT count(*) FROM audit) AS acts, (SELECT count(*) FROM file) AS files", "--json")
     before = nightmill(*count).json
-    for verb, arguments in ACTS.items():
+    for verb, arguments in {**ACTS, "limit --store": LIMIT_STORE}.items():
         called = nightmill(*arguments)
         assert (called.code, called.out) == (2, "")
         assert called.err == (

@@ -130,10 +130,10 @@ def test_two_jobs_at_a_time_see_two_trees(bench: Bench) -> None:
     bundle = put_bundle(bench)
     cache = BundleCache(bench.root / "cache")
     stager = bench.stagers["backbone"]
-    with cache.taken(bundle, stager) as one, cache.taken(bundle, stager) as two:
+    with cache.taken(bundle, stager.fetch) as one, cache.taken(bundle, stager.fetch) as two:
         assert one.path != two.path
         before = one.path
-    with cache.taken(bundle, stager) as again:
+    with cache.taken(bundle, stager.fetch) as again:
         assert again.path in (before, two.path)
     cache.close()
 
@@ -149,7 +149,7 @@ def test_workers_unpack_at_the_same_time(bench: Bench) -> None:
 
     def work() -> None:
         cache = BundleCache(bench.root / "cache")
-        with cache.taken(bundle, bench.stagers["backbone"]) as tree:
+        with cache.taken(bundle, bench.stagers["backbone"].fetch) as tree:
             seen.append((tree.path / "step.sh").read_text())
         cache.close()
 
@@ -183,7 +183,7 @@ def die_while(moment: str, root: Path, bundle: OrderBundle) -> None:
             return 0
 
         stager.fetch = fetch_half  # type: ignore[method-assign]
-    with BundleCache(root / "spool" / "cache").taken(bundle, stager):
+    with BundleCache(root / "spool" / "cache").taken(bundle, stager.fetch):
         die()
 
 
@@ -199,7 +199,7 @@ def test_nothing_half_is_used_and_what_a_dead_worker_had_is_removed(bench: Bench
 def test_what_a_living_worker_has_is_left_alone(bench: Bench) -> None:
     bundle = put_bundle(bench)
     living = BundleCache(bench.spool / "cache")
-    with living.taken(bundle, bench.stagers["backbone"]) as tree:
+    with living.taken(bundle, bench.stagers["backbone"].fetch) as tree:
         must_publish(bench.run_one(order_of(bench, bundle)))
         assert tree.broken() == ""
     living.close()
@@ -242,13 +242,13 @@ def test_the_archives_that_were_not_used_for_the_longest_time_go(bench: Bench, m
     cache = BundleCache(bench.root / "cache")
     for at, bundle in enumerate([given[0], given[1], given[0], given[2]]):
         fresh = BundleCache(bench.root / "cache")
-        with fresh.taken(bundle, bench.stagers["backbone"]):
+        with fresh.taken(bundle, bench.stagers["backbone"].fetch):
             pass
         fresh.close()
         os.utime(cache.archives / f"{bundle.digest}.tar", (at + 1, at + 1))
     assert {path.stem for path in cache.archives.iterdir()} == {given[0].digest, given[2].digest}
     monkeypatch.setattr(bundles, "BYTES_KEPT", given[0].size_bytes)
-    with cache.taken(given[1], bench.stagers["backbone"]) as tree:
+    with cache.taken(given[1], bench.stagers["backbone"].fetch) as tree:
         assert (tree.path / "more").read_text() == "b"
     cache.close()
     assert {path.stem for path in cache.archives.iterdir()} == {given[1].digest}

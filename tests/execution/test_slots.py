@@ -159,3 +159,18 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         ServiceError, match=r"shared out: .*/file/slots: Not a directory; the spool has to be on a file"
     ):
         Slots(tmp_path / "file" / "slots", 1).take(1)
+
+
+def test_where_there_are_fewer_than_before_those_that_are_held_count(tmp_path: Path) -> None:
+    before, now = Slots(tmp_path, 4), Slots(tmp_path, 2, changes=True)
+    with held(before, 2), held(before, 1) as third:
+        last = held(before, 1)
+        with last:
+            third.close()
+            assert not is_free(now, 1), "all that there are now"
+        assert not is_free(now, 1)
+    assert is_free(now, 2)
+    with held(before, 2) as low, held(before, 1):
+        low.close()
+        assert not is_free(now, 2)
+        assert is_free(now, 1)

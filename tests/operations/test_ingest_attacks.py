@@ -246,8 +246,9 @@ def test_one_ingest_at_a_time_brings_files_into_a_store_and_the_next_is_told_who
         told.append(words)
         said.set()
 
-    with Placement(stager, "backbone", Mode.COPY, locks, who="grace").alone():
-        with Placement(stager, "archive", Mode.COPY, locks, who="ada").alone():
+    none = lite_site.transfers
+    with Placement(stager, "backbone", Mode.COPY, locks, transfers=none, who="grace").alone():
+        with Placement(stager, "archive", Mode.COPY, locks, transfers=none, who="ada").alone():
             pass  # another store is another matter
         waiting = threading.Thread(target=lambda: raw(lite_site, night, tell=tell))
         waiting.start()

@@ -21,7 +21,7 @@ class Act(Document):
     verb: str
     """The command, without what it was done to."""
     subject: str
-    """What it was done to: a campaign, a set, files, a host or the site."""
+    """What it was done to: a campaign, a set, files, a store, a host or the site."""
     why: str
     """In the operator's words; empty where none were given."""
     command: Sequence[str] | None

@@ -39,6 +39,30 @@ class Limited(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoreLimit(Document):
+    """How many transfers run at a time with a store, from each host."""
+
+    store: str
+    """Name of the store, or working area."""
+    transfers: int
+    """At most so many; 0 for no limit."""
+    who: str
+    """Who said so; empty where the site's file does."""
+    why: str
+    """Why, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreLimited(Document):
+    """A store that somebody limited."""
+
+    limit: StoreLimit
+    """What holds for it now."""
+    changed: bool
+    """Whether that was otherwise before."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Steering(Document):
     """What operators want of a campaign."""
 

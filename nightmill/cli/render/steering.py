@@ -18,6 +18,7 @@ from nightmill.operations.limits import Limited
 from nightmill.operations.samples import Sample
 from nightmill.operations.sign_off import SignedOff
 from nightmill.operations.steering import Steered
+from nightmill.operations.transfers import StoreLimit, StoreLimited
 from nightmill.planning.problems import plural
 
 
@@ -59,6 +60,23 @@ def show_limited(limited: Limited, *, as_json: bool) -> None:
         echo(f"campaign {limited.campaign}{'' if limited.changed else ' as before'}: {limited.limits}")
     for pattern in limited.unknown_hosts:
         echo(f"warning: no host that ever carried out a job of this site matches {pattern!r}", err=True)
+
+
+def show_store_limited(limited: StoreLimited, *, as_json: bool) -> None:
+    """Print how many transfers run at a time with a store."""
+    if as_json:
+        print_json(told(documents.StoreLimited, limited, limit=told(documents.StoreLimit, limited.limit)))
+    else:
+        echo(f"store {limited.limit.store}{'' if limited.changed else ' as before'}: {limited.limit}")
+
+
+def show_store_limits(limits: Sequence[StoreLimit], *, as_json: bool) -> None:
+    """Print how many transfers run at a time with each store."""
+    if as_json:
+        print_json([told(documents.StoreLimit, limit) for limit in limits])
+    else:
+        for limit in limits:
+            echo(f"store {limit.store}: {limit}")
 
 
 def steering_document(steering: Steering) -> documents.Steering:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256
@@ -16,6 +16,7 @@ from typing import Final, TextIO
 
 from nightmill.clock import utc_now
 from nightmill.errors import BadFile, FileRefused, NameCollision, RequestRefused, StoredFileMissing, StoreError
+from nightmill.execution.transfers import Transfers
 from nightmill.files.checksum import fingerprint
 from nightmill.model.ports import Stager
 from nightmill.operations.ingest.arrivals import Arrival
@@ -56,6 +57,8 @@ class Placement:
     locks
         A folder of the site, with a file for each store: whoever brings files there holds it, so that two processes
         never write one temporary file.
+    transfers
+        How many transfers run at a time with the store.
     who
         The user in whose name this happens, for those who wait.
     tell
@@ -74,10 +77,14 @@ class Placement:
         mode: Mode,
         locks: Path,
         *,
+        transfers: Transfers,
         who: str,
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self.stager = stager
+        self.transfers = transfers
+        self.stopping = False
+        """Set, by any thread, once nothing more is to be uploaded."""
         self.lock = locks / f"ingest-{store}.lock"
         self.store = store
         self.who = who
@@ -171,7 +178,7 @@ class Placement:
         found = arrival.inspection
         seen = (found.size_bytes, found.sha256)
         try:
-            with arrival.reopened() as descriptor:
+            with self._place(), arrival.reopened() as descriptor:
                 self._send(Path(f"/proc/self/fd/{descriptor}"), path, token)
                 if self.stager.uploaded(path, attempt=token) == seen:
                     return
@@ -186,6 +193,13 @@ class Placement:
             with suppress(StoreError):
                 self.stager.discard(path, attempt=token)
             raise
+
+    def _place(self) -> ExitStack:
+        """Wait until one more transfer may run."""
+        place = self.transfers.take(self.store, stopping=lambda: self.stopping)
+        if place is None:
+            raise StoreError(f"a transfer with store {self.store!r} was not begun, as the ingest is to end")
+        return place
 
     def _send(self, source: Path, path: str, token: str) -> None:
         if not isinstance(self.stager, LocalStager):

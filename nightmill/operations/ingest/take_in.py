@@ -122,7 +122,9 @@ def ingest(
             remedy="use --mode copy, or leave --follow-links away",
         )
     store = _catalogued(site, store)
-    placement = Placement(site.stagers[store], store, mode, site.private, who=act.who, tell=tell)
+    placement = Placement(
+        site.stagers[store], store, mode, site.private, transfers=site.transfers, who=act.who, tell=tell
+    )
     found = find_files(paths, follow_links=follow_links)
     files = found.files
     result = IngestResult() if result is None else result
@@ -138,6 +140,7 @@ def ingest(
         stores = site.config.stores
         act.write(" ".join(map(storable, paths)), lambda session: store_ids(session, stores), lambda _: detail)
     with ThreadPoolExecutor(THREADS) as pool, ExitStack() as leaving:
+        leaving.callback(setattr, placement, "stopping", True)
         leaving.callback(pool.shutdown, wait=False, cancel_futures=True)  # Ctrl-C does not read on to the lot's end
         intake = Intake(site, sorting, origin, provenance.strip(), placement, act.who, pool)
         if dry_run:  # in one lot: names of files that are not registered are not in the way of later ones
