@@ -204,7 +204,7 @@ class _Gate:
             raise self._refused(output, f"{called} is {how}, and its name is {name}")
         dimensions, keys = split({key: known[key] for key in (*output.data_id, *output.tells)})
         for each in metadata.left_out:
-            os.write(self.log, f"== {self.step.name}: left out of the metadata of {name}: {each}\n".encode())
+            os.write(self.log, f"== left out of the metadata of {name}: {each}\n".encode())
         begins_at, ends_at = metadata.begins_at, metadata.ends_at
         if begins_at is None and ends_at is None:
             begins_at, ends_at = order.begins_at, order.ends_at

@@ -200,7 +200,7 @@ def test_what_a_header_has_and_is_not_a_value_is_told_in_the_log(bench: Bench) -
     report = bench.run_one(order)
     assert report.fate is Fate.PUBLISHED
     log = (bench.root / "stores/backbone/logs" / order.log_name).read_text()
-    assert "== s: left out of the metadata of image.fits: airmass: AIRMASS of HDU 0 is nan\n" in log
+    assert "== left out of the metadata of image.fits: airmass: AIRMASS of HDU 0 is nan\n" in log
 
 
 def test_times_are_all_of_the_header_or_all_of_the_order(bench: Bench) -> None:
