@@ -42,7 +42,7 @@ def words(context: typer.Context) -> tuple[str, ...]:
         source = context.get_parameter_source(parameter.name or "")
         if parameter.name in _OF_THE_TERMINAL or source is None:
             continue
-        if source.name.startswith("DEFAULT") and not (isinstance(parameter, TyperArgument) and value is not None):
+        if source.name.startswith("DEFAULT") and not (isinstance(parameter, TyperArgument) and value not in (None, "")):
             continue
         if isinstance(parameter, TyperArgument):
             places += _texts(value)

@@ -46,8 +46,12 @@ def test_a_store_is_limited_for_all_campaigns_until_its_limit_is_taken_away(
 
     away = nightmill("limit", "--store", "backbone", "--transfers", "0", "--why", "new disks")
     assert away.out == "store backbone: no limit, as nightmill.yaml says\n"
-    acts = [(act["verb"], act["subject"], act["why"]) for act in nightmill("acts", "--verb", "limit", "--json").json]
-    assert acts == [("limit --store", "backbone", "its disks are slow"), ("limit --store", "backbone", "new disks")]
+    acts = nightmill("acts", "--verb", "limit", "--json").json
+    assert [(act["verb"], act["subject"], act["why"]) for act in acts] == [
+        ("limit --store", "backbone", "its disks are slow"),
+        ("limit --store", "backbone", "new disks"),
+    ]
+    assert acts[0]["command"] == ["nightmill", *LOWER]
 
 
 @pytest.mark.parametrize(
