@@ -257,7 +257,7 @@ def _resolved(written: Written, changes: Sequence[Tree]) -> tuple[Campaign, Tree
         description=file.description,
         pipeline=pipeline,
         where=file.where,
-        exclude=(*file.exclude, *map(_excluding, written.exclude)),
+        exclude=file.exclude,
         breakpoints=file.breakpoints,
         parameters={
             name: _like(default, file.parameters.get(name, default)) for name, default in pipeline.parameters.items()
@@ -265,24 +265,31 @@ def _resolved(written: Written, changes: Sequence[Tree]) -> tuple[Campaign, Tree
         execution=file.execution,
         origins=merged.moved("pipeline").origins()
         | whole.without("pipeline", "exclude").origins()
-        | _exclusion_origins(tree, len(file.exclude), written.exclude),
+        | _exclusion_origins(tree, len(file.exclude)),
     )
-    return campaign, base
+    return excluding(campaign, written.exclude), base
 
 
-def _excluding(rule: str) -> CampaignExclusion:
+def excluding(campaign: Campaign, rules: Sequence[str]) -> Campaign:
+    """Return a campaign that excludes more: expressions, or ``FILE NAME``, as a command line has them."""
+    numbers = range(len(campaign.exclude), len(campaign.exclude) + len(rules))
+    origins = {f"exclude.{number}": Layer(name="command line") for number in numbers}
+    exclude = (*campaign.exclude, *map(_exclusion, rules))
+    return campaign.model_copy(update={"exclude": exclude, "origins": {**campaign.origins, **origins}})
+
+
+def _exclusion(rule: str) -> CampaignExclusion:
     """Make an exclusion of a rule that was given on a command line."""
     name = rule.strip().removeprefix("FILE ")
     where = rule if name == rule.strip() else f"name == {name.strip()!r}"
     return CampaignExclusion(where=where, why="given with --exclude")
 
 
-def _exclusion_origins(tree: Tree, count: int, given: Sequence[str]) -> dict[str, Layer]:
-    """Return the layer of each exclusion: those of the document have their line."""
+def _exclusion_origins(tree: Tree, count: int) -> dict[str, Layer]:
+    """Return the layer of each exclusion of a document, with its line."""
     whole = tree.places.get(("exclude",))
     places = {number: tree.places.get(("exclude", number), whole) for number in range(count)}
-    own = {f"exclude.{number}": place.layer for number, place in places.items() if place is not None}
-    return own | {f"exclude.{number}": Layer(name="command line") for number in range(count, count + len(given))}
+    return {f"exclude.{number}": place.layer for number, place in places.items() if place is not None}
 
 
 def _wrong_pipeline(directory: Path, campaign: Tree) -> Sequence[ConfigError]:

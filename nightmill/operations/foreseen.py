@@ -13,7 +13,7 @@ from nightmill.backbone.schema import CampaignRow
 from nightmill.backbone.work import campaigns
 from nightmill.backbone.work.reruns import Again, Others, files_of_results, may_run_again, others
 from nightmill.backbone.work.uses import uses_of
-from nightmill.config.campaign import ChangedValue
+from nightmill.config.campaign import ChangedValue, excluding
 from nightmill.config.changes import read_override, read_setting
 from nightmill.config.layers import Tree
 from nightmill.errors import RequestRefused, UnknownName
@@ -132,15 +132,17 @@ def foresee(site: Site, session: Session, name: str, wanted: Wanted, bundle: Sea
     UnknownName
         Where there is no such campaign, stage or step.
     ExpressionError
-        Where the expression is wrong.
+        Where an expression is wrong.
     ConfigError, ConfigErrors
         Where what is set is wrong, or cannot be changed for jobs that are sealed.
     RequestRefused
         Where jobs are to begin with a step, and something that it reads is not there.
     """
     row = campaigns.own_campaign(session, name)
-    campaign = Campaign.model_validate(row.definition)
+    campaign = excluding(Campaign.model_validate(row.definition), wanted.exclude)
     _require_sound(wanted, campaign)
+    for rule in campaign.exclude[len(campaign.exclude) - len(wanted.exclude) :]:
+        parse(rule.where, metadata_keys=site.config.keys)
     layers = [*map(read_override, wanted.overrides), *map(read_setting, wanted.settings)]
     fits = _fits(wanted, site)
     states = (*_STATES[wanted.which], *(_NOT_BEGUN if layers and wanted.which is Which.WHOLE else ()))
@@ -179,10 +181,10 @@ def _require_sound(wanted: Wanted, campaign: Campaign) -> None:
         raise UnknownName("stage", wanted.stage, stages, remedy=f"there is {', '.join(stages)}")
     if wanted.from_step and wanted.from_failure:
         raise RequestRefused("--from-step and --from-failure exclude each other", remedy="say one of them")
-    if wanted.which is Which.STALE and (wanted.from_step or wanted.from_failure):
+    if (wanted.which is Which.STALE or wanted.exclude) and (wanted.from_step or wanted.from_failure):
         raise RequestRefused(
             "jobs with other inputs begin with their first step: what the steps before another made is of the old ones",
-            remedy="leave out --stale, or the step",
+            remedy=f"leave out {'--exclude' if wanted.exclude else '--stale'}, or the step",
         )
 
 
@@ -228,7 +230,7 @@ class _Found:
         for id_, theirs in by_plan.items():
             _digest, common = sealed[id_]
             other = changed.get(id_)
-            if self.wanted.which is Which.STALE or (other is not None and other.other_inputs):
+            if self.wanted.which is Which.STALE or self.wanted.exclude or (other is not None and other.other_inputs):
                 self._choose_anew(common, theirs, other)
             else:
                 self._keep(common, theirs, other, begins)
@@ -311,8 +313,8 @@ class _Found:
 
     def _why_gone(self, plan: StagePlan, job: Again) -> str:
         left_out = next((f"{each.role}: {each.why}" for each in plan.left_out if each.unit == job.unit), "")
-        others = [*plan.problems, *plan.waiting, *(str(each) for each in plan.excluded)]
-        return left_out or job.held_why or (others[0] if others else "its files make no unit any more")
+        others = [*[*plan.problems, *plan.waiting][:1], *map(str, plan.excluded[:1])]
+        return left_out or job.held_why or "; ".join(others) or "its files make no unit any more"
 
 
 def _beginning(detail: Mapping[str, Any], begin: Restart | None) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class Wanted:
         Which jobs: ``where`` is an expression over the keys of their units.
     settings, overrides
         What is to be otherwise: ``KEY=VALUE`` as a command line has it, and operator's files below these.
+    exclude
+        What must not be an input of these attempts, beside what is excluded anyway: expressions, or ``FILE NAME``.
     from_step
         The step to begin with.
     from_failure
@@ -44,6 +46,7 @@ class Wanted:
     stage: str = ""
     settings: tuple[str, ...] = ()
     overrides: tuple[Path, ...] = ()
+    exclude: tuple[str, ...] = ()
     from_step: str = ""
     from_failure: bool = False
     downstream: bool = False

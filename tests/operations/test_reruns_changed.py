@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -20,11 +21,12 @@ from nightmill.backbone.schema import (
 from nightmill.backbone.work.slices import find_slice
 from nightmill.clock import utc_now
 from nightmill.config.campaign import load_campaign
-from nightmill.errors import ConfigErrors, RequestRefused, UnknownName
+from nightmill.errors import ConfigErrors, ExpressionError, RequestRefused, UnknownName
 from nightmill.model.states import JobState
 from nightmill.operations.audit import PARTS, Ground
 from nightmill.operations.capsule import write_capsule
 from nightmill.operations.edited import Folder
+from nightmill.operations.foreseen import Foreseen
 from nightmill.operations.rerun import rerun
 from nightmill.operations.retain import retain
 from nightmill.operations.site import Site
@@ -107,6 +109,56 @@ def test_a_job_that_began_with_a_step_begins_there_again_where_it_fails_and_whol
     assert [each for each in tries(night) if "exposure=1" in each] == [
         f"measure/exposure=1/a{number:02d}" for number in range(1, 6)
     ]
+
+
+STACK = """
+pipeline: stack
+version: "1"
+stages:
+  stack:
+    per: [night]
+    inputs: {frames: {type: raw_science, max: null}}
+    steps:
+      - name: stack
+        argv: [sh, -c, 'echo "$#" > "$0"', "{outputs.last}", "{inputs.frames}"]
+        inputs: [frames]
+        outputs: {last: {to: none, produces: stack.txt}}
+"""
+
+
+@pytest.mark.req("B16")
+def test_an_attempt_alone_leaves_files_out(night: Site, tmp_path: Path) -> None:
+    (tmp_path / "stack.yaml").write_text(STACK)
+    (tmp_path / "night2.yaml").write_text("campaign: night2\npipeline: stack.yaml\n")
+    submit(night, load_campaign(tmp_path / "night2.yaml"), who="ada")
+
+    def again(**wanted: Any) -> Foreseen:
+        wanted = {"which": Which.WHOLE, **wanted}
+        return rerun(night, "night2", who="ada", wanted=Wanted(**wanted), folder=Folder.AS_SUBMITTED).foreseen
+
+    def read() -> list[str]:
+        [order] = carry_out(night, "stack", "night2")
+        return [file.name for file in order.inputs]
+
+    assert len(read()) == 3
+    [told] = again(exclude=("exposure == 2",)).inputs.values()
+    assert [(each.role, each.before.count("cam_"), each.after.count("cam_")) for each in told] == [("frames", 3, 2)]
+    assert read() == ["cam_0001.fits", "cam_0003.fits"]
+    again()
+    assert read() == ["cam_0001.fits", "cam_0003.fits"], "what runs again as it is reads what the attempt before read"
+    [told] = again(which=Which.STALE).inputs.values()
+    assert len(read()) == 3, "the campaign excludes nothing"
+    foreseen = again(exclude=("night > 0",))
+    assert (foreseen.jobs, len(foreseen.gone)) == ((), 1)
+    assert "exclude of the command line" in foreseen.gone[0]
+    with pytest.raises(ExpressionError, match="did you mean 'exposure'"):
+        again(exclude=("exposre == 2",))
+    with pytest.raises(RequestRefused, match="jobs with other inputs begin with their first step") as refused:
+        again(exclude=("exposure == 2",), from_step="stack")
+    assert refused.value.remedy == "leave out --exclude, or the step"
+    with night.database.reading() as session:
+        kept = [row.detail["wanted"] for row in session.scalars(select(AuditRow)) if "wanted" in row.detail]
+    assert kept[0]["exclude"] == ["exposure == 2"]
 
 
 def test_what_cannot_be_taken_is_told_before_anything_is_done(night: Site) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from nightmill.cli.completing import campaigns
 from nightmill.cli.render.output import echo
-from nightmill.cli.shape import AsSubmitted, Diff, Edited, Overrides, Settings, SiteFolder
+from nightmill.cli.shape import AsSubmitted, Diff, Edited, Exclude, Overrides, Settings, SiteFolder
 
 EXAMPLES: Final = (
     'nightmill rerun first --why "the disk is repaired" --watch',
@@ -40,6 +40,7 @@ def rerun(
     ] = False,
     settings: Settings = None,
     overrides: Overrides = None,
+    exclude: Exclude = None,
     why: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the act.")] = "",
     edited: Edited = False,
     as_submitted: AsSubmitted = False,
@@ -73,6 +74,7 @@ def rerun(
         stage=stage,
         settings=tuple(settings or ()),
         overrides=tuple(overrides or ()),
+        exclude=tuple(exclude or ()),
         from_step=from_step,
         from_failure=from_failure,
         downstream=downstream,
