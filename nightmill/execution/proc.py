@@ -86,13 +86,13 @@ def all_in(folder: Path) -> list[int]:
     return list(_processes_of(folder, all_processes()))
 
 
-def kill(pid: int, started: float) -> None:
-    """Kill the process that has a number and started then: not another that was given the number since."""
+def kill(pid: int, started: float, number: signal.Signals = signal.SIGKILL) -> None:
+    """Send a signal to the process that has a number and started then: not to another that has the number since."""
     with suppress(ProcessLookupError, PermissionError):
         descriptor = os.pidfd_open(pid)
         try:
             if started_at(pid) == started:
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                signal.pidfd_send_signal(descriptor, number)
         finally:
             os.close(descriptor)
 
@@ -132,6 +132,19 @@ def bytes_moved(pid: int) -> tuple[int, int]:
     """Return what a process and its reaped children read and wrote, in bytes, by any means; 0 where it is not told."""
     lines = dict(line.split(": ") for line in _read(pid, "io").splitlines())
     return int(lines.get("rchar", 0)), int(lines.get("wchar", 0))
+
+
+def wait_status(pid: int) -> int | None:
+    """Return how a process ended that was not reaped yet, as :func:`os.wait` tells it; None where there is none."""
+    fields = _read(pid, "stat").rpartition(")")[2].split()
+    return int(fields[49]) if fields and fields[0] == "Z" else None
+
+
+def spent_seconds(pid: int) -> tuple[float, float]:
+    """Return what a process and the children that it waited for spent as user and in the kernel, seconds."""
+    fields = _read(pid, "stat").rpartition(")")[2].split()
+    user, system, of_children, in_children = map(int, fields[11:15]) if fields else (0, 0, 0, 0)
+    return (user + of_children) / _TICKS_A_SECOND, (system + in_children) / _TICKS_A_SECOND
 
 
 def _read(pid: int, name: str) -> str:

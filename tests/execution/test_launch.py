@@ -219,18 +219,18 @@ def test_processes_that_have_ended_are_forgotten_and_their_numbers_are_anybodys(
         tree = process_module._Tree(leader.pid)
         started = started_at(child.pid)
         assert started is not None
-        tree._seen = {child.pid: started - 1.0, 4_194_305: 1.0}
+        tree.seen = {child.pid: started - 1.0, 4_194_305: 1.0}
         tree.sample()
-        assert list(tree._seen) == [leader.pid]
-        tree._seen[child.pid] = started - 1.0
+        assert list(tree.seen) == [leader.pid]
+        tree.seen[child.pid] = started - 1.0
         tree.kill()
         assert leader.wait(5) == -signal.SIGKILL
         assert child.poll() is None
-        tree._seen = {child.pid: started}
+        tree.seen = {child.pid: started}
         tree.kill()
         assert child.wait(5) == -signal.SIGKILL
         tree.sample()
-        assert tree._seen == {}
+        assert tree.seen == {}
     finally:
         for process in (leader, child):
             process.kill()

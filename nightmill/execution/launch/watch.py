@@ -6,7 +6,6 @@ import os
 import resource
 import select
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.execution.launch import plain
-from nightmill.execution.launch.plain import Launch
+from nightmill.execution.launch.plain import Launch, Started
 from nightmill.execution.proc import (
     SCRATCH_VARIABLE,
     all_processes,
@@ -67,7 +66,7 @@ def run_process(
     began: Callable[[int], None],
     stopping: Callable[[], bool] = lambda: False,
     looked: Callable[[], None] = lambda: None,
-    start: Callable[[Launch], subprocess.Popen[bytes]] = plain.start,
+    start: Callable[[Launch], Started] = plain.start,
 ) -> Ended:
     """Run a command to its end, and end whatever it started and left running.
 
@@ -107,19 +106,21 @@ def run_process(
     tree = _Tree(process.pid)
     try:
         began(process.pid)
-        watched = _watch(tree, began_at + wall_seconds, stopping, looked)
-        read_bytes, written_bytes = bytes_moved(process.pid)
+        watched = _watch(tree, process, began_at + wall_seconds, stopping, looked)
+        read_bytes, written_bytes = bytes_moved(process.step)
+        process.note_end()
     finally:  # until it is reaped, its number and that of its group are nobody else's
         tree.kill()
         is_recent = time.monotonic() - began_at < RECENT_SECONDS
         end_all_in(scratch, among=partial(started_after, process.pid) if is_recent else all_processes)
         _pid, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-    code = process.returncode
+    outcome = process.outcome(process.returncode, usage)
+    code = outcome.code
     cost = Cost(
         wall_seconds=time.monotonic() - began_at,
-        user_seconds=usage.ru_utime,
-        system_seconds=usage.ru_stime,
+        user_seconds=outcome.user_seconds,
+        system_seconds=outcome.system_seconds,
         max_rss_bytes=max(tree.peak_bytes, _largest_bytes(usage)),
         read_bytes=read_bytes,
         written_bytes=written_bytes,
@@ -152,23 +153,26 @@ class _Watched(Enum):
     STOPPED = auto()
 
 
-def _watch(tree: _Tree, deadline: float, stopping: Callable[[], bool], looked: Callable[[], None]) -> _Watched:
+def _watch(
+    tree: _Tree, process: Started, deadline: float, stopping: Callable[[], bool], looked: Callable[[], None]
+) -> _Watched:
     """Wait until the process has ended (not yet reaped), and say whether it had to be."""
     watched = _Watched.BY_ITSELF
     interval = FIRST_SAMPLE_SECONDS
-    descriptor = os.pidfd_open(tree.pid)
+    descriptor = os.pidfd_open(process.step)
     try:
         ended = select.poll()
         ended.register(descriptor, select.POLLIN)
         tree.sample()
         while not ended.poll(max(0.0, min(interval, deadline - time.monotonic())) * 1000):
             tree.sample()
+            process.looked_at()
             looked()
             interval = min(interval * 1.5, SAMPLE_SECONDS)
             late = time.monotonic() >= deadline
             if watched is _Watched.BY_ITSELF and (late or stopping()):
                 watched = _Watched.TIMED_OUT if late else _Watched.STOPPED
-                tree.signal_group(signal.SIGTERM)
+                process.ask_to_end(tree.seen)
                 deadline = time.monotonic() + GRACE_SECONDS
             elif late:
                 tree.kill()
@@ -184,31 +188,27 @@ class _Tree:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.peak_bytes = 0
-        self._seen: dict[int, float] = {}
+        self.seen: dict[int, float] = {}
 
     def sample(self) -> None:
         """Look at every process of the tree: what it holds in memory now; those that have ended are forgotten."""
         total = 0
-        before, self._seen = self._seen, {}
+        before, self.seen = self.seen, {}
         waiting = {self.pid, *before}
         while waiting:
             pid = waiting.pop()
             started = started_at(pid)
             if started is not None and before.get(pid, started) == started:
-                self._seen[pid] = started
+                self.seen[pid] = started
                 total += rss_bytes(pid)
-                waiting.update(set(children(pid)) - self._seen.keys())
+                waiting.update(set(children(pid)) - self.seen.keys())
         self.peak_bytes = max(self.peak_bytes, total)
-
-    def signal_group(self, number: signal.Signals) -> None:
-        """Send a signal to the processes of the group."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
 
     def kill(self) -> None:
         """End every process of the group, and every one that was seen."""
-        self.signal_group(signal.SIGKILL)
-        for pid, started in self._seen.items():
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        for pid, started in self.seen.items():
             kill(pid, started)
 
 
