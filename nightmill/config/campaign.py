@@ -210,7 +210,7 @@ def revised(campaign: Campaign, stage: str, layers: Sequence[Tree]) -> tuple[Cam
 
 _MAY_BE_REVISED: Final = (
     "what may be: parameters, resources, keep_on_failure, what is chosen for inputs that do not make the units, and"
-    " argv, arguments, environment, files and wall_seconds of steps; for more, submit a campaign of another name"
+    " argv, arguments, environment, files, image and wall_seconds of steps; for more, submit a campaign of another name"
 )
 
 
@@ -311,7 +311,7 @@ def _unknown_overrides(overrides: Tree, base: Tree) -> Iterator[ConfigError]:
     A new role is one if it says its type; without, it is a misspelt one.
     """
     for name in overrides.data:
-        if name != "stages":
+        if name not in ("stages", "image"):
             remedy = "set it under 'parameters' of the campaign" if name == "parameters" else ""
             near = guess(name, ["stages"])
             yield ConfigError(f"overrides.{name} cannot be set{near}", where=overrides.where((name,)), remedy=remedy)

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from nightmill.config.build import build, named, raise_all
 from nightmill.config.changes import Defaults
+from nightmill.config.containers import containers_of
 from nightmill.config.credentials import check_credentials
 from nightmill.config.database_url import database_url
 from nightmill.config.document import Document, Key, Plain, dotted, load_document
@@ -27,6 +28,7 @@ from nightmill.config.tilings import tilings_of
 from nightmill.errors import ConfigError, ConfigErrors
 from nightmill.model.access import Access
 from nightmill.model.base import Frozen
+from nightmill.model.container import Containers
 from nightmill.model.credential import Credential
 from nightmill.model.dimensions import KeyType
 from nightmill.model.file_type import FileType
@@ -91,6 +93,8 @@ class SiteConfig:
         Whom to tell of what campaigns come to.
     credentials
         What lets it in elsewhere, for a while.
+    containers
+        What its hosts run images with.
     """
 
     name: str
@@ -112,6 +116,7 @@ class SiteConfig:
     defaults: Tree = NOTHING
     notify: tuple[Notifier, ...] = ()
     credentials: tuple[Credential, ...] = ()
+    containers: Containers = field(default_factory=Containers)
 
     @property
     def keys(self) -> Mapping[str, KeyType]:
@@ -167,6 +172,8 @@ class SiteFile(Frozen):
     """What it sets for every campaign, below what pipelines and campaigns say."""
     credentials: tuple[Credential, ...] = ()
     """What lets it in elsewhere for a while: looked at before anything begins."""
+    containers: Containers = Containers()
+    """What steps that name an image are run with."""
 
 
 def find_site(directory: Path | None = None) -> Path:
@@ -238,6 +245,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
     url = database_url(file.database, str(written.get("database", "")), folder, document, errors)
     check_server(file.server, document, errors)
     check_credentials(file.credentials, document, errors)
+    containers = containers_of(file.containers, lambda path: folder / home_of(path), document, errors)
     tilings = tilings_of(file.tilings, folder, document, errors)
     raise_all(errors)
     file_types, wrong_types = read_file_types(paths, paths)
@@ -263,6 +271,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         defaults=tree_of(Document(data, document.name, document.lines), SITE).below("defaults"),
         notify=file.notify,
         credentials=file.credentials,
+        containers=containers,
     )
 
 

@@ -12,7 +12,7 @@ from nightmill.errors import ConfigError
 from nightmill.model.campaign import Campaign, Layer, Variant, unit_keys
 
 _OF_INPUT: Final = ("where", "source", "lookup", "match", "min", "max", "missing", "why")
-_OF_STEP: Final = ("argv", "arguments", "environment", "files", "wall_seconds")
+_OF_STEP: Final = ("argv", "arguments", "environment", "files", "image", "wall_seconds")
 """What may differ from unit to unit; the rest is what a stage is planned, sliced and named by."""
 
 

@@ -15,8 +15,10 @@ from nightmill.errors import JobFailed, StoreError
 from nightmill.execution.bundles import BundleCache
 from nightmill.execution.host import Host, this_host
 from nightmill.execution.journal import JournalWriter
+from nightmill.execution.launch.containers.opened import Container, OpenedContainers
 from nightmill.execution.software import stack_of
 from nightmill.execution.transfers import Transfers
+from nightmill.model.container import Containers
 from nightmill.model.fate import Fate
 from nightmill.model.journal import (
     AttemptEntry,
@@ -55,6 +57,8 @@ class JobContext:
     view: View = EMPTY
     transfers: Transfers | None = None
     """What limits transfers; None where nothing does."""
+    containers: OpenedContainers = field(default_factory=lambda: OpenedContainers(Containers(), Path()))
+    """What steps with an image are run with."""
     _told: dict[AttemptKey, list[Entry]] = field(default_factory=lambda: defaultdict(list))
     _stacks: dict[object, str] = field(default_factory=dict)
 
@@ -103,11 +107,14 @@ class JobContext:
         with self.moving(store) as stager:
             return stager.fetch(path, target)
 
-    def stack(self, argv: tuple[str, ...], step: OrderStep, environment: Mapping[str, str]) -> str:
+    def stack(
+        self, argv: tuple[str, ...], step: OrderStep, environment: Mapping[str, str], container: Container | None = None
+    ) -> str:
         """Return the digest of the software of a step in its environment, which the journal is told once."""
-        key = (argv[0], tuple(step.software.items()), tuple(environment.items()))
+        key = (argv[0], tuple(step.software.items()), tuple(environment.items()), step.image)
         if key not in self._stacks:
-            packages = stack_of(argv, step.software, environment)
+            packages = stack_of(argv, step.software, environment, container)
+            packages |= container.packages if container else self.containers.told(step)
             digest = sha256(repr(sorted(packages.items())).encode()).hexdigest()
             self.journal.append(SoftwareSeen(sha256=digest, packages=packages))
             self._stacks[key] = digest

@@ -87,6 +87,8 @@ def _prepared(order: JobOrder, scratch: Scratch, context: JobContext) -> Prepare
 
 def _run(order: JobOrder, scratch: Scratch, context: JobContext) -> Iterator[list[MadeFile]]:
     """Stage in and run every step; yield what each made, once it has passed the gate."""
+    for step in order.wanted_steps:
+        context.containers.of(step)  # or nothing need begin
     stage_in(order, scratch, context)
     context.view.lay_out(order, scratch.path)
     with _bundle_of(order, scratch, context):

@@ -134,6 +134,11 @@ def bytes_moved(pid: int) -> tuple[int, int]:
     return int(lines.get("rchar", 0)), int(lines.get("wchar", 0))
 
 
+def state_of(pid: int) -> str:
+    """Return the letter by which the kernel tells the state of a process; empty where there is none."""
+    return _read(pid, "stat").rpartition(")")[2][1:2]
+
+
 def wait_status(pid: int) -> int | None:
     """Return how a process ended that was not reaped yet, as :func:`os.wait` tells it; None where there is none."""
     fields = _read(pid, "stat").rpartition(")")[2].split()

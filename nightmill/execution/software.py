@@ -8,14 +8,20 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import distributions
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nightmill import __version__
 from nightmill.execution.evidence import readable
+from nightmill.execution.launch.containers.opened import Container
+from nightmill.execution.launch.plain import Launch
 
 
 def stack_of(
-    argv: tuple[str, ...], programs: Mapping[str, tuple[str, ...]], environment: Mapping[str, str]
+    argv: tuple[str, ...],
+    programs: Mapping[str, tuple[str, ...]],
+    environment: Mapping[str, str],
+    container: Container | None = None,
 ) -> dict[str, str]:
     """Return package or program to version, for a step.
 
@@ -26,11 +32,15 @@ def stack_of(
     ----------
     environment
         That of the step, without its places: the programs that it finds are asked, and know no more than it does.
+    container
+        What the step runs in: there the programs are asked.
     """
     stack = {"nightmill": __version__, "kernel": platform.release()}
     if argv[0] == sys.executable:
         stack |= _packages()
-    return stack | {name: _version(command, tuple(environment.items())) for name, command in programs.items()}
+    return stack | {
+        name: _version(command, tuple(environment.items()), container) for name, command in programs.items()
+    }
 
 
 @cache
@@ -40,13 +50,14 @@ def _packages() -> dict[str, str]:
 
 
 @cache
-def _version(command: tuple[str, ...], environment: tuple[tuple[str, str], ...]) -> str:
+def _version(command: tuple[str, ...], environment: tuple[tuple[str, str], ...], container: Container | None) -> str:
     try:
         with TemporaryDirectory(prefix="nightmill-") as folder:
+            own = {"HOME": folder, "TMPDIR": folder, **dict(environment)}
             answer = subprocess.run(
-                command,
+                container.asking(Launch(command, Path(folder), own, -1)) if container else command,
                 cwd=folder,
-                env={"HOME": folder, "TMPDIR": folder, **dict(environment)},
+                env=own if container is None else None,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 encoding="utf-8",

@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,9 @@ from nightmill.execution.context import JobContext
 from nightmill.execution.evidence import last_lines, last_text, readable
 from nightmill.execution.faults import scratch_failed
 from nightmill.execution.gate import check_outputs
+from nightmill.execution.launch import plain
+from nightmill.execution.launch.containers.opened import Container
+from nightmill.execution.launch.containers.port import NotContained
 from nightmill.execution.launch.watch import Ended, run_process
 from nightmill.execution.proc import SCRATCH_VARIABLE
 from nightmill.execution.scratch import Scratch
@@ -31,16 +35,18 @@ from nightmill.model.journal import (
 from nightmill.model.layout import INPUTS, OUTPUTS, SIDECAR, TMP, seen
 from nightmill.model.order import ErrorName, JobOrder, OrderStep, later_names
 
-_INHERITED: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+_LANGUAGE: Final = ("LANG", "LC_ALL")
+_INHERITED: Final = ("PATH", *_LANGUAGE, "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 
 
 def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobContext) -> list[MadeFile]:
     """Run a step and check what it made."""
     if context.stopping:
         raise JobFailed(f"step {step.name!r} was not begun: {context.stopping}", fate=Fate.CANCELLED)
-    argv = command_of(order, step, scratch.kept)
-    environment = _environment(step, cores=context.host.cores_for(order.resources))
-    stack = context.stack(argv, step, environment)
+    container = context.containers.of(step)
+    argv = command_of(order, step, scratch.kept, container)
+    environment = _environment(step, container, cores=context.host.cores_for(order.resources))
+    stack = context.stack(argv, step, environment, container)
     log = scratch.open_log()
     os.write(log, f"{_line_end(log)}== {step.name}: {shlex.join(argv)}\n".encode())
     start = os.lseek(log, 0, os.SEEK_END)
@@ -65,7 +71,10 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
             began=began,
             stopping=lambda: bool(context.stopping),
             looked=scratch.show_log,
+            start=partial(container.start, scratch=scratch.path) if container else plain.start,
         )
+    except NotContained as error:
+        raise _not_contained(step, error, last_lines(log, start)) from error
     except (OSError, ValueError) as error:
         raise _not_started(step, argv[0], error) from error
     scratch.show_log(last=True)
@@ -116,19 +125,32 @@ def _not_started(step: OrderStep, program: str, error: OSError | ValueError) -> 
     )
 
 
-def command_of(order: JobOrder, step: OrderStep, made: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+def _not_contained(step: OrderStep, error: NotContained, told: str) -> JobFailed:
+    return JobFailed(
+        f"step {step.name!r} cannot be started in image {step.image}: {told or error}",
+        fate=Fate.STEP_NOT_STARTED,
+        step=step.name,
+        remedy="has the image the program, on its PATH, and all that it needs?",
+    )
+
+
+def command_of(
+    order: JobOrder, step: OrderStep, made: Mapping[str, Sequence[str]], container: Container | None = None
+) -> tuple[str, ...]:
     """Return the command line of a step as it is run.
 
     Parameters
     ----------
     made
         The names of what the steps before it made, by role.
+    container
+        What it runs in, where that is not this host as it is.
     """
-    return tuple(_argv(order, step, made))
+    return tuple(_argv(order, step, made, container.python if container else sys.executable))
 
 
-def _argv(order: JobOrder, step: OrderStep, made: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Fill in this Python and names that are known by now; leave out what earlier steps were free not to make."""
+def _argv(order: JobOrder, step: OrderStep, made: Mapping[str, Sequence[str]], python: str) -> Iterator[str]:
+    """Fill in a Python and names that are known by now; leave out what earlier steps were free not to make."""
     outputs = [output for each in order.steps for output in each.outputs]
     there = {name for names in made.values() for name in names}
     absent = {seen(OUTPUTS, name) for output in outputs for name in output.names if name not in there}
@@ -141,7 +163,7 @@ def _argv(order: JobOrder, step: OrderStep, made: Mapping[str, Sequence[str]]) -
         if item in later:
             yield from later[item]
         elif item not in absent and (filled := _with_names(item, later)) is not None:
-            yield filled.replace("{python}", sys.executable)
+            yield filled.replace("{python}", python)
 
 
 def _with_names(item: str, later: Mapping[str, Sequence[str]]) -> str | None:
@@ -154,16 +176,18 @@ def _with_names(item: str, later: Mapping[str, Sequence[str]]) -> str | None:
     return item
 
 
-def _environment(step: OrderStep, *, cores: int) -> dict[str, str]:
+def _environment(step: OrderStep, container: Container | None, *, cores: int) -> dict[str, str]:
     """Return a step's environment but for its places: of what this process knows, no more than a program needs."""
-    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    known = _INHERITED if container is None else _LANGUAGE
+    inherited = {name: os.environ[name] for name in known if name in os.environ}
+    inherited |= container.environment if container else {}
     limits = {"NIGHTMILL_CORES": str(cores), "OMP_NUM_THREADS": str(cores)}  # or libraries take every core of the host
     return inherited | {"TZ": "UTC", "PYTHONDONTWRITEBYTECODE": "1"} | limits | dict(step.environment)
 
 
-def environment_of(step: OrderStep, scratch: Path, *, cores: int) -> dict[str, str]:
+def environment_of(step: OrderStep, scratch: Path, container: Container | None = None, *, cores: int) -> dict[str, str]:
     """Return the whole environment of a step in the scratch of its job."""
-    return _placed(_environment(step, cores=cores), scratch) | {SCRATCH_VARIABLE: str(scratch)}
+    return _placed(_environment(step, container, cores=cores), scratch) | {SCRATCH_VARIABLE: str(scratch)}
 
 
 def _placed(environment: Mapping[str, str], scratch: Path) -> dict[str, str]:

@@ -23,6 +23,7 @@ from nightmill.execution.context import JobContext
 from nightmill.execution.host import Host, this_host
 from nightmill.execution.jobs import run_jobs
 from nightmill.execution.journal import JournalWriter
+from nightmill.execution.launch.containers.opened import OpenedContainers
 from nightmill.execution.stores import open_stagers
 from nightmill.execution.transfers import Transfers
 from nightmill.model.journal import Entry
@@ -59,15 +60,17 @@ class Worker:
         self.profile = profile
         self.journal = JournalWriter(profile.spool, listener=listener)
         host = host or this_host(profile.cores)
+        cache = profile.cache or profile.spool / "cache"
         self._context = JobContext(
             stagers,
             profile.scratch,
             self.journal,
-            BundleCache(profile.cache or profile.spool / "cache"),
+            BundleCache(cache),
             profile.keep_scratch,
             now,
             host,
             transfers=Transfers(profile.spool, host.name, profile.transfers),
+            containers=OpenedContainers(profile.containers, cache),
         )
 
     def claim(self, attempts: Iterable[AttemptKey]) -> set[AttemptKey]:

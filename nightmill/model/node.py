@@ -10,6 +10,7 @@ from pydantic import Field
 
 from nightmill.model.access import Access
 from nightmill.model.base import Frozen
+from nightmill.model.container import Containers
 
 NODE_VERSION = 1
 
@@ -33,5 +34,7 @@ class NodeProfile(Frozen):
     """Cores that its jobs may share; all of the host's by default."""
     transfers: Mapping[str, Annotated[int, Field(ge=0)]] = {}
     """How many transfers run at a time with a store from each host, where the site's file limits them, by its name."""
+    containers: Containers = Containers()
+    """What steps with an image are run with."""
     keep_scratch: bool = False
     """Whether scratches stay for somebody to look into."""

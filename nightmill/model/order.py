@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 
 from nightmill.model.base import Frozen
 from nightmill.model.calibration import Calibration
+from nightmill.model.container import is_image
 from nightmill.model.dimensions import KeyValue
 from nightmill.model.error_rule import compiled
 from nightmill.model.file_type import FileType
@@ -236,6 +237,15 @@ class OrderStep(Frozen):
     """Lists and configuration that are written for it."""
     rules: tuple[OrderRule, ...] = ()
     """Of its site, where one may accept an exit code of it: the first that fits counts."""
+    image: str = ""
+    """The image that it runs in, by digest; ``{python}`` is then that of the image."""
+
+    @field_validator("image")
+    @classmethod
+    def _has_digest(cls, image: str) -> str:
+        if image and not is_image(image):
+            raise ValueError(f"{image!r} does not name an image by its digest")
+        return image
 
 
 class TakenOutput(Frozen):

@@ -228,6 +228,8 @@ class Step(Frozen):
     """What becomes of the job where its process fails: it ends, or goes on without what this step was to make."""
     software: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     """Programs to the argv that prints their version; asked once a process."""
+    image: str = Field(default="", exclude_if=lambda image: not image)
+    """The image that it runs in, as ``NAME@sha256:...``; by default its stage's, ``none`` for none."""
 
 
 class Resources(Frozen):
@@ -266,6 +268,8 @@ class Stage(Frozen):
     """How often a job is tried again by itself, where its fate says that this may help; or what is done by fate."""
     keep_on_failure: bool = Field(default=False, exclude_if=lambda keep: not keep)
     """Whether what the steps before the one that fails made is kept for a while, for a rerun that begins with that."""
+    image: str = Field(default="", exclude_if=lambda image: not image)
+    """The image of its steps that name none; by default the pipeline's, ``none`` for none."""
 
     @property
     def making(self) -> str:
@@ -328,6 +332,8 @@ class Pipeline(Frozen):
 
     Left out at its default: a definition that was sealed before there were bundles stays the same.
     """
+    image: str = Field(default="", exclude_if=lambda image: not image)
+    """The image of steps for which neither they nor their stages name one."""
     directory: str = ""
     """Folder of the YAML file, which is packed at submit. Set by the loader."""
 

@@ -148,6 +148,8 @@ def _commands(order: JobOrder) -> Iterator[str]:
         for output in step.outputs:
             if output.later:
                 yield _note(f"  makes {output.called}: {output.produces or output.open_name}")
+        if step.image:
+            yield _note(f"  in image {step.image}")
         yield _command(step)
 
 
@@ -158,7 +160,7 @@ def _note(text: str) -> str:
 
 def _command(step: OrderStep) -> str:
     """Write a command so that a shell reads it as it is run; the interpreter is that of environment.sh."""
-    python = '"$NIGHTMILL_PYTHON"'
+    python = "python3" if step.image else '"$NIGHTMILL_PYTHON"'
     words = [python if item == "{python}" else shlex.quote(item) for item in step.argv]
     return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in step.environment.items()), *words])
 

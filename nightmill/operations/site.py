@@ -69,6 +69,7 @@ class Site:
             cache=config.cache,
             access=config.access,
             transfers=config.transfers,
+            containers=config.containers,
             secrets=secrets if secrets.exists() else None,
         )
 

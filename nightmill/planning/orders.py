@@ -199,6 +199,7 @@ class _Renderer:
             wall_seconds=step.wall_seconds,
             on_failure=step.on_failure,
             software=step.software,
+            image=step.image,
             files=tuple(texts.write(step.files, templates)) if step.files else (),
         )
         self.made |= {output.role: output for output in outputs}

@@ -27,6 +27,7 @@ from nightmill.files.computed import FUNCTIONS
 from nightmill.model.breakpoint import Breakpoint, Pilot
 from nightmill.model.calibration import Calibration, Maturity
 from nightmill.model.campaign import Campaign, ExecutionSettings, Hosts
+from nightmill.model.container import Containers
 from nightmill.model.credential import Credential
 from nightmill.model.error_rule import ErrorRule
 from nightmill.model.fate import Fate
@@ -96,6 +97,7 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         "Mail": Mail,
         "Defaults": Defaults,
         "Credential": Credential,
+        "Containers": Containers,
         **{each.__name__: each for each in (Tiling, Ring, Healpix)},
     },
     "error-rules.md": {"Rule": ErrorRule},

@@ -17,6 +17,7 @@ from nightmill.execution.host import Host
 from nightmill.execution.journal import Journal, journals, read_journal
 from nightmill.execution.recover import Rights
 from nightmill.execution.worker import Worker
+from nightmill.model.container import Containers
 from nightmill.model.file_type import FileType, MetadataKey
 from nightmill.model.journal import Entry
 from nightmill.model.node import NodeProfile
@@ -75,6 +76,7 @@ class Bench:
     root: Path
     stores: dict[str, Store] = field(default_factory=dict)
     stagers: dict[str, Stager] = field(default_factory=dict)
+    containers: Containers = field(default_factory=Containers)
 
     def __post_init__(self) -> None:
         self.add_store("backbone")
@@ -146,7 +148,9 @@ class Bench:
         host: Host | None = None,
     ) -> list[JobReport]:
         """Carry out orders, one after another."""
-        profile = NodeProfile(scratch=self.scratch, spool=self.spool, keep_scratch=keep_scratch)
+        profile = NodeProfile(
+            scratch=self.scratch, spool=self.spool, keep_scratch=keep_scratch, containers=self.containers
+        )
         with Worker(profile, stagers or self.stagers, listener=listener, host=host) as worker:
             return list(worker.run(orders))
 

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from nightmill.cli.completing import stages
+from nightmill.cli.containers import Bound, RuntimeName, containers_for
 from nightmill.cli.render.output import echo, say
 from nightmill.cli.shape import JOB, SiteFolder, examples, group
 from nightmill.errors import RequestRefused
@@ -40,6 +41,10 @@ GivenInputs = Annotated[
 ]
 GivenFolder = Annotated[
     Path | None, typer.Option("--inputs", metavar="DIR", help="Take all files of a folder that have names of inputs.")
+]
+ContainerSite = Annotated[
+    Path | None,
+    typer.Option("--site", metavar="DIR", help="The site that says how images are run, where a step has one."),
 ]
 
 
@@ -92,6 +97,9 @@ def run(
     given: GivenInputs = None,
     folder: GivenFolder = None,
     sets: Annotated[list[str] | None, typer.Option("--set", hidden=True)] = None,
+    runtime: RuntimeName = None,
+    bind: Bound = None,
+    site: ContainerSite = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Run the job of a capsule, as its program 'run' does: no site, no database, no server.
@@ -111,8 +119,9 @@ def run(
     capsule = Capsule.open(directory)
     only = None if steps is None else chosen_steps(capsule.order, steps.split(","))
     replaced = _given(capsule, only, given, folder)
+    containers = containers_for(capsule.order, site, runtime, bind)
     _close_to_others(capsule)
-    done = run_capsule(capsule, replaced, only=only)
+    done = run_capsule(capsule, replaced, only=only, containers=containers)
     report = done.report
     if as_json:
         echo(report.model_dump_json(exclude={"order"}))
@@ -137,17 +146,21 @@ def shell(
     command: Annotated[
         str | None, typer.Option("-c", metavar="COMMAND", help="What the shell is to do, instead of asking.")
     ] = None,
+    runtime: RuntimeName = None,
+    bind: Bound = None,
+    site: ContainerSite = None,
 ) -> None:
     """Open a shell where a step of a capsule would run, with its inputs, its environment, and its command shown.
 
-    Nothing that is done there is checked or published. The shell is that of SHELL; its folder stays, in 'shells' of the
-    capsule.
+    Nothing that is done there is checked or published. The shell is that of SHELL, or /bin/sh of the image of the step;
+    its folder stays, in 'shells' of the capsule.
     """
     import shlex
 
     from nightmill.execution.capsule.folder import Capsule
     from nightmill.execution.capsule.given import chosen_steps
     from nightmill.execution.capsule.running import prepare_shell
+    from nightmill.execution.launch.plain import Launch
 
     capsule = Capsule.open(directory)
     last = next(capsule.runs(), None)
@@ -155,16 +168,21 @@ def shell(
         capsule.order, [step or (last.report.failed_step if last else "") or capsule.order.steps[0].name]
     )
     replaced = _given(capsule, (name,), given, folder)
+    containers = containers_for(capsule.order, site, runtime, bind)
     _close_to_others(capsule)
-    ready = prepare_shell(capsule, replaced, step=name)
+    ready = prepare_shell(capsule, replaced, step=name, containers=containers)
     if command is None:
         say(f"step {name} of {capsule.order.attempt}, in {ready.work}; its command:")
         say(f"  {shlex.join(ready.argv)}")
-    program = os.environ.get("SHELL") or "/bin/sh"
     environment = {**ready.environment, **{key: os.environ[key] for key in ("TERM",) if key in os.environ}}
+    program = "/bin/sh" if ready.container else os.environ.get("SHELL") or "/bin/sh"
+    argv = [program, *(("-c", command) if command is not None else ())]
     os.chdir(ready.work)
     try:
-        os.execve(program, [program, *(("-c", command) if command is not None else ())], environment)  # noqa: S606 - a person's own shell
+        if ready.container is not None:
+            around = ready.container.shell(Launch(argv, ready.work, environment, 1), scratch=ready.work.parent)
+            os.execvp(around[0], around)  # noqa: S606 - as below
+        os.execve(program, argv, environment)  # noqa: S606 - a person's own shell
     except OSError as error:
         raise RequestRefused(f"the shell {program} cannot be started: {error.strerror}", remedy="set SHELL") from error
 

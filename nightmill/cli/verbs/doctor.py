@@ -128,6 +128,7 @@ def _site(directory: Path | None) -> Iterator[Finding]:
     yield from (Finding("secrets", False, str(error)) for error in literal_secrets(folder))
     yield from _access(config)
     yield from _credentials(config)
+    yield from _containers(config)
     with Site(config, database_of(config)) as opened:
         try:
             opened.database.check_revision()
@@ -177,6 +178,26 @@ def _credentials(config: SiteConfig) -> Iterator[Finding]:
     for life in lives(config):
         well, seen = told(life)
         yield Finding(f"credential {life.credential.name}", well, seen, ends_at=life.ends_at)
+
+
+def _containers(config: SiteConfig) -> Iterator[Finding]:
+    """Find whether the runtime that a site names is there, and the images that it names."""
+    from nightmill.execution.launch.containers.opened import OpenedContainers
+    from nightmill.model.container import HERE
+
+    if (name := config.containers.runtime) in (None, HERE):
+        return
+    opened = OpenedContainers(config.containers, config.cache)
+    try:
+        yield Finding(f"container runtime {name}", True, opened.version())
+    except NightmillError as error:
+        yield Finding(f"container runtime {name}", False, str(error))
+        return
+    for image, place in config.containers.images.items():
+        try:
+            yield Finding(f"image {image}", True, f"{place}, seen as {opened.find(image).called}")
+        except NightmillError as error:
+            yield Finding(f"image {image}", False, str(error))
 
 
 def _reader(site: Site) -> Finding:

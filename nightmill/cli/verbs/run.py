@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from nightmill.cli.containers import RuntimeName, containers_for
 from nightmill.cli.render.output import echo
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def run(
     site: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the site; not needed with --spool.")
     ] = None,
+    runtime: RuntimeName = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Run one order, here and now, without a database or a server.
@@ -73,7 +75,12 @@ def run(
         end_claims(spool, ended=lambda claim: is_alive(claim.owner) is False)
     os.umask(access.umask)
     profile = NodeProfile(
-        scratch=scratch.resolve(), spool=spool.resolve(), access=access, cache=cache, keep_scratch=keep
+        scratch=scratch.resolve(),
+        spool=spool.resolve(),
+        access=access,
+        cache=cache,
+        keep_scratch=keep,
+        containers=containers_for(job, site, runtime),
     )
     with Worker(profile, stagers) as worker:
         if kept is not None:

@@ -198,6 +198,9 @@ def _show_attempt(job: JobHistory) -> None:
         )
     if job.executions:
         print_table(("step", "state", "exit", "wall s", "CPU s", "peak MB", "command"), map(_ran, job.executions))
+        for run in job.executions:
+            if "image" in run.software:
+                echo(f"{run.step} in image {run.software['image']}, by {run.software['container runtime']}")
     if job.made:
         print_table(
             ("role", "made", "type", "where"),

@@ -9,16 +9,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from nightmill.errors import RequestRefused
+from nightmill.errors import JobFailed, RequestRefused
 from nightmill.execution.capsule.folder import KEPT, PRODUCTS, REPLACED, REPORT, RUNS, SHELLS, Capsule, Run, unwritable
 from nightmill.execution.capsule.given import Given, wanted_outputs
 from nightmill.execution.host import this_host
+from nightmill.execution.launch.containers.opened import Container, OpenedContainers
 from nightmill.execution.scratch import token
 from nightmill.execution.step import command_of, environment_of
 from nightmill.execution.stores import open_stagers
 from nightmill.execution.worker import Worker
 from nightmill.files.checksum import fingerprint
 from nightmill.files.packing import pack_folder
+from nightmill.model.container import Containers
 from nightmill.model.layout import BUNDLE, FILES, INPUTS, WORK
 from nightmill.model.node import NodeProfile
 from nightmill.model.order import JobOrder, OrderBundle, OrderInput, OrderOutput, OrderStep, TakenOutput
@@ -27,6 +29,7 @@ from nightmill.model.report import JobReport
 from nightmill.model.store import Store
 
 _ARCHIVE: Final = "bundle.tar"
+_NO_CONTAINERS: Final = Containers()
 _ANY_SIZE: Final = BundleRules(max_mb=1e9)
 
 
@@ -40,9 +43,17 @@ class Shell:
     work: Path
     environment: Mapping[str, str]
     """All that the step would see."""
+    container: Container | None = None
+    """What the step would run in, where that is not this host as it is."""
 
 
-def run_capsule(capsule: Capsule, given: Given | None = None, *, only: Sequence[str] | None = None) -> Run:
+def run_capsule(
+    capsule: Capsule,
+    given: Given | None = None,
+    *,
+    only: Sequence[str] | None = None,
+    containers: Containers = _NO_CONTAINERS,
+) -> Run:
     """Run a capsule, or some of its steps; what it makes stays in the capsule.
 
     Parameters
@@ -52,6 +63,8 @@ def run_capsule(capsule: Capsule, given: Given | None = None, *, only: Sequence[
     only
         Names of steps; by default all. What they read of steps that are not run comes from the newest run that made it,
         else from the recorded products that the capsule holds.
+    containers
+        What steps with an image are run with.
 
     Returns
     -------
@@ -66,22 +79,24 @@ def run_capsule(capsule: Capsule, given: Given | None = None, *, only: Sequence[
     given = given or Given()
     taken = _Taken(capsule, given, only)
     folder = capsule.new(RUNS)
-    _carry_out(capsule, folder, given, taken, tuple(only) if only is not None else None)
+    _carry_out(capsule, folder, given, taken, tuple(only) if only is not None else None, containers)
     return capsule.run(int(folder.name))
 
 
-def prepare_shell(capsule: Capsule, given: Given | None = None, *, step: str) -> Shell:
+def prepare_shell(
+    capsule: Capsule, given: Given | None = None, *, step: str, containers: Containers = _NO_CONTAINERS
+) -> Shell:
     """Prepare the scratch of a step as a run would, up to the moment at which the step is started.
 
     Raises
     ------
     RequestRefused
-        As :func:`run_capsule`, and where an input cannot be staged.
+        As :func:`run_capsule`, and where an input cannot be staged, or the image of the step is not there.
     """
     given = given or Given()
     taken = _Taken(capsule, given, (step,))
     folder = capsule.new(SHELLS)
-    report = _carry_out(capsule, folder, given, taken, ())
+    report = _carry_out(capsule, folder, given, taken, (), containers)
     if report.evidence:
         raise RequestRefused(report.evidence)
     [own] = [each for each in report.order.steps if each.name == step]
@@ -89,18 +104,30 @@ def prepare_shell(capsule: Capsule, given: Given | None = None, *, step: str) ->
     for file in own.files:
         (scratch / FILES).mkdir(exist_ok=True)
         (scratch / FILES / file.name).write_text(file.text, encoding="utf-8")
+    try:
+        container = OpenedContainers(containers, folder).of(own)
+    except JobFailed as error:
+        raise RequestRefused(error.message, remedy=error.remedy) from error
     made: dict[str, list[str]] = {}
     for each in report.order.taken:
         made.setdefault(each.role, []).append(each.name)
     return Shell(
         own,
-        command_of(report.order, own, made),
+        command_of(report.order, own, made, container),
         scratch / WORK,
-        environment_of(own, scratch, cores=this_host().cores_for(report.order.resources)),
+        environment_of(own, scratch, container, cores=this_host().cores_for(report.order.resources)),
+        container,
     )
 
 
-def _carry_out(capsule: Capsule, folder: Path, given: Given, taken: _Taken, only: tuple[str, ...] | None) -> JobReport:
+def _carry_out(
+    capsule: Capsule,
+    folder: Path,
+    given: Given,
+    taken: _Taken,
+    only: tuple[str, ...] | None,
+    containers: Containers,
+) -> JobReport:
     try:
         with TemporaryDirectory(dir=folder, prefix=".bundle-") as aside:
             try:
@@ -110,7 +137,9 @@ def _carry_out(capsule: Capsule, folder: Path, given: Given, taken: _Taken, only
                 shutil.rmtree(folder)
                 raise
             scratch, journal = folder / "scratch", folder / "journal"
-            profile = NodeProfile(scratch=scratch, spool=journal, cache=Path(aside), keep_scratch=True)
+            profile = NodeProfile(
+                scratch=scratch, spool=journal, cache=Path(aside), keep_scratch=True, containers=containers
+            )
             with Worker(profile, open_stagers(order.stores, {})) as worker:
                 [report] = worker.run([order])
         (folder / REPORT).write_text(report.model_dump_json(indent=2), encoding="utf-8")

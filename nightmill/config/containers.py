@@ -1,0 +1,39 @@
+"""What a site runs images with, as its document says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from nightmill.config.document import Document, Key, dotted
+from nightmill.errors import ConfigError
+from nightmill.model.container import Containers, is_image
+
+
+def containers_of(
+    said: Containers, place_of: Callable[[str], Path], document: Document, errors: list[ConfigError]
+) -> Containers:
+    """Return what a site says, with absolute paths; add what is wrong to the errors.
+
+    Parameters
+    ----------
+    place_of
+        Makes a path of the document absolute.
+    """
+    for image in said.images:
+        key: Key = ("containers", "images", image)
+        if not is_image(image):
+            remedy = "write NAME@sha256:DIGEST, or sha256:DIGEST"
+            errors.append(ConfigError(f"{dotted(key)} is not a digest", where=document.where(key), remedy=remedy))
+    for target in said.bind:
+        key = ("containers", "bind", target)
+        if not Path(target).is_absolute() or os.path.normpath(target) != target:
+            remedy = "write the whole path in the image, as /opt/code"
+            errors.append(ConfigError(f"{dotted(key)} is not a path", where=document.where(key), remedy=remedy))
+    return said.model_copy(
+        update={
+            "images": {name: place_of(str(path)) for name, path in said.images.items()},
+            "bind": {name: place_of(str(path)) for name, path in said.bind.items()},
+        }
+    )

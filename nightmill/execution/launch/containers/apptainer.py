@@ -1,0 +1,63 @@
+"""apptainer: images that are files, or unpacked folders."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from nightmill.errors import RequestRefused
+from nightmill.execution.launch.containers.port import Shown, mount_of
+from nightmill.execution.launch.containers.rootfs import must_be
+from nightmill.execution.launch.containers.told import ToldByCode
+from nightmill.execution.launch.plain import Launch, Started
+from nightmill.files.checksum import fingerprint
+from nightmill.model.container import digest_of
+
+
+class Apptainer:
+    """Runs programs in image files; see :class:`~nightmill.execution.launch.containers.port.Runtime`."""
+
+    program = "apptainer"
+    path = ""
+
+    def find(self, image: str, place: Path | None, cache: Path) -> str:
+        """Return the path of an image: a file whose SHA-256 is its digest, or a folder as bubblewrap takes it."""
+        if place is None or not place.exists():
+            where = f"{place} is not there" if place else "no file is named for it"
+            raise RequestRefused(
+                f"image {image} is not on this host: {where}",
+                remedy="put its file there, and name it under containers.images of nightmill.yaml",
+            )
+        if place.is_dir():
+            must_be(image, place, cache)
+        elif (found := f"sha256:{fingerprint(place)[1]}") != digest_of(image):
+            raise RequestRefused(
+                f"image {image}: the file {place} is not what its digest says: it has {found}",
+                remedy="bring the image anew, or name the file of that image under containers.images",
+            )
+        return str(place)
+
+    def argv(self, launch: Launch, called: str, room: Sequence[Shown], *, terminal: bool = False) -> list[str]:
+        """Return the command line around that of a step."""
+        return [self.program, "exec", *self._options(launch, room), called, *launch.argv]
+
+    def start(self, launch: Launch, called: str, room: Sequence[Shown]) -> Started:
+        """Start a step."""
+        return ToldByCode(
+            self.argv(launch, called, room),
+            cwd="/",
+            env=dict(os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=launch.output,
+            stderr=launch.output,
+            start_new_session=True,
+        )
+
+    def _options(self, launch: Launch, room: Sequence[Shown]) -> Iterator[str]:
+        yield from ("--containall", "--no-home", "--net", "--network", "none", "--pwd", str(launch.directory))
+        for shown in room:
+            yield from ("--mount", mount_of(shown, "ro"))
+        for name, value in launch.environment.items():
+            yield from ("--env", f"{name}={value}")

@@ -1,0 +1,211 @@
+"""bubblewrap: images that are unpacked folders, mounted without a daemon and without privileges."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from nightmill.errors import RequestRefused
+from nightmill.execution.launch.containers.port import NotContained, Shown
+from nightmill.execution.launch.containers.rootfs import must_be
+from nightmill.execution.launch.containers.told import ToldByCode
+from nightmill.execution.launch.plain import Launch, Outcome, Started
+from nightmill.execution.proc import children, kill, spent_seconds, started_at, state_of, wait_status
+
+_OWN: Final = (Path("/proc"), Path("/dev"), Path("/tmp"))  # noqa: S108 - of the container
+"""What every container has of its own, whatever its image has there."""
+_MOST_ARGUMENTS: Final = 9000
+"""bwrap takes no more, those of the program and its own together."""
+_PATIENCE_SECONDS: Final = 10.0
+_ASK_SECONDS: Final = 0.0003
+
+
+class Bubblewrap:
+    """Runs programs in folders; see :class:`~nightmill.execution.launch.containers.port.Runtime`."""
+
+    program = "bwrap"
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+    def find(self, image: str, place: Path | None, cache: Path) -> str:
+        """Return the folder of an image, which is what its digest says."""
+        if place is None:
+            raise RequestRefused(
+                f"image {image} is not on this host: no folder is named for it",
+                remedy="unpack it, and name the folder under containers.images of nightmill.yaml",
+            )
+        if not place.is_dir():
+            raise RequestRefused(
+                f"image {image} is not on this host: {place} is not a folder",
+                remedy="unpack it there, or name another folder under containers.images of nightmill.yaml",
+            )
+        must_be(image, place, cache)
+        return str(place)
+
+    def argv(self, launch: Launch, called: str, room: Sequence[Shown], *, terminal: bool = False) -> list[str]:
+        """Return the command line around that of a step."""
+        return [self.program, *self._options(launch, Path(called), room), "--", *launch.argv]
+
+    def start(self, launch: Launch, called: str, room: Sequence[Shown]) -> Started:
+        """Start a step, and wait until its program runs."""
+        status = os.memfd_create("status")
+        try:
+            options = ["--json-status-fd", str(status), *self._options(launch, Path(called), room)]
+            argv = [self.program, *options, "--", *launch.argv]
+            if len(argv) > _MOST_ARGUMENTS:
+                raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+            process = Contained(
+                argv,
+                cwd="/",
+                env={"PATH": os.environ.get("PATH", os.defpath)},
+                stdin=subprocess.DEVNULL,
+                stdout=launch.output,
+                stderr=launch.output,
+                pass_fds=(status,),
+                start_new_session=True,
+            )
+            if not process.hold() and not _began(status):
+                process.wait()
+                raise NotContained(f"{self.program} ended with code {process.returncode}")
+        finally:
+            os.close(status)
+        return process
+
+    def _options(self, launch: Launch, image: Path, room: Sequence[Shown]) -> Iterator[str]:
+        yield from ("--unshare-all", "--die-with-parent", "--cap-drop", "ALL", "--clearenv")
+        yield from _shows(image, Path("/"), [*_OWN, *(shown.target for shown in room)])
+        yield from ("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/tmp")  # noqa: S108
+        for shown in room:
+            yield from ("--bind" if shown.writable else "--ro-bind", str(shown.source), str(shown.target))
+        yield from ("--remount-ro", "/", "--chdir", str(launch.directory))
+        for name, value in launch.environment.items():
+            yield from ("--setenv", name, value)
+
+
+def _shows(image: Path, inside: Path, targets: Collection[Path]) -> Iterator[str]:
+    """Yield the options that mount an image, read-only, and leave places for what is mounted in it.
+
+    A folder of it in which a target lies is made anew, with what it has beside the target. Links stay links: what they
+    lead to is looked for in the container.
+    """
+    for entry in sorted(os.scandir(image / inside.relative_to("/")), key=lambda each: each.name):
+        path = inside / entry.name
+        if path in targets:
+            continue
+        is_folder = entry.is_dir(follow_symlinks=False)
+        if any(path in target.parents for target in targets):
+            if is_folder:
+                yield from ("--dir", str(path))
+                yield from _shows(image, path, targets)
+        elif entry.is_symlink():
+            yield from ("--symlink", str(Path(entry.path).readlink()), str(path))
+        elif is_folder or entry.is_file(follow_symlinks=False):
+            yield from ("--ro-bind", entry.path, str(path))
+
+
+def _began(status: int) -> bool:
+    """Say whether the program of a container was executed: its end is told only then."""
+    text = os.pread(status, 1 << 16, 0).decode()
+    return any("exit-code" in json.loads(line) for line in text.splitlines())
+
+
+class Contained(ToldByCode):
+    """A step in a container of its own: bwrap, in it the first process of the container, in it the step.
+
+    The first process would reap the step and tell no more than an exit code. So it is stopped as soon as the step runs:
+    the end of the step, and what it took, can then be read as those of any process. A stopped one can be killed.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._first: tuple[int, float] | None = None
+        """The first process of the container, and when it started."""
+        self._step: int | None = None
+        self._outcome: Outcome | None = None
+
+    @property
+    def step(self) -> int:
+        """The number of the process whose end is that of the step; bwrap's own where it ended too soon to be found."""
+        return self.pid if self._step is None else self._step
+
+    def hold(self) -> bool:
+        """Wait until the program of the step runs, and see that its end will be known; False where bwrap has ended."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            for first in children(self.pid):
+                for step in children(first):
+                    if _program(step) not in ("", _program(self.pid)) and self._hold(first, step):
+                        return True
+            if time.monotonic() > deadline:
+                return True
+            time.sleep(_ASK_SECONDS)
+        return False
+
+    def _hold(self, first: int, step: int) -> bool:
+        """Stop the first process, and say whether it has not reaped the step before."""
+        self._first = first, started_at(first) or 0.0
+        self._stop()
+        if step in children(first):
+            self._step = step
+            return True
+        kill(*self._first, signal.SIGCONT)
+        return False
+
+    def _stop(self) -> None:
+        """Stop the first process, if it is there, and wait until it stands still."""
+        assert self._first is not None
+        kill(*self._first, signal.SIGSTOP)
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while state_of(self._first[0]) not in ("", "T", "t", "Z", "X") and time.monotonic() < deadline:
+            time.sleep(_ASK_SECONDS)
+
+    def looked_at(self) -> None:
+        """Let the first process reap what has ended and belongs to nobody: somebody may wait until it is gone."""
+        if self._first is None or wait_status(self.step) is not None:
+            return
+        if any(wait_status(each) is not None for each in children(self._first[0])):
+            kill(*self._first, signal.SIGCONT)
+            time.sleep(_ASK_SECONDS)
+            self._stop()
+
+    def ask_to_end(self, seen: Mapping[int, float]) -> None:
+        """Send SIGTERM to the processes of the group, but to neither of those around them: all would end at once."""
+        around = (self.pid, *(self._first or ())[:1])
+        for pid, started in seen.items():
+            with suppress(ProcessLookupError, PermissionError):
+                if pid not in around and os.getpgid(pid) == self.pid:
+                    kill(pid, started, signal.SIGTERM)
+
+    def note_end(self) -> None:
+        """Note how the step ended; where it cannot be seen any more, wait for what bwrap says of it."""
+        status = None if self._step is None else wait_status(self._step)
+        if status is not None:
+            self._outcome = Outcome(os.waitstatus_to_exitcode(status), *spent_seconds(self.step))
+            return
+        if self._first is not None:
+            kill(*self._first, signal.SIGCONT)
+        descriptor = os.pidfd_open(self.pid)
+        try:
+            select.select([descriptor], [], [], _PATIENCE_SECONDS)
+        finally:
+            os.close(descriptor)
+
+    def outcome(self, code: int, usage: resource.struct_rusage) -> Outcome:
+        """Return how the step ended: as it was seen, else as bwrap tells it."""
+        return super().outcome(code, usage) if self._outcome is None else self._outcome
+
+
+def _program(pid: int) -> str:
+    """Return the program of a process; empty where there is none, or it cannot be seen."""
+    with suppress(OSError):
+        return str(Path(f"/proc/{pid}/exe").readlink())
+    return ""

@@ -1,0 +1,149 @@
+"""The containers of one process: which runtime there is, which images were found, and a step in one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+from nightmill.errors import JobFailed, RequestRefused
+from nightmill.execution.launch.containers.apptainer import Apptainer
+from nightmill.execution.launch.containers.bubblewrap import Bubblewrap
+from nightmill.execution.launch.containers.oci import docker, podman
+from nightmill.execution.launch.containers.port import Runtime, Shown, answer_of, room_of
+from nightmill.execution.launch.plain import Launch, Started
+from nightmill.model.container import HERE, Containers
+from nightmill.model.fate import Fate
+from nightmill.model.order import OrderStep
+
+RUNTIMES: Final[Mapping[str, Callable[[], Runtime]]] = {
+    "bubblewrap": Bubblewrap,
+    "podman": podman,
+    "docker": docker,
+    "apptainer": Apptainer,
+}
+
+
+@dataclass(frozen=True)
+class Container:
+    """What a step with an image is started with: both the runtime and the image are there."""
+
+    image: str
+    runtime: Runtime
+    called: str
+    """The image, as the runtime calls it."""
+    bound: tuple[Shown, ...]
+    packages: Mapping[str, str] = field(compare=False)
+    """What of it goes on record, as a part of the software of a step."""
+
+    python: Final = "python3"
+    """What ``{python}`` stands for: that of the image."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What a step has that says nothing else."""
+        return {"PATH": self.runtime.path} if self.runtime.path else {}
+
+    def start(self, launch: Launch, *, scratch: Path) -> Started:
+        """Start a step, as the port says."""
+        return self.runtime.start(launch, self.called, [*room_of(scratch), *self.bound])
+
+    def shell(self, launch: Launch, *, scratch: Path) -> list[str]:
+        """Return the command line for somebody at a terminal in the place of a step."""
+        return self.runtime.argv(launch, self.called, [*room_of(scratch), *self.bound], terminal=True)
+
+    def asking(self, launch: Launch) -> list[str]:
+        """Return the command line of a program that sees its own folder alone."""
+        return self.runtime.argv(launch, self.called, [Shown(launch.directory, launch.directory, writable=True)])
+
+
+class OpenedContainers:
+    """What this process runs images with; safe for use by several threads.
+
+    Parameters
+    ----------
+    settings
+        What the site says.
+    cache
+        Folder for what is known of images.
+    """
+
+    def __init__(self, settings: Containers, cache: Path) -> None:
+        self._settings = settings
+        self._cache = cache / "images"
+        self._found: dict[str, Container] = {}
+        self._looking = Lock()
+
+    def of(self, step: OrderStep) -> Container | None:
+        """Return the container of a step; None where it runs as it is, having no image or by what the site says.
+
+        Raises
+        ------
+        JobFailed
+            Where its image or the runtime is not there.
+        """
+        if not step.image or self._settings.runtime == HERE:
+            return None
+        try:
+            return self.find(step.image)
+        except RequestRefused as error:
+            raise JobFailed(
+                f"step {step.name!r} cannot be started: {error.message}",
+                fate=Fate.STEP_NOT_STARTED,
+                step=step.name,
+                remedy=error.remedy,
+            ) from error
+
+    def find(self, image: str) -> Container:
+        """Return what runs an image; each is looked for once.
+
+        Raises
+        ------
+        RequestRefused
+            Where it or the runtime is not there.
+        """
+        with self._looking:
+            if image not in self._found:
+                self._found[image] = self._find(image)
+            return self._found[image]
+
+    def version(self) -> str:
+        """Return what the runtime says of itself.
+
+        Raises
+        ------
+        RequestRefused
+            Where none is named, or it is not installed.
+        """
+        return answer_of([self._runtime().program, "--version"])
+
+    def told(self, step: OrderStep) -> Mapping[str, str]:
+        """Return what goes on record where a step with an image runs as it is."""
+        return {"image": f"{step.image} (not used)", "container runtime": HERE} if step.image else {}
+
+    def _runtime(self) -> Runtime:
+        if (name := self._settings.runtime) is None:
+            raise RequestRefused(
+                "this host has no runtime for images: its site names none",
+                remedy="name one under containers.runtime of nightmill.yaml, or none to run commands as they are",
+            )
+        return RUNTIMES[name]()
+
+    def _find(self, image: str) -> Container:
+        runtime, version = self._runtime(), self.version()
+        called = runtime.find(image, self._settings.place_of(image), self._cache)
+        bound = tuple(self._bound())
+        packages = {"image": image, "container runtime": version}
+        packages |= {f"in the image at {each.target}": str(each.source) for each in bound}
+        return Container(image, runtime, called, bound, packages)
+
+    def _bound(self) -> Iterator[Shown]:
+        for target, source in self._settings.bind.items():
+            if not source.exists():
+                raise RequestRefused(
+                    f"{source} is not there, and is to be seen in the image at {target}",
+                    remedy="see what containers.bind says",
+                )
+            yield Shown(source, Path(target))

@@ -1,0 +1,152 @@
+"""What a runtime of containers is to nightmill.
+
+A runtime puts its own command line around that of a step. It is started outside of any confinement, since it mounts; a
+program that confines itself and then becomes the step has its place between both command lines.
+"""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Protocol
+
+from nightmill.errors import RequestRefused
+from nightmill.execution.launch.plain import Launch, Started
+from nightmill.model.layout import BUNDLE, FILES, INPUTS, LEFT, ORDER, OUTPUTS
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A folder or file of the host that a container sees.
+
+    Parameters
+    ----------
+    source
+        On the host.
+    target
+        In the container.
+    """
+
+    source: Path
+    target: Path
+    writable: bool = False
+
+
+class NotContained(OSError):
+    """The runtime did not get as far as the step's program; its own words are in the log."""
+
+
+class Runtime(Protocol):
+    """Runs programs in images.
+
+    The program sees the image, what it is shown, and nothing else of the host: no network, no processes. It has the
+    user of this process, no privilege, and the environment of its launch. All its processes end with it, and with the
+    process that started it.
+    """
+
+    program: str
+    """What is called."""
+    path: str
+    """The PATH of a step, where it says none; empty where images know their own."""
+
+    def find(self, image: str, place: Path | None, cache: Path) -> str:
+        """Return what the runtime calls an image.
+
+        Parameters
+        ----------
+        place
+            Where it lies, where the site says so.
+        cache
+            Folder for what is known of images; made where it is missing.
+
+        Raises
+        ------
+        RequestRefused
+            Where the image is not on this host, or is not what its digest says.
+        """
+
+    def argv(self, launch: Launch, called: str, room: Sequence[Shown], *, terminal: bool = False) -> list[str]:
+        """Return the command line that runs a program in an image.
+
+        Parameters
+        ----------
+        called
+            The image, as :meth:`find` gave it.
+        room
+            What it sees of the host; a later one may lie in one before.
+        terminal
+            Whether a person sits at it.
+        """
+
+    def start(self, launch: Launch, called: str, room: Sequence[Shown]) -> Started:
+        """Start a step in an image.
+
+        Raises
+        ------
+        NotContained
+            Where the runtime says that the program cannot be executed.
+        OSError, ValueError
+            Where the runtime itself cannot be.
+        """
+
+
+def room_of(scratch: Path) -> Iterator[Shown]:
+    """Yield what a step sees of the scratch of its job, under the same paths: what it must not change is read-only."""
+    yield Shown(scratch, scratch, writable=True)
+    for name in (INPUTS, OUTPUTS, LEFT, FILES, ORDER):
+        if (scratch / name).exists():
+            yield Shown(scratch / name, scratch / name)
+    bundle = scratch / BUNDLE
+    if bundle.is_symlink():
+        target = bundle.readlink()
+        yield Shown(target, target)
+
+
+def mount_of(shown: Shown, read_only: str) -> str:
+    """Return how command lines write what is shown: comma-separated values.
+
+    Parameters
+    ----------
+    read_only
+        What is said of a mount that must not be changed.
+    """
+    parts = ["type=bind", f"source={shown.source}", f"target={shown.target}", *([] if shown.writable else [read_only])]
+    line = StringIO()
+    csv.writer(line, lineterminator="").writerow(parts)
+    return line.getvalue()
+
+
+def answer_of(argv: Sequence[str], *, seconds: float = 60.0) -> str:
+    """Return the first line that a program says.
+
+    Raises
+    ------
+    RequestRefused
+        Where it is not installed or fails; with its words.
+    """
+    try:
+        answer = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            timeout=seconds,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise RequestRefused(
+            f"the program {argv[0]!r} is not installed on this host, or not on its PATH",
+            remedy="install it, or name another runtime under containers.runtime of nightmill.yaml",
+        ) from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RequestRefused(f"{' '.join(argv)} failed: {error}") from error
+    line = next(iter(answer.stdout.strip().splitlines()), "")
+    if answer.returncode:
+        raise RequestRefused(f"{' '.join(argv)} failed: {line or f'exit code {answer.returncode}'}")
+    return line
