@@ -38,7 +38,7 @@ The capsule of {attempt}
 
 One job in a folder. It needs Python with nightmill {version} or later and the programs that its steps call; no site, no
 database, no server, no network. It may be moved and copied as a whole.
-
+{images}
   ./run                          runs the job as it ran, with the worker that runs all jobs
   ./run --steps {steps:<17}runs some steps; what they read of others comes from the last run
   ./run --input {example:<17}takes a file of yours in the place of an input
@@ -109,8 +109,16 @@ def _readme(order: JobOrder) -> str:
     example = f"{order.inputs[0].role}=PATH" if order.inputs else "ROLE=PATH"
     steps = ",".join(step.name for step in order.steps[:2])
     title = f"The capsule of {order.attempt}"
+    named = dict.fromkeys(step.image for step in order.steps if step.image)
+    images = "".join(f"Steps run in image {image}.\n" for image in named)
+    images += "How, says the site that you are in, or --site DIR; --runtime none runs them without.\n" if images else ""
     return _README.format(
-        attempt=order.attempt, line="=" * len(title), version=__version__, example=f"{example} ", steps=f"{steps} "
+        images=images,
+        attempt=order.attempt,
+        line="=" * len(title),
+        version=__version__,
+        example=f"{example} ",
+        steps=f"{steps} ",
     )
 
 

@@ -51,11 +51,14 @@ class Outcome:
     system_seconds: float
 
 
-class Started(subprocess.Popen[bytes]):
-    """A process that was started for a step: a child of this one, which leads a session and a group.
+class Process:
+    """A process that was started for a step: a child of this one that leads a session and a group, not yet waited for.
 
     Here it is the step; a way to start steps that puts something around them has a class of its own.
     """
+
+    pid: int
+    returncode: int | None
 
     @property
     def step(self) -> int:
@@ -84,7 +87,11 @@ class Started(subprocess.Popen[bytes]):
         return Outcome(code, usage.ru_utime, usage.ru_stime)
 
 
-def start(launch: Launch) -> Started:
+class Started(Process, subprocess.Popen[bytes]):
+    """A process that this one started as a program of its own."""
+
+
+def start(launch: Launch) -> Process:
     """Start a process that leads a session and a process group of its own.
 
     Raises

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.execution.launch import plain
-from nightmill.execution.launch.plain import Launch, Started
+from nightmill.execution.launch.plain import Launch, Process
 from nightmill.execution.proc import (
     SCRATCH_VARIABLE,
     all_processes,
@@ -66,7 +66,7 @@ def run_process(
     began: Callable[[int], None],
     stopping: Callable[[], bool] = lambda: False,
     looked: Callable[[], None] = lambda: None,
-    start: Callable[[Launch], Started] = plain.start,
+    start: Callable[[Launch], Process] = plain.start,
 ) -> Ended:
     """Run a command to its end, and end whatever it started and left running.
 
@@ -154,7 +154,7 @@ class _Watched(Enum):
 
 
 def _watch(
-    tree: _Tree, process: Started, deadline: float, stopping: Callable[[], bool], looked: Callable[[], None]
+    tree: _Tree, process: Process, deadline: float, stopping: Callable[[], bool], looked: Callable[[], None]
 ) -> _Watched:
     """Wait until the process has ended (not yet reaped), and say whether it had to be."""
     watched = _Watched.BY_ITSELF

@@ -11,7 +11,7 @@ from nightmill.errors import RequestRefused
 from nightmill.execution.launch.containers.port import Shown, mount_of
 from nightmill.execution.launch.containers.rootfs import must_be
 from nightmill.execution.launch.containers.told import ToldByCode
-from nightmill.execution.launch.plain import Launch, Started
+from nightmill.execution.launch.plain import Launch, Process
 from nightmill.files.checksum import fingerprint
 from nightmill.model.container import digest_of
 
@@ -43,7 +43,7 @@ class Apptainer:
         """Return the command line around that of a step."""
         return [self.program, "exec", *self._options(launch, room), called, *launch.argv]
 
-    def start(self, launch: Launch, called: str, room: Sequence[Shown]) -> Started:
+    def start(self, launch: Launch, called: str, room: Sequence[Shown]) -> Process:
         """Start a step."""
         return ToldByCode(
             self.argv(launch, called, room),

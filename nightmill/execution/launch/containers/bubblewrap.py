@@ -19,7 +19,7 @@ from nightmill.errors import RequestRefused
 from nightmill.execution.launch.containers.port import NotContained, Shown
 from nightmill.execution.launch.containers.rootfs import must_be
 from nightmill.execution.launch.containers.told import ToldByCode
-from nightmill.execution.launch.plain import Launch, Outcome, Started
+from nightmill.execution.launch.plain import Launch, Outcome, Process
 from nightmill.execution.proc import children, kill, spent_seconds, started_at, state_of, wait_status
 
 _OWN: Final = (Path("/proc"), Path("/dev"), Path("/tmp"))  # noqa: S108 - of the container
@@ -55,7 +55,7 @@ class Bubblewrap:
         """Return the command line around that of a step."""
         return [self.program, *self._options(launch, Path(called), room), "--", *launch.argv]
 
-    def start(self, launch: Launch, called: str, room: Sequence[Shown]) -> Started:
+    def start(self, launch: Launch, called: str, room: Sequence[Shown]) -> Process:
         """Start a step, and wait until its program runs."""
         status = os.memfd_create("status")
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from nightmill.errors import RequestRefused
 from nightmill.execution.launch.containers.port import Shown, answer_of, mount_of
 from nightmill.execution.launch.containers.told import ToldByCode
-from nightmill.execution.launch.plain import Launch, Started
+from nightmill.execution.launch.plain import Launch, Process
 
 
 class Oci:
@@ -49,7 +49,7 @@ class Oci:
         program, *rest = launch.argv
         return [self.program, *self._options(launch, room, terminal), "--entrypoint", program, called, *rest]
 
-    def start(self, launch: Launch, called: str, room: Sequence[Shown]) -> Started:
+    def start(self, launch: Launch, called: str, room: Sequence[Shown]) -> Process:
         """Start a step."""
         return ToldByCode(
             self.argv(launch, called, room),

@@ -13,7 +13,7 @@ from nightmill.execution.launch.containers.apptainer import Apptainer
 from nightmill.execution.launch.containers.bubblewrap import Bubblewrap
 from nightmill.execution.launch.containers.oci import docker, podman
 from nightmill.execution.launch.containers.port import Runtime, Shown, answer_of, room_of
-from nightmill.execution.launch.plain import Launch, Started
+from nightmill.execution.launch.plain import Launch, Process
 from nightmill.model.container import HERE, Containers
 from nightmill.model.fate import Fate
 from nightmill.model.order import OrderStep
@@ -46,7 +46,7 @@ class Container:
         """What a step has that says nothing else."""
         return {"PATH": self.runtime.path} if self.runtime.path else {}
 
-    def start(self, launch: Launch, *, scratch: Path) -> Started:
+    def start(self, launch: Launch, *, scratch: Path) -> Process:
         """Start a step, as the port says."""
         return self.runtime.start(launch, self.called, [*room_of(scratch), *self.bound])
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nightmill.errors import RequestRefused
-from nightmill.execution.launch.plain import Launch, Started
+from nightmill.execution.launch.plain import Launch, Process
 from nightmill.model.layout import BUNDLE, FILES, INPUTS, LEFT, ORDER, OUTPUTS
 
 
@@ -82,7 +82,7 @@ class Runtime(Protocol):
             Whether a person sits at it.
         """
 
-    def start(self, launch: Launch, called: str, room: Sequence[Shown]) -> Started:
+    def start(self, launch: Launch, called: str, room: Sequence[Shown]) -> Process:
         """Start a step in an image.
 
         Raises
