@@ -13,6 +13,8 @@ from nightmill.model.base import Frozen
 
 HERE: Final = "none"
 """Stands for no image where a stage or pipeline names one, and for no runtime: the command is run as it is."""
+_PLACED: Final = ("bubblewrap", "apptainer")
+"""Runtimes that have no store of images of their own."""
 _IMAGE: Final = re.compile(r"(?:[a-z0-9][A-Za-z0-9._/:-]*@)?sha256:[0-9a-f]{64}")
 
 
@@ -36,6 +38,14 @@ class Containers(Frozen):
     for apptainer; podman and docker know their own."""
     bind: Mapping[str, Path] = Field(default_factory=dict)
     """Folders and files of the host that steps see, read-only, by their path in the image; the record tells of them."""
+
+    def lacking(self, image: str) -> str:
+        """Return what is not said that an image needs, as a remedy for messages; empty where all is said."""
+        if self.runtime is None:
+            return "the site names no runtime for images; name one under containers.runtime of nightmill.yaml"
+        if self.runtime in _PLACED and self.place_of(image) is None:
+            return "the site does not say where it lies; name its place under containers.images of nightmill.yaml"
+        return ""
 
     def place_of(self, image: str) -> Path | None:
         """Return where an image lies, where that is said."""

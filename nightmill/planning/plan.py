@@ -40,7 +40,7 @@ from nightmill.planning.open_names import OpenNames
 from nightmill.planning.origins import origin_of
 from nightmill.planning.outputs import Names, claims, naming_keys
 from nightmill.planning.planned import CampaignPlan, StagePlan
-from nightmill.planning.preflight import check_inputs, check_outputs, check_texts, log_store
+from nightmill.planning.preflight import check_images, check_inputs, check_outputs, check_texts, log_store
 from nightmill.planning.problems import Problems
 from nightmill.planning.projected import Projected, known_after_of
 from nightmill.planning.reliance import Reliance
@@ -163,6 +163,8 @@ class _Planner:
         variants = Variants(self.campaign, stage)
         kinds = [stage, *variants.stages()]
         known = [check_texts(each, self.site, templates, problems) for each in kinds]
+        for each in kinds:
+            check_images(each, self.site, problems)
         asks = all(known) and any(map(asks_of_files, kinds))
         nameless = Problems()
         check_outputs(stage, self.site, nameless)

@@ -128,6 +128,13 @@ def _check_staged_as(topic: str, declared: Input, site: SiteConfig, problems: Pr
     return not _check_keys(topic, "staged_as asks for", names, site.keys, problems)
 
 
+def check_images(stage: Stage, site: SiteConfig, problems: Problems) -> None:
+    """Report the images of a stage's steps that the hosts of a site cannot run, by what it says."""
+    for step in stage.steps:
+        if step.image and (lacking := site.containers.lacking(step.image)):
+            problems.add(f"stage {stage.name!r}, step {step.name!r}", f"it runs in image {step.image}, and {lacking}")
+
+
 def check_texts(stage: Stage, site: SiteConfig, templates: Collection[str], problems: Problems) -> bool:
     """Say whether the site knows every key of files that texts of a stage ask for, and their templates are there."""
     fit = True

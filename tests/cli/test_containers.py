@@ -85,6 +85,22 @@ def test_a_tag_is_refused_by_the_plan(site: Path, nightmill: Nightmill) -> None:
     assert "write NAME@sha256:DIGEST" in called.err
 
 
+@pytest.mark.req("F51")
+def test_what_a_site_does_not_say_is_a_problem_of_the_plan(site: Path, nightmill: Nightmill, image: str) -> None:
+    written = (site / "nightmill.yaml").read_text()
+    (site / "nightmill.yaml").write_text(written.replace(image, f"other@sha256:{'0' * 64}"))
+    called = nightmill("plan", "first.yaml")
+    topic = f"stage 'count', step 'measure': it runs in image {image}, and the site"
+    assert called.code == 2
+    assert f"{topic} does not say where it lies; name its place under containers.images of nightmill.yaml" in called.err
+    (site / "nightmill.yaml").write_text(written.partition("containers:")[0])
+    assert (
+        f"{topic} names no runtime for images; name one under containers.runtime" in nightmill("plan", "first.yaml").err
+    )
+    (site / "nightmill.yaml").write_text(f"{written.partition('containers:')[0]}containers: {{runtime: none}}\n")
+    assert nightmill("plan", "first.yaml").code == 0
+
+
 @pytest.mark.req("F39")
 def test_a_capsule_runs_in_the_image_by_the_site_that_one_is_in(
     site: Path, nightmill: Nightmill, tmp_path: Path, image: str, monkeypatch: pytest.MonkeyPatch

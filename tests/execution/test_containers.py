@@ -25,6 +25,7 @@ from nightmill.model.order import OrderStep
 from nightmill.model.report import JobReport, stacks
 from tests.support.image import make_image, needs_bubblewrap
 from tests.support.orders import Bench, output, python, shell
+from tests.support.users import ordinary_user
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,24 @@ def test_a_step_runs_in_its_image(bench: Bench, run: Any) -> None:
     assert (bench.root / "stores/backbone/products/out.txt").read_bytes() == b"the sky\n"
     assert (bench.root / "stores/backbone/products/out.txt").stat().st_uid == os.getuid()
     assert bench.leftovers() == []
+
+
+@pytest.mark.req("F38")
+def test_a_step_is_of_the_user_of_its_job_without_any_privilege() -> None:
+    needs_bubblewrap()
+    with ordinary_user() as folder:
+        name = make_image(folder / "image")
+        bench = Bench(folder / "site")
+        bench.containers = Containers(runtime="bubblewrap", images={name: folder / "image"})
+        script = "id > out.txt; cat /proc/self/status; ! cat /proc/1/environ; ! chmod 4755 out.txt || ls -ln out.txt"
+        report = bench.run_one(bench.order(shell("s", script, output("product", "out.txt"), image=name)))
+        assert report.fate is Fate.PUBLISHED, report.evidence
+        made = bench.root / "stores/backbone/products/out.txt"
+        assert made.read_text().startswith(f"uid={os.geteuid()}")
+        assert os.geteuid() != 0
+        assert made.stat().st_uid == os.geteuid()
+        assert "CapEff:\t0000000000000000" in log_of(bench)
+        assert "NoNewPrivs:\t1" in log_of(bench)
 
 
 @pytest.mark.req("F40")
