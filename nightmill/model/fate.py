@@ -27,7 +27,7 @@ class Fate(StrEnum):
     """A step's process was ended by SIGKILL that nightmill did not send, and the kernel of its host counted a kill for
     lack of memory while the step ran."""
     STEP_NOT_STARTED = "step_not_started"
-    """The step's program could not be executed."""
+    """The step's program could not be executed, or its image, or what runs images, was not on the host."""
     WALL_LIMIT = "wall_limit"
     """A step ran longer than its ``wall_seconds``, and nightmill ended it."""
     MISSING_OUTPUT = "missing_output"

@@ -18,6 +18,7 @@ from nightmill.execution.scratch import token
 from nightmill.execution.stores import open_stagers
 from nightmill.execution.worker import Worker
 from nightmill.files.inspection import inspect_file
+from nightmill.model.container import Containers
 from nightmill.model.dimensions import DataId, unit_name
 from nightmill.model.fate import Fate
 from nightmill.model.file_type import FileType
@@ -78,6 +79,8 @@ class PipelineBench:
         YAML files with the types of its inputs and outputs.
     folder
         An empty folder for what is made, such as pytest's ``tmp_path``.
+    containers
+        What steps that name an image are run with; ``Containers(runtime="none")`` runs them as they are.
 
     Raises
     ------
@@ -85,11 +88,20 @@ class PipelineBench:
         Where one of the documents is wrong.
     """
 
-    def __init__(self, pipeline: Path | str, file_types: Path | str | Sequence[Path | str], folder: Path) -> None:
+    def __init__(
+        self,
+        pipeline: Path | str,
+        file_types: Path | str | Sequence[Path | str],
+        folder: Path,
+        *,
+        containers: Containers | None = None,
+    ) -> None:
         several = [file_types] if isinstance(file_types, (str, Path)) else file_types
         self._pipeline = load_pipeline(Path(pipeline).resolve())
         self._types = load_file_types([Path(path).resolve() for path in several])
         self._folder = folder
+        said, home = containers or Containers(), Path(self._pipeline.directory)
+        self._containers = said.model_copy(update={"bind": {**said.bind, str(home): home}})
         self._numbers = count(1)
 
     @property
@@ -135,7 +147,9 @@ class PipelineBench:
         own = self._folder / f"run{next(self._numbers)}"
         common = self._common(wanted, own, {**self._pipeline.parameters, **(parameters or {})})
         job = self._job(wanted, files, data_id)
-        profile = NodeProfile(scratch=own / "scratch", spool=own / "spool", keep_scratch=True)
+        profile = NodeProfile(
+            scratch=own / "scratch", spool=own / "spool", keep_scratch=True, containers=self._containers
+        )
         order = render(common, job, 1)
         for store in order.stores.values():
             if store.name != GIVEN:

@@ -289,6 +289,16 @@ def test_local_code_takes_the_place_of_the_images(bench: Bench, run: Any, tmp_pa
     assert stacks(bench.entries())[report.steps[0].software]["in the image at /opt/code"] == str(tmp_path / "mine")
 
 
+def test_what_is_shown_of_the_host_may_hold_the_scratch(bench: Bench, run: Any) -> None:
+    bench.containers = bench.containers.model_copy(update={"bind": {str(bench.root): bench.root}})
+    report = run(
+        f"ls {str(bench.root)!r} > out.txt; ! echo x > {str(bench.root / 'x')!r}", output("product", "out.txt")
+    )
+    assert report.fate is Fate.PUBLISHED, report.evidence
+    assert "stores" in (bench.root / "stores/backbone/products/out.txt").read_text()
+    assert not (bench.root / "x").exists()
+
+
 # ---------------------------------------------------------------------------------- identity
 
 

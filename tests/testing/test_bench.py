@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from nightmill.errors import BadMetadata, ConfigErrors, RequestRefused, UnknownName
+from nightmill.model.container import Containers
 from nightmill.model.fate import Fate
 from nightmill.testing.bench import PipelineBench
+from tests.support.image import make_image, needs_bubblewrap
 from tests.support.observatory import FILE_TYPES, deliver
 
 PIPELINE = """\
@@ -191,3 +193,18 @@ def test_a_step_that_may_fail_makes_nothing_that_is_required(tmp_path: Path) -> 
     (tmp_path / "pipeline.yaml").write_text(WITH_PLOT.replace(", required: false", ""))
     with pytest.raises(ConfigErrors, match=r"plot.outputs.plot: it may be lacking, .*; say required: false"):
         PipelineBench(tmp_path / "pipeline.yaml", tmp_path / "types.yaml", tmp_path / "bench")
+
+
+def test_steps_in_images_run_by_what_the_bench_is_told(bench: PipelineBench, tmp_path: Path) -> None:
+    needs_bubblewrap()
+    image = f"tiny@{make_image(tmp_path / 'tiny')}"
+    (tmp_path / "measure.sh").write_text('read name < /etc/os-release; echo $name > "$2"\n')
+    (tmp_path / "pipeline.yaml").write_text(f"image: {image}\n{PIPELINE}")
+    [frame] = deliver(tmp_path / "night", 1)
+    paths = (tmp_path / "pipeline.yaml", tmp_path / "types.yaml")
+    told = Containers(runtime="bubblewrap", images={image: tmp_path / "tiny"})
+    made = PipelineBench(*paths, tmp_path / "one", containers=told).run("count", {"frame": frame})
+    assert made.ok, made.report.evidence
+    assert made.files["line"][0].read_text() == "night NAME=tiny\n"
+    refused = PipelineBench(*paths, tmp_path / "two").run("count", {"frame": frame})
+    assert "step 'measure' cannot be started: this host has no runtime for images" in refused.report.evidence

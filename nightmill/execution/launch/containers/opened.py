@@ -48,11 +48,15 @@ class Container:
 
     def start(self, launch: Launch, *, scratch: Path) -> Process:
         """Start a step, as the port says."""
-        return self.runtime.start(launch, self.called, [*room_of(scratch), *self.bound])
+        return self.runtime.start(launch, self.called, self._room(scratch))
 
     def shell(self, launch: Launch, *, scratch: Path) -> list[str]:
         """Return the command line for somebody at a terminal in the place of a step."""
-        return self.runtime.argv(launch, self.called, [*room_of(scratch), *self.bound], terminal=True)
+        return self.runtime.argv(launch, self.called, self._room(scratch), terminal=True)
+
+    def _room(self, scratch: Path) -> list[Shown]:
+        """Return what a step sees of the host: what lies in another comes after it."""
+        return sorted([*self.bound, *room_of(scratch)], key=lambda shown: len(shown.target.parts))
 
     def asking(self, launch: Launch) -> list[str]:
         """Return the command line of a program that sees its own folder alone."""
