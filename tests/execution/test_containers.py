@@ -179,6 +179,12 @@ def test_a_step_that_ignores_sigterm_is_killed(run: Any, monkeypatch: pytest.Mon
     assert (report.fate, ending(report)) == (Fate.WALL_LIMIT, (None, signal.SIGKILL))
 
 
+def test_a_kill_for_lack_of_memory_is_told_as_such(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = iter([7, 8])
+    monkeypatch.setattr(watch, "_killed_for_memory", lambda: next(counts))
+    assert run("sleep 0.2; kill -KILL $$").fate is Fate.OUT_OF_MEMORY
+
+
 def sleepers(seconds: str) -> list[int]:
     found = []
     for process in Path("/proc").iterdir():

@@ -143,7 +143,7 @@ class Contained(ToldByCode):
         while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             for first in children(self.pid):
                 for step in children(first):
-                    if _program(step) not in ("", _program(self.pid)) and self._hold(first, step):
+                    if _program(step) not in (None, _program(self.pid)) and self._hold(first, step):
                         return True
             if time.monotonic() > deadline:
                 return True
@@ -195,7 +195,9 @@ class Contained(ToldByCode):
             kill(*self._first, signal.SIGCONT)
         descriptor = os.pidfd_open(self.pid)
         try:
-            select.select([descriptor], [], [], _PATIENCE_SECONDS)
+            ended = select.poll()
+            ended.register(descriptor, select.POLLIN)
+            ended.poll(_PATIENCE_SECONDS * 1000)
         finally:
             os.close(descriptor)
 
@@ -204,8 +206,9 @@ class Contained(ToldByCode):
         return super().outcome(code, usage) if self._outcome is None else self._outcome
 
 
-def _program(pid: int) -> str:
-    """Return the program of a process; empty where there is none, or it cannot be seen."""
+def _program(pid: int) -> tuple[int, int] | None:
+    """Return which file a process runs; None where there is none, or it cannot be seen."""
     with suppress(OSError):
-        return str(Path(f"/proc/{pid}/exe").readlink())
-    return ""
+        facts = os.stat(f"/proc/{pid}/exe")  # noqa: PTH116 - asked often
+        return facts.st_dev, facts.st_ino
+    return None
