@@ -22,6 +22,7 @@ _PLAIN_WORDS: Final = {
     "a valid dictionary": "a mapping",
     "a valid mapping": "a mapping",
     "a valid tuple": "a list",
+    "Input is not a valid path for <class 'pathlib.Path'>": "a path",
 }
 
 

@@ -28,14 +28,23 @@ def digest_of(image: str) -> str:
     return image.rpartition("@")[2]
 
 
+class ImageCopy(Frozen):
+    """An image as it lies on a host."""
+
+    path: Path
+    """The unpacked folder, or the file."""
+    digest: str
+    """Of what lies there, where it is not that by which pipelines name the image: of a registry, say."""
+
+
 class Containers(Frozen):
     """What the hosts of a site run images with."""
 
     runtime: Literal["bubblewrap", "podman", "docker", "apptainer", "none"] | None = None
     """The runtime; ``none`` runs the commands as they are, for debugging. Without one, a step with an image fails."""
-    images: Mapping[str, Path] = Field(default_factory=dict)
+    images: Mapping[str, Path | ImageCopy] = Field(default_factory=dict)
     """Where images lie on the host, by ``NAME@sha256:...`` or by digest alone: unpacked folders for bubblewrap, files
-    for apptainer; podman and docker know their own."""
+    for apptainer; podman and docker know their own. Where that has another digest, as ``{path: ..., digest: ...}``."""
     bind: Mapping[str, Path] = Field(default_factory=dict)
     """Folders and files of the host that steps see, read-only, by their path in the image; the record tells of them."""
 
@@ -43,10 +52,11 @@ class Containers(Frozen):
         """Return what is not said that an image needs, as a remedy for messages; empty where all is said."""
         if self.runtime is None:
             return "the site names no runtime for images; name one under containers.runtime of nightmill.yaml"
-        if self.runtime in _PLACED and self.place_of(image) is None:
+        if self.runtime in _PLACED and self.copy_of(image) is None:
             return "the site does not say where it lies; name its place under containers.images of nightmill.yaml"
         return ""
 
-    def place_of(self, image: str) -> Path | None:
-        """Return where an image lies, where that is said."""
-        return self.images.get(image) or self.images.get(digest_of(image))
+    def copy_of(self, image: str) -> ImageCopy | None:
+        """Return where an image lies and what digest it has there, where that is said."""
+        said = self.images.get(image) or self.images.get(digest_of(image))
+        return ImageCopy(path=said, digest=digest_of(image)) if isinstance(said, Path) else said

@@ -10,6 +10,7 @@ from nightmill.config.campaign import load_campaign
 from nightmill.config.pipeline import load_pipeline
 from nightmill.config.site import load_site
 from nightmill.errors import ConfigErrors
+from nightmill.model.container import ImageCopy
 
 A, B, C = (f"{name}@sha256:{name * 64}" for name in "abc")
 
@@ -84,12 +85,14 @@ def test_what_a_site_runs_images_with(tmp_path: Path) -> None:
     assert load_site(tmp_path).containers.runtime is None
     (tmp_path / "nightmill.yaml").write_text(
         f"{SITE}containers:\n  runtime: bubblewrap\n  images:\n    {A}: images/a\n    sha256:{'b' * 64}: /images/b\n"
+        f"    {C}: {{path: images/c, digest: sha256:{'d' * 64}}}\n"
         "  bind: {/opt/code: code}\n"
     )
     said = load_site(tmp_path).containers
-    assert said.place_of(A) == tmp_path / "images/a"
-    assert said.place_of(B) == Path("/images/b")
-    assert said.place_of(C) is None
+    assert said.copy_of(A) == ImageCopy(path=tmp_path / "images/a", digest=f"sha256:{'a' * 64}")
+    assert said.copy_of(B) == ImageCopy(path=Path("/images/b"), digest=f"sha256:{'b' * 64}")
+    assert said.copy_of(C) == ImageCopy(path=tmp_path / "images/c", digest=f"sha256:{'d' * 64}")
+    assert said.copy_of(f"d@sha256:{'d' * 64}") is None
     assert said.bind == {"/opt/code": tmp_path / "code"}
 
 
@@ -97,6 +100,12 @@ def test_what_is_wrong_with_it(tmp_path: Path) -> None:
     (tmp_path / "types.yaml").write_text("file_types: {}\n")
     (tmp_path / "nightmill.yaml").write_text(f"{SITE}containers:\n  runtime: bublewrap\n")
     with pytest.raises(ConfigErrors, match=r"nightmill\.yaml:5: containers\.runtime is 'bublewrap' and should be"):
+        load_site(tmp_path)
+    (tmp_path / "nightmill.yaml").write_text(f"{SITE}containers: {{images: {{reduce: 3}}, bind: {{/a: [b]}}}}\n")
+    with pytest.raises(ConfigErrors, match=r"images\.reduce is 3 and should be a path or a mapping"):
+        load_site(tmp_path)
+    (tmp_path / "nightmill.yaml").write_text(f"{SITE}containers: {{images: {{'{A}': {{path: a, digest: x}}}}}}\n")
+    with pytest.raises(ConfigErrors, match=r"digest: 'x' is not a digest; write sha256:DIGEST"):
         load_site(tmp_path)
     (tmp_path / "nightmill.yaml").write_text(
         f"{SITE}containers:\n  images: {{reduce: /images}}\n  bind: {{opt/../code: .}}\n"

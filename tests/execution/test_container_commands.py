@@ -14,7 +14,7 @@ from nightmill.execution.launch.containers.oci import docker, podman
 from nightmill.execution.launch.containers.opened import OpenedContainers
 from nightmill.execution.launch.containers.port import Shown
 from nightmill.execution.launch.plain import Launch
-from nightmill.model.container import Containers
+from nightmill.model.container import Containers, ImageCopy
 
 IMAGE = f"registry.example.org/survey/reduce@sha256:{'a' * 64}"
 SCRATCH = Path('/a site, "x"/s')
@@ -66,9 +66,10 @@ def test_a_file_of_apptainer_is_what_its_digest_says(tmp_path: Path) -> None:
     file = tmp_path / "reduce.sif"
     file.write_bytes(b"an image")
     digest = f"sha256:{sha256(b'an image').hexdigest()}"
-    assert Apptainer().find(f"reduce@{digest}", file, tmp_path) == str(file)
+    copy = ImageCopy(path=file, digest=digest)
+    assert Apptainer().find(IMAGE, copy, tmp_path) == str(file)
     with pytest.raises(RequestRefused, match=f"the file {file} is not what its digest says: it has {digest}"):
-        Apptainer().find(IMAGE, file, tmp_path)
+        Apptainer().find(IMAGE, copy.model_copy(update={"digest": IMAGE.partition("@")[2]}), tmp_path)
     with pytest.raises(RequestRefused, match="is not on this host: no file is named for it"):
         Apptainer().find(IMAGE, None, tmp_path)
 

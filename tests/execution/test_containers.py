@@ -18,7 +18,7 @@ from nightmill.execution.launch import watch
 from nightmill.execution.launch.containers.opened import OpenedContainers
 from nightmill.execution.launch.containers.rootfs import digest_of_folder
 from nightmill.execution.proc import started_at
-from nightmill.model.container import Containers
+from nightmill.model.container import Containers, ImageCopy
 from nightmill.model.fate import Fate
 from nightmill.model.node import NodeProfile
 from nightmill.model.order import OrderStep
@@ -328,6 +328,17 @@ def test_an_image_is_what_its_digest_says_or_is_not_used(bench: Bench, image: tu
     assert f"the folder {copy} is not what its digest says: it has {digest_of_folder(copy)}" in report.evidence
     release.write_text("NAME=tiny\n")
     assert bench.run_one(bench.order(*order.steps, number=3)).fate is Fate.PUBLISHED
+
+
+@pytest.mark.req("F51")
+def test_an_image_of_a_registry_is_unpacked_for_a_host_that_has_no_store_of_images(
+    bench: Bench, image: tuple[str, Path]
+) -> None:
+    name, here = f"registry.example.org/tiny@sha256:{'a' * 64}", image[0].partition("@")[2]
+    bench.containers = Containers(runtime="bubblewrap", images={name: ImageCopy(path=image[1], digest=here)})
+    report = bench.run_one(bench.order(shell("s", "true", image=name)))
+    packages = stacks(bench.entries())[report.steps[0].software]
+    assert (packages["image"], packages["image as it lies here"]) == (name, here)
 
 
 @pytest.mark.parametrize("change", ["mode", "link", "name", "empty folder", "moved bytes"])

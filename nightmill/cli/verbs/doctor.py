@@ -193,9 +193,9 @@ def _containers(config: SiteConfig) -> Iterator[Finding]:
     except NightmillError as error:
         yield Finding(f"container runtime {name}", False, str(error))
         return
-    for image, place in config.containers.images.items():
+    for image in config.containers.images:
         try:
-            yield Finding(f"image {image}", True, f"{place}, seen as {opened.find(image).called}")
+            yield Finding(f"image {image}", True, opened.find(image).called)
         except NightmillError as error:
             yield Finding(f"image {image}", False, str(error))
 

@@ -13,7 +13,7 @@ from nightmill.execution.launch.containers.rootfs import must_be
 from nightmill.execution.launch.containers.told import ToldByCode
 from nightmill.execution.launch.plain import Launch, Process
 from nightmill.files.checksum import fingerprint
-from nightmill.model.container import digest_of
+from nightmill.model.container import ImageCopy
 
 
 class Apptainer:
@@ -22,22 +22,22 @@ class Apptainer:
     program = "apptainer"
     path = ""
 
-    def find(self, image: str, place: Path | None, cache: Path) -> str:
+    def find(self, image: str, copy: ImageCopy | None, cache: Path) -> str:
         """Return the path of an image: a file whose SHA-256 is its digest, or a folder as bubblewrap takes it."""
-        if place is None or not place.exists():
-            where = f"{place} is not there" if place else "no file is named for it"
+        if copy is None or not copy.path.exists():
+            where = f"{copy.path} is not there" if copy else "no file is named for it"
             raise RequestRefused(
                 f"image {image} is not on this host: {where}",
                 remedy="put its file there, and name it under containers.images of nightmill.yaml",
             )
-        if place.is_dir():
-            must_be(image, place, cache)
-        elif (found := f"sha256:{fingerprint(place)[1]}") != digest_of(image):
+        if copy.path.is_dir():
+            must_be(image, copy, cache)
+        elif (found := f"sha256:{fingerprint(copy.path)[1]}") != copy.digest:
             raise RequestRefused(
-                f"image {image}: the file {place} is not what its digest says: it has {found}",
+                f"image {image}: the file {copy.path} is not what its digest says: it has {found}",
                 remedy="bring the image anew, or name the file of that image under containers.images",
             )
-        return str(place)
+        return str(copy.path)
 
     def argv(self, launch: Launch, called: str, room: Sequence[Shown], *, terminal: bool = False) -> list[str]:
         """Return the command line around that of a step."""

@@ -21,6 +21,7 @@ from nightmill.execution.launch.containers.rootfs import must_be
 from nightmill.execution.launch.containers.told import ToldByCode
 from nightmill.execution.launch.plain import Launch, Outcome, Process
 from nightmill.execution.proc import children, kill, spent_seconds, started_at, state_of, wait_status
+from nightmill.model.container import ImageCopy
 
 _OWN: Final = (Path("/proc"), Path("/dev"), Path("/tmp"))  # noqa: S108 - of the container
 """What every container has of its own, whatever its image has there."""
@@ -36,20 +37,20 @@ class Bubblewrap:
     program = "bwrap"
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-    def find(self, image: str, place: Path | None, cache: Path) -> str:
+    def find(self, image: str, copy: ImageCopy | None, cache: Path) -> str:
         """Return the folder of an image, which is what its digest says."""
-        if place is None:
+        if copy is None:
             raise RequestRefused(
                 f"image {image} is not on this host: no folder is named for it",
                 remedy="unpack it, and name the folder under containers.images of nightmill.yaml",
             )
-        if not place.is_dir():
+        if not copy.path.is_dir():
             raise RequestRefused(
-                f"image {image} is not on this host: {place} is not a folder",
+                f"image {image} is not on this host: {copy.path} is not a folder",
                 remedy="unpack it there, or name another folder under containers.images of nightmill.yaml",
             )
-        must_be(image, place, cache)
-        return str(place)
+        must_be(image, copy, cache)
+        return str(copy.path)
 
     def argv(self, launch: Launch, called: str, room: Sequence[Shown], *, terminal: bool = False) -> list[str]:
         """Return the command line around that of a step."""

@@ -11,6 +11,7 @@ from nightmill.errors import RequestRefused
 from nightmill.execution.launch.containers.port import Shown, answer_of, mount_of
 from nightmill.execution.launch.containers.told import ToldByCode
 from nightmill.execution.launch.plain import Launch, Process
+from nightmill.model.container import ImageCopy
 
 
 class Oci:
@@ -33,7 +34,7 @@ class Oci:
         self.program = program
         self._user = user
 
-    def find(self, image: str, _place: Path | None, _cache: Path) -> str:
+    def find(self, image: str, _copy: ImageCopy | None, _cache: Path) -> str:
         """Return the name of an image that the store of this user has."""
         try:
             answer_of([self.program, "image", "inspect", "--format", "{{.Id}}", image])

@@ -14,7 +14,7 @@ from nightmill.execution.launch.containers.bubblewrap import Bubblewrap
 from nightmill.execution.launch.containers.oci import docker, podman
 from nightmill.execution.launch.containers.port import Runtime, Shown, answer_of, room_of
 from nightmill.execution.launch.plain import Launch, Process
-from nightmill.model.container import HERE, Containers
+from nightmill.model.container import HERE, Containers, digest_of
 from nightmill.model.fate import Fate
 from nightmill.model.order import OrderStep
 
@@ -137,9 +137,12 @@ class OpenedContainers:
 
     def _find(self, image: str) -> Container:
         runtime, version = self._runtime(), self.version()
-        called = runtime.find(image, self._settings.place_of(image), self._cache)
+        copy = self._settings.copy_of(image)
+        called = runtime.find(image, copy, self._cache)
         bound = tuple(self._bound())
         packages = {"image": image, "container runtime": version}
+        if copy is not None and copy.digest != digest_of(image):
+            packages["image as it lies here"] = copy.digest
         packages |= {f"in the image at {each.target}": str(each.source) for each in bound}
         return Container(image, runtime, called, bound, packages)
 

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from nightmill.errors import RequestRefused
 from nightmill.execution.launch.plain import Launch, Process
+from nightmill.model.container import ImageCopy
 from nightmill.model.layout import BUNDLE, FILES, INPUTS, LEFT, ORDER, OUTPUTS
 
 
@@ -53,13 +54,13 @@ class Runtime(Protocol):
     path: str
     """The PATH of a step, where it says none; empty where images know their own."""
 
-    def find(self, image: str, place: Path | None, cache: Path) -> str:
+    def find(self, image: str, copy: ImageCopy | None, cache: Path) -> str:
         """Return what the runtime calls an image.
 
         Parameters
         ----------
-        place
-            Where it lies, where the site says so.
+        copy
+            Where it lies, and its digest there, where the site says so.
         cache
             Folder for what is known of images; made where it is missing.
 

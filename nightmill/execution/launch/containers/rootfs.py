@@ -17,7 +17,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 
 from nightmill.errors import RequestRefused
-from nightmill.model.container import digest_of
+from nightmill.model.container import ImageCopy
 
 Facts = os.stat_result
 
@@ -33,8 +33,8 @@ def digest_of_folder(folder: Path) -> str:
     return f"sha256:{_listed(folder, _content)}"
 
 
-def must_be(image: str, folder: Path, cache: Path) -> None:
-    """See that a folder holds the image that a digest names.
+def must_be(image: str, copy: ImageCopy, cache: Path) -> None:
+    """See that a folder holds an image as it is said to lie there.
 
     All of it is read once on a host, and again where the size, the times, the permissions or the number of anything in
     it are not what they were then.
@@ -49,13 +49,13 @@ def must_be(image: str, folder: Path, cache: Path) -> None:
     RequestRefused
         Where it does not, or cannot be read.
     """
-    note = cache / f"{digest_of(image).removeprefix('sha256:')}.image"
+    folder, note = copy.path, cache / f"{copy.digest.removeprefix('sha256:')}.image"
     try:
         before = _listed(folder, _looks)
         if note.is_file() and note.read_text() == before:
             return
         found = digest_of_folder(folder)
-        if found != digest_of(image):
+        if found != copy.digest:
             raise RequestRefused(
                 f"image {image}: the folder {folder} is not what its digest says: it has {found}",
                 remedy="unpack the image anew, or name the folder of that image under containers.images",
