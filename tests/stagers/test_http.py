@@ -39,6 +39,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common, "PAUSES_SECONDS", (0.0, 0.0, 0.0))
 
 
+@pytest.mark.req("X29")
 class TestHttpStager(ReadableConformance):
     @pytest.fixture
     def opener(self, web: Web) -> Opener:

@@ -61,6 +61,7 @@ def open_there(sshd: Sshd, folder: Path, access: Access = Access.PRIVATE) -> Sft
     return SftpStager(Store(name="far", url=sshd.url(folder), access=access))
 
 
+@pytest.mark.req("X29")
 class TestSftpStager(StagerConformance):
     @pytest.fixture
     def opener(self, tmp_path: Path, sshd: Sshd) -> Opener:

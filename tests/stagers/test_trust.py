@@ -1,15 +1,16 @@
-"""Whom a store over SFTP trusts, and how it is let in."""
+"""What a store over SFTP needs: its library, a URL, a host that is trusted, and a key that is let in."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from nightmill.errors import ConfigError, StoreError
+from nightmill.errors import BadPlugin, ConfigError, StoreError
 from nightmill.execution.stores import open_stager
 from nightmill.model.store import Store
 from stagers.place import Place
@@ -188,3 +189,14 @@ def test_what_a_url_says(home: Path) -> None:
     assert (place.user, place.password, place.host, place.port) == ("a b", "p@ss", "host", 2222)
     assert (place.folder, place.identity, place.fingerprint) == ("/data/my store", f"{home}/key", "SHA256:a+b/c")
     assert str(place) == "sftp://a b@host:2222/data/my store"
+
+
+def test_without_its_library_it_is_refused_with_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "asyncssh", None)
+    for name in ("stagers.sftp", "stagers.ssh", "stagers.place"):
+        monkeypatch.delitem(sys.modules, name)
+    told = r"stager 'sftp' of nightmill .* cannot be imported: ModuleNotFoundError: .*; pip install 'nightmill\[sftp\]'"
+    with pytest.raises(BadPlugin, match=told):
+        open_stager(Store(name="far", url=f"sftp://host{tmp_path}"), {})
