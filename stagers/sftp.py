@@ -9,20 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
-from asyncssh import (
-    FXF_CREAT,
-    FXF_EXCL,
-    FXF_READ,
-    FXF_WRITE,
-    SFTPAttrs,
-    SFTPError,
-    SFTPFailure,
-    SFTPFileAlreadyExists,
-    SFTPName,
-    SFTPNoSpaceOnFilesystem,
-    SFTPOpUnsupported,
-    SFTPQuotaExceeded,
-)
+import asyncssh
+from asyncssh import SFTPAttrs, SFTPError
 
 from nightmill.errors import StoredFileMissing, StoreError, StoreFull
 from nightmill.model.store import Store
@@ -45,8 +33,8 @@ T = TypeVar("T")
 
 _SENDING: Final = 0o600
 """The mode of an upload that nobody has read again."""
-_FULL: Final = (SFTPNoSpaceOnFilesystem, SFTPQuotaExceeded)
-_EXISTS: Final = (SFTPFailure, SFTPFileAlreadyExists)
+_FULL: Final = (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded)
+_EXISTS: Final = (asyncssh.SFTPFailure, asyncssh.SFTPFileAlreadyExists)
 """How servers say, among others, that a name is taken."""
 
 _Seen = tuple[int | None, int | None, int | None]
@@ -84,9 +72,9 @@ class SftpStager:
                 folder = self._folder(session, path)
             except NOT_THERE:
                 folder = self._make_folder(session, posixpath.dirname(path), path)
-            if session.is_there(posixpath.join(folder, posixpath.basename(path))):
+            if session.is_there(_join(folder, path)):
                 raise collision(path, self.store)
-            temporary = posixpath.join(folder, temporary_name(posixpath.basename(path), attempt))
+            temporary = _join(folder, path, attempt)
             with suppress(*NOT_THERE):
                 session.call(session.sftp.remove(temporary))
             self._send(session, file, temporary, path)
@@ -102,8 +90,8 @@ class SftpStager:
         def act(session: Session) -> None:
             nonlocal asked
             folder = self._folder(session, path)
-            final = posixpath.join(folder, posixpath.basename(path))
-            temporary = posixpath.join(folder, temporary_name(posixpath.basename(path), attempt))
+            final = _join(folder, path)
+            temporary = _join(folder, path, attempt)
             verified = self._verified.get(temporary)
             session.call(session.sftp.lstat(temporary))
             if verified is None:
@@ -116,9 +104,9 @@ class SftpStager:
                 if not session.is_there(final):
                     raise
                 # What a connection that broke had asked for may have been done.
-                if not (again and self._are_one(session, temporary, final)):
+                if not (again and session.are_one(temporary, final, self.store.access.stored_mode)):
                     raise collision(path, self.store) from None
-            except SFTPOpUnsupported as error:
+            except asyncssh.SFTPOpUnsupported as error:
                 raise StoreError(
                     f"cannot publish {self._named(path)}: its server has no hard links (hardlink@openssh.com)",
                     remedy="use OpenSSH's sftp-server there, or another kind of store",
@@ -204,7 +192,7 @@ class SftpStager:
         self._check(path)
 
         def act(session: Session) -> None:
-            session.call(session.sftp.remove(posixpath.join(self._folder(session, path), posixpath.basename(path))))
+            session.call(session.sftp.remove(_join(self._folder(session, path), path)))
 
         with suppress(StoredFileMissing):
             self._do("remove", path, act)
@@ -227,7 +215,7 @@ class SftpStager:
         if folder:
             self._check(folder)
 
-        def act(session: Session) -> list[SFTPName]:
+        def act(session: Session) -> list[asyncssh.SFTPName]:
             place = self._real(session, folder) if folder else session.root
             return list(session.call(session.sftp.readdir(place)))
 
@@ -260,7 +248,7 @@ class SftpStager:
 
         def act(session: Session) -> SFTPAttrs:
             nonlocal offset, began
-            file = session.call(session.sftp.open(find(session), FXF_READ, encoding=None))
+            file = session.call(session.sftp.open(find(session), asyncssh.FXF_READ, encoding=None))
             try:
                 facts = session.call(file.stat())
                 if not stat.S_ISREG(facts.permissions or 0):
@@ -286,8 +274,7 @@ class SftpStager:
     # ------------------------------------------------------------------------------------------- writing
 
     def _send(self, session: Session, source: BinaryIO, temporary: str, path: str) -> None:
-        new = SFTPAttrs(permissions=_SENDING)
-        file = session.call(session.sftp.open(temporary, FXF_WRITE | FXF_CREAT | FXF_EXCL, new, encoding=None))
+        file = session.create(temporary, _SENDING)
         offset = 0
         try:
             try:
@@ -295,7 +282,7 @@ class SftpStager:
                 while data := source.read(BLOCK_BYTES):
                     session.call(file.write(data, offset))
                     offset += len(data)
-                with suppress(SFTPOpUnsupported):
+                with suppress(asyncssh.SFTPOpUnsupported):
                     session.call(file.fsync())
             finally:
                 session.release(file)
@@ -326,15 +313,6 @@ class SftpStager:
             session.sync_folder(above)
         return current
 
-    def _are_one(self, session: Session, one: str, other: str) -> bool:
-        """Whether two names are of one file: what happens to the one is seen by the other."""
-        mode = self.store.access.stored_mode
-        session.call(session.sftp.chmod(one, mode | stat.S_IWUSR))
-        try:
-            return bool((session.call(session.sftp.lstat(other)).permissions or 0) & stat.S_IWUSR)
-        finally:
-            session.call(session.sftp.chmod(one, mode))
-
     # --------------------------------------------------------------------------------------------- paths
 
     def _check(self, path: str) -> None:
@@ -362,7 +340,7 @@ class SftpStager:
         return folder
 
     def _temporary(self, session: Session, path: str, attempt: str) -> str:
-        return posixpath.join(self._folder(session, path), temporary_name(posixpath.basename(path), attempt))
+        return _join(self._folder(session, path), path, attempt)
 
     # -------------------------------------------------------------------------------------------- errors
 
@@ -403,3 +381,9 @@ class SftpStager:
 
 def _seen(facts: SFTPAttrs) -> _Seen:
     return facts.size, facts.mtime, facts.permissions
+
+
+def _join(folder: str, path: str, attempt: str = "") -> str:
+    """Return where in its folder a file lies, or the upload of an attempt."""
+    name = posixpath.basename(path)
+    return posixpath.join(folder, temporary_name(name, attempt) if attempt else name)

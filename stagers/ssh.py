@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import stat
 import threading
 import weakref
 from collections.abc import Awaitable, Iterable, Iterator
@@ -114,6 +115,19 @@ class Session:
         except NOT_THERE:
             return False
         return True
+
+    def are_one(self, one: str, other: str, mode: int) -> bool:
+        """Whether two names are of one file, which has a mode: what happens to the one is seen by the other."""
+        self.call(self.sftp.chmod(one, mode | stat.S_IWUSR))
+        try:
+            return bool((self.call(self.sftp.lstat(other)).permissions or 0) & stat.S_IWUSR)
+        finally:
+            self.call(self.sftp.chmod(one, mode))
+
+    def create(self, place: str, mode: int) -> asyncssh.SFTPClientFile:
+        """Make a file that does not exist, and open it to be written."""
+        flags = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT | asyncssh.FXF_EXCL
+        return self.call(self.sftp.open(place, flags, asyncssh.SFTPAttrs(permissions=mode), encoding=None))
 
     def blocks(self, file: asyncssh.SFTPClientFile, offset: int, end: int) -> Iterator[bytes]:
         """Yield what stands in a file; while one block is used, the next one comes."""
