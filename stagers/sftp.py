@@ -27,7 +27,7 @@ from stagers.common import (
     temporary_name,
 )
 from stagers.place import Place
-from stagers.ssh import BLOCK_BYTES, NOT_THERE, LostConnection, Session, Sessions
+from stagers.ssh import BLOCK_BYTES, BLOCK_SECONDS, NOT_THERE, LostConnection, Session, Sessions
 
 T = TypeVar("T")
 
@@ -280,10 +280,10 @@ class SftpStager:
             try:
                 source.seek(0)
                 while data := source.read(BLOCK_BYTES):
-                    session.call(file.write(data, offset))
+                    session.call(file.write(data, offset), BLOCK_SECONDS)
                     offset += len(data)
                 with suppress(asyncssh.SFTPOpUnsupported):
-                    session.call(file.fsync())
+                    session.call(file.fsync(), BLOCK_SECONDS)
             finally:
                 session.release(file)
         except SFTPError as error:

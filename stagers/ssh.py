@@ -27,6 +27,8 @@ IDLE_SECONDS: Final = 60.0
 CONNECT_SECONDS: Final = 20.0
 ANSWER_SECONDS: Final = 60.0
 """How long the other machine may take to answer one request."""
+BLOCK_SECONDS: Final = 300.0
+"""How long a block may be on its way, among those of other connections, or a file on its way to the disk."""
 BLOCK_BYTES: Final = 4 << 20
 NOT_THERE: Final = (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath, asyncssh.SFTPNotADirectory)
 """How servers say that something is not there."""
@@ -104,9 +106,9 @@ class Session:
             self.broken = True
             raise
 
-    def call(self, request: Awaitable[T]) -> T:
+    def call(self, request: Awaitable[T], seconds: float = ANSWER_SECONDS) -> T:
         """Send a request and wait for its answer, see :meth:`wait`."""
-        return self.wait(self.begin(request))
+        return self.wait(self.begin(request, seconds))
 
     def is_there(self, place: str) -> bool:
         """Whether there is anything under a name."""
@@ -134,7 +136,7 @@ class Session:
 
         def next_block() -> Future[bytes] | None:
             size = min(BLOCK_BYTES, end - offset)
-            return self.begin(cast(Awaitable[bytes], file.read(size, offset))) if size > 0 else None
+            return self.begin(cast(Awaitable[bytes], file.read(size, offset)), BLOCK_SECONDS) if size > 0 else None
 
         coming = next_block()
         while coming is not None:
@@ -153,7 +155,7 @@ class Session:
         file = self.call(self.sftp.open(folder, asyncssh.FXF_READ, encoding=None))
         try:
             with suppress(asyncssh.SFTPOpUnsupported):
-                self.call(file.fsync())
+                self.call(file.fsync(), BLOCK_SECONDS)
         finally:
             self.release(file)
 

@@ -87,6 +87,10 @@ def test_files_that_a_web_server_offers_are_inputs(
         conduct(site, "first")
     assert ("GET", "/data/raw/20260110/cam_0001.fits", "") in web.seen
     assert nightmill("status", "first").code == 0
+    flown = nightmill("doctor", "--flight")
+    assert flown.code == 0, flown
+    assert "well  flight store archive: it answers; it can be read and not written" in flown.out
+    assert "nightmill-flight-" in "".join(path for method, path, _range in web.seen if method == "HEAD")
     assert nightmill("doctor", "--deep", "--checksums").code == 0
     web.files["/data/raw/20260110/cam_0001.fits"] += b"more"
     deep = nightmill("doctor", "--deep")

@@ -327,7 +327,7 @@ def test_a_server_that_does_not_answer_is_left_for_another_connection(
 ) -> None:
     publish(stager, frame, "frame")
     assert sshd._process is not None
-    monkeypatch.setattr(ssh.Session.begin, "__defaults__", (0.5,))
+    monkeypatch.setattr(ssh.Session.call, "__defaults__", (0.5,))
     stopped = psutil.Process(sshd._process.pid).children(recursive=True)
     for child in stopped:
         child.send_signal(signal.SIGSTOP)

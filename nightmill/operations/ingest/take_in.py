@@ -186,7 +186,7 @@ def _catalogued(site: Site, store: str) -> str:
     known = [name for name, each in site.config.stores.items() if each.catalogued]
     if store and store not in known:
         raise UnknownName("store", store, known)
-    return store or known[0]
+    return store or next(name for name in known if not site.config.stores[name].read_only)
 
 
 def _add(result: IngestResult, lot: Lot, placement: Placement) -> None:
