@@ -100,6 +100,38 @@ def test_files_that_a_web_server_offers_are_inputs(
     assert "is not there, and was when it was seen last" in nightmill("doctor", "--deep").out
 
 
+def test_files_of_an_archive_with_folders_and_names_of_its_own(
+    folder: Path, nightmill: Nightmill, tmp_path: Path, web: Web
+) -> None:
+    prepare(folder, more=f'\n  archive:\n    url: "{web.url}/data"')
+    [path] = deliver(tmp_path / "night", 1)
+    path = path.rename(path.with_name("frame 1 (best).fits"))
+    web.files["/data/2026/jan 10/frame 1 (best).fits"] = path.read_bytes()
+    assert nightmill("init", folder).code == 0
+    into = ("--store", "archive", "--folder", "2026/jan 10/")
+    why = ("--origin", "manual", "--provenance", "from the archive")
+    assert nightmill("ingest", path, *into, "--type", "raw_science", *why).out.startswith("1 registered")
+    assert "2026/jan 10/frame 1 (best).fits" in nightmill("sql", "SELECT path FROM file_location").out
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--folder", "../else"), "--folder '../else' is not a path inside of store 'backbone'"),
+        (("--folder", "/else"), "--folder '/else' is not a path inside of store 'backbone'"),
+        (("--folder", "a", "--mode", "in-place"), "registered in place goes to no folder; leave --folder away"),
+    ],
+)
+def test_a_folder_that_cannot_be_meant(
+    folder: Path, nightmill: Nightmill, tmp_path: Path, options: tuple[str, ...], told: str
+) -> None:
+    deliver(tmp_path / "night", 1)
+    called = nightmill("ingest", tmp_path / "night", *RAW, *options)
+    assert (called.code, told in called.err) == (2, True), called
+    assert nightmill("ingest", tmp_path / "night", *RAW, "--folder", "mine").code == 0
+    assert (folder / "stores/backbone/mine/cam_0001.fits").is_file()
+
+
 def test_nothing_is_planned_to_go_to_a_store_that_is_read_only(
     folder: Path, nightmill: Nightmill, tmp_path: Path, web: Web
 ) -> None:
