@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -134,3 +135,29 @@ def running_sshd(folder: Path, *options: str) -> Iterator[Sshd]:
         yield server
     finally:
         server.stop()
+
+
+def killed_after(folder: Path, count: int) -> None:
+    """Carry out the orders of a folder (``orders.jsonl``), and die after so many answers of an SFTP server."""
+    from nightmill.execution.stores import open_stagers
+    from nightmill.execution.worker import Worker
+    from nightmill.model.node import NodeProfile
+    from nightmill.model.order import JobOrder
+    from stagers.ssh import Session
+
+    call, left = Session.call, [count]
+
+    def counted(self: Session, *arguments: Any) -> Any:
+        try:
+            return call(self, *arguments)
+        finally:
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(Session, "call", counted)  # noqa: B010 - in a process of its own
+    orders = [JobOrder.model_validate_json(line) for line in (folder / "orders.jsonl").read_text().splitlines()]
+    with Worker(
+        NodeProfile(scratch=folder / "scratch", spool=folder / "spool"), open_stagers(orders[0].stores, {})
+    ) as worker:
+        list(worker.run(orders))
