@@ -74,6 +74,19 @@ def test_a_file_of_apptainer_is_what_its_digest_says(tmp_path: Path) -> None:
         Apptainer().find(IMAGE, None, tmp_path)
 
 
+def test_a_host_that_lets_nobody_make_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bwrap").write_text(
+        '#!/bin/sh\nif [ "$1" = --version ]; then echo bubblewrap 1; exit; fi\n'
+        "echo bwrap: No permissions to create new namespace; exit 1\n"
+    )
+    (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(
+        RequestRefused, match=r"not let its user make containers: .*No permissions .*; ask for user names"
+    ):
+        OpenedContainers(Containers(runtime="bubblewrap"), tmp_path).version()
+
+
 def test_an_image_that_the_store_of_podman_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "podman").write_text('#!/bin/sh\nif [ "$1" = --version ]; then echo podman 4; exit; fi\nexit 125\n')
     (tmp_path / "podman").chmod(0o755)

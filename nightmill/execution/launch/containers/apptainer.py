@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nightmill.errors import RequestRefused
-from nightmill.execution.launch.containers.port import Shown, mount_of
+from nightmill.execution.launch.containers.port import Shown, answer_of, mount_of
 from nightmill.execution.launch.containers.rootfs import must_be
 from nightmill.execution.launch.containers.told import ToldByCode
 from nightmill.execution.launch.plain import Launch, Process
@@ -21,6 +21,10 @@ class Apptainer:
 
     program = "apptainer"
     path = ""
+
+    def version(self) -> str:
+        """Return the version."""
+        return answer_of([self.program, "--version"])
 
     def find(self, image: str, copy: ImageCopy | None, cache: Path) -> str:
         """Return the path of an image: a file whose SHA-256 is its digest, or a folder as bubblewrap takes it."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nightmill.errors import RequestRefused
-from nightmill.execution.launch.containers.port import NotContained, Shown
+from nightmill.execution.launch.containers.port import NotContained, Shown, answer_of
 from nightmill.execution.launch.containers.rootfs import must_be
 from nightmill.execution.launch.containers.told import ToldByCode
 from nightmill.execution.launch.plain import Launch, Outcome, Process
@@ -36,6 +36,18 @@ class Bubblewrap:
 
     program = "bwrap"
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+    def version(self) -> str:
+        """Return the version, where this host lets its user make containers."""
+        version = answer_of([self.program, "--version"])
+        try:
+            answer_of([self.program, "--unshare-all", "--ro-bind", "/", "/", "--", "true"])
+        except RequestRefused as error:
+            raise RequestRefused(
+                f"this host does not let its user make containers: {error.message}",
+                remedy="ask for user namespaces, or name another runtime under containers.runtime of nightmill.yaml",
+            ) from error
+        return version
 
     def find(self, image: str, copy: ImageCopy | None, cache: Path) -> str:
         """Return the folder of an image, which is what its digest says."""

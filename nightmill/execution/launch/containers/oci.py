@@ -34,6 +34,10 @@ class Oci:
         self.program = program
         self._user = user
 
+    def version(self) -> str:
+        """Return the version."""
+        return answer_of([self.program, "--version"])
+
     def find(self, image: str, _copy: ImageCopy | None, _cache: Path) -> str:
         """Return the name of an image that the store of this user has."""
         try:

@@ -12,7 +12,7 @@ from nightmill.errors import JobFailed, RequestRefused
 from nightmill.execution.launch.containers.apptainer import Apptainer
 from nightmill.execution.launch.containers.bubblewrap import Bubblewrap
 from nightmill.execution.launch.containers.oci import docker, podman
-from nightmill.execution.launch.containers.port import Runtime, Shown, answer_of, room_of
+from nightmill.execution.launch.containers.port import Runtime, Shown, room_of
 from nightmill.execution.launch.plain import Launch, Process
 from nightmill.model.container import HERE, Containers, digest_of
 from nightmill.model.fate import Fate
@@ -119,9 +119,9 @@ class OpenedContainers:
         Raises
         ------
         RequestRefused
-            Where none is named, or it is not installed.
+            Where none is named, it is not installed, or it cannot be used on this host.
         """
-        return answer_of([self._runtime().program, "--version"])
+        return self._runtime().version()
 
     def told(self, step: OrderStep) -> Mapping[str, str]:
         """Return what goes on record where a step with an image runs as it is."""

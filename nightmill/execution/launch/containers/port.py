@@ -49,10 +49,17 @@ class Runtime(Protocol):
     process that started it.
     """
 
-    program: str
-    """What is called."""
     path: str
     """The PATH of a step, where it says none; empty where images know their own."""
+
+    def version(self) -> str:
+        """Return what the runtime says of itself.
+
+        Raises
+        ------
+        RequestRefused
+            Where it is not installed, or cannot be used on this host.
+        """
 
     def find(self, image: str, copy: ImageCopy | None, cache: Path) -> str:
         """Return what the runtime calls an image.
