@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -20,15 +20,10 @@ from nightmill.execution.launch import watch as process_module
 from nightmill.execution.launch.warm import Servers
 from nightmill.execution.launch.watch import Ended, run_process
 from nightmill.execution.proc import started_at
-from nightmill.model.fate import Fate
-from nightmill.model.journal import Staged, StepBegan, StepEnded
-from nightmill.model.order import OrderStep
 from tests.execution.test_launch import await_death, output_of, pids_written
-from tests.support.orders import Bench, output
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "WORD": "h\u00e9llo\udc80", "PYTHONDONTWRITEBYTECODE": "1"}
 MODULES = ("decimal", "json.tool", "random", "tempfile")
-VARY: Any = {"attempt": True, "at": True, "pid": True, "cost": True}
 SAYS = "import sys; print('warm' if 'decimal' in sys.modules else 'cold')\n"
 
 Run = Callable[..., Ended]
@@ -211,7 +206,7 @@ def test_a_server_that_is_killed_harms_no_step_and_is_replaced(run: Run, tmp_pat
     assert output_of(tmp_path) == "warm\n"
     assert run(SAYS).exit_code == 0
     assert output_of(tmp_path) == (
-        "== started without the modules that were imported: the process that had them has ended\ncold\n"
+        "== started without the modules of warm: the process that had them has ended\ncold\n"
     )
     run(SAYS)
     assert output_of(tmp_path) == "warm\n"
@@ -265,6 +260,14 @@ def test_what_a_module_sets_in_the_environment_is_there(run: Run, tmp_path: Path
     assert output_of(tmp_path) == "by a module 'h\\xe9llo\\udc80'\n"
 
 
+def test_a_host_without_room_for_another_process_has_plain_steps(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    run(SAYS)
+    assert re.fullmatch(r"\[Errno 2\] No such file .*: '.*/gone/nightmill-warm-.*'cold\n", output_of(tmp_path))
+
+
 def test_libraries_that_put_their_threads_away_are_fit(run: Run, tmp_path: Path) -> None:
     environment = ENVIRONMENT | {"OMP_NUM_THREADS": "2"}
     text = f"{SAYS}import numpy; x = numpy.ones((300, 300)); print((x @ x).sum())"
@@ -276,7 +279,7 @@ def test_a_module_beside_the_script_comes_first_as_ever(run: Run, tmp_path: Path
     (tmp_path / "decimal.py").write_text("print('my own')")
     run("import decimal")
     assert output_of(tmp_path) == (
-        f"== started without the modules that were imported: decimal.py in {tmp_path} has the name of a module that was"
+        f"== started without the modules of warm: decimal.py in {tmp_path} has the name of a module that was"
         " imported\nmy own\n"
     )
 
@@ -314,42 +317,6 @@ def test_a_server_knows_its_steps_alone_and_each_environment_has_one(
     folders = [Path(server.environ()["HOME"]) for server in now.values()]
     servers.close()
     assert not any(folder.exists() for folder in folders)
-
-
-@pytest.mark.req("X32")
-def test_a_job_of_warm_steps_has_the_record_of_any_other(bench: Bench, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
-        "import os, sys, scipy.optimize\nfrom pathlib import Path\n\ndef fit(target):\n"
-        "    Path(target).write_text(f'{scipy.__name__} {os.environ[\"WORD\"]}')\n"
-        "    print('was there' if hasattr(sys, 'before') else 'is new', flush=True)\n"
-    )
-    (tmp_path / "before.py").write_text("import sys, scipy.optimize; sys.before = True")
-    call = ("{python}", "-m", "nightmill.execution.call", "mine:fit", '{"target": "fit.txt"}')
-    told, logs = [], []
-    for number, modules in enumerate([(), ("before",), ("none",)], start=1):
-        step = OrderStep(
-            name="fit",
-            argv=call,
-            warm=modules,
-            outputs=(output("fit", f"fit{number}.txt", produces="fit.txt"),),
-            environment={"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}", "WORD": "hello"},
-            software={"sh": ("echo", "1.0")},
-        )
-        order = bench.order(step, number=number)
-        assert bench.run_one(order).fate is Fate.PUBLISHED
-        wanted = [entry for entry in bench.entries() if isinstance(entry, Staged | StepBegan | StepEnded)]
-        told.append([entry.model_dump(exclude=VARY) for entry in wanted if entry.attempt == order.attempt])
-        assert (bench.root / f"stores/backbone/products/fit{number}.txt").read_text() == "scipy hello"
-        logs.append((bench.root / "stores/backbone/logs" / order.log_name).read_text())
-    assert told[0] == told[1] == told[2]
-    heading = logs[0].partition("is new")[0]
-    assert logs[1] == f"{heading}was there\n"
-    assert logs[2] == (
-        "== fit is started without the modules of warm: module 'none' could not be imported: ModuleNotFoundError: No"
-        f" module named 'none'\n{heading}is new\n"
-    )
-    assert bench.leftovers() == []
-    assert servers_now() == []
 
 
 def test_it_ends_with_its_worker(tmp_path: Path) -> None:

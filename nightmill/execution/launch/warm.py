@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -57,7 +58,12 @@ class Server:
         """Wait until it is ready, where it is not yet; say why it never will be, or nothing."""
         with self._lock:
             if self._process is None and not self._fault:
-                self._fault = self._begin()
+                try:
+                    self._fault = self._begin()
+                except TimeoutError:
+                    self._fault = f"{', '.join(self._modules)} could not be imported in {IMPORT_SECONDS:g} s"
+                except (OSError, ValueError) as error:
+                    self._fault = str(error)
                 if self._fault:
                     self._end()
             return self._fault
@@ -73,8 +79,7 @@ class Server:
         with suppress(OSError):
             return self._fork(launch)
         self.close()  # the next step finds another
-        with open(launch.output, "ab", closefd=False) as output:
-            output.write(b"== started without the modules that were imported: the process that had them has ended\n")
+        os.write(launch.output, b"== started without the modules of warm: the process that had them has ended\n")
         return plain.start(launch)
 
     def close(self) -> None:
@@ -83,6 +88,15 @@ class Server:
             self._end()
 
     def _begin(self) -> str:
+        """Begin, and wait until it is ready; say why it never will be, or nothing.
+
+        Raises
+        ------
+        OSError, ValueError
+            Where it cannot be begun.
+        TimeoutError
+            Where it is not ready in time.
+        """
         self._folder = Path(tempfile.mkdtemp(prefix="nightmill-warm-"))
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = mine
@@ -90,23 +104,18 @@ class Server:
         places = {"HOME": str(self._folder), "TMPDIR": str(self._folder)}
         with theirs, (self._folder / "output").open("w+b") as output:
             argv = [sys.executable, warm_server.__file__, str(theirs.fileno()), str(self._folder), *self._modules]
-            try:
-                self._process = subprocess.Popen(
-                    argv,
-                    cwd=self._folder,
-                    env=places | dict(self._environment),
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    pass_fds=[theirs.fileno()],
-                    start_new_session=True,
-                )
-                theirs.close()
-                told = mine.recv(4096).decode()
-            except TimeoutError:
-                return f"{', '.join(self._modules)} could not be imported in {IMPORT_SECONDS:g} s"
-            except (OSError, ValueError) as error:
-                return str(error)
+            self._process = subprocess.Popen(
+                argv,
+                cwd=self._folder,
+                env=places | dict(self._environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+            theirs.close()
+            told = mine.recv(4096).decode(errors="replace")
             if told == "ready":
                 return ""
             said = last_text(output.fileno(), 0).strip().splitlines() or ["it said nothing"]

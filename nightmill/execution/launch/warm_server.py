@@ -28,6 +28,7 @@ import socket
 import sys
 import threading
 import types
+import warnings
 from contextlib import suppress
 
 CLONE_PARENT = 0x8000
@@ -83,7 +84,9 @@ def imported(modules: tuple[str, ...]) -> str:
 
 def unfit() -> str:
     """Say why this process cannot fork, or nothing."""
-    pid = os.fork()  # libraries that put their threads away for a fork do so now
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pid = os.fork()  # libraries that put their threads away for a fork do so now
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
@@ -92,7 +95,8 @@ def unfit() -> str:
         return f"its modules have started {threads - 1} threads, which a fork would not have"
     if os.uname().machine not in _CLONE_CALLS:
         return f"it is not known how to fork on {os.uname().machine}"
-    if ctypes.c_int.from_address(_thread_number()).value != os.getpid():
+    place = _thread_number()
+    if not place or ctypes.c_int.from_address(place).value != os.getpid():
         return "this C library does not tell where it keeps the number of a thread"
     gc.collect()
     gc.freeze()
@@ -146,10 +150,10 @@ def fork(flags: int) -> int:
 
 
 def _thread_number() -> int:
-    """Return the place where the C library keeps the number of this thread, which a fork has to set."""
+    """Return the place where the C library keeps the number of this thread, which a fork has to set; 0 for none."""
     place = ctypes.c_void_p()
     _c.prctl(_PR_GET_TID_ADDRESS, ctypes.byref(place), None, None, None)
-    return place.value or ctypes.addressof(ctypes.c_int())
+    return place.value or 0
 
 
 def show(argv: list[str], environment: dict[str, str]) -> bool:
@@ -225,7 +229,7 @@ def run(argv: list[str], environment: dict[str, str], folders: list[str]) -> Non
         sys.path.insert(0, os.getcwd() if is_module else os.path.dirname(os.path.realpath(path)))
         folders = [sys.path[0], *folders]
     if why := why or "".join(map(hidden, folders)):
-        os.write(2, f"== started without the modules that were imported: {why}\n".encode())
+        os.write(2, f"== started without the modules of warm: {why}\n".encode())
         os.execvpe(argv[0], argv, environment)  # noqa: S606 - steps have no shell
     own = types.ModuleType("__main__")
     own.__dict__.update({"__builtins__": builtins, "__annotations__": {}})
