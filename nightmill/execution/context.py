@@ -16,6 +16,7 @@ from nightmill.execution.bundles import BundleCache
 from nightmill.execution.host import Host, this_host
 from nightmill.execution.journal import JournalWriter
 from nightmill.execution.launch.containers.opened import Container, OpenedContainers
+from nightmill.execution.launch.warm import Servers
 from nightmill.execution.software import stack_of
 from nightmill.execution.transfers import Transfers
 from nightmill.model.container import Containers
@@ -59,6 +60,8 @@ class JobContext:
     """What limits transfers; None where nothing does."""
     containers: OpenedContainers = field(default_factory=lambda: OpenedContainers(Containers(), Path()))
     """What steps with an image are run with."""
+    warm: Servers = field(default_factory=Servers)
+    """Processes that have imported what steps need."""
     _told: dict[AttemptKey, list[Entry]] = field(default_factory=lambda: defaultdict(list))
     _stacks: dict[object, str] = field(default_factory=dict)
 

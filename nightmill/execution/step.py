@@ -7,7 +7,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -17,9 +17,9 @@ from nightmill.execution.context import JobContext
 from nightmill.execution.evidence import last_lines, last_text, readable
 from nightmill.execution.faults import scratch_failed
 from nightmill.execution.gate import check_outputs
-from nightmill.execution.launch import plain
 from nightmill.execution.launch.containers.opened import Container
 from nightmill.execution.launch.containers.port import NotContained
+from nightmill.execution.launch.plain import Launch, Process
 from nightmill.execution.launch.watch import Ended, run_process
 from nightmill.execution.proc import SCRATCH_VARIABLE
 from nightmill.execution.scratch import Scratch
@@ -48,7 +48,14 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
     environment = _environment(step, container, cores=context.host.cores_for(order.resources))
     stack = context.stack(argv, step, environment, container)
     log = scratch.open_log()
-    os.write(log, f"{_line_end(log)}== {step.name}: {shlex.join(argv)}\n".encode())
+    start_it: Callable[[Launch], Process]
+    if container is None:
+        start_it, fault = context.warm.way(step.warm, environment)
+    else:
+        start_it = partial(container.start, scratch=scratch.path)
+        fault = "it runs in an image" if step.warm else ""
+    note = f"== {step.name} is started without the modules of warm: {fault}\n" if fault else ""
+    os.write(log, f"{_line_end(log)}{note}== {step.name}: {shlex.join(argv)}\n".encode())
     start = os.lseek(log, 0, os.SEEK_END)
 
     def began(pid: int) -> None:
@@ -71,7 +78,7 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
             began=began,
             stopping=lambda: bool(context.stopping),
             looked=scratch.show_log,
-            start=partial(container.start, scratch=scratch.path) if container else plain.start,
+            start=start_it,
         )
     except NotContained as error:
         raise _not_contained(step, error, last_lines(log, start)) from error
