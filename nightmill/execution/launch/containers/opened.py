@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Final
+from typing import ClassVar, Final
 
 from nightmill.errors import JobFailed, RequestRefused
 from nightmill.execution.launch.containers.apptainer import Apptainer
@@ -38,7 +38,7 @@ class Container:
     packages: Mapping[str, str] = field(compare=False)
     """What of it goes on record, as a part of the software of a step."""
 
-    python: Final = "python3"
+    python: ClassVar[str] = "python3"
     """What ``{python}`` stands for: that of the image."""
 
     @property
@@ -59,8 +59,9 @@ class Container:
         return sorted([*self.bound, *room_of(scratch)], key=lambda shown: len(shown.target.parts))
 
     def asking(self, launch: Launch) -> list[str]:
-        """Return the command line of a program that sees its own folder alone."""
-        return self.runtime.argv(launch, self.called, [Shown(launch.directory, launch.directory, writable=True)])
+        """Return the command line of a program that sees no scratch but its own folder."""
+        own = Shown(launch.directory, launch.directory, writable=True)
+        return self.runtime.argv(launch, self.called, [*self.bound, own])
 
 
 class OpenedContainers:
