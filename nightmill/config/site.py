@@ -17,6 +17,7 @@ from nightmill.config.changes import Defaults
 from nightmill.config.credentials import check_credentials
 from nightmill.config.database_url import database_url
 from nightmill.config.document import Document, Key, Plain, dotted, load_document
+from nightmill.config.engines import engines_of
 from nightmill.config.file_types import read_file_types
 from nightmill.config.keys import indexed_keys, keys_of
 from nightmill.config.layers import NOTHING, SITE, Tree, tree_of
@@ -29,6 +30,7 @@ from nightmill.model.access import Access
 from nightmill.model.base import Frozen
 from nightmill.model.credential import Credential
 from nightmill.model.dimensions import KeyType
+from nightmill.model.engine import EngineSetting
 from nightmill.model.file_type import FileType
 from nightmill.model.footprint import Tiling
 from nightmill.model.notification import Notifier
@@ -91,6 +93,8 @@ class SiteConfig:
         Whom to tell of what campaigns come to.
     credentials
         What lets it in elsewhere, for a while.
+    engines
+        Where its jobs may be carried out, by name; ``threads`` is one of them.
     """
 
     name: str
@@ -112,6 +116,7 @@ class SiteConfig:
     defaults: Tree = NOTHING
     notify: tuple[Notifier, ...] = ()
     credentials: tuple[Credential, ...] = ()
+    engines: Mapping[str, EngineSetting] = field(default_factory=dict)
 
     @property
     def keys(self) -> Mapping[str, KeyType]:
@@ -167,6 +172,8 @@ class SiteFile(Frozen):
     """What it sets for every campaign, below what pipelines and campaigns say."""
     credentials: tuple[Credential, ...] = ()
     """What lets it in elsewhere for a while: looked at before anything begins."""
+    engines: Mapping[str, Any] = Field(default_factory=dict)
+    """Where jobs may be carried out, by names that campaigns give as ``execution.engine``."""
 
 
 def find_site(directory: Path | None = None) -> Path:
@@ -239,6 +246,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
     check_server(file.server, document, errors)
     check_credentials(file.credentials, document, errors)
     tilings = tilings_of(file.tilings, folder, document, errors)
+    engines = engines_of(file.engines, document, errors)
     raise_all(errors)
     file_types, wrong_types = read_file_types(paths, paths)
     indexed = {} if wrong_types else indexed_keys(file.indexed, file_types, document, errors)
@@ -263,6 +271,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         defaults=tree_of(Document(data, document.name, document.lines), SITE).below("defaults"),
         notify=file.notify,
         credentials=file.credentials,
+        engines=engines,
     )
 
 
