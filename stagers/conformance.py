@@ -15,7 +15,6 @@ Each test shows one promise of :class:`nightmill.model.ports.Stager`. Needs pyte
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -24,23 +23,7 @@ import pytest
 
 from nightmill.errors import NameCollision, StoredFileMissing, StoreError
 from nightmill.model.ports import Stager
-
-Opener = Callable[[], Stager]
-
-PATH = "night1/science/frame.fits"
-WHOLE = bytes(range(256)) * 32_768
-"""8 MiB: enough for a half of it to be seen, if halves were to be seen."""
-ESCAPES = (
-    "",
-    "/etc/passwd",
-    "..",
-    "../outside.fits",
-    "night1/../../outside.fits",
-    "night1/..",
-    "night1//frame.fits",
-    "./frame.fits",
-    "night1/frame\0.fits",
-)
+from stagers.readable import ESCAPES, PATH, WHOLE, Opener, Put, ReadableConformance, local_file
 
 
 def publish(stager: Stager, source: Path, path: str, *, attempt: str = "a01") -> None:
@@ -50,34 +33,15 @@ def publish(stager: Stager, source: Path, path: str, *, attempt: str = "a01") ->
     stager.settle([path])
 
 
-class StagerConformance:
+class StagerConformance(ReadableConformance):
     """The promises of a stager. Override :meth:`opener`."""
 
     @pytest.fixture
-    def opener(self) -> Opener:
-        """Give a function that opens the same, at first empty store at each call."""
-        raise NotImplementedError(f"{type(self).__name__} must override the fixture 'opener'")
-
-    @pytest.fixture
-    def stager(self, opener: Opener) -> Stager:
-        """Give a stager of the empty store."""
-        return opener()
-
-    @pytest.fixture
-    def frame(self, tmp_path: Path) -> Path:
-        """Give a local file."""
-        return _local(tmp_path, "frame", b"SIMPLE  =                    T")
+    def put(self, opener: Opener) -> Put:
+        """Give a function that brings a file into the store, by the stager itself."""
+        return lambda source, path: publish(opener(), source, path)
 
     # ------------------------------------------------------------------------------------- in and out
-
-    @pytest.mark.parametrize("content", [b"", b"x", WHOLE], ids=["empty", "one byte", "8 MiB"])
-    def test_what_goes_in_comes_out(self, stager: Stager, tmp_path: Path, content: bytes) -> None:
-        """A published file has its size and checksum, and fetch brings its very bytes."""
-        publish(stager, _local(tmp_path, "in", content), PATH)
-        assert stager.size(PATH) == len(content)
-        assert stager.sha256(PATH) == sha256(content).hexdigest()
-        assert stager.fetch(PATH, tmp_path / "out") == len(content)
-        assert (tmp_path / "out").read_bytes() == content
 
     @pytest.mark.parametrize("name", ["DECam_00012_03.fits", "a+b=c-d.x_y", "." + "x" * 20, "n" * 195 + ".fits"])
     def test_every_fit_name_can_be_stored(self, stager: Stager, frame: Path, name: str) -> None:
@@ -101,40 +65,11 @@ class StagerConformance:
         frame.write_bytes(b"scribble")
         assert stager.sha256(PATH) == sha256(before).hexdigest()
 
-    def test_fetch_never_overwrites(self, stager: Stager, frame: Path, tmp_path: Path) -> None:
-        """A local file that stands in the way is an error that names it, and is left as it is."""
-        publish(stager, frame, PATH)
-        mine = _local(tmp_path, "mine", b"mine")
-        with pytest.raises(FileExistsError, match="mine"):
-            stager.fetch(PATH, mine)
-        assert mine.read_bytes() == b"mine"
-
-    def test_fetch_into_no_folder_names_the_local_path(self, stager: Stager, frame: Path, tmp_path: Path) -> None:
-        """A local problem is an OSError and not the store's."""
-        publish(stager, frame, PATH)
-        with pytest.raises(FileNotFoundError, match="nowhere"):
-            stager.fetch(PATH, tmp_path / "nowhere" / "copy")
-
     def test_upload_of_no_file_names_the_local_path(self, stager: Stager, tmp_path: Path) -> None:
         """A local file that is not there is an OSError, and nothing comes into the store."""
         with pytest.raises(FileNotFoundError, match="not-made"):
             stager.upload(tmp_path / "not-made", PATH, attempt="a01")
         assert stager.uploaded(PATH, attempt="a01") is None
-
-    def test_what_is_not_there_is_missing(self, stager: Stager, tmp_path: Path) -> None:
-        """Size is None; reading is an error that names the path; nothing is left locally."""
-        assert stager.size(PATH) is None
-        with pytest.raises(StoredFileMissing, match=PATH):
-            stager.sha256(PATH)
-        with pytest.raises(StoredFileMissing, match=PATH):
-            stager.fetch(PATH, tmp_path / "copy")
-        assert not (tmp_path / "copy").exists()
-
-    def test_a_folder_is_no_file(self, stager: Stager, frame: Path) -> None:
-        """The folder of a stored file has no size, and a file is not a folder."""
-        publish(stager, frame, PATH)
-        assert stager.size("night1/science") is None
-        assert stager.size(PATH + "/below") is None
 
     # -------------------------------------------------------------------------------------- visibility
 
@@ -164,7 +99,7 @@ class StagerConformance:
 
     def test_no_reader_ever_sees_a_half(self, opener: Opener, tmp_path: Path) -> None:
         """Readers that look all the time see nothing, or the whole file."""
-        source = _local(tmp_path, "whole", WHOLE)
+        source = local_file(tmp_path, "whole", WHOLE)
         paths = [f"night1/whole{number}" for number in range(6)]
         over = threading.Event()
 
@@ -198,7 +133,7 @@ class StagerConformance:
 
     def test_a_name_is_given_once(self, stager: Stager, frame: Path, tmp_path: Path) -> None:
         """A second file under the name is refused, and the first keeps its bytes."""
-        other = _local(tmp_path, "other", b"other bytes")
+        other = local_file(tmp_path, "other", b"other bytes")
         stager.upload(frame, PATH, attempt="a01")
         stager.upload(other, PATH, attempt="a02")
         stager.reveal(PATH, attempt="a01")
@@ -219,7 +154,7 @@ class StagerConformance:
         """The file is the winner's, whole; each other is told of the collision."""
         attempts = [f"a{number:02d}" for number in range(8)]
         for attempt in attempts:
-            opener().upload(_local(tmp_path, attempt, attempt.encode()), PATH, attempt=attempt)
+            opener().upload(local_file(tmp_path, attempt, attempt.encode()), PATH, attempt=attempt)
         start = threading.Barrier(len(attempts))
 
         def reveal(attempt: str) -> bool:
@@ -240,7 +175,7 @@ class StagerConformance:
 
     def test_uploads_of_attempts_are_apart(self, stager: Stager, frame: Path, tmp_path: Path) -> None:
         """One attempt's upload is not the other's, and discarding one leaves the other."""
-        other = _local(tmp_path, "other", b"other bytes")
+        other = local_file(tmp_path, "other", b"other bytes")
         stager.upload(frame, PATH, attempt="a01")
         stager.upload(other, PATH, attempt="a02")
         stager.discard(PATH, attempt="a01")
@@ -249,7 +184,7 @@ class StagerConformance:
 
     def test_uploads_to_different_names_are_apart(self, stager: Stager, frame: Path, tmp_path: Path) -> None:
         """However long the names are, and however late they differ."""
-        other = _local(tmp_path, "other", b"other bytes")
+        other = local_file(tmp_path, "other", b"other bytes")
         stager.upload(frame, "n" * 194 + "1.fits", attempt="a01")
         stager.upload(other, "n" * 194 + "2.fits", attempt="a01")
         assert stager.uploaded("n" * 194 + "1.fits", attempt="a01") != stager.uploaded(
@@ -258,7 +193,7 @@ class StagerConformance:
 
     def test_an_upload_may_be_done_again(self, stager: Stager, frame: Path, tmp_path: Path) -> None:
         """The later upload of an attempt is the one that counts."""
-        stager.upload(_local(tmp_path, "first", b"first"), PATH, attempt="a01")
+        stager.upload(local_file(tmp_path, "first", b"first"), PATH, attempt="a01")
         publish(stager, frame, PATH)
         assert stager.sha256(PATH) == sha256(frame.read_bytes()).hexdigest()
 
@@ -317,12 +252,9 @@ class StagerConformance:
         assert sorted(path for path, _size in stager.list()) == sorted(paths)
 
     @pytest.mark.parametrize("path", ESCAPES)
-    def test_a_path_cannot_leave_the_store(self, stager: Stager, frame: Path, tmp_path: Path, path: str) -> None:
-        """Every method refuses it by name, and reads and writes nothing."""
+    def test_a_path_cannot_leave_the_store(self, stager: Stager, frame: Path, path: str) -> None:
+        """Every method refuses it by name, and writes nothing."""
         refused = "is not a path inside of store"
-        copy = tmp_path / "copy"
-        with pytest.raises(StoreError, match=refused):
-            stager.fetch(path, copy)
         with pytest.raises(StoreError, match=refused):
             stager.upload(frame, path, attempt="a01")
         with pytest.raises(StoreError, match=refused):
@@ -332,21 +264,8 @@ class StagerConformance:
         with pytest.raises(StoreError, match=refused):
             stager.discard(path, attempt="a01")
         with pytest.raises(StoreError, match=refused):
-            stager.uploaded(path, attempt="a01")
-        with pytest.raises(StoreError, match=refused):
-            stager.size(path)
-        with pytest.raises(StoreError, match=refused):
-            stager.sha256(path)
-        with pytest.raises(StoreError, match=refused):
             stager.remove(path)
         if path:
             with pytest.raises(StoreError, match=refused):
                 list(stager.list(path))
-        assert not copy.exists()
         assert list(stager.list()) == []
-
-
-def _local(folder: Path, name: str, content: bytes) -> Path:
-    path = folder / name
-    path.write_bytes(content)
-    return path

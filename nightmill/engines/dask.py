@@ -23,7 +23,7 @@ from nightmill.model.fate import Fate
 
 Client = Any
 """Of ``distributed``, most of whose functions have no types."""
-CONNECT_SECONDS: Final = 10.0
+CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 10.0
 _NEVER_AGAIN: Final[Mapping[str, Any]] = {
     "distributed.scheduler.allowed-failures": 0,  # what a dead worker had is not given to another

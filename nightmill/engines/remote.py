@@ -328,9 +328,8 @@ class Remote:
     def _end(self, flight: _Flight, standing: Standing) -> None:
         fate, evidence = standing.fate or Fate.LOST, standing.evidence
         if standing.fate is None:
-            evidence = f"engine {self.name!r} saw its worker end, which told no end" + (
-                f": {evidence}" * bool(evidence)
-            )
+            said = f": {standing.evidence}" if standing.evidence else ""
+            evidence = f"its worker ended and told no end, and engine {self.name!r} saw nothing wrong{said}"
         flight.dispatched.end(Ending(at=utc_now(), fate=fate, evidence=evidence))
 
     def _unknown(self, flight: _Flight) -> None:
@@ -341,9 +340,8 @@ class Remote:
             evidence = f"engine {self.name!r} does not know it, and no worker had begun it"
             dispatched.end(Ending(at=utc_now(), fate=Fate.LOST, evidence=evidence))
         elif is_alive(taken.owner) is False:
-            evidence = (
-                f"worker process {taken.owner.pid} on {taken.owner.host} is gone; engine {self.name!r} knows no more"
-            )
+            gone = f"worker process {taken.owner.pid} on {taken.owner.host} is gone"
+            evidence = f"{gone}, and engine {self.name!r} knows no more"
             dispatched.end(Ending(at=utc_now(), fate=Fate.LOST, evidence=evidence))
         elif not flight.told_unknown:
             flight.told_unknown = True

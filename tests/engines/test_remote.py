@@ -26,7 +26,7 @@ from nightmill.execution.worker import Worker, main
 from nightmill.model.dispatch import Dispatch, Ending, Standing
 from nightmill.model.fate import Fate
 from nightmill.model.order import JobOrder
-from nightmill.testing.engines import LONG, Ground, InTheBackground, worker_of
+from nightmill.testing.engines import LONG, Ground, InTheBackground, until, worker_of
 
 
 @pytest.fixture
@@ -96,26 +96,46 @@ def test_an_engine_that_takes_nothing_fails_who_asks_and_leaves_nothing_to_begin
     assert ground.stored() == []
 
 
-def test_a_worker_that_an_engine_forgot_is_waited_for_as_long_as_it_lives(ground: Ground) -> None:
-    slow = ground.order(1, "sleep 2; echo done > {out}")
-    fates, said = told(ground, Moody(forgets=True), [slow, ground.order(2)])
-    assert fates == dict.fromkeys(["exposure=1", "exposure=2"], Fate.PUBLISHED)
-    assert len(said) <= 1
-    assert all("'nightmill record --host-lost " in each for each in said)
-
-
-def test_a_worker_that_an_engine_forgot_and_that_is_dead_is_lost(ground: Ground) -> None:
-    order = ground.order(1, LONG)
-    with ground.remote(Moody(forgets=True)) as (remote, _):
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_worker_that_an_engine_forgot_is_waited_for_as_long_as_it_lives(ground: Ground, is_killed: bool) -> None:
+    gate = ground.folder / "gate"
+    order = ground.order(1, f"while ! test -e {gate}; do sleep 0.05; done; echo done > {{out}}")
+    carrier, said = Moody(), list[str]()
+    with ground.remote(carrier) as (remote, _):
+        remote._tell = said.append
         running = InTheBackground(lambda: remote.run([order]))
         _dispatched, pid = worker_of(ground, order.attempt)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        carrier.forgets = True
+        until(lambda: said, "it tells")
+        if is_killed:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        else:
+            gate.touch()
         [report] = running.join()
-    assert report.fate is Fate.LOST
-    assert report.evidence.startswith(
-        f"worker process {pid} on {this_process().host} is gone, and engine 'tested' knows"
-    )
+    host = this_process().host
+    [told] = said
+    assert f"whose worker began on {host}: its end is waited for; where {host} will not come back, say so: " in told
+    if is_killed:
+        gone = f"worker process {pid} on {host} is gone, and engine 'tested' knows no more; on {host}, while it was "
+        assert report.fate is Fate.LOST
+        assert report.evidence.startswith(gone), report.evidence
+    else:
+        assert report.fate is Fate.PUBLISHED
+
+
+def test_what_an_engine_forgot_before_a_worker_began_it_never_begins(ground: Ground) -> None:
+    class Deaf(Moody):
+        def submit(self, dispatches: Sequence[Dispatch]) -> list[str]:
+            return ["x" for _ in dispatches]
+
+    order = ground.order(1)
+    with ground.remote(Deaf(forgets=True)) as (remote, _):
+        [report] = remote.run([order])
+    [left] = dispatches(ground.spool)
+    assert main(["--dispatch", str(left.folder)]) == 0
+    assert (report.fate, ground.stored()) == (Fate.LOST, [])
+    assert report.evidence == "engine 'tested' does not know it, and no worker had begun it; before the attempt began"
 
 
 def test_who_ends_a_worker_at_its_engine_is_told_apart_from_nightmill(ground: Ground) -> None:
