@@ -34,7 +34,10 @@ def carrier_class(kind: str) -> CarrierClass:
     BadPlugin
         Where the one that does cannot be used.
     """
-    found = plugins.load(GROUP, kind, what="kind of engine")
+    kinds = ", ".join(sorted([THREADS, *plugins.names(GROUP)]))
+    found = plugins.load(
+        GROUP, kind, what="kind of engine", remedy=f"install the package that offers it; there is {kinds}"
+    )
     options = getattr(found, "Options", None)
     if not (isinstance(options, type) and issubclass(options, BaseModel)):
         raise BadPlugin(

@@ -82,7 +82,11 @@ class Processes:
     def _reap(self) -> None:
         """See which children have ended."""
         for handle, child in list(self._running.items()):
-            pid, status = os.waitpid(child.owner.pid, os.WNOHANG)
+            try:
+                pid, status = os.waitpid(child.owner.pid, os.WNOHANG)
+            except ChildProcessError:  # somebody else in this process has heard how it ended
+                del self._running[handle]
+                continue
             if pid:
                 del self._running[handle]
                 self._ended[handle] = _ended(child, os.waitstatus_to_exitcode(status))

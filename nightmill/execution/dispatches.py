@@ -84,9 +84,10 @@ class Dispatched:
 
     @cached_property
     def dispatch(self) -> Dispatch:
-        """What was sent out."""
+        """What was sent out; raises FileNotFoundError where it was removed meanwhile."""
         found = self._read(_DISPATCH, Dispatch)
         if found is None:
+            self.folder.stat()
             raise DispatchBroken(f"{self.folder} has no {_DISPATCH}", remedy="remove the folder")
         return found
 
@@ -174,18 +175,17 @@ class Dispatched:
                 f"{self.folder / name}: it is not what it should be: {error.errors()[0]['msg']}", remedy=remedy
             ) from error
 
-    def _write(self, name: str, text: str) -> bool:
-        """Write a file, whole and durable, where there is none; return whether there was none."""
+    def _write(self, name: str, text: str) -> None:
+        """Write a file, whole and durable, where there is none."""
         unnamed = self.folder / f".{name}.{os.getpid()}.{threading.get_ident()}"
         try:
             write_durably(unnamed, text)
             _link(unnamed, self.folder / name, text)
-        except FileExistsError:
-            return False
+        except (FileExistsError, FileNotFoundError):  # somebody was first, or it is gone, and so over
+            return
         finally:
             unnamed.unlink(missing_ok=True)
         sync_folder(self.folder)
-        return True
 
 
 def send_out(
@@ -243,7 +243,10 @@ def dispatches(spool: Path) -> Iterator[Dispatched]:
     with suppress(FileNotFoundError):
         for folder in sorted((spool / DISPATCHED).iterdir()):
             if not folder.name.startswith("."):
-                yield Dispatched(folder)
+                found = Dispatched(folder)
+                with suppress(FileNotFoundError):  # somebody has just removed it
+                    _ = found.dispatch
+                    yield found
 
 
 def clear_halves(spool: Path) -> None:

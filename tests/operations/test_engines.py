@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from nightmill.backbone.schema import AttemptRow, ExecutionRow, JobRow, LeaseRow
+from nightmill.backbone.schema import AttemptRow, ExecutionRow, FileRow, JobRow, LeaseRow
 from nightmill.errors import PlanRefused, UnknownName
 from nightmill.execution.claims import CLAIMS
 from nightmill.execution.dispatches import DISPATCHED, Dispatched, dispatches
@@ -29,7 +29,11 @@ from tests.flows.conftest import until
 from tests.support.forks import forked
 from tests.support.observatory import Observatory
 
-ENGINES = "engines:\n  workers: {kind: processes, workers: 2}\n"
+ENGINES = """
+engines:
+  workers: {kind: processes, workers: 2}
+  cluster: {kind: dask, workers: 1}
+"""
 WHY = "it rains"
 
 
@@ -106,6 +110,10 @@ def leftovers(observatory: Observatory) -> list[str]:
     return [path.name for folder in folders if folder.exists() for path in folder.iterdir()]
 
 
+def stored_names(observatory: Observatory) -> list[str]:
+    return [path.name for path in (observatory.directory / "stores").rglob("*") if path.is_file()]
+
+
 def only(observatory: Observatory) -> Dispatched:
     [found] = dispatches(observatory.directory / "spool")
     return found
@@ -123,6 +131,26 @@ def test_what_workers_did_is_on_record_and_nothing_is_left_in_the_spool(observat
     with observatory.open() as site, site.database.reading() as session:
         assert session.scalars(select(ExecutionRow.state)).all().count("succeeded") == 3
         assert all(session.scalars(select(LeaseRow.released_at)))
+
+
+def test_records_agree_whichever_engine_carried_the_jobs_out(tmp_path: Path) -> None:
+    told = {}
+    for engine, at_once in (("threads", 1), ("workers", 2), ("cluster", 2)):
+        folder = tmp_path / engine
+        observatory = built(folder, "")
+        observatory.observe(1, ["seconds 0", "exit 3", "seconds 0"])
+        observatory.submit("night1", 1, f"execution.engine={engine}", "overrides.stages.science.retries=0")
+        reports = conduct(observatory, together=at_once)
+        assert len(reports) == 3
+        with observatory.open() as site, site.database.reading() as session:
+            files = session.execute(select(FileRow.name, FileRow.size_bytes, FileRow.sha256).order_by(FileRow.name))
+            products = [tuple(row) for row in files if row.name.endswith(".txt")]
+            steps = session.scalars(select(ExecutionRow.state).order_by(ExecutionRow.attempt_id)).all()
+        ends = [(job, fate, why.partition("\n")[0]) for job, fate, why in attempts(observatory)]
+        told[engine] = (ends, steps, products, sorted(stored_names(observatory)))
+        assert leftovers(observatory) == []
+    assert told["workers"] == told["threads"]
+    assert told["cluster"] == told["threads"]
 
 
 def test_running_steps_are_rows_while_they_run(lite: Observatory) -> None:
@@ -278,7 +306,7 @@ def test_an_engine_that_the_site_does_not_have_is_a_problem_of_the_plan(lite: Ob
     lite.observe(1, ["seconds 0"])
     for setting, told in (
         ("execution.engine=worker", "the site has no engine 'worker' (did you mean 'workers'?)"),
-        ("execution.engines={science: cloud}", "the site has no engine 'cloud' (it has threads, workers)"),
+        ("execution.engines={science: cloud}", "the site has no engine 'cloud' (it has threads, workers, cluster)"),
     ):
         with pytest.raises(PlanRefused) as refused:
             lite.submit("night1", 1, setting)
