@@ -35,9 +35,8 @@ def carrier_class(kind: str) -> CarrierClass:
         Where the one that does cannot be used.
     """
     kinds = ", ".join(sorted([THREADS, *plugins.names(GROUP)]))
-    found = plugins.load(
-        GROUP, kind, what="kind of engine", remedy=f"install the package that offers it; there is {kinds}"
-    )
+    remedy = f"install the package that offers it; there is {kinds}"
+    found = plugins.load(GROUP, kind, what="kind of engine", remedy=remedy)
     options = getattr(found, "Options", None)
     if not (isinstance(options, type) and issubclass(options, BaseModel)):
         raise BadPlugin(

@@ -81,6 +81,13 @@ def test_footprints_and_tiles_beside_distances_alone() -> None:
     assert answer["counts"]["pairs"] >= 50
 
 
+def test_warm_steps_beside_bare_forks_and_steps_that_import() -> None:
+    answer = told("warm_steps", 2)
+    assert answer["counts"] == {"jobs": 2}
+    assert list(answer["also"]) == ["beside steps that import"]
+    assert "floor: forks of one process" in answer["compared"]
+
+
 def test_an_unknown_benchmark_is_refused_by_name() -> None:
     done = run("job_overheads")
     assert done.returncode == 2
