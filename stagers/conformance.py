@@ -14,9 +14,6 @@ Each test shows one promise of :class:`nightmill.model.ports.Stager`. Needs pyte
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
@@ -24,12 +21,10 @@ import pytest
 
 from nightmill.errors import NameCollision, StoredFileMissing, StoreError
 from nightmill.model.ports import Stager
+from stagers.races import PATH, WHOLE, Opener, Races, local_file, publish
 
-Opener = Callable[[], Stager]
+__all__ = ["PATH", "Opener", "StagerConformance", "publish"]
 
-PATH = "night1/science/frame.fits"
-WHOLE = bytes(range(256)) * 32_768
-"""8 MiB: enough for a half of it to be seen, if halves were to be seen."""
 ESCAPES = (
     "",
     "/etc/passwd",
@@ -43,14 +38,7 @@ ESCAPES = (
 )
 
 
-def publish(stager: Stager, source: Path, path: str, *, attempt: str = "a01") -> None:
-    """Bring a local file into a store, all the way to its durable name."""
-    stager.upload(source, path, attempt=attempt)
-    stager.reveal(path, attempt=attempt)
-    stager.settle([path])
-
-
-class StagerConformance:
+class StagerConformance(Races):
     """The promises of a stager. Override :meth:`opener`."""
 
     @pytest.fixture
@@ -66,14 +54,14 @@ class StagerConformance:
     @pytest.fixture
     def frame(self, tmp_path: Path) -> Path:
         """Give a local file."""
-        return _local(tmp_path, "frame", b"SIMPLE  =                    T")
+        return local_file(tmp_path, "frame", b"SIMPLE  =                    T")
 
     # ------------------------------------------------------------------------------------- in and out
 
     @pytest.mark.parametrize("content", [b"", b"x", WHOLE], ids=["empty", "one byte", "8 MiB"])
     def test_what_goes_in_comes_out(self, stager: Stager, tmp_path: Path, content: bytes) -> None:
         """A published file has its size and checksum, and fetch brings its very bytes."""
-        publish(stager, _local(tmp_path, "in", content), PATH)
+        publish(stager, local_file(tmp_path, "in", content), PATH)
         assert stager.size(PATH) == len(content)
         assert stager.sha256(PATH) == sha256(content).hexdigest()
         assert stager.fetch(PATH, tmp_path / "out") == len(content)
@@ -104,7 +92,7 @@ class StagerConformance:
     def test_fetch_never_overwrites(self, stager: Stager, frame: Path, tmp_path: Path) -> None:
         """A local file that stands in the way is an error that names it, and is left as it is."""
         publish(stager, frame, PATH)
-        mine = _local(tmp_path, "mine", b"mine")
+        mine = local_file(tmp_path, "mine", b"mine")
         with pytest.raises(FileExistsError, match="mine"):
             stager.fetch(PATH, mine)
         assert mine.read_bytes() == b"mine"
@@ -162,43 +150,11 @@ class StagerConformance:
         with pytest.raises((StoredFileMissing, NameCollision), match=PATH):
             stager.reveal(PATH, attempt="a01")
 
-    def test_no_reader_ever_sees_a_half(self, opener: Opener, tmp_path: Path) -> None:
-        """Readers that look all the time see nothing, or the whole file."""
-        source = _local(tmp_path, "whole", WHOLE)
-        paths = [f"night1/whole{number}" for number in range(6)]
-        over = threading.Event()
-
-        def look(reader: int) -> int:
-            stager, seen = opener(), 0
-            while not over.is_set():
-                for path, size in stager.list():
-                    assert size == len(WHOLE), path
-                for path in paths:
-                    if (size_now := stager.size(path)) is not None:
-                        seen += 1
-                        assert size_now == len(WHOLE)
-                        copy = tmp_path / f"copy{reader}-{seen}"
-                        assert stager.fetch(path, copy) == len(WHOLE)
-                        assert copy.read_bytes() == WHOLE
-                        copy.unlink()
-            return seen
-
-        with ThreadPoolExecutor(2) as pool:
-            readers = [pool.submit(look, reader) for reader in range(2)]
-            try:
-                for path in paths:
-                    publish(opener(), source, path)
-            finally:
-                over.set()
-            for reader in readers:
-                reader.result()
-        assert sorted(opener().list()) == [(path, len(WHOLE)) for path in paths]
-
     # ------------------------------------------------------------------------------------- exclusivity
 
     def test_a_name_is_given_once(self, stager: Stager, frame: Path, tmp_path: Path) -> None:
         """A second file under the name is refused, and the first keeps its bytes."""
-        other = _local(tmp_path, "other", b"other bytes")
+        other = local_file(tmp_path, "other", b"other bytes")
         stager.upload(frame, PATH, attempt="a01")
         stager.upload(other, PATH, attempt="a02")
         stager.reveal(PATH, attempt="a01")
@@ -215,32 +171,36 @@ class StagerConformance:
             stager.upload(frame, PATH, attempt="a02")
         assert stager.uploaded(PATH, attempt="a02") is None
 
-    def test_of_many_that_reveal_at_once_one_wins(self, opener: Opener, tmp_path: Path) -> None:
-        """The file is the winner's, whole; each other is told of the collision."""
-        attempts = [f"a{number:02d}" for number in range(8)]
-        for attempt in attempts:
-            opener().upload(_local(tmp_path, attempt, attempt.encode()), PATH, attempt=attempt)
-        start = threading.Barrier(len(attempts))
+    # ------------------------------------------------------------------------------------ what arrived
 
-        def reveal(attempt: str) -> bool:
-            stager = opener()
-            start.wait()
-            try:
-                stager.reveal(PATH, attempt=attempt)
-            except NameCollision:
-                return False
-            return True
+    @pytest.mark.parametrize(
+        "other", [b"SIMPLE  =                    F", b"SIMPLE", b""], ids=["as long", "half", "none"]
+    )
+    def test_an_upload_is_what_is_there_now(self, opener: Opener, frame: Path, tmp_path: Path, other: bytes) -> None:
+        """Its size and checksum are read, and not remembered: what arrived cut or changed is told."""
+        stager = opener()
+        stager.upload(frame, PATH, attempt="a01")
+        stager.uploaded(PATH, attempt="a01")
+        opener().upload(local_file(tmp_path, "other", other), PATH, attempt="a01")
+        assert stager.uploaded(PATH, attempt="a01") == (len(other), sha256(other).hexdigest())
 
-        with ThreadPoolExecutor(len(attempts)) as pool:
-            won = [attempt for attempt, first in zip(attempts, pool.map(reveal, attempts), strict=True) if first]
-        assert len(won) == 1
-        assert opener().sha256(PATH) == sha256(won[0].encode()).hexdigest()
+    def test_what_was_exchanged_after_it_was_read_gets_no_name(
+        self, opener: Opener, frame: Path, tmp_path: Path
+    ) -> None:
+        """What is published is what was verified."""
+        stager = opener()
+        stager.upload(frame, PATH, attempt="a01")
+        stager.uploaded(PATH, attempt="a01")
+        opener().upload(local_file(tmp_path, "other", b"SIMPLE  =                    F"), PATH, attempt="a01")
+        with pytest.raises(StoreError, match=f"{PATH}.* was changed in store"):
+            stager.reveal(PATH, attempt="a01")
+        assert stager.size(PATH) is None
 
     # ---------------------------------------------------------------------------------------- cleaning
 
     def test_uploads_of_attempts_are_apart(self, stager: Stager, frame: Path, tmp_path: Path) -> None:
         """One attempt's upload is not the other's, and discarding one leaves the other."""
-        other = _local(tmp_path, "other", b"other bytes")
+        other = local_file(tmp_path, "other", b"other bytes")
         stager.upload(frame, PATH, attempt="a01")
         stager.upload(other, PATH, attempt="a02")
         stager.discard(PATH, attempt="a01")
@@ -249,7 +209,7 @@ class StagerConformance:
 
     def test_uploads_to_different_names_are_apart(self, stager: Stager, frame: Path, tmp_path: Path) -> None:
         """However long the names are, and however late they differ."""
-        other = _local(tmp_path, "other", b"other bytes")
+        other = local_file(tmp_path, "other", b"other bytes")
         stager.upload(frame, "n" * 194 + "1.fits", attempt="a01")
         stager.upload(other, "n" * 194 + "2.fits", attempt="a01")
         assert stager.uploaded("n" * 194 + "1.fits", attempt="a01") != stager.uploaded(
@@ -258,7 +218,7 @@ class StagerConformance:
 
     def test_an_upload_may_be_done_again(self, stager: Stager, frame: Path, tmp_path: Path) -> None:
         """The later upload of an attempt is the one that counts."""
-        stager.upload(_local(tmp_path, "first", b"first"), PATH, attempt="a01")
+        stager.upload(local_file(tmp_path, "first", b"first"), PATH, attempt="a01")
         publish(stager, frame, PATH)
         assert stager.sha256(PATH) == sha256(frame.read_bytes()).hexdigest()
 
@@ -344,9 +304,3 @@ class StagerConformance:
                 list(stager.list(path))
         assert not copy.exists()
         assert list(stager.list()) == []
-
-
-def _local(folder: Path, name: str, content: bytes) -> Path:
-    path = folder / name
-    path.write_bytes(content)
-    return path
