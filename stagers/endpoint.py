@@ -27,7 +27,7 @@ AT_ONCE: Final = 4
 """Parts of one object on their way at a time, each in memory."""
 RETRIES: Final = 8
 RETRY_SECONDS: Final = 30
-"""Nothing is tried again later than this after the first try; a refused connection is told some 10 s after it."""
+"""Nothing is tried again later than this after the first try: a refused connection is told after 10 to 40 s."""
 CONNECT_SECONDS: Final = 5
 SILENT_SECONDS: Final = 120
 """How long a server may say nothing while it works: one copies gigabytes before it answers."""
@@ -35,7 +35,8 @@ REQUEST_SECONDS: Final = 300
 """For the whole of a request, of a part at most."""
 
 _CODE: Final = re.compile(r"<Code>([^<]*)</Code>\s*(?:<Message>([^<]*)</Message>)?")
-_TRIED: Final = re.compile(r"Error performing \w+ \S+ in (?P<time>[\d.]+\S*?)(?:, after (?P<retries>\d+) retries)?[, ]")
+_STATUS: Final = re.compile(r"^Server returned non-2xx status code: ")
+_TRIED: Final = re.compile(r" in (?P<seconds>[\d.]{1,4})[\d.]*s, after (?P<retries>[1-9]\d*) retries")
 _FULL: Final = re.compile(r"QuotaExceeded|StorageFull|InsufficientStorage|InsufficientCapacity|: 507 ")
 _DENIED: Final = re.compile(r"returned non-2xx status code: 40[13] ")
 _EXPIRED: Final = re.compile(r"ExpiredToken|TokenRefreshRequired|RequestExpired")
@@ -106,7 +107,11 @@ class Endpoint:
                 retry_config={
                     "max_retries": RETRIES,
                     "retry_timeout": timedelta(seconds=RETRY_SECONDS),
-                    "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=10)},
+                    "backoff": {
+                        "init_backoff": timedelta(milliseconds=500),
+                        "max_backoff": timedelta(seconds=10),
+                        "base": 3,
+                    },
                 },
             )
         except UnknownConfigurationKeyError as error:
@@ -228,7 +233,8 @@ def _reason(error: Exception) -> str:
     """Return in a line what a server said, or else what became of the request, without what is secret."""
     text = str(error).partition("\n\nDebug source")[0].removeprefix("Generic S3 error: ")
     tried = _TRIED.search(text)
-    tries = f" (after {tried['retries']} retries, {tried['time']})" if tried and tried["retries"] else ""
+    tries = f" (after {tried['retries']} retries in {tried['seconds']} s)" if tried else ""
     if (code := _CODE.search(text)) is not None:
-        return f"{code[1]}: {code[2].strip() if code[2] else 'it does not say more'}{tries}"
-    return masked(" ".join(text.rpartition(" - ")[2].split()))[:300] + tries
+        return f"{code[1]}: {(code[2] or 'it does not say more').strip()}{tries}"
+    said = _STATUS.sub("", " ".join(text.rpartition(" - ")[2].split())).rstrip(": ")
+    return masked(said)[:300] + tries

@@ -314,8 +314,14 @@ def _stores(file: SiteFile, folder: Path, document: Document, errors: list[Confi
                 errors.append(ConfigError(f"{dotted(own)} is not a URL: {error}", where=document.where(own)))
                 continue
             access = store.access if "access" in body else file.access
+            is_near = "verify" in body or urlsplit(url).scheme == "file"
             stores[name] = store.model_copy(
-                update={"url": url, "catalogued": kind == "stores", "access": access},
+                update={
+                    "url": url,
+                    "catalogued": kind == "stores",
+                    "access": access,
+                    "verify": store.verify if is_near else "checksum",  # nothing else proves what came over a network
+                },
             )
     if BACKBONE not in file.stores:
         errors.append(
