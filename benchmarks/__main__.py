@@ -22,6 +22,7 @@ NAMES: Final = (
     "plan_compare",
     "overlaps",
     "campaign_5k",
+    "transfers",
 )
 
 

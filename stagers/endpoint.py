@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,8 @@ SILENT_SECONDS: Final = 120
 REQUEST_SECONDS: Final = 300
 """For the whole of a request, of a part at most."""
 
+_users: set[int] = set()
+"""The process that has obstore's threads, once it was used; a fork of it inherits the number, and not the threads."""
 _CODE: Final = re.compile(r"<Code>([^<]*)</Code>\s*(?:<Message>([^<]*)</Message>)?")
 _STATUS: Final = re.compile(r"^Server returned non-2xx status code: ")
 _TRIED: Final = re.compile(r" in (?P<seconds>[\d.]{1,4})[\d.]*s, after (?P<retries>[1-9]\d*) retries")
@@ -196,6 +199,9 @@ class Endpoint:
         from obstore.exceptions import BaseError, PreconditionError
 
         what = f"cannot {doing} {f'{path!r} in ' if path else ''}store {self.store.name!r} ({self.place})"
+        _users.add(os.getpid())
+        if len(_users) > 1:  # it would wait for ever for threads that are not there
+            raise StoreError(f"{what}: this process is a fork of one that used it", remedy="start a process anew")
         try:
             yield
         except (BaseError, FileNotFoundError) as error:

@@ -17,7 +17,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from threading import Lock
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -35,14 +34,16 @@ PROBE: Final = f"{OWN}probe"
 COPY_BYTES: Final = 5 << 30
 """S3 copies no more by one request: what is larger passes through this process a second time."""
 CLAIM_TIME: Final = timedelta(hours=1)
-"""Whoever holds a claim for longer is dead, as nothing that it does may take as long; another may take it over."""
+"""Whoever holds a claim for longer is dead, as nothing that it does may take as long; another may take it over.
+
+The clocks of the store and of this host are compared: S3 refuses a host whose clock is 15 minutes wrong.
+"""
 
 WAIT_SECONDS: Final = 30.0
 """How long another's claim is waited for."""
 
 _probed: set[str] = set()
 """URLs of the stores of which this process knows that they refuse to overwrite."""
-_probing = Lock()
 
 
 class _Claim(NamedTuple):
@@ -189,20 +190,19 @@ class ObjectStager:
                 return False
             except (AlreadyExistsError, PreconditionError):
                 held, mode = self._holder(claim), "create"
-            if held is None:  # it was given back in between
-                continue
-            if held.attempt == attempt:
+            if held is not None and held.attempt == attempt:
                 return True
-            if datetime.now(UTC) - held.since > CLAIM_TIME:
-                mode = {"e_tag": held.version}
-                continue
             if monotonic() > until:
+                who = f"{held.attempt} claims the name since {held.since:%H:%M:%S} UTC" if held else "another claims it"
                 raise StoreError(
-                    f"{path!r} was not published in store {self.store.name!r} ({self.endpoint.place}): {held.attempt}"
-                    f" claims the name since {held.since:%H:%M:%S} UTC, and has not published it",
+                    f"{path!r} was not published in store {self.store.name!r} ({self.endpoint.place}): {who}, and has"
+                    " not published it",
                     remedy=f"where that one is dead, remove {claim}, which lapses after {CLAIM_TIME} in any case",
                 )
-            sleep(0.05)
+            if held is not None and datetime.now(UTC) - held.since > CLAIM_TIME:
+                mode = {"e_tag": held.version}
+            else:
+                sleep(0.05)
 
     def _holder(self, claim: str) -> _Claim | None:
         try:
@@ -222,9 +222,9 @@ class ObjectStager:
         """
         from obstore.exceptions import AlreadyExistsError, NotSupportedError
 
-        with _probing, self.endpoint.named("write to", ""):
-            if self.store.url in _probed:
-                return
+        if self.store.url in _probed:
+            return
+        with self.endpoint.named("write to", ""):
             try:
                 for _ in range(2):  # the first makes the probe, where it is not there yet
                     self._obstore.put(self._client, PROBE, b"", mode="create")
@@ -282,8 +282,10 @@ class ObjectStager:
                 yield from ((found["path"], found["size"]) for found in batch)
 
     def _remove(self, *keys: str) -> None:
-        with suppress(FileNotFoundError):
+        try:
             self._obstore.delete(self._client, keys[0] if len(keys) == 1 else [*keys])
+        except FileNotFoundError:
+            self.endpoint.must_have_bucket()
 
     # ----------------------------------------------------------------------------------------- names
 

@@ -2,9 +2,10 @@
 
 The guides begin where the second tutorial ends, in its site and with its server, before it is stopped; a page that
 begins elsewhere says so in a comment: ``<!-- begins: empty -->`` (an empty folder), ``<!-- begins: postgresql -->``
-(the same, with the URL of an empty database in ``NIGHTMILL_DATABASE``), ``<!-- begins: s3 -->`` (the same, with a server
-of S3 that has the bucket ``survey``, its place and its keys in ``S3_ENDPOINT``, ``S3_KEY`` and ``S3_SECRET``) or ``<!-- begins: clone -->`` (a folder that has
-``examples``, as a clone of the project). ``<!-- needs: PROGRAM PROGRAM -->`` names what must be installed.
+(the same, with the URL of an empty database in ``NIGHTMILL_DATABASE``), ``<!-- begins: s3 -->`` (the same, with a
+server of S3 that has the bucket ``survey``, its place and its keys in ``S3_ENDPOINT``, ``S3_KEY`` and ``S3_SECRET``) or
+``<!-- begins: clone -->`` (a folder that has ``examples``, as a clone of the project). ``<!-- needs: PROGRAM PROGRAM
+-->`` names what must be installed.
 
 What they type is ``nightmill`` without its imports (:mod:`tests.support.warm`); the first tutorial types the installed
 program.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from hashlib import sha256
 from pathlib import Path
 
@@ -126,6 +127,8 @@ def test_a_bucket_that_vanishes_is_not_taken_for_lost_files(
         lambda: stager.upload(frame, "c", attempt="a01"),
         lambda: list(stager.list()),
         lambda: list(stager.uploads()),
+        lambda: stager.remove(PATH),
+        lambda: stager.discard("b", attempt="a01"),
     ):
         with pytest.raises(StoreError, match="the bucket does not exist; make it, or correct the url") as caught:
             act()
@@ -153,3 +156,19 @@ def test_what_a_server_says_is_told(
         stager = opened(f"s3://survey/p?endpoint={place}&skip_signature=true")
         with pytest.raises(kind, match=told):
             stager.upload(frame, "a/frame", attempt="a01")
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_of_a_process_that_used_it_is_told(stager: ObjectStager) -> None:
+    """It would wait for ever for threads that it has not."""
+    stager.size(PATH)
+    child = os.fork()
+    if child == 0:
+        told = False
+        try:
+            stager.size(PATH)
+        except StoreError as error:
+            told = "this process is a fork of one that used it" in str(error)
+        finally:
+            os._exit(0 if told else 1)
+    assert os.waitpid(child, 0)[1] == 0
