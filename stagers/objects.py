@@ -100,10 +100,7 @@ class ObjectStager:
             if upload is None:
                 raise FileNotFoundError(path)
             if self._verified.get(key, upload) != upload:
-                raise StoreError(
-                    f"{path!r} was changed in store {self.store.name!r} between its verification and its publication",
-                    remedy="see who else writes to the store, then rerun",
-                )
+                raise self._changed(path)
             went_on = self._claim(path, attempt)
             if self.endpoint.seen(path) is None:
                 self._copy(key, path, upload)
@@ -248,6 +245,8 @@ class ObjectStager:
             return
         until = datetime.now(UTC) + CLAIM_TIME * 0.9
         seen, parts = self.endpoint.read(key)
+        if seen != upload:
+            raise self._changed(path)
 
         def in_time() -> Iterator[Bytes]:
             for part in parts:
@@ -300,6 +299,12 @@ class ObjectStager:
 
     def _claim_key(self, path: str) -> str:
         return f"{CLAIMS}{_short(self._key(path))}"
+
+    def _changed(self, path: str) -> StoreError:
+        return StoreError(
+            f"{path!r} was changed in store {self.store.name!r} between its verification and its publication",
+            remedy="see who else writes to the store, then rerun",
+        )
 
     def _collision(self, path: str) -> NameCollision:
         return NameCollision(

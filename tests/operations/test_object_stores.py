@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -135,6 +137,28 @@ def test_doctor_says_that_a_bucket_lets_nobody_in(
     [store] = [finding for finding in found.json if finding["what"] == "store backbone"]
     assert not store["well"]
     assert "it is not allowed: 403 Forbidden; see which keys" in store["seen"]
+
+
+def test_two_who_bring_the_same_bundle_at_once_both_have_it(far: Path) -> None:
+    """The second waits for what comes of the first's claim, and finds the bundle there."""
+    pipeline = far.parent / "pipeline" / "look.sh"
+    for number in range(3):
+        pipeline.write_text(f"exit {number}\n")
+        names = [f"both{number}{letter}" for letter in "ab"]
+        for name in names:
+            (far.parent / f"{name}.yaml").write_text(f"campaign: {name}\npipeline: pipeline/pipeline.yaml\n")
+        start = threading.Barrier(2)
+
+        def bring(name: str, start: threading.Barrier = start) -> None:
+            with open_site(far) as site:
+                start.wait()
+                submit(site, load_campaign(far.parent / f"{name}.yaml"))
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(bring, names))
+    with open_site(far) as site:
+        assert len([path for path, _size in site.stagers["backbone"].list("bundles")]) == 4
+        assert list(site.stagers["backbone"].uploads()) == []
 
 
 def test_what_needs_a_folder_says_so(far: Path, nightmill: Nightmill) -> None:

@@ -53,6 +53,16 @@ def test_a_slow_transfer_ends(stager: ObjectStager, behind: ObjectStager, proxy:
     assert behind.sha256("a/large") == sha256(LARGE).hexdigest()
 
 
+def test_a_server_that_says_nothing_is_given_up(
+    seaweed: SeaweedServer, prefix: str, proxy: Proxy, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "SILENT_SECONDS", 0.2)
+    behind = opened(seaweed.url(prefix, endpoint=proxy.endpoint))
+    proxy.pause_seconds = 2.0
+    with pytest.raises(StoreError, match=rf"cannot look at '{PATH}' in store 'backbone' .*; see whether its endpoint"):
+        behind.size(PATH)
+
+
 def test_what_was_altered_on_its_way_is_told(
     stager: ObjectStager, behind: ObjectStager, proxy: Proxy, frame: Path
 ) -> None:
