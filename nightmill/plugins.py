@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -43,7 +44,8 @@ def load(group: str, name: str, *, what: str, remedy: str = "") -> Any:
         return offers[0].load()
     except (Exception, SystemExit) as error:  # whatever its import does
         told = f"{what} {name!r} of {_package(offers[0])} cannot be imported: {type(error).__name__}: {error}"
-        raise BadPlugin(told, remedy="mend that package, or uninstall it") from error
+        remedy = _install(offers[0], error) or "mend that package, or uninstall it"
+        raise BadPlugin(told, remedy=remedy) from error
 
 
 def names(group: str) -> list[str]:
@@ -65,6 +67,16 @@ def _offers(
     for point in find(group=group):
         found[point.name] = (*found.get(point.name, ()), point)
     return found
+
+
+def _install(point: EntryPoint, error: BaseException) -> str:
+    """Say what installs a module that is not there, where it is of an extra of the plug-in's own package."""
+    if isinstance(error, ModuleNotFoundError) and error.name and point.dist is not None:
+        for requirement in point.dist.requires or ():
+            match = re.match(r"([\w.-]+).*\bextra == ['\"]([\w.-]+)['\"]", requirement)
+            if match and match[1].lower().replace("-", "_") == error.name.partition(".")[0]:
+                return f"pip install '{point.dist.name}[{match[2]}]'"
+    return ""
 
 
 def _package(point: EntryPoint) -> str:

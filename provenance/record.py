@@ -26,6 +26,7 @@ from nightmill.model.report import JobReport
 from nightmill.model.states import AttemptState, Hold, JobState
 from nightmill.model.verdict import NOTHING as NO_VERDICT
 from nightmill.model.verdict import Verdict
+from provenance.doubts import write_doubts
 from provenance.executions import (
     AcceptedIds,
     AttemptIds,
@@ -132,6 +133,7 @@ def _record_batch(
     submitters = {attempt: row.submitted_by for attempt, row in attempts.items()}
     made = write_files(session, ended, ids, executions, submitters, attachments, now=now)
     write_uses(session, news, ids, executions, made, rows)
+    write_doubts(session, ended, ids)
 
 
 def _furthest(reports: Iterable[JobReport]) -> list[JobReport]:

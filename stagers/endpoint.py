@@ -9,13 +9,17 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from nightmill.errors import BadPlugin, ConfigError, StoredFileMissing, StoreError, StoreFull, guess
+import obstore
+from obstore.exceptions import BaseError, GenericError, PreconditionError, UnknownConfigurationKeyError
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from nightmill.errors import ConfigError, StoreError, StoreFull, guess
 from nightmill.model.secrets import masked
 from nightmill.model.store import Store
+from stagers.common import missing
 
 if TYPE_CHECKING:
     from obstore import Bytes, GetOptions
@@ -35,6 +39,7 @@ SILENT_SECONDS: Final = 120
 REQUEST_SECONDS: Final = 300
 """For the whole of a request, of a part at most."""
 
+_CLIENTS: Final[Mapping[str, Any]] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
 _users: set[int] = set()
 """The process that has obstore's threads, once it was used; a fork of it inherits the number, and not the threads."""
 _CODE: Final = re.compile(r"<Code>([^<]*)</Code>\s*(?:<Message>([^<]*)</Message>)?")
@@ -66,22 +71,11 @@ class Endpoint:
 
     Raises
     ------
-    BadPlugin
-        Where obstore is not installed.
     ConfigError
         Where the URL has no bucket, or an option that does not exist.
     """
 
     def __init__(self, store: Store) -> None:
-        if find_spec("obstore") is None:
-            raise BadPlugin(
-                f"store {store.name!r} needs obstore, which is not installed", remedy="pip install 'nightmill[s3]'"
-            )
-        import obstore
-        from obstore.exceptions import BaseError, UnknownConfigurationKeyError
-        from obstore.store import AzureStore, GCSStore, S3Store
-
-        self.obstore = obstore
         self.store = store
         parts = urlsplit(store.url)
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -95,9 +89,8 @@ class Endpoint:
         endpoint = options.get("endpoint", "")
         self.place += f" at {masked(endpoint)}" if endpoint else ""
         config: dict[str, Any] = {"checksum_algorithm": "SHA256"} if parts.scheme == "s3" else {}
-        classes: Mapping[str, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
         try:
-            self.client = classes[parts.scheme](
+            self.client: Any = _CLIENTS[parts.scheme](
                 parts.netloc,
                 prefix=prefix or None,
                 config={**config, **options},
@@ -130,7 +123,7 @@ class Endpoint:
     def seen(self, key: str) -> Seen | None:
         """Return what the store tells of an object; None where there is none, or no bucket."""
         try:
-            return _seen(self.obstore.head(self.client, key))
+            return _seen(obstore.head(self.client, key))
         except FileNotFoundError:
             return None
 
@@ -140,15 +133,13 @@ class Endpoint:
         A part that breaks off is asked for again. What its bytes are worth is for the reader to say: nothing proves
         that none was changed on its way.
         """
-        whole = self.obstore.get(self.client, key)
+        whole = obstore.get(self.client, key)
         seen = _seen(whole.meta)
         if seen.size_bytes <= PART_BYTES:
             return seen, iter([self._whole(key, seen, whole)])
         return seen, self._parts(key, seen)
 
     def _whole(self, key: str, seen: Seen, result: Any) -> Bytes:
-        from obstore.exceptions import GenericError
-
         try:
             data = result.bytes()
         except GenericError:
@@ -171,13 +162,11 @@ class Endpoint:
                     part.cancel()
 
     def _part(self, key: str, seen: Seen, offset: int) -> Bytes:
-        from obstore.exceptions import GenericError
-
         end = min(offset + PART_BYTES, seen.size_bytes)
         options: GetOptions = {"range": (offset, end), "if_match": seen.version or None} if end else {}
         for tries_left in reversed(range(3)):
             try:
-                data = self.obstore.get(self.client, key, options=options).bytes()
+                data = obstore.get(self.client, key, options=options).bytes()
             except GenericError:
                 if not tries_left:
                     raise
@@ -191,14 +180,13 @@ class Endpoint:
 
     def must_have_bucket(self) -> None:
         """Tell a file that is not there from a bucket that is not, as the answer to HEAD does not."""
-        next(iter(self.obstore.list(self.client, prefix=".nightmill/none")), None)
+        next(iter(obstore.list(self.client, prefix=".nightmill/none")), None)
 
     @contextmanager
     def named(self, doing: str, path: str) -> Iterator[None]:
         """Put errors of obstore into nightmill's words; nothing local may be touched inside."""
-        from obstore.exceptions import BaseError, PreconditionError
-
-        what = f"cannot {doing} {f'{path!r} in ' if path else ''}store {self.store.name!r} ({self.place})"
+        where = f"{f'{path!r} in ' if path else ''}store {self.store.name!r} ({self.place})"
+        what = f"cannot {doing} {where}"
         _users.add(os.getpid())
         if len(_users) > 1:  # it would wait for ever for threads that are not there
             raise StoreError(f"{what}: this process is a fork of one that used it", remedy="start a process anew")
@@ -212,9 +200,7 @@ class Endpoint:
             if isinstance(error, FileNotFoundError):
                 with self.named(doing, path):
                     self.must_have_bucket()
-                raise StoredFileMissing(
-                    f"{what}: it is not there", remedy="see where its copies are with 'nightmill show'"
-                ) from error
+                raise missing(doing, where) from error
             if _FULL.search(text):
                 raise StoreFull(f"{what}: no space left: {why}", remedy="make room, then rerun") from error
             if _EXPIRED.search(text):

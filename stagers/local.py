@@ -15,8 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from urllib.parse import unquote, urlsplit
 
-from nightmill.errors import NameCollision, StoredFileMissing, StoreError, StoreFull
+from nightmill.errors import StoredFileMissing, StoreError, StoreFull
 from nightmill.model.store import Store
+from stagers.common import attempt_of, collision, is_inside, is_temporary, missing, outside, temporary_name
 
 _FICLONE = 0x40049409
 _SMALL_BYTES = 1 << 18
@@ -59,7 +60,7 @@ class LocalStager:
         temporary, mode = self._temporary(path, attempt), self.store.access.stored_mode
         with source.open("rb", buffering=0) as file, self._named("write", path):
             if os.path.lexists(self._path(path)):
-                raise self._collision(path)
+                raise collision(path, self.store)
             try:
                 _copy(file.fileno(), temporary, mode, durable=durable)
             except FileExistsError:  # of an upload that was killed
@@ -74,7 +75,7 @@ class LocalStager:
         temporary = self._temporary(path, attempt)
         with source.open("rb") as file, self._named("write", path):
             if os.path.lexists(self._path(path)):
-                raise self._collision(path)
+                raise collision(path, self.store)
             if not temporary.parent.is_dir():
                 self._make_folder(temporary.parent)
             temporary.unlink(missing_ok=True)
@@ -89,7 +90,7 @@ class LocalStager:
             try:
                 os.link(temporary, self._path(path))
             except FileExistsError:
-                raise self._collision(path) from None
+                raise collision(path, self.store) from None
             except OSError as error:
                 if error.errno not in _NO_LINK:
                     raise
@@ -163,24 +164,23 @@ class LocalStager:
             folders.sort()
             for name in sorted(names):
                 path = Path(folder, name).relative_to(self.root).as_posix()
-                if not _is_temporary(name) and (size := self.size(path)) is not None:
+                if not is_temporary(name) and (size := self.size(path)) is not None:
                     yield path, size
 
     def uploads(self) -> Iterator[tuple[str, str]]:
         """Yield place and attempt of every upload that was not revealed."""
         for folder, folders, names in os.walk(self.root, onerror=_unless_missing):
             folders.sort()
-            for name in sorted(filter(_is_temporary, names)):
-                yield Path(folder, name).relative_to(self.root).as_posix(), name[1:].rpartition(".part")[0][:-17]
+            for name in sorted(filter(is_temporary, names)):
+                yield Path(folder, name).relative_to(self.root).as_posix(), attempt_of(name)
 
     def _path(self, path: str) -> Path:
         inside = _inside(self.root, path)
         if inside is None:
-            raise StoreError(f"{path!r} is not a path inside of store {self.store.name!r}")
+            raise outside(path, self.store)
         return inside
 
     def _temporary(self, path: str, attempt: str) -> Path:
-        """Return the temporary name, which is short enough however long the file's own name is."""
         return _beside(self._path(path), attempt)
 
     def _unlink(self, doing: str, path: str, target: Path) -> None:
@@ -204,12 +204,6 @@ class LocalStager:
             remedy="is its disk mounted? 'nightmill init' makes the folders of new stores",
         )
 
-    def _collision(self, path: str) -> NameCollision:
-        return NameCollision(
-            f"store {self.store.name!r} already holds {path!r}; it was not overwritten",
-            remedy="see what it is with 'nightmill show', and change the file type's template",
-        )
-
     @contextmanager
     def _named(self, doing: str, path: str) -> Iterator[None]:
         try:
@@ -219,9 +213,7 @@ class LocalStager:
             if isinstance(error, FileNotFoundError | NotADirectoryError):
                 if not self.root.is_dir():
                     raise self._no_folder() from error
-                raise StoredFileMissing(
-                    f"cannot {doing} {where}: it is not there", remedy="see where its copies are with 'nightmill show'"
-                ) from error
+                raise missing(doing, where) from error
             if error.errno in _FULL:
                 raise StoreFull(f"cannot {doing} {where}: no space left", remedy="make room, then rerun") from error
             raise StoreError(f"cannot {doing} {where}: {error.strerror}") from error
@@ -242,19 +234,12 @@ def _identity(facts: os.stat_result) -> _Identity:
 @lru_cache(maxsize=4096)
 def _inside(root: Path, path: str) -> Path | None:
     """Return where a path of a store is, or None for none; kept, because a file's path is asked for many times."""
-    parts = path.split("/")
-    if "\0" in path or any(part in ("", ".", "..") for part in parts) or _is_temporary(parts[-1]):
-        return None
-    return root / path
+    return root / path if is_inside(path) else None
 
 
 @lru_cache(maxsize=4096)
 def _beside(full: Path, attempt: str) -> Path:
-    return full.with_name(f".{attempt}.{sha256(os.fsencode(full.name)).hexdigest()[:16]}.part")
-
-
-def _is_temporary(name: str) -> bool:
-    return name.startswith(".") and name.endswith(".part")
+    return full.with_name(temporary_name(full.name, attempt))
 
 
 def _unless_missing(error: OSError) -> None:

@@ -20,8 +20,12 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from nightmill.errors import NameCollision, StoredFileMissing, StoreError
+import obstore
+from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
+
+from nightmill.errors import StoredFileMissing, StoreError
 from nightmill.model.store import Store
+from stagers.common import NewFile, collision, is_inside, outside
 from stagers.endpoint import AT_ONCE, MAX_PARTS, PART_BYTES, Endpoint, Seen
 
 if TYPE_CHECKING:
@@ -38,7 +42,6 @@ CLAIM_TIME: Final = timedelta(hours=1)
 
 The clocks of the store and of this host are compared: S3 refuses a host whose clock is 15 minutes wrong.
 """
-
 WAIT_SECONDS: Final = 30.0
 """How long another's claim is waited for."""
 
@@ -61,22 +64,18 @@ class ObjectStager:
         self.store = store
         self.endpoint = Endpoint(store)
         self._client: Any = self.endpoint.client
-        self._obstore = self.endpoint.obstore
         self._verified: dict[str, Seen] = {}
         """What was read of uploads, by their keys."""
 
     def fetch(self, path: str, target: Path) -> int:
         """Copy a stored file to a local path that does not exist yet."""
         key = self._key(path)
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
-        try:
-            with self.endpoint.named("read", path):
-                return sum(_write(descriptor, part, target) for part in self.endpoint.read(key)[1])
-        except BaseException:
-            target.unlink()
-            raise
-        finally:
-            os.close(descriptor)
+        size = 0
+        with NewFile(target) as file, self.endpoint.named("read", path):
+            for part in self.endpoint.read(key)[1]:
+                file.write(memoryview(part))
+                size += len(part)
+        return size
 
     def upload(self, source: Path, path: str, *, attempt: str) -> None:
         """Bring a local file in under a key of its own, durable, not yet visible."""
@@ -86,7 +85,7 @@ class ObjectStager:
             size = os.fstat(file.fileno()).st_size
             with self.endpoint.named("write", path):
                 if self.endpoint.seen(path) is not None:
-                    raise self._collision(path)
+                    raise collision(path, self.store)
                 self._verified.pop(key, None)
                 self._put(key, Path(f"/proc/self/fd/{file.fileno()}"), size)
 
@@ -106,7 +105,7 @@ class ObjectStager:
                 self._copy(key, path, upload)
             elif not (went_on and self._is_same(path, key)):
                 self._remove(claim)
-                raise self._collision(path)
+                raise collision(path, self.store)
         self._verified.pop(key, None)
         with suppress(StoreError), self.endpoint.named("clean up", path):  # the name is given, whatever is left
             self._remove(key, claim)
@@ -177,13 +176,11 @@ class ObjectStager:
 
         Where another holds the claim, it is waited for: then its file stands there, or the name is free again.
         """
-        from obstore.exceptions import AlreadyExistsError, PreconditionError
-
         claim, until = self._claim_key(path), monotonic() + WAIT_SECONDS
         mode: Any = "create"
         while True:
             try:
-                self._obstore.put(self._client, claim, attempt.encode(), mode=mode)
+                obstore.put(self._client, claim, attempt.encode(), mode=mode)
                 return False
             except (AlreadyExistsError, PreconditionError):
                 held, mode = self._holder(claim), "create"
@@ -203,7 +200,7 @@ class ObjectStager:
 
     def _holder(self, claim: str) -> _Claim | None:
         try:
-            found = self._obstore.get(self._client, claim)
+            found = obstore.get(self._client, claim)
         except FileNotFoundError:
             return None
         attempt = bytes(found.bytes()).decode(errors="replace")
@@ -217,14 +214,12 @@ class ObjectStager:
         StoreError
             Where it overwrites.
         """
-        from obstore.exceptions import AlreadyExistsError, NotSupportedError
-
         if self.store.url in _probed:
             return
         with self.endpoint.named("write to", ""):
             try:
                 for _ in range(2):  # the first makes the probe, where it is not there yet
-                    self._obstore.put(self._client, PROBE, b"", mode="create")
+                    obstore.put(self._client, PROBE, b"", mode="create")
             except AlreadyExistsError:
                 _probed.add(self.store.url)
                 return
@@ -241,7 +236,7 @@ class ObjectStager:
     def _copy(self, key: str, path: str, upload: Seen) -> None:
         """Write a file under its claimed name: at once, or not at all."""
         if upload.size_bytes <= COPY_BYTES:
-            self._obstore.copy(self._client, key, path)
+            obstore.copy(self._client, key, path)
             return
         until = datetime.now(UTC) + CLAIM_TIME * 0.9
         seen, parts = self.endpoint.read(key)
@@ -262,7 +257,7 @@ class ObjectStager:
 
     def _put(self, key: str, source: Path | Iterator[Bytes], size_bytes: int) -> None:
         part = max(PART_BYTES, -(-size_bytes // MAX_PARTS))
-        self._obstore.put(self._client, key, source, chunk_size=part, max_concurrency=AT_ONCE, mode="overwrite")
+        obstore.put(self._client, key, source, chunk_size=part, max_concurrency=AT_ONCE, mode="overwrite")
 
     def _digest(self, key: str, path: str) -> tuple[Seen, str]:
         digest = sha256()
@@ -277,21 +272,20 @@ class ObjectStager:
 
     def _listed(self, prefix: str) -> Iterator[tuple[str, int]]:
         with self.endpoint.named("list", prefix):
-            for batch in self._obstore.list(self._client, prefix=prefix or None, chunk_size=1000):
+            for batch in obstore.list(self._client, prefix=prefix or None, chunk_size=1000):
                 yield from ((found["path"], found["size"]) for found in batch)
 
     def _remove(self, *keys: str) -> None:
         try:
-            self._obstore.delete(self._client, keys[0] if len(keys) == 1 else [*keys])
+            obstore.delete(self._client, keys[0] if len(keys) == 1 else [*keys])
         except FileNotFoundError:
             self.endpoint.must_have_bucket()
 
     # ----------------------------------------------------------------------------------------- names
 
     def _key(self, path: str) -> str:
-        parts = path.split("/")
-        if any(part in ("", ".", "..") for part in parts) or not path.isprintable() or f"{parts[0]}/" == OWN:
-            raise StoreError(f"{path!r} is not a path inside of store {self.store.name!r}")
+        if not (is_inside(path) and path.isprintable()) or f"{path}/".startswith(OWN):
+            raise outside(path, self.store)
         return path
 
     def _upload_key(self, path: str, attempt: str) -> str:
@@ -306,23 +300,6 @@ class ObjectStager:
             remedy="see who else writes to the store, then rerun",
         )
 
-    def _collision(self, path: str) -> NameCollision:
-        return NameCollision(
-            f"store {self.store.name!r} already holds {path!r}; it was not overwritten",
-            remedy="see what it is with 'nightmill show', and change the file type's template",
-        )
-
 
 def _short(path: str) -> str:
     return sha256(path.encode()).hexdigest()[:32]
-
-
-def _write(descriptor: int, data: Bytes, target: Path) -> int:
-    """Write all of what arrived; an error names the local path."""
-    left = memoryview(data)
-    try:
-        while left:
-            left = left[os.write(descriptor, left) :]
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(target)) from error
-    return len(data)

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
 from nightmill.errors import NameCollision, StoredFileMissing
 from nightmill.model.ports import Stager
-
-Opener = Callable[[], Stager]
-
-PATH = "night1/science/frame.fits"
-WHOLE = bytes(range(256)) * 32_768
-"""8 MiB: enough for a half of it to be seen, if halves were to be seen."""
+from stagers.readable import PATH, WHOLE, Opener, local_file
 
 
 def publish(stager: Stager, source: Path, path: str, *, attempt: str = "a01") -> None:
@@ -23,13 +17,6 @@ def publish(stager: Stager, source: Path, path: str, *, attempt: str = "a01") ->
     stager.upload(source, path, attempt=attempt)
     stager.reveal(path, attempt=attempt)
     stager.settle([path])
-
-
-def local_file(folder: Path, name: str, content: bytes) -> Path:
-    """Write a local file."""
-    path = folder / name
-    path.write_bytes(content)
-    return path
 
 
 class Races:

@@ -52,6 +52,7 @@ VERBS: Final = (
     "recover",
     "backup",
     "retain",
+    "ops",
     "acts",
     "sql",
     "schema",

@@ -313,6 +313,10 @@ def _stores(file: SiteFile, folder: Path, document: Document, errors: list[Confi
                 own = (*key, "url")
                 errors.append(ConfigError(f"{dotted(own)} is not a URL: {error}", where=document.where(own)))
                 continue
+            if store.read_only and (name == BACKBONE or kind == "working_areas"):
+                own = (*key, "url")
+                why = f"outputs go to {name}, and a store over HTTP is read-only"
+                errors.append(ConfigError(f"{dotted(own)}: {why}", where=document.where(own)))
             access = store.access if "access" in body else file.access
             is_near = "verify" in body or urlsplit(url).scheme == "file"
             stores[name] = store.model_copy(

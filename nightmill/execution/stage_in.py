@@ -10,7 +10,7 @@ from nightmill.execution.context import JobContext
 from nightmill.execution.scratch import Scratch
 from nightmill.files.checksum import fingerprint
 from nightmill.model.fate import Fate
-from nightmill.model.journal import PassedOver, Staged
+from nightmill.model.journal import NotStaged, PassedOver, Staged
 from nightmill.model.order import Copy, JobOrder, OrderInput, TakenOutput
 
 
@@ -28,8 +28,13 @@ def stage_in(order: JobOrder, scratch: Scratch, context: JobContext) -> None:
     scratch.write_order(order)
     total = 0
     passed_over: list[PassedOver] = []
-    for file in {file.name: file for file in order.inputs}.values():
-        total += _stage_file(file, order, scratch, context, passed_over)
+    try:
+        for file in {file.name: file for file in order.inputs}.values():
+            total += _stage_file(file, order, scratch, context, passed_over)
+    except JobFailed:
+        if passed_over:
+            context.tell(NotStaged(attempt=order.attempt, at=context.now(), passed_over=tuple(passed_over)))
+        raise
     for taken in order.taken:
         total += _take(taken, scratch, context)
     context.tell(
@@ -56,7 +61,10 @@ def _must_have_room(order: JobOrder, scratch: Scratch) -> None:
 def _stage_file(
     file: OrderInput, order: JobOrder, scratch: Scratch, context: JobContext, passed_over: list[PassedOver]
 ) -> int:
-    """Stage the first copy of a file that is there and good; where none is, fail as the first of them did."""
+    """Stage the first copy of a file that is there and good; where none is, fail as the first of them did.
+
+    What was tried in vain is added to ``passed_over``.
+    """
     what = f"input {file.role} ({file.type}) {file.name}"
     failures: list[JobFailed] = []
     target = scratch.inputs / file.staged_name
@@ -68,12 +76,10 @@ def _stage_file(
             if context.stopping:
                 raise
             failures.append(failure)
+            told = PassedOver(name=file.name, store=copy.store, why=failure.message, fate=Fate(failure.fate))
+            passed_over.append(told)
             target.unlink(missing_ok=True)
             continue
-        passed_over += [
-            PassedOver(name=file.name, store=tried.store, why=failure.message)
-            for tried, failure in zip(file.copies, failures, strict=False)
-        ]
         scratch.seal_input(file.staged_name, what, file.sha256)
         return file.size_bytes
     others = "".join(f"; and {failure.message}" for failure in failures[1:])

@@ -109,11 +109,13 @@ class Started(_Entry):
 
 
 class PassedOver(Frozen):
-    """A copy of an input that could not be had, so that the next one was taken."""
+    """A copy of an input that could not be had."""
 
     name: str
     store: str
     why: str
+    fate: Fate | None = None
+    """What the attempt ends with where no other copy can be had, either; None in journals of before."""
 
 
 class Staged(_Entry):
@@ -124,6 +126,14 @@ class Staged(_Entry):
     size_bytes: int
     passed_over: tuple[PassedOver, ...] = ()
     """Copies that were tried in vain before the one that was staged; empty as a rule."""
+
+
+class NotStaged(_Entry):
+    """No copy of some input could be had: the attempt fails."""
+
+    entry: Literal["not_staged"] = "not_staged"
+    passed_over: tuple[PassedOver, ...]
+    """Copies that were tried in vain, of inputs of which another one could be had as well."""
 
 
 class StepBegan(_Entry):
@@ -183,7 +193,7 @@ class Done(_Entry):
     """True where the writer died while publishing and another process found every file in place."""
 
 
-AttemptEntry = Started | Staged | StepBegan | StepEnded | Checked | Publishing | Done
+AttemptEntry = Started | Staged | NotStaged | StepBegan | StepEnded | Checked | Publishing | Done
 """An entry that belongs to an attempt."""
 
 Entry = Annotated[SoftwareSeen | AttemptEntry, Field(discriminator="entry")]

@@ -13,8 +13,11 @@ from nightmill.model.journal import (
     Done,
     Entry,
     MadeFile,
+    NotStaged,
+    PassedOver,
     Publishing,
     SoftwareSeen,
+    Staged,
     Started,
     StepBegan,
     StepEnded,
@@ -48,6 +51,10 @@ class JobReport(Frozen):
     fate: Fate | None = None
     host: str
     began_at: datetime
+    staged_at: datetime | None = None
+    """When every input stood in its scratch."""
+    passed_over: tuple[PassedOver, ...] = ()
+    """Copies of its inputs that could not be had."""
     ended_at: datetime | None = None
     steps: tuple[StepReport, ...] = ()
     intended: tuple[MadeFile, ...] = ()
@@ -100,6 +107,10 @@ def _begin(entry: Started) -> JobReport:
 
 def _change(report: JobReport, entry: Entry) -> dict[str, object]:
     match entry:
+        case Staged():
+            return {"staged_at": entry.at, "passed_over": entry.passed_over}
+        case NotStaged():
+            return {"passed_over": entry.passed_over}
         case StepBegan():
             step = StepReport(name=entry.step, argv=entry.argv, began_at=entry.at, software=entry.software)
             return {"state": AttemptState.RUNNING, "steps": (*report.steps, step)}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from nightmill.model.access import Access
 from nightmill.model.base import Frozen
+
+READ_ONLY: Final = ("http", "https")
+"""Schemes of URLs of stores that can be read and not written."""
 
 
 class Store(Frozen):
@@ -29,3 +33,8 @@ class Store(Frozen):
     """Who may read the files that nightmill makes there, where it is a folder."""
     catalogued: bool = True
     """False for a working area: its files are delivered there and not registered (never inputs of a plan)."""
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can be written there."""
+        return urlsplit(self.url).scheme in READ_ONLY

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import file_columns, found_file
+from nightmill.backbone.catalogue.replicas import is_doubted
 from nightmill.backbone.schema import FileRow, ReplicaRow, StoreRow
 from nightmill.errors import RequestRefused
 from nightmill.model.found_file import FoundFile
@@ -26,6 +27,8 @@ class FileCopy:
     store: str
     path: str
     present: bool
+    doubted: bool = False
+    """Whether it was tried in vain since it was verified last."""
 
 
 @dataclass
@@ -38,6 +41,7 @@ class Inputs:
     def preferred(self, stores: Iterable[str]) -> dict[int, list[FileCopy]]:
         """Return the copies that a job is to try: those that are present in the stores, in their order.
 
+        The order of the stores is how near they are. Copies that were tried in vain come last, and are never left out.
         Of a file that has none present, those that it had: for the job to find out, and to tell.
 
         Raises
@@ -56,7 +60,7 @@ class Inputs:
                     " site has it or had it",
                     remedy="register a copy of it, then rerun",
                 )
-            chosen[file_id] = sorted(there, key=lambda copy: (rank.get(copy.store, len(rank)), copy.id))
+            chosen[file_id] = sorted(there, key=lambda copy: (copy.doubted, rank.get(copy.store, len(rank)), copy.id))
         return chosen
 
     def of(self, file_ids: Iterable[int]) -> Inputs:
@@ -104,7 +108,7 @@ def inputs_of(session: Session, ids: Collection[int], *, site_id: int) -> Inputs
     found = Inputs({}, {})
     of_site = select(StoreRow.id).where(StoreRow.site_id == site_id)
     query = (
-        select(*file_columns(session), ReplicaRow.id, ReplicaRow.state, StoreRow.name, ReplicaRow.path)
+        select(*file_columns(session), ReplicaRow.id, ReplicaRow.state, StoreRow.name, ReplicaRow.path, is_doubted())
         .select_from(FileRow)
         .outerjoin(ReplicaRow, (ReplicaRow.file_id == FileRow.id) & ReplicaRow.store_id.in_(of_site))
         .outerjoin(StoreRow, ReplicaRow.store_id == StoreRow.id)
@@ -112,10 +116,10 @@ def inputs_of(session: Session, ids: Collection[int], *, site_id: int) -> Inputs
         .order_by(FileRow.id, ReplicaRow.id)
     )
     # Not streamed: behind a cursor PostgreSQL would walk the whole catalogue in the order of its IDs.
-    for *columns, replica_id, state, store, path in session.execute(query):
+    for *columns, replica_id, state, store, path, doubted in session.execute(query):
         file_id: int = columns[0]
         if file_id not in found.files:
             found.files[file_id], found.copies[file_id] = found_file(columns), []
         if replica_id is not None:
-            found.copies[file_id].append(FileCopy(replica_id, store, path, state == "present"))
+            found.copies[file_id].append(FileCopy(replica_id, store, path, state == "present", bool(doubted)))
     return found

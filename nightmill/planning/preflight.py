@@ -188,6 +188,8 @@ def _is_kept(output: Output, site: SiteConfig) -> bool:
 
 def _check_output(topic: str, output: Output, stage: Stage, site: SiteConfig, problems: Problems) -> None:
     _known("store or working area", output.to, [*site.stores, NOWHERE], topic, problems)
+    if output.to in site.stores and site.stores[output.to].read_only:
+        problems.add(topic, f"it goes to store {output.to!r}, which is read-only; send it to another")
     if output.calibration is not None and not _is_kept(output, site):
         problems.add(topic, f"a calibration must be kept in a store, and it goes to {output.to!r}")
     if output.type and _known("file type", output.type, site.file_types, topic, problems):

@@ -177,6 +177,7 @@ def test_json_has_the_keys_that_the_reference_lists(campaign: Path, nightmill: N
         "recover": ("recover",),
         "backup": ("backup", tmp_path / "copy.db"),
         "retain": ("retain", "--dry-run"),
+        "ops resources": ("ops", "resources"),
         "acts": ("acts",),
         "limit": ("limit",),
         "limit --store": ("limit", "--store", "backbone", "--transfers", "2", "--why", "slow disks"),

@@ -61,7 +61,21 @@ ACTS = {
 }
 LIMIT_STORE = ("limit", "--store", "backbone", "--transfers", "2", "--why", "its disks are slow")
 """Another act of a verb that has one."""
-FOR_ALL = {"acts", "logs", "plan", "status", "find", "show", "why", "lineage", "sql", "doctor", "schema", "capsule"}
+FOR_ALL = {
+    "ops",
+    "acts",
+    "logs",
+    "plan",
+    "status",
+    "find",
+    "show",
+    "why",
+    "lineage",
+    "sql",
+    "doctor",
+    "schema",
+    "capsule",
+}
 """Ask, and change nothing."""
 OF_PROCESSES = {"server", "run", "record", "demo"}
 """Start and stop processes, do what was submitted, or make a site of their own."""

@@ -219,6 +219,16 @@ def test_variables_that_are_not_set_are_all_named(site: Path, monkeypatch: pytes
             "url: x, catalogued: false",
             "unknown key stores.backbone.catalogued; stores are, working",
         ),
+        (
+            "url: stores/backbone",
+            "url: 'https://host/data'",
+            ":4: stores.backbone.url: outputs go to backbone, and a store over HTTP is read-only",
+        ),
+        (
+            "stores:\n",
+            "working_areas:\n  web: {url: 'http://host/data'}\nstores:\n",
+            ":4: working_areas.web.url: outputs go to web, and a store over HTTP is read-only",
+        ),
         ("backbone:", "archive:", ":3: stores has no 'backbone', the store that outputs go to by default"),
         ("stores:\n", "stores:\n  none: {url: x}\n", ":4: stores.none: 'none' stands for no store"),
         (

@@ -3,9 +3,10 @@
 The guides begin where the second tutorial ends, in its site and with its server, before it is stopped; a page that
 begins elsewhere says so in a comment: ``<!-- begins: empty -->`` (an empty folder), ``<!-- begins: postgresql -->``
 (the same, with the URL of an empty database in ``NIGHTMILL_DATABASE``), ``<!-- begins: s3 -->`` (the same, with a
-server of S3 that has the bucket ``survey``, its place and its keys in ``S3_ENDPOINT``, ``S3_KEY`` and ``S3_SECRET``) or
-``<!-- begins: clone -->`` (a folder that has ``examples``, as a clone of the project). ``<!-- needs: PROGRAM PROGRAM
--->`` names what must be installed.
+server of S3 that has the bucket ``survey``, its place and its keys in ``S3_ENDPOINT``, ``S3_KEY`` and ``S3_SECRET``),
+``<!-- begins: clone -->`` (a folder that has ``examples``, as a clone of the project), or ``<!-- begins: far -->`` (an
+empty folder, and a host ``archive`` that lets one in by SSH and has an empty folder ``nightmill``). ``<!-- needs:
+PROGRAM PROGRAM -->`` names what must be installed.
 
 What they type is ``nightmill`` without its imports (:mod:`tests.support.warm`); the first tutorial types the installed
 program.
@@ -24,6 +25,7 @@ from tests.docs.shell import Shell, stop_servers
 from tests.examples.programs import needs
 from tests.support.requirements import ROOT
 from tests.support.seaweed import KEY, SECRET, SeaweedServer
+from tests.support.sshd import USER, running_sshd
 from tests.support.warm import commands
 
 TUTORIAL = Page(DOCS / "tutorial" / "2-your-own-pipeline.md")
@@ -82,6 +84,19 @@ def s3(tmp_path: Path, prefect_template: Path, seaweed: SeaweedServer, warm: Pat
     shell = Shell(tmp_path, server, prefect_template, warm)
     yield shell
     stop_servers(shell)
+
+
+@pytest.fixture
+def far(empty: Shell, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """Give a shell in an empty folder, whose user knows a host that keeps files."""
+    there, own = tmp_path_factory.mktemp("there"), empty.home / ".ssh"
+    (there / "nightmill").mkdir()
+    own.mkdir(mode=0o700)
+    with running_sshd(tmp_path_factory.mktemp("sshd"), f"Subsystem sftp internal-sftp -d {there}") as sshd:
+        told = {"HostName": "127.0.0.1", "Port": sshd.port, "User": USER, "IdentityFile": sshd.folder / "id"}
+        (own / "config").write_text("Host archive\n" + "".join(f"  {key} {value}\n" for key, value in told.items()))
+        (own / "known_hosts").write_text((sshd.folder / "known_hosts").read_text())
+        yield empty
 
 
 @pytest.fixture

@@ -84,5 +84,11 @@ def test_where_no_copy_works_the_job_fails_as_the_first_did_and_names_all(bench:
     assert report.fate is Fate.INPUT_MISSING
     for part in ("is gone", "has checksum", "has 5 bytes in store 'tape'"):
         assert part in report.evidence
+    assert [(told.store, told.fate) for told in report.passed_over] == [
+        ("backbone", Fate.INPUT_MISSING),
+        ("archive", Fate.INPUT_CORRUPT),
+        ("tape", Fate.INPUT_CORRUPT),
+    ]
+    assert report.staged_at is None
     assert bench.stored() == []
     assert bench.leftovers() == []

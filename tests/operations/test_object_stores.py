@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import obstore
 import pytest
 
 from nightmill.clock import utc_now
@@ -173,5 +174,5 @@ def test_nothing_but_the_probe_is_left_beside_the_files(far: Path) -> None:
     with open_site(far) as site:
         stager = site.stagers["backbone"]
         assert isinstance(stager, ObjectStager)
-        batches = stager.endpoint.obstore.list(stager.endpoint.client, prefix=".nightmill")
+        batches = obstore.list(stager.endpoint.client, prefix=".nightmill")
         assert [found["path"] for batch in batches for found in batch] == [PROBE]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import obstore
+
 from nightmill.execution.journal import journals, read_journal
 from nightmill.execution.recover import finish_dead
 from nightmill.model.report import fold
@@ -43,7 +45,7 @@ def test_killed_after_every_request(tmp_path: Path, seaweed: SeaweedServer) -> N
             journal = read_journal(path)
             finish_dead(journal, bench.stagers, rights_of(journal), scratch=bench.scratch)
         [report] = fold(bench.entries()).values()
-        left = {path for batch in stager.endpoint.obstore.list(stager.endpoint.client) for path in _paths(batch)}
+        left = {path for batch in obstore.list(stager.endpoint.client) for path in _paths(batch)}
         stored = {file.path for file in report.published} | {"raw/frame.txt"}
         assert left - {PROBE} == stored, f"killed after request {count}"
         if report.state is AttemptState.PUBLISHED:

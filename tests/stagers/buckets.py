@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import obstore
+
 from nightmill.model.store import Store
 from stagers.objects import PROBE, ObjectStager
 
@@ -20,11 +22,11 @@ def opened(url: str) -> ObjectStager:
 
 
 def put(stager: ObjectStager, key: str, data: bytes) -> None:
-    stager.endpoint.obstore.put(stager.endpoint.client, key, data)
+    obstore.put(stager.endpoint.client, key, data)
 
 
 def keys(stager: ObjectStager) -> list[str]:
-    batches = stager.endpoint.obstore.list(stager.endpoint.client)
+    batches = obstore.list(stager.endpoint.client)
     return sorted(found["path"] for batch in batches for found in batch if found["path"] != PROBE)
 
 

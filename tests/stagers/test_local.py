@@ -17,8 +17,9 @@ from nightmill.errors import NameCollision, StoreError, StoreFull, UnknownName
 from nightmill.execution.stores import open_stager, open_stagers
 from nightmill.model.access import Access
 from nightmill.model.store import Store
-from stagers.conformance import Opener, StagerConformance, publish
+from stagers.conformance import StagerConformance, publish
 from stagers.local import LocalStager
+from stagers.readable import Opener
 from tests.support.mounts import fill, make_read_only, small_disk
 
 

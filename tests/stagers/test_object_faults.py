@@ -10,8 +10,9 @@ import pytest
 
 from nightmill.errors import StoredFileMissing, StoreError, StoreFull
 from stagers import endpoint
-from stagers.conformance import PATH, publish
+from stagers.conformance import publish
 from stagers.objects import ObjectStager
+from stagers.readable import PATH
 from tests.stagers.buckets import LARGE, Careless, opened, put, serving
 from tests.support.faults import Proxy
 from tests.support.seaweed import KEY, SECRET, SeaweedServer

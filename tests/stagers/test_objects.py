@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
+import obstore
 import pytest
 
 from nightmill.errors import BadPlugin, ConfigError, NameCollision, StoreError
 from nightmill.execution.stores import open_stager
 from nightmill.model.store import Store
-from stagers import endpoint, objects
-from stagers.conformance import PATH, Opener, StagerConformance, publish
+from stagers import objects
+from stagers.conformance import StagerConformance, publish
 from stagers.objects import CLAIMS, PROBE, UPLOADS, ObjectStager
+from stagers.readable import PATH, Opener
 from tests.stagers.buckets import LARGE, Careless, keys, opened, put, serving
 from tests.support.faults import Proxy
 from tests.support.seaweed import KEY, SECRET, SeaweedServer
@@ -28,6 +31,7 @@ def frame(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.req("X29")
 class TestObjectStager(StagerConformance):
     @pytest.fixture
     def opener(self, seaweed: SeaweedServer) -> Opener:
@@ -47,11 +51,11 @@ def test_the_scheme_and_the_secrets_of_the_url_open_it(seaweed: SeaweedServer, p
 
 
 def test_without_obstore_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "find_spec", lambda name: None)
-    with pytest.raises(
-        BadPlugin, match=r"store 'backbone' needs obstore, .* not installed; pip install 'nightmill\[s3"
-    ):
-        opened("s3://survey/x")
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    for module in ("stagers.objects", "stagers.endpoint"):
+        monkeypatch.delitem(sys.modules, module)
+    with pytest.raises(BadPlugin, match=r"stager 's3' of .*obstore.*; pip install 'nightmill\[s3\]'"):
+        open_stager(Store(name="backbone", url="s3://survey/x"), {})
 
 
 @pytest.mark.parametrize(
@@ -135,9 +139,9 @@ def test_a_dead_attempt_is_finished_from_where_it_stood(
     key, claim = stager._upload_key(PATH, "a01"), stager._claim_key(PATH)
     put(stager, claim, b"a01")
     if point != "claimed":
-        stager.endpoint.obstore.copy(stager.endpoint.client, key, PATH)
+        obstore.copy(stager.endpoint.client, key, PATH)
     if point == "cleaned up by half":
-        stager.endpoint.obstore.delete(stager.endpoint.client, key)
+        obstore.delete(stager.endpoint.client, key)
         assert list(stager.uploads()) == [(claim, "a01")]
     other = opened(seaweed.url(prefix))
     if point != "cleaned up by half":

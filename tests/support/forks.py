@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 _FORKS: Final = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["pytest", "tests.support.victim"])
+_FORKS.set_forkserver_preload(["pytest", "stagers.sftp", "tests.support.victim"])
 END_SECONDS: Final = 1200.0
 
 

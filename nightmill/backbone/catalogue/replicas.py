@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
-from nightmill.backbone.schema import ReplicaRow, StoreRow
+from nightmill.backbone.schema import DoubtRow, ReplicaRow, StoreRow
 from nightmill.backbone.sites import is_here, store_label
+
+_IN_VAIN: Final = (DoubtRow.replica_id == ReplicaRow.id, DoubtRow.at > ReplicaRow.verified_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +26,30 @@ class Replica:
     path: str
     state: str
     verified_at: datetime
+    doubt: str = ""
+    """Why it was in vain when it was tried last; empty where it was not tried in vain since it was verified."""
 
 
 def replicas(session: Session, file_ids: Iterable[int]) -> dict[int, list[Replica]]:
     """Return the copies of files by the files' IDs, those at this site first; files without one are left out."""
     query = (
         select(ReplicaRow.file_id, store_label(session), ReplicaRow.path, ReplicaRow.state, ReplicaRow.verified_at)
+        .add_columns(func.coalesce(_last_doubt(), ""))
         .join(StoreRow, ReplicaRow.store_id == StoreRow.id)
         .where(among(ReplicaRow.file_id, file_ids))
         .order_by(is_here(session).desc(), ReplicaRow.id)
     )
     copies: dict[int, list[Replica]] = {}
-    for file_id, store, path, state, verified_at in session.execute(query):
-        copies.setdefault(file_id, []).append(Replica(store, path, state, verified_at))
+    for file_id, *told in session.execute(query):
+        copies.setdefault(file_id, []).append(Replica(*told))
     return copies
+
+
+def is_doubted() -> ColumnElement[bool]:
+    """Say of a copy that it was tried in vain since it was verified last."""
+    return select(DoubtRow.id).where(*_IN_VAIN).exists()
+
+
+def _last_doubt() -> ColumnElement[str | None]:
+    last = select(DoubtRow.why).where(*_IN_VAIN).order_by(DoubtRow.at.desc(), DoubtRow.id.desc()).limit(1)
+    return last.correlate(ReplicaRow).scalar_subquery()

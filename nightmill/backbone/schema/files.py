@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from nightmill.backbone.schema.base import Base, Json, Key, OneOf
 from nightmill.model.calibration import Maturity
+from nightmill.model.fate import Fate
 from nightmill.model.origin import Origin
 from nightmill.model.states import ReplicaState
 
@@ -157,6 +158,20 @@ class ReplicaRow(Base):
         UniqueConstraint("store_id", "path"),
         UniqueConstraint("file_id", "store_id"),
     )
+
+
+class DoubtRow(Base):
+    """That an attempt could not have a copy of an input: what it found there. A guess is never a loss."""
+
+    __tablename__ = "doubt"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    replica_id: Mapped[int] = mapped_column(ForeignKey("replica.id"))
+    attempt_id: Mapped[int] = mapped_column(ForeignKey("attempt.id"))
+    fate: Mapped[str] = mapped_column(OneOf(Fate, 24))
+    """What an attempt ends with that can have no other copy, either."""
+    why: Mapped[str]
+    at: Mapped[datetime]
+    __table_args__ = (UniqueConstraint("replica_id", "attempt_id"),)
 
 
 class RefusalRow(Base):

@@ -21,6 +21,8 @@ class Copy(Document):
     """Below the store's URL."""
     state: str
     """Whether it is there: ``present``, or what was found instead."""
+    doubt: str
+    """Why it could not be had when it was tried last; empty where it could, or was not tried."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,10 @@ def ingest(
     store: Annotated[
         str, typer.Option(metavar="STORE", help="Which store; by default the site's first.", autocompletion=stores)
     ] = "",
+    folder: Annotated[
+        str,
+        typer.Option("--folder", metavar="FOLDER", help="Folder of the store; by default raw/NIGHT, or manual/TYPE."),
+    ] = "",
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Take in what symbolic links point to; they are refused otherwise.")
     ] = False,
@@ -82,6 +86,7 @@ def ingest(
                 provenance=provenance,
                 mode=Mode(mode),
                 store=store,
+                folder=folder,
                 follow_links=follow_links,
                 dry_run=dry_run,
                 report=report,

@@ -14,6 +14,7 @@ from nightmill.errors import RequestRefused, UnknownName
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from nightmill.backbone.catalogue.replicas import Replica
     from provenance.history import Execution, JobHistory
 
 EXAMPLES: Final = (
@@ -70,6 +71,11 @@ def _print_order(session: Session, campaign: str, stage: str, unit: str, number:
     echo(issued_order(session, campaign, stage, unit, number=number).model_dump_json(indent=2))
 
 
+def _told(copy: Replica) -> str:
+    doubt = f"; tried last in vain: {copy.doubt}" if copy.doubt else ""
+    return f"{copy.store}: {copy.path} ({copy.state}{doubt})"
+
+
 def _show_file(session: Session, name: str, as_json: bool) -> None:
     from nightmill.backbone.catalogue.attachments import attached
     from nightmill.backbone.catalogue.calibrations import history
@@ -109,7 +115,7 @@ def _show_file(session: Session, name: str, as_json: bool) -> None:
             ("made by", made_by),
             *(("withdrawn", f"{row.name} {told}") for told in withdrawals_of(session, name)),
             ("registered", f"{row.registered_at:%Y-%m-%d %H:%M:%S} by {row.registered_by}"),
-            *(("copy", f"{copy.store}: {copy.path} ({copy.state})") for copy in copies),
+            *(("copy", _told(copy)) for copy in copies),
             *(("rows", f"{count:,} of its {kind}") for kind, count in attached(session, row.id).items()),
             *(("calibration", f"in set {role.set_name}, {role.maturity}") for role in roles.values()),
         ]

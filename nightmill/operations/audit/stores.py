@@ -36,7 +36,7 @@ def find(ground: Ground) -> Iterator[Contradiction]:
         stager = ground.site.stagers[name]
         try:
             if store.catalogued:
-                yield from _Comparison(ground, name, stager).find()
+                yield from _Comparison(ground, name, stager, can_list=not store.read_only).find()
             yield from _uploads(ground, name, stager)
         except StoreError as error:
             yield Contradiction(Kind.UNREADABLE, f"store {name}", error.message, error.remedy or "see who may read it")
@@ -49,6 +49,8 @@ class _Comparison:
     ground: Ground
     name: str
     stager: Stager
+    can_list: bool = True
+    """Where the store cannot, what is on record is looked at file by file."""
     _met: bytearray = field(default_factory=bytearray)
     """A bit a row of a copy: whether its file was met with the size on record."""
     _unnamed: dict[str, int] = field(default_factory=dict)
@@ -57,7 +59,7 @@ class _Comparison:
         with self.ground.site.database.reading() as session:
             store_id = session.scalar(select(StoreRow.id).where(is_here(session), StoreRow.name == self.name))
             total = session.scalar(select(func.count()).where(ReplicaRow.store_id == store_id)) or 0
-        listed, done = self.stager.list(), 0
+        listed, done = self.stager.list() if self.can_list else self._on_record(store_id), 0
         while batch := dict(islice(listed, FETCH)):
             yield from self._look_up(store_id, batch)
             done += len(batch)
@@ -65,6 +67,19 @@ class _Comparison:
                 self.ground.report(done, max(done, total))
         yield from self._strangers(store_id)
         yield from self._missing(store_id)
+
+    def _on_record(self, store_id: int | None) -> Iterator[tuple[str, int]]:
+        """Yield path and size in bytes of every copy on record that is there."""
+        query = (
+            select(ReplicaRow.path)
+            .where(ReplicaRow.store_id == store_id, ReplicaRow.state == "present")
+            .order_by(ReplicaRow.id)
+            .execution_options(yield_per=FETCH)
+        )
+        with self.ground.site.database.reading() as session, session.scalars(query) as paths:
+            for path in paths:
+                if (size_bytes := self.stager.size(path)) is not None:
+                    yield path, size_bytes
 
     def _look_up(self, store_id: int | None, batch: Mapping[str, int]) -> Iterator[Contradiction]:
         query = (

@@ -35,7 +35,8 @@ def begin(site: Site) -> Flight:
     """
     operator(site.config, "doctor --flight")
     name = f"{PREFIX}{token_hex(8)}"
-    note = Note(name=name, owner=this_process(), stores=tuple(site.config.stores))
+    stores = tuple([store.name for store in site.config.stores.values() if not store.read_only])
+    note = Note(name=name, owner=this_process(), stores=stores)
     path = note_of(site.config.spool, name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -150,6 +150,9 @@ class Flight:
     def _store(self, name: str) -> str:
         """Write a file, have a second refused, read it back, compare, and remove it."""
         stager, path = self.site.stagers[name], self.note.files[0]
+        if self.site.config.stores[name].read_only:
+            stager.size(path)
+            return "it answers; it can be read and not written"
         self.scratch.mkdir(exist_ok=True)
         source, back = self.scratch / f"to-{name}", self.scratch / f"from-{name}"
         source.write_bytes(self._content())

@@ -57,6 +57,10 @@ class Placement:
     locks
         A folder of the site, with a file for each store: whoever brings files there holds it, so that two processes
         never write one temporary file.
+    folder
+        Of the store, where the files go; empty for the one that their origin and their night or type say.
+    is_read_only
+        Whether nothing can be brought into the store: its files lie there already, under the names that they have here.
     transfers
         How many transfers run at a time with the store.
     who
@@ -67,7 +71,8 @@ class Placement:
     Raises
     ------
     RequestRefused
-        Where the store is not a folder, and the mode needs one.
+        Where the store is not a folder, and the mode needs one; where the folder leads out of it, or the mode does not
+        ask for one.
     """
 
     def __init__(
@@ -77,11 +82,15 @@ class Placement:
         mode: Mode,
         locks: Path,
         *,
+        folder: str = "",
+        is_read_only: bool = False,
         transfers: Transfers,
         who: str,
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self.stager = stager
+        self.folder = folder.rstrip("/")
+        self.is_read_only = is_read_only
         self.transfers = transfers
         self.stopping = False
         """Set, by any thread, once nothing more is to be uploaded."""
@@ -95,6 +104,10 @@ class Placement:
         self._real = lru_cache(maxsize=1024)(os.path.realpath)
         if self.root is None and mode in (Mode.LINK, Mode.IN_PLACE):
             raise RequestRefused(f"store {store!r} is not a local folder", remedy="use --mode copy")
+        if folder and mode is Mode.IN_PLACE:
+            raise RequestRefused("a file that is registered in place goes to no folder", remedy="leave --folder away")
+        if folder and (not folder.isprintable() or {"", ".", ".."} & set(self.folder.split("/"))):
+            raise RequestRefused(f"--folder {folder!r} is not a path inside of store {store!r}")
 
     @property
     def is_local(self) -> bool:
@@ -134,7 +147,13 @@ class Placement:
                 reason="other_device",
                 remedy="use --mode copy",
             )
-        return f"{folder}/{name}"
+        own = arrival.path.name if self.is_read_only else name
+        if not own.isprintable():
+            raise FileRefused(
+                f"{arrival.path}: the path of a copy cannot hold control characters, nor bytes that are not text",
+                reason="bad_name",
+            )
+        return f"{self.folder or folder}/{own}"
 
     @contextmanager
     def alone(self) -> Iterator[None]:

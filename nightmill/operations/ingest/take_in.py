@@ -70,6 +70,7 @@ def ingest(
     provenance: str = "",
     mode: Mode = Mode.COPY,
     store: str = "",
+    folder: str = "",
     follow_links: bool = False,
     dry_run: bool = False,
     report: Callable[[int, int], None] | None = None,
@@ -94,7 +95,10 @@ def ingest(
     provenance
         Where the files come from, in the user's words: required of origin ``manual``.
     store
-        Which of the site's; by default the first.
+        Which of the site's; by default the first that can be written.
+    folder
+        Of the store, where the files go, or lie already where it is read-only; by default ``raw/NIGHT`` or
+        ``manual/TYPE``.
     follow_links
         Whether symbolic links stand for what they point to, under their own names; otherwise they are refused.
     dry_run
@@ -123,7 +127,15 @@ def ingest(
         )
     store = _catalogued(site, store)
     placement = Placement(
-        site.stagers[store], store, mode, site.private, transfers=site.transfers, who=act.who, tell=tell
+        site.stagers[store],
+        store,
+        mode,
+        site.private,
+        folder=folder,
+        is_read_only=site.config.stores[store].read_only,
+        transfers=site.transfers,
+        who=act.who,
+        tell=tell,
     )
     found = find_files(paths, follow_links=follow_links)
     files = found.files
@@ -186,7 +198,7 @@ def _catalogued(site: Site, store: str) -> str:
     known = [name for name, each in site.config.stores.items() if each.catalogued]
     if store and store not in known:
         raise UnknownName("store", store, known)
-    return store or known[0]
+    return store or next(name for name in known if not site.config.stores[name].read_only)
 
 
 def _add(result: IngestResult, lot: Lot, placement: Placement) -> None:

@@ -1,0 +1,58 @@
+"""``nightmill ops``: statistics of what was carried out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import typer
+
+from nightmill.cli.completing import campaigns
+from nightmill.cli.shape import SiteFolder, examples, group
+from nightmill.errors import RequestRefused
+
+app = group(help="Tell what jobs took, over all campaigns.")
+
+LEAST: Final = 20
+
+
+@app.callback()
+def ops() -> None:
+    """Tell what jobs took, over all campaigns."""
+
+
+@app.command(
+    epilog=examples(
+        "nightmill ops resources first",
+        "nightmill ops resources --pipeline tiny --stage clean",
+        "nightmill ops resources --pipeline tiny --yaml > better.yaml",
+    )
+)
+def resources(
+    campaign: Annotated[
+        str, typer.Argument(metavar="CAMPAIGN", help="Only jobs of this campaign.", autocompletion=campaigns)
+    ] = "",
+    pipeline: Annotated[str, typer.Option(metavar="NAME", help="Only jobs of this pipeline.")] = "",
+    stage: Annotated[str, typer.Option(metavar="NAME", help="Only jobs of this stage.")] = "",
+    least: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Propose nothing from fewer jobs that ended well.")
+    ] = LEAST,
+    as_yaml: Annotated[
+        bool, typer.Option("--yaml", help="Print what is proposed alone, as a YAML file for --override.")
+    ] = False,
+    site: SiteFolder = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Tell what jobs asked for and what they took, and propose what they would better ask for."""
+    from nightmill.cli.opening import open_without_types
+    from nightmill.cli.render.output import echo
+    from nightmill.cli.render.resources import show_needs
+    from nightmill.operations.resources import needs, override
+
+    if as_yaml and as_json:
+        raise RequestRefused("--yaml and --json exclude each other", remedy="give one of them")
+    with open_without_types(site) as opened:
+        found = needs(opened, campaign=campaign, pipeline=pipeline, stage=stage, least=least)
+    if as_yaml:
+        echo(override(found), nl=False)
+    else:
+        show_needs(found, as_json=as_json)
