@@ -162,6 +162,25 @@ def test_two_who_bring_the_same_bundle_at_once_both_have_it(far: Path) -> None:
         assert list(site.stagers["backbone"].uploads()) == []
 
 
+def test_what_lies_in_the_bucket_already_is_registered_by_local_copies(far: Path, nightmill: Nightmill) -> None:
+    copies = deliver(far.parent / "more", 2, CCDNUM=2)
+    renamed = [path.rename(path.with_name(f"delivered_{number}.fits")) for number, path in enumerate(copies)]
+    with open_site(far) as site:
+        stager = site.stagers["backbone"]
+        assert isinstance(stager, ObjectStager)
+        for path, data in zip(renamed, [renamed[0].read_bytes(), b"other bytes"], strict=True):
+            obstore.put(stager.endpoint.client, f"deliveries/{path.name}", data)
+    what = ("--type", "raw_science", "--origin", "raw", "--folder", "deliveries")
+    told = nightmill("ingest", far.parent / "more", *what, "--site", far)
+    assert (told.code, "1 registered, 0 there already, 1 refused" in told.out) == (1, True)
+    assert "store 'backbone' holds other bytes as 'deliveries/delivered_1.fits'" in told.err
+    shown = nightmill("show", "delivered_0.fits", "--site", far).out
+    assert "backbone: deliveries/delivered_0.fits (present)" in shown
+    with open_site(far) as site:
+        assert site.stagers["backbone"].size("deliveries/delivered_1.fits") == len(b"other bytes")
+        assert list(site.stagers["backbone"].uploads()) == []
+
+
 def test_what_needs_a_folder_says_so(far: Path, nightmill: Nightmill) -> None:
     deliver(far.parent / "more", 1)
     for mode in ("link", "in-place"):
