@@ -21,6 +21,7 @@ NAMES: Final = (
     "plan_memberships",
     "plan_compare",
     "overlaps",
+    "warm_steps",
     "campaign_5k",
     "transfers",
 )

@@ -95,11 +95,11 @@ def _measure(folder: Path, database: str, *, jobs: int, repeats: int) -> tuple[F
         names = iter(raw_names(rounds * jobs))
         raw = store_folder(site) / "raw"
         with closing(BareLoop(folder / "bare", database)) as bare:
-            _run_slice(site, campaign.name, next(slices))
+            run_slice(site, campaign.name, next(slices))
             bare.run([raw / next(names) for _ in range(jobs)])
             values, floors = alternately(
                 repeats,
-                lambda: _timed(lambda: _run_slice(site, campaign.name, next(slices)), jobs),
+                lambda: _timed(lambda: run_slice(site, campaign.name, next(slices)), jobs),
                 lambda: _timed(lambda: bare.run([raw / next(names) for _ in range(jobs)]), jobs),
             )
     wall, cpu = (figure([each[index] for each in values], [each[index] for each in floors]) for index in range(2))
@@ -128,7 +128,7 @@ def _cpu_seconds() -> float:
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-def _run_slice(site: Site, campaign: str, number: int) -> float:
+def run_slice(site: Site, campaign: str, number: int) -> float:
     """Carry out a slice as its flow does, without Prefect; return the seconds."""
     start = time.perf_counter()
     with SliceWork(site, campaign, "copy", number) as work:

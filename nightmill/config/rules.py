@@ -237,6 +237,7 @@ def _check_step(step: Step, stage: Stage, pipeline: Pipeline, made: dict[str, st
         yield ("call",), f"call {step.call!r} should be package.module:function"
     if step.arguments and not step.call:
         yield ("arguments",), "arguments are for a call; write them into argv"
+    yield from ((("warm",), text) for text in _check_warm(step))
     yield from _check_step_inputs(step, [*stage.inputs, *made])
     for role, output in step.outputs.items():
         for rest, text in _check_output(role, output, stage, made):
@@ -249,6 +250,16 @@ def _check_step(step: Step, stage: Stage, pipeline: Pipeline, made: dict[str, st
         if not argv:
             yield ("software", program), f"software {program!r} needs the argv that prints its version"
     yield from check_texts(step, stage, pipeline)
+
+
+def _check_warm(step: Step) -> Iterator[str]:
+    """Yield why a step cannot be a fork of a process that has imported modules."""
+    for name in step.warm:
+        if not all(map(str.isidentifier, name.split("."))):
+            yield f"warm names modules to import, as astropy.io.fits, and {name!r} cannot be one"
+    python, first, *_ = *step.argv, "", ""
+    if step.warm and not step.call and (python != "{python}" or not first or (first[0] == "-" and first != "-m")):
+        yield "warm needs a step that begins with '{python}' and a script, or '{python}', '-m' and a module"
 
 
 def _check_step_inputs(step: Step, known: Sequence[str]) -> Iterator[Problem]:

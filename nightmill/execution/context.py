@@ -15,6 +15,7 @@ from nightmill.errors import JobFailed, StoreError
 from nightmill.execution.bundles import BundleCache
 from nightmill.execution.host import Host, this_host
 from nightmill.execution.journal import JournalWriter
+from nightmill.execution.launch.warm import Servers
 from nightmill.execution.software import stack_of
 from nightmill.execution.transfers import Transfers
 from nightmill.model.fate import Fate
@@ -55,6 +56,8 @@ class JobContext:
     view: View = EMPTY
     transfers: Transfers | None = None
     """What limits transfers; None where nothing does."""
+    warm: Servers = field(default_factory=Servers)
+    """Processes that have imported what steps need."""
     _told: dict[AttemptKey, list[Entry]] = field(default_factory=lambda: defaultdict(list))
     _stacks: dict[object, str] = field(default_factory=dict)
 

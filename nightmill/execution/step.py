@@ -42,7 +42,9 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
     environment = _environment(step, cores=context.host.cores_for(order.resources))
     stack = context.stack(argv, step, environment)
     log = scratch.open_log()
-    os.write(log, f"{_line_end(log)}== {step.name}: {shlex.join(argv)}\n".encode())
+    start_it, fault = context.warm.way(step.warm, environment)
+    note = f"== {step.name} is started without the modules of warm: {fault}\n" if fault else ""
+    os.write(log, f"{_line_end(log)}{note}== {step.name}: {shlex.join(argv)}\n".encode())
     start = os.lseek(log, 0, os.SEEK_END)
 
     def began(pid: int) -> None:
@@ -65,6 +67,7 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
             began=began,
             stopping=lambda: bool(context.stopping),
             looked=scratch.show_log,
+            start=start_it,
         )
     except (OSError, ValueError) as error:
         raise _not_started(step, argv[0], error) from error

@@ -88,7 +88,8 @@ class Worker:
         return self._context.stopping
 
     def close(self) -> None:
-        """Make everything durable that its journal was told, and remove what it unpacked."""
+        """Make everything durable that its journal was told, and end and remove what it keeps for its jobs."""
+        self._context.warm.close()
         self._context.bundles.close()
         self.journal.close()
 

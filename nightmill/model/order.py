@@ -231,6 +231,8 @@ class OrderStep(Frozen):
     wall_seconds: float = 3600.0
     on_failure: Literal["stop", "continue"] = "stop"
     """Whether the job ends where its process fails, or goes on without its outputs."""
+    warm: tuple[str, ...] = ()
+    """Modules that its process has imported before it begins, where that can be."""
     software: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     files: tuple[OrderText, ...] = ()
     """Lists and configuration that are written for it."""

@@ -224,6 +224,8 @@ class Step(Frozen):
     """What is written for it before it begins, by name; ``{files.NAME}`` is the path."""
     wall_seconds: float = 3600.0
     """How long it may run, seconds; then it is killed."""
+    warm: tuple[str, ...] = Field(default=(), exclude_if=lambda warm: not warm)
+    """Modules of which a worker keeps a process that has imported them: each run of the step is a fork of it."""
     on_failure: Literal["stop", "continue"] = Field(default="stop", exclude_if=lambda done: done == "stop")
     """What becomes of the job where its process fails: it ends, or goes on without what this step was to make."""
     software: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)

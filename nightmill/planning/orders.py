@@ -198,6 +198,7 @@ class _Renderer:
             environment={name: text for name, text in filled.items() if text is not None},
             wall_seconds=step.wall_seconds,
             on_failure=step.on_failure,
+            warm=step.warm,
             software=step.software,
             files=tuple(texts.write(step.files, templates)) if step.files else (),
         )

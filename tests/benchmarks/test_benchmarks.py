@@ -93,6 +93,13 @@ def test_transfers_beside_the_bare_client_and_a_folder() -> None:
     ]
 
 
+def test_warm_steps_beside_bare_forks_and_steps_that_import() -> None:
+    answer = told("warm_steps", 2)
+    assert answer["counts"] == {"jobs": 2}
+    assert list(answer["also"]) == ["beside steps that import"]
+    assert "floor: forks of one process" in answer["compared"]
+
+
 def test_an_unknown_benchmark_is_refused_by_name() -> None:
     done = run("job_overheads")
     assert done.returncode == 2

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,14 @@ class Launch:
     output: int
 
 
-def start(launch: Launch) -> subprocess.Popen[bytes]:
+class Process(Protocol):
+    """A child of this process that leads a session and a process group of its own, and that nobody has waited for."""
+
+    pid: int
+    returncode: int | None
+
+
+def start(launch: Launch) -> Process:
     """Start a process that leads a session and a process group of its own.
 
     Raises

@@ -6,7 +6,6 @@ import os
 import resource
 import select
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.execution.launch import plain
-from nightmill.execution.launch.plain import Launch
+from nightmill.execution.launch.plain import Launch, Process
 from nightmill.execution.proc import (
     SCRATCH_VARIABLE,
     all_processes,
@@ -67,7 +66,7 @@ def run_process(
     began: Callable[[int], None],
     stopping: Callable[[], bool] = lambda: False,
     looked: Callable[[], None] = lambda: None,
-    start: Callable[[Launch], subprocess.Popen[bytes]] = plain.start,
+    start: Callable[[Launch], Process] = plain.start,
 ) -> Ended:
     """Run a command to its end, and end whatever it started and left running.
 
