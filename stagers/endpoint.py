@@ -48,6 +48,8 @@ _TRIED: Final = re.compile(r" in (?P<seconds>[\d.]{1,4})[\d.]*s, after (?P<retri
 _FULL: Final = re.compile(r"QuotaExceeded|StorageFull|InsufficientStorage|InsufficientCapacity|: 507 ")
 _DENIED: Final = re.compile(r"returned non-2xx status code: 40[13] ")
 _EXPIRED: Final = re.compile(r"ExpiredToken|TokenRefreshRequired|RequestExpired")
+_NO_KEYS: Final = re.compile(r"/latest/(?:api|meta-data)/|/computeMetadata/|/oauth2/token")
+"""Where a client looks last for keys: with what tells a machine of a cloud its role."""
 _NO_BUCKET: Final = re.compile(r"NoSuchBucket|ContainerNotFound|The specified bucket does not exist")
 
 
@@ -201,6 +203,10 @@ class Endpoint:
                 with self.named(doing, path):
                     self.must_have_bucket()
                 raise missing(doing, where) from error
+            if _NO_KEYS.search(text):
+                raise StoreError(
+                    f"{what}: neither its url nor this host has keys for it", remedy=_CREDENTIALS
+                ) from error
             if _FULL.search(text):
                 raise StoreFull(f"{what}: no space left: {why}", remedy="make room, then rerun") from error
             if _EXPIRED.search(text):

@@ -102,6 +102,14 @@ def test_a_server_that_is_away_is_told(quick: None, prefix: str) -> None:
     assert caught.value.retry_may_help
 
 
+def test_a_host_without_keys_is_told(seaweed: SeaweedServer, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    stager = opened(f"s3://survey/p?endpoint={seaweed.endpoint}&metadata_endpoint=http://127.0.0.1:1")
+    with pytest.raises(StoreError, match="neither its url nor this host has keys for it; see which keys the url"):
+        stager.size(PATH)
+
+
 @pytest.mark.parametrize(("key", "secret"), [("strange", SECRET), (KEY, "wrong")])
 def test_wrong_keys_are_told_and_not_shown(
     seaweed: SeaweedServer, prefix: str, frame: Path, tmp_path: Path, key: str, secret: str
