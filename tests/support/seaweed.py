@@ -126,7 +126,9 @@ def running_seaweed() -> Iterator[SeaweedServer]:
         process.kill()  # it takes half a minute to end of itself, and nothing of it is kept
         process.wait()
         shutil.rmtree(folder)
-        Path(f"/tmp/seaweedfs-filer-grpc-{grpc[2]}.sock").unlink(missing_ok=True)
+        for port in (s3, *grpc):
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # it makes them there, whatever TMPDIR says
+                left.unlink(missing_ok=True)
 
 
 def _free_ports(number: int) -> list[int]:
