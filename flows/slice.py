@@ -126,7 +126,7 @@ def _conduct(work: SliceWork, gate: Backpressure, progress: SliceProgress) -> No
 
     def run(orders: Sequence[JobOrder], cores: ExitStack) -> list[JobReport]:
         reports = []
-        for report in work.worker.run(_then_close(cores, takewhile(lambda _: not work.halted, orders))):
+        for report in work.place.run(_then_close(cores, takewhile(lambda _: not work.halted, orders))):
             work.heed(report)
             reports.append(report)
         work.record(reports)
@@ -148,7 +148,8 @@ def _conduct(work: SliceWork, gate: Backpressure, progress: SliceProgress) -> No
     issued = _Issued(work)
     engine: Engine = ThreadsEngine(
         carry_out=carry_out_in_turn,
-        threads=work.threads,
+        threads=work.place.most_chunks,
+        places=lambda: work.threads,
         chunk_size=lambda: issued.chunk_size,
         interrupt=interrupt,
         pause_seconds=lambda: _bounded(work.seconds_to_wait()),
@@ -172,7 +173,7 @@ def _bounded(seconds: float | None) -> float | None:
 
 
 def _warn_of_cores(work: SliceWork) -> None:
-    if work.resources.cores > work.host.cores:
+    if work.place.is_here and work.resources.cores > work.host.cores:
         get_run_logger().warning(
             "A job asks for %d cores, and host %s has %d: each runs alone there, on all of them",
             work.resources.cores,
@@ -196,19 +197,27 @@ class _Issued:
     def __init__(self, work: SliceWork) -> None:
         self._work = work
         self._orders: deque[JobOrder] = deque()
-        self.chunk_size = work.jobs_per_task
+        self._chunk = work.jobs_per_task
+
+    @property
+    def chunk_size(self) -> int:
+        """How many jobs the next chunk is to have."""
+        adopted = self._work.adopted
+        return len(adopted[0]) if adopted and not self._orders else self._chunk
 
     def __iter__(self) -> Iterator[JobOrder]:
         return self
 
     def __next__(self) -> JobOrder:
+        if not self._orders and self._work.adopted:
+            self._orders.extend(self._work.adopted.pop(0))
         if not self._orders:
             most = self._work.jobs_per_task
             self._orders.extend(self._work.issue(self._work.jobs_per_issue))
             if not self._orders:
                 raise StopIteration
             # so that no thread is left without
-            self.chunk_size = min(most, ceil(len(self._orders) / self._work.threads))
+            self._chunk = min(most, ceil(len(self._orders) / self._work.threads))
         return self._orders.popleft()
 
 

@@ -30,7 +30,8 @@
         ├── DatabaseReadOnly      it cannot be written
         ├── DatabaseDenied        it does not let the user in, or do what is asked
         ├── DatabaseIncomplete    it is not there, lacks tables, or is damaged
-        └── ServerAway
+        ├── ServerAway
+        └── EngineAway            it cannot be asked now: what it runs goes on
 
 Each error says what failed, on what, and what to do next; ``retry_may_help`` says whether the same request may succeed
 later without a change.
@@ -344,6 +345,10 @@ class DatabaseIncomplete(ServiceError):
 
 class ServerAway(ServiceError):
     """The Prefect server cannot be reached."""
+
+
+class EngineAway(ServiceError):
+    """An engine cannot be reached, or does not answer: what it carries out goes on."""
 
 
 def guess(name: str, known: Sequence[str]) -> str:

@@ -27,6 +27,7 @@ from nightmill.config.changes import (
     without_old_reasons,
 )
 from nightmill.config.document import Key, Plain, dotted, kind_of, leaves
+from nightmill.config.engines import wrong_stages
 from nightmill.config.layers import CAMPAIGN, NOTHING, Tree
 from nightmill.config.pipeline import load_pipeline, load_pipeline_tree, pipeline_of
 from nightmill.config.rules import check_fit
@@ -246,6 +247,7 @@ def _resolved(written: Written, changes: Sequence[Tree]) -> tuple[Campaign, Tree
     errors = [ConfigError(text, where=tree.where(("campaign",))) for text in check_fit("campaign name", file.campaign)]
     errors += _wrong_parameters(file.parameters, base.mapping("parameters"), tree)
     errors += [*unknown, *unused]
+    errors += wrong_stages(file.execution, base.mapping("stages"), tree)
     errors += wrong_breakpoints(file.breakpoints, file.campaign, base.mapping("stages"), tree)
     try:
         pipeline = pipeline_of(base.below("parameters").moved("parameters").over(merged), pipeline_path.parent)

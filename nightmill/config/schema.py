@@ -87,6 +87,8 @@ def _site() -> Schema:
     for name in ("stores", "working_areas"):
         properties[name]["additionalProperties"] = _at(ref(Store))
     properties["stores"]["required"] = [BACKBONE]
+    kind = {"type": "object", "required": ["kind"], "properties": {"kind": {"type": "string"}}}
+    properties["engines"]["additionalProperties"] = kind
     return {**schema, "properties": properties}
 
 

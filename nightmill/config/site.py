@@ -18,6 +18,7 @@ from nightmill.config.containers import containers_of
 from nightmill.config.credentials import check_credentials
 from nightmill.config.database_url import database_url
 from nightmill.config.document import Document, Key, Plain, dotted, load_document
+from nightmill.config.engines import engines_of
 from nightmill.config.file_types import read_file_types
 from nightmill.config.keys import indexed_keys, keys_of
 from nightmill.config.layers import NOTHING, SITE, Tree, tree_of
@@ -31,6 +32,7 @@ from nightmill.model.base import Frozen
 from nightmill.model.container import Containers
 from nightmill.model.credential import Credential
 from nightmill.model.dimensions import KeyType
+from nightmill.model.engine import EngineSetting
 from nightmill.model.file_type import FileType
 from nightmill.model.footprint import Tiling
 from nightmill.model.notification import Notifier
@@ -95,6 +97,8 @@ class SiteConfig:
         What lets it in elsewhere, for a while.
     containers
         What its hosts run images with.
+    engines
+        Where its jobs may be carried out, by name; ``threads`` is one of them.
     """
 
     name: str
@@ -117,6 +121,7 @@ class SiteConfig:
     notify: tuple[Notifier, ...] = ()
     credentials: tuple[Credential, ...] = ()
     containers: Containers = field(default_factory=Containers)
+    engines: Mapping[str, EngineSetting] = field(default_factory=dict)
 
     @property
     def keys(self) -> Mapping[str, KeyType]:
@@ -174,6 +179,8 @@ class SiteFile(Frozen):
     """What lets it in elsewhere for a while: looked at before anything begins."""
     containers: Containers = Containers()
     """What steps that name an image are run with."""
+    engines: Mapping[str, Any] = Field(default_factory=dict)
+    """Where jobs may be carried out, by names that campaigns give as ``execution.engine``."""
 
 
 def find_site(directory: Path | None = None) -> Path:
@@ -247,6 +254,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
     check_credentials(file.credentials, document, errors)
     containers = containers_of(file.containers, lambda path: folder / home_of(path), document, errors)
     tilings = tilings_of(file.tilings, folder, document, errors)
+    engines = engines_of(file.engines, document, errors)
     raise_all(errors)
     file_types, wrong_types = read_file_types(paths, paths)
     indexed = {} if wrong_types else indexed_keys(file.indexed, file_types, document, errors)
@@ -272,6 +280,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         notify=file.notify,
         credentials=file.credentials,
         containers=containers,
+        engines=engines,
     )
 
 
@@ -327,8 +336,14 @@ def _stores(file: SiteFile, folder: Path, document: Document, errors: list[Confi
                 why = f"outputs go to {name}, and a store over HTTP is read-only"
                 errors.append(ConfigError(f"{dotted(own)}: {why}", where=document.where(own)))
             access = store.access if "access" in body else file.access
+            is_near = "verify" in body or urlsplit(url).scheme == "file"
             stores[name] = store.model_copy(
-                update={"url": url, "catalogued": kind == "stores", "access": access},
+                update={
+                    "url": url,
+                    "catalogued": kind == "stores",
+                    "access": access,
+                    "verify": store.verify if is_near else "checksum",  # nothing else proves what came over a network
+                },
             )
     if BACKBONE not in file.stores:
         errors.append(

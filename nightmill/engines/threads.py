@@ -27,13 +27,15 @@ class ThreadsEngine:
         Carries out one chunk, in the context variables of the caller of :meth:`run`; called from several threads at a
         time.
     threads
-        Chunks at a time.
+        Chunks at a time, at most.
     chunk_size
         Asked before each chunk how many jobs it shall have.
     interrupt
         Called with what a chunk raised, or what interrupted the caller of :meth:`run`: makes chunks that run end soon.
     pause_seconds
         Asked where the source has no more while chunks run: how long until it may have; None where one must end first.
+    places
+        Asked before each chunk how many there may be at a time now; by default ``threads``.
     """
 
     carry_out: Callable[[Chunk], Sequence[JobReport]]
@@ -41,6 +43,7 @@ class ThreadsEngine:
     chunk_size: Callable[[], int] = lambda: 1
     interrupt: Callable[[BaseException], None] = lambda _: None
     pause_seconds: Callable[[], float | None] = lambda: None
+    places: Callable[[], int] | None = None
 
     def run(self, orders: Iterable[JobOrder]) -> Generator[JobReport, None, None]:
         """Carry out the orders and yield a report of each as its chunk ends.
@@ -52,14 +55,17 @@ class ThreadsEngine:
         with ThreadPoolExecutor(self.threads, thread_name_prefix="nightmill-job") as pool:
             try:
                 while True:
-                    while len(running) < self.threads and (chunk := list(islice(source, self.chunk_size()))):
+                    while len(running) < self._places() and (chunk := list(islice(source, self.chunk_size()))):
                         running.add(pool.submit(copy_context().run, self.carry_out, chunk))
                     if not running:
                         return
-                    pause = self.pause_seconds() if len(running) < self.threads else None
+                    pause = self.pause_seconds() if len(running) < self._places() else None
                     ended, running = wait(running, timeout=pause, return_when=FIRST_COMPLETED)
                     for future in ended:
                         yield from future.result()
             except BaseException as error:
                 self.interrupt(error)
                 raise
+
+    def _places(self) -> int:
+        return self.threads if self.places is None else min(self.threads, self.places())

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from nightmill.execution.scratch import token
 from nightmill.model.base import Frozen
@@ -25,7 +25,7 @@ from nightmill.model.order import AttemptKey
 
 CLAIMS: Final = "claims"
 """Folder of the spool: a file an attempt, and a hidden one a writer."""
-_NO_LINK: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+NO_LINK: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class Claim(Frozen):
@@ -35,6 +35,8 @@ class Claim(Frozen):
     """Name of the writer's journal, without its suffix."""
     owner: Owner
     begun_at: datetime
+    dispatch: str = Field(default="", exclude_if=lambda dispatch: not dispatch)
+    """The dispatch that the writer carries out; empty where it does none."""
 
     def __str__(self) -> str:
         return f"process {self.owner.pid} on {self.owner.host}, in the journal {self.journal}.jsonl"
@@ -126,6 +128,14 @@ def end_claims(spool: Path, *, ended: Callable[[Claim], bool]) -> None:
         path.unlink(missing_ok=True)
 
 
+def release_claims(spool: Path, journal: str, attempts: Iterable[AttemptKey]) -> None:
+    """End the claims of a writer that is dead, whose every entry is recorded, by the attempts that it may have."""
+    for attempt in attempts:
+        if (claim := claim_of(spool, attempt)) is not None and claim.journal == journal:
+            (spool / CLAIMS / token(attempt)).unlink(missing_ok=True)
+    (spool / CLAIMS / f".{journal}").unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -139,7 +149,7 @@ def _link(writer: Path, target: Path, own: Claim) -> None:
     try:
         os.link(writer, target)
     except OSError as error:
-        if error.errno not in _NO_LINK:
+        if error.errno not in NO_LINK:
             raise
         _write(target, own)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.clock import Clock, utc_now
-from nightmill.errors import JobFailed, StoreError
+from nightmill.errors import JobFailed, NightmillError, StoreError
 from nightmill.execution.bundles import BundleCache
 from nightmill.execution.host import Host, this_host
 from nightmill.execution.journal import JournalWriter
@@ -29,6 +29,10 @@ from nightmill.model.journal import (
 from nightmill.model.order import AttemptKey, JobOrder, OrderStep
 from nightmill.model.ports import Stager, View
 from nightmill.model.report import JobReport, fold
+
+
+class Superseded(NightmillError):
+    """What a worker carries out was ended for it, and its jobs may be carried out by others: it publishes nothing."""
 
 
 class EmptyView:
@@ -60,6 +64,8 @@ class JobContext:
     """What limits transfers; None where nothing does."""
     containers: OpenedContainers = field(default_factory=lambda: OpenedContainers(Containers(), Path()))
     """What steps with an image are run with."""
+    superseded: Callable[[], bool] = lambda: False
+    """Asked before anything is published whether what is carried out was given up for it meanwhile."""
     warm: Servers = field(default_factory=Servers)
     """Processes that have imported what steps need."""
     _told: dict[AttemptKey, list[Entry]] = field(default_factory=lambda: defaultdict(list))

@@ -52,6 +52,8 @@ class JournalWriter:
         Folder that outlives the process: shared storage, never scratch.
     listener
         Called with each entry after it was appended.
+    dispatch
+        The dispatch that it is of.
 
     Raises
     ------
@@ -60,7 +62,7 @@ class JournalWriter:
         be known what is on the disk, nothing more is written.
     """
 
-    def __init__(self, spool: Path, *, listener: Callable[[Entry], None] | None = None) -> None:
+    def __init__(self, spool: Path, *, listener: Callable[[Entry], None] | None = None, dispatch: str = "") -> None:
         self._listener = listener
         self._lock = threading.Lock()
         self._unsynced = False
@@ -74,7 +76,7 @@ class JournalWriter:
             spool.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(unnamed, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
             try:
-                header = JournalHeader(owner=owner, begun_at=now, writer=self.path.stem)
+                header = JournalHeader(owner=owner, begun_at=now, writer=self.path.stem, dispatch=dispatch)
                 self._write(header.model_dump_json())
                 self._sync()
                 unnamed.rename(self.path)
@@ -83,7 +85,7 @@ class JournalWriter:
                 os.close(self._descriptor)
                 unnamed.unlink(missing_ok=True)
                 raise
-        self._claims = Claims(spool, Claim(journal=self.path.stem, owner=owner, begun_at=now))
+        self._claims = Claims(spool, Claim(journal=self.path.stem, owner=owner, begun_at=now, dispatch=dispatch))
 
     @property
     def name(self) -> str:
@@ -256,14 +258,18 @@ def _attempt_in(line: bytes) -> AttemptKey | None:
 
 
 def append_entries(path: Path, entries: Sequence[Entry]) -> None:
-    """Append entries, durably, to a journal whose writer is dead; a torn last line is cut off first."""
-    with path.open("r+b") as file:
-        data = file.read()
-        file.truncate(data.rfind(b"\n") + 1)
-        file.seek(0, os.SEEK_END)
-        for entry in entries:
-            file.write(entry.model_dump_json().encode() + b"\n")
-        file.flush()
+    """Append entries, durably, to a journal whose writer is dead; a torn last line is cut off first.
+
+    A writer that is only taken for dead, and comes back, may append to it as well: no line of the two is mixed.
+    """
+    with path.open("rb") as before:
+        torn = before.read().rpartition(b"\n")[2]
+    with path.open("ab", buffering=0) as file:
+        if torn:
+            file.truncate(path.stat().st_size - len(torn))
+        left = memoryview(b"".join([entry.model_dump_json().encode() + b"\n" for entry in entries]))
+        while left:
+            left = left[file.write(left) :]
         os.fsync(file.fileno())
 
 

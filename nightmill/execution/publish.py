@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from nightmill.errors import JobFailed, NameCollision, StoreError
-from nightmill.execution.context import JobContext
+from nightmill.execution.context import JobContext, Superseded
 from nightmill.execution.evidence import readable
 from nightmill.execution.job import Prepared
 from nightmill.execution.upload import collided, discard, store_failed
@@ -21,7 +21,18 @@ from nightmill.model.ports import Stager
 
 
 def publish(attempts: Sequence[Prepared], context: JobContext) -> None:
-    """Give the files of several attempts their names, with one durable intent for all of them."""
+    """Give the files of several attempts their names, with one durable intent for all of them.
+
+    Raises
+    ------
+    Superseded
+        Where they were ended for their worker. It is asked when the intent is durable: whoever ends them says so
+        before the journal is read, and so either finds the intent, and finishes it, or is found here.
+    """
+    if context.superseded():
+        for prepared in attempts:
+            discard(prepared.files, prepared.token, context)
+        raise _superseded(attempts)
     for prepared in attempts:
         if prepared.files:
             context.tell(
@@ -35,6 +46,8 @@ def publish(attempts: Sequence[Prepared], context: JobContext) -> None:
                 )
             )
     context.journal.sync()
+    if context.superseded():
+        raise _superseded(attempts)
     revealed = [_revealed(prepared, context) for prepared in attempts]
     settle([file for prepared in revealed for file in prepared.files], context.stagers)
     for prepared in revealed:
@@ -50,6 +63,12 @@ def publish(attempts: Sequence[Prepared], context: JobContext) -> None:
                 published=tuple(file.name for file in prepared.files),
             )
         )
+
+
+def _superseded(attempts: Sequence[Prepared]) -> Superseded:
+    first, *others = [str(prepared.order.attempt) for prepared in attempts]
+    more = f" and {len(others)} more" if others else ""
+    return Superseded(f"{first}{more}: the dispatch was ended meanwhile, and is not this worker's any more")
 
 
 def settle(files: Iterable[MadeFile], stagers: Mapping[str, Stager]) -> None:
@@ -77,6 +96,8 @@ def _revealed(prepared: Prepared, context: JobContext) -> Prepared:
             context.stager(file.store).reveal(file.path, attempt=prepared.token)
             revealed.append(file)
     except StoreError as error:
+        if context.superseded():  # whoever ended it has finished the intent, or undone it
+            raise _superseded([prepared]) from error
         for file in revealed:
             context.stager(file.store).remove(file.path)
         failed = prepared.files[len(revealed)]

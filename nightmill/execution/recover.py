@@ -16,10 +16,12 @@ from typing import Final
 from nightmill.clock import Clock, utc_now
 from nightmill.errors import StoreError
 from nightmill.execution.context import stager_of
+from nightmill.execution.dispatches import ending_in
 from nightmill.execution.journal import Journal, append_entries, read_journal
 from nightmill.execution.owner import is_alive, lives
 from nightmill.execution.publish import settle
 from nightmill.execution.scratch import Scratch, token
+from nightmill.model.dispatch import Ending
 from nightmill.model.fate import Fate
 from nightmill.model.journal import Done, MadeFile
 from nightmill.model.order import AttemptKey
@@ -54,9 +56,14 @@ class Finished:
 
 
 def writer_is_dead(journal: Journal, lost_hosts: Mapping[str, datetime] = _NONE) -> bool:
-    """Whether nobody can append to a journal any more, as far as can be told from this host."""
+    """Whether nothing that is appended to a journal counts any more, as far as can be told from this host.
+
+    A worker's that carries out a dispatch is dead as well once that is over, though its process may still be there.
+    """
     header = journal.header
-    return header is None or lives(header.owner, header.begun_at, lost_hosts) is False
+    if header is None or lives(header.owner, header.begun_at, lost_hosts) is False:
+        return True
+    return ending_in(journal.path.parent, header.dispatch) is not None
 
 
 def read_to_its_end(path: Path, lost_hosts: Mapping[str, datetime] = _NONE) -> tuple[Journal, bool]:
@@ -97,15 +104,17 @@ def finish_dead(
     Finished
         An attempt whose store cannot be asked waits; the same call may end it later.
     """
-    here = journal.header is not None and is_alive(journal.header.owner) is not None
+    header = journal.header
+    here = header is not None and is_alive(header.owner) is not None
     how = "died" if here else "was lost with its host"
+    ending = ending_in(journal.path.parent, header.dispatch) if header is not None else None
     finished = Finished()
     for report in fold(journal.entries).values():
         if report.state.ended or report.attempt not in rights:
             continue
         try:
-            upload = token(report.attempt, journal.header.writer if journal.header else "")
-            finished.ends.append(_Left(report, upload, rights[report.attempt], stagers).finish(now, how))
+            upload = token(report.attempt, header.writer if header else "")
+            finished.ends.append(_Left(report, upload, rights[report.attempt], stagers, ending).finish(now, how))
         except StoreError as error:
             finished.waiting[report.attempt] = error
             continue
@@ -146,6 +155,8 @@ class _Left:
     """By which its uploads are named."""
     rights: Rights
     stagers: Mapping[str, Stager]
+    ending: Ending | None
+    """How the dispatch ended that it was part of."""
 
     def finish(self, now: Clock, how: str) -> Done:
         report, stagers = self.report, self.stagers
@@ -176,8 +187,11 @@ class _Left:
     def lost(self, now: Clock, how: str) -> Done:
         report, rights = self.report, self.rights
         step = report.steps[-1].name if report.steps else ""
-        fate = rights.given_up or Fate.LOST
+        said = self.ending if self.ending is not None and self.ending.fate else None
+        fate = rights.given_up or (said.fate if said is not None and said.fate else Fate.LOST)
         evidence = f"its process on {report.host} {how} while it was {report.state}"
+        if said is not None:
+            evidence = f"{said.evidence}; on {report.host}, while it was {report.state}"
         return Done(
             attempt=report.attempt,
             at=now(),

@@ -1,31 +1,39 @@
 """A worker: the one way in which orders are carried out. Orders and a profile of its host in, a journal out.
 
-It needs no database, no server and no site: a slice has one in its own process, ``nightmill run`` another, and a batch
-system starts one as ``python -m nightmill.execution.worker``.
+It needs no database, no server and no site: a slice has one in its own process, ``nightmill run`` another, and an
+engine starts one for each dispatch as ``python -m nightmill.execution.worker --dispatch DIR``.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Self
-
-from pydantic import ValidationError
+from types import FrameType
+from typing import Final, Self
 
 from nightmill.clock import Clock, utc_now
 from nightmill.config.secrets import read_secrets
-from nightmill.errors import ConfigError, NightmillError
+from nightmill.errors import NightmillError
 from nightmill.execution.bundles import BundleCache
 from nightmill.execution.context import JobContext
+from nightmill.execution.dispatches import ORDERS, PROFILE, Dispatched
 from nightmill.execution.host import Host, this_host
 from nightmill.execution.jobs import run_jobs
 from nightmill.execution.journal import JournalWriter
 from nightmill.execution.launch.containers.opened import OpenedContainers
+from nightmill.execution.orders import read_orders, read_profile
+from nightmill.execution.owner import this_process
 from nightmill.execution.stores import open_stagers
 from nightmill.execution.transfers import Transfers
+from nightmill.model.dispatch import Ending
+from nightmill.model.fate import Fate
 from nightmill.model.journal import Entry
 from nightmill.model.node import NodeProfile
 from nightmill.model.order import AttemptKey, JobOrder
@@ -33,6 +41,10 @@ from nightmill.model.ports import Stager
 from nightmill.model.report import JobReport
 from nightmill.model.states import AttemptState
 from nightmill.model.store import Store
+
+LISTEN_SECONDS: Final = 1.0
+"""How often a worker looks whether its dispatch is to end, or was ended for it."""
+SUPERSEDED: Final = "its dispatch was ended for it"
 
 
 class Worker:
@@ -46,6 +58,8 @@ class Worker:
         What moves bytes to and from each store that its orders name.
     listener
         Called with each entry of its journal, by whichever thread writes it.
+    dispatched
+        The dispatch that it carries out, where it does one.
     """
 
     def __init__(
@@ -56,9 +70,11 @@ class Worker:
         listener: Callable[[Entry], None] | None = None,
         now: Clock = utc_now,
         host: Host | None = None,
+        dispatched: Dispatched | None = None,
     ) -> None:
         self.profile = profile
-        self.journal = JournalWriter(profile.spool, listener=listener)
+        name = dispatched.name if dispatched is not None else ""
+        self.journal = JournalWriter(profile.spool, listener=listener, dispatch=name)
         host = host or this_host(profile.cores)
         cache = profile.cache or profile.spool / "cache"
         self._context = JobContext(
@@ -71,6 +87,7 @@ class Worker:
             host,
             transfers=Transfers(profile.spool, host.name, profile.transfers),
             containers=OpenedContainers(profile.containers, cache),
+            superseded=(lambda: False) if dispatched is None else lambda: dispatched.is_over,
         )
 
     def claim(self, attempts: Iterable[AttemptKey]) -> set[AttemptKey]:
@@ -103,69 +120,113 @@ class Worker:
         self.close()
 
 
-def read_profile(path: Path) -> NodeProfile:
-    """Read a profile.
+def carry_out(dispatched: Dispatched, secrets: Path | int | None = None) -> bool:
+    """Carry out a dispatch, unless somebody has it: the function that an engine calls, in a process of its own or not.
+
+    It ends before its time where it is told to stop, and publishes nothing any more where it was ended for it.
+
+    Parameters
+    ----------
+    secrets
+        A file or an inherited descriptor, in the place of what the profile names.
+
+    Returns
+    -------
+    bool
+        Whether every attempt was published.
 
     Raises
     ------
     ConfigError
-        Where it is not one; with the file and the key.
+        Where its files are not what they should be.
+    nightmill.execution.context.Superseded
+        Where it was ended for it meanwhile.
     """
+    if dispatched.taken is not None or dispatched.is_over:
+        return True
+    profile = read_profile(dispatched.folder / PROFILE)
+    orders = list(read_orders(dispatched.folder / ORDERS))
+    host = this_host(profile.cores)
+    if barred := dispatched.dispatch.hosts.bar(host.name):
+        dispatched.end(
+            Ending(at=utc_now(), fate=Fate.LOST, evidence=f"its engine chose a host that it may not: {barred}")
+        )
+        return False
+    os.umask(profile.access.umask)
+    with Worker(profile, _stagers(orders, profile, secrets), host=host, dispatched=dispatched) as worker:
+        if dispatched.take(worker.journal.name, this_process(), utc_now()).journal != worker.journal.name:
+            worker.journal.path.unlink()
+            return True
+        with _listening(worker, dispatched):
+            reports = list(worker.run(orders))
+    why = worker.stopping
+    dispatched.end(Ending(at=utc_now(), fate=Fate.CANCELLED if why else None, evidence=why))
+    return len(reports) == len(orders) and _all_published(reports)
+
+
+@contextmanager
+def _listening(worker: Worker, dispatched: Dispatched) -> Iterator[None]:
+    """Have a worker end what it runs once it is told to, or its dispatch was ended for it."""
+    done = threading.Event()
+
+    def listen() -> None:
+        while not done.wait(LISTEN_SECONDS):
+            with suppress(OSError):  # the spool may be away for a moment: its journal tells where it stays so
+                if why := dispatched.told_to_stop or (SUPERSEDED if dispatched.is_over else ""):
+                    worker.stop(why)
+                    return
+
+    listener = threading.Thread(target=listen, name="nightmill-listener", daemon=True)
+    listener.start()
     try:
-        return NodeProfile.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"the profile cannot be read: {error.strerror}", where=str(path)) from None
-    except ValidationError as error:
-        raise _not_one("a profile of a host", str(path), error) from error
+        yield
+    finally:
+        done.set()
+        listener.join()
 
 
-def read_orders(path: Path) -> Iterator[JobOrder]:
-    """Read orders, one a line.
-
-    Raises
-    ------
-    ConfigError
-        Where the file cannot be read, or a line is not an order; with the line and the key.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ConfigError(f"the orders cannot be read: {error.strerror}", where=str(path)) from None
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                yield JobOrder.model_validate_json(line)
-            except ValidationError as error:
-                raise _not_one("an order", f"{path}:{number}", error) from error
+def _stagers(orders: Iterable[JobOrder], profile: NodeProfile, secrets: Path | int | None) -> Mapping[str, Stager]:
+    stores: dict[str, Store] = {name: store for order in orders for name, store in order.stores.items()}
+    source = secrets if secrets is not None else profile.secrets
+    return open_stagers(stores, {**os.environ, **(read_secrets(source) if source is not None else {})})
 
 
-def _not_one(what: str, where: str, error: ValidationError) -> ConfigError:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the whole"
-    return ConfigError(f"this is not {what}: {key}: {first['msg']}", where=where)
+def _all_published(reports: Iterable[JobReport]) -> bool:
+    return all(report.state is AttemptState.PUBLISHED for report in reports)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out the orders of a file and say where the journal is; return 1 where some attempt published nothing."""
     parser = argparse.ArgumentParser(prog="python -m nightmill.execution.worker", description=main.__doc__)
-    parser.add_argument("orders", type=Path, help="a file of orders, one a line")
-    parser.add_argument("--profile", type=Path, required=True, help="the profile of this host, JSON")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("orders", type=Path, nargs="?", help="a file of orders, one a line")
+    what.add_argument("--dispatch", type=Path, help="the folder of a dispatch, which has orders and profile")
+    parser.add_argument("--profile", type=Path, help="the profile of this host, JSON")
     parser.add_argument("--secrets-fd", type=int, help="an inherited descriptor to read secrets from")
     given = parser.parse_args(arguments)
+    if (given.profile is None) is (given.dispatch is None):
+        parser.error("a file of orders needs --profile; a dispatch has its own")
     try:
+        if given.dispatch is not None:
+            dispatched = Dispatched(given.dispatch)
+            signal.signal(signal.SIGTERM, partial(_told_by_engine, dispatched))
+            return 0 if carry_out(dispatched, given.secrets_fd) else 1
         profile = read_profile(given.profile)
         orders = list(read_orders(given.orders))
-        stores: dict[str, Store] = {name: store for order in orders for name, store in order.stores.items()}
-        source = given.secrets_fd if given.secrets_fd is not None else profile.secrets
-        secrets = {**os.environ, **(read_secrets(source) if source is not None else {})}
         os.umask(profile.access.umask)
-        with Worker(profile, open_stagers(stores, secrets)) as worker:
+        with Worker(profile, _stagers(orders, profile, given.secrets_fd)) as worker:
             print(worker.journal.path, flush=True)
             reports = list(worker.run(orders))
     except NightmillError as error:
         print(f"nightmill: {error}", file=sys.stderr)
         return error.exit_code
-    return 0 if all(report.state is AttemptState.PUBLISHED for report in reports) else 1
+    return 0 if _all_published(reports) else 1
+
+
+def _told_by_engine(dispatched: Dispatched, number: int, _frame: FrameType | None) -> None:
+    """End at once, unless nightmill has said so: why, the engine tells later, and what it tells is the fate."""
+    if not dispatched.told_to_stop:
+        raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

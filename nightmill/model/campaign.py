@@ -64,6 +64,14 @@ class ExecutionSettings(Frozen):
     changes it later, and the hosts."""
     hosts: Hosts = Field(default=Hosts(), exclude_if=lambda hosts: hosts == Hosts())
     """Where they run."""
+    engine: str = Field(default="", exclude_if=lambda engine: not engine)
+    """Which of the site's engines carries them out; by default threads of the slice's own process."""
+    engines: Mapping[str, str] = Field(default_factory=dict, exclude_if=lambda engines: not engines)
+    """The same for single stages, by their names: ``{detect: cluster}``."""
+
+    def engine_of(self, stage: str) -> str:
+        """Return the name of the engine that carries out the jobs of a stage; empty for the default."""
+        return self.engines.get(stage, self.engine)
 
 
 def unit_keys(units: str) -> dict[str, str]:

@@ -25,11 +25,12 @@ class Fate(StrEnum):
     """A step's process was ended by a signal that nightmill did not send."""
     OUT_OF_MEMORY = "out_of_memory"
     """A step's process was ended by SIGKILL that nightmill did not send, and the kernel of its host counted a kill for
-    lack of memory while the step ran."""
+    lack of memory while the step ran; or the accounting of its engine says that its worker was ended for that."""
     STEP_NOT_STARTED = "step_not_started"
     """The step's program could not be executed, or its image, or what runs images, was not on the host."""
     WALL_LIMIT = "wall_limit"
-    """A step ran longer than its ``wall_seconds``, and nightmill ended it."""
+    """A step ran longer than its ``wall_seconds``, and nightmill ended it; or the accounting of its engine says that
+    its worker ran longer than it might."""
     MISSING_OUTPUT = "missing_output"
     """A step exited 0, or with a code that its site accepts, and a required output (or the least number of them) was
     not there."""
@@ -46,8 +47,15 @@ class Fate(StrEnum):
     CANCELLED = "cancelled"
     """nightmill ended it, or did not begin it, because its slice was told to end (cancelled in Prefect, or its runner
     stopped) or failed itself."""
+    PREEMPTED = "preempted"
+    """The accounting of its engine says that its worker was ended to make room for others."""
+    NODE_FAILED = "node_failed"
+    """The accounting of its engine says that the node failed that its worker ran on."""
+    ENDED_OUTSIDE = "ended_outside"
+    """Its engine says that its worker was ended by somebody who is not nightmill, as by an administrator."""
     LOST = "lost"
-    """Its owner is dead (same host and boot, no such process) and its journal has no end."""
+    """Its owner is dead (same host and boot, no such process), or its engine says that its worker is gone and not why,
+    and its journal has no end."""
 
     @property
     def attempt_state(self) -> AttemptState:
@@ -68,7 +76,19 @@ class Fate(StrEnum):
 _ATTEMPT_STATES = {
     Fate.PUBLISHED: AttemptState.PUBLISHED,
     Fate.CANCELLED: AttemptState.CANCELLED,
+    Fate.PREEMPTED: AttemptState.LOST,
+    Fate.NODE_FAILED: AttemptState.LOST,
     Fate.LOST: AttemptState.LOST,
 }
 _JOB_STATES = {Fate.PUBLISHED: JobState.DONE, Fate.CANCELLED: JobState.READY}
-_TRANSIENT = frozenset({Fate.STEP_KILLED, Fate.OUT_OF_MEMORY, Fate.NO_SPACE, Fate.STORE_ERROR, Fate.LOST})
+_TRANSIENT = frozenset(
+    {
+        Fate.STEP_KILLED,
+        Fate.OUT_OF_MEMORY,
+        Fate.NO_SPACE,
+        Fate.STORE_ERROR,
+        Fate.PREEMPTED,
+        Fate.NODE_FAILED,
+        Fate.LOST,
+    }
+)

@@ -45,6 +45,8 @@ class JournalHeader(Frozen):
     begun_at: datetime
     writer: str = ""
     """The journal's own name: a file that says another is a copy. Part of the names of temporary uploads."""
+    dispatch: str = Field(default="", exclude_if=lambda dispatch: not dispatch)
+    """The dispatch that it is of; empty where its writer was given its orders otherwise."""
 
 
 class MadeFile(Frozen):

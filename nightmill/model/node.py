@@ -26,8 +26,7 @@ class NodeProfile(Frozen):
     access: Access = Access.PRIVATE
     """Who else may look into what it makes."""
     secrets: Path | None = None
-    """A file of mode 600 that has what ``${NAME}`` in the URLs of stores stands for; see
-    :func:`nightmill.config.secrets.read_secrets`."""
+    """A file of mode 600 that has what ``${NAME}`` in the URLs of stores stands for, one ``NAME=VALUE`` per line."""
     cache: Path | None = None
     """Folder for what many jobs of the host need: bundles. By default ``cache`` in the spool."""
     cores: int | None = None

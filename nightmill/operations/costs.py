@@ -12,6 +12,7 @@ from nightmill.clock import utc_now
 from nightmill.errors import RequestRefused
 from nightmill.execution.host import this_host
 from nightmill.model.campaign import Campaign
+from nightmill.model.engine import THREADS
 from nightmill.model.pipeline import Stage
 from nightmill.model.states import JobState
 from nightmill.operations.site import Site
@@ -113,7 +114,13 @@ def _cost(site: Site, campaign: Campaign, stage: Stage, jobs: int | None) -> Sta
 
 
 def _at_once(site: Site, campaign: Campaign, stage: Stage) -> int:
-    """Return how many jobs of a stage this host carries out at a time; 0 where it cannot carry out one."""
+    """Return how many jobs of a stage are carried out at a time; 0 where this host cannot carry out one.
+
+    Of an engine elsewhere nobody knows but by what the campaign allows it.
+    """
+    setting = site.config.engines.get(campaign.execution.engine_of(stage.name) or THREADS)
+    if setting is None or setting.kind != THREADS:
+        return campaign.execution.threads
     host = this_host(site.profile.cores)
     try:
         most = host.cores // host.share_of(stage.resources)

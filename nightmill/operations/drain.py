@@ -19,18 +19,20 @@ from nightmill.backbone.work.ownership import of_other_sites
 from nightmill.clock import utc_now
 from nightmill.errors import RequestRefused, StoreError
 from nightmill.execution.claims import Claim, end_claims, is_claimed
+from nightmill.execution.dispatches import DISPATCHED, Dispatched
 from nightmill.execution.journal import RECORDED, Journal, journals, read_journal
 from nightmill.execution.live import sweep
 from nightmill.execution.owner import lives
 from nightmill.execution.quarantine import Quarantined, put_in, quarantined
-from nightmill.execution.recover import Finished, contradicted, finish_dead, read_to_its_end
+from nightmill.execution.recover import Finished, Rights, contradicted, finish_dead, read_to_its_end
 from nightmill.model.journal import Entry
 from nightmill.model.order import AttemptKey
 from nightmill.model.report import JobReport, fold, stacks
 from nightmill.operations import memory, transfers
 from nightmill.operations.alone import Say, SpoolBusy, alone, warn
 from nightmill.operations.attachments import load_reported
-from nightmill.operations.belonging import judge, take_back
+from nightmill.operations.belonging import Judged, judge, take_back
+from nightmill.operations.dispatches import clear, end_gone, under_way
 from nightmill.operations.failures import verdicts
 from nightmill.operations.lost_hosts import hosts_lost
 from nightmill.operations.site import Site
@@ -111,6 +113,7 @@ def _require_own(site: Site, folder: Path) -> None:
 
 def _drain(site: Site, folder: Path, drained: Drained) -> None:
     lost_hosts = hosts_lost(site)
+    end_gone(folder, lost_hosts)
     for path in journals(folder):
         try:
             journal, dead = read_to_its_end(path, lost_hosts)
@@ -120,15 +123,18 @@ def _drain(site: Site, folder: Path, drained: Drained) -> None:
     if folder != site.config.spool:
         return  # journals that wait in the site's own come first
     damaged = [journal for each in quarantined(folder) if (journal := read_journal(each.path)).damage]
-    drained.lost += end_abandoned(site, lost_hosts, now=utc_now(), told=[*drained.waiting], damaged=damaged)
+    going_on = [*drained.waiting, *under_way(folder)]
+    drained.lost += end_abandoned(site, lost_hosts, now=utc_now(), told=going_on, damaged=damaged)
     kept = {journal.path.stem for journal in damaged}
 
     def has_ended(claim: Claim) -> bool:
-        if claim.journal in kept or lives(claim.owner, claim.begun_at, lost_hosts) is not False:
+        is_over = bool(claim.dispatch) and Dispatched(folder / DISPATCHED / claim.dispatch).is_over
+        if claim.journal in kept or not (is_over or lives(claim.owner, claim.begun_at, lost_hosts) is False):
             return False
         return not (folder / f"{claim.journal}.jsonl").exists()
 
     end_claims(folder, ended=has_ended)
+    clear(folder, lost_hosts)
     sweep(folder, is_claimed=lambda name: is_claimed(folder, name))
 
 
@@ -139,8 +145,7 @@ def _drain_journal(
     believed = judged.believed - _withheld(journal)
     finished = Finished()
     if dead:
-        rights = {attempt: rights for attempt, rights in judged.rights.items() if attempt in believed}
-        finished = finish_dead(journal, site.stagers, rights, scratch=site.config.scratch)
+        finished = finish_dead(journal, site.stagers, _rights(judged, journal), scratch=site.config.scratch)
     entries: list[Entry] = [*journal.entries, *finished.ends]
     reports = [report for attempt, report in fold(entries).items() if attempt in believed]
     misfits, waiting = dict(judged.misfits), dict(finished.waiting)
@@ -167,6 +172,16 @@ def _drain_journal(
         drained.quarantined.append(put_in(journal.path, [*_damages(journal), *misfits.values(), _remedy(journal)]))
     else:
         set_aside(journal.path)
+
+
+def rights_over(site: Site, journal: Journal, lost_hosts: Mapping[str, datetime]) -> Mapping[AttemptKey, Rights]:
+    """Return which attempts that a journal left open may be ended, with what may be done about each."""
+    return _rights(judge(site, journal, lost_hosts), journal)
+
+
+def _rights(judged: Judged, journal: Journal) -> Mapping[AttemptKey, Rights]:
+    believed = judged.believed - _withheld(journal)
+    return {attempt: rights for attempt, rights in judged.rights.items() if attempt in believed}
 
 
 def _record(
@@ -229,7 +244,7 @@ def end_abandoned(
     Parameters
     ----------
     told
-        Attempts that stay open: their end is known, and cannot be carried out yet.
+        Attempts that stay open: their end is known, and cannot be carried out yet, or they go on elsewhere.
     damaged
         Journals in quarantine: the attempts that their damaged lines may tell of stay open.
     """

@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from math import inf
 from typing import Final, Self
 
 from sqlalchemy.orm import Session
@@ -26,7 +27,6 @@ from nightmill.clock import utc_now
 from nightmill.errors import DatabaseAway
 from nightmill.execution.host import this_host
 from nightmill.execution.owner import is_alive, this_process
-from nightmill.execution.slots import Slots
 from nightmill.execution.worker import Worker
 from nightmill.model.campaign import Campaign
 from nightmill.model.order import AttemptKey, JobOrder
@@ -35,6 +35,7 @@ from nightmill.model.verdict import Verdict
 from nightmill.operations import credentials, memory
 from nightmill.operations.attachments import load_reported
 from nightmill.operations.belonging import take_back
+from nightmill.operations.carrying import place_of
 from nightmill.operations.drain import drain, set_aside
 from nightmill.operations.failures import Judgement, Recogniser, failure_of, judge
 from nightmill.operations.follower import Follower
@@ -44,8 +45,6 @@ from nightmill.planning.issue import issue, would_issue
 from nightmill.planning.sealed import resources_of
 from provenance.record import record
 
-SLOTS: Final = "slots"
-"""Folder of the spool for what the processes of each host share its cores by."""
 PATIENCE_SECONDS: Final = 30.0
 """How long a slice waits for another drain: what that has not ended then is not issued, and comes with a later one."""
 TASK_SECONDS: Final = 5.0
@@ -106,8 +105,8 @@ class SliceWork:
         self.stage = self.campaign.pipeline.stage(stage)
         self.host = this_host()
         self.resources = site.patiently(lambda: read(site, partial(resources_of, slice_id=self.slice.slice_id)))
-        self._share = self.host.share_of(self.resources)
-        self._slots = Slots(site.config.spool / SLOTS / self.host.name, self.host.cores)
+        of = (campaign, stage, number)
+        self.place = place_of(site, self.campaign, of, self.host, self.resources, lambda: self.steering.limits.hosts)
         self.halted = ""
         """Why no further job is begun, although the slice was not told to end; empty as long as it goes on."""
         self.barred = ""
@@ -116,6 +115,8 @@ class SliceWork:
         self._credentials_end: datetime | None = None
         """When the first of the site's credentials ends; None where that is not known of any."""
         self._changing = threading.Lock()
+        self.adopted: list[list[JobOrder]] = []
+        """Chunks that go on elsewhere, and that a process of the slice has sent out that is dead: to be run as such."""
         self._issued: set[AttemptKey] = set()
         self._tries: Counter[tuple[str, str]] = Counter()
         """How often units failed in this process, by what counts their retries."""
@@ -127,8 +128,7 @@ class SliceWork:
         self._waiting: list[tuple[JobReport, Verdict]] = []
         self._unrecorded: dict[AttemptKey, str] = {}
         """Attempts that ended and could not be recorded, with why: their journal stays for a drain."""
-        self._flushing = threading.Lock()
-        self._flushed_at = 0.0
+        self._flushing, self._flushed_at = threading.Lock(), 0.0
         self._seconds_a_job = 0.0
 
     def __enter__(self) -> Self:
@@ -137,11 +137,15 @@ class SliceWork:
         self._lease = self.site.patiently(lambda: self.site.database.write(self._take))
         self._follower = Follower(self.site, self._attend, self.tell)
         self.worker = Worker(self.site.profile, self.site.stagers, listener=self._follower.hear, host=self.host)
+        self.place.open(self.worker, self._follower.hear, self.tell)
+        self.adopted = self.place.adopt(self._lease)
+        self._issued.update(order.attempt for orders in self.adopted for order in orders)
         self._follower.start()
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         self._follower.stop()
+        self._going_on = self.place.close()
         self.worker.close()
         if error is None:
             self.site.patiently(self._end)
@@ -174,7 +178,7 @@ class SliceWork:
 
     def _end(self) -> None:
         self._flush()
-        begun = {*self._follower.open_attempts, *self._unrecorded}
+        begun = {*self._follower.open_attempts, *self._unrecorded, *self._going_on}
         if not begun and self.worker.journal.path.exists():
             set_aside(self.worker.journal.path)
             self.worker.journal.release_claims()
@@ -188,9 +192,8 @@ class SliceWork:
 
     @property
     def threads(self) -> int:
-        """How many jobs of the slice run at a time: as the campaign says, and no more than the host has room for."""
-        most = self.host.cores // self._share
-        return min(self.campaign.execution.threads or most, most)
+        """How many jobs of the slice run at a time: as the campaign says, and no more than there is room for."""
+        return min(self.campaign.execution.threads or self.place.most_chunks, self.place.places)
 
     def take_cores(self, orders: Sequence[JobOrder]) -> ExitStack | None:
         """Wait until the host has room for any of some jobs beside all others of the site, and take it.
@@ -200,13 +203,8 @@ class SliceWork:
         ExitStack or None
             Gives it back when it is closed; None where everything is to end before there is room.
         """
-        most = self.host.memory_bytes
-        wanted = [order.resources for order in orders if (order.resources.memory_bytes or 0) <= most]
-        share = max([self._share, *map(self.host.share_of, wanted)])
-        return self._slots.take(
-            share,
-            stopping=lambda: bool(self.worker.stopping) or self.steering.halts,
-            priority=lambda: self.steering.priority,
+        return self.place.take_cores(
+            orders, lambda: bool(self.worker.stopping) or self.steering.halts, lambda: self.steering.priority
         )
 
     @property
@@ -254,7 +252,7 @@ class SliceWork:
                 why = "the database went away as it was issued"
                 leases.give_up_unknown(session, self._lease, known=self._issued, now=utc_now(), why=why)
             steering = steering_of(session, self.slice.campaign_id, to_issue=True)
-            if steering.halts or steering.limits.bar(self.host.name):
+            if steering.halts or self.place.bar(steering.limits.bar):
                 return [], memory.marks_of(session), steering
             self._learn(session)
             room = room_for(session, self.slice.campaign_id, steering.limits, limit)
@@ -266,7 +264,7 @@ class SliceWork:
                     now=utc_now(),
                     limit=room,
                     skip=self._settled,
-                    most_memory_bytes=self.host.memory_bytes,
+                    most_memory_bytes=self.place.most_memory_bytes,
                     errors=self._recognise.errors,
                 )
                 self._limited = room == 0 and would_issue(session, self.slice.slice_id, utc_now(), self._settled)
@@ -276,8 +274,7 @@ class SliceWork:
         self._obey(steering)
         memory.raise_marks(self.site.config.spool, reached)  # before any of them can make anything
         self._issued.update(order.attempt for order in orders)
-        taken = self.worker.claim(order.attempt for order in orders)
-        mine = [order for order in orders if order.attempt not in taken]
+        mine = self.place.claim(orders)
         return mine if mine or not orders else self.issue(limit)
 
     def _learn(self, session: Session) -> None:
@@ -311,7 +308,9 @@ class SliceWork:
         self._tries[unit, judged.key] += 1
         if judged.retry is None or self._tries[unit, judged.key] > judged.retry.tries:
             self._settled.add(unit)
-        elif verdict.memory_bytes and (had := report.order.resources.memory_bytes or 0) >= self.host.memory_bytes:
+        elif verdict.memory_bytes and (had := report.order.resources.memory_bytes or 0) >= (
+            self.place.most_memory_bytes or inf
+        ):
             self._settled.add(unit)
             note = f"not tried again: it had {had} bytes of memory, and host {self.host.name} has no more"
             return replace(verdict, note=note, memory_bytes=None)
@@ -371,7 +370,7 @@ class SliceWork:
         self.steering, told = steering, f"campaign {self.campaign.name!r} is {steering}"
         if steering.halts:
             self.halted = self.halted or told
-        elif not self.halted and (barred := steering.limits.bar(self.host.name)):
+        elif not self.halted and (barred := self.place.bar(steering.limits.bar)):
             self.barred = self.halted = f"campaign {self.campaign.name!r} may not run here: {barred}"
         if steering.ends_what_runs and not self.worker.stopping:
             self.worker.stop(told)
@@ -390,6 +389,7 @@ class SliceWork:
                 )
                 take_back(self.site, done.collided)
                 del self._waiting[: len(waiting)]
+                self.place.recorded(report.attempt for report in sound)
             self._flushed_at = time.monotonic()
 
     def _flush_if_there(self) -> None:

@@ -23,6 +23,7 @@ from nightmill.model.ports import Conductor
 from nightmill.model.states import Course, JobState
 from nightmill.operations import memory
 from nightmill.operations.acts import Act
+from nightmill.operations.dispatches import recall
 from nightmill.operations.drain import drain
 from nightmill.operations.holding import going_on
 from nightmill.operations.site import Site
@@ -223,7 +224,7 @@ def _followed(site: Site, name: str, word: _Word, conductor: Conductor | None, p
     with site.database.reading() as session:
         row = campaigns.own_campaign(session, name)
     if word.steering.ends_what_runs:
-        word.unreached += _await_ends(site, row.id, deadline)
+        word.unreached += _await_ends(site, name, row.id, str(word.steering), deadline)
     if conductor is not None and row.flow_run_id:
         word.unreached += _await_run(name, row.flow_run_id, word.steering, conductor, deadline)
     with site.database.reading() as session:
@@ -232,7 +233,7 @@ def _followed(site: Site, name: str, word: _Word, conductor: Conductor | None, p
     return Steered(name, word.steering, word.changed, jobs, active, tuple(word.unreached))
 
 
-def _await_ends(site: Site, campaign_id: int, deadline: float) -> list[str]:
+def _await_ends(site: Site, name: str, campaign_id: int, why: str, deadline: float) -> list[str]:
     """Wait until no attempt of a campaign is open; return which processes do not end theirs."""
     drain_at = 0.0
     while True:
@@ -246,6 +247,7 @@ def _await_ends(site: Site, campaign_id: int, deadline: float) -> list[str]:
                 for owner in owners
             )
         if any(is_alive(owner) is False for owner in owners) and time.monotonic() >= drain_at:
+            recall(site, name, f"campaign {name!r} is {why}")
             drain(site, patience_seconds=max(0.0, deadline - time.monotonic()))
             drain_at = time.monotonic() + DRAIN_SECONDS
         time.sleep(POLL_SECONDS)

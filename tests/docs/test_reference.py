@@ -21,6 +21,9 @@ from nightmill.config.error_rules import load_error_rules
 from nightmill.config.lookups import GROUP, lookup_named
 from nightmill.config.server import ServerConfig
 from nightmill.config.site import RetentionConfig, SiteFile, load_site
+from nightmill.engines.dask import DaskOptions
+from nightmill.engines.processes import ProcessOptions
+from nightmill.engines.slurm import SlurmOptions
 from nightmill.errors import NightmillError
 from nightmill.expressions import COLUMNS
 from nightmill.files.computed import FUNCTIONS
@@ -29,6 +32,7 @@ from nightmill.model.calibration import Calibration, Maturity
 from nightmill.model.campaign import Campaign, ExecutionSettings, Hosts
 from nightmill.model.container import Containers
 from nightmill.model.credential import Credential
+from nightmill.model.engine import EngineKind
 from nightmill.model.error_rule import ErrorRule
 from nightmill.model.fate import Fate
 from nightmill.model.file_type import Checks, FileType, Membership, MetadataKey
@@ -99,6 +103,10 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         "Defaults": Defaults,
         "Credential": Credential,
         "Containers": Containers,
+        "Engine": EngineKind,
+        "Processes": ProcessOptions,
+        "Dask": DaskOptions,
+        "Slurm": SlurmOptions,
         **{each.__name__: each for each in (Tiling, Ring, Healpix)},
     },
     "error-rules.md": {"Rule": ErrorRule},

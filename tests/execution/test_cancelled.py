@@ -111,5 +111,6 @@ def test_each_fate_says_what_becomes_of_attempt_and_job() -> None:
     told = {fate: (fate.attempt_state, fate.job_state) for fate in Fate}
     assert told.pop(Fate.PUBLISHED) == (AttemptState.PUBLISHED, JobState.DONE)
     assert told.pop(Fate.CANCELLED) == (AttemptState.CANCELLED, JobState.READY)
-    assert told.pop(Fate.LOST) == (AttemptState.LOST, JobState.FAILED)
+    for gone in (Fate.LOST, Fate.NODE_FAILED, Fate.PREEMPTED):
+        assert told.pop(gone) == (AttemptState.LOST, JobState.FAILED)
     assert set(told.values()) == {(AttemptState.FAILED, JobState.FAILED)}

@@ -16,7 +16,7 @@ from nightmill.backbone.work.campaigns import campaign_named
 from nightmill.backbone.work.slices import slices
 from nightmill.execution.host import this_host
 from nightmill.execution.slots import Slots
-from nightmill.operations.slice_work import SLOTS
+from nightmill.operations.carrying import SLOTS
 from tests.flows.conftest import Conductor, conductor_at, until
 
 HOST = this_host()

@@ -13,8 +13,10 @@ from sqlalchemy import select
 from nightmill.backbone.schema import AuditRow
 from nightmill.errors import RequestRefused
 from nightmill.execution import recover
+from nightmill.execution.slots import Slots
 from nightmill.operations import drain as spool
 from nightmill.operations import follower, slice_work, steering
+from nightmill.operations.carrying import Here
 from nightmill.operations.rerun import rerun
 from nightmill.operations.site import Site
 from nightmill.operations.slice_work import SliceWork
@@ -201,10 +203,15 @@ def test_what_a_killed_process_left_is_ended_by_the_word_that_comes_after_it(
             assert again.jobs().done == 2
 
 
+def slots_of(work: SliceWork) -> Slots:
+    assert isinstance(work.place, Here)
+    return work.place._slots
+
+
 def test_jobs_that_wait_for_cores_give_up_when_their_campaign_is_paused(tmp_path: Path) -> None:
     slice_ = Slice.of(tmp_path, "", "seconds 0")
     with slice_.observatory.open() as site, slice_.work(site) as work, slice_.work(site) as other:
-        taken = [other._slots.take(1) for _ in range(other.host.cores)]
+        taken = [slots_of(other).take(1) for _ in range(other.host.cores)]
         waiting: list[object] = [0]
         thread = threading.Thread(target=lambda: waiting.append(work.take_cores([])))
         thread.start()
@@ -227,7 +234,8 @@ def test_of_two_campaigns_that_wait_for_one_core_the_more_urgent_gets_it(
     with observatory.open() as site, slice_.work(site) as late, SliceWork(site, "urgent", "science", 0) as soon:
         works = {"night1": late, "urgent": soon}
         for work in works.values():
-            work._slots = type(work._slots)(work._slots.folder, 1)
+            assert isinstance(work.place, Here)
+            work.place._slots = Slots(slots_of(work).folder, 1)
 
         def take(name: str) -> None:
             cores = works[name].take_cores([])
@@ -237,13 +245,13 @@ def test_of_two_campaigns_that_wait_for_one_core_the_more_urgent_gets_it(
 
         def both() -> list[str]:
             order.clear()
-            held = late._slots.take(1)
+            held = slots_of(late).take(1)
             assert held is not None
             threads = {name: threading.Thread(target=take, args=[name]) for name in works}
             for name, thread in threads.items():  # the less urgent comes first, and has its turn
                 thread.start()
                 own = works[name].steering.priority
-                until(lambda own=own: late._slots._waits_above(own - 1), 60, "it to wait")  # type: ignore[misc]
+                until(lambda own=own: slots_of(late)._waits_above(own - 1), 60, "it to wait")  # type: ignore[misc]
             held.close()
             for thread in threads.values():
                 thread.join()

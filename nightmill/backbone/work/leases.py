@@ -118,6 +118,11 @@ def give_up(session: Session, lease_ids: Sequence[int], *, now: datetime, keep: 
     return len(lost)
 
 
+def hand_over(session: Session, attempt_ids: Collection[int], lease_id: int) -> None:
+    """Put attempts under another lease: that of the process which follows them from now on."""
+    session.execute(update(AttemptRow).where(among(AttemptRow.id, attempt_ids)).values(lease_id=lease_id))
+
+
 def _open(session: Session, lease_ids: Sequence[int]) -> Sequence[Row[Any]]:
     """Return the attempts under some leases that have not ended: IDs, jobs, leases, numbers, states, units."""
     open_states = [state.value for state in AttemptState if not state.ended]

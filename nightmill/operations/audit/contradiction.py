@@ -62,6 +62,8 @@ class Kind(StrEnum):
     """A journal and the database tell of another end of an attempt."""
     CLAIM_ORPHAN = "claim_orphan"
     """A process that is dead still claims attempts, and has no journal that is to be recorded."""
+    DISPATCH_ORPHAN = "dispatch_orphan"
+    """Jobs go on at an engine, and the process of their slice that sent them there is dead."""
     LIVE_ORPHAN = "live_orphan"
     """The copy of a log that somebody followed, or a request for one, is left of an attempt that nobody carries out."""
     DATABASE_OLDER = "database_older"

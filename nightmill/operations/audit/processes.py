@@ -10,24 +10,49 @@ from sqlalchemy import select
 from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow, LeaseRow
 from nightmill.backbone.work import leases
 from nightmill.backbone.work.ownership import is_own
+from nightmill.execution.dispatches import dispatches
 from nightmill.execution.owner import lives
 from nightmill.execution.proc import all_in
 from nightmill.operations.audit.contradiction import FETCH, OPEN, Contradiction, Ground, Kind
+from nightmill.operations.dispatches import under_way
+from provenance.known import known
 
 DRAIN: Final = "'nightmill record' ends what it left"
 
 
 def find(ground: Ground) -> Iterator[Contradiction]:
     """Yield leases of dead processes, attempts that nobody carries out, scratches that nobody works in."""
+    yield from _dispatches(ground)
     yield from _leases(ground)
     yield from _attempts(ground)
     yield from _scratches(ground)
 
 
 def _dead(ground: Ground) -> set[int]:
+    """Return the leases of dead processes, but for those of which every attempt may go on elsewhere."""
     with ground.site.database.reading() as session:
         held = leases.unreleased(session)
-    return {number for number, each in held.items() if lives(each.owner, each.since, ground.lost_hosts) is False}
+        sent = known(session, under_way(ground.site.config.spool)).values()
+    elsewhere = [each.issuer.owner for each in sent if each.issuer is not None and not each.state.ended]
+    return {
+        number
+        for number, each in held.items()
+        if each.owner not in elsewhere and lives(each.owner, each.since, ground.lost_hosts) is False
+    }
+
+
+def _dispatches(ground: Ground) -> Iterator[Contradiction]:
+    for dispatched in dispatches(ground.site.config.spool):
+        dispatch, driver = dispatched.dispatch, dispatched.driver
+        if lives(driver, dispatch.at, ground.lost_hosts) is False and not dispatched.is_over:
+            yield Contradiction(
+                Kind.DISPATCH_ORPHAN,
+                str(dispatched.folder),
+                f"{len(dispatch.attempts)} jobs go on at engine {dispatch.engine!r}, and process {driver.pid} on"
+                f" {driver.host}, which sent them there, is dead",
+                f"submit campaign {dispatch.attempts[0].campaign!r} again to go on with them, or 'nightmill cancel' it",
+                since=dispatch.at,
+            )
 
 
 def _leases(ground: Ground) -> Iterator[Contradiction]:

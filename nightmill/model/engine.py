@@ -1,0 +1,39 @@
+"""Engines: where the jobs of a site are carried out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import BaseModel
+
+from nightmill.model.base import Frozen
+
+THREADS: Final = "threads"
+"""The engine of who names none: threads of the slice's own process."""
+
+
+class EngineKind(Frozen):
+    """What every engine of a site says of itself; what else it says is its kind's."""
+
+    kind: str
+    """``threads``, ``processes``, ``dask``, or what a plug-in brings."""
+
+
+@dataclass(frozen=True)
+class EngineSetting:
+    """An engine as a site sets it up.
+
+    Parameters
+    ----------
+    name
+        What campaigns call it.
+    kind
+        Name of its plug-in, or :data:`THREADS`.
+    options
+        What the plug-in is opened with.
+    """
+
+    name: str
+    kind: str
+    options: BaseModel

@@ -1,0 +1,235 @@
+"""What drives a carrier, where the engine is away, refuses, forgets, or is told apart from the worker's own end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from nightmill.clock import utc_now
+from nightmill.engines.dask import Dask, DaskOptions
+from nightmill.engines.processes import Processes, ProcessOptions
+from nightmill.errors import EngineAway, RequestRefused
+from nightmill.execution import publish
+from nightmill.execution.context import Superseded
+from nightmill.execution.dispatches import DispatchBroken, Dispatched, dispatches, send_out
+from nightmill.execution.journal import read_journal
+from nightmill.execution.owner import this_process
+from nightmill.execution.stores import open_stagers
+from nightmill.execution.worker import Worker, main
+from nightmill.model.dispatch import Dispatch, Ending, Standing
+from nightmill.model.fate import Fate
+from nightmill.model.order import JobOrder
+from nightmill.testing.engines import LONG, Ground, InTheBackground, until, worker_of
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Ground:
+    (tmp_path / "store").mkdir()
+    return Ground(tmp_path)
+
+
+class Moody(Processes):
+    """Is away at first, loses an answer, and then forgets what it runs."""
+
+    def __init__(self, *, away: int = 0, lost_answers: int = 0, forgets: bool = False) -> None:
+        super().__init__("moody", ProcessOptions(workers=2))
+        self.away, self.lost_answers, self.forgets = away, lost_answers, forgets
+
+    def submit(self, dispatches: Sequence[Dispatch]) -> list[str]:
+        if self.away:
+            self.away -= 1
+            raise EngineAway("nobody answers")
+        handles = super().submit(dispatches)
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise EngineAway("the line was cut")
+        return handles
+
+    def look(self, handles: Sequence[str]) -> dict[str, Standing]:
+        return {} if self.forgets else super().look(handles)
+
+
+class Unwilling(Processes):
+    def submit(self, dispatches: Sequence[Dispatch]) -> list[str]:
+        raise RequestRefused("the queue 'long' is closed", remedy="use another")
+
+
+def told(ground: Ground, carrier: Processes, orders: Sequence[JobOrder]) -> tuple[dict[str, Fate | None], list[str]]:
+    said: list[str] = []
+    with ground.remote(carrier) as (remote, _):
+        remote._tell = said.append
+        fates = {report.attempt.unit: report.fate for report in remote.run(orders)}
+    return fates, said
+
+
+def test_an_engine_that_is_away_is_asked_again_and_that_is_told_once(ground: Ground) -> None:
+    fates, said = told(ground, Moody(away=3), [ground.order(1)])
+    assert fates == {"exposure=1": Fate.PUBLISHED}
+    assert said == [
+        "engine 'tested' cannot be asked: nobody answers; what it carries out goes on",
+        "engine 'tested' answers again",
+    ]
+
+
+def test_an_answer_that_is_lost_begins_nothing_twice(ground: Ground) -> None:
+    order = ground.order(1)
+    fates, _said = told(ground, Moody(lost_answers=2), [order])
+    time.sleep(1.0)  # the other two workers
+    assert fates == {"exposure=1": Fate.PUBLISHED}
+    assert ground.begun() == {order.attempt: 1}
+
+
+def test_an_engine_that_takes_nothing_fails_who_asks_and_leaves_nothing_to_begin(ground: Ground) -> None:
+    with pytest.raises(RequestRefused, match="the queue 'long' is closed; use another"):
+        told(ground, Unwilling("unwilling", ProcessOptions()), [ground.order(1)])
+    [left] = dispatches(ground.spool)
+    assert left.ending is not None
+    assert left.ending.fate is Fate.CANCELLED
+    assert main(["--dispatch", str(left.folder)]) == 0
+    assert ground.stored() == []
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_worker_that_an_engine_forgot_is_waited_for_as_long_as_it_lives(ground: Ground, is_killed: bool) -> None:
+    gate = ground.folder / "gate"
+    order = ground.order(1, f"while ! test -e {gate}; do sleep 0.05; done; echo done > {{out}}")
+    carrier, said = Moody(), list[str]()
+    with ground.remote(carrier) as (remote, _):
+        remote._tell = said.append
+        running = InTheBackground(lambda: remote.run([order]))
+        _dispatched, pid = worker_of(ground, order.attempt)
+        carrier.forgets = True
+        until(lambda: said, "it tells")
+        if is_killed:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        else:
+            gate.touch()
+        [report] = running.join()
+    host = this_process().host
+    [told] = said
+    assert f"whose worker began on {host}: its end is waited for; where {host} will not come back, say so: " in told
+    if is_killed:
+        gone = f"worker process {pid} on {host} is gone, and engine 'tested' knows no more; on {host}, while it was "
+        assert report.fate is Fate.LOST
+        assert report.evidence.startswith(gone), report.evidence
+    else:
+        assert report.fate is Fate.PUBLISHED
+
+
+def test_what_an_engine_forgot_before_a_worker_began_it_never_begins(ground: Ground) -> None:
+    class Deaf(Moody):
+        def submit(self, dispatches: Sequence[Dispatch]) -> list[str]:
+            return ["x" for _ in dispatches]
+
+    order = ground.order(1)
+    with ground.remote(Deaf(forgets=True)) as (remote, _):
+        [report] = remote.run([order])
+    [left] = dispatches(ground.spool)
+    assert main(["--dispatch", str(left.folder)]) == 0
+    assert (report.fate, ground.stored()) == (Fate.LOST, [])
+    assert report.evidence == "engine 'tested' does not know it, and no worker had begun it; before the attempt began"
+
+
+def test_who_ends_a_worker_at_its_engine_is_told_apart_from_nightmill(ground: Ground) -> None:
+    order = ground.order(1, LONG)
+    with ground.remote(Processes("tested", ProcessOptions())) as (remote, _):
+        running = InTheBackground(lambda: remote.run([order]))
+        _dispatched, pid = worker_of(ground, order.attempt)
+        os.kill(pid, signal.SIGTERM)
+        [report] = running.join()
+    assert report.fate is Fate.ENDED_OUTSIDE
+    assert "was told to end by somebody who is not nightmill (SIGTERM)" in report.evidence
+    assert "while it was" in report.evidence
+
+
+def test_what_a_worker_said_last_is_the_evidence_of_one_that_could_not_begin(ground: Ground) -> None:
+    order = ground.order(1)
+    stores = {"backbone": ground.store.model_copy(update={"url": "nowhere://x"})}
+    fates, _said = told(ground, Processes("tested", ProcessOptions()), [order.model_copy(update={"stores": stores})])
+    assert fates == {"exposure=1": Fate.LOST}
+    [ending] = [each.ending for each in dispatches(ground.spool)]
+    assert ending is not None
+    assert "exited with code 2 and said: nightmill: " in ending.evidence
+    assert "'nowhere'" in ending.evidence
+
+
+def test_a_worker_that_is_given_up_before_its_files_have_names_gives_them_none(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its intent is durable, then it is ended: whoever does that finds the intent, and alone has what waits."""
+    dispatched = sent(ground, ground.order(1))
+
+    with Worker(ground.profile, open_stagers({"backbone": ground.store}, {}), dispatched=dispatched) as worker:
+        monkeypatch.setattr(publish, "settle", lambda *_: pytest.fail("it has published"))
+        append = worker.journal.append
+
+        def append_and_end(entry: object) -> None:
+            append(entry)  # type: ignore[arg-type]
+            if getattr(entry, "entry", "") == "publishing":
+                dispatched.end(Ending(at=utc_now(), fate=Fate.NODE_FAILED, evidence="silent"))
+
+        monkeypatch.setattr(worker.journal, "append", append_and_end)
+        with pytest.raises(Superseded, match="was ended meanwhile"):
+            list(worker.run([ground.order(1)]))
+    assert ground.stored() == []
+    assert [entry.entry for entry in read_journal(worker.journal.path).entries][-1] == "publishing"
+
+
+def test_what_is_written_of_a_dispatch_first_stays(ground: Ground) -> None:
+    dispatched = sent(ground, ground.order(1))
+    mine, other = this_process(), this_process().model_copy(update={"pid": 1})
+    assert dispatched.take("first", mine, utc_now()).journal == "first"
+    assert dispatched.take("second", other, utc_now()).journal == "first"
+    assert dispatched.end(Ending(at=utc_now(), evidence="first")).evidence == "first"
+    assert dispatched.end(Ending(at=utc_now(), fate=Fate.LOST, evidence="second")).evidence == "first"
+    dispatched.stop("first")
+    dispatched.stop("second")
+    assert dispatched.told_to_stop == "first"
+    dispatched.adopt(other)
+    dispatched.adopt(mine)
+    assert dispatched.driver == mine
+    assert [path.name for path in dispatched.folder.iterdir() if path.name.startswith(".")] == []
+    dispatched.remove()
+    assert dispatched.is_over
+    assert list(dispatches(ground.spool)) == []
+
+
+def test_a_damaged_file_of_a_dispatch_is_named(ground: Ground) -> None:
+    dispatched = sent(ground, ground.order(1))
+    (dispatched.folder / "ended").write_text("{}")
+    with pytest.raises(DispatchBroken, match=r"/ended: it is not what it should be: Field required; mend the file"):
+        _ = dispatched.ending
+
+
+def test_a_worker_takes_a_dispatch_or_orders_with_a_profile(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in ([], ["orders.jsonl"], ["orders.jsonl", "--dispatch", "x"], ["--dispatch", "x", "--profile", "y"]):
+        with pytest.raises(SystemExit):
+            main(wrong)
+    assert "a dispatch has its own" in capsys.readouterr().err
+    assert main(["--dispatch", str(ground.folder / "none")]) == 0, "one that is gone is over"
+
+
+def test_nothing_of_distributed_is_imported_for_who_does_not_use_it() -> None:
+    code = "import sys, nightmill.engines.dask, nightmill.operations.slice_work; print('distributed' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_a_dask_that_is_not_there_is_away() -> None:
+    with pytest.raises(ValueError, match="an address or a number of workers"):
+        DaskOptions(address="tcp://x:1", workers=1)
+    carrier = Dask("dask", DaskOptions(address="tcp://127.0.0.1:9"))
+    with pytest.raises(EngineAway, match=r"Dask at tcp://127.0.0.1:9: .*; see whether its scheduler runs"):
+        carrier.look(["here key"])
+    carrier.close()
+
+
+def sent(ground: Ground, *orders: JobOrder) -> Dispatched:
+    return send_out(ground.spool, orders, ground.profile, engine="tested")
