@@ -23,6 +23,7 @@ NAMES: Final = (
     "overlaps",
     "warm_steps",
     "campaign_5k",
+    "transfers",
 )
 
 

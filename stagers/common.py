@@ -78,7 +78,7 @@ class NewFile:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
         self._file = open(descriptor, "wb", buffering=0)  # noqa: PTH123, SIM115 - a descriptor; closed on leaving
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Write what comes next.
 
         Raises

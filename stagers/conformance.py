@@ -14,8 +14,6 @@ Each test shows one promise of :class:`nightmill.model.ports.Stager`. Needs pyte
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,17 +21,13 @@ import pytest
 
 from nightmill.errors import NameCollision, StoredFileMissing, StoreError
 from nightmill.model.ports import Stager
-from stagers.readable import ESCAPES, PATH, WHOLE, Opener, Put, ReadableConformance, local_file
+from stagers.races import Races, publish
+from stagers.readable import ESCAPES, PATH, Opener, Put, ReadableConformance, local_file
+
+__all__ = ["StagerConformance", "publish"]
 
 
-def publish(stager: Stager, source: Path, path: str, *, attempt: str = "a01") -> None:
-    """Bring a local file into a store, all the way to its durable name."""
-    stager.upload(source, path, attempt=attempt)
-    stager.reveal(path, attempt=attempt)
-    stager.settle([path])
-
-
-class StagerConformance(ReadableConformance):
+class StagerConformance(Races, ReadableConformance):
     """The promises of a stager. Override :meth:`opener`."""
 
     @pytest.fixture
@@ -97,38 +91,6 @@ class StagerConformance(ReadableConformance):
         with pytest.raises((StoredFileMissing, NameCollision), match=PATH):
             stager.reveal(PATH, attempt="a01")
 
-    def test_no_reader_ever_sees_a_half(self, opener: Opener, tmp_path: Path) -> None:
-        """Readers that look all the time see nothing, or the whole file."""
-        source = local_file(tmp_path, "whole", WHOLE)
-        paths = [f"night1/whole{number}" for number in range(6)]
-        over = threading.Event()
-
-        def look(reader: int) -> int:
-            stager, seen = opener(), 0
-            while not over.is_set():
-                for path, size in stager.list():
-                    assert size == len(WHOLE), path
-                for path in paths:
-                    if (size_now := stager.size(path)) is not None:
-                        seen += 1
-                        assert size_now == len(WHOLE)
-                        copy = tmp_path / f"copy{reader}-{seen}"
-                        assert stager.fetch(path, copy) == len(WHOLE)
-                        assert copy.read_bytes() == WHOLE
-                        copy.unlink()
-            return seen
-
-        with ThreadPoolExecutor(2) as pool:
-            readers = [pool.submit(look, reader) for reader in range(2)]
-            try:
-                for path in paths:
-                    publish(opener(), source, path)
-            finally:
-                over.set()
-            for reader in readers:
-                reader.result()
-        assert sorted(opener().list()) == [(path, len(WHOLE)) for path in paths]
-
     # ------------------------------------------------------------------------------------- exclusivity
 
     def test_a_name_is_given_once(self, stager: Stager, frame: Path, tmp_path: Path) -> None:
@@ -150,26 +112,30 @@ class StagerConformance(ReadableConformance):
             stager.upload(frame, PATH, attempt="a02")
         assert stager.uploaded(PATH, attempt="a02") is None
 
-    def test_of_many_that_reveal_at_once_one_wins(self, opener: Opener, tmp_path: Path) -> None:
-        """The file is the winner's, whole; each other is told of the collision."""
-        attempts = [f"a{number:02d}" for number in range(8)]
-        for attempt in attempts:
-            opener().upload(local_file(tmp_path, attempt, attempt.encode()), PATH, attempt=attempt)
-        start = threading.Barrier(len(attempts))
+    # ------------------------------------------------------------------------------------ what arrived
 
-        def reveal(attempt: str) -> bool:
-            stager = opener()
-            start.wait()
-            try:
-                stager.reveal(PATH, attempt=attempt)
-            except NameCollision:
-                return False
-            return True
+    @pytest.mark.parametrize(
+        "other", [b"SIMPLE  =                    F", b"SIMPLE", b""], ids=["as long", "half", "none"]
+    )
+    def test_an_upload_is_what_is_there_now(self, opener: Opener, frame: Path, tmp_path: Path, other: bytes) -> None:
+        """Its size and checksum are read, and not remembered: what arrived cut or changed is told."""
+        stager = opener()
+        stager.upload(frame, PATH, attempt="a01")
+        stager.uploaded(PATH, attempt="a01")
+        opener().upload(local_file(tmp_path, "other", other), PATH, attempt="a01")
+        assert stager.uploaded(PATH, attempt="a01") == (len(other), sha256(other).hexdigest())
 
-        with ThreadPoolExecutor(len(attempts)) as pool:
-            won = [attempt for attempt, first in zip(attempts, pool.map(reveal, attempts), strict=True) if first]
-        assert len(won) == 1
-        assert opener().sha256(PATH) == sha256(won[0].encode()).hexdigest()
+    def test_what_was_exchanged_after_it_was_read_gets_no_name(
+        self, opener: Opener, frame: Path, tmp_path: Path
+    ) -> None:
+        """What is published is what was verified."""
+        stager = opener()
+        stager.upload(frame, PATH, attempt="a01")
+        stager.uploaded(PATH, attempt="a01")
+        opener().upload(local_file(tmp_path, "other", b"SIMPLE  =                    F"), PATH, attempt="a01")
+        with pytest.raises(StoreError, match=f"{PATH}.* was changed in store"):
+            stager.reveal(PATH, attempt="a01")
+        assert stager.size(PATH) is None
 
     # ---------------------------------------------------------------------------------------- cleaning
 

@@ -14,6 +14,7 @@ import pytest
 from tests.support import prefect_database
 from tests.support.backbone import create_schema
 from tests.support.postgres import PostgresServer, PostgresUnavailable, StoppableServer, running_server
+from tests.support.seaweed import SeaweedServer, SeaweedUnavailable, running_seaweed
 
 hypothesis.settings.register_profile("nightmill", deadline=None)  # no test depends on how fast the machine is
 hypothesis.settings.load_profile("nightmill")
@@ -36,6 +37,17 @@ def postgres() -> Iterator[PostgresServer]:
         try:
             server = stack.enter_context(running_server())
         except PostgresUnavailable as error:
+            pytest.skip(str(error))
+        yield server
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[SeaweedServer]:
+    """Give the session's server of S3, started when a test first asks for it."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(running_seaweed())
+        except SeaweedUnavailable as error:
             pytest.skip(str(error))
         yield server
 

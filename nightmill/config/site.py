@@ -327,8 +327,14 @@ def _stores(file: SiteFile, folder: Path, document: Document, errors: list[Confi
                 why = f"outputs go to {name}, and a store over HTTP is read-only"
                 errors.append(ConfigError(f"{dotted(own)}: {why}", where=document.where(own)))
             access = store.access if "access" in body else file.access
+            is_near = "verify" in body or urlsplit(url).scheme == "file"
             stores[name] = store.model_copy(
-                update={"url": url, "catalogued": kind == "stores", "access": access},
+                update={
+                    "url": url,
+                    "catalogued": kind == "stores",
+                    "access": access,
+                    "verify": store.verify if is_near else "checksum",  # nothing else proves what came over a network
+                },
             )
     if BACKBONE not in file.stores:
         errors.append(

@@ -81,6 +81,18 @@ def test_footprints_and_tiles_beside_distances_alone() -> None:
     assert answer["counts"]["pairs"] >= 50
 
 
+def test_transfers_beside_the_bare_client_and_a_folder() -> None:
+    answer = told("transfers", 2)
+    assert answer["unit"] == "ms per file"
+    assert answer["ratio"] == pytest.approx(answer["value"] / answer["floor"], rel=0.02)
+    assert list(answer["also"]) == [
+        "4 at a time",
+        "one of 2 MiB",
+        "in a folder",
+        "in a folder, one of 2 MiB",
+    ]
+
+
 def test_warm_steps_beside_bare_forks_and_steps_that_import() -> None:
     answer = told("warm_steps", 2)
     assert answer["counts"] == {"jobs": 2}

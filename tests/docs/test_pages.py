@@ -2,9 +2,11 @@
 
 The guides begin where the second tutorial ends, in its site and with its server, before it is stopped; a page that
 begins elsewhere says so in a comment: ``<!-- begins: empty -->`` (an empty folder), ``<!-- begins: postgresql -->``
-(the same, with the URL of an empty database in ``NIGHTMILL_DATABASE``) or ``<!-- begins: clone -->`` (a folder that has
-``examples``, as a clone of the project), or ``<!-- begins: far -->`` (an empty folder, and a host ``archive`` that lets
-one in by SSH and has an empty folder ``nightmill``). ``<!-- needs: PROGRAM PROGRAM -->`` names what must be installed.
+(the same, with the URL of an empty database in ``NIGHTMILL_DATABASE``), ``<!-- begins: s3 -->`` (the same, with a
+server of S3 that has the bucket ``survey``, its place and its keys in ``S3_ENDPOINT``, ``S3_KEY`` and ``S3_SECRET``),
+``<!-- begins: clone -->`` (a folder that has ``examples``, as a clone of the project), ``<!-- begins: slurm -->`` (an
+empty folder, and a Slurm cluster), or ``<!-- begins: far -->`` (an empty folder, and a host ``archive`` that lets one
+in by SSH and has an empty folder ``nightmill``). ``<!-- needs: PROGRAM PROGRAM -->`` names what must be installed.
 
 What they type is ``nightmill`` without its imports (:mod:`tests.support.warm`); the first tutorial types the installed
 program.
@@ -22,6 +24,8 @@ from tests.docs.pages import DOCS, Page, pages
 from tests.docs.shell import Shell, stop_servers
 from tests.examples.programs import needs
 from tests.support.requirements import ROOT
+from tests.support.seaweed import KEY, SECRET, SeaweedServer
+from tests.support.slurm import SlurmUnavailable, running_slurm
 from tests.support.sshd import USER, running_sshd
 from tests.support.warm import commands
 
@@ -70,6 +74,27 @@ def empty(tmp_path: Path, prefect_template: Path, warm: Path) -> Iterator[Shell]
 def postgresql(tmp_path: Path, prefect_template: Path, empty_postgres_url: str, warm: Path) -> Iterator[Shell]:
     """Give a shell in an empty folder, and the URL of an empty database in a variable."""
     shell = Shell(tmp_path, {"NIGHTMILL_DATABASE": empty_postgres_url}, prefect_template, warm)
+    yield shell
+    stop_servers(shell)
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, prefect_template: Path, warm: Path) -> Iterator[Shell]:
+    """Give a shell in an empty folder, on a host that has the commands of a Slurm cluster."""
+    try:
+        with running_slurm() as cluster:
+            shell = Shell(tmp_path, {"SLURM_CONF": cluster.environment["SLURM_CONF"]}, prefect_template, warm)
+            yield shell
+            stop_servers(shell)
+    except SlurmUnavailable as unavailable:
+        pytest.skip(str(unavailable))
+
+
+@pytest.fixture
+def s3(tmp_path: Path, prefect_template: Path, seaweed: SeaweedServer, warm: Path) -> Iterator[Shell]:
+    """Give a shell in an empty folder, and a server of S3 in variables."""
+    server = {"S3_ENDPOINT": seaweed.endpoint, "S3_KEY": KEY, "S3_SECRET": SECRET}
+    shell = Shell(tmp_path, server, prefect_template, warm)
     yield shell
     stop_servers(shell)
 

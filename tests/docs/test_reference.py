@@ -23,6 +23,7 @@ from nightmill.config.server import ServerConfig
 from nightmill.config.site import RetentionConfig, SiteFile, load_site
 from nightmill.engines.dask import DaskOptions
 from nightmill.engines.processes import ProcessOptions
+from nightmill.engines.slurm import SlurmOptions
 from nightmill.errors import NightmillError
 from nightmill.expressions import COLUMNS
 from nightmill.files.computed import FUNCTIONS
@@ -103,6 +104,7 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         "Engine": EngineKind,
         "Processes": ProcessOptions,
         "Dask": DaskOptions,
+        "Slurm": SlurmOptions,
         **{each.__name__: each for each in (Tiling, Ring, Healpix)},
     },
     "error-rules.md": {"Rule": ErrorRule},

@@ -34,19 +34,6 @@ class TestLocalStager(StagerConformance):
         return lambda: open_folder(tmp_path / "a store")
 
 
-def test_what_was_exchanged_after_it_was_read_is_not_published(tmp_path: Path) -> None:
-    stager = open_folder(tmp_path / "store")
-    (tmp_path / "one").write_bytes(b"what the gate saw")
-    stager.upload(tmp_path / "one", "a/one", attempt="a01")
-    stager.uploaded("a/one", attempt="a01")
-    [temporary] = (tmp_path / "store/a").iterdir()
-    temporary.unlink()
-    temporary.write_bytes(b"what another sent")
-    with pytest.raises(StoreError, match="'a/one' was changed in store 'backbone' between its verification and its"):
-        stager.reveal("a/one", attempt="a01")
-    assert stager.size("a/one") is None
-
-
 class TestLocalStagerOnAnotherDisk(StagerConformance):
     """Where neither reflinks nor links can lead from the scratch into the store."""
 

@@ -20,10 +20,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import obstore
+
 from nightmill.backbone.database import Database
 from nightmill.execution import jobs
 from nightmill.execution.journal import JournalWriter, journals, read_journal
 from nightmill.execution.recover import finish_dead
+from nightmill.execution.stores import open_stager
 from nightmill.execution.worker import Worker
 from nightmill.model.node import NodeProfile
 from nightmill.model.order import JobOrder
@@ -63,11 +66,12 @@ class Moment:
 
     def watch(self, moments: dict[str, tuple[Any, str]]) -> None:
         """Have functions tell each call after it was done, and a reveal its link."""
-        self._wrap("link", os, "link", inside=(LocalStager, "reveal"))
+        self.wrap("link", os, "link", inside=(LocalStager, "reveal"))
         for what, (owner, name) in moments.items():
-            self._wrap(what, owner, name)
+            self.wrap(what, owner, name)
 
-    def _wrap(self, what: str, owner: Any, name: str, inside: tuple[Any, str] | None = None) -> None:
+    def wrap(self, what: str, owner: Any, name: str, inside: tuple[Any, str] | None = None) -> None:
+        """Have a function tell each call after it was done, or each inside of another."""
         call: Callable[..., Any] = getattr(owner, name)
 
         def called(*arguments: Any, **options: Any) -> Any:
@@ -107,6 +111,17 @@ def main(mode: str, folder: Path, what: str, count: int) -> None:
         moment.happened("header")
         for report in worker.run(orders):
             print(report.attempt, report.fate)
+
+
+def requests(folder: Path, count: int) -> None:
+    """Carry out the orders of a folder, and die after so many requests to object storage."""
+    moment = Moment("request", count)
+    for name in ("put", "copy", "delete", "head", "get"):
+        moment.wrap("request", obstore, name)
+    orders = [JobOrder.model_validate_json(line) for line in (folder / "orders.jsonl").read_text().splitlines()]
+    stagers = {name: open_stager(store, {}) for name, store in orders[0].stores.items()}
+    with Worker(NodeProfile(scratch=folder / "scratch", spool=folder / "spool"), stagers) as worker:
+        list(worker.run(orders))
 
 
 def ingest(site: Path, folder: Path, mode: str, what: str = "", count: str = "0") -> None:

@@ -24,9 +24,16 @@ BLOCK_BYTES: Final = 64 * 1024
 
 
 def room(site: Site) -> Iterator[Finding]:
-    """Write to each folder of a site, and to the disk of its database, and say how much more there is room for."""
-    for name, folder in _folders(site).items():
+    """Write to each folder of a site, and to the disk of its database, and say how much more there is room for.
+
+    A store that is not a folder is asked whether it answers; nobody knows what room it has.
+    """
+    folders = _folders(site)
+    for name, folder in folders.items():
         yield _folder(name, folder)
+    for name in site.config.stores:
+        if f"store {name}" not in folders:
+            yield _answers(site, name)
 
 
 def writable(database: Database, shown: str) -> Finding:
@@ -52,6 +59,18 @@ def _folders(site: Site) -> Mapping[str, Path]:
         if (folder := folder_of(store)) is not None:
             folders[f"store {name}"] = folder
     return folders
+
+
+def _answers(site: Site, name: str) -> Finding:
+    from nightmill.execution.stores import open_stager
+    from nightmill.model.secrets import masked
+
+    store = site.config.stores[name]
+    try:
+        open_stager(store, site.config.secrets).size("doctor")
+    except NightmillError as error:
+        return Finding(f"store {name}", False, str(error))
+    return Finding(f"store {name}", True, f"{masked(store.url)} answers; 'nightmill doctor --flight' writes to it")
 
 
 def _folder(name: str, folder: Path) -> Finding:
