@@ -162,7 +162,7 @@ def carry_out_there(folder: str) -> bool:
 
 def _scheduler(client: Client) -> str:
     """Return the identity of the scheduler: another that has its address later is not taken for it."""
-    return str(client.scheduler_info(n_workers=0)["id"])
+    return str(client.scheduler_info()["id"])
 
 
 def _states(client: Client, keys: Sequence[str]) -> dict[str, str | None]:

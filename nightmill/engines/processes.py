@@ -108,7 +108,8 @@ class Processes:
         return {}
 
     def close(self) -> None:
-        """Leave the processes alone."""
+        """Leave those alone that run."""
+        self._reap()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from nightmill.engines.following import Followed
 from nightmill.errors import EngineAway, NightmillError
 from nightmill.execution.concluding import Concluded, conclude
 from nightmill.execution.dispatches import Dispatched, send_out
-from nightmill.execution.journal import Journal
+from nightmill.execution.journal import Journal, SpoolAway
 from nightmill.execution.owner import is_alive, this_process
 from nightmill.execution.recover import Rights
 from nightmill.execution.worker import Worker
@@ -37,6 +37,13 @@ LOOK_FACTOR: Final = 20.0
 def all_rights(journal: Journal) -> Mapping[AttemptKey, Rights]:
     """Give every right over the attempts of a journal: for who has no database that others registered files in."""
     return {attempt: Rights() for attempt in fold(journal.entries)}
+
+
+def _told(error: BaseException) -> BaseException:
+    if not isinstance(error, OSError):
+        return error
+    what = f"dispatches cannot be followed: {error.filename or 'the spool'}: {error.strerror}"
+    return SpoolAway(what, remedy="mend the spool; what was sent out goes on, and the slice's next process follows it")
 
 
 @dataclass(eq=False)
@@ -108,6 +115,7 @@ class Remote:
         self._lock = threading.Lock()
         self._news, self._closed = threading.Event(), threading.Event()
         self._away, self._places = "", 1
+        self._failure: BaseException | None = None
         self._look_at, self._look_pause = 0.0, carrier.look_seconds
         self._thread = threading.Thread(target=self._run, name="nightmill-engine", daemon=True)
         self._thread.start()
@@ -182,10 +190,10 @@ class Remote:
 
     def recorded(self, attempts: Iterable[AttemptKey]) -> list[Dispatched]:
         """Take note of attempts that are on record; return dispatches that are over, and whose attempts all are."""
-        done = []
+        done, on_record = [], set(attempts)
         with self._lock:
             for dispatched, left in list(self._unrecorded.items()):
-                left.difference_update(attempts)
+                left.difference_update(on_record)
                 if not left and dispatched.name not in self._flights:
                     done.append(dispatched)
                     del self._unrecorded[dispatched]
@@ -211,6 +219,8 @@ class Remote:
         self._flights[flight.dispatched.name] = flight
         self._unrecorded[flight.dispatched] = set(flight.dispatched.dispatch.attempts)
         self._look_pause = self.carrier.look_seconds
+        if self._failure is not None:  # nobody follows it
+            flight.news.put(self._failure)
         self._news.set()
 
     def _conclude(self, dispatched: Dispatched) -> Concluded:
@@ -244,8 +254,9 @@ class Remote:
                 self._news.wait(pause if flights else None)
         except BaseException as error:  # noqa: BLE001 - for those who wait, whose threads have a logger
             with self._lock:
+                self._failure = _told(error)
                 for flight in self._flights.values():
-                    flight.news.put(error)
+                    flight.news.put(self._failure)
 
     def _ask(self, flights: Sequence[_Flight], ask: Callable[[Sequence[_Flight]], None]) -> None:
         """Ask the engine for something; where it is away it is asked again later, and its workers go on."""

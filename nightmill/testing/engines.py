@@ -32,16 +32,16 @@ import pytest
 from nightmill.clock import utc_now
 from nightmill.engines.remote import Remote
 from nightmill.engines.threads import ThreadsEngine
+from nightmill.execution.concluding import journal_of
 from nightmill.execution.dispatches import Dispatched, dispatches
-from nightmill.execution.journal import journals, read_whole_journal
-from nightmill.execution.scratch import token
+from nightmill.execution.journal import journals, read_journal, read_whole_journal
 from nightmill.execution.stores import open_stagers
 from nightmill.execution.worker import Worker
 from nightmill.model.campaign import Hosts
 from nightmill.model.dispatch import Dispatch, Ending
 from nightmill.model.fate import Fate
 from nightmill.model.file_type import FileType
-from nightmill.model.journal import Started
+from nightmill.model.journal import Started, StepBegan
 from nightmill.model.node import NodeProfile
 from nightmill.model.order import AttemptKey, JobOrder, OrderOutput, OrderStep
 from nightmill.model.ports import Carrier
@@ -172,13 +172,17 @@ class InTheBackground:
 def worker_of(ground: Ground, attempt: AttemptKey) -> tuple[Dispatched, int]:
     """Wait until a step of an attempt runs, and return its dispatch and the process of its worker."""
 
-    def runs() -> bool:
-        scratch = ground.profile.scratch / token(attempt)
-        return scratch.exists() and any((scratch / "work").parent.glob("log*"))
+    def running() -> list[Dispatched]:
+        mine = [each for each in dispatches(ground.spool) if attempt in each.dispatch.attempts]
+        told = [(each, path) for each in mine if (path := journal_of(each)) is not None]
+        return [
+            each
+            for each, path in told
+            if any(isinstance(entry, StepBegan) and entry.attempt == attempt for entry in read_journal(path).entries)
+        ]
 
-    until(runs, f"{attempt} does not begin")
-    time.sleep(0.3)
-    [dispatched] = [each for each in dispatches(ground.spool) if attempt in each.dispatch.attempts]
+    until(running, f"a step of {attempt} begins")
+    [dispatched] = running()
     taken = dispatched.taken
     assert taken is not None
     return dispatched, taken.owner.pid

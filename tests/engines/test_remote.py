@@ -14,12 +14,13 @@ import pytest
 
 from nightmill.clock import utc_now
 from nightmill.engines.dask import Dask, DaskOptions
+from nightmill.engines.following import Followed
 from nightmill.engines.processes import Processes, ProcessOptions
 from nightmill.errors import EngineAway, RequestRefused
 from nightmill.execution import publish
 from nightmill.execution.context import Superseded
 from nightmill.execution.dispatches import DispatchBroken, Dispatched, dispatches, send_out
-from nightmill.execution.journal import read_journal
+from nightmill.execution.journal import SpoolAway, read_journal
 from nightmill.execution.owner import this_process
 from nightmill.execution.stores import open_stagers
 from nightmill.execution.worker import Worker, main
@@ -136,6 +137,32 @@ def test_what_an_engine_forgot_before_a_worker_began_it_never_begins(ground: Gro
     assert main(["--dispatch", str(left.folder)]) == 0
     assert (report.fate, ground.stored()) == (Fate.LOST, [])
     assert report.evidence == "engine 'tested' does not know it, and no worker had begun it; before the attempt began"
+
+
+def test_a_spool_that_fails_fails_who_waits_and_who_comes_after(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = ground.order(1, "sleep 1; echo done > {out}")
+    with ground.remote(Processes("tested", ProcessOptions())) as (remote, _):
+        running = InTheBackground(lambda: remote.run([order]))
+        dispatched, _pid = worker_of(ground, order.attempt)
+        monkeypatch.setattr(Followed, "news", lambda _: Path("/nowhere").stat())
+        with pytest.raises(SpoolAway, match="dispatches cannot be followed: /nowhere: No such file"):
+            running.join()
+        with pytest.raises(SpoolAway):
+            list(remote.run([ground.order(2)]))
+        assert remote.under_way == [order.attempt, ground.order(2).attempt]
+    until(lambda: dispatched.is_over, "it goes on")
+    assert ground.stored() == ["made_1_a1.txt"]
+
+
+def test_dispatches_are_told_as_done_once_each_of_their_attempts_is_recorded(ground: Ground) -> None:
+    orders = [ground.order(number) for number in range(4)]
+    with ground.remote(Processes("tested", ProcessOptions())) as (remote, _):
+        for chunk in (orders[:2], orders[2:3], orders[3:]):
+            assert len(list(remote.run(chunk))) == len(chunk)
+        assert remote.recorded([orders[0].attempt]) == []
+        assert len(remote.recorded(order.attempt for order in orders[1:])) == 3
 
 
 def test_who_ends_a_worker_at_its_engine_is_told_apart_from_nightmill(ground: Ground) -> None:

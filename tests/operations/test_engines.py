@@ -121,13 +121,13 @@ def only(observatory: Observatory) -> Dispatched:
 
 def test_what_workers_did_is_on_record_and_nothing_is_left_in_the_spool(observatory: Observatory) -> None:
     observe(observatory, "seconds 0", "exit 3", "seconds 0", "seconds 0")
-    reports = conduct(observatory, together=3)
+    reports = conduct(observatory)
     assert sorted(str(report.fate) for report in reports) == ["published"] * 3 + ["step_failed"]
     assert sorted(fate for _, fate, _ in attempts(observatory)) == ["published"] * 3 + ["step_failed"]
     assert leftovers(observatory) == []
     spool = observatory.directory / "spool"
     assert list(journals(spool)) == []
-    assert len(list(recorded_journals(spool))) == 3, "that of the slice, and those of two workers"
+    assert len(list(recorded_journals(spool))) == 5, "that of the slice, and those of four workers"
     with observatory.open() as site, site.database.reading() as session:
         assert session.scalars(select(ExecutionRow.state)).all().count("succeeded") == 3
         assert all(session.scalars(select(LeaseRow.released_at)))
