@@ -83,6 +83,8 @@ def slurm(tmp_path: Path, prefect_template: Path, warm: Path) -> Iterator[Shell]
     """Give a shell in an empty folder, on a host that has the commands of a Slurm cluster."""
     try:
         with running_slurm() as cluster:
+            if not cluster.limits_memory:
+                raise SlurmUnavailable("the kernel here has no memory controller that Slurm can use")
             shell = Shell(tmp_path, {"SLURM_CONF": cluster.environment["SLURM_CONF"]}, prefect_template, warm)
             yield shell
             stop_servers(shell)

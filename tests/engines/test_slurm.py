@@ -142,7 +142,7 @@ def test_where_slurm_is_away_that_is_said_and_waited_for(cluster: Cluster, groun
             own.look(["1_0"])
     finally:
         os.environ["SLURM_CONF"] = before
-    assert own.look(["999999_0"]) == {}, "nothing is said of what it does not know"
+    assert own.look(["67000000_0"]) == {}, "nothing is said of what it does not know"
 
 
 def test_a_host_without_slurm_is_told_what_is_missing(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:

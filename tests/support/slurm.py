@@ -159,6 +159,8 @@ def _start(cluster: Slurm) -> None:
         "ports": ports,
         "node": cluster.node,
         "host": socket.gethostname(),
+        # the groups of the kernel are named by jobs alone, and another cluster may run on this host
+        "first": os.getpid() % 60_000 * 1_000 + 1,
     }
     limits = ("proctrack/cgroup", "task/cgroup") if cluster.limits_memory else ("proctrack/linuxproc", "task/none")
     values |= {"track": limits[0], "task": limits[1], "cpus": CPUS, "memory": MEMORY_MEGABYTES}
@@ -279,6 +281,7 @@ OverTimeLimit=0
 InactiveLimit=0
 SlurmdTimeout=20
 MaxArraySize=1001
+FirstJobId={first}
 NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
 PartitionName=long Nodes={node} Default=YES MaxTime=60 State=UP DefMemPerCPU=500
 PartitionName=short Nodes={node} MaxTime=1 State=UP DefMemPerCPU=500
