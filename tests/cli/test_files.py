@@ -103,7 +103,8 @@ def test_ingest_then_find_by_what_the_header_said(nightmill: Nightmill, each_fol
     assert [each["name"] for each in found] == ["cam_0002.fits", "cam_0003.fits"]
     assert found[0]["data_id"] == {"instrument": "cam", "night": 20260110, "exposure": 2, "detector": 1}
     assert found[0]["metadata"] == {"exposure_seconds": 30.0}
-    assert found[0]["copies"] == [{"store": "backbone", "path": "raw/20260110/cam_0002.fits", "state": "present"}]
+    copy = {"store": "backbone", "path": "raw/20260110/cam_0002.fits", "state": "present", "doubt": ""}
+    assert found[0]["copies"] == [copy]
     lines = nightmill("find", "--type", "raw_science", "--limit", "1").out.splitlines()
     assert lines[0].split("\t")[:3] == ["name", "type", "origin"]
     assert lines[1].split("\t")[:3] == ["cam_0001.fits", "raw_science", "raw"]
