@@ -1,4 +1,4 @@
-"""apptainer: images that are files, or unpacked folders."""
+"""Apptainer: images that are files, or unpacked folders."""
 
 from __future__ import annotations
 

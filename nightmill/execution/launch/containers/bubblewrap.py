@@ -1,4 +1,4 @@
-"""bubblewrap: images that are unpacked folders, mounted without a daemon and without privileges."""
+"""Bubblewrap: images that are unpacked folders, mounted without a daemon and without privileges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""podman and docker: images that their own store has, by digest. Nothing is pulled while jobs run."""
+"""Podman and docker: images that their own store has, by digest. Nothing is pulled while jobs run."""
 
 from __future__ import annotations
 
