@@ -92,7 +92,7 @@ class Slurm:
             ended = [name for name, daemon in self.daemons.items() if daemon.poll() is not None]
             if ended or time.monotonic() > deadline:
                 told = f"; ended: {', '.join(ended)}" if ended else ""
-                raise SlurmUnavailable(f"Slurm does not come to {what}{told}{self.logs()}")
+                raise RuntimeError(f"Slurm does not come to {what}{told}{self.logs()}")
             time.sleep(0.05)
 
 
@@ -103,7 +103,9 @@ def running_slurm() -> Iterator[Slurm]:
     Raises
     ------
     SlurmUnavailable
-        Its programs are missing, it does not start, or this is not root, as whom alone a node can run jobs of others.
+        Its programs are missing, or this is not root, as whom alone a node can run jobs of others.
+    RuntimeError
+        Where it does not start; the message ends with its logs.
     """
     missing = [program for program in PROGRAMS if shutil.which(program, path=_path()) is None]
     if missing:
@@ -131,7 +133,7 @@ def _path() -> str:
 def _start(cluster: Slurm) -> None:
     folder = cluster.folder
     ports = _free_ports(4)
-    for name in ("state", "spool", "data", "munge"):
+    for name in ("state", "spool", "data", "munge", "tmp"):
         (folder / name).mkdir()
     shutil.chown(folder / "munge", "munge")
     key = folder / "munge" / "key"
@@ -179,20 +181,21 @@ def _start(cluster: Slurm) -> None:
 
 def _database(cluster: Slurm, port: int) -> None:
     data = cluster.folder / "data"
-    script = cluster.folder / "first.sql"
+    script, tmp = cluster.folder / "first.sql", f"--tmpdir={cluster.folder / 'tmp'}"
     script.write_text("CREATE DATABASE slurm;\nGRANT ALL ON slurm.* TO 'slurm'@'127.0.0.1' IDENTIFIED BY 'slurm';\n")
     made = subprocess.run(
-        ["mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={data}", "--skip-test-db"],
+        ["mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={data}", tmp, "--skip-test-db"],
         env=cluster.environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if made.returncode:
-        raise SlurmUnavailable(f"the database of its accounting cannot be made: {made.stdout}{made.stderr}")
+        raise RuntimeError(f"the database of its accounting cannot be made: {made.stdout}{made.stderr}")
     cluster._start(
         "mariadbd",
         "mariadbd",
         "--no-defaults",
         "--user=root",
         f"--datadir={data}",
+        tmp,
         f"--socket={data / 'socket'}",
         f"--pid-file={data / 'pid'}",
         "--bind-address=127.0.0.1",
