@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -19,6 +20,8 @@ from typing import Any, Final
 PROGRAMS: Final = ("munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sbatch", "sacct")
 CPUS: Final = 4
 MEMORY_MEGABYTES: Final = 4_000
+JOBS: Final = 1_000
+"""It has fewer."""
 START_SECONDS: Final = 120.0
 _CGROUP: Final = Path("/sys/fs/cgroup")
 
@@ -36,6 +39,8 @@ class Slurm:
     node: str
     limits_memory: bool
     """Whether the kernel ends a job that takes more memory than it asked for."""
+    first_job: int
+    """The number of its first job: the kernel's groups are named by these, and another cluster may run on this host."""
     daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def call(self, *argv: str) -> str:
@@ -55,11 +60,16 @@ class Slurm:
         """Have the daemon of the node die with all that runs there."""
         self.daemons["slurmd"].kill()
         self.daemons["slurmd"].wait()
+        self.end_steps()
+        self.call("scontrol", "update", f"NodeName={self.node}", "State=DOWN", "Reason=power")
+
+    def end_steps(self) -> None:
+        """Kill what watches over the jobs of its node."""
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with suppress(OSError):
-                if path.read_bytes().startswith(b"slurmstepd: ["):
+                job = re.match(rb"slurmstepd: \[(\d+)", path.read_bytes())
+                if job and 0 <= int(job[1]) - self.first_job < JOBS:
                     os.kill(int(path.parent.name), signal.SIGKILL)
-        self.call("scontrol", "update", f"NodeName={self.node}", "State=DOWN", "Reason=power")
 
     def node_is_back(self) -> None:
         """Start the daemon of the node again, and wait until it takes jobs."""
@@ -118,7 +128,8 @@ def running_slurm() -> Iterator[Slurm]:
     folder.chmod(0o755)
     node = "node1"
     environment = {**os.environ, "PATH": _path(), "SLURM_CONF": str(folder / "slurm.conf")}
-    cluster = Slurm(folder, environment, node, limits_memory=(_CGROUP / "memory" / "tasks").exists())
+    limits_memory = (_CGROUP / "memory" / "tasks").exists()
+    cluster = Slurm(folder, environment, node, limits_memory, first_job=os.getpid() % 60_000 * JOBS + 1)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         stack.callback(_stop, cluster)
@@ -161,8 +172,7 @@ def _start(cluster: Slurm) -> None:
         "ports": ports,
         "node": cluster.node,
         "host": socket.gethostname(),
-        # the groups of the kernel are named by jobs alone, and another cluster may run on this host
-        "first": os.getpid() % 60_000 * 1_000 + 1,
+        "first": cluster.first_job,
     }
     limits = ("proctrack/cgroup", "task/cgroup") if cluster.limits_memory else ("proctrack/linuxproc", "task/none")
     values |= {"track": limits[0], "task": limits[1], "cpus": CPUS, "memory": MEMORY_MEGABYTES}
@@ -218,6 +228,7 @@ def _stop(cluster: Slurm) -> None:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
+    cluster.end_steps()
 
 
 def _free_ports(count: int) -> Sequence[int]:
