@@ -5,7 +5,7 @@ A doubt never says that a copy is lost: its store may have been away, or the way
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
@@ -66,9 +66,7 @@ def _had(report: JobReport) -> Iterator[Place]:
         yield next((copy.store, copy.path) for copy in file.copies if (file.name, copy.store) not in passed_over)
 
 
-def _replicas(
-    session: Session, places: Mapping[Place, object] | set[Place], *only: ColumnElement[bool]
-) -> dict[Place, int]:
+def _replicas(session: Session, places: Collection[Place], *only: ColumnElement[bool]) -> dict[Place, int]:
     """Return the IDs of the copies at some places."""
     query = (
         select(StoreRow.name, ReplicaRow.path, ReplicaRow.id)

@@ -54,7 +54,7 @@ class _Flight:
     followed: Followed
     handle: str | None = None
     may_be_known: bool = False
-    """Whether the engine may have heard of it, though there is no handle."""
+    """Whether the engine may know it, although there is no handle yet."""
     news: SimpleQueue[JobReport | BaseException | None] = field(default_factory=SimpleQueue)
     """For who waits for it: reports, or what went wrong; None once it is over."""
     stopped: bool = False

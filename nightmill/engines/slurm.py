@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from math import ceil, inf
@@ -180,9 +180,9 @@ class Slurm:
             if handle in wanted:
                 standings[handle] = self._standing(handle, state, node, "" if reason == "None" else reason)
         asked = [handle for handle in handles if handle not in standings or standings[handle].state == "ended"]
-        return standings | self._accounted(asked, known=standings) if asked else standings
+        return standings | self._accounted(asked) if asked else standings
 
-    def _accounted(self, handles: Sequence[str], known: Mapping[str, Standing]) -> dict[str, Standing]:
+    def _accounted(self, handles: Sequence[str]) -> dict[str, Standing]:
         """Return what the accounting tells of the ends of some; nothing of what it does not know to have ended."""
         jobs = ",".join(sorted({handle.partition("_")[0] for handle in handles}))
         fields = "JobID,State,ExitCode,NodeList,Reason"

@@ -284,3 +284,11 @@ def recorded_journals(spool: Path) -> Iterator[Path]:
     folder = spool / RECORDED
     if folder.is_dir():
         yield from sorted(path for path in folder.iterdir() if path.name.endswith((SUFFIX, SUFFIX + COMPRESSED)))
+
+
+def set_aside(path: Path) -> None:
+    """Move a journal that is recorded to its end out of the way of the next drain."""
+    target = path.parent / RECORDED
+    target.mkdir(exist_ok=True)
+    with suppress(FileNotFoundError):  # somebody took it for damaged, and set it apart
+        path.rename(target / path.name)

@@ -17,7 +17,7 @@ from nightmill.errors import EngineAway
 from nightmill.execution.claims import release_claims
 from nightmill.execution.concluding import journal_of
 from nightmill.execution.dispatches import Dispatched, clear_halves, dispatches
-from nightmill.execution.journal import RECORDED
+from nightmill.execution.journal import RECORDED, set_aside
 from nightmill.execution.owner import lives, this_process
 from nightmill.model.dispatch import Ending
 from nightmill.model.engine import EngineSetting
@@ -121,8 +121,6 @@ def clear(spool: Path, lost_hosts: Mapping[str, datetime]) -> None:
 
 def tidy(done: Iterable[Dispatched]) -> None:
     """Set aside what is left of dispatches that are over, and whose every attempt is recorded."""
-    from nightmill.operations.drain import set_aside  # which needs this module
-
     for dispatched in done:
         taken, journal = dispatched.taken, journal_of(dispatched)
         if taken is not None and journal is not None and taken.owner != this_process():

@@ -6,7 +6,6 @@ Every submit, rerun, retry and slice begins with it, and ``nightmill record`` do
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +19,7 @@ from nightmill.clock import utc_now
 from nightmill.errors import RequestRefused, StoreError
 from nightmill.execution.claims import Claim, end_claims, is_claimed
 from nightmill.execution.dispatches import DISPATCHED, Dispatched
-from nightmill.execution.journal import RECORDED, Journal, journals, read_journal
+from nightmill.execution.journal import Journal, journals, read_journal, set_aside
 from nightmill.execution.live import sweep
 from nightmill.execution.owner import lives
 from nightmill.execution.quarantine import Quarantined, put_in, quarantined
@@ -219,14 +218,6 @@ def _remedy(journal: Journal) -> str:
             " left open are lost then, and can be rerun"
         )
     return f"what else it tells is recorded; remove the file, or move it back into {spool} when this is set right"
-
-
-def set_aside(path: Path) -> None:
-    """Move a journal that is recorded to its end out of the way of the next drain."""
-    target = path.parent / RECORDED
-    target.mkdir(exist_ok=True)
-    with suppress(FileNotFoundError):  # somebody took it for damaged, and set it apart
-        path.rename(target / path.name)
 
 
 def end_abandoned(

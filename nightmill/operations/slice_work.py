@@ -26,6 +26,7 @@ from nightmill.backbone.work.steering import Steering, steering_of
 from nightmill.clock import utc_now
 from nightmill.errors import DatabaseAway
 from nightmill.execution.host import this_host
+from nightmill.execution.journal import set_aside
 from nightmill.execution.owner import is_alive, this_process
 from nightmill.execution.worker import Worker
 from nightmill.model.campaign import Campaign
@@ -36,7 +37,7 @@ from nightmill.operations import credentials, memory
 from nightmill.operations.attachments import load_reported
 from nightmill.operations.belonging import take_back
 from nightmill.operations.carrying import place_of
-from nightmill.operations.drain import drain, set_aside
+from nightmill.operations.drain import drain
 from nightmill.operations.failures import Judgement, Recogniser, failure_of, judge
 from nightmill.operations.follower import Follower
 from nightmill.operations.misfortunes import Misfortunes
@@ -168,8 +169,7 @@ class SliceWork:
         except credentials.CredentialsLacking as lacking:
             self.halted = f"a credential lets nobody in on host {self.host.name}: {lacking.message}"
             return
-        ends = [life.ends_at for life in found if life.ends_at is not None and life.ends_at > now]
-        self._credentials_end = min(ends, default=None)
+        self._credentials_end = min((one.ends_at for one in found if one.ends_at and one.ends_at > now), default=None)
 
     def _take(self, session: Session) -> int:
         if self.flow_run_id:

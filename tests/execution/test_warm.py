@@ -1,4 +1,4 @@
-"""Steps that are forks of a process with their modules: they are as others, and it is nobody's loss when it ends."""
+"""Warm steps do what plain steps do; a server that ends harms none of them."""
 
 from __future__ import annotations
 

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nightmill.execution.journal import JournalWriter
-from nightmill.operations.drain import set_aside
+from nightmill.execution.journal import JournalWriter, set_aside
 from tests.cli.conftest import Nightmill, nightmill
 from tests.support.observatory import FILE_TYPES, deliver
 

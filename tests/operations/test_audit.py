@@ -18,7 +18,7 @@ from nightmill.backbone.schema import AttemptRow, Base, ExecutionRow, JobRow
 from nightmill.backbone.work import leases
 from nightmill.clock import utc_now
 from nightmill.execution.claims import Claim, Claims
-from nightmill.execution.journal import RECORDED, append_entries, journals
+from nightmill.execution.journal import RECORDED, append_entries, journals, set_aside
 from nightmill.execution.owner import this_process
 from nightmill.execution.scratch import token
 from nightmill.model.fate import Fate
@@ -26,7 +26,7 @@ from nightmill.model.journal import Done, JournalHeader, Owner
 from nightmill.model.order import JobOrder
 from nightmill.model.states import AttemptState
 from nightmill.operations.audit import PARTS, Contradiction, Ground
-from nightmill.operations.drain import drain, set_aside
+from nightmill.operations.drain import drain
 from nightmill.operations.init import make_site
 from nightmill.operations.site import Site
 from tests.spine.test_crashes import ENTRIES
