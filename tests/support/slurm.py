@@ -146,6 +146,7 @@ def _start(cluster: Slurm) -> None:
     ports = _free_ports(4)
     for name in ("state", "spool", "data", "munge", "tmp"):
         (folder / name).mkdir()
+        (folder / name).chmod(0o755)  # whatever the umask is: munge refuses a socket that others cannot come to
     shutil.chown(folder / "munge", "munge")
     key = folder / "munge" / "key"
     key.write_bytes(os.urandom(128))
