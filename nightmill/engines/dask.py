@@ -4,46 +4,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
-from pydantic import Field, model_validator
-
-from nightmill.errors import BadPlugin, EngineAway
+from nightmill.clock import utc_now
+from nightmill.engines.dask_clusters import ClusterFolder, DaskOptions, package
+from nightmill.errors import EngineAway
 from nightmill.execution.dispatches import Dispatched
 from nightmill.execution.evidence import readable
 from nightmill.execution.owner import host_name
 from nightmill.execution.worker import carry_out
-from nightmill.model.base import Frozen
 from nightmill.model.campaign import Hosts
-from nightmill.model.dispatch import Dispatch, Standing
+from nightmill.model.dispatch import Dispatch, Ending, Standing
 from nightmill.model.fate import Fate
 
 Client = Any
 """Of ``distributed``, most of whose functions have no types."""
 CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 10.0
-_NEVER_AGAIN: Final[Mapping[str, Any]] = {
-    "distributed.scheduler.allowed-failures": 0,  # what a dead worker had is not given to another
-    "distributed.scheduler.worker-saturation": 1.0,  # nothing waits in a worker, to be lost with it
-}
-
-
-class DaskOptions(Frozen):
-    """Which scheduler: one that runs already, or one of the slice's own."""
-
-    address: str = ""
-    """Of a scheduler that runs: ``tcp://head:8786``."""
-    workers: int = Field(default=0, ge=0)
-    """Instead, how many worker processes a scheduler of the slice's own has on its host; they end with the slice."""
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if bool(self.address) == bool(self.workers):
-            raise ValueError("it has an address or a number of workers, one of the two")
-        return self
+WATCH_SECONDS: Final = 0.5
+"""How often a worker is asked whether it goes on."""
 
 
 class Dask:
@@ -58,51 +41,53 @@ class Dask:
     look_seconds: Final = 0.5
 
     def __init__(self, name: str, options: DaskOptions) -> None:
-        self._name, self._options = name, options
+        self._name, self._options, self._bounds = name, options, options.bounds
         self._opening = threading.Lock()
-        self._cluster: Any = None
+        self._own: ClusterFolder | None = None
         self._opened: Client | None = None
 
     @contextmanager
-    def _client(self) -> Iterator[Client]:
+    def _client(self, *, start: bool = False) -> Iterator[Client]:
         """Give the connection, made anew where there is none."""
         try:
             with self._opening:
                 if self._opened is None or self._opened.status != "running":
-                    self._opened = self._open()
+                    self._opened = self._open(start)
             yield self._opened
         except (OSError, TimeoutError) as error:  # what a connection that fails raises
             where = self._options.address or "its own cluster"
             why = readable(str(error)) or type(error).__name__
             raise EngineAway(f"Dask at {where}: {why}", remedy="see whether its scheduler runs") from error
 
-    def _open(self) -> Client:
-        distributed, dask = self._package("distributed"), self._package("dask")
-        if self._options.workers and self._cluster is None:
-            with dask.config.set(_NEVER_AGAIN):
-                self._cluster = distributed.LocalCluster(
-                    n_workers=self._options.workers, threads_per_worker=1, dashboard_address=None, memory_limit=0
-                )
-        return distributed.Client(self._cluster or self._options.address, timeout=CONNECT_SECONDS, set_as_default=False)
-
-    def _package(self, name: str) -> Any:
-        """Import a package, whose functions have no types."""
-        try:
-            return import_module(name)
-        except ImportError as error:
-            what = f"engine {self._name!r} needs the package {name}: {error}"
-            raise BadPlugin(what, remedy="install nightmill[dask]") from error
+    def _open(self, start: bool) -> Client:
+        distributed = package(self._name, "distributed", "dask")
+        opened = partial(distributed.Client, timeout=CONNECT_SECONDS, set_as_default=False)
+        if self._bounds is None:
+            return opened(self._options.address)
+        if self._own is None:
+            raise _NoCluster(f"engine {self._name!r} has no cluster yet")
+        with self._own.locked():
+            address = self._own.address or (self._own.start(self._name, self._options) if start else "")
+            if not address:
+                raise _NoCluster(f"engine {self._name!r} has no cluster now")
+            return opened(address, security=self._own.security(self._name))
 
     @property
     def places(self) -> int:
-        """The threads of all workers."""
+        """The threads of all workers; the most that there may be of its own."""
+        if self._bounds is not None:
+            return self._bounds.most
         with self._client() as client:
             return sum(client.nthreads().values())
 
     def submit(self, dispatches: Sequence[Dispatch]) -> list[str]:
         """Make a task of each, which outlives this process."""
-        give = self._package("distributed").fire_and_forget
-        with self._client() as client:
+        give = package(self._name, "distributed", "dask").fire_and_forget
+        if self._bounds is not None and self._own is None:
+            spool = Dispatched(dispatches[0].folder).spool
+            self._own = ClusterFolder.of(spool, self._name, self._options)
+        known_by = f" {self._own.folder}" if self._own is not None else ""
+        with self._client(start=True) as client:
             handles = []
             for dispatch in dispatches:
                 future = client.submit(
@@ -114,42 +99,53 @@ class Dask:
                     pure=False,
                 )
                 give(future)
-                handles.append(f"{_scheduler(client)} {dispatch.name}")
+                handles.append(f"{_scheduler(client)} {dispatch.name}{known_by}")
             while None in _states(client, [dispatch.name for dispatch in dispatches]).values():
                 pass  # it is told by another way than it is asked
             return handles
 
     def look(self, handles: Sequence[str]) -> dict[str, Standing]:
         """Ask the scheduler for the state of each task."""
-        with self._client() as client:
-            here = _scheduler(client)
-            known = dict(handle.split(" ", 1)[::-1] for handle in handles)
-            states = _states(client, list(known))
+        known = self._known(handles)
+        with suppress(_NoCluster), self._client() as client:
+            here, states = _scheduler(client), _states(client, [key for _, key in known.values()])
             return {
-                f"{scheduler} {key}": _standing(client, key, states[key], scheduler == here)
-                for key, scheduler in known.items()
+                handle: _standing(client, key, states[key], scheduler == here)
+                for handle, (scheduler, key) in known.items()
             }
+        return {}
+
+    def _known(self, handles: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Return the scheduler and the key of each task; of one that another process submitted it takes its cluster."""
+        known = {}
+        for handle in handles:
+            scheduler, key, *folder = handle.split(" ", 2)
+            known[handle] = scheduler, key
+            if folder and self._own is None and self._bounds is not None:
+                self._own = ClusterFolder(Path(folder[0]))
+        return known
 
     def end(self, handles: Sequence[str]) -> None:
         """Cancel tasks that wait; one that runs hears by itself, and is not forgotten before it has ended."""
-        with self._client() as client:
-            states = _states(client, [handle.split(" ", 1)[1] for handle in handles])
+        known = self._known(handles)
+        with suppress(_NoCluster), self._client() as client:
+            states = _states(client, [key for _, key in known.values()])
             waiting = [_future(client, key) for key, state in states.items() if state in _WAITING]
             if waiting:
                 client.cancel(waiting, force=True)
 
     def find(self, names: Sequence[str]) -> Mapping[str, str]:
-        """Return the tasks that the scheduler knows."""
-        with self._client() as client:
-            here = _scheduler(client)
-            return {name: f"{here} {name}" for name, state in _states(client, names).items() if state is not None}
+        """Find none: the scheduler takes a second task of a name for the first."""
+        return {}
 
     def close(self) -> None:
-        """Close the connection, and the cluster where that is of this process."""
+        """Close the connection; a cluster of its own is found again for a while."""
         if self._opened is not None:
             self._opened.close()
-        if self._cluster is not None:
-            self._cluster.close()
+
+
+class _NoCluster(EngineAway):
+    """Its own cluster does not run."""
 
 
 _WAITING: Final = ("released", "waiting", "no-worker", "queued")
@@ -157,7 +153,40 @@ _WAITING: Final = ("released", "waiting", "no-worker", "queued")
 
 def carry_out_there(folder: str) -> bool:
     """Carry out a dispatch: what a worker of Dask is given."""
-    return carry_out(Dispatched(Path(folder)))
+    dispatched = Dispatched(Path(folder))
+    with _watching(dispatched):
+        return carry_out(dispatched)
+
+
+@contextmanager
+def _watching(dispatched: Dispatched) -> Iterator[None]:
+    """Say of a dispatch that it is over where its worker ends before it: nobody else may be there to tell.
+
+    A worker ends itself where it has lost its scheduler, as when the process of a slice dies that had a cluster of its
+    own, or when it is told to by SIGTERM.
+    """
+    worker, done = import_module("distributed").get_worker(), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(WATCH_SECONDS):
+            if worker.status.name in _ENDING:
+                said = (
+                    f"worker {worker.name} of Dask on {host_name()} ended itself: it lost its scheduler, or was told to"
+                )
+                with suppress(OSError):
+                    dispatched.end(Ending(at=utc_now(), fate=Fate.LOST, evidence=said))
+                return
+
+    watcher = threading.Thread(target=watch, name="nightmill-dask-watcher", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+_ENDING: Final = ("closing", "closed", "failed")
 
 
 def _scheduler(client: Client) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,7 +14,8 @@ from typing import Final
 
 from pydantic import Field
 
-from nightmill.errors import EngineAway, RequestRefused
+from nightmill.engines.commands import INHERITED, Commands
+from nightmill.errors import RequestRefused
 from nightmill.model.base import Frozen
 from nightmill.model.campaign import Hosts
 from nightmill.model.dispatch import Dispatch, Standing
@@ -25,11 +24,9 @@ from nightmill.model.pipeline import Resources
 
 ELEMENTS: Final = 100
 """Of an array, at most: their names stand in its comment."""
-COMMAND_SECONDS: Final = 60.0
 JOB_NAME: Final = "nightmill"
 OUTPUT: Final = "output"
 """In the folder of a dispatch: what its worker wrote to stdout and stderr."""
-_INHERITED: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 _AWAY: Final = re.compile(
     r"unable to contact|connection (refused|timed out|reset)|socket timed out|zero bytes were transmitted|"
     r"slurm backend|communication (connection )?failure|authentication|munge|persistent connection|timed out",
@@ -87,6 +84,7 @@ class Slurm:
 
     def __init__(self, name: str, options: SlurmOptions) -> None:
         self._name, self._options = name, options
+        self._commands = slurm_commands(name, "partition, account, qos and options")
         self.places = options.places
         self.look_seconds = options.look_seconds
         self._ended_here: set[str] = set()
@@ -115,12 +113,12 @@ class Slurm:
             "cpus-per-task": str(first.resources.cores),
             "time": str(ceil(min(first.wall_seconds + own.wall_margin_seconds, self._most_seconds) / 60)),
             "exclude": ",".join(self._barred(first.hosts)),
-            "export": ",".join([*_INHERITED, *own.export]),
+            "export": ",".join([*INHERITED, *own.export]),
             "comment": ",".join([each.name for each in elements]),
         }
         if first.resources.memory_bytes is not None:
             wanted["mem"] = f"{ceil((first.resources.memory_bytes + own.memory_margin_bytes) / 2**20)}M"
-        told = self._call(
+        told = self._commands.call(
             "sbatch",
             "--parsable",
             "--no-requeue",
@@ -141,7 +139,9 @@ class Slurm:
         The limits of the jobs of a chunk add up to more than they ever take.
         """
         of = [f"--partition={self._options.partition}"] if self._options.partition else []
-        partitions = [line.split("|") for line in self._call("sinfo", "--noheader", "--format=%P|%l", *of).splitlines()]
+        partitions = [
+            line.split("|") for line in self._commands.call("sinfo", "--noheader", "--format=%P|%l", *of).splitlines()
+        ]
         limits = [limit for name, limit in partitions if of or name.endswith("*")]
         return max((_seconds(limit) for limit in limits), default=inf)
 
@@ -164,7 +164,7 @@ class Slurm:
         """
         if not (hosts.use or hosts.avoid):
             return []
-        nodes = sorted(set(self._call("sinfo", "--noheader", "--Node", "--format=%N").split()))
+        nodes = sorted(set(self._commands.call("sinfo", "--noheader", "--Node", "--format=%N").split()))
         barred = [node for node in nodes if hosts.bar(node)]
         if nodes and barred == nodes:
             remedy = f"its nodes are {', '.join(nodes[:10])}{', ...' if len(nodes) > 10 else ''}"
@@ -174,7 +174,7 @@ class Slurm:
     def look(self, handles: Sequence[str]) -> dict[str, Standing]:
         """Ask the queue, and the accounting for what has ended or is in the queue no more."""
         wanted, standings = set(handles), dict[str, Standing]()
-        told = self._call("squeue", *_MINE, "--array", "--format=%F_%K|%T|%N|%r")
+        told = self._commands.call("squeue", *_MINE, "--array", "--format=%F_%K|%T|%N|%r")
         for line in told.splitlines():
             handle, state, node, reason = line.split("|")
             if handle in wanted:
@@ -187,7 +187,7 @@ class Slurm:
         jobs = ",".join(sorted({handle.partition("_")[0] for handle in handles}))
         fields = "JobID,State,ExitCode,NodeList,Reason"
         try:
-            told = self._call("sacct", *_ENDS, f"--jobs={jobs}", f"--format={fields}")
+            told = self._commands.call("sacct", *_ENDS, f"--jobs={jobs}", f"--format={fields}")
         except RequestRefused:  # it has no accounting: the queue knows for a while
             return {}
         wanted, standings = set(handles), dict[str, Standing]()
@@ -217,12 +217,12 @@ class Slurm:
         self._ended_here.update(handles)
         for state, how in (("PENDING", ()), ("RUNNING", ("--batch", "--signal=TERM"))):
             with suppress(RequestRefused):  # it has ended meanwhile
-                self._call("scancel", f"--state={state}", *how, *handles)
+                self._commands.call("scancel", f"--state={state}", *how, *handles)
 
     def find(self, names: Sequence[str]) -> dict[str, str]:
         """Find arrays by their comments."""
         wanted, found = set(names), dict[str, str]()
-        for line in self._call("squeue", *_MINE, "--format=%F|%k").splitlines():
+        for line in self._commands.call("squeue", *_MINE, "--format=%F|%k").splitlines():
             job, _, comment = line.partition("|")
             for number, name in enumerate(comment.split(",")):
                 if name in wanted:
@@ -232,41 +232,10 @@ class Slurm:
     def close(self) -> None:
         """Leave everything as it is."""
 
-    def _call(self, command: str, *arguments: str, script: str | None = None) -> str:
-        """Call a command of Slurm, and return what it prints.
 
-        Raises
-        ------
-        EngineAway
-            Where Slurm does not answer.
-        RequestRefused
-            Where it refuses, or the command is not here.
-        """
-        try:
-            done = subprocess.run(
-                [command, *arguments],
-                input=script,
-                stdin=None if script is not None else subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=COMMAND_SECONDS,
-                check=False,
-                env={**os.environ, "SLURM_TIME_FORMAT": "standard"},
-            )
-        except FileNotFoundError:
-            remedy = f"Slurm's commands must be on the PATH of the runner's host, or engine {self._name!r} be another"
-            raise RequestRefused(f"{command!r} is not here", remedy=remedy) from None
-        except subprocess.TimeoutExpired:
-            raise EngineAway(f"{command} of Slurm did not answer within {COMMAND_SECONDS:g} s") from None
-        if done.returncode == 0:
-            return done.stdout
-        said = " ".join(done.stderr.split()) or f"it exited with code {done.returncode}"
-        if _AWAY.search(said):
-            raise EngineAway(f"Slurm does not answer: {said}")
-        raise RequestRefused(
-            f"Slurm refuses: {said}", remedy=f"see partition, account, qos and options of engine {self._name!r}"
-        )
+def slurm_commands(engine: str, keys: str) -> Commands:
+    """Return the commands of Slurm for an engine whose keys of that name tell it what to do."""
+    return Commands("Slurm", engine, _AWAY, keys, {"SLURM_TIME_FORMAT": "standard"})
 
 
 def _seconds(limit: str) -> float:

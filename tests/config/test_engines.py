@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nightmill.config.site import load_site
-from nightmill.engines.dask import DaskOptions
+from nightmill.engines.dask_clusters import DaskOptions
 from nightmill.model.engine import THREADS
 from tests.config.documents import refusals, write
 from tests.config.test_site import SITE, site
@@ -26,6 +26,13 @@ __all__ = ["site"]
         ("x: {kind: threads, workers: 1}", "unknown key engines.x.workers"),
         ("x: {kind: dask}", "it has an address or a number of workers, one of the two"),
         ("x: {kind: dask, address: 'tcp://a:1', workers: 1}", "an address or a number of workers, one of the two"),
+        ("x: {kind: dask, workers: {least: 3, most: 2}}", "least is 3, which is more than most: 2"),
+        ("x: {kind: dask, workers: {least: 3}}", "engines.x.workers.most is missing"),
+        ("x: {kind: dask, workers: {most: 3, lest: 1}}", "unknown key engines.x.workers.lest"),
+        ("x: {kind: dask, workers: 2, queue: long}", "queue is for workers of a batch system: say cluster: slurm"),
+        ("x: {kind: dask, workers: 2, cluster: slrum}", "engines.x.cluster is 'slrum' and should be 'local', 'slurm'"),
+        ("x: {kind: dask, address: 'tcp://a:1', cluster: slurm}", "cluster: slurm is for workers of its own"),
+        ("x: {kind: dask, workers: 2, cluster: htcondor, wall_seconds: 9}", "wall_seconds is for Slurm: HTCondor has"),
         ("my x: {kind: processes}", "engine name 'my x' should have letters, digits"),
         ("x: {kind: dask, workers: 1}\n  x: {kind: processes}", "x"),
     ],

@@ -21,7 +21,8 @@ from nightmill.config.error_rules import load_error_rules
 from nightmill.config.lookups import GROUP, lookup_named
 from nightmill.config.server import ServerConfig
 from nightmill.config.site import RetentionConfig, SiteFile, load_site
-from nightmill.engines.dask import DaskOptions
+from nightmill.engines.dask_clusters import DaskOptions, Workers
+from nightmill.engines.htcondor import HTCondorOptions
 from nightmill.engines.processes import ProcessOptions
 from nightmill.engines.slurm import SlurmOptions
 from nightmill.errors import NightmillError
@@ -106,7 +107,9 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         "Engine": EngineKind,
         "Processes": ProcessOptions,
         "Dask": DaskOptions,
+        "Workers": Workers,
         "Slurm": SlurmOptions,
+        "HTCondor": HTCondorOptions,
         **{each.__name__: each for each in (Tiling, Ring, Healpix)},
     },
     "error-rules.md": {"Rule": ErrorRule},

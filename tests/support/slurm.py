@@ -286,6 +286,8 @@ AccountingStoragePass={munge}
 AccountingStorageEnforce=associations
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 SchedulerParameters=sched_interval=1,batch_sched_delay=0,bf_interval=1
 SlurmdParameters=config_overrides
 MpiDefault=none
@@ -298,8 +300,10 @@ SlurmdTimeout=20
 MaxArraySize=1001
 FirstJobId={first}
 NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
-PartitionName=long Nodes={node} Default=YES MaxTime=60 State=UP DefMemPerCPU=500
-PartitionName=short Nodes={node} MaxTime=1 State=UP DefMemPerCPU=500
+PartitionName=long Nodes={node} Default=YES MaxTime=60 PreemptMode=OFF State=UP DefMemPerCPU=500
+PartitionName=short Nodes={node} MaxTime=1 PreemptMode=OFF State=UP DefMemPerCPU=500
+PartitionName=spare Nodes={node} MaxTime=60 PriorityTier=1 PreemptMode=REQUEUE State=UP DefMemPerCPU=500
+PartitionName=urgent Nodes={node} MaxTime=60 PriorityTier=10 PreemptMode=OFF State=UP DefMemPerCPU=500
 """
 _LIMITS: Final = """\
 CgroupPlugin=cgroup/v1
