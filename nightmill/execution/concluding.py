@@ -82,7 +82,8 @@ def conclude(
         reports = {attempt: report for attempt, report in told.items() if attempt in attempts}
     if ending.fate is not Fate.CANCELLED:
         orders = [each for each in read_orders(dispatched.folder / ORDERS) if each.attempt not in reports]
-        release_claims(dispatched.spool, taken.journal, [order.attempt for order in orders])
+        if taken.journal != own.name:
+            release_claims(dispatched.spool, taken.journal, [order.attempt for order in orders])
         own.claim(order.attempt for order in orders)
         for order in orders:
             reports[order.attempt] = _not_begun(order, ending, taken.owner.host, own, now)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.errors import JobFailed, RequestRefused
+from nightmill.execution.abandoned import OWNER, abandoned, claim_folder
 from nightmill.execution.descriptors import Place, names_in, open_up, opened_file, opened_folder, path_of, place_of
 from nightmill.execution.faults import HANDS_OFF
 from nightmill.execution.live import LiveLog
@@ -105,6 +106,7 @@ class Scratch:
         self._folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         self._places[""] = place_of(os.fstat(self._folder))
         try:
+            claim_folder(self.path)
             for name in FOLDERS:
                 self._make(name)
         except OSError:
@@ -295,7 +297,7 @@ class Scratch:
             if names_in(tmp):
                 empty(tmp)
         self.done.append(step)
-        own: dict[str, Container[object]] = {".": {*self._places, ORDER}, LEFT: self.done, **self._sealed}
+        own: dict[str, Container[object]] = {".": {*self._places, ORDER, OWNER}, LEFT: self.done, **self._sealed}
         for folder, known in own.items():
             with self.opened(folder) as source:
                 for name in names_in(source):
@@ -326,7 +328,12 @@ class Scratch:
             self._live.end()
 
     def _tell_kept(self) -> None:
-        """Say in a kept scratch of which role each output is; nothing that a step put there in its place is used."""
+        """Say in a kept scratch of which role each output is, and that it is nobody's now.
+
+        Nothing that a step put there in its place is used.
+        """
+        with suppress(OSError):
+            os.unlink(OWNER, dir_fd=self._folder)
         with suppress(OSError):
             with suppress(FileNotFoundError):
                 os.unlink(MADE, dir_fd=self._folder)
@@ -337,9 +344,17 @@ class Scratch:
     @staticmethod
     def discard(root: Path, order: JobOrder) -> None:
         """Remove what a dead process left of an attempt, if anything: steps that still run, and its scratch."""
-        path = root / token(order.attempt)
-        if not os.path.lexists(path):
-            return
+        _discard(root / token(order.attempt))
+
+    @staticmethod
+    def discard_abandoned(root: Path) -> None:
+        """Do so for each scratch of a dead process of this host."""
+        for path in abandoned(root):
+            _discard(path)
+
+
+def _discard(path: Path) -> None:
+    if os.path.lexists(path):
         end_all_in(path)
         remove(path)
         _unlink(path)

@@ -240,7 +240,8 @@ def _failure(step: OrderStep, ended: Ended, log: int, start: int, stopping: str)
         fate, what = Fate.WALL_LIMIT, f"ran longer than its {step.wall_seconds:g} s and was ended"
     elif ended.out_of_memory:
         peak = f"{ended.cost.max_rss_bytes / 1e6:,.0f} MB"
-        fate, what = Fate.OUT_OF_MEMORY, f"was killed by the kernel for lack of memory; it was seen with {peak}"
+        who = "was" if ended.signal is not None else f"exited with code {ended.exit_code} as a process of it was"
+        fate, what = Fate.OUT_OF_MEMORY, f"{who} killed by the kernel for lack of memory; it was seen with {peak}"
     elif ended.signal is not None:
         fate, what = Fate.STEP_KILLED, f"was ended by {_signal_name(ended.signal)}"
     else:

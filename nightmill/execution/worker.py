@@ -30,6 +30,7 @@ from nightmill.execution.journal import JournalWriter
 from nightmill.execution.launch.containers.opened import OpenedContainers
 from nightmill.execution.orders import read_orders, read_profile
 from nightmill.execution.owner import this_process
+from nightmill.execution.scratch import Scratch
 from nightmill.execution.stores import open_stagers
 from nightmill.execution.transfers import Transfers
 from nightmill.model.dispatch import Ending
@@ -153,6 +154,8 @@ def carry_out(dispatched: Dispatched, secrets: Path | int | None = None) -> bool
         )
         return False
     os.umask(profile.access.umask)
+    if not profile.keep_scratch:
+        Scratch.discard_abandoned(profile.scratch)  # nobody else may ever come to this host again
     with Worker(profile, _stagers(orders, profile, secrets), host=host, dispatched=dispatched) as worker:
         if dispatched.take(worker.journal.name, this_process(), utc_now()).journal != worker.journal.name:
             worker.journal.path.unlink()

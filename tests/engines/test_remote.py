@@ -10,10 +10,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from nightmill.clock import utc_now
-from nightmill.engines.dask import Dask, DaskOptions
+from nightmill.engines.dask import Dask
+from nightmill.engines.dask_clusters import DaskOptions
 from nightmill.engines.following import Followed
 from nightmill.engines.processes import Processes, ProcessOptions
 from nightmill.errors import EngineAway, RequestRefused
@@ -22,12 +24,13 @@ from nightmill.execution.context import Superseded
 from nightmill.execution.dispatches import DispatchBroken, Dispatched, dispatches, send_out
 from nightmill.execution.journal import SpoolAway, read_journal
 from nightmill.execution.owner import this_process
+from nightmill.execution.scratch import Scratch
 from nightmill.execution.stores import open_stagers
 from nightmill.execution.worker import Worker, main
 from nightmill.model.dispatch import Dispatch, Ending, Standing
 from nightmill.model.fate import Fate
 from nightmill.model.order import JobOrder
-from nightmill.testing.engines import LONG, Ground, InTheBackground, until, worker_of
+from nightmill.testing.engines import LONG, Ground, InTheBackground, fates, until, worker_of
 
 
 @pytest.fixture
@@ -130,12 +133,13 @@ def test_what_an_engine_forgot_before_a_worker_began_it_never_begins(ground: Gro
         def submit(self, dispatches: Sequence[Dispatch]) -> list[str]:
             return ["x" for _ in dispatches]
 
-    order = ground.order(1)
     with ground.remote(Deaf(forgets=True)) as (remote, _):
-        [report] = remote.run([order])
-    [left] = dispatches(ground.spool)
-    assert main(["--dispatch", str(left.folder)]) == 0
-    assert (report.fate, ground.stored()) == (Fate.LOST, [])
+        reports = [report for number in (1, 2) for report in remote.run([ground.order(number)])]
+    for left in dispatches(ground.spool):
+        assert main(["--dispatch", str(left.folder)]) == 0
+    assert fates(reports) == dict.fromkeys(["exposure=1", "exposure=2"], Fate.LOST)
+    assert ground.stored() == []
+    report = reports[1]
     assert report.evidence == "engine 'tested' does not know it, and no worker had begun it; before the attempt began"
 
 
@@ -242,6 +246,26 @@ def test_a_worker_takes_a_dispatch_or_orders_with_a_profile(ground: Ground, caps
             main(wrong)
     assert "a dispatch has its own" in capsys.readouterr().err
     assert main(["--dispatch", str(ground.folder / "none")]) == 0, "one that is gone is over"
+
+
+def test_a_worker_removes_the_scratch_of_one_that_died_on_its_host_and_ends_its_step(ground: Ground) -> None:
+    """Where the driver is on another host, nobody else ever comes there; what was kept, or lives, stays."""
+    scratch = ground.profile.scratch
+    left = sent(ground, ground.order(1, LONG))
+    dead = subprocess.Popen([sys.executable, "-P", *left.dispatch.argv])
+    worker_of(ground, ground.order(1).attempt)
+    steps = [child.pid for child in psutil.Process(dead.pid).children()]
+    kept = Scratch(scratch, ground.order(2))
+    kept.end(keep=True)
+    other = Scratch(scratch, ground.order(3))
+    assert main(["--dispatch", str(sent(ground, ground.order(4)).folder)]) == 0
+    assert len(list(scratch.iterdir())) == 3, "it lives"
+    dead.kill()
+    dead.wait()
+    assert main(["--dispatch", str(sent(ground, ground.order(5)).folder)]) == 0
+    assert {path for path in scratch.iterdir() if path.is_dir()} == {kept.path, other.path}
+    until(lambda: not any(map(psutil.pid_exists, steps)), "its step has ended")
+    other.end()
 
 
 def test_nothing_of_distributed_is_imported_for_who_does_not_use_it() -> None:

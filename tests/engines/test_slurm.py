@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -14,25 +13,8 @@ from nightmill.errors import EngineAway, RequestRefused
 from nightmill.model.fate import Fate
 from nightmill.model.order import JobOrder
 from nightmill.model.pipeline import Resources
-from nightmill.testing.engines import LONG, EngineConformance, Ground, InTheBackground, Opener, worker_of
+from nightmill.testing.engines import LONG, EngineConformance, Ground, InTheBackground, Opener, until, worker_of
 from tests.support.slurm import Slurm as Cluster
-from tests.support.slurm import SlurmUnavailable, running_slurm
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Cluster]:
-    try:
-        with running_slurm() as cluster:
-            yield cluster
-    except SlurmUnavailable as unavailable:
-        pytest.skip(str(unavailable))
-
-
-@pytest.fixture
-def cluster(running: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    for name in ("PATH", "SLURM_CONF"):
-        monkeypatch.setenv(name, running.environment[name])
-    return running
 
 
 def options(**more: object) -> SlurmOptions:
@@ -66,9 +48,17 @@ def test_a_job_that_takes_more_memory_than_it_asked_for_is_out_of_memory(cluster
     if not cluster.limits_memory:
         pytest.skip("the kernel here has no memory controller that Slurm can use")
     python = "import time; x = bytearray(600 << 20); time.sleep(30)"
-    order = with_memory(ground.order(1, f"exec python3 -c '{python}'"), 60)
-    fate, evidence = carried_out(ground, order)
+    alone = with_memory(ground.order(1, f"exec python3 -c '{python}'"), 60)
+    fate, evidence = carried_out(ground, alone)
     assert fate is Fate.OUT_OF_MEMORY, evidence
+
+    of_a_shell = with_memory(ground.order(2, f"python3 -c '{python}'; exit $?"), 60)
+    fate, evidence = carried_out(ground, of_a_shell)
+    assert fate is Fate.OUT_OF_MEMORY, evidence
+    assert "step 'write' exited with code 137 as a process of it was killed by the kernel for lack of" in evidence
+
+    fate, evidence = carried_out(ground, ground.order(3, "exit 137"))
+    assert fate is Fate.STEP_FAILED, evidence
 
 
 @pytest.mark.req("X28")
@@ -100,6 +90,25 @@ def test_an_administrator_who_cancels_and_a_node_that_fails_are_told_apart(clust
             cluster.node_is_back()
     assert report.fate is Fate.NODE_FAILED, report.evidence
     assert "NODE_FAIL" in report.evidence
+
+
+@pytest.mark.req("X28")
+def test_a_job_that_makes_room_for_another_is_preempted_and_slurm_begins_it_no_second_time(
+    cluster: Cluster, ground: Ground
+) -> None:
+    """The partition would have it queued again."""
+    order = ground.order(1, LONG)
+    with ground.remote(Slurm("slurm", options(partition="spare"))) as (remote, _):
+        running = InTheBackground(partial(remote.run, [order]))
+        dispatched, _pid = worker_of(ground, order.attempt)
+        job = cluster.call("sbatch", "--parsable", "-purgent", "--cpus-per-task=4", "-o/dev/null", "--wrap=sleep 1")
+        [report] = running.join()
+    assert report.fate is Fate.PREEMPTED, report.evidence
+    assert f"Slurm job {dispatched.handle} on node1: PREEMPTED" in report.evidence
+    assert "while it was running, in step 'write'" in report.evidence
+    until(lambda: "COMPLETED" in cluster.call("sacct", "-nXj", job.strip(), "-ostate"), "the other has run")
+    assert cluster.call("squeue", "-h", "-j", str(dispatched.handle).partition("_")[0], "-tPENDING,RUNNING") == ""
+    assert ground.begun() == {order.attempt: 1}
 
 
 @pytest.mark.parametrize(

@@ -269,7 +269,8 @@ def test_what_a_step_leaves_anywhere_in_its_scratch_is_found_by_no_later_step(be
     report = bench.run_one(bench.order(shell("one", hide), shell("two", look)), keep_scratch=True)
     assert (report.fate, report.evidence) == (Fate.PUBLISHED, "")
     (scratch,) = bench.scratch.iterdir()
-    assert (scratch / "log").read_text().partition("== two")[2].splitlines()[1:] == ["./log", "./order.json"]
+    found = (scratch / "log").read_text().partition("== two")[2].splitlines()[1:]
+    assert found == ["./.owner", "./log", "./order.json"]
 
 
 # -------------------------------------------------------------------------------- what is closed to its owner

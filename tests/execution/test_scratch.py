@@ -45,7 +45,9 @@ def test_nobody_else_may_write_to_a_scratch_whoever_may_read_it(bench: Bench, um
         scratch = Scratch(bench.scratch, bench.order(shell("s", ":")))
     finally:
         os.umask(before)
-    assert {path.stat().st_mode & 0o777 for path in (scratch.path, *scratch.path.iterdir())} == {mode}
+    modes = {path: path.stat().st_mode & 0o777 for path in (scratch.path, *scratch.path.iterdir())}
+    assert {found for path, found in modes.items() if path.is_dir()} == {mode}
+    assert {found & 0o022 for found in modes.values()} == {0}
     scratch.end()
 
 

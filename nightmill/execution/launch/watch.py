@@ -37,6 +37,10 @@ RECENT_SECONDS: Final = 1.0
 """No host starts so many processes in this time that their numbers begin anew."""
 KERNEL_COUNTS: Final = Path("/proc/vmstat")
 """Where the kernel counts what it did."""
+OWN_GROUPS: Final = Path("/proc/self/cgroup")
+GROUPS: Final = Path("/sys/fs/cgroup")
+TELLS_OF_A_KILL: Final = 128 + signal.SIGKILL
+"""How a shell exits whose last command was killed."""
 GRACE_SECONDS: Final = 5.0
 """Between SIGTERM and SIGKILL, for a step that ran too long or is to end with its slice."""
 
@@ -51,7 +55,8 @@ class Ended:
     stopped: bool
     """Whether it was ended because ``stopping`` said so."""
     out_of_memory: bool
-    """Whether the kernel killed it, and counted a kill for lack of memory on this host meanwhile."""
+    """Whether the kernel killed it, and counted a kill for lack of memory on this host meanwhile; or it exited as a
+    shell does whose command was killed, and the kernel counted such a kill in the control group of this process."""
     cost: Cost
 
 
@@ -101,7 +106,7 @@ def run_process(
     OSError, ValueError
         Where the program cannot be executed.
     """
-    began_at, killed = time.monotonic(), _killed_for_memory()
+    began_at, killed, killed_here = time.monotonic(), _killed_for_memory(), _killed_in_own_group()
     process = start(Launch(argv, directory, {**environment, SCRATCH_VARIABLE: str(scratch)}, output))
     tree = _Tree(process.pid)
     try:
@@ -130,15 +135,35 @@ def run_process(
         signal=-code if code < 0 else None,
         timed_out=watched is _Watched.TIMED_OUT,
         stopped=watched is _Watched.STOPPED,
-        out_of_memory=-code == signal.SIGKILL and _killed_for_memory() > killed,
+        out_of_memory=(code == -signal.SIGKILL and _killed_for_memory() > killed)
+        or (code == TELLS_OF_A_KILL and _killed_in_own_group() > killed_here),
         cost=cost,
     )
 
 
 def _killed_for_memory() -> int:
     """Return how many processes the kernel of this host has killed for lack of memory; 0 where it does not tell."""
+    return _count_in(KERNEL_COUNTS)
+
+
+def _killed_in_own_group() -> int:
+    """Return how many of those were in the control group of this process, as a batch system gives one to each job.
+
+    The second version of control groups counts those in groups below, too; 0 where the group has no counter.
+    """
     with suppress(OSError):
-        for line in KERNEL_COUNTS.read_text().splitlines():
+        for line in OWN_GROUPS.read_text().splitlines():
+            _, controllers, group = line.split(":", 2)
+            if controllers in ("", "memory"):
+                name = "memory.oom_control" if controllers else "memory.events"
+                if (counts := GROUPS / controllers / group.lstrip("/") / name).exists():
+                    return _count_in(counts)
+    return 0
+
+
+def _count_in(counts: Path) -> int:
+    with suppress(OSError):
+        for line in counts.read_text().splitlines():
             name, _, count = line.partition(" ")
             if name == "oom_kill":
                 return int(count)
