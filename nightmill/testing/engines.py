@@ -191,6 +191,10 @@ def worker_of(ground: Ground, attempt: AttemptKey) -> tuple[Dispatched, int]:
 class EngineConformance:
     """The promises of a carrier. Override :meth:`opener`."""
 
+    many = 200
+    """How many trivial jobs the engine must bear at once."""
+    many_in_a_chunk = 50
+
     @pytest.fixture
     def opener(self) -> Opener:
         """Give a function that opens the same engine at each call."""
@@ -245,12 +249,15 @@ class EngineConformance:
             running.close()
 
     def test_many_trivial_jobs(self, opener: Opener, ground: Ground) -> None:
-        """Hundreds of jobs are carried out in chunks, each once."""
-        orders = [ground.order(number) for number in range(200)]
+        """:attr:`many` jobs are carried out in chunks: each is begun once, told once, and published."""
+        orders = [ground.order(number) for number in range(self.many)]
+        each_once = Counter(order.attempt for order in orders)
         with ground.remote(opener()) as (remote, worker):
-            reports = list(engine(remote, worker, 50).run(orders))
-        assert Counter(report.attempt for report in reports) == Counter(order.attempt for order in orders)
-        assert len(ground.stored()) == len(orders)
+            reports = list(engine(remote, worker, self.many_in_a_chunk).run(orders))
+        assert Counter(report.attempt for report in reports) == each_once
+        assert Counter(report.fate for report in reports) == {Fate.PUBLISHED: self.many}
+        assert ground.begun() == each_once
+        assert len(ground.stored()) == self.many
 
     # ------------------------------------------------------------------------------ what is to end
 
