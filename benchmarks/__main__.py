@@ -24,6 +24,7 @@ NAMES: Final = (
     "warm_steps",
     "campaign_5k",
     "transfers",
+    "engines",
 )
 
 

@@ -141,3 +141,10 @@ def test_measurements_alternate() -> None:
 
     assert alternately(2, lambda: measured("own"), lambda: measured("floor")) == [[1.0, 3.0], [2.0, 4.0]]
     assert order == ["own", "floor", "own", "floor"]
+
+
+def test_a_job_on_each_engine_beside_an_empty_one_of_its_own() -> None:
+    answer = told("engines", 4)
+    assert answer["unit"] == "ms per job"
+    assert {"threads, one a dispatch", "dask, one a dispatch", "dask, in chunks of 50"} <= set(answer["also"])
+    assert answer["ratio"] == pytest.approx(answer["value"] / answer["floor"], rel=0.02)
