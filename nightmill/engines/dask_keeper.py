@@ -17,7 +17,7 @@ from distributed import Adaptive, Status
 from nightmill.engines.commands import INHERITED
 from nightmill.engines.dask_clusters import OPTIONS, ClusterFolder, DaskOptions, Told, Workers, package
 from nightmill.engines.slurm import slurm_commands
-from nightmill.errors import EngineAway, NightmillError
+from nightmill.errors import EngineAway, NightmillError, RequestRefused
 from nightmill.execution.owner import this_process
 
 Cluster = Any
@@ -149,16 +149,18 @@ class Kept:
         if self._options.cluster != "slurm" or time.monotonic() < self._heal_at:
             return
         self._heal_at = time.monotonic() + HEAL_SECONDS
-        with suppress(EngineAway):
+        known = {name: job.job_id for name, job in list(self.cluster.workers.items())}  # none where sbatch failed
+        with suppress(EngineAway, RequestRefused):
             jobs = self._commands.call("squeue", "--me", f"--name={JOB_NAME}", "--noheader", "--format=%A").split()
-            self.cluster.sync(self._replace, frozenset(jobs))
+            gone = [name for name, job in known.items() if job not in jobs]
+            if gone:
+                self.cluster.sync(self._replace, gone)
 
-    async def _replace(self, jobs: frozenset[str]) -> None:
-        """Forget jobs that are not there, and have as many new ones as there were; run by the cluster's own loop."""
+    async def _replace(self, gone: Sequence[object]) -> None:
+        """Forget workers whose jobs are gone, and have as many new ones; run by the cluster's own loop."""
         there, wanted = {str(each.name) for each in self.cluster.scheduler.workers.values()}, 0
-        for name, job in list(self.cluster.workers.items()):
-            if job.job_id not in jobs and str(name) not in there:
-                del self.cluster.workers[name]
+        for name in gone:
+            if str(name) not in there and self.cluster.workers.pop(name, None) is not None:
                 wanted += self.cluster.worker_spec.pop(name, None) is not None
         if wanted:
             self.cluster.scale(len(self.cluster.worker_spec) + wanted)
