@@ -181,9 +181,9 @@ class Kept:
 
 
 def keep(kept: Kept, folder: ClusterFolder, seconds: float) -> None:
-    """Keep a cluster whole until nobody has used it for a while; then nobody finds it any more."""
+    """Keep a cluster whole until nobody has used it for a while, or its folder is gone; nobody finds it any more."""
     used_at = time.monotonic()
-    while True:
+    while folder.folder.is_dir():
         time.sleep(LOOK_SECONDS)
         kept.heal()
         if kept.is_used():

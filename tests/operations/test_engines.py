@@ -32,7 +32,7 @@ from tests.support.observatory import Observatory
 ENGINES = """
 engines:
   workers: {kind: processes, workers: 2}
-  cluster: {kind: dask, workers: 1}
+  cluster: {kind: dask, workers: 1, keep_seconds: 2}
 """
 WHY = "it rains"
 
