@@ -70,6 +70,7 @@ class Site:
             access=config.access,
             transfers=config.transfers,
             containers=config.containers,
+            network_paths=config.network_paths,
             secrets=secrets if secrets.exists() else None,
         )
 

@@ -37,6 +37,7 @@ from nightmill.planning.lacking import Shortfalls
 from nightmill.planning.lookups.bound import bind
 from nightmill.planning.lookups.way import Way
 from nightmill.planning.memberships import Memberships, known_after, makes_units
+from nightmill.planning.network import check_network
 from nightmill.planning.open_names import OpenNames
 from nightmill.planning.origins import origin_of
 from nightmill.planning.outputs import Names, claims, naming_keys
@@ -167,6 +168,7 @@ class _Planner:
         known = [check_texts(each, self.site, templates, problems) for each in kinds]
         for each in kinds:
             check_images(each, self.site, problems)
+            check_network(each, self.site, problems)
         asks = all(known) and any(map(asks_of_files, kinds))
         nameless = Problems()
         check_outputs(stage, self.site, nameless)

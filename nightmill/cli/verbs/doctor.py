@@ -129,6 +129,7 @@ def _site(directory: Path | None) -> Iterator[Finding]:
     yield from _access(config)
     yield from _credentials(config)
     yield from _containers(config)
+    yield _network(config)
     with Site(config, database_of(config)) as opened:
         try:
             opened.database.check_revision()
@@ -198,6 +199,17 @@ def _containers(config: SiteConfig) -> Iterator[Finding]:
             yield Finding(f"image {image}", True, opened.find(image).called)
         except NightmillError as error:
             yield Finding(f"image {image}", False, str(error))
+
+
+def _network(config: SiteConfig) -> Finding:
+    """Find what of this host jobs depend on that comes over a network."""
+    from nightmill.model.node import NetworkPaths
+    from nightmill.planning.network import site_network_paths
+
+    found = site_network_paths(config)
+    is_looked_at = config.network_paths is not NetworkPaths.ALLOW
+    seen = "; ".join(found) or ("jobs depend on none" if is_looked_at else "not looked at: the site allows them")
+    return Finding("network mounts", not found or config.network_paths is not NetworkPaths.REFUSE, seen)
 
 
 def _reader(site: Site) -> Finding:

@@ -191,7 +191,13 @@ class Flight:
         for folder in (self.spool, self.scratch, self.cache):
             folder.mkdir(parents=True, exist_ok=True)
         order = self._order(self._put())
-        profile = NodeProfile(scratch=self.scratch, spool=self.spool, cache=self.cache, access=self.site.config.access)
+        profile = NodeProfile(
+            scratch=self.scratch,
+            spool=self.spool,
+            cache=self.cache,
+            access=self.site.config.access,
+            network_paths=self.site.config.network_paths,
+        )
         with Worker(profile, self.site.stagers) as worker:
             [report] = worker.run([order])
             told = fold(read_whole_journal(worker.journal.path).entries)
