@@ -141,6 +141,12 @@ class Retained(Document):
     """How many attachments of journals were removed."""
     held: int
     """How many files were removed that failed attempts had left for another."""
+    held_left: int
+    """How many such files there are now."""
+    held_bytes: int
+    """Of these, bytes."""
+    held_until: datetime | None
+    """When the first of these may be removed, unless somebody wants it; null where there is none, or never."""
     freed_bytes: int
     """How much room that made, bytes."""
     kept: Mapping[str, str]
