@@ -28,6 +28,7 @@ VERBS: Final = (
     "withdraw",
     "exclude",
     "plan",
+    "plans",
     "submit",
     "status",
     "logs",

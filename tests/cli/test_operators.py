@@ -41,6 +41,7 @@ ACTS = {
     "errors add": ("errors", "add", "errors.yaml", "--why", "seen twice"),
     "errors on": ("errors", "on", "cloudy", "--why", "tried it"),
     "errors off": ("errors", "off", "cloudy", "--why", "names too much"),
+    "plans remove": ("plans", "remove", "0a1b2c", "--why", "the night was bad"),
     "submit": ("submit", "first.yaml"),
     "rerun": ("rerun", "first"),
     "pause": ("pause", "first", "--why", "clouds"),
