@@ -89,7 +89,9 @@ def test_a_host_that_lets_nobody_make_containers(tmp_path: Path, monkeypatch: py
 
 
 def test_an_image_that_the_store_of_podman_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "podman").write_text('#!/bin/sh\nif [ "$1" = --version ]; then echo podman 4; exit; fi\nexit 125\n')
+    (tmp_path / "podman").write_text(
+        '#!/bin/sh\ncase "$1" in --version) echo podman 4;; info) echo 2;; *) exit 125;; esac\n'
+    )
     (tmp_path / "podman").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     opened = OpenedContainers(Containers(runtime="podman"), tmp_path)

@@ -15,8 +15,8 @@ from nightmill.execution.launch.containers.told import ToldByCode
 from nightmill.execution.launch.plain import Launch, Process
 from nightmill.model.container import ImageCopy
 
-_RANGES: Final = 2
-"""How many ranges of IDs a container of an ordinary user maps at least: that user, and all others."""
+_TOO_FEW: Final = ("", "0", "1")
+"""Ranges of IDs that podman can map for an ordinary user: there must be one beside the user."""
 
 
 class Oci:
@@ -89,7 +89,7 @@ class Rootless(Oci):
     def version(self) -> str:
         """Return the version, where podman can give a container its user: it needs further IDs of the host for that."""
         version = super().version()
-        if int(answer_of([self.program, "info", "--format", "{{len .Host.IDMappings.UIDMap}}"])) < _RANGES:
+        if answer_of([self.program, "info", "--format", "{{len .Host.IDMappings.UIDMap}}"]) in _TOO_FEW:
             raise RequestRefused(
                 f"podman cannot run a container as user {os.getuid()}: no range of user IDs is set aside for that user",
                 remedy="have one set aside in /etc/subuid and /etc/subgid, as by usermod --add-subuids"
