@@ -130,6 +130,11 @@ class JobContext:
         return self._stacks[key]
 
 
+def is_far(order: JobOrder, store: str) -> bool:
+    """Whether a store of an order is none of the folders that hosts see, so that a transfer waits most of its time."""
+    return store in order.stores and not order.stores[store].is_folder
+
+
 def stager_of(store: str, stagers: Mapping[str, Stager]) -> Stager:
     """Return what moves bytes to and from a store that an order names.
 
