@@ -112,7 +112,12 @@ class JobContext:
             yield stager
 
     def fetch(self, store: str, path: str, target: Path) -> int:
-        """Copy a stored file to a local path that does not exist yet, as :meth:`moving` says; return its bytes."""
+        """Copy a stored file to a local path that does not exist yet, as :meth:`moving` says; return its bytes.
+
+        Once everything is to end, none is begun.
+        """
+        if self.stopping:
+            raise JobFailed(f"{path!r} was not fetched from store {store!r}: {self.stopping}", fate=Fate.CANCELLED)
         with self.moving(store) as stager:
             return stager.fetch(path, target)
 

@@ -128,6 +128,23 @@ def test_another_copy_is_taken_beside_the_others(bench: Bench, far: FarStager) -
     assert [told.name for told in staged.passed_over] == ["1.txt", "6.txt"], "in the order of the inputs"
 
 
+def test_a_job_that_is_to_end_begins_no_other_file(bench: Bench, far: FarStager) -> None:
+    order, fetch = order_of(bench), far.fetch
+
+    def fetch_and_end(path: str, target: Path) -> int:
+        size = fetch(path, target)
+        worker.stop("the tests end")
+        return size
+
+    far.fetch = fetch_and_end  # type: ignore[method-assign]
+    with Worker(NodeProfile(scratch=bench.scratch, spool=bench.spool), bench.stagers) as worker:
+        [report] = worker.run([order])
+    assert (report.fate, report.published) == (Fate.CANCELLED, ())
+    assert "was not fetched from store 'backbone': the tests end" in report.evidence
+    assert far.transfers <= 2 * AT_ONCE - 1
+    assert report.passed_over == (), "nobody doubts a copy that was not waited for"
+
+
 @pytest.mark.parametrize("what", ["upload", "reveal"])
 def test_where_one_output_cannot_be_published_none_is_and_the_log_stays(
     bench: Bench, far: FarStager, what: str

@@ -310,8 +310,9 @@ def test_a_scratch_too_small_for_the_inputs(bench: Bench) -> None:
     """Nothing is copied: their sizes are known."""
     frame = bench.put("frame.txt", bytes(200_000), type="text")
     with small_scratch(bench, "64k") as disk:
-        told = f"the scratch {disk} has 61440 bytes free, and the job's inputs have 200000; make room, or give the site"
-        must_fail(bench, bench.order(shell("s", ":"), inputs=(frame,)), Fate.NO_SPACE, told, log=False)
+        told = " bytes free, and the job's inputs have 200000; make room, or give the site a larger scratch, then rerun"
+        report = must_fail(bench, bench.order(shell("s", ":"), inputs=(frame,)), Fate.NO_SPACE, told, log=False)
+        assert report.evidence.startswith(f"the scratch {disk} has ")
         assert list(disk.iterdir()) == []
 
 
