@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Final, Self, TypeVar
-from urllib.parse import unquote, urlsplit
 
 from sqlalchemy.orm import Session
 
@@ -139,8 +138,7 @@ def database_of(config: SiteConfig) -> Database:
 
 def folder_of(store: Store) -> Path | None:
     """Return the folder that a store is, or None where it is none."""
-    parts = urlsplit(store.url)
-    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+    return store.folder
 
 
 def modes(config: SiteConfig) -> Iterator[tuple[Path, int]]:
