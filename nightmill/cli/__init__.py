@@ -52,6 +52,7 @@ VERBS: Final = (
     "recover",
     "backup",
     "retain",
+    "bring-home",
     "ops",
     "acts",
     "sql",

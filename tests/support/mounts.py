@@ -44,7 +44,7 @@ def fill(folder: Path) -> None:
             return
 
 
-def as_nobody(function: Callable[[], Any]) -> Any:
+def as_nobody(function: Callable[[], Any], *, user: int = 65534) -> Any:
     """Return what a function returns in a process of a user without rights, through JSON; for root alone."""
     if os.geteuid() != 0:
         return json.loads(json.dumps(function()))
@@ -53,8 +53,8 @@ def as_nobody(function: Callable[[], Any]) -> Any:
     if child == 0:
         try:
             os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
+            os.setgid(user)
+            os.setuid(user)
             os.write(sender, json.dumps(function()).encode())
         finally:
             os._exit(0)
