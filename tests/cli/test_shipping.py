@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
+from alembic import command
 from sqlalchemy import select
 
 from nightmill.backbone.catalogue.withdrawals import withdraw
-from nightmill.backbone.schema import FileRow
+from nightmill.backbone.schema import FileRow, JobRow
 from nightmill.clock import utc_now
 from nightmill.config.campaign import load_campaign
 from nightmill.operations.site import open_site
@@ -104,7 +105,9 @@ def test_what_a_plan_needs_is_shipped_once_before_its_jobs(sites: tuple[Path, Pa
     assert nightmill("plan", b / "again.yaml", "--json", "--site", b).json["to_ship"] == []
     assert run(b, "again") == ["done"] * FRAMES
     assert len(transfers(nightmill, b)) == FRAMES, "what is here is not fetched again"
-    for folder in sites:
+    for folder, other in (a, "b"), (b, "a"):
+        assert f"store {other}:backbone: " in (well := nightmill("doctor", "--site", folder).out)
+        assert "answers; it is read, and never written" in well
         called = nightmill("doctor", "--deep", "--checksums", "--site", folder)
         assert called.code == 0, called.out
 
@@ -165,6 +168,9 @@ def test_a_site_names_what_may_be_shipped(sites: tuple[Path, Path], nightmill: N
     partner(b, "a", a, ship=["raw_scence"])
     assert "partners.a.ship: there is no file type 'raw_scence'" in nightmill("plan", b / "far.yaml", "--site", b).err
     partner(b, "a", a, ship="all")
+    partner(b, "A", a)
+    told = "WRONG store A:backbone: the catalogue has no such site and store: see 'partners'"
+    assert told in nightmill("doctor", "--site", b).out
     called = nightmill("plan", b / "far.yaml", "--set", "home.site=c", "--site", b)
     assert "home.site, command line: the catalogue has no site 'c' (there is a, b)" in called.err
 
@@ -322,6 +328,13 @@ def test_a_file_that_is_withdrawn_meanwhile_is_not_shipped(sites: tuple[Path, Pa
     assert sorted(run(b)) == ["done", "done", "held"]
     assert "cam_0002.fits was withdrawn at" in nightmill("status", "far", "--site", b).out
     assert not list((b / "stores").rglob("cam_0002.fits"))
+    with open_site(b) as site:
+        with site.database.engine.connect() as connection:
+            command.downgrade(site.database._alembic(connection), "0018")
+        site.database.create()
+        with site.database.reading() as session:
+            assert session.scalars(select(JobRow.held_by).where(JobRow.state == "held")).all() == ["exclusion"]
+    assert transfers(nightmill, b) == []
 
 
 def test_calibrations_that_an_operator_names_are_those_that_come(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,9 @@ def as_nobody(function: Callable[[], Any], *, user: int = 65534) -> Any:
             os.setgid(user)
             os.setuid(user)
             os.write(sender, json.dumps(function()).encode())
+        except BaseException:
+            traceback.print_exc()  # nobody else tells: the process ends here
+            raise
         finally:
             os._exit(0)
     os.close(sender)

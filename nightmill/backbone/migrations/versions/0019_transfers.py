@@ -45,5 +45,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("UPDATE job SET held_by = 'exclusion' WHERE held_by = 'shipping'")  # which a rerun looks at again, too
     op.execute("DROP VIEW file_transfer")
     op.drop_table("transfer")
