@@ -6,7 +6,7 @@ import time
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.logging import get_run_logger
+from prefect.logging import get_logger
 from prefect.states import Completed, Failed
 
 from flows.hosting.naming import at_its_time
@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 300.0
 @flow(name=BRING_HOME, flow_run_name=at_its_time(BRING_HOME), persist_result=False, validate_parameters=False)
 def bring_home_(site: str) -> State[None]:
     """Fetch the results of campaigns of other sites that name this site as their home, each file once."""
-    patience = Patience(BRING_HOME, PATIENCE_SECONDS, get_run_logger().warning)
+    patience = Patience(BRING_HOME, PATIENCE_SECONDS, get_logger("nightmill").warning)
     try:
         with open_site(own_site(site), need_types=False, patience=patience) as opened:
             if not opened.config.partners:

@@ -7,17 +7,18 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from alembic import command
 from sqlalchemy import select
 
+from flows.bring_home import bring_home_
 from nightmill.backbone.catalogue.withdrawals import withdraw
 from nightmill.backbone.schema import FileRow, JobRow
 from nightmill.clock import utc_now
 from nightmill.config.campaign import load_campaign
+from nightmill.operations.rerun import rerun
 from nightmill.operations.site import open_site
 from nightmill.operations.slice_work import SliceWork
 from nightmill.operations.submit import submit
@@ -25,11 +26,15 @@ from nightmill.operations.transport import bring as bringing
 from nightmill.operations.turns import take_turn
 from tests.cli.conftest import Nightmill
 from tests.cli.test_bad_input import PIPELINE, RAW, TYPES
+from tests.cli.two_sites import partner, raw, run, transfers
 from tests.examples.campaigns import conduct, job_lines
 from tests.support.mounts import fill, small_disk
 from tests.support.observatory import FILE_TYPES, deliver, stored
+from tests.support.sshd import running_sshd
 
 FRAMES = 3
+LITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""What has nothing to do with the database."""
 
 
 @pytest.fixture
@@ -50,37 +55,6 @@ def sites(
     (b / "pipeline.yaml").write_text(PIPELINE)
     (b / "far.yaml").write_text("campaign: far\npipeline: pipeline.yaml\nhome: {site: a, types: [count]}\n")
     return a, b
-
-
-def partner(site: Path, name: str, folder: Path, **more: Any) -> None:
-    """Let a site read the store of another, and more."""
-    path = site / "nightmill.yaml"
-    config = yaml.safe_load(path.read_text())
-    store = {"url": str(folder / "stores" / "backbone")}
-    config.setdefault("partners", {})[name] = {"stores": {"backbone": store}, **more}
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
-
-
-def run(folder: Path, name: str = "far") -> list[str]:
-    """Submit a campaign, carry out what can be, and return the states of its jobs."""
-    with open_site(folder) as site:
-        submit(site, load_campaign(folder / f"{name}.yaml"), who="bob")
-        conduct(site, name)
-        return [str(line.state) for line in job_lines(site, name)]
-
-
-def transfers(nightmill: Nightmill, folder: Path) -> list[dict[str, Any]]:
-    query = (
-        "SELECT file_name, campaign, purpose, state, from_site, to_site, size_bytes, tries, evidence"
-        " FROM file_transfer ORDER BY transfer_id"
-    )
-    found: list[dict[str, Any]] = nightmill("sql", query, "--json", "--site", folder).json
-    return found
-
-
-def raw(folder: Path, number: int) -> Path:
-    [path] = (folder / "stores" / "backbone").rglob(f"cam_{number:04d}.fits")
-    return path
 
 
 @pytest.mark.req("D15", "X31")
@@ -113,15 +87,21 @@ def test_what_a_plan_needs_is_shipped_once_before_its_jobs(sites: tuple[Path, Pa
 
 
 @pytest.mark.req("D16", "X31")
-def test_outputs_come_home_once(sites: tuple[Path, Path], nightmill: Nightmill) -> None:
+def test_outputs_come_home_once(
+    sites: tuple[Path, Path], nightmill: Nightmill, monkeypatch: pytest.MonkeyPatch
+) -> None:
     a, b = sites
     run(b)
     dry = nightmill("bring-home", "--dry-run", "--json", "--site", a).json
     assert [(each["campaign"], each["site"], each["files"]) for each in dry] == [("far", "b", 3)]
     assert not (a / "stores" / "backbone" / "far").exists()
+    monkeypatch.setenv("NIGHTMILL_SITE", str(a))
     with ThreadPoolExecutor(2) as pool:  # its runner and a person, at the same moment
-        both = list(pool.map(lambda _: home(a), range(2)))
-    assert sum(both) == FRAMES
+        service, person = pool.submit(bring_home_.fn, str(a)), pool.submit(home, a)
+        ended, came = service.result(), person.result()
+    monkeypatch.delenv("NIGHTMILL_SITE")
+    assert ended.type == "COMPLETED"
+    assert f"{FRAMES - came} files came home, " in str(ended.message)
     made = {name: data for name, data in stored(b).items() if name.endswith(".txt")}
     assert {name: data for name, data in stored(a).items() if name.startswith("far/")} == made, "and no log"
     assert nightmill("bring-home", "far", "--site", a).out == "nothing is to come home\n"
@@ -155,6 +135,17 @@ def home(folder: Path) -> int:
         return sum(each.files for each in bring_home(site, who="ada"))
 
 
+@LITE
+def test_a_partner_may_be_on_another_machine(sites: tuple[Path, Path], nightmill: Nightmill, tmp_path: Path) -> None:
+    a, b = sites
+    with running_sshd(tmp_path / "sshd") as sshd:
+        partner(b, "a", a, url=sshd.url(a / "stores" / "backbone"), ship="all")
+        assert run(b) == ["done"] * FRAMES
+        sshd.stop()
+    assert len(transfers(nightmill, b)) == FRAMES
+
+
+@LITE
 def test_a_site_names_what_may_be_shipped(sites: tuple[Path, Path], nightmill: Nightmill) -> None:
     a, b = sites
     partner(b, "a", a, ship=["raw_bias"])
@@ -200,11 +191,15 @@ def test_what_cannot_be_had_holds_the_jobs_that_need_it_and_a_rerun_ships_the_re
 
     raw(a, 1).write_bytes(good)
     (a / "gone").rename(gone)
-    assert run(b) == ["done"] * FRAMES
+    with open_site(b) as site:
+        rerun(site, "far", who="bob", why="mended")
+        conduct(site, "far")
+        assert [str(line.state) for line in job_lines(site, "far")] == ["done"] * FRAMES
     done = [each["file_name"] for each in transfers(nightmill, b) if each["state"] == "done"]
     assert sorted(done) == [f"cam_{number:04d}.fits" for number in (1, 2, 3)], "each once"
 
 
+@LITE
 def test_a_source_that_is_away_is_tried_again(
     sites: tuple[Path, Path], nightmill: Nightmill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +239,7 @@ def test_campaigns_that_need_the_same_ship_it_once(sites: tuple[Path, Path], nig
     assert len(transfers(nightmill, b)) == FRAMES
 
 
+@LITE
 def test_no_room_leaves_nothing_half(
     sites: tuple[Path, Path], nightmill: Nightmill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,6 +261,7 @@ def test_no_room_leaves_nothing_half(
         assert len(list(small.rglob("cam_*.fits"))) == FRAMES
 
 
+@LITE
 def test_killed_in_the_midst_goes_on_with_the_rest(
     sites: tuple[Path, Path], nightmill: Nightmill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,6 +298,7 @@ def test_killed_in_the_midst_goes_on_with_the_rest(
     assert not list((b / "scratch").iterdir())
 
 
+@LITE
 def test_a_copy_that_is_lost_is_shipped_again_by_a_rerun(sites: tuple[Path, Path], nightmill: Nightmill) -> None:
     _a, b = sites
     assert run(b) == ["done"] * FRAMES
@@ -337,6 +335,7 @@ def test_a_file_that_is_withdrawn_meanwhile_is_not_shipped(sites: tuple[Path, Pa
     assert transfers(nightmill, b) == []
 
 
+@LITE
 def test_calibrations_that_an_operator_names_are_those_that_come(
     sites: tuple[Path, Path], nightmill: Nightmill, tmp_path: Path
 ) -> None:
@@ -356,6 +355,7 @@ def test_calibrations_that_an_operator_names_are_those_that_come(
     assert sorted(path.name for path in (b / "stores").rglob("bias_*")) == ["bias_2.fits"]
 
 
+@LITE
 def test_each_site_drains_its_own_spool(sites: tuple[Path, Path], nightmill: Nightmill) -> None:
     a, b = sites
     (a / "pipeline.yaml").write_text(PIPELINE)

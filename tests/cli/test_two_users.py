@@ -15,7 +15,7 @@ import pytest
 
 from nightmill.cli import main
 from tests.cli.test_bad_input import PIPELINE, RAW, TYPES
-from tests.cli.test_shipping import partner, run
+from tests.cli.two_sites import partner, run
 from tests.support.mounts import as_nobody
 from tests.support.observatory import FILE_TYPES, deliver
 from tests.support.postgres import PostgresServer

@@ -26,6 +26,7 @@ from nightmill.backbone.catalogue.transfers import (
 from nightmill.backbone.catalogue.withdrawals import withdrawals
 from nightmill.clock import utc_now
 from nightmill.errors import StoreError, StoreFull
+from nightmill.execution.journal import SpoolAway
 from nightmill.execution.owner import host_name
 from nightmill.files.checksum import fingerprint
 from nightmill.model.states import Purpose, TransferState
@@ -113,6 +114,8 @@ def goes_on(spool: Path, token: str) -> bool:
             return False
     except SpoolBusy:
         return True
+    except SpoolAway:  # who only looks may not lock
+        return False
 
 
 def bring(

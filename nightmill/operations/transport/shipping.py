@@ -68,9 +68,10 @@ class Shipping:
         if not ids:
             return True
         wanted, lacking = self._read(partial(self._wanted, ids=ids))
+        if wanted:
+            size_bytes = sum(file.size_bytes for file in wanted)
+            self.tell(f"{len(wanted)} files are fetched from other sites first, {size_bytes / 1e6:,.1f} MB")
         brought = bring(self.site, wanted, Purpose.SHIPPED, stopping=stopping)
-        if brought.files:
-            self.tell(f"{brought.files} files shipped, {brought.size_bytes / 1e6:,.1f} MB")
         had = self._read(partial(once_here, ids=list(brought.failed)))
         lacking |= {id_: why for id_, why in brought.failed.items() if id_ not in had}  # of others the job finds out
         self._known |= ids - lacking.keys()
