@@ -53,6 +53,7 @@ VERBS: Final = (
     "recover",
     "backup",
     "retain",
+    "bring-home",
     "ops",
     "acts",
     "sql",

@@ -48,6 +48,7 @@ from nightmill.planning.projected import Projected, known_after_of
 from nightmill.planning.reliance import Reliance
 from nightmill.planning.sealed import PlannedJob, StageCommon, StageView
 from nightmill.planning.selection import Group, Selector
+from nightmill.planning.shipping import Shipments, unknown_home
 from nightmill.planning.texts import asks_of_files
 from nightmill.planning.units import Grouping, group_units, limited, make_units, peeked
 from nightmill.planning.variants import Variants, wrong_units
@@ -96,8 +97,8 @@ def plan_campaign(
     problems = dict.fromkeys(problem for plan in stages for problem in plan.problems)
     problems |= dict.fromkeys(wrong_units(campaign, planner.keys, stages))
     problems |= dict.fromkeys(unknown_campaigns(session, campaign, as_of))
-    problems |= dict.fromkeys(unknown_engines(campaign, site.engines))
-    return CampaignPlan(campaign, number, tuple(stages), tuple(problems), as_of)
+    problems |= dict.fromkeys((*unknown_engines(campaign, site.engines), *unknown_home(session, campaign)))
+    return CampaignPlan(campaign, number, tuple(stages), tuple(problems), as_of, planner.shipments.told())
 
 
 def plan_stage(
@@ -135,6 +136,7 @@ class _Planner:
         self.session = session
         self.as_of = as_of
         self.reliance = reliance
+        self.shipments = Shipments(session, site.partners)
         self.bundle = bundle
         self.campaign = campaign
         self.site = site
@@ -328,6 +330,7 @@ class _Planner:
             lambda stage: check_inputs(stage, self.campaign, self.site, problems),
             stored=self.as_of is None,
             reliance=self.reliance,
+            shipments=self.shipments,
         )
         one = takes_one(stage, self.site.file_types)
         for unit in limited(units, stage.max_units, problems, topic=topic):

@@ -55,6 +55,7 @@ ACTS = {
     "recover": ("recover", "--yes", "--why", "the disk failed"),
     "backup": ("backup", "../copy.db"),
     "retain": ("retain",),
+    "bring-home": ("bring-home",),
     "calib add": ("calib", "add", "cam_0001.fits", *OF_SET, *SPAN),
     "calib certify": ("calib", "certify", "cam_0001.fits", *OF_SET),
     "calib withdraw": ("calib", "withdraw", "cam_0001.fits", *OF_SET),

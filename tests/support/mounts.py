@@ -45,7 +45,7 @@ def fill(folder: Path) -> None:
             return
 
 
-def as_nobody(function: Callable[[], Any], *, first: Callable[[], object] = lambda: None) -> Any:
+def as_nobody(function: Callable[[], Any], *, first: Callable[[], object] = lambda: None, user: int = 65534) -> Any:
     """Return what a function returns in a process of a user without rights, through JSON; for root alone.
 
     What is to be first is done in that process, as root.
@@ -58,8 +58,8 @@ def as_nobody(function: Callable[[], Any], *, first: Callable[[], object] = lamb
         try:
             first()
             os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
+            os.setgid(user)
+            os.setuid(user)
             os.write(sender, json.dumps(function()).encode())
         except BaseException:  # noqa: BLE001 - it is told, and nothing is answered
             traceback.print_exc()

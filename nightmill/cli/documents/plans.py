@@ -190,6 +190,20 @@ class PlanCost(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FilesToShip(Document):
+    """Files that only another site has, and that come from there before the jobs begin that need them."""
+
+    store: str
+    """Where they come from, as SITE:STORE."""
+    into: str
+    """The store of this site that they are put into."""
+    files: int
+    """How many."""
+    size_bytes: int
+    """Their size."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan(Document):
     """What a campaign would do."""
 
@@ -209,6 +223,8 @@ class Plan(Document):
     """Stages that are planned in their turn: the digest covers their rules, and what is foreseen of them."""
     cost: PlanCost
     """What it would cost."""
+    to_ship: Sequence[FilesToShip]
+    """What comes from other sites first."""
     problems: Sequence[str]
     """Why it cannot be carried out; none where it can."""
     stages: Sequence[PlannedStage]

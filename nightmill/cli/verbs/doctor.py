@@ -106,7 +106,7 @@ def _versions() -> Iterator[Finding]:
 
 def _site(directory: Path | None) -> Iterator[Finding]:
     from nightmill.backbone.database import safe_url
-    from nightmill.cli.render.room import room, writable
+    from nightmill.cli.render.room import partners, room, writable
     from nightmill.config.literals import literal_secrets
     from nightmill.config.site import find_site, load_site
     from nightmill.operations.identity import identify
@@ -141,6 +141,7 @@ def _site(directory: Path | None) -> Iterator[Finding]:
             yield _reader(opened)
             yield _age(opened)
             yield from _indexes(opened)
+            yield from partners(opened)
     yield from room(opened)
     yield _spool(config.spool)
     yield from _server(config)

@@ -18,7 +18,7 @@ from nightmill.backbone.catalogue.files import known_files
 from nightmill.backbone.catalogue.registration import NewFile, register
 from nightmill.backbone.database import safe_url
 from nightmill.clock import utc_now
-from nightmill.config.site import BACKBONE
+from nightmill.config.stores import BACKBONE
 from nightmill.errors import NameCollision, NightmillError
 from nightmill.execution.journal import JournalWriter, journals, read_whole_journal
 from nightmill.execution.proc import end_all_in
