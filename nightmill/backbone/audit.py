@@ -23,7 +23,7 @@ FIRST_SUBMIT: Final = and_(
 """The act that put a campaign there: every later act on it is an intervention."""
 _OF_SITES: Final = (
     *("init", "ingest", "retype", "withdraw", "exclude add", "exclude lift", "record --host-lost", "recover", "backup"),
-    *("retain", "calib add", "calib certify", "calib withdraw", "calib pin", "limit --store"),
+    *("retain", "calib add", "calib certify", "calib withdraw", "calib pin", "limit --store", "doctor --engine"),
 )
 """Verbs whose subject is not a campaign; where they concern one alone, their detail names it."""
 _NAMED: Final = func.coalesce(AuditRow.detail["campaign"].as_string(), "")

@@ -33,6 +33,8 @@ SLOTS: Final = "slots"
 MOST_CHUNKS: Final = 1000
 """Chunks that one slice has at an engine at a time, at most: a thread waits for each."""
 
+_UNFIT: Final = "once that is mended, 'nightmill doctor --engine {}' tries it; then rerun"
+
 
 def place_of(
     site: Site, campaign: Campaign, of: SliceName, host: Host, resources: Resources, hosts: Callable[[], Hosts]
@@ -59,6 +61,7 @@ class Here:
     """Threads of this process, which share the cores of its host with all others of the site."""
 
     is_here: Final = True
+    unfit: Final = ""
 
     def __init__(self, site: Site, host: Host, resources: Resources) -> None:
         self._host, self._share = host, host.share_of(resources)
@@ -151,6 +154,11 @@ class Elsewhere:
 
     def _rights_over(self, journal: Journal) -> Mapping[AttemptKey, Rights]:
         return self._site.patiently(lambda: rights_over(self._site, journal, hosts_lost(self._site)))
+
+    @property
+    def unfit(self) -> str:
+        """Why workers of the engine begin nothing; empty as long as they do."""
+        return f"{self._remote.unfit}; {_UNFIT.format(self._setting.name)}" if self._remote.unfit else ""
 
     @property
     def places(self) -> int:

@@ -232,13 +232,14 @@ class SliceWork:
         Within this call's process a job is tried again only as often as its stage allows after such an end, or a rule
         of the site for the error that it is, and not before its time. An attempt that somebody carries out by hand is
         left to them. None is issued once a store or the scratch has failed so many jobs in a row that it would fail the
-        others, too, an operator has paused or cancelled the campaign, or it may not use this host: :attr:`halted` says
-        so. No more are issued than its campaign may have at a time.
+        others, too, its engine begins nothing, an operator has paused or cancelled the campaign, or it may not use this
+        host: :attr:`halted` says so. No more are issued than its campaign may have at a time.
         """
         self._follower.tend()
         self._flush_if_there()
         if self._credentials_end is not None and utc_now() >= self._credentials_end:
             self._look_at_credentials()
+        self.halted = self.halted or self.place.unfit
         if self.halted or self._misfortunes.seconds_left > 0:
             return []
         remembered = memory.marks(self.site.config.spool)
@@ -279,8 +280,7 @@ class SliceWork:
 
     def _learn(self, session: Session) -> None:
         """Read the rules that name errors, where one was switched on or off since they were read."""
-        switched = last_switch(session)
-        if switched != self._switched:
+        if (switched := last_switch(session)) != self._switched:
             self._recognise, self._switched = Recogniser(in_force(session)), switched
 
     def record(self, reports: Sequence[JobReport]) -> None:

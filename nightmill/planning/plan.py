@@ -20,7 +20,7 @@ from nightmill.backbone.catalogue.exclusions import Exclusion, in_force
 from nightmill.backbone.catalogue.files import names_taken
 from nightmill.backbone.schema import CampaignRow, FileRow, JobRow
 from nightmill.backbone.work.left_out import stages_with_left_out
-from nightmill.config.engines import unknown_engines
+from nightmill.config.engines import lacking_accelerators, unknown_engines
 from nightmill.config.site import SiteConfig
 from nightmill.errors import RequestRefused
 from nightmill.model.bundle import SealedBundle
@@ -96,6 +96,7 @@ def plan_campaign(
     problems |= dict.fromkeys(wrong_units(campaign, planner.keys, stages))
     problems |= dict.fromkeys(unknown_campaigns(session, campaign, as_of))
     problems |= dict.fromkeys(unknown_engines(campaign, site.engines))
+    problems |= dict.fromkeys(lacking_accelerators(campaign, site.engines))
     return CampaignPlan(campaign, number, tuple(stages), tuple(problems), as_of)
 
 
