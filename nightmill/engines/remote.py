@@ -120,6 +120,8 @@ class Remote:
         self._news, self._closed = threading.Event(), threading.Event()
         self.unfit = ""
         """Why its workers begin nothing, by the first that could not; empty as long as they do."""
+        self.unbegun: list[Dispatched] = []
+        """Dispatches that such workers left: nothing of them will be recorded."""
         self._clocks = Clocks()
         self._away, self._places = "", 1
         self._failure: BaseException | None = None
@@ -322,6 +324,7 @@ class Remote:
             flight.news.put(report)
         if over:
             if (ending := flight.dispatched.ending) is not None and ending.unfit:
+                self.unbegun.append(flight.dispatched)
                 self.unfit = self.unfit or f"engine {self.name!r} cannot begin jobs: {ending.evidence}"
             with self._lock:
                 self._flights.pop(flight.dispatched.name, None)

@@ -186,6 +186,7 @@ class Elsewhere:
     def close(self) -> list[AttemptKey]:
         """Let go of the engine."""
         self._remote.close()
+        tidy(self._remote.unbegun)
         return self._remote.under_way
 
 

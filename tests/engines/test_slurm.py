@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,9 @@ from nightmill.execution.dispatches import send_out
 from nightmill.model.fate import Fate
 from nightmill.model.order import JobOrder
 from nightmill.model.pipeline import Resources
+from nightmill.operations.flight.engines import fly
 from nightmill.testing.engines import LONG, EngineConformance, Ground, InTheBackground, Opener, until, worker_of
+from tests.support.observatory import Observatory
 from tests.support.slurm import Slurm as Cluster
 from tests.support.slurm import SlurmUnavailable, running_slurm
 
@@ -205,3 +208,32 @@ def test_a_host_without_slurm_is_told_what_is_missing(ground: Ground, monkeypatc
     with pytest.raises(RequestRefused, match="'squeue' is not here") as refused:
         Slurm("slurm", options()).find(["x"])
     assert "Slurm's commands must be on the PATH of the runner's host" in refused.value.remedy
+
+
+def test_a_flight_tries_each_node_and_says_why_it_is_kept_waiting(cluster: Cluster, tmp_path: Path) -> None:
+    observatory = Observatory.build(tmp_path / "site")
+    with (observatory.directory / "nightmill.yaml").open("a") as file:
+        more = "partition: long, export: [SLURM_CONF], look_seconds: 0.25"
+        file.write(f"engines:\n  farm: {{kind: slurm, {more}, check: ['node*']}}\n")
+        file.write("  wrong: {kind: slurm, partition: nosuch, export: [SLURM_CONF]}\n")
+    with observatory.open() as site:
+        farm, wrong = site.config.engines["farm"], site.config.engines["wrong"]
+        found = list(fly(site, farm))
+        assert [each.tried.seen for each in found if not each.tried.well] == []
+        assert {each.place for each in found} == {"node1"}
+        assert [each.tried.part for each in found][-2:] == ["clock", "job"]
+        [refused] = fly(site, wrong)
+        assert "Slurm refuses: sbatch: error: invalid partition specified: nosuch" in refused.tried.seen
+        assert refused.tried.remedy == "see partition, account, qos and options of engine 'wrong'"
+        cluster.call("scontrol", "update", "PartitionName=long", "State=DOWN")
+        try:
+            [late] = fly(site, farm, wait_seconds=8)
+        finally:
+            cluster.call("scontrol", "update", "PartitionName=long", "State=UP")
+        assert late.waited
+        assert re.fullmatch(
+            r"it was waited for 8 s, in vain: Slurm job \d+_0: PENDING \(PartitionDown\); see its queue, or wait longer"
+            r" \(--wait\)",
+            late.tried.seen,
+        )
+        assert cluster.call("squeue", "--noheader", "--states=PENDING") == "", "nothing is left in the queue"
