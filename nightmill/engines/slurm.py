@@ -31,7 +31,7 @@ COMMAND_SECONDS: Final = 60.0
 JOB_NAME: Final = "nightmill"
 NO_SPOOL: Final = 66
 """How a batch script exits on a node that does not see the spool."""
-NO_PYTHON: Final = (126, 127)
+NO_PYTHON: Final = ("126", "127")
 """How a shell exits where the interpreter is not there, or cannot be run."""
 _INHERITED: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 _AWAY: Final = re.compile(
@@ -208,17 +208,16 @@ class Slurm:
         asked = [handle for handle in handles if handle not in standings or standings[handle].state == "ended"]
         accounted = self._accounted(asked) if asked else {}
         for handle in asked:  # the accounting hears of it a moment later
-            if handle not in accounted and handle in standings and standings[handle].unfit:
-                more = self._failed(self._exit_code(handle))
-                accounted[handle] = self._standing(handle, "FAILED", standings[handle].host, more)
+            if handle not in accounted and (seen := standings.get(handle)) is not None and seen.fate is Fate.LOST:
+                accounted[handle] = self._standing(handle, "FAILED", seen.host, code=self._exit_code(handle))
         return standings | accounted
 
-    def _exit_code(self, handle: str) -> int | None:
-        """Ask the controller for the exit code of a job that ended a moment ago."""
+    def _exit_code(self, handle: str) -> str:
+        """Ask the controller for the exit code of a job that ended a moment ago: ``127:0``, the second of a signal."""
         with suppress(RequestRefused):
             if match := _EXIT_CODE.search(self._call("scontrol", "--oneliner", "show", "job", handle)):
-                return int(match[1])
-        return None
+                return match[1]
+        return ""
 
     def _accounted(self, handles: Sequence[str]) -> dict[str, Standing]:
         """Return what the accounting tells of the ends of some; nothing of what it does not know to have ended."""
@@ -233,17 +232,11 @@ class Slurm:
             handle, state, code, node, reason = line.split("|")
             name = state.partition(" ")[0]
             if handle in wanted and name in _FATES:
-                more = (
-                    self._failed(int(code.partition(":")[0]))
-                    if name == "FAILED"
-                    else ""
-                    if reason == "None"
-                    else reason
-                )
-                standings[handle] = self._standing(handle, state, node, more)
+                more = "" if reason == "None" or name == "FAILED" else reason
+                standings[handle] = self._standing(handle, state, node, more, code)
         return standings
 
-    def _standing(self, handle: str, state: str, node: str, more: str) -> Standing:
+    def _standing(self, handle: str, state: str, node: str, more: str = "", code: str = "") -> Standing:
         name = state.partition(" ")[0].rstrip("+")
         host = "" if node in ("", "None assigned") else node
         if name in _WAITING:
@@ -253,13 +246,18 @@ class Slurm:
         if name not in _FATES:
             return Standing(state="unknown", host=host, evidence=f"Slurm job {handle}: {state}")
         fate = Fate.CANCELLED if name == "CANCELLED" and handle in self._ended_here else _FATES[name]
-        evidence = f"Slurm job {handle}{f' on {host}' if host else ''}: {state}" + (f", {more}" if more else "")
-        return Standing(state="ended", host=host, fate=fate, evidence=evidence, unfit=name == "FAILED")
+        told = f"Slurm job {handle}{f' on {host}' if host else ''}: {state}"
+        evidence = ", ".join([told, *filter(None, [more, self._exited(code) if name == "FAILED" else ""])])
+        unfit = name == "FAILED" and code.partition(":")[0] not in ("", "0")
+        return Standing(state="ended", host=host, fate=fate, evidence=evidence, unfit=unfit)
 
-    def _failed(self, code: int | None) -> str:
-        """Say what a batch script tells by its exit code."""
-        told = "" if code is None else f"exit code {code}"
-        if code == NO_SPOOL:
+    def _exited(self, ended: str) -> str:
+        """Say what a batch script tells by how it ended."""
+        code, _, signal = ended.partition(":")
+        if signal not in ("", "0"):
+            return f"ended by signal {signal}"
+        told = f"exit code {code}" if code else ""
+        if code == str(NO_SPOOL):
             return f"{told}: the node does not see the spool; mount it there, under the same path"
         if code in NO_PYTHON:
             own = self._options.python or sys.executable
@@ -333,6 +331,6 @@ def _seconds(limit: str) -> float:
 
 
 _LIMIT: Final = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
-_EXIT_CODE: Final = re.compile(r"\bExitCode=(\d+):")
+_EXIT_CODE: Final = re.compile(r"\bExitCode=(\d+:\d+)")
 _MINE: Final = ("--me", f"--name={JOB_NAME}", "--states=all", "--noheader")
 _ENDS: Final = ("--noheader", "--parsable2", "--allocations")

@@ -286,8 +286,7 @@ class SliceWork:
     def record(self, reports: Sequence[JobReport]) -> None:
         """Record reports of attempts that were carried out one after another and have ended.
 
-        Safe for use by several threads. They are rows within a second, or when the database is back: until then the
-        journal has them.
+        Safe for several threads. They are rows within a second, or when the database is back: the journal has them.
         """
         if not reports:
             return
@@ -328,6 +327,7 @@ class SliceWork:
     def seconds_to_wait(self) -> float | None:
         """Return how long until a job that waits may begin; None where none waits so, or the slice has halted."""
         self._flush_if_there()
+        self.halted = self.halted or self.place.unfit
         if self.halted or self.worker.stopping:
             return None
         if self._limited:

@@ -179,15 +179,25 @@ def test_who_ends_a_worker_at_its_engine_is_told_apart_from_nightmill(ground: Gr
     assert "while it was" in report.evidence
 
 
-def test_a_worker_whose_host_lacks_something_begins_nothing_and_no_job_fails(ground: Ground) -> None:
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("nowhere://x", "no stager named 'nowhere'"),
+        ("${NOWHERE}/x", "store 'backbone'"),
+    ],
+)
+def test_a_worker_whose_host_lacks_something_begins_nothing_and_no_job_fails(
+    ground: Ground, url: str, told: str
+) -> None:
     order = ground.order(1)
-    stores = {"backbone": ground.store.model_copy(update={"url": "nowhere://x"})}
+    stores = {"backbone": ground.store.model_copy(update={"url": url})}
     with ground.remote(Processes("tested", ProcessOptions())) as (remote, _):
         assert list(remote.run([order.model_copy(update={"stores": stores})])) == []
         host = this_process().host
         assert remote.unfit.startswith(
-            f"engine 'tested' cannot begin jobs: a worker on host {host} cannot begin: no stager named 'nowhere'"
+            f"engine 'tested' cannot begin jobs: a worker on host {host} cannot begin: {told}"
         )
+        assert url[2:9].lower() in remote.unfit.lower()
     assert ground.begun() == {}
 
 
