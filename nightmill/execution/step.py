@@ -37,7 +37,9 @@ from nightmill.model.layout import INPUTS, OUTPUTS, SIDECAR, TMP, seen
 from nightmill.model.order import ErrorName, JobOrder, OrderStep, later_names
 
 _LANGUAGE: Final = ("LANG", "LC_ALL")
-_INHERITED: Final = ("PATH", *_LANGUAGE, "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+_DEVICES: Final = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK")
+"""By these an engine says which accelerators are a job's."""
+_INHERITED: Final = ("PATH", *_LANGUAGE, "LD_LIBRARY_PATH", "VIRTUAL_ENV", *_DEVICES)
 
 
 def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobContext) -> list[MadeFile]:
@@ -187,7 +189,7 @@ def _with_names(item: str, later: Mapping[str, Sequence[str]]) -> str | None:
 
 def _environment(step: OrderStep, container: Container | None, *, cores: int) -> dict[str, str]:
     """Return a step's environment but for its places: of what this process knows, no more than a program needs."""
-    known = _INHERITED if container is None else _LANGUAGE
+    known = _INHERITED if container is None else (*_LANGUAGE, *_DEVICES)
     inherited = {name: os.environ[name] for name in known if name in os.environ}
     inherited |= container.environment if container else {}
     limits = {"NIGHTMILL_CORES": str(cores), "OMP_NUM_THREADS": str(cores)}  # or libraries take every core of the host

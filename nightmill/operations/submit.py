@@ -19,7 +19,7 @@ from nightmill.model.bundle import Bundle
 from nightmill.model.campaign import Campaign
 from nightmill.model.conducting import CampaignRun
 from nightmill.model.ports import Conductor
-from nightmill.operations import credentials, memory
+from nightmill.operations import credentials, engines, memory
 from nightmill.operations.acts import Act
 from nightmill.operations.bundle import keep, pack, provenance_of, register_bundle
 from nightmill.operations.costs import seconds_left
@@ -85,12 +85,14 @@ def submit(
         Where it is not the saved plan; nothing was written.
     RequestRefused
         Where another campaign has its name, it is paused or cancelled, the folder of its pipeline cannot be packed, the
-        database was brought back from an older backup, or a credential that is required is missing or has ended.
+        database was brought back from an older backup, a credential that is required is missing or has ended, or an
+        engine that it names failed its last flight check.
     StoreError
         Where the store cannot take the bundle; no row was written.
     """
     act = Act.begin(site, "submit", who=who)
     found = credentials.require(site.config)
+    engines.require(site, campaign)
     if conductor is not None:
         conductor.require()
     drain(site)

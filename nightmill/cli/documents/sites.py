@@ -175,3 +175,7 @@ class Finding(Document):
     """Of a credential: when it ends, or ended, where that is known."""
     wall_seconds: float | None = None
     """Of a flight check: how long the part took, seconds."""
+    engine: str = ""
+    """Of an engine's flight check: its name."""
+    place: str = ""
+    """Of an engine's flight check: the host, or in words that it may be any."""

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli.shape import Exclude, Overrides, Settings, SiteFolder, time_of
+from nightmill.cli.shape import EngineName, Exclude, Overrides, Settings, SiteFolder, time_of
 
 EXAMPLES: Final = (
     "nightmill plan first.yaml",
@@ -26,6 +26,7 @@ def plan(
     settings: Settings = None,
     overrides: Overrides = None,
     exclude: Exclude = None,
+    engine: EngineName = "",
     limit: Annotated[
         int,
         typer.Option(
@@ -76,13 +77,18 @@ def plan(
     _refuse_mixed(explain=explain, against=against, save=save, as_of=as_of, differences=differences)
     if explain:
         layers = load_site(site, need_types=False).defaults
-        written = Written(campaign, settings or (), exclude or (), overrides or (), layers)
+        written = Written(campaign, settings or (), exclude or (), overrides or (), layers, engine)
         print_explained(explained(written, explain), as_json)
         return
     then = time_of("--as-of", as_of) if as_of else None
     with open_site(site) as opened:
         described = load_campaign(
-            campaign, settings or (), exclude or (), overrides=overrides or (), defaults=opened.config.defaults
+            campaign,
+            settings or (),
+            exclude or (),
+            overrides=overrides or (),
+            defaults=opened.config.defaults,
+            engine=engine,
         )
         out = typer.get_text_stream("stdout")
         with working(f"Planning {described.name}"):
