@@ -36,17 +36,19 @@ def tiny_night(folder: Path) -> Frames:
     return {kind: sorted(path for path in (folder / kind).iterdir() if path.stem[-1] in "12") for kind in kinds}
 
 
-def ccd_site(folder: Path, frames: Frames, *, url: str = "", more: str = "") -> Site:
+def ccd_site(folder: Path, frames: Frames, *, url: str = "", database: str = "", more: str = "") -> Site:
     """Make a site of the simulated camera with raw files, and open it.
 
     Parameters
     ----------
     url
         Where its files are kept, where that is not in a folder.
+    database
+        The URL of its catalogue, where that is not SQLite.
     more
         Further keys of its configuration.
     """
-    make_site(folder, file_types=CCD / "file_types.yaml").close()
+    make_site(folder, database=database, file_types=CCD / "file_types.yaml").close()
     config = folder / "nightmill.yaml"
     text = config.read_text() + more
     config.write_text(text.replace("url: stores/backbone", f'url: "{url}"') if url else text)

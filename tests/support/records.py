@@ -6,6 +6,7 @@ that. What says where and when something was done, and what it cost, is left out
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -56,7 +57,8 @@ def record_of(site: Site) -> Record:
         for table in Base.metadata.sorted_tables:
             if table.name not in UNTOLD:
                 rows = [names.told(table, row) | _replaced(table, row, content) for row in names.rows(table)]
-                record[table.name] = sorted(repr(row).replace(str(site.config.directory), "SITE") for row in rows)
+                lines = [json.dumps(row, sort_keys=True, default=str) for row in rows]
+                record[table.name] = sorted(line.replace(str(site.config.directory), "SITE") for line in lines)
     return record
 
 
