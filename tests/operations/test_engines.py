@@ -34,6 +34,7 @@ from nightmill.operations.steering import Steered, cancel, pause
 from tests.flows.conftest import until
 from tests.support.forks import forked
 from tests.support.observatory import Observatory
+from tests.support.records import differences, record_of
 
 ENGINES = """
 engines:
@@ -157,6 +158,21 @@ def test_records_agree_whichever_engine_carried_the_jobs_out(tmp_path: Path) -> 
         assert leftovers(observatory) == []
     assert told["workers"] == told["threads"]
     assert told["cluster"] == told["threads"]
+
+
+@pytest.mark.req("X32")
+def test_the_record_of_warm_steps_is_that_of_any_other(tmp_path: Path) -> None:
+    records = []
+    for modules in ((), ("decimal",)):
+        observatory = built(tmp_path / f"site{len(modules)}", "")
+        observatory.observe(1, ["seconds 0", "exit 3 no star", "warn 0 well"])
+        warm = f"pipeline.stages.science.steps.detect.warm=[{','.join(modules)}]"
+        observatory.submit("night1", 1, "overrides.stages.science.retries=1", warm)
+        reports = conduct(observatory)
+        assert {report.order.steps[0].warm for report in reports} == {modules}
+        with observatory.open() as site:
+            records.append(record_of(site))
+    assert differences(*records) == []
 
 
 def test_running_steps_are_rows_while_they_run(lite: Observatory) -> None:

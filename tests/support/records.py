@@ -40,8 +40,8 @@ VARIES: Final[Mapping[str, frozenset[str]]] = {
 """Columns that say where and when. Digests are of what names the site's engines and its stores' URLs."""
 UNTOLD: Final = frozenset({"lease"})
 """Tables of who was at work."""
-PLACES: Final = frozenset({"stores", "execution", "pipeline_dir"})
-"""Keys of plans and campaigns that say where."""
+PLACES: Final = frozenset({"stores", "execution", "pipeline_dir", "warm"})
+"""Keys of plans and campaigns that say where, or in which process."""
 _CHECKSUMS: Final = re.compile(rb"(CHECKSUM|DATASUM )= .{70}", re.DOTALL)
 """Cards of FITS headers that tell when they were written."""
 
