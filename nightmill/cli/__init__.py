@@ -23,6 +23,7 @@ VERBS: Final = (
     "demo",
     "init",
     "server",
+    "runner",
     "ingest",
     "retype",
     "withdraw",

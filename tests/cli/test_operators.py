@@ -79,7 +79,7 @@ FOR_ALL = {
     "capsule",
 }
 """Ask, and change nothing."""
-OF_PROCESSES = {"server", "run", "record", "demo"}
+OF_PROCESSES = {"server", "runner", "run", "record", "demo"}
 """Start and stop processes, do what was submitted, or make a site of their own."""
 
 

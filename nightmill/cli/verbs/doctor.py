@@ -257,6 +257,7 @@ def _spool(folder: Path) -> Finding:
 def _server(config: SiteConfig) -> Iterator[Finding]:
     from flows.hosting.exposure import exposures
     from flows.hosting.listener import unusable
+    from flows.hosting.runners import all_runners
     from flows.hosting.server import daemon
     from flows.hosting.service import folder_of, status
 
@@ -271,6 +272,8 @@ def _server(config: SiteConfig) -> Iterator[Finding]:
             yield Finding("Prefect server", False, str(unusable(daemon(folder))))
         else:
             yield Finding("Prefect server", True, "does not run; 'nightmill server start' starts it")
+        for runner in all_runners(config.directory):
+            yield Finding("runner", runner.healthy, str(runner))
         yield from (Finding(each.what, each.shut, each.seen) for each in exposures(folder, config.server))
     except NightmillError as error:
         yield Finding("Prefect server", False, str(error))
