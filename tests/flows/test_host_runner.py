@@ -149,7 +149,9 @@ def test_what_does_not_fit_is_told_before_anything_starts(
     assert "and this is nightmill 9.9; install the same version on all hosts" in told
 
 
-def test_the_server_must_conduct_this_very_site(conductor: Conductor, tmp_path: Path) -> None:
+def test_the_server_must_conduct_this_very_site(
+    conductor: Conductor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     api = PrefectApi(service.status(conductor.site).server.api_url, read_secret(service.folder_of(conductor.site)))
     with api:
         found = deployments_for(api, conductor.site, {"slices": 1, "campaigns": 1})
@@ -157,8 +159,13 @@ def test_the_server_must_conduct_this_very_site(conductor: Conductor, tmp_path: 
         assert all(isinstance(each, UUID) for each in found)
         with pytest.raises(RequestRefused, match=f"conducts the site {conductor.site}, and this is {tmp_path}"):
             deployments_for(api, tmp_path, SLICES)
-        with pytest.raises(RequestRefused, match="has no deployment 'retain' as nightmill makes it"):
-            deployments_for(api, conductor.site, {"services": 1})
+        declared = load_deployments()
+        changed = [each.model_copy(update={"entrypoint": "flows.other.slice_"}) for each in declared.deployments]
+        monkeypatch.setattr(
+            host_runner, "load_deployments", lambda: declared.model_copy(update={"deployments": tuple(changed)})
+        )
+        with pytest.raises(RequestRefused, match="has no deployment 'slice' as nightmill makes it"):
+            deployments_for(api, conductor.site, SLICES)
 
 
 def test_verbs_say_what_is_wrong_with_queues(conductor: Conductor, capsys: pytest.CaptureFixture[str]) -> None:
