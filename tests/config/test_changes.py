@@ -115,7 +115,7 @@ def test_an_operators_file_says_why_and_nothing_unknown(campaign: Path, tmp_path
     ]
     assert refused("why: x\ncampaign: other\n") == [
         "fix.yaml:2: unknown key campaign; known here: parameters, calibrations, inputs, overrides, where, execution,"
-        " exclude, breakpoints, units, why"
+        " home, exclude, breakpoints, units, why"
     ]
 
 
