@@ -35,6 +35,8 @@ MOST_CHUNKS: Final = 1000
 TASK_RUN_SECONDS: Final = 0.02
 """What the task run of a chunk costs (measured: 10 to 20 ms), wherever its jobs run."""
 
+_UNFIT: Final = "once that is mended, 'nightmill doctor --engine {}' tries it; then rerun"
+
 
 def place_of(
     site: Site, campaign: Campaign, of: SliceName, host: Host, resources: Resources, hosts: Callable[[], Hosts]
@@ -62,6 +64,7 @@ class Here:
 
     is_here: Final = True
     chunk_costs_seconds: Final = TASK_RUN_SECONDS
+    unfit: Final = ""
 
     def __init__(self, site: Site, host: Host, resources: Resources) -> None:
         self._host, self._share = host, host.share_of(resources)
@@ -156,6 +159,11 @@ class Elsewhere:
         return self._site.patiently(lambda: rights_over(self._site, journal, hosts_lost(self._site)))
 
     @property
+    def unfit(self) -> str:
+        """Why workers of the engine begin nothing; empty as long as they do."""
+        return f"{self._remote.unfit}; {_UNFIT.format(self._setting.name)}" if self._remote.unfit else ""
+
+    @property
     def places(self) -> int:
         """Chunks that the engine takes at a time."""
         return self._remote.places
@@ -186,6 +194,7 @@ class Elsewhere:
     def close(self) -> list[AttemptKey]:
         """Let go of the engine."""
         self._remote.close()
+        tidy(self._remote.unbegun)
         return self._remote.under_way
 
 
