@@ -17,7 +17,7 @@ from nightmill.operations.site import Site
 from nightmill.operations.submit import submit
 from nightmill.operations.turns import take_turn
 
-JOBS: Final = 1_000
+JOBS: Final = 500
 """Jobs of one measurement, in however many slices."""
 REPEATS: Final = 3
 PROCESSES: Final = 2
