@@ -58,6 +58,8 @@ class Result(Figure):
         The same measured otherwise, by what is different.
     extra
         Other quantities of the same run; their names end in their units.
+    parts
+        Where the CPU time goes, in milliseconds of what the unit is for, by what it is for.
     counts
         What was counted, for a check that the work was done.
     load_before
@@ -73,6 +75,7 @@ class Result(Figure):
     size: str
     also: Mapping[str, Figure] = Field(default_factory=dict)
     extra: Mapping[str, float] = Field(default_factory=dict)
+    parts: Mapping[str, float] = Field(default_factory=dict)
     counts: Mapping[str, int] = Field(default_factory=dict)
     machine: str
     load_before: float = 0.0

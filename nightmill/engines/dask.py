@@ -56,6 +56,7 @@ class Dask:
 
     Options: Final = DaskOptions
     look_seconds: Final = 0.5
+    dispatch_seconds: Final = 0.05  # its workers have imported everything: it has orders to read and a journal to begin
 
     def __init__(self, name: str, options: DaskOptions) -> None:
         self._name, self._options = name, options

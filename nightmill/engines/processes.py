@@ -40,6 +40,7 @@ class Processes:
 
     Options: Final = ProcessOptions
     look_seconds: Final = 0.25
+    dispatch_seconds: Final = 0.5  # an interpreter starts, and imports what a worker needs
 
     def __init__(self, name: str, options: ProcessOptions) -> None:
         self._name = name

@@ -90,6 +90,7 @@ class Slurm:
     """
 
     Options: Final = SlurmOptions
+    dispatch_seconds: Final = 1.0  # a job starts in up to 0.4 s, and then an interpreter
 
     def __init__(self, name: str, options: SlurmOptions) -> None:
         self._name, self._options = name, options

@@ -202,8 +202,8 @@ def environment_of(step: OrderStep, scratch: Path, container: Container | None =
 
 
 def _placed(environment: Mapping[str, str], scratch: Path) -> dict[str, str]:
-    tmp = str(scratch / TMP)
-    return {"HOME": tmp, "TMPDIR": tmp} | dict(environment) | {VARIABLE: str(scratch / SIDECAR)}
+    tmp = f"{scratch}/{TMP}"
+    return {"HOME": tmp, "TMPDIR": tmp} | dict(environment) | {VARIABLE: f"{scratch}/{SIDECAR}"}
 
 
 def _go_on(step: OrderStep, failure: JobFailed, accepted: ErrorName | None, log: int) -> None:

@@ -30,7 +30,7 @@ from nightmill.execution.owner import is_alive, this_process
 from nightmill.execution.worker import Worker
 from nightmill.model.campaign import Campaign
 from nightmill.model.order import AttemptKey, JobOrder
-from nightmill.model.report import JobReport, pace_of
+from nightmill.model.report import JobReport
 from nightmill.model.verdict import Verdict
 from nightmill.operations import credentials, memory
 from nightmill.operations.attachments import load_reported
@@ -40,6 +40,7 @@ from nightmill.operations.drain import drain
 from nightmill.operations.failures import Judgement, Recogniser, failure_of, judge
 from nightmill.operations.follower import Follower
 from nightmill.operations.misfortunes import Misfortunes
+from nightmill.operations.pace import Pace
 from nightmill.operations.site import Site, read
 from nightmill.operations.transport.shipping import Shipping
 from nightmill.planning.issue import issue, would_issue
@@ -48,9 +49,6 @@ from provenance.record import record
 
 PATIENCE_SECONDS: Final = 30.0
 """How long a slice waits for another drain: what that has not ended then is not issued, and comes with a later one."""
-TASK_SECONDS: Final = 5.0
-"""How long a chunk of short jobs should take: long beside the cost of a task run, short beside a person's patience."""
-MOST_JOBS_PER_TASK: Final = 100
 RECORD_SECONDS: Final = 0.25
 """Jobs that end in quicker succession than this are recorded together: a transaction costs more than a short job."""
 AWAY_SECONDS: Final = 5.0
@@ -131,7 +129,7 @@ class SliceWork:
         self._unrecorded: dict[AttemptKey, str] = {}
         """Attempts that ended and could not be recorded, with why: their journal stays for a drain."""
         self._flushing, self._flushed_at = threading.Lock(), 0.0
-        self._seconds_a_job = 0.0
+        self._pace = Pace()
 
     def __enter__(self) -> Self:
         self.site.patiently(self._prepare)
@@ -222,10 +220,8 @@ class SliceWork:
 
     @property
     def _short_jobs(self) -> int:
-        """How many jobs one thread does in the time that a chunk should take; 1 as long as nothing is known of them."""
-        if not self._seconds_a_job or self._misfortunes:
-            return 1
-        return max(1, min(MOST_JOBS_PER_TASK, int(TASK_SECONDS / self._seconds_a_job)))
+        """How many jobs belong together by the run times measured so far, and by what a chunk costs where they run."""
+        return 1 if self._misfortunes else self._pace.jobs_together(self.place.chunk_costs_seconds)
 
     def issue(self, limit: int) -> list[JobOrder]:
         """Issue an attempt of each of the next jobs that are not done, and return their orders.
@@ -292,8 +288,7 @@ class SliceWork:
         judged = [judge(failure, self._recognise, self.stage.retries) for failure in failures]
         with self._changing:
             found = [self._settle(report, each) for report, each in zip(reports, judged, strict=True)]
-            pace = pace_of(reports)
-            self._seconds_a_job = 0.8 * self._seconds_a_job + 0.2 * pace if self._seconds_a_job else pace
+            self._pace.measure(reports)
             self._waiting += zip(reports, found, strict=True)
         if time.monotonic() - self._flushed_at >= RECORD_SECONDS and not self._flushing.locked():
             self._flush_if_there()

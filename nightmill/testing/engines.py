@@ -249,9 +249,10 @@ class EngineConformance:
             running.close()
 
     def test_many_trivial_jobs(self, opener: Opener, ground: Ground) -> None:
-        """Hundreds of jobs are carried out in chunks, each once."""
+        """Hundreds of jobs are carried out in chunks, each once, whose size what a dispatch costs can be asked for."""
         orders = [ground.order(number) for number in range(200)]
         with ground.remote(opener()) as (remote, worker):
+            assert remote.carrier.dispatch_seconds >= 0
             reports = list(engine(remote, worker, 50).run(orders))
         assert Counter(report.attempt for report in reports) == Counter(order.attempt for order in orders)
         assert len(ground.stored()) == len(orders)

@@ -24,6 +24,7 @@ from nightmill.execution.proc import (
     children,
     end_all_in,
     kill,
+    read_kernel,
     rss_bytes,
     started_after,
     started_at,
@@ -35,7 +36,7 @@ SAMPLE_SECONDS: Final = 1.0
 """The process tree is sampled at once, after the first interval, and then ever less often, up to this one."""
 RECENT_SECONDS: Final = 1.0
 """No host starts so many processes in this time that their numbers begin anew."""
-KERNEL_COUNTS: Final = Path("/proc/vmstat")
+KERNEL_COUNTS: Final = "/proc/vmstat"
 """Where the kernel counts what it did."""
 GRACE_SECONDS: Final = 5.0
 """Between SIGTERM and SIGKILL, for a step that ran too long or is to end with its slice."""
@@ -138,10 +139,8 @@ def run_process(
 def _killed_for_memory() -> int:
     """Return how many processes the kernel of this host has killed for lack of memory; 0 where it does not tell."""
     with suppress(OSError):
-        for line in KERNEL_COUNTS.read_text().splitlines():
-            name, _, count = line.partition(" ")
-            if name == "oom_kill":
-                return int(count)
+        _before, name, count = (b"\n" + read_kernel(KERNEL_COUNTS)).partition(b"\noom_kill ")
+        return int(count.partition(b"\n")[0]) if name else 0
     return 0
 
 
