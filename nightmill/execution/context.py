@@ -26,6 +26,7 @@ from nightmill.model.journal import (
     Entry,
     SoftwareSeen,
 )
+from nightmill.model.node import NetworkPaths
 from nightmill.model.order import AttemptKey, JobOrder, OrderStep
 from nightmill.model.ports import Stager, View
 from nightmill.model.report import JobReport, fold
@@ -66,6 +67,8 @@ class JobContext:
     """What steps with an image are run with."""
     superseded: Callable[[], bool] = lambda: False
     """Asked before anything is published whether what is carried out was given up for it meanwhile."""
+    network_paths: NetworkPaths = NetworkPaths.WARN
+    """What becomes of steps that depend on network mounts of this host."""
     warm: Servers = field(default_factory=Servers)
     """Processes that have imported what steps need."""
     _told: dict[AttemptKey, list[Entry]] = field(default_factory=lambda: defaultdict(list))

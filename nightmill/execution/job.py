@@ -13,6 +13,7 @@ from functools import partial
 from nightmill.errors import BadFile, JobFailed, RequestRefused
 from nightmill.execution.context import JobContext
 from nightmill.execution.faults import scratch_failed
+from nightmill.execution.network import network_paths
 from nightmill.execution.owner import this_process
 from nightmill.execution.room import wait_for_room
 from nightmill.execution.scratch import Scratch, token
@@ -90,6 +91,7 @@ def _run(order: JobOrder, scratch: Scratch, context: JobContext) -> Iterator[lis
     """Stage in and run every step; yield what each made, once it has passed the gate."""
     for step in order.wanted_steps:
         context.containers.of(step)  # or nothing need begin
+        network_paths(step, context)
     wait_for_room(order, scratch, context)
     stage_in(order, scratch, context)
     if scratch.promise is not None:

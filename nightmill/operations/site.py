@@ -47,6 +47,11 @@ class Site:
         return open_stagers(self.config.stores, self.config.secrets)
 
     @cached_property
+    def far_stagers(self) -> Mapping[str, Stager]:
+        """What reads the stores of partners, by SITE:STORE: nothing is ever written there."""
+        return open_stagers(self.config.far_stores, self.config.secrets)
+
+    @cached_property
     def transfers(self) -> Transfers:
         """How many transfers run at a time between each store and this host."""
         return Transfers(self.config.spool, host_name(), self.config.transfers)
@@ -69,6 +74,7 @@ class Site:
             access=config.access,
             transfers=config.transfers,
             containers=config.containers,
+            network_paths=config.network_paths,
             secrets=secrets if secrets.exists() else None,
         )
 

@@ -14,6 +14,7 @@ from nightmill.errors import NightmillError
 
 if TYPE_CHECKING:
     from nightmill.backbone.database import Database
+    from nightmill.model.store import Store
     from nightmill.operations.site import Site
 
 LEAST_BYTES: Final = 2**30
@@ -32,9 +33,9 @@ def room(site: Site) -> Iterator[Finding]:
     folders = _folders(site)
     for name, folder in folders.items():
         yield _folder(name, folder)
-    for name in site.config.stores:
+    for name, store in site.config.stores.items():
         if f"store {name}" not in folders:
-            yield _answers(site, name)
+            yield _answers(site, store, "'nightmill doctor --flight' writes to it")
 
 
 def writable(database: Database, shown: str) -> Finding:
@@ -62,16 +63,32 @@ def _folders(site: Site) -> Mapping[str, Path]:
     return folders
 
 
-def _answers(site: Site, name: str) -> Finding:
+def partners(site: Site) -> Iterator[Finding]:
+    """Say whether the catalogue knows the partners of a site, and their stores can be read."""
+    from sqlalchemy import select
+
+    from nightmill.backbone.sites import store_elsewhere
+    from nightmill.operations.site import read
+
+    if not site.config.partners:
+        return
+    known = set(read(site, lambda session: session.scalars(select(store_elsewhere())).all()))
+    for name, store in site.config.far_stores.items():
+        if name in known:
+            yield _answers(site, store, "it is read, and never written")
+        else:
+            yield Finding(f"store {name}", False, "the catalogue has no such site and store: see 'partners'")
+
+
+def _answers(site: Site, store: Store, then: str) -> Finding:
     from nightmill.execution.stores import open_stager
     from nightmill.model.secrets import masked
 
-    store = site.config.stores[name]
     try:
         open_stager(store, site.config.secrets).size("doctor")
     except NightmillError as error:
-        return Finding(f"store {name}", False, str(error))
-    return Finding(f"store {name}", True, f"{masked(store.url)} answers; 'nightmill doctor --flight' writes to it")
+        return Finding(f"store {store.name}", False, str(error))
+    return Finding(f"store {store.name}", True, f"{masked(store.url)} answers; {then}")
 
 
 def _folder(name: str, folder: Path) -> Finding:

@@ -55,6 +55,7 @@ GOES_ON = {
     Hold.EXCLUSION: "lift the exclusion and rerun, or submit under a new name",
     Hold.REVIEW: "waits for its release",
     Hold.OPERATOR: "waits for its release",
+    Hold.SHIPPING: "submit or rerun it once that can be had",
     Hold.BREAKPOINT: "waits for 'nightmill sign-off', whose --show tells what was made",
 }
 """How jobs go on, by what holds them."""

@@ -130,18 +130,24 @@ def _show_file(session: Session, name: str, stores: Mapping[str, Store], as_json
 
 
 def _show_campaign(session: Session, name: str, as_json: bool) -> None:
+    from nightmill.backbone.catalogue.transfers import routes
     from nightmill.backbone.work.campaigns import campaign_named, jobs, progress
     from nightmill.cli.documents import told
+    from nightmill.cli.documents.transfers import Route
     from nightmill.cli.documents.work import Job, ShownCampaign, StageProgress
     from nightmill.cli.render.failures import show_failures
     from nightmill.cli.render.output import print_facts, print_json, print_table
 
     row = campaign_named(session, name)
     stages = progress(session, row.id)
-    lines = list(jobs(session, row.id))
+    lines, moved = list(jobs(session, row.id)), list(routes(session, campaign=name))
     if as_json:
-        told_stages = [told(StageProgress, stage) for stage in stages]
-        print_json(told(ShownCampaign, row, stages=told_stages, jobs=[told(Job, line) for line in lines]))
+        told_stages, told_routes = (
+            [told(StageProgress, stage) for stage in stages],
+            [told(Route, each) for each in moved],
+        )
+        told_jobs = [told(Job, line) for line in lines]
+        print_json(told(ShownCampaign, row, stages=told_stages, transfers=told_routes, jobs=told_jobs))
         return
     print_facts(
         [
@@ -150,6 +156,7 @@ def _show_campaign(session: Session, name: str, as_json: bool) -> None:
             ("submitted", f"{row.submitted_at:%Y-%m-%d %H:%M:%S} by {row.submitted_by}"),
             ("selects", row.definition.get("where")),
             ("parameters", row.definition.get("parameters")),
+            *((each.purpose.value, str(each)) for each in moved),
             *(
                 (f"stage {each.stage}", {state.value: n for state, n in each.counts.items()} or "not planned yet")
                 for each in stages
