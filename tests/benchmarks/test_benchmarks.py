@@ -126,6 +126,8 @@ def test_transfers_beside_the_bare_client_and_a_folder() -> None:
     assert list(answer["also"]) == [
         "4 at a time",
         "one of 2 MiB",
+        "by a job, 4 inputs and outputs",
+        "the same, each answer 10 ms later",
         "in a folder",
         "in a folder, one of 2 MiB",
     ]

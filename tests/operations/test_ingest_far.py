@@ -161,6 +161,16 @@ def test_a_copy_that_lies_there_already_is_added_in_place(tmp_path: Path, url: s
         assert copies(site, "cam_0002.fits")[1] == ("archive", "2026/jan 10/cam_0002.fits")
 
 
+def test_a_new_file_that_is_given_twice_is_registered_once(tmp_path: Path) -> None:
+    with made(tmp_path, "stores/archive") as site:
+        paths = [*deliver(tmp_path / "night", 1), *deliver(tmp_path / "again", 1)]
+        result = take(site, *paths, store="backbone", add_copies=True)
+        assert (len(result.registered), result.copied, len(result.skipped)) == (1, [], 1)
+        result = take(site, *paths, store="archive", add_copies=True)
+        assert (result.registered, len(result.copied), len(result.skipped)) == ([], 1, 1)
+        assert [store for store, _path in copies(site, "cam_0001.fits")] == ["backbone", "archive"]
+
+
 def test_lots_are_bounded_by_bytes_and_what_a_dead_process_left_goes(
     tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -263,8 +263,8 @@ class Intake:
     def _without_copy(self, session: Session, offers: Sequence[Offer]) -> list[Offer]:
         """Return the offers whose files are registered, and have no copy in the store; each file once."""
         first = {offer.new.name: offer for offer in reversed(offers)}
-        there = in_store(session, first, self.placement.store)
-        return [offer for name, offer in first.items() if name not in there]
+        known, there = known_files(session, first), in_store(session, first, self.placement.store)
+        return [offer for name, offer in first.items() if name in known and name not in there]
 
     def _write_refusals(self, session: Session, refused: Sequence[Refused]) -> None:
         given = self.sorting.given.name if self.sorting.given is not None else ""
