@@ -216,6 +216,12 @@ class Daemon:
         self._write(record.model_copy(update={"stopped": True}))
         return alive
 
+    def ended(self) -> None:
+        """Remember that it was told to stop, by whatever means, and did; it says so itself."""
+        record = self.record()
+        assert record is not None  # it was spawned
+        self._write(record.model_copy(update={"stopped": True}))
+
     def log_tail(self, lines: int = 20) -> str:
         """Return the last lines of its log, indented, for a message."""
         try:

@@ -255,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         deployments = deployments_for(api, given.site, limits)
     for module in (*service.WARM, *(entrypoint.rpartition(".")[0] for entrypoint in deployments.values())):
         import_module(module)
-    runner.serve(
+    told_to_stop = runner.serve(
         runner.RunnerOptions(
             name=given.name,
             pool=POOL,
@@ -266,6 +266,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             is_alone=given.alone,
         )
     )
+    if told_to_stop:  # by a signal, as from systemd or Kubernetes: nobody else would say that nothing is amiss
+        Daemon(given.folder, NAME).ended()
 
 
 if __name__ == "__main__":

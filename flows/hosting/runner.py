@@ -343,10 +343,15 @@ def execute(flow_run_id: UUID, entrypoint: str) -> None:
             asyncio.run(result)
 
 
-def serve(options: RunnerOptions) -> None:
+def serve(options: RunnerOptions) -> bool:
     """Run the runner in this process, which has imported what flow runs need, has one thread, and does nothing else.
 
     Its environment is that of :func:`flows.hosting.server.api_environment`.
+
+    Returns
+    -------
+    bool
+        Whether this is the runner, which was told to stop and has ended its flow runs; not one of these.
     """
     gc.collect()
     gc.freeze()  # what was imported is never collected, so that children share its memory
@@ -354,6 +359,9 @@ def serve(options: RunnerOptions) -> None:
         temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),  # it polls anyway, and must not sleep over its children
         get_client(sync_client=True) as client,
     ):
-        child = Runner(options, client).run()
-    if child is not None:
-        execute(child.record.flow_run_id, child.entrypoint)
+        runner = Runner(options, client)
+        child = runner.run()
+    if child is None:
+        return runner.stopping
+    execute(child.record.flow_run_id, child.entrypoint)
+    return False

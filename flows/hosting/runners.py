@@ -62,7 +62,8 @@ class RunnerStatus:
         if self.healthy:
             return told
         silent = f"silent since {self.turn_at:%Y-%m-%d %H:%M:%S} UTC" if self.turn_at else "never heard of"
-        gone = f"'nightmill record --host-lost {self.host} --why ...' where that host is lost for good"
+        folder = Path(self.log).parent
+        gone = f"where that is lost for good, 'nightmill record --host-lost {self.host} --why ...' and remove {folder}"
         return f"{told}, {silent}; start it anew on {self.host}, or {gone}"
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,6 +93,8 @@ def test_it_takes_no_deployment_but_those_of_the_site(
             assert conductor.state(left.id).name in ("Scheduled", "Late")
             client.delete_flow_run(left.id)
             _deploy(conductor)
+            os.kill(found.pid, signal.SIGTERM)
+            until(lambda: one(conductor.site, "runner").state is DaemonState.STOPPED, 30, "it to end, and to say so")
         assert one(conductor.site, "runner").state is DaemonState.STOPPED
         assert all_runners(conductor.site) == []
         assert not proof.exists()

@@ -114,16 +114,19 @@ def test_what_a_lost_host_had_in_hand_is_carried_out_by_another(pool: Pool, tmp_
     until(lambda: not any(each["flow_runs"] for each in pool.runners()), 30, "the end of what the one before left")
 
 
-def test_a_container_that_is_started_anew_ends_what_the_one_before_left(pool: Pool, tmp_path: Path) -> None:
+def test_a_container_that_is_started_anew_ends_what_the_one_before_left(
+    pool: Pool, postgres: PostgresServer, tmp_path: Path
+) -> None:
     needs_bubblewrap()
+    bound = [tmp_path, postgres.socket_directory]
     observatory, flag, log = Observatory(pool.site), tmp_path / "flag", tmp_path / "log"
     ready = b"Serving work pool 'nightmill': {'slices': 1}"
-    with pool.container("pod-0", log, "--queue", "slices=1"):
+    with pool.container("pod-0", log, "--queue", "slices=1", bound=bound):
         until(lambda: ready in log.read_bytes(), 60, "the container")
         _submit(observatory, 3, [f"until {flag}\n"] * 6)
         until(lambda: _at_work(observatory) == {HERE, SECOND, "pod-0"}, 60, "jobs on each of three")
     [left] = [name for host, name in _in_hand(pool).items() if host == "pod-0"]
-    with pool.container("pod-0", log, "--queue", "slices=1"):
+    with pool.container("pod-0", log, "--queue", "slices=1", bound=bound):
         until(lambda: log.read_bytes().count(ready) == 2, 60, "the container that follows")
         flag.touch()
         until(lambda: left in _crashed(pool), 60, "it to report what the one before had in hand")

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -48,17 +48,30 @@ class Pool:
         )
 
     @contextmanager
-    def container(self, host: str, log: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Give a container with a name, and processes of its own, which becomes a runner; it is killed at the end."""
-        inside = ["bwrap", "--dev-bind", "/", "/", "--proc", "/proc", "--die-with-parent", "--unshare-pid"]
-        inside += ["--unshare-uts", *(["--unshare-user"] if os.geteuid() else []), "--hostname", host]
+    def container(self, host: str, log: Path, *arguments: str, bound: Sequence[Path]) -> Iterator[None]:
+        """Give a container that becomes a runner, as the recipes have it; it is killed at the end.
+
+        It has a name and processes of its own. Its root is read-only but for the site and what is bound, and its
+        ``/tmp`` is empty.
+        """
+        inside = ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
+        inside += [part for path in (str(ROOT), sys.prefix) for part in ("--ro-bind", path, path)]  # if below /tmp
+        inside += [part for path in (self.site, *bound) for part in ("--bind", str(path), str(path))]
+        inside += [
+            "--die-with-parent",
+            "--unshare-pid",
+            "--unshare-uts",
+            *(["--unshare-user"] if os.geteuid() else []),
+            "--hostname",
+            host,
+        ]
         runner = ("runner", "start", "--foreground", "--alone", "--server", self.server_url, *arguments)
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [*inside, *self._typed(*runner)], env=_environment(), stdout=output, stderr=output
+                [*inside, *self._typed(*runner)], env={**_environment(), "HOME": "/tmp"}, stdout=output, stderr=output
             )
         try:
-            yield process
+            yield
         finally:
             process.kill()
             process.wait()
