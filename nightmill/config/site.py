@@ -36,6 +36,7 @@ from nightmill.model.dimensions import KeyType
 from nightmill.model.engine import EngineSetting
 from nightmill.model.file_type import FileType
 from nightmill.model.footprint import Tiling
+from nightmill.model.node import NetworkPaths
 from nightmill.model.notification import Notifier
 from nightmill.model.partner import Partner
 from nightmill.model.secrets import filled, missing
@@ -98,6 +99,8 @@ class SiteConfig:
         What lets it in elsewhere, for a while.
     containers
         What its hosts run images with.
+    network_paths
+        What becomes of steps that depend on network mounts.
     engines
         Where its jobs may be carried out, by name; ``threads`` is one of them.
     partners
@@ -124,6 +127,7 @@ class SiteConfig:
     notify: tuple[Notifier, ...] = ()
     credentials: tuple[Credential, ...] = ()
     containers: Containers = field(default_factory=Containers)
+    network_paths: NetworkPaths = NetworkPaths.WARN
     engines: Mapping[str, EngineSetting] = field(default_factory=dict)
     partners: Mapping[str, Partner] = field(default_factory=dict)
 
@@ -188,6 +192,8 @@ class SiteFile(Frozen):
     """What lets it in elsewhere for a while: looked at before anything begins."""
     containers: Containers = Containers()
     """What steps that name an image are run with."""
+    network_paths: NetworkPaths = NetworkPaths.WARN
+    """What becomes of steps whose programs or files lie on network mounts: ``allow``, ``warn`` or ``refuse``."""
     engines: Mapping[str, Any] = Field(default_factory=dict)
     """Where jobs may be carried out, by names that campaigns give as ``execution.engine``."""
     partners: Mapping[str, Any] = Field(default_factory=dict)
@@ -293,6 +299,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         notify=file.notify,
         credentials=file.credentials,
         containers=containers,
+        network_paths=file.network_paths,
         engines=engines,
         partners=partners,
     )

@@ -233,13 +233,14 @@ class SliceWork:
         Within this call's process a job is tried again only as often as its stage allows after such an end, or a rule
         of the site for the error that it is, and not before its time. An attempt that somebody carries out by hand is
         left to them. None is issued once a store or the scratch has failed so many jobs in a row that it would fail the
-        others, too, an operator has paused or cancelled the campaign, or it may not use this host: :attr:`halted` says
-        so. No more are issued than its campaign may have at a time.
+        others, too, its engine begins nothing, an operator has paused or cancelled the campaign, or it may not use this
+        host: :attr:`halted` says so. No more are issued than its campaign may have at a time.
         """
         self._follower.tend()
         self._flush_if_there()
         if self._credentials_end is not None and utc_now() >= self._credentials_end:
             self._look_at_credentials()
+        self.halted = self.halted or self.place.unfit
         if self.halted or self._misfortunes.seconds_left > 0:
             return []
         if not self._shipping.before(limit, self._settled, lambda: bool(self.worker.stopping or self.halted)):
@@ -283,8 +284,7 @@ class SliceWork:
     def record(self, reports: Sequence[JobReport]) -> None:
         """Record reports of attempts that were carried out one after another and have ended.
 
-        Safe for use by several threads. They are rows within a second, or when the database is back: until then the
-        journal has them.
+        Safe for several threads. They are rows within a second, or when the database is back: the journal has them.
         """
         if not reports:
             return
@@ -325,6 +325,7 @@ class SliceWork:
     def seconds_to_wait(self) -> float | None:
         """Return how long until a job that waits may begin; None where none waits so, or the slice has halted."""
         self._flush_if_there()
+        self.halted = self.halted or self.place.unfit
         if self.halted or self.worker.stopping:
             return None
         if self._limited:

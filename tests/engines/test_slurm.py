@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from nightmill.backbone.schema import AttemptRow, FileRow, JobRow
 from nightmill.engines.slurm import Slurm, SlurmOptions
 from nightmill.errors import EngineAway, RequestRefused
+from nightmill.execution.dispatches import send_out
 from nightmill.model.fate import Fate
 from nightmill.model.order import JobOrder
 from nightmill.model.pipeline import Resources
-from nightmill.testing.engines import LONG, EngineConformance, Ground, InTheBackground, Opener, worker_of
+from nightmill.operations.audit import PARTS
+from nightmill.operations.audit import Ground as Audited
+from nightmill.operations.flight.engines import fly
+from nightmill.operations.slice_work import SliceWork
+from nightmill.operations.turns import take_turn
+from nightmill.testing.engines import LONG, EngineConformance, Ground, InTheBackground, Opener, until, worker_of
+from tests.support.forks import forked
+from tests.support.observatory import Observatory
 from tests.support.slurm import Slurm as Cluster
 from tests.support.slurm import SlurmUnavailable, running_slurm
 
@@ -102,12 +116,149 @@ def test_an_administrator_who_cancels_and_a_node_that_fails_are_told_apart(clust
     assert "NODE_FAIL" in report.evidence
 
 
+def with_accelerators(order: JobOrder, count: int, kind: str = "gpu") -> JobOrder:
+    return order.model_copy(update={"resources": Resources(accelerators=count, accelerator=kind)})
+
+
+def test_a_job_is_given_the_accelerators_that_it_asks_for(cluster: Cluster, ground: Ground) -> None:
+    order = with_accelerators(ground.order(1, LONG), 2, "gpu:tiny")
+    with ground.remote(Slurm("slurm", options())) as (remote, worker):
+        running = InTheBackground(partial(remote.run, [order]))
+        dispatched, _pid = worker_of(ground, order.attempt)
+        assert "gpu:tiny:2" in cluster.call("squeue", "--noheader", "--format=%b", f"--jobs={dispatched.handle}")
+        worker.stop("it was seen")
+        running.join()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"python": "/opt/none/python"}, "exit code 127: /opt/none/python is not on the node, or cannot be run"),
+        ({"python": "/etc/passwd"}, "exit code 126: /etc/passwd is not on the node, or cannot be run"),
+        ({"python": "/usr/bin/python3"}, "exit code 1 and said: /usr/bin/python3: Error while finding module"),
+    ],
+)
+def test_a_node_without_what_a_worker_needs_begins_nothing_and_says_what_is_missing(
+    cluster: Cluster, ground: Ground, more: dict[str, object], message: str
+) -> None:
+    with ground.remote(Slurm("farm", options(**more))) as (remote, _):
+        assert list(remote.run([ground.order(1), ground.order(2)])) == []
+        assert remote.unfit.startswith("engine 'tested' cannot begin jobs: Slurm job ")
+        assert message in remote.unfit
+        assert " and said: " in remote.unfit
+    assert ground.begun() == {}
+
+
+def test_a_node_that_does_not_see_the_spool_says_so(cluster: Cluster, ground: Ground) -> None:
+    """The batch script finds no spool: as where it is not mounted there."""
+    own = Slurm("farm", options())
+    sent = send_out(ground.spool, [ground.order(1)], ground.profile, engine="farm")
+    [handle] = own.submit([sent.dispatch.model_copy(update={"folder": Path("/nowhere/dispatched/x")})])
+    until(lambda: own.look([handle])[handle].state == "ended", "its end")
+    standing = own.look([handle])[handle]
+    assert standing.unfit
+    assert standing.evidence.endswith(
+        "on node1: FAILED, exit code 66: the node does not see the spool; mount it there, under the same path"
+    )
+
+
+def test_nodes_are_checked_by_name_and_one_that_is_not_there_is_refused(cluster: Cluster) -> None:
+    assert Slurm("farm", options()).hosts_to_try() == []
+    assert Slurm("farm", options(check=["node*"], partition="long")).hosts_to_try() == ["node1"]
+    with pytest.raises(RequestRefused, match="engine 'farm' is to check node 'node7', and partition 'long' has node1"):
+        Slurm("farm", options(check=["node7"], partition="long")).hosts_to_try()
+
+
+ENGINE = """
+engines:
+  farm: {kind: slurm, partition: short, look_seconds: 0.25, export: [SLURM_CONF]}
+"""
+RETRIES = "{out_of_memory: {tries: 1, memory_factor: 20}, node_failed: {tries: 1}, wall_limit: {tries: 1}}"
+
+
+def carry_out(work: SliceWork) -> None:
+    """Carry out a slice with a dispatch for each job."""
+
+    def run(orders: list[JobOrder]) -> None:
+        work.record(list(work.place.run(orders)))
+
+    with ThreadPoolExecutor(8) as pool:
+        while chunks := work.adopted or [[order] for order in work.issue(8)]:
+            work.adopted = []
+            list(pool.map(run, chunks))
+
+
+def die(directory: Path, environment: dict[str, str]) -> None:
+    """Begin a slice, and end by SIGKILL once the step of each of its jobs has begun."""
+    os.environ.update(environment)
+    with Observatory(directory).open() as site, SliceWork(site, "night1", "science", 0) as work:
+        threading.Thread(target=carry_out, args=(work,), daemon=True).start()
+        until(lambda: len(begun(directory)) == 4, "four steps begin")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def begun(directory: Path) -> list[str]:
+    notes = directory / "notes"
+    return notes.read_text().split() if notes.exists() else []
+
+
+@pytest.mark.req("X28", "F25")
+def test_a_campaign_that_everything_happens_to_is_whole(cluster: Cluster, tmp_path: Path) -> None:
+    """Its driver is killed, its node fails while nobody looks, a job takes too much memory, another too much time."""
+    if not cluster.limits_memory:
+        pytest.skip("the kernel here has no memory controller that Slurm can use")
+    observatory = Observatory.build(tmp_path / "site")
+    directory = observatory.directory
+    with (directory / "nightmill.yaml").open("a") as file:
+        file.write(ENGINE)
+    texts = ["seconds 0", "take 600000000", f"stuck 2 {tmp_path / 'late'}", f"stuck 1 {tmp_path / 'there'}"]
+    observatory.observe(1, [f"note {directory / 'notes'}\n{text}\n" for text in texts])
+    stage = "overrides.stages.science"
+    memory = f"{stage}.resources.memory_bytes=60000000"
+    observatory.submit("night1", 1, "execution.engines={science: farm}", f"{stage}.retries={RETRIES}", memory)
+
+    environment = {name: os.environ[name] for name in ("PATH", "SLURM_CONF")}
+    assert forked(die, directory, environment) == -signal.SIGKILL
+    cluster.node_fails()
+    cluster.node_is_back()
+    with observatory.open() as site, SliceWork(site, "night1", "science", 0) as work:
+        carry_out(work)
+    with observatory.open() as site:
+        take_turn(site, "night1", "summary")
+        with SliceWork(site, "night1", "summary", 0) as work:
+            carry_out(work)
+
+    with observatory.open() as site:
+        assert [str(each) for find in PARTS.values() for each in find(Audited(site))] == []
+        with site.database.reading() as session:
+            query = select(JobRow.unit, AttemptRow.fate, AttemptRow.result, AttemptRow.evidence).join(JobRow)
+            told = session.execute(query.order_by(JobRow.id, AttemptRow.number)).tuples().all()
+            made = session.scalars(select(FileRow.name).where(FileRow.type == "product").order_by(FileRow.name)).all()
+    assert [(unit, fate, result) for unit, fate, result, _ in told] == [
+        ("exposure=100", "published", True),
+        ("exposure=101", "out_of_memory", False),
+        ("exposure=101", "published", True),
+        ("exposure=102", "node_failed", False),
+        ("exposure=102", "wall_limit", False),
+        ("exposure=102", "published", True),
+        ("exposure=103", "node_failed", False),
+        ("exposure=103", "published", True),
+        ("night=1", "published", True),
+    ]
+    evidence = [why for _, _, _, why in told if why]
+    assert [word in why for word, why in zip(("memory", "NODE_FAIL", "TIMEOUT", "NODE_FAIL"), evidence, strict=True)]
+    assert made == [f"0{100 + number}_product_c0001a0{tries}.txt" for number, tries in enumerate((1, 2, 3, 2))]
+    assert len(begun(directory)) == 8, "none was done twice"
+    assert set(observatory.states("night1").values()) == {"done"}
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         ({"partition": "nosuch"}, "invalid partition specified: nosuch"),
         ({"account": "nosuch"}, "Invalid account"),
         ({"options": ["--nosuch"]}, "unrecognized option '--nosuch'"),
+        ({"options": ["--gres=tpu:1"]}, r"Invalid generic resource \(gres\) specification"),
     ],
 )
 def test_what_slurm_refuses_is_told_in_its_words(
@@ -150,3 +301,32 @@ def test_a_host_without_slurm_is_told_what_is_missing(ground: Ground, monkeypatc
     with pytest.raises(RequestRefused, match="'squeue' is not here") as refused:
         Slurm("slurm", options()).find(["x"])
     assert "Slurm's commands must be on the PATH of the runner's host" in refused.value.remedy
+
+
+def test_a_flight_tries_each_node_and_says_why_it_is_kept_waiting(cluster: Cluster, tmp_path: Path) -> None:
+    observatory = Observatory.build(tmp_path / "site")
+    with (observatory.directory / "nightmill.yaml").open("a") as file:
+        more = "partition: long, export: [SLURM_CONF], look_seconds: 0.25"
+        file.write(f"engines:\n  farm: {{kind: slurm, {more}, check: ['node*']}}\n")
+        file.write("  wrong: {kind: slurm, partition: nosuch, export: [SLURM_CONF]}\n")
+    with observatory.open() as site:
+        farm, wrong = site.config.engines["farm"], site.config.engines["wrong"]
+        found = list(fly(site, farm))
+        assert [each.tried.seen for each in found if not each.tried.well] == []
+        assert {each.place for each in found} == {"node1"}
+        assert [each.tried.part for each in found][-2:] == ["clock", "job"]
+        [refused] = fly(site, wrong)
+        assert "Slurm refuses: sbatch: error: invalid partition specified: nosuch" in refused.tried.seen
+        assert refused.tried.remedy == "see partition, account, qos and options of engine 'wrong'"
+        cluster.call("scontrol", "update", "PartitionName=long", "State=DOWN")
+        try:
+            [late] = fly(site, farm, wait_seconds=8)
+        finally:
+            cluster.call("scontrol", "update", "PartitionName=long", "State=UP")
+        assert late.waited
+        assert re.fullmatch(
+            r"it was waited for 8 s, in vain: Slurm job \d+_0: PENDING \(PartitionDown\); see its queue, or wait longer"
+            r" \(--wait\)",
+            late.tried.seen,
+        )
+        assert cluster.call("squeue", "--noheader", "--states=PENDING") == "", "nothing is left in the queue"

@@ -45,21 +45,24 @@ def fill(folder: Path) -> None:
             return
 
 
-def as_nobody(function: Callable[[], Any], *, user: int = 65534) -> Any:
-    """Return what a function returns in a process of a user without rights, through JSON; for root alone."""
+def as_nobody(function: Callable[[], Any], *, first: Callable[[], object] = lambda: None, user: int = 65534) -> Any:
+    """Return what a function returns in a process of a user without rights, through JSON; for root alone.
+
+    What is to be first is done in that process, as root.
+    """
     if os.geteuid() != 0:
         return json.loads(json.dumps(function()))
     receiver, sender = os.pipe()
     child = os.fork()
     if child == 0:
         try:
+            first()
             os.setgroups([])
             os.setgid(user)
             os.setuid(user)
             os.write(sender, json.dumps(function()).encode())
-        except BaseException:
-            traceback.print_exc()  # nobody else tells: the process ends here
-            raise
+        except BaseException:  # noqa: BLE001 - it is told, and nothing is answered
+            traceback.print_exc()
         finally:
             os._exit(0)
     os.close(sender)

@@ -1,4 +1,4 @@
-"""What ``nightmill plan`` prints."""
+"""What ``nightmill plan`` and ``nightmill plans`` print."""
 
 from __future__ import annotations
 
@@ -9,6 +9,26 @@ from typing import Any
 
 from nightmill.cli.documents import Document
 from nightmill.cli.documents.units import LeftOutUnit
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedPlan(Document):
+    """A plan that was kept, to be submitted as it was seen."""
+
+    digest: str
+    """Its digest, by which it is submitted."""
+    campaign: str
+    """Name of its campaign."""
+    number: int
+    """What stands in the names of the campaign's files."""
+    at: datetime
+    """When it was saved."""
+    who: str
+    """Who saved it."""
+    submitted: bool
+    """Whether the campaign is on record with that number."""
+    size_bytes: int | None
+    """Of its lines in the spool; null where they are missing."""
 
 
 @dataclass(frozen=True, kw_only=True)

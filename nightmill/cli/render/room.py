@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -100,11 +101,28 @@ def _folder(name: str, folder: Path) -> Finding:
         told = os.statvfs(folder)
     except OSError as error:
         return Finding(name, False, f"{folder} cannot be written: {error.strerror}")
+    well, seen = _left(told)
+    state = "can be written" if well else "has too little room, make some"
+    return Finding(name, well, f"{folder} {state}: {seen}")
+
+
+def nearly_full(site: Site) -> Iterator[str]:
+    """Say whether scratch or spool have too little room, by what their file systems say.
+
+    Nothing is written, and no store is touched: one on a mount that hangs is the doctor's to tell.
+    """
+    for name, folder in (("scratch", site.config.scratch), ("spool", site.config.spool)):
+        with suppress(OSError):
+            well, seen = _left(os.statvfs(folder))
+            if not well:
+                yield f"{name}: {folder} has too little room, make some: {seen}"
+
+
+def _left(told: os.statvfs_result) -> tuple[bool, str]:
+    """Return whether a file system has as much room as should be, and in words how much it has."""
     free, size = told.f_bavail * told.f_frsize, told.f_blocks * told.f_frsize
     wanted, inodes = min(LEAST_BYTES, size // SHARE), min(LEAST_INODES, told.f_files // SHARE)
     seen = f"{free / 2**30:.2f} of {size / 2**30:.2f} GiB free (wanted: {wanted / 2**30:.2f})"
     if told.f_files:  # some file systems make inodes as they need them
         seen += f", {told.f_favail} of {told.f_files} inodes (wanted: {inodes})"
-    well = free >= wanted and told.f_favail >= inodes
-    state = "can be written" if well else "has too little room, make some"
-    return Finding(name, well, f"{folder} {state}: {seen}")
+    return free >= wanted and told.f_favail >= inodes, seen
