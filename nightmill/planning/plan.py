@@ -95,10 +95,9 @@ def plan_campaign(
         stages.append(planner.plan(stage))
         planner.project(stages[-1])
     problems = dict.fromkeys(problem for plan in stages for problem in plan.problems)
-    problems |= dict.fromkeys(wrong_units(campaign, planner.keys, stages))
+    problems |= dict.fromkeys((*wrong_units(campaign, planner.keys, stages), *unknown_home(session, campaign)))
     problems |= dict.fromkeys(unknown_campaigns(session, campaign, as_of))
     problems |= dict.fromkeys((*unknown_engines(campaign, site.engines), *lacking_accelerators(campaign, site.engines)))
-    problems |= dict.fromkeys(unknown_home(session, campaign))
     return CampaignPlan(campaign, number, tuple(stages), tuple(problems), as_of, planner.shipments.told())
 
 
@@ -148,9 +147,8 @@ class _Planner:
         """Projected stages whose plans have problems."""
         self.incomplete = stages_with_left_out(session, campaign.name, as_of=as_of)
         """Stages that leave units out, and those that take from them: what a unit lacks may yet come from there."""
-        self.watermark = (
-            session.scalar(select(func.max(FileRow.id)).where(on_record(FileRow.registered_at, as_of))) or 0
-        )
+        known = on_record(FileRow.registered_at, as_of)
+        self.watermark = session.scalar(select(func.max(FileRow.id)).where(known)) or 0
         self.keys = site.keys
         self.unruly = Problems()
         """What is wrong with rules of what is excluded."""
