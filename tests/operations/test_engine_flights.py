@@ -59,13 +59,13 @@ def everything(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("engine", ["workers", "cluster"])
 def test_each_part_of_a_place_is_seen_by_its_worker_and_nothing_stays(
-    nightmill: Nightmill, observatory: Observatory, engine: str
+    nightmill: Nightmill, lite: Observatory, engine: str
 ) -> None:
-    folder = observatory.directory
+    folder = lite.directory
     before = everything(folder)
     told = nightmill("doctor", "--engine", engine, "--json", "--site", folder)
     found = {each["what"].rpartition(": ")[2]: each for each in told.json if each["engine"]}
-    with observatory.open() as site:
+    with lite.open() as site:
         stores = [f"store {name}" for name in site.config.stores]
     assert [*found] == ["python", "spool", "scratch", "credentials", *stores, "clock", "job"]
     assert all(each["well"] for each in found.values()), found
