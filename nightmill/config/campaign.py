@@ -18,6 +18,7 @@ from nightmill.config.changes import (
     brought,
     chain,
     laid,
+    of_campaigns,
     read_changes,
     read_override,
     read_setting,
@@ -239,7 +240,7 @@ def _origin(tree: Tree, key: Key) -> str:
 def _resolved(written: Written, changes: Sequence[Tree]) -> tuple[Campaign, Tree]:
     """Return the campaign that some changes make of a pipeline, and the pipeline's document."""
     path, defaults = written.path, written.defaults
-    tree = with_all_exclusions(laid([defaults.below("execution").moved("execution"), *changes]), changes)
+    tree = with_all_exclusions(laid([of_campaigns(defaults), *changes]), changes)
     try:
         file = build(CampaignFile, tree.without("why").data, tree.where)
     except ConfigErrors as error:
@@ -271,6 +272,7 @@ def _resolved(written: Written, changes: Sequence[Tree]) -> tuple[Campaign, Tree
             name: _like(default, file.parameters.get(name, default)) for name, default in pipeline.parameters.items()
         },
         execution=file.execution,
+        home=file.home,
         origins=merged.moved("pipeline").origins()
         | whole.without("pipeline", "exclude").origins()
         | _exclusion_origins(tree, len(file.exclude)),

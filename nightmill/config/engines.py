@@ -6,8 +6,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Final, cast
 
-from pydantic import BaseModel
-
 from nightmill import plugins
 from nightmill.config.build import build
 from nightmill.config.document import Document, Key, Plain, dotted, kind_of, leaves
@@ -36,14 +34,7 @@ def carrier_class(kind: str) -> CarrierClass:
     """
     kinds = ", ".join(sorted([THREADS, *plugins.names(GROUP)]))
     remedy = f"install the package that offers it; there is {kinds}"
-    found = plugins.load(GROUP, kind, what="kind of engine", remedy=remedy)
-    options = getattr(found, "Options", None)
-    if not (isinstance(options, type) and issubclass(options, BaseModel)):
-        raise BadPlugin(
-            f"engine kind {kind!r} of {plugins.package(GROUP, kind)} declares no Options",
-            remedy="derive its Options from nightmill.model.base.Frozen",
-        )
-    return cast(CarrierClass, found)
+    return cast(CarrierClass, plugins.load_with_options(GROUP, kind, what="kind of engine", remedy=remedy))
 
 
 def engines_of(bodies: Mapping[str, Any], document: Document, errors: list[ConfigError]) -> dict[str, EngineSetting]:

@@ -61,6 +61,11 @@ class _Flight:
     told_unknown: bool = False
     standing: Standing | None = None
 
+    @property
+    def is_to_submit(self) -> bool:
+        """Whether the engine is still to be told of it."""
+        return self.handle is None and not (self.stopped or self.dispatched.is_over)
+
 
 class Remote:
     """Carries out orders by an engine's workers; use it as a context, and from several threads.
@@ -261,7 +266,7 @@ class Remote:
                     flights = list(self._flights.values())
                 if self._worker.stopping:
                     self._stop([flight for flight in flights if not flight.stopped], self._worker.stopping)
-                self._ask([flight for flight in flights if flight.handle is None and not flight.stopped], self._submit)
+                self._ask([flight for flight in flights if flight.is_to_submit], self._submit)
                 moved = [flight for flight in flights if self._follow(flight)]
                 if flights and time.monotonic() >= self._look_at:
                     self._ask([flight for flight in flights if flight.handle is not None], self._look)

@@ -21,6 +21,7 @@ from nightmill.execution.launch.containers.opened import Container
 from nightmill.execution.launch.containers.port import NotContained
 from nightmill.execution.launch.plain import Launch, Process
 from nightmill.execution.launch.watch import Ended, run_process
+from nightmill.execution.network import network_paths
 from nightmill.execution.proc import SCRATCH_VARIABLE
 from nightmill.execution.scratch import Scratch
 from nightmill.execution.sidecar import VARIABLE
@@ -57,6 +58,7 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
         start_it = partial(container.start, scratch=scratch.path)
         fault = "it runs in an image" if step.warm else ""
     note = f"== {step.name} is started without the modules of warm: {fault}\n" if fault else ""
+    note += "".join(f"== {step.name}: {each}\n" for each in network_paths(step, context))
     os.write(log, f"{_line_end(log)}{note}== {step.name}: {shlex.join(argv)}\n".encode())
     start = os.lseek(log, 0, os.SEEK_END)
 

@@ -89,6 +89,7 @@ class Worker:
             host,
             transfers=Transfers(profile.spool, host.name, profile.transfers),
             containers=OpenedContainers(profile.containers, cache),
+            network_paths=profile.network_paths,
             superseded=(lambda: False) if dispatched is None else lambda: dispatched.is_over,
         )
 

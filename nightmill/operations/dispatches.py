@@ -39,12 +39,15 @@ SliceName = tuple[str, str, int]
 
 
 def hand_over(site: Site, session: Session, lease_id: int, of: SliceName) -> list[Dispatched]:
-    """Give a lease the open attempts of dispatches of a slice whose drivers are dead, and return these dispatches."""
+    """Give a lease the open attempts of dispatches of a slice whose drivers are dead, and return these dispatches.
+
+    One may be over: it has come to its end since the spool was drained, or nobody could drain that.
+    """
     found, lost_hosts = [], hosts_lost(site)
     for dispatched in dispatches(site.config.spool):
         dispatch = dispatched.dispatch
         first = dispatch.attempts[0]
-        if dispatched.is_over or (first.campaign, first.stage, dispatch.slice_number) != of:
+        if (first.campaign, first.stage, dispatch.slice_number) != of:
             continue
         ids = [
             each.attempt_id

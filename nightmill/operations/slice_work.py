@@ -16,7 +16,6 @@ from typing import Final, Self
 
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.catalogue.error_rules import in_force, last_switch
 from nightmill.backbone.schema import CampaignRow
 from nightmill.backbone.work import leases
 from nightmill.backbone.work.conducting import conducts_slice
@@ -42,6 +41,7 @@ from nightmill.operations.failures import Judgement, Recogniser, failure_of, jud
 from nightmill.operations.follower import Follower
 from nightmill.operations.misfortunes import Misfortunes
 from nightmill.operations.site import Site, read
+from nightmill.operations.transport.shipping import Shipping
 from nightmill.planning.issue import issue, would_issue
 from nightmill.planning.sealed import resources_of
 from provenance.record import record
@@ -121,7 +121,8 @@ class SliceWork:
         self._issued: set[AttemptKey] = set()
         self._tries: Counter[tuple[str, str]] = Counter()
         """How often units failed in this process, by what counts their retries."""
-        self._recognise, self._switched = Recogniser(), 0
+        self._recognise = Recogniser()
+        self._shipping = Shipping(site, self.slice.slice_id, self.slice.campaign_id, tell)
         self._misfortunes = Misfortunes(self.stage)
         self._limited = False
         """Whether it has jobs that could begin but for the limit of its campaign."""
@@ -242,6 +243,8 @@ class SliceWork:
         self.halted = self.halted or self.place.unfit
         if self.halted or self._misfortunes.seconds_left > 0:
             return []
+        if not self._shipping.before(limit, self._settled, lambda: bool(self.worker.stopping or self.halted)):
+            return []
         remembered = memory.marks(self.site.config.spool)
         tries = 0
 
@@ -255,7 +258,7 @@ class SliceWork:
             steering = steering_of(session, self.slice.campaign_id, to_issue=True)
             if steering.halts or self.place.bar(steering.limits.bar):
                 return [], memory.marks_of(session), steering
-            self._learn(session)
+            self._recognise = self._recognise.renewed(session)
             room = room_for(session, self.slice.campaign_id, steering.limits, limit)
             with self._changing:  # or a job could settle and be recorded between the two halves of this question
                 orders = issue(
@@ -277,11 +280,6 @@ class SliceWork:
         self._issued.update(order.attempt for order in orders)
         mine = self.place.claim(orders)
         return mine if mine or not orders else self.issue(limit)
-
-    def _learn(self, session: Session) -> None:
-        """Read the rules that name errors, where one was switched on or off since they were read."""
-        if (switched := last_switch(session)) != self._switched:
-            self._recognise, self._switched = Recogniser(in_force(session)), switched
 
     def record(self, reports: Sequence[JobReport]) -> None:
         """Record reports of attempts that were carried out one after another and have ended.

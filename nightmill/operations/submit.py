@@ -27,6 +27,7 @@ from nightmill.operations.drain import drain
 from nightmill.operations.edited import Edit, Folder, edit_of
 from nightmill.operations.saved_plans import SavedPlan, bring_back, require_same, require_sealed
 from nightmill.operations.site import Site
+from nightmill.planning.network import network_paths
 from nightmill.planning.plan import plan_campaign
 from nightmill.planning.planned import CampaignPlan
 from nightmill.planning.seal import seal
@@ -71,7 +72,8 @@ def submit(
     saved
         The plan that it must be, or must have been: what is sealed is what is compared with it.
     tell
-        Called with what the operator should know: a credential that ends before the campaign may.
+        Called with what the operator should know: a credential that ends before the campaign may, a step
+        that depends on a network mount.
 
     Raises
     ------
@@ -110,6 +112,8 @@ def submit(
         with TemporaryDirectory(prefix="nightmill-") as temporary:
             number, resumed, plan = _put(site, campaign, act, given, Path(temporary, "bundle.tar"), saved)
     for sentence in credentials.short(found, seconds_left(site, campaign.name, plan) if found else None):
+        tell(sentence)
+    for sentence in network_paths(campaign.pipeline, site.config):
         tell(sentence)
     run = None if conductor is None else conductor.start(campaign.name)
     return Submitted(campaign.name, number, resumed, run)

@@ -125,7 +125,7 @@ def _versions() -> Iterator[Finding]:
 
 def _site(directory: Path | None) -> Iterator[Finding]:
     from nightmill.backbone.database import safe_url
-    from nightmill.cli.render.room import room, writable
+    from nightmill.cli.render.room import partners, room, writable
     from nightmill.config.literals import literal_secrets
     from nightmill.config.site import find_site, load_site
     from nightmill.operations.identity import identify
@@ -148,6 +148,7 @@ def _site(directory: Path | None) -> Iterator[Finding]:
     yield from _access(config)
     yield from _credentials(config)
     yield from _containers(config)
+    yield _network(config)
     with Site(config, database_of(config)) as opened:
         try:
             opened.database.check_revision()
@@ -159,6 +160,7 @@ def _site(directory: Path | None) -> Iterator[Finding]:
             yield _reader(opened)
             yield _age(opened)
             yield from _indexes(opened)
+            yield from partners(opened)
     yield from room(opened)
     yield _spool(config.spool)
     yield from _server(config)
@@ -210,6 +212,17 @@ def _containers(config: SiteConfig) -> Iterator[Finding]:
             return
 
 
+def _network(config: SiteConfig) -> Finding:
+    """Find what of this host jobs depend on that comes over a network."""
+    from nightmill.model.node import NetworkPaths
+    from nightmill.planning.network import site_network_paths
+
+    found = site_network_paths(config)
+    is_looked_at = config.network_paths is not NetworkPaths.ALLOW
+    seen = "; ".join(found) or ("jobs depend on none" if is_looked_at else "not looked at: the site allows them")
+    return Finding("network mounts", not found or config.network_paths is not NetworkPaths.REFUSE, seen)
+
+
 def _reader(site: Site) -> Finding:
     from nightmill.backbone.adhoc import run_sql
 
@@ -244,6 +257,7 @@ def _spool(folder: Path) -> Finding:
 def _server(config: SiteConfig) -> Iterator[Finding]:
     from flows.hosting.exposure import exposures
     from flows.hosting.listener import unusable
+    from flows.hosting.runners import all_runners
     from flows.hosting.server import daemon
     from flows.hosting.service import folder_of, status
 
@@ -258,6 +272,8 @@ def _server(config: SiteConfig) -> Iterator[Finding]:
             yield Finding("Prefect server", False, str(unusable(daemon(folder))))
         else:
             yield Finding("Prefect server", True, "does not run; 'nightmill server start' starts it")
+        for runner in all_runners(config.directory):
+            yield Finding("runner", runner.healthy, str(runner))
         yield from (Finding(each.what, each.shut, each.seen) for each in exposures(folder, config.server))
     except NightmillError as error:
         yield Finding("Prefect server", False, str(error))

@@ -59,7 +59,7 @@ def plan(
     would cost. A plan that cannot be carried out is refused with every problem that it has.
     """
     from nightmill.cli.render.comparison import print_comparison, write_comparison
-    from nightmill.cli.render.output import echo, working
+    from nightmill.cli.render.output import echo, say, working
     from nightmill.cli.render.planning import print_explained, print_plan, write_plan
     from nightmill.config.campaign import Written, load_campaign
     from nightmill.config.explain import explain as explained
@@ -72,6 +72,7 @@ def plan(
     from nightmill.operations.site import open_site
     from nightmill.planning.compare import compare
     from nightmill.planning.digest import text_of
+    from nightmill.planning.network import network_paths
 
     _refuse_mixed(explain=explain, against=against, save=save, as_of=as_of, differences=differences)
     if explain:
@@ -99,6 +100,8 @@ def plan(
             else:
                 planned = preview(opened, described, as_of=then)
                 text = text_of(planned)
+        for sentence in [] if planned.problems else network_paths(described.pipeline, opened.config):
+            say(f"warning: {sentence}")
         if other is not None:
             planned.require()
             comparison = compare(other, text)

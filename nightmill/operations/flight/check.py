@@ -15,7 +15,7 @@ from nightmill.backbone.catalogue.files import known_files
 from nightmill.backbone.catalogue.registration import NewFile, register
 from nightmill.backbone.database import safe_url
 from nightmill.clock import utc_now
-from nightmill.config.site import BACKBONE
+from nightmill.config.stores import BACKBONE
 from nightmill.execution.journal import journals, read_journal, read_whole_journal
 from nightmill.execution.probing import (
     BYTES,
@@ -128,7 +128,13 @@ class Flight:
         for folder in (self.spool, self.scratch, self.cache):
             folder.mkdir(parents=True, exist_ok=True)
         order = self.order(self.put(), 1, {BACKBONE: self.site.config.stores[BACKBONE]})
-        profile = NodeProfile(scratch=self.scratch, spool=self.spool, cache=self.cache, access=self.site.config.access)
+        profile = NodeProfile(
+            scratch=self.scratch,
+            spool=self.spool,
+            cache=self.cache,
+            access=self.site.config.access,
+            network_paths=self.site.config.network_paths,
+        )
         with Worker(profile, self.site.stagers) as worker:
             [report] = worker.run([order])
             told = fold(read_whole_journal(worker.journal.path).entries)
