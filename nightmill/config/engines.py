@@ -112,6 +112,12 @@ def two_engines(tree: Tree, changes: Sequence[Tree], engine: str) -> Iterator[Co
             yield ConfigError(told, where=where, remedy=remedy)
 
 
+def wrong_engines(campaign: Campaign, engines: Mapping[str, EngineSetting]) -> Iterator[str]:
+    """Yield which engines a campaign names that the site does not have, or that lack what its stages ask for."""
+    yield from unknown_engines(campaign, engines)
+    yield from lacking_accelerators(campaign, engines)
+
+
 def unknown_engines(campaign: Campaign, engines: Mapping[str, EngineSetting]) -> Iterator[str]:
     """Yield which engines a campaign names that the site does not have, with where they are written."""
     execution = campaign.execution

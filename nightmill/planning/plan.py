@@ -20,7 +20,7 @@ from nightmill.backbone.catalogue.exclusions import Exclusion, in_force
 from nightmill.backbone.catalogue.files import names_taken
 from nightmill.backbone.schema import CampaignRow, FileRow, JobRow
 from nightmill.backbone.work.left_out import stages_with_left_out
-from nightmill.config.engines import lacking_accelerators, unknown_engines
+from nightmill.config.engines import wrong_engines
 from nightmill.config.site import SiteConfig
 from nightmill.errors import RequestRefused
 from nightmill.model.bundle import SealedBundle
@@ -95,9 +95,8 @@ def plan_campaign(
         stages.append(planner.plan(stage))
         planner.project(stages[-1])
     problems = dict.fromkeys(problem for plan in stages for problem in plan.problems)
-    problems |= dict.fromkeys((*wrong_units(campaign, planner.keys, stages), *unknown_home(session, campaign)))
-    problems |= dict.fromkeys(unknown_campaigns(session, campaign, as_of))
-    problems |= dict.fromkeys((*unknown_engines(campaign, site.engines), *lacking_accelerators(campaign, site.engines)))
+    named = (*unknown_campaigns(session, campaign, as_of), *wrong_engines(campaign, site.engines))
+    problems |= dict.fromkeys((*wrong_units(campaign, planner.keys, stages), *named, *unknown_home(session, campaign)))
     return CampaignPlan(campaign, number, tuple(stages), tuple(problems), as_of, planner.shipments.told())
 
 

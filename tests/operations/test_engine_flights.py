@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from nightmill import __version__
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.execution.dispatches import DISPATCHED
 from nightmill.operations.flight.engines import Found, engines_to_try, fly
 from nightmill.operations.site import Site
 from tests.cli.conftest import Nightmill, nightmill
 from tests.engines.test_remote import AHEAD
+from tests.operations.test_engines import attempts, carry_out, conduct, leftovers, observe, slice_of
 from tests.support.observatory import Observatory
 
 __all__ = ["nightmill"]
@@ -59,13 +61,13 @@ def everything(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("engine", ["workers", "cluster"])
 def test_each_part_of_a_place_is_seen_by_its_worker_and_nothing_stays(
-    nightmill: Nightmill, observatory: Observatory, engine: str
+    nightmill: Nightmill, lite: Observatory, engine: str
 ) -> None:
-    folder = observatory.directory
+    folder = lite.directory
     before = everything(folder)
     told = nightmill("doctor", "--engine", engine, "--json", "--site", folder)
     found = {each["what"].rpartition(": ")[2]: each for each in told.json if each["engine"]}
-    with observatory.open() as site:
+    with lite.open() as site:
         stores = [f"store {name}" for name in site.config.stores]
     assert [*found] == ["python", "spool", "scratch", "credentials", *stores, "clock", "job"]
     assert all(each["well"] for each in found.values()), found
@@ -146,3 +148,24 @@ def test_another_setting_makes_a_failure_void_and_one_that_was_but_waited_for_co
         assert not (site.config.spool / DISPATCHED).exists()
         assert sorted((site.config.spool / "flight").iterdir()) == notes
     lite.submit("night2", 1, "execution.engine=workers")
+
+
+def test_a_slice_halts_where_workers_cannot_begin_and_no_job_fails(
+    lite: Observatory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a host lacks would fail one job after another; they wait for what is to be mended."""
+    observe(lite, "seconds 0", "seconds 0", "seconds 0")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "sitecustomize.py").write_text("import nightmill; nightmill.__version__ = '0.0.1'")
+    with monkeypatch.context() as patch, lite.open() as site, slice_of(site) as work:
+        patch.setenv("PYTHONPATH", str(tmp_path / "old"))
+        assert list(carry_out(work)) == []
+        assert work.seconds_to_wait() is None
+    assert work.halted.startswith("engine 'workers' cannot begin jobs: a worker on host ")
+    assert f"has nightmill 0.0.1, and nightmill {__version__} sent it out; install that version there" in work.halted
+    assert work.halted.endswith("once that is mended, 'nightmill doctor --engine workers' tries it; then rerun")
+    [(job, fate, why)] = attempts(lite)
+    assert (job, fate) == ("ready", "cancelled")
+    assert why.startswith("it was not begun: engine 'workers' cannot begin jobs: ")
+    assert [str(report.fate) for report in conduct(lite)] == ["published"] * 3
+    assert leftovers(lite) == []
