@@ -49,6 +49,8 @@ from nightmill.execution.owner import is_alive, owner_of, this_process
 WORKER_HEARTBEAT_SECONDS = 15.0
 CANCEL_POLL_SECONDS = 1.0
 TERMINATE_GRACE_SECONDS = 20.0
+OTHER_VERSION_SECONDS = 60.0
+"""How long a runner takes nothing that sees deployments of another nightmill than its own."""
 _AWAITED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
@@ -99,7 +101,7 @@ class Runner:
     children: dict[UUID, Child] = field(default_factory=dict)
     stopping: bool = False
     _server_away: bool = False
-    _is_outdated: bool = False
+    _next_claim: float = 0.0
     _next_heartbeat: float = 0.0
     _next_cancel_poll: float = 0.0
 
@@ -232,14 +234,14 @@ class Runner:
         for child in self.children.values():
             free[child.record.queue] = free.get(child.record.queue, 0) - 1
         queues = [queue for queue in self.options.limits if free[queue] > 0]
-        if self.stopping or not queues:
+        if self.stopping or not queues or time.monotonic() < self._next_claim:
             return
         responses = self.client.get_scheduled_flow_runs_for_work_pool(
             self.options.pool, work_queue_names=queues, scheduled_before=datetime.now(UTC)
         )
         for flow_run in [response.flow_run for response in responses]:
             queue = flow_run.work_queue_name or ""
-            if flow_run.id in self.children or free.get(queue, 0) <= 0:
+            if flow_run.id in self.children or free.get(queue, 0) <= 0 or time.monotonic() < self._next_claim:
                 continue
             entrypoint = self._entrypoint(flow_run)
             if entrypoint is None:
@@ -277,14 +279,14 @@ class Runner:
         return None
 
     def _leave(self, version: str | None) -> None:
-        if not self._is_outdated:
-            self.logger.warning(
-                "The server's deployments are now of nightmill %s, and this is %s: it takes nothing more until it is "
-                "started anew with that version",
-                version,
-                self.options.version,
-            )
-        self._is_outdated = True
+        """Take nothing for a while, since the server was started by another nightmill meanwhile."""
+        self._next_claim = time.monotonic() + OTHER_VERSION_SECONDS
+        self.logger.warning(
+            "The server's deployments are of nightmill %s by now, and this is %s: it takes no flow run before they are "
+            "the same; stop it, install that version, start it again",
+            version,
+            self.options.version,
+        )
 
     def _heartbeat(self) -> None:
         if time.monotonic() >= self._next_heartbeat:

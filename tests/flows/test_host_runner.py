@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 
 from flows.hosting import host_runner, service
-from flows.hosting.access import read_secret
+from flows.hosting.access import read_secret, require_private
 from flows.hosting.api import PrefectApi
 from flows.hosting.daemon import TURN, Daemon, DaemonState
 from flows.hosting.declared import load_deployments
@@ -32,6 +32,10 @@ SLICES = {"slices": 1}
 
 @pytest.fixture(scope="module", autouse=True)
 def _deployed_by_nightmill(conductor: Conductor) -> None:
+    _deploy(conductor)
+
+
+def _deploy(conductor: Conductor) -> None:
     limits = {"campaigns": 2, "slices": None, "services": 1}
     deploy(conductor.client, load_deployments(DEPLOYMENTS), site=conductor.site, limits=limits)
 
@@ -52,7 +56,9 @@ def refused(conductor: Conductor, options: HostRunner) -> str:
     return str(told.value)
 
 
-def test_it_takes_no_deployment_but_those_of_the_site(conductor: Conductor, tmp_path: Path) -> None:
+def test_it_takes_no_deployment_but_those_of_the_site(
+    conductor: Conductor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     proof = tmp_path / "proof"
     client = conductor.client
     slice_ = client.read_deployment_by_name("slice/slice")
@@ -77,6 +83,15 @@ def test_it_takes_no_deployment_but_those_of_the_site(conductor: Conductor, tmp_
             foreign = client.create_flow_run_from_deployment(slice_.id, parameters=asked)
             state = conductor.wait(foreign.id, "Refused")
             assert f"the flow run is for site {tmp_path}" in str(state.message)
+            with monkeypatch.context() as upgraded:
+                upgraded.setattr("flows.hosting.deploy.__version__", "9.9")
+                _deploy(conductor)
+            left = client.create_flow_run_from_deployment(slice_.id, parameters=asked)
+            log = Path(found.log)
+            until(lambda: "are of nightmill 9.9 by now, and this is 0." in log.read_text(), 30, "the log to say so")
+            assert conductor.state(left.id).name in ("Scheduled", "Late")
+            client.delete_flow_run(left.id)
+            _deploy(conductor)
         assert one(conductor.site, "runner").state is DaemonState.STOPPED
         assert all_runners(conductor.site) == []
         assert not proof.exists()
@@ -126,6 +141,17 @@ def test_the_secret_is_its_owners_alone_and_the_servers(
     assert "guess" not in refused(conductor, HostRunner(queues=SLICES))
 
 
+def test_kubernetes_gives_a_secret_of_root_to_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "secret"
+    file.write_text("nightmill:guess")
+    monkeypatch.setattr("os.getuid", lambda: file.stat().st_uid + 1)
+    file.chmod(0o440)
+    assert require_private(file) == "nightmill:guess"
+    file.chmod(0o444)
+    with pytest.raises(ConfigError, match="others can read the server's secret"):
+        require_private(file)
+
+
 def test_what_does_not_fit_is_told_before_anything_starts(
     conductor: Conductor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,7 +175,9 @@ def test_what_does_not_fit_is_told_before_anything_starts(
     assert "and this is nightmill 9.9; install the same version on all hosts" in told
 
 
-def test_the_server_must_conduct_this_very_site(conductor: Conductor, tmp_path: Path) -> None:
+def test_the_server_must_conduct_this_very_site(
+    conductor: Conductor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     api = PrefectApi(service.status(conductor.site).server.api_url, read_secret(service.folder_of(conductor.site)))
     with api:
         found = deployments_for(api, conductor.site, {"slices": 1, "campaigns": 1})
@@ -157,8 +185,13 @@ def test_the_server_must_conduct_this_very_site(conductor: Conductor, tmp_path: 
         assert all(isinstance(each, UUID) for each in found)
         with pytest.raises(RequestRefused, match=f"conducts the site {conductor.site}, and this is {tmp_path}"):
             deployments_for(api, tmp_path, SLICES)
-        with pytest.raises(RequestRefused, match="has no deployment 'retain' as nightmill makes it"):
-            deployments_for(api, conductor.site, {"services": 1})
+        declared = load_deployments()
+        changed = [each.model_copy(update={"entrypoint": "flows.other.slice_"}) for each in declared.deployments]
+        monkeypatch.setattr(
+            host_runner, "load_deployments", lambda: declared.model_copy(update={"deployments": tuple(changed)})
+        )
+        with pytest.raises(RequestRefused, match="has no deployment 'slice' as nightmill makes it"):
+            deployments_for(api, conductor.site, SLICES)
 
 
 def test_verbs_say_what_is_wrong_with_queues(conductor: Conductor, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from flows.hosting.api import PrefectApi
 from flows.hosting.children import ChildRecord
 from flows.hosting.conductor import PrefectConductor
 from flows.hosting.runners import daemons
 from nightmill.backbone.schema import AttemptRow, LeaseRow
+from nightmill.model.states import AttemptState
 from tests.flows.conftest import conductor_at, until
+from tests.support.image import needs_bubblewrap
 from tests.support.observatory import Observatory
 from tests.support.pool import SECOND, Pool, two_runners
 from tests.support.postgres import PostgresServer
@@ -42,10 +45,19 @@ def _in_hand(pool: Pool) -> dict[str, str]:
     return {each.process.host: each.flow_run_name for each in records if each.process and each.queue == "slices"}
 
 
+def _crashed(pool: Pool) -> set[str]:
+    with PrefectApi.of_site(pool.site) as api:
+        return {run.name for run in api.runs_in(["CRASHED"], ["slice"])}
+
+
 def _at_work(observatory: Observatory) -> set[str]:
     """Return the hosts whose slices have issued jobs that are not ended."""
     with observatory.open() as site, site.database.reading() as session:
-        active = select(LeaseRow.host).join(AttemptRow).where(AttemptRow.state.not_in(["published", "failed"]))
+        active = (
+            select(LeaseRow.host)
+            .join(AttemptRow)
+            .where(AttemptRow.state.in_([each for each in AttemptState if not each.ended]))
+        )
         return set(session.scalars(active))
 
 
@@ -57,8 +69,7 @@ def _submit(observatory: Observatory, night: int, texts: list[str]) -> str:
         return PrefectConductor(site).start(f"night{night}").flow_run_id
 
 
-@pytest.mark.req("X27")
-def test_workers_of_two_hosts_share_the_slices_of_a_campaign(pool: Pool, tmp_path: Path) -> None:
+def test_runners_of_two_hosts_share_the_slices_of_a_campaign(pool: Pool, tmp_path: Path) -> None:
     observatory, flag = Observatory(pool.site), tmp_path / "flag"
     run = _submit(observatory, 1, [f"until {flag}\n"] * 6)
     taken = until(lambda: found if len(found := _in_hand(pool)) == 2 else None, 60, "a slice on each host")
@@ -84,7 +95,6 @@ def test_workers_of_two_hosts_share_the_slices_of_a_campaign(pool: Pool, tmp_pat
         assert {HERE, SECOND} <= set(session.scalars(select(LeaseRow.host)))
 
 
-@pytest.mark.req("X27")
 def test_what_a_lost_host_had_in_hand_is_carried_out_by_another(pool: Pool, tmp_path: Path) -> None:
     observatory, flag = Observatory(pool.site), tmp_path / "flag"
     run = _submit(observatory, 2, [f"until {flag}\n"] * 4)
@@ -104,12 +114,29 @@ def test_what_a_lost_host_had_in_hand_is_carried_out_by_another(pool: Pool, tmp_
     until(lambda: not any(each["flow_runs"] for each in pool.runners()), 30, "the end of what the one before left")
 
 
+def test_a_container_that_is_started_anew_ends_what_the_one_before_left(pool: Pool, tmp_path: Path) -> None:
+    needs_bubblewrap()
+    observatory, flag, log = Observatory(pool.site), tmp_path / "flag", tmp_path / "log"
+    ready = b"Serving work pool 'nightmill': {'slices': 1}"
+    with pool.container("pod-0", log, "--queue", "slices=1"):
+        until(lambda: ready in log.read_bytes(), 60, "the container")
+        _submit(observatory, 3, [f"until {flag}\n"] * 6)
+        until(lambda: _at_work(observatory) == {HERE, SECOND, "pod-0"}, 60, "jobs on each of three")
+    [left] = [name for host, name in _in_hand(pool).items() if host == "pod-0"]
+    with pool.container("pod-0", log, "--queue", "slices=1"):
+        until(lambda: log.read_bytes().count(ready) == 2, 60, "the container that follows")
+        flag.touch()
+        until(lambda: left in _crashed(pool), 60, "it to report what the one before had in hand")
+    assert f"Found flow run '{left}' of a runner before" in log.read_text()
+    acts = pool.on("", "acts", "--json").stdout
+    assert "a runner was started that is alone under the name of its host" in acts
+
+
 def test_the_server_of_another_host_that_listens_to_that_alone_is_told(pool: Pool) -> None:
     done = pool.on("node3", "runner", "start")
     assert done.returncode == 3
     assert f"runs on host '{HERE}', and listens to it alone" in done.stderr
     assert "set server.host to an address that others can reach" in " ".join(done.stderr.split())
-
-
-def test_a_worker_of_another_host_is_not_stopped_from_here(pool: Pool) -> None:
-    assert json.loads(pool.on("node3", "runner", "status", "--json").stdout)["state"] == "stopped"
+    assert json.loads(pool.on("node3", "runner", "status", "--json").stdout)["state"] == "stopped", (
+        "those of others are not its own"
+    )

@@ -39,13 +39,32 @@ class Pool:
         """Type ``nightmill ARGUMENTS --site SITE`` on a host; on this one with no name."""
         there = [*_unshare(), "sh", "-c", 'hostname "$0" && exec "$@"', host] if host else []
         return subprocess.run(
-            [*there, sys.executable, "-m", "nightmill", *arguments, "--site", str(self.site)],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+            [*there, *self._typed(*arguments)],
+            env=_environment(),
             capture_output=True,
             text=True,
             check=False,
             timeout=600,
         )
+
+    @contextmanager
+    def container(self, host: str, log: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Give a container with a name, and processes of its own, which becomes a runner; it is killed at the end."""
+        inside = ["bwrap", "--dev-bind", "/", "/", "--proc", "/proc", "--die-with-parent", "--unshare-pid"]
+        inside += ["--unshare-uts", *(["--unshare-user"] if os.geteuid() else []), "--hostname", host]
+        runner = ("runner", "start", "--foreground", "--alone", "--server", self.server_url, *arguments)
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [*inside, *self._typed(*runner)], env=_environment(), stdout=output, stderr=output
+            )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def _typed(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "nightmill", *arguments, "--site", str(self.site)]
 
     @property
     def server_url(self) -> str:
@@ -75,6 +94,10 @@ class Pool:
                     for each in [process, *process.children(recursive=True)]:
                         with suppress(psutil.NoSuchProcess):
                             each.kill()
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
 
 
 @cache
