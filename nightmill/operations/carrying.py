@@ -33,6 +33,8 @@ SLOTS: Final = "slots"
 MOST_CHUNKS: Final = 1000
 """Chunks that one slice has at an engine at a time, at most: a thread waits for each."""
 
+_UNFIT: Final = "once that is mended, 'nightmill doctor --engine {}' tries it; then rerun"
+
 
 def place_of(
     site: Site, campaign: Campaign, of: SliceName, host: Host, resources: Resources, hosts: Callable[[], Hosts]
@@ -59,6 +61,7 @@ class Here:
     """Threads of this process, which share the cores of its host with all others of the site."""
 
     is_here: Final = True
+    unfit: Final = ""
 
     def __init__(self, site: Site, host: Host, resources: Resources) -> None:
         self._host, self._share = host, host.share_of(resources)
@@ -153,6 +156,11 @@ class Elsewhere:
         return self._site.patiently(lambda: rights_over(self._site, journal, hosts_lost(self._site)))
 
     @property
+    def unfit(self) -> str:
+        """Why workers of the engine begin nothing; empty as long as they do."""
+        return f"{self._remote.unfit}; {_UNFIT.format(self._setting.name)}" if self._remote.unfit else ""
+
+    @property
     def places(self) -> int:
         """Chunks that the engine takes at a time."""
         return self._remote.places
@@ -178,6 +186,7 @@ class Elsewhere:
     def close(self) -> list[AttemptKey]:
         """Let go of the engine."""
         self._remote.close()
+        tidy(self._remote.unbegun)
         return self._remote.under_way
 
 

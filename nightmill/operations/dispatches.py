@@ -41,7 +41,7 @@ SliceName = tuple[str, str, int]
 def hand_over(site: Site, session: Session, lease_id: int, of: SliceName) -> list[Dispatched]:
     """Give a lease the open attempts of dispatches of a slice whose drivers are dead, and return these dispatches.
 
-    One may be over, where its journal waits in the spool: it has ended since that was drained, or nobody could drain it.
+    One may be over, where its journal waits in the spool: it ended after that was drained, or nobody could drain it.
     """
     found, lost_hosts = [], hosts_lost(site)
     for dispatched in dispatches(site.config.spool):

@@ -16,7 +16,6 @@ from typing import Final, Self
 
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.catalogue.error_rules import in_force, last_switch
 from nightmill.backbone.schema import CampaignRow
 from nightmill.backbone.work import leases
 from nightmill.backbone.work.conducting import conducts_slice
@@ -42,6 +41,7 @@ from nightmill.operations.failures import Judgement, Recogniser, failure_of, jud
 from nightmill.operations.follower import Follower
 from nightmill.operations.misfortunes import Misfortunes
 from nightmill.operations.site import Site, read
+from nightmill.operations.transport.shipping import Shipping
 from nightmill.planning.issue import issue, would_issue
 from nightmill.planning.sealed import resources_of
 from provenance.record import record
@@ -121,7 +121,8 @@ class SliceWork:
         self._issued: set[AttemptKey] = set()
         self._tries: Counter[tuple[str, str]] = Counter()
         """How often units failed in this process, by what counts their retries."""
-        self._recognise, self._switched = Recogniser(), 0
+        self._recognise = Recogniser()
+        self._shipping = Shipping(site, self.slice.slice_id, self.slice.campaign_id, tell)
         self._misfortunes = Misfortunes(self.stage)
         self._limited = False
         """Whether it has jobs that could begin but for the limit of its campaign."""
@@ -232,14 +233,17 @@ class SliceWork:
         Within this call's process a job is tried again only as often as its stage allows after such an end, or a rule
         of the site for the error that it is, and not before its time. An attempt that somebody carries out by hand is
         left to them. None is issued once a store or the scratch has failed so many jobs in a row that it would fail the
-        others, too, an operator has paused or cancelled the campaign, or it may not use this host: :attr:`halted` says
-        so. No more are issued than its campaign may have at a time.
+        others, too, its engine begins nothing, an operator has paused or cancelled the campaign, or it may not use this
+        host: :attr:`halted` says so. No more are issued than its campaign may have at a time.
         """
         self._follower.tend()
         self._flush_if_there()
         if self._credentials_end is not None and utc_now() >= self._credentials_end:
             self._look_at_credentials()
+        self.halted = self.halted or self.place.unfit
         if self.halted or self._misfortunes.seconds_left > 0:
+            return []
+        if not self._shipping.before(limit, self._settled, lambda: bool(self.worker.stopping or self.halted)):
             return []
         remembered = memory.marks(self.site.config.spool)
         tries = 0
@@ -254,7 +258,7 @@ class SliceWork:
             steering = steering_of(session, self.slice.campaign_id, to_issue=True)
             if steering.halts or self.place.bar(steering.limits.bar):
                 return [], memory.marks_of(session), steering
-            self._learn(session)
+            self._recognise = self._recognise.renewed(session)
             room = room_for(session, self.slice.campaign_id, steering.limits, limit)
             with self._changing:  # or a job could settle and be recorded between the two halves of this question
                 orders = issue(
@@ -277,17 +281,10 @@ class SliceWork:
         mine = self.place.claim(orders)
         return mine if mine or not orders else self.issue(limit)
 
-    def _learn(self, session: Session) -> None:
-        """Read the rules that name errors, where one was switched on or off since they were read."""
-        switched = last_switch(session)
-        if switched != self._switched:
-            self._recognise, self._switched = Recogniser(in_force(session)), switched
-
     def record(self, reports: Sequence[JobReport]) -> None:
         """Record reports of attempts that were carried out one after another and have ended.
 
-        Safe for use by several threads. They are rows within a second, or when the database is back: until then the
-        journal has them.
+        Safe for several threads. They are rows within a second, or when the database is back: the journal has them.
         """
         if not reports:
             return
@@ -328,6 +325,7 @@ class SliceWork:
     def seconds_to_wait(self) -> float | None:
         """Return how long until a job that waits may begin; None where none waits so, or the slice has halted."""
         self._flush_if_there()
+        self.halted = self.halted or self.place.unfit
         if self.halted or self.worker.stopping:
             return None
         if self._limited:

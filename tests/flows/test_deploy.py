@@ -27,6 +27,7 @@ INSTALLED = {
     "slice": ("flows.slice.slice_", "slices"),
     "reconcile": ("flows.reconcile.reconcile", "services"),
     "retain": ("flows.retain.retain", "services"),
+    "bring-home": ("flows.bring_home.bring_home_", "services"),
 }
 
 

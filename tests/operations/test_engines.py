@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from nightmill import __version__
 from nightmill.backbone.schema import AttemptRow, ExecutionRow, FileRow, JobRow, LeaseRow
 from nightmill.errors import PlanRefused, UnknownName
 from nightmill.execution.claims import CLAIMS
@@ -389,3 +390,24 @@ def test_an_engine_that_is_gone_since_is_named(lite: Observatory) -> None:
     path.write_text(path.read_text().replace("  workers:", "  other:"))
     with lite.open() as site, pytest.raises(UnknownName, match=r"'workers'.*give it back to nightmill.yaml"):
         slice_of(site)
+
+
+def test_a_slice_halts_where_workers_cannot_begin_and_no_job_fails(
+    observatory: Observatory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a host lacks would fail one job after another; they wait for what is to be mended."""
+    observe(observatory, "seconds 0", "seconds 0", "seconds 0")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "sitecustomize.py").write_text("import nightmill; nightmill.__version__ = '0.0.1'")
+    with monkeypatch.context() as patch, observatory.open() as site, slice_of(site) as work:
+        patch.setenv("PYTHONPATH", str(tmp_path / "old"))
+        assert list(carry_out(work)) == []
+        assert work.seconds_to_wait() is None
+    assert work.halted.startswith("engine 'workers' cannot begin jobs: a worker on host ")
+    assert f"has nightmill 0.0.1, and nightmill {__version__} sent it out; install that version there" in work.halted
+    assert work.halted.endswith("once that is mended, 'nightmill doctor --engine workers' tries it; then rerun")
+    [(job, fate, why)] = attempts(observatory)
+    assert (job, fate) == ("ready", "cancelled")
+    assert why.startswith("it was not begun: engine 'workers' cannot begin jobs: ")
+    assert [str(report.fate) for report in conduct(observatory)] == ["published"] * 3
+    assert leftovers(observatory) == []

@@ -133,7 +133,8 @@ def test_a_bucket_gives_the_record_that_a_folder_gives(tmp_path: Path, far: Path
 def test_what_is_kept_in_a_bucket_is_read_shown_and_removed(tmp_path: Path, far: Path, nightmill: Nightmill) -> None:
     assert "no stars" in nightmill("logs", "first/copy/exposure=3", "--site", far).out
     folder = tmp_path / "capsule"
-    assert nightmill("capsule", "first/copy/exposure=1", folder, "--site", far).code == 0
+    told = nightmill("capsule", "first/copy/exposure=1", folder, "--link", "--site", far)
+    assert (told.code, "  1 inputs, 0 of them linked\n" in told.out) == (0, True), "a bucket has nothing to link to"
     done = subprocess.run([folder / "run"], capture_output=True, text=True, check=False)
     assert "copy_0001_c0001a01.fits (8640 bytes)" in done.stdout + done.stderr
     with open_site(far) as site:
@@ -245,10 +246,10 @@ def test_what_lies_in_the_bucket_already_is_registered_by_local_copies(far: Path
 
 def test_what_needs_a_folder_says_so(far: Path, nightmill: Nightmill) -> None:
     deliver(far.parent / "more", 1)
-    for mode in ("link", "in-place"):
+    for mode, why in (("link", ", and no hard link leads there; use"), ("in-place", "; name files as they lie there:")):
         what = ("--type", "raw_science", "--origin", "raw", "--mode", mode)
         told = nightmill("ingest", far.parent / "more", *what, "--site", far)
-        assert (told.code, "store 'backbone' is not a local folder; use --mode copy" in told.err) == (2, True)
+        assert (told.code, f"store 'backbone' is not a local folder{why}" in told.err) == (2, True)
 
 
 def test_nothing_but_the_probe_is_left_beside_the_files(far: Path) -> None:

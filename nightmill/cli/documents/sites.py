@@ -169,6 +169,12 @@ class Retained(Document):
     """How many attachments of journals were removed."""
     held: int
     """How many files were removed that failed attempts had left for another."""
+    held_left: int
+    """How many such files there are now."""
+    held_bytes: int
+    """Of these, bytes."""
+    held_until: datetime | None
+    """When the first of these may be removed, unless somebody wants it; null where there is none, or never."""
     freed_bytes: int
     """How much room that made, bytes."""
     kept: Mapping[str, str]
@@ -197,3 +203,7 @@ class Finding(Document):
     """Of a credential: when it ends, or ended, where that is known."""
     wall_seconds: float | None = None
     """Of a flight check: how long the part took, seconds."""
+    engine: str = ""
+    """Of an engine's flight check: its name."""
+    place: str = ""
+    """Of an engine's flight check: the host, or in words that it may be any."""

@@ -20,12 +20,21 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print how they are as JSON
 
 @app.command()
 def start(site: SiteFolder = None, as_json: AsJson = False) -> None:
-    """Start what does not run yet: the Prefect server, then the runner."""
+    """Start what does not run yet: the Prefect server, then the runner.
+
+    A catalogue that this release cannot work with is refused; one that is away is waited for by what is started.
+    """
+    from contextlib import closing, suppress
+
     from flows.hosting.growth import prefect_settings
     from flows.hosting.service import start as start_service
     from nightmill.config.site import load_site
+    from nightmill.errors import DatabaseAway
+    from nightmill.operations.site import database_of
 
     config = load_site(site, need_types=False)
+    with suppress(DatabaseAway), closing(database_of(config)) as database:
+        database.check_revision()
     settings = prefect_settings(config.retention)
     _tell(config, start_service(config.directory, config.server, settings=settings), as_json=as_json)
 
