@@ -18,6 +18,7 @@ from sqlalchemy import select
 from nightmill.backbone.schema import AttemptRow, ExecutionRow, FileRow, JobRow, LeaseRow
 from nightmill.errors import PlanRefused, UnknownName
 from nightmill.execution.claims import CLAIMS
+from nightmill.execution.concluding import journal_of
 from nightmill.execution.dispatches import DISPATCHED, Dispatched, dispatches
 from nightmill.execution.journal import Journal, journals, recorded_journals
 from nightmill.execution.recover import read_to_its_end
@@ -34,7 +35,6 @@ from nightmill.operations.steering import Steered, cancel, pause
 from tests.flows.conftest import until
 from tests.support.forks import forked
 from tests.support.observatory import Observatory
-from tests.support.records import differences, record_of
 
 ENGINES = """
 engines:
@@ -160,21 +160,6 @@ def test_records_agree_whichever_engine_carried_the_jobs_out(tmp_path: Path) -> 
     assert told["cluster"] == told["threads"]
 
 
-@pytest.mark.req("X32")
-def test_the_record_of_warm_steps_is_that_of_any_other(tmp_path: Path) -> None:
-    records = []
-    for modules in ((), ("decimal",)):
-        observatory = built(tmp_path / f"site{len(modules)}", "")
-        observatory.observe(1, ["seconds 0", "exit 3 no star", "warn 0 well"])
-        warm = f"pipeline.stages.science.steps.detect.warm=[{','.join(modules)}]"
-        observatory.submit("night1", 1, "overrides.stages.science.retries=1", warm)
-        reports = conduct(observatory)
-        assert {report.order.steps[0].warm for report in reports} == {modules}
-        with observatory.open() as site:
-            records.append(record_of(site))
-    assert differences(*records) == []
-
-
 def test_running_steps_are_rows_while_they_run(lite: Observatory) -> None:
     gate = lite.directory / "gate"
     observe(lite, f"until {gate}")
@@ -265,6 +250,22 @@ def test_what_ended_since_nobody_could_drain_is_recorded_and_tried_again(
     assert [str(report.fate) for report in reports] == ["step_killed", "published"]
     assert [fate for _, fate, _ in attempts(lite)] == ["step_killed", "published"]
     assert leftovers(lite) == []
+
+
+def test_what_a_damaged_journal_may_tell_of_is_not_taken_up(lite: Observatory) -> None:
+    gate = lite.directory / "gate"
+    observe(lite, f"until {gate}")
+    assert forked(die, lite.directory, 1) == -signal.SIGKILL
+    found = only(lite)
+    gate.touch()
+    until(lambda: found.is_over, 30, "its end")
+    journal = journal_of(found)
+    assert journal is not None
+    journal.write_text(journal.read_text().replace('"entry":"done"', '"entry":"do'))
+    for _ in range(2):
+        with lite.open() as site, slice_of(site) as work:
+            assert (work.adopted, list(carry_out(work))) == ([], [])
+    assert [job for job, _, _ in attempts(lite)] == ["active"], "its journal is in quarantine"
 
 
 def test_what_ends_while_the_spool_is_drained_is_not_given_up(
