@@ -15,6 +15,7 @@ from benchmarks.page import PAGE, line, page
 
 NAMES: Final = (
     "job_overhead",
+    "two_slices",
     "ingest",
     "plan_100k",
     "plan_1m",

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +18,9 @@ import httpx
 from sqlalchemy import func, select
 
 from benchmarks.figures import Result, figure, machine, now
-from benchmarks.job_overhead import CONTENT, BareLoop
-from benchmarks.sites import COPY_STAGE, new_site, raw_names, register_raw, store_folder, working_folder, write_campaign
+from benchmarks.job_overhead import CONTENT
+from benchmarks.processes import bare_together
+from benchmarks.sites import COPY_STAGE, new_site, register_raw, store_folder, working_folder, write_campaign
 from flows.hosting import server, service
 from flows.hosting.access import read_secret
 from flows.hosting.daemon import clean_environment
@@ -56,9 +57,7 @@ def measure(*, size: int = JOBS) -> Result:
             each = _run(site, folder, api_url, "task-a-job", {"jobs_per_task": 1})
             chunks = _run(site, folder, api_url, "chunks", {"jobs_per_task": 0})
             bare_tasks = _bare_task_runs(site, size)
-        raw = store_folder(site) / "raw"
-        with closing(BareLoop(folder / "bare")) as bare:
-            bare_jobs = bare.run([raw / name for name in raw_names(size)])
+        bare_jobs = bare_together(folder / "bare", site, size, SLICES).wall_seconds
     return Result(
         **figure([each.seconds], [bare_tasks]).model_dump(),
         name="campaign_5k",
@@ -66,7 +65,7 @@ def measure(*, size: int = JOBS) -> Result:
         compared=(
             "a campaign of trivial jobs from `nightmill submit --watch` to its end, a Prefect task run for each job;"
             " floor: as many task runs that do nothing, recorded by the same server. In chunks the floor is the bare"
-            " loop of job_overhead, in one process"
+            " loop of job_overhead, in as many processes"
         ),
         aim="every task run recorded, and 5 s from submit to the first job",
         size=f"{size:,} jobs, {SLICES} slices at a time",
@@ -76,6 +75,7 @@ def measure(*, size: int = JOBS) -> Result:
             "submit_to_first_job_seconds (10 jobs)": round(warm.first_job_seconds, 2),
             "jobs_per_second": round(size / each.seconds, 1),
             "jobs_per_second (chunks)": round(size / chunks.seconds, 1),
+            "floor_processes": SLICES,
         },
         counts={
             "jobs": size,

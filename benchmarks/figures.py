@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,6 +58,8 @@ class Result(Figure):
         The same measured otherwise, by what is different.
     extra
         Other quantities of the same run; their names end in their units.
+    parts
+        Where the CPU time goes, in milliseconds of what the unit is for, by what it is for.
     counts
         What was counted, for a check that the work was done.
     load_before
@@ -70,6 +75,7 @@ class Result(Figure):
     size: str
     also: Mapping[str, Figure] = Field(default_factory=dict)
     extra: Mapping[str, float] = Field(default_factory=dict)
+    parts: Mapping[str, float] = Field(default_factory=dict)
     counts: Mapping[str, int] = Field(default_factory=dict)
     machine: str
     load_before: float = 0.0
@@ -109,6 +115,55 @@ def alternately(repeats: int, *measured: Callable[[], Value]) -> list[list[Value
     """
     rounds = [[measure() for measure in measured] for _ in range(repeats)]
     return [list(values) for values in zip(*rounds, strict=True)]
+
+
+def in_processes(
+    module: str,
+    repeats: int,
+    work: Callable[[int], Sequence[object]],
+    floor: Sequence[object],
+    *,
+    done: Callable[[int], bool],
+) -> tuple[Figure, int]:
+    """Measure work and its floor, each time in a process of its own, whose memory is nothing else's.
+
+    Parameters
+    ----------
+    module
+        Of the benchmark: run as a program, it does one thing and calls :func:`tell`.
+    work, floor
+        What it is called with: for the work by the number of the repeat, from 1 on.
+    done
+        Whether the work was done, by what was counted.
+
+    Returns
+    -------
+    Figure
+        What the work took, seconds.
+    int
+        The peak of its memory, bytes.
+    """
+    values, floors, peaks = [], [], []
+    for number in range(1, repeats + 1):
+        told = _told_by(module, work(number))
+        if not done(int(told["count"])):
+            raise AssertionError(f"{module} {work(number)} counted {told['count']:.0f}: the work was not done")
+        values.append(told["seconds"])
+        peaks.append(int(told["peak_rss_bytes"]))
+        floors.append(_told_by(module, floor)["seconds"])
+    return figure(values, floors), max(peaks)
+
+
+def _told_by(module: str, arguments: Sequence[object]) -> dict[str, float]:
+    argv = [sys.executable, "-m", module, *map(str, arguments)]
+    answer = subprocess.run(argv, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, check=True)
+    told: dict[str, float] = json.loads(answer.stdout)
+    return told
+
+
+def tell(seconds: float, count: int) -> None:
+    """Print for :func:`in_processes` what this process took, and what it counted."""
+    print(json.dumps({"seconds": seconds, "peak_rss_bytes": peak_rss_bytes(), "count": count}))
 
 
 def machine() -> str:

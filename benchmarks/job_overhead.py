@@ -117,14 +117,14 @@ def _snakemake(folder: Path, jobs: int) -> float:
 
 def _timed(run: Callable[[], float], jobs: int) -> tuple[float, float]:
     """Return wall and CPU milliseconds a job, those of its processes included."""
-    before = _cpu_seconds()
+    before = cpu_seconds()
     wall = run()
-    return wall / jobs * 1000, (_cpu_seconds() - before) / jobs * 1000
+    return wall / jobs * 1000, (cpu_seconds() - before) / jobs * 1000
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds(*whose: int) -> float:
     """Return the CPU time of this process and of those that it waited for (os.times would count whole ticks)."""
-    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    used = (resource.getrusage(who) for who in whose or (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
@@ -150,13 +150,15 @@ class BareLoop:
         For its scratches, its store and its journal.
     database
         URL; by default an SQLite file in the folder.
+    first
+        The number of its first job: loops that share a database have others each.
     """
 
-    def __init__(self, folder: Path, database: str = "") -> None:
+    def __init__(self, folder: Path, database: str = "", *, first: int = 1) -> None:
         self.scratch, self.store = folder / "scratch", folder / "store"
         self.scratch.mkdir(parents=True)
         self.store.mkdir()
-        self.numbers = count(1)
+        self.numbers = count(first)
         self.bare = _bare_tables()
         self.engine = _durable_engine(database or f"sqlite:///{folder / 'bare.db'}")
         self.bare.create_all(self.engine)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -50,9 +50,20 @@ def _section(result: Result) -> list[str]:
     facts = [*result.extra.items(), *result.counts.items()]
     if facts:
         parts += ["| | |", "| --- | --- |", *(f"| `{name}` | {value:,g} |" for name, value in facts), ""]
+    if result.parts:
+        parts += ["Where its CPU time goes, as far as it can be told apart:", ""]
+        parts += ["| part | ms per job | share |", "| --- | --- | --- |", *_shares(result.parts), ""]
     measured = f"`{result.command}` on {result.measured_at:%Y-%m-%d}; {result.machine}"
     parts += [f"{measured}; load average before: {result.load_before:g}.", ""]
     return parts
+
+
+def _shares(spent: Mapping[str, float]) -> Iterator[str]:
+    """Yield a row a part, the greatest first."""
+    whole = sum(spent.values())
+    for part, value in sorted(spent.items(), key=lambda each: -each[1]):
+        yield f"| {part} | {value:.2f} | {value / whole:.0%} |"
+    yield f"| together | {whole:.2f} | 100% |"
 
 
 def _row(name: str, figure: Figure) -> str:

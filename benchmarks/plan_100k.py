@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import time
 from bisect import bisect_left
@@ -16,7 +14,7 @@ from sqlalchemy import Column, MetaData, Table, select
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
-from benchmarks.figures import Figure, Result, figure, machine, now, peak_rss_bytes
+from benchmarks.figures import Figure, Result, in_processes, machine, now, tell
 from benchmarks.sites import (
     COPY_STAGE,
     COPY_STEP,
@@ -100,16 +98,12 @@ def measured_on(
     with new_site(folder / "site", database) as site:
         register_raw(site, jobs)
         add_calibrations(site, -(-jobs // MINUTES_A_CALIBRATION))
-    values, floors, peaks = [], [], []
-    for number in range(1, repeats + 1):
-        campaign = write_campaign(folder, f"plan-{number}", stage, {})
-        told = _in_a_process(site, str(campaign))
-        if told["jobs"] != jobs:
-            raise AssertionError(f"{told['jobs']} of {jobs} jobs were sealed")
-        values.append(told["seconds"])
-        peaks.append(int(told["peak_rss_bytes"]))
-        floors.append(_in_a_process(site, "bare")["seconds"])
-    return figure(values, floors), max(peaks)
+    directory = site.config.directory
+
+    def work(number: int) -> tuple[Path, Path]:
+        return directory, write_campaign(folder, f"plan-{number}", stage, {})
+
+    return in_processes("benchmarks.plan_100k", repeats, work, (directory, "bare"), done=lambda count: count == jobs)
 
 
 def add_calibrations(site: Site, count: int) -> None:
@@ -139,21 +133,13 @@ def add_calibrations(site: Site, count: int) -> None:
     site.database.write(work)
 
 
-def _in_a_process(site: Site, what: str) -> dict[str, float]:
-    """Submit a campaign, or do the bare work, in a process of its own, whose memory is nothing else's."""
-    argv = [sys.executable, "-m", "benchmarks.plan_100k", str(site.config.directory), what]
-    answer = subprocess.run(argv, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, check=True)
-    told: dict[str, float] = json.loads(answer.stdout)
-    return told
-
-
 def main(directory: str, what: str) -> None:
     """Do the work once and print what it took."""
     with open_site(Path(directory)) as site:
         start = time.perf_counter()
         jobs = _bare(site.database.engine) if what == "bare" else _submit(site, Path(what))
         seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "peak_rss_bytes": peak_rss_bytes(), "jobs": jobs}))
+    tell(seconds, jobs)
 
 
 def _submit(site: Site, path: Path) -> int:

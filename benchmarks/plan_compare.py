@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Final
 
-from benchmarks.figures import Figure, Result, figure, machine, now, peak_rss_bytes
+from benchmarks.figures import Figure, Result, in_processes, machine, now, tell
 from benchmarks.plan_100k import MINUTES_A_CALIBRATION, STAGE, add_calibrations
 from benchmarks.sites import WHO, databases, new_site, register_raw, working_folder, write_campaign
 from nightmill.config.campaign import load_campaign
@@ -56,22 +54,15 @@ def _measured_on(folder: Path, database: str, size: int, repeats: int) -> tuple[
         add_calibrations(site, -(-size // MINUTES_A_CALIBRATION) + 1)
         path = write_campaign(folder, "first", STAGE, {})
         submit(site, load_campaign(path), who=WHO)
-    values, floors, peaks = [], [], []
-    for _ in range(repeats):
-        told = _in_a_process(site.config.directory, path, "first")
-        if not 0 < told["differ"] <= min(size, MINUTES_A_CALIBRATION):
-            raise AssertionError(f"{told['differ']} of {size} units were found to differ")
-        values.append(told["seconds"])
-        peaks.append(int(told["peak_rss_bytes"]))
-        floors.append(_in_a_process(site.config.directory, path, "")["seconds"])
-    return figure(values, floors), max(peaks)
-
-
-def _in_a_process(directory: Path, path: Path, against: str) -> dict[str, float]:
-    argv = [sys.executable, "-m", "benchmarks.plan_compare", str(directory), str(path), against]
-    answer = subprocess.run(argv, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, check=True)
-    told: dict[str, float] = json.loads(answer.stdout)
-    return told
+    place = (site.config.directory, path)
+    most = min(size, MINUTES_A_CALIBRATION)
+    return in_processes(
+        "benchmarks.plan_compare",
+        repeats,
+        lambda _: (*place, "first"),
+        (*place, ""),
+        done=lambda count: 0 < count <= most,
+    )
 
 
 def main(directory: str, path: str, against: str) -> None:
@@ -86,7 +77,7 @@ def main(directory: str, path: str, against: str) -> None:
         if before is not None:
             differ = compare(before, text_of(planned)).stages[0].counts[Change.INPUT]
         seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "peak_rss_bytes": peak_rss_bytes(), "differ": differ}))
+    tell(seconds, differ)
 
 
 if __name__ == "__main__":

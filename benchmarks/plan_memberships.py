@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from benchmarks.figures import Figure, Result, figure, machine, now, peak_rss_bytes
+from benchmarks.figures import Figure, Result, in_processes, machine, now, tell
 from benchmarks.sites import COPY_STEP, EPOCH, WHO, databases, new_site, register_raw, working_folder, write_campaign
 from nightmill.backbone.catalogue.attachments import attach, load
 from nightmill.backbone.catalogue.registration import NewFile, register
@@ -73,15 +71,14 @@ def _measured_on(folder: Path, database: str, size: int, repeats: int) -> tuple[
         register_raw(site, units)
         _add_table(site, size, units)
     campaign = write_campaign(folder, "plan", _STAGE, {})
-    values, floors, peaks = [], [], []
-    for _ in range(repeats):
-        told = _in_a_process(site, str(campaign))
-        if told["units"] != units:
-            raise AssertionError(f"{told['units']} of {units} units were planned")
-        values.append(told["seconds"])
-        peaks.append(int(told["peak_rss_bytes"]))
-        floors.append(_in_a_process(site, "bare")["seconds"])
-    return figure(values, floors), max(peaks)
+    directory = site.config.directory
+    return in_processes(
+        "benchmarks.plan_memberships",
+        repeats,
+        lambda _: (directory, campaign),
+        (directory, "bare"),
+        done=lambda count: count == units,
+    )
 
 
 def _add_table(site: Site, size: int, units: int) -> None:
@@ -98,13 +95,6 @@ def _add_table(site: Site, size: int, units: int) -> None:
     site.database.write(lambda session: attach(session, [id_], [[loaded]]))
 
 
-def _in_a_process(site: Site, what: str) -> dict[str, float]:
-    argv = [sys.executable, "-m", "benchmarks.plan_memberships", str(site.config.directory), what]
-    answer = subprocess.run(argv, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, check=True)
-    told: dict[str, float] = json.loads(answer.stdout)
-    return told
-
-
 def main(directory: str, what: str) -> None:
     """Do the work once and print what it took."""
     with open_site(Path(directory)) as site, site.database.reading() as session:
@@ -117,7 +107,7 @@ def main(directory: str, what: str) -> None:
             plan.require()
             units = len(plan.stages[0].jobs)
         seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "peak_rss_bytes": peak_rss_bytes(), "units": units}))
+    tell(seconds, units)
 
 
 def _bare(session: Session) -> int:

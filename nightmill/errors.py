@@ -23,7 +23,8 @@
     ├── StoreError            a store could not do what was asked
     │   ├── NameCollision         the name exists there with other bytes
     │   ├── StoredFileMissing     the file is not there
-    │   └── StoreFull             no room left
+    │   ├── StoreFull             no room left
+    │   └── StoreDenied           it does not let one in, or not do that
     └── ServiceError          a service cannot be used: database, Prefect server                      exit code 3
         ├── DatabaseAway          it may be back by itself
         ├── DatabaseFull          it has no room left
@@ -300,6 +301,12 @@ class NameCollision(StoreError):
 
 class StoredFileMissing(StoreError):
     """The file is not in the store."""
+
+    retry_may_help = False
+
+
+class StoreDenied(StoreError):
+    """The store does not let one in, or not do that: keys that are wrong, missing or expired, or a host not trusted."""
 
     retry_may_help = False
 

@@ -9,6 +9,8 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from pydantic import BaseModel, RootModel
+
 from nightmill.errors import BadPlugin, UnknownName
 
 
@@ -46,6 +48,35 @@ def load(group: str, name: str, *, what: str, remedy: str = "") -> Any:
         told = f"{what} {name!r} of {_package(offers[0])} cannot be imported: {type(error).__name__}: {error}"
         remedy = _install(offers[0], error) or "mend that package, or uninstall it"
         raise BadPlugin(told, remedy=remedy) from error
+
+
+def load_with_options(group: str, name: str, *, what: str, remedy: str = "") -> Any:
+    """Return the class that a plug-in offers and that is made with options, as its ``Options`` declares them.
+
+    Parameters
+    ----------
+    group, name, what, remedy
+        As :func:`load` takes them.
+
+    Raises
+    ------
+    UnknownName
+        Where no installed package offers it.
+    BadPlugin
+        Where several do, what the one offers cannot be imported, or its options would pass over what they do not know.
+    """
+    found = load(group, name, what=what, remedy=remedy)
+    options = getattr(found, "Options", None)
+    is_strict = isinstance(options, type) and (
+        issubclass(options, RootModel)
+        or (issubclass(options, BaseModel) and options.model_config.get("extra") == "forbid")
+    )
+    if not is_strict:
+        raise BadPlugin(
+            f"{what} {name!r} of {package(group, name)} declares no Options that refuse what they do not know",
+            remedy="derive its Options from nightmill.model.base.Frozen",
+        )
+    return found
 
 
 def names(group: str) -> list[str]:

@@ -16,7 +16,7 @@ import obstore
 from obstore.exceptions import BaseError, GenericError, PreconditionError, UnknownConfigurationKeyError
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from nightmill.errors import ConfigError, StoreError, StoreFull, guess
+from nightmill.errors import ConfigError, StoreDenied, StoreError, StoreFull, guess
 from nightmill.model.secrets import masked
 from nightmill.model.store import Store
 from stagers.common import missing
@@ -204,15 +204,15 @@ class Endpoint:
                     self.must_have_bucket()
                 raise missing(doing, where) from error
             if _NO_KEYS.search(text):
-                raise StoreError(
+                raise StoreDenied(
                     f"{what}: neither its url nor this host has keys for it", remedy=_CREDENTIALS
                 ) from error
             if _FULL.search(text):
                 raise StoreFull(f"{what}: no space left: {why}", remedy="make room, then rerun") from error
             if _EXPIRED.search(text):
-                raise StoreError(f"{what}: its credentials have expired: {why}", remedy="renew them") from error
+                raise StoreDenied(f"{what}: its credentials have expired: {why}", remedy="renew them") from error
             if _DENIED.search(text):
-                raise StoreError(f"{what}: it is not allowed: {why}", remedy=_CREDENTIALS) from error
+                raise StoreDenied(f"{what}: it is not allowed: {why}", remedy=_CREDENTIALS) from error
             if isinstance(error, PreconditionError):
                 raise StoreError(f"{what}: it was changed meanwhile", remedy="see who else writes there") from error
             raise StoreError(f"{what}: {why}", remedy="see whether its endpoint answers, then try again") from error

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from nightmill.errors import ConfigError, StoredFileMissing, StoreError
+from nightmill.errors import ConfigError, StoreDenied, StoredFileMissing, StoreError
 from nightmill.model.secrets import masked
 from nightmill.model.store import Store
 from stagers.common import Hash, NewFile, Patience, collision, is_inside, missing, outside
@@ -208,7 +208,7 @@ class HttpStager:
             raise missing(doing, self._named(path))
         told = f"cannot {doing} {self._named(path)}: {status} {response.reason_phrase}"
         if status in _DENIED:
-            raise StoreError(told, remedy="see that the credential in the store's URL lets one read there")
+            raise StoreDenied(told, remedy="see that the credential in the store's URL lets one read there")
         if status != 200:
             raise StoreError(told)
 

@@ -16,12 +16,11 @@ from tempfile import TemporaryFile
 from urllib.parse import unquote, urlsplit
 
 from nightmill.errors import StoredFileMissing, StoreError, StoreFull
+from nightmill.files.checksum import SMALL_BYTES
 from nightmill.model.store import Store
 from stagers.common import attempt_of, collision, is_inside, is_temporary, missing, outside, temporary_name
 
 _FICLONE = 0x40049409
-_SMALL_BYTES = 1 << 18
-"""Less is hashed at one go: the buffer that file_digest() makes takes longer than the bytes of a small file."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 _NO_REFLINK = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.ETXTBSY)
@@ -133,7 +132,7 @@ class LocalStager:
                 facts = os.fstat(file.fileno())
                 self._verified[file.name] = _identity(facts)
                 size = facts.st_size
-                if size < _SMALL_BYTES:
+                if size < SMALL_BYTES:
                     data = file.read()
                     return len(data), sha256(data).hexdigest()
                 return size, file_digest(file, "sha256").hexdigest()

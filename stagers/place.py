@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import asyncssh
 
-from nightmill.errors import ConfigError, StoreError, guess
+from nightmill.errors import ConfigError, StoreDenied, guess
 from nightmill.model.secrets import masked
 from nightmill.model.store import Store
 
@@ -80,14 +80,14 @@ class Place:
         return Path(self.known_hosts) if self.known_hosts else Path.home() / ".ssh" / "known_hosts"
 
 
-def not_trusted(place: Place, key: asyncssh.SSHKey | None, error: asyncssh.HostKeyNotVerifiable) -> StoreError:
+def not_trusted(place: Place, key: asyncssh.SSHKey | None, error: asyncssh.HostKeyNotVerifiable) -> StoreDenied:
     """Say which host is not trusted, what key it has, and what to do."""
     what = f"host {place.host!r} of store {place.store!r}"
     if key is None:  # revoked, or a certificate that does not hold
-        return StoreError(f"{what} is not trusted: {error.reason}", remedy="ask who runs that host")
+        return StoreDenied(f"{what} is not trusted: {error.reason}", remedy="ask who runs that host")
     own = f"its key is {key.get_algorithm()} {key.get_fingerprint()}"
     if place.fingerprint:
-        return StoreError(
+        return StoreDenied(
             f"{what} is not the one that its URL names: {own}, and not {place.fingerprint}",
             remedy="ask who runs that host whether its key was changed; if not, somebody else answers in its place",
         )
@@ -95,19 +95,19 @@ def not_trusted(place: Place, key: asyncssh.SSHKey | None, error: asyncssh.HostK
     with suppress(OSError, ValueError):
         known = asyncssh.read_known_hosts(str(place.trusted)).match(place.host, "", place.port)[0]
         if known:
-            return StoreError(
+            return StoreDenied(
                 f"{what} is not the one that {place.trusted} knows: {own}, and"
                 f" {', '.join(each.get_fingerprint() for each in known)} is known",
                 remedy="ask who runs that host whether its key was changed; if not, somebody else answers in its place",
             )
-    return StoreError(
+    return StoreDenied(
         f"{what} is not known in {place.trusted}: {own}",
         remedy="ask who runs that host whether that is its key; if it is, append what 'ssh-keyscan"
         f" {port}{place.host}' prints to that file, or add 'fingerprint={key.get_fingerprint()}' to the store's URL",
     )
 
 
-def not_let_in(place: Place, error: asyncssh.PermissionDenied) -> StoreError:
+def not_let_in(place: Place, error: asyncssh.PermissionDenied) -> StoreDenied:
     """Say by what one was not let in."""
     if place.identity:
         by = f"the identity {place.identity}"
@@ -115,7 +115,7 @@ def not_let_in(place: Place, error: asyncssh.PermissionDenied) -> StoreError:
         by = "the password of the store's URL"
     else:
         by = "the keys of ~/.ssh and the agent"
-    return StoreError(
+    return StoreDenied(
         f"host {place.host!r} of store {place.store!r} does not let {place.user or 'this user'} in with {by}:"
         f" {error.reason}",
         remedy=f"see that 'sftp {place.user + '@' if place.user else ''}{place.host}' works from this host",

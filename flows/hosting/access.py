@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import os
 import re
 import secrets
 import struct
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from flows.hosting.daemon import keep_text
 from nightmill.config.server import NO_AUTH
+from nightmill.errors import ConfigError
 
 SIGN_IN_PATH = "/sign-in"
 LINK_SECONDS = 12 * 3600.0
@@ -57,6 +59,28 @@ def read_secret(folder: Path) -> str:
         return secret_file(folder).read_text(encoding="ascii").strip("\n")
     except FileNotFoundError:
         return ""
+
+
+def require_private(file: Path) -> str:
+    """Return ``user:password`` that a file has which nobody else can read.
+
+    Its group may read it where it is another user's, as Kubernetes gives secrets to those who are not root.
+
+    Raises
+    ------
+    ConfigError
+        Where others can read it, or it cannot be read.
+    """
+    try:
+        facts = file.stat()
+        open_to = facts.st_mode & (0o077 if facts.st_uid == os.getuid() else 0o007)
+        text = file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
+        raise ConfigError(f"the server's secret cannot be read: {why}", where=str(file)) from error
+    if open_to:
+        raise ConfigError("others can read the server's secret", where=str(file), remedy=f"chmod 600 {file}")
+    return text
 
 
 def ticket(secret: str) -> str:

@@ -30,6 +30,8 @@ ANSWER_SECONDS = 30.0
 HURRY_SECONDS = 3.0
 POLL_SECONDS = 0.5
 _PAGE = 100
+_MANY = 200
+"""As many as Prefect gives at a time."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,17 @@ class FlowRun:
     parameters: Mapping[str, Any]
     run_count: int = 0
     """How often it was carried out."""
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A deployment, as the server tells of it."""
+
+    id: str
+    entrypoint: str
+    version: str
+    """Of the nightmill that made it; empty where something else did."""
+    parameters: Mapping[str, Any]
 
 
 @dataclass
@@ -62,6 +75,8 @@ class PrefectApi:
         How long for an answer.
     guard
         Is called before each request, and raises where it must not be sent.
+    if_refused
+        What to do where the server refuses the secret.
     """
 
     url: str
@@ -70,6 +85,7 @@ class PrefectApi:
     busy_seconds: float = BUSY_SECONDS
     answer_seconds: float = ANSWER_SECONDS
     guard: Callable[[], None] = lambda: None
+    if_refused: str = "`nightmill server stop`, then start it again"
 
     @classmethod
     def of_site(cls, site: Path) -> Self:
@@ -209,6 +225,19 @@ class PrefectApi:
             return
         self._request("POST", "/artifacts/", {**content, "type": type, "flow_run_id": run_id, "key": key or None})
 
+    def deployments_of(self, pool: str) -> dict[str, Deployed]:
+        """Return the deployments of a work pool, by their names."""
+        body = {"work_pools": {"name": {"any_": [pool]}}}
+        return {
+            each["name"]: Deployed(each["id"], each["entrypoint"] or "", each["version"] or "", each["parameters"])
+            for each in self._request("POST", "/deployments/filter", body)
+        }
+
+    def workers_of(self, pool: str) -> dict[str, datetime]:
+        """Return when each worker of a work pool was last heard of, by their names."""
+        found = self._request("POST", f"/work_pools/{pool}/workers/filter", {"limit": _MANY})
+        return {each["name"]: datetime.fromisoformat(each["last_heartbeat_time"]) for each in found}
+
     def pool_is_served(self, pool: str) -> bool:
         """Whether a worker of a work pool was heard of lately."""
         return bool(self._request("GET", f"/work_pools/{pool}")["status"] == "READY")
@@ -228,7 +257,7 @@ class PrefectApi:
                 failure: httpx.HTTPError = error
                 told = f"answered {error.response.status_code}: {error.response.text[:200]}"
                 if error.response.status_code == httpx.codes.UNAUTHORIZED:
-                    told, remedy = "refuses the secret that it was sent", "`nightmill server stop`, then start it again"
+                    told, remedy = "refuses the secret that it was sent", self.if_refused
             except httpx.HTTPError as error:
                 patience, failure = self.patience_seconds, error
                 told = f"cannot be reached: {error}"

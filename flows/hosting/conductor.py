@@ -14,6 +14,7 @@ from flows.hosting.daemon import DaemonState
 from flows.hosting.halted import AWAITING_HOST
 from flows.hosting.listener import unusable
 from flows.hosting.reconcile import reconcile_campaign, reconcile_site, release
+from flows.hosting.runners import POOL
 from nightmill.backbone.work.campaigns import own_campaign
 from nightmill.backbone.work.conducting import conducts_campaign
 from nightmill.backbone.work.slices import slices
@@ -21,7 +22,6 @@ from nightmill.errors import ServerAway
 from nightmill.model.conducting import CampaignRun, RunState, Seen
 from nightmill.operations.site import Site
 
-POOL: Final = "nightmill"
 AGAIN: Final = "submitted again"
 _FLOW_RUN: Final = "/runs/flow-run/"
 

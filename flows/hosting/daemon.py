@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from pwd import getpwuid
@@ -20,6 +21,8 @@ from nightmill.execution.owner import is_alive, owner_of
 from nightmill.model.base import Frozen
 from nightmill.model.journal import Owner
 
+TURN = "turn"
+"""Name of the file in a daemon's folder whose time tells when it last had a turn, for those that take turns."""
 LOG_BYTES = 10_000_000
 """From here on, a log is set aside before the next process writes to it."""
 
@@ -66,6 +69,13 @@ class Daemon:
     def old_log(self) -> Path:
         """Where a log stands that was set aside because it had grown large."""
         return self.log.with_name(f"{self.log.name}.1")
+
+    @property
+    def turn_at(self) -> datetime | None:
+        """When it last had a turn; None where it never had."""
+        with suppress(FileNotFoundError):
+            return datetime.fromtimestamp((self.folder / TURN).stat().st_mtime, UTC)
+        return None
 
     @property
     def _file(self) -> Path:
@@ -159,6 +169,11 @@ class Daemon:
         self._write(DaemonRecord(owner=owner, details=dict(details)))
         return owner
 
+    def become(self, details: Mapping[str, str]) -> None:
+        """Remember this process in its place, which is about to turn into it."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._write(DaemonRecord(owner=owner_of(os.getpid()), details=dict(details)))
+
     def tell(self, **details: str) -> None:
         """Add to what it tells its clients."""
         record = self.record()
@@ -200,6 +215,12 @@ class Daemon:
                     process.wait()
         self._write(record.model_copy(update={"stopped": True}))
         return alive
+
+    def ended(self) -> None:
+        """Remember that it was told to stop, by whatever means, and did; it says so itself."""
+        record = self.record()
+        assert record is not None  # it was spawned
+        self._write(record.model_copy(update={"stopped": True}))
 
     def log_tail(self, lines: int = 20) -> str:
         """Return the last lines of its log, indented, for a message."""

@@ -5,89 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from importlib import resources
 from pathlib import Path
 from uuid import UUID
 
-import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
-from pydantic import BaseModel, ConfigDict
+
+from flows.hosting.declared import DeploymentsFile
+from nightmill import __version__
 
 SCHEDULE_ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
 """Schedules count from here, so that deploying again does not move them."""
 
 
-class _Declared(BaseModel):
-    """A part of prefect.yaml; keys that only ``prefect deploy`` reads are left to it."""
-
-    model_config = ConfigDict(frozen=True)
-
-
-class WorkPoolSpec(_Declared):
-    """Where a deployment's runs are queued."""
-
-    name: str
-    work_queue_name: str
-
-
-class ScheduleSpec(_Declared):
-    """When runs of a deployment are made."""
-
-    interval: float
-    """Seconds."""
-    slug: str
-
-
-class DeploymentSpec(_Declared):
-    """One deployment."""
-
-    name: str
-    entrypoint: str
-    description: str = ""
-    tags: tuple[str, ...] = ()
-    """Of its flow runs."""
-    parameters: Mapping[str, str] = {}
-    work_pool: WorkPoolSpec
-    schedules: tuple[ScheduleSpec, ...] = ()
-
-    @property
-    def module(self) -> str:
-        """The module that holds its flow."""
-        return self.entrypoint.rpartition(".")[0]
-
-
-class Definitions(_Declared):
-    """The part of prefect.yaml that Prefect leaves to its user."""
-
-    work_queues: Mapping[str, int]
-    """Flow runs at a time in each queue."""
-
-
-class DeploymentsFile(_Declared):
-    """The content of a prefect.yaml."""
-
-    definitions: Definitions
-    deployments: tuple[DeploymentSpec, ...]
-
-    @property
-    def pools(self) -> set[str]:
-        """The work pools that are named."""
-        return {deployment.work_pool.name for deployment in self.deployments}
-
-
-def load_deployments(file: Path | None = None) -> DeploymentsFile:
-    """Read a prefect.yaml; by default the one that is installed with nightmill."""
-    source = file or resources.files("deployments").joinpath("prefect.yaml")
-    return DeploymentsFile.model_validate(yaml.safe_load(source.read_text(encoding="utf-8")))
-
-
 def deploy(
-    client: SyncPrefectClient, declared: DeploymentsFile, *, site: Path, limits: Mapping[str, int]
+    client: SyncPrefectClient, declared: DeploymentsFile, *, site: Path, limits: Mapping[str, int | None]
 ) -> dict[UUID, str]:
     """Create the work pools, queues and deployments, or bring them up to date; doing it twice changes nothing.
 
@@ -96,7 +32,7 @@ def deploy(
     site
         The site's folder: the value of each deployment's parameter ``site``.
     limits
-        Flow runs at a time in each queue.
+        Flow runs at a time in each queue, all workers of the pool together; None for as many as they have places.
 
     Returns
     -------
@@ -123,6 +59,7 @@ def deploy(
         deployment_id = client.create_deployment(
             client.create_flow(flow),
             spec.name,
+            version=__version__,  # workers of other hosts see by it whether they are of the same
             entrypoint=spec.entrypoint,
             description=spec.description,
             tags=list(spec.tags),
@@ -146,7 +83,7 @@ def deploy(
     return made_deployments
 
 
-def _set_queue(client: SyncPrefectClient, pool: str, queue: str, limit: int) -> None:
+def _set_queue(client: SyncPrefectClient, pool: str, queue: str, limit: int | None) -> None:
     try:
         client.create_work_queue(queue, work_pool_name=pool, concurrency_limit=limit)
     except ObjectAlreadyExists:

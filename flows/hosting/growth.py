@@ -9,11 +9,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from flows.hosting import runners, service
 from flows.hosting.daemon import Daemon
-from flows.hosting.service import folder_of
 from nightmill.config.site import RetentionConfig
-
-DAEMONS = ("server", "runner")
 
 
 def prefect_settings(retention: RetentionConfig) -> Mapping[str, str]:
@@ -26,8 +24,13 @@ def prefect_settings(retention: RetentionConfig) -> Mapping[str, str]:
     }
 
 
+def daemons(site: Path) -> list[Daemon]:
+    """Return the background processes that a site may have, or have had, on whatever host."""
+    return [*(Daemon(service.folder_of(site), name) for name in ("server", "runner")), *runners.daemons(site)]
+
+
 def cut_logs(site: Path, retention: RetentionConfig, *, now: datetime, dry_run: bool = False) -> list[Path]:
-    """Set aside what has grown large of the logs of server and runner, and remove what was set aside long ago.
+    """Set aside what has grown large of the logs of a server and its runners, and remove what was set aside long ago.
 
     Returns
     -------
@@ -35,8 +38,7 @@ def cut_logs(site: Path, retention: RetentionConfig, *, now: datetime, dry_run: 
         The logs that were removed, or would be.
     """
     removed = []
-    for name in DAEMONS:
-        daemon = Daemon(folder_of(site), name)
+    for daemon in daemons(site):
         if retention.logs_days is not None and daemon.old_log.exists():
             age = now - datetime.fromtimestamp(daemon.old_log.stat().st_mtime, UTC)
             if age > timedelta(days=retention.logs_days):

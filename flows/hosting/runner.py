@@ -30,7 +30,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.engine import handle_engine_signals
 from prefect.exceptions import ObjectNotFound
@@ -38,18 +38,19 @@ from prefect.flow_engine import load_flow_run, run_flow
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.logging import get_logger
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-from prefect.states import Cancelled, Crashed, Failed, Pending, Scheduled
+from prefect.states import Failed, Pending
 
-from flows.hosting.daemon import keep
+from flows.hosting.children import Child, ChildRecord, state_after
+from flows.hosting.daemon import TURN, keep
 from flows.hosting.naming import Upcoming
 from flows.hosting.own_site import REFUSED
 from nightmill.execution.owner import is_alive, owner_of, this_process
-from nightmill.model.base import Frozen
-from nightmill.model.journal import Owner
 
 WORKER_HEARTBEAT_SECONDS = 15.0
 CANCEL_POLL_SECONDS = 1.0
 TERMINATE_GRACE_SECONDS = 20.0
+OTHER_VERSION_SECONDS = 60.0
+"""How long a runner takes nothing that sees deployments of another nightmill than its own."""
 _AWAITED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
@@ -71,6 +72,12 @@ class RunnerOptions:
         never followed: whoever can change it there could have any program run.
     folder
         Where it remembers its children, for the runner that comes after it.
+    version
+        Of the nightmill that made the deployments: flow runs of others are left to runners that have it. None where
+        nobody else makes them.
+    is_alone
+        Whether no other process runs under the name of this host: children of a runner before that cannot be seen from
+        here were in a container that is gone.
     poll_seconds
         How often it looks for work.
     """
@@ -80,38 +87,9 @@ class RunnerOptions:
     limits: Mapping[str, int]
     deployments: Mapping[UUID, str]
     folder: Path
+    version: str | None = None
+    is_alone: bool = False
     poll_seconds: float = 0.5
-
-
-class ChildRecord(Frozen):
-    """A flow run that was claimed, in a file of its own until its end is reported."""
-
-    flow_run_id: UUID
-    flow_run_name: str
-    queue: str
-    process: Owner | None = None
-    """The process that carries it out; None from the claim to the fork."""
-
-
-@dataclass
-class Child:
-    """A flow run of this runner, or of one before it."""
-
-    record: ChildRecord
-    entrypoint: str = ""
-    """Of its flow; empty for one of a runner before."""
-    mine: bool = False
-    """Whether the process is a child of this process, so that its exit code can be known."""
-    exit_code: int | None = None
-    """Negative for a signal; None while it runs, and for a process whose exit code nobody can know."""
-    ended: bool = False
-    cancelled: bool = False
-    kill_at: float | None = None
-
-    @property
-    def pid(self) -> int:
-        """Its PID, 0 where it was never forked."""
-        return self.record.process.pid if self.record.process else 0
 
 
 @dataclass
@@ -123,6 +101,7 @@ class Runner:
     children: dict[UUID, Child] = field(default_factory=dict)
     stopping: bool = False
     _server_away: bool = False
+    _next_claim: float = 0.0
     _next_heartbeat: float = 0.0
     _next_cancel_poll: float = 0.0
 
@@ -194,7 +173,8 @@ class Runner:
                     with suppress(ProcessLookupError):  # what it started and left behind
                         os.killpg(child.pid, signal.SIGKILL)
             else:
-                child.ended = child.record.process is None or is_alive(child.record.process) is False
+                alive = is_alive(child.record.process) if child.record.process else False
+                child.ended = not alive if self.options.is_alone else alive is False
             if not child.ended and child.kill_at is not None and time.monotonic() >= child.kill_at:
                 _kill_tree(child.pid)
 
@@ -254,14 +234,14 @@ class Runner:
         for child in self.children.values():
             free[child.record.queue] = free.get(child.record.queue, 0) - 1
         queues = [queue for queue in self.options.limits if free[queue] > 0]
-        if self.stopping or not queues:
+        if self.stopping or not queues or time.monotonic() < self._next_claim:
             return
         responses = self.client.get_scheduled_flow_runs_for_work_pool(
             self.options.pool, work_queue_names=queues, scheduled_before=datetime.now(UTC)
         )
         for flow_run in [response.flow_run for response in responses]:
             queue = flow_run.work_queue_name or ""
-            if flow_run.id in self.children or free.get(queue, 0) <= 0:
+            if flow_run.id in self.children or free.get(queue, 0) <= 0 or time.monotonic() < self._next_claim:
                 continue
             entrypoint = self._entrypoint(flow_run)
             if entrypoint is None:
@@ -287,6 +267,9 @@ class Runner:
             if flow_run.deployment_id and flow_run.deployment_id in self.options.deployments:
                 found = self.client.read_deployment(flow_run.deployment_id)
                 own = self.options.deployments[found.id]
+                if self.options.version not in (None, found.version):
+                    self._leave(found.version)
+                    return None
                 if found.entrypoint == own and not found.pull_steps and not found.storage_document_id:
                     return own
                 why = f"its deployment {found.name!r} is no longer as the runner of this site has made it"
@@ -295,8 +278,19 @@ class Runner:
             self.logger.warning("Flow run '%s' (%s) refused: %s", flow_run.name, flow_run.id, message)
         return None
 
+    def _leave(self, version: str | None) -> None:
+        """Take nothing for a while, since the server was started by another nightmill meanwhile."""
+        self._next_claim = time.monotonic() + OTHER_VERSION_SECONDS
+        self.logger.warning(
+            "The server's deployments are of nightmill %s by now, and this is %s: it takes no flow run before they are "
+            "the same; stop it, install that version, start it again",
+            version,
+            self.options.version,
+        )
+
     def _heartbeat(self) -> None:
         if time.monotonic() >= self._next_heartbeat:
+            (self.options.folder / TURN).touch()  # also while the server is away: it tells whether this process hangs
             self.client.send_worker_heartbeat(self.options.pool, self.options.name, WORKER_HEARTBEAT_SECONDS)
             self._next_heartbeat = time.monotonic() + WORKER_HEARTBEAT_SECONDS
 
@@ -325,33 +319,6 @@ class Runner:
             self._forget(flow_run_id)
 
 
-def state_after(child: Child, state: State[object] | None) -> State[object] | None:
-    """Return what to make of the state of a flow run whose process has ended; None to leave it.
-
-    The engine inside the process tells of every orderly end itself, crashes by SIGTERM included. What is left are
-    processes that could not, and cancellations, which the engine takes for crashes.
-    """
-    if state is None:
-        return None
-    if child.cancelled or state.type is StateType.CANCELLING:
-        return None if state.type in (StateType.CANCELLED, StateType.COMPLETED) else Cancelled(message="on request")
-    if state.type not in (StateType.PENDING, StateType.RUNNING):
-        return None
-    if child.record.process is None:  # claimed, never forked
-        return Scheduled() if state.type is StateType.PENDING else None
-    if child.mine and child.exit_code == 0:
-        return None  # the engine gave way to another process that carries it out
-    return Crashed(message=f"process {child.pid} on {child.record.process.host} {_how(child.exit_code)}")
-
-
-def _how(exit_code: int | None) -> str:
-    if exit_code is None:
-        return "ended while its runner was away"
-    if exit_code < 0:
-        return f"was killed by signal {-exit_code} ({signal.strsignal(-exit_code)})"
-    return f"ended with exit code {exit_code} before its flow run had a final state"
-
-
 def _kill_tree(pid: int) -> None:
     with suppress(psutil.NoSuchProcess):
         parent = psutil.Process(pid)
@@ -376,10 +343,15 @@ def execute(flow_run_id: UUID, entrypoint: str) -> None:
             asyncio.run(result)
 
 
-def serve(options: RunnerOptions) -> None:
+def serve(options: RunnerOptions) -> bool:
     """Run the runner in this process, which has imported what flow runs need, has one thread, and does nothing else.
 
     Its environment is that of :func:`flows.hosting.server.api_environment`.
+
+    Returns
+    -------
+    bool
+        Whether this is the runner, which was told to stop and has ended its flow runs; not one of these.
     """
     gc.collect()
     gc.freeze()  # what was imported is never collected, so that children share its memory
@@ -387,6 +359,9 @@ def serve(options: RunnerOptions) -> None:
         temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),  # it polls anyway, and must not sleep over its children
         get_client(sync_client=True) as client,
     ):
-        child = Runner(options, client).run()
-    if child is not None:
-        execute(child.record.flow_run_id, child.entrypoint)
+        runner = Runner(options, client)
+        child = runner.run()
+    if child is None:
+        return runner.stopping
+    execute(child.record.flow_run_id, child.entrypoint)
+    return False

@@ -106,7 +106,7 @@ def start(
             environment = {**server.api_environment(folder), "NIGHTMILL_SITE": str(site)}
             written = runner.new_log()
             runner.spawn(argv, clean_environment(environment), {"api_url": started.api_url})
-            _wait_until_ready(runner, written)
+            wait_until_ready(runner, written)
     return status(site)
 
 
@@ -137,19 +137,30 @@ def _runner(folder: Path) -> Daemon:
     return Daemon(folder, "runner")
 
 
-def _wait_until_ready(runner: Daemon, written: int) -> None:
-    """Wait until the runner says so in its log, of which ``written`` bytes are of runners before it."""
+def wait_until_ready(runner: Daemon, written: int, *, verb: str = "server") -> None:
+    """Wait until a runner says so in its log, of which ``written`` bytes are of runners before it.
+
+    Parameters
+    ----------
+    verb
+        Which verb of nightmill tells how it is.
+
+    Raises
+    ------
+    ServerAway
+        Where it ends before, or takes too long, with the end of its log.
+    """
     record = runner.record()
     assert record is not None  # it was spawned
     deadline = time.monotonic() + RUNNER_START_SECONDS
     while RUNNER_READY not in runner.log.read_bytes()[written:]:
         if is_alive(record.owner) is False:
-            raise ServerAway(f"the runner ended while it started; the end of {runner.log}:\n{runner.log_tail()}")
+            raise ServerAway(f"the {runner.name} ended while it started; the end of {runner.log}:\n{runner.log_tail()}")
         if time.monotonic() > deadline:
             raise ServerAway(
-                f"the runner (pid {record.owner.pid}) was not ready within {RUNNER_START_SECONDS:.0f} s; "
+                f"the {runner.name} (pid {record.owner.pid}) was not ready within {RUNNER_START_SECONDS:.0f} s; "
                 f"the end of {runner.log}:\n{runner.log_tail()}",
-                remedy="wait and ask with `nightmill server status`, or stop it with `nightmill server stop`",
+                remedy=f"wait and ask with `nightmill {verb} status`, or stop it with `nightmill {verb} stop`",
             )
         time.sleep(0.05)
 
@@ -165,12 +176,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from prefect.client.orchestration import get_client
 
     from flows.hosting import deploy, runner
+    from flows.hosting.declared import load_deployments
 
     refuse_strangers(server.daemon(folder_of(given.site)))
-    declared = deploy.load_deployments(given.deployments)
+    declared = load_deployments(given.deployments)
     limits = {**declared.definitions.work_queues, "slices": given.slices}
     with get_client(sync_client=True) as client:
-        deployments = deploy.deploy(client, declared, site=given.site, limits=limits)
+        deployments = deploy.deploy(client, declared, site=given.site, limits={**limits, "slices": None})
     for module in WARM:
         import_module(module)
     [pool] = declared.pools

@@ -23,9 +23,10 @@ FIRST_SUBMIT: Final = and_(
 """The act that put a campaign there: every later act on it is an intervention."""
 _OF_SITES: Final = (
     *("init", "ingest", "retype", "withdraw", "exclude add", "exclude lift", "record --host-lost", "recover", "backup"),
-    *("retain", "calib add", "calib certify", "calib withdraw", "calib pin", "limit --store"),
+    *("retain", "bring-home", "calib add", "calib certify", "calib withdraw", "calib pin", "limit --store"),
+    "doctor --engine",
 )
-"""Verbs whose subject is not a campaign; where they concern one alone, their detail names it."""
+"""Verbs whose subject is not a campaign of this site; where they concern one alone, their detail names it."""
 _NAMED: Final = func.coalesce(AuditRow.detail["campaign"].as_string(), "")
 _ON: Final = case((_NAMED != "", _NAMED), (AuditRow.verb.in_(_OF_SITES), ""), else_=AuditRow.subject)
 """The campaign that an act is on, or a job of it; empty where it is on none."""

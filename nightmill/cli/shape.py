@@ -27,6 +27,10 @@ Overrides = Annotated[
     typer.Option("--override", metavar="FILE", help="Change what this YAML file says; may be given again."),
 ]
 
+EngineName = Annotated[
+    str, typer.Option("--engine", metavar="NAME", help="Which engine of the site carries out its jobs, of every stage.")
+]
+
 Exclude = Annotated[
     list[str] | None,
     typer.Option(metavar="RULE", help="Files to leave out: an expression, or FILE NAME; may be given again."),

@@ -18,6 +18,7 @@ from nightmill.config.changes import (
     brought,
     chain,
     laid,
+    of_campaigns,
     read_changes,
     read_override,
     read_setting,
@@ -27,7 +28,7 @@ from nightmill.config.changes import (
     without_old_reasons,
 )
 from nightmill.config.document import Key, Plain, dotted, kind_of, leaves
-from nightmill.config.engines import wrong_stages
+from nightmill.config.engines import tree_of_engine, two_engines, wrong_stages
 from nightmill.config.layers import CAMPAIGN, NOTHING, Tree
 from nightmill.config.pipeline import load_pipeline, load_pipeline_tree, pipeline_of
 from nightmill.config.rules import check_fit
@@ -75,6 +76,8 @@ class Written:
         Operator's files, which go over the campaign document and under the settings.
     defaults
         Those of the site.
+    engine
+        The engine that carries out every job, as ``--engine`` of a command line names it.
     """
 
     path: Path
@@ -82,11 +85,13 @@ class Written:
     exclude: Sequence[str] = ()
     overrides: Sequence[Path] = ()
     defaults: Tree = NOTHING
+    engine: str = ""
 
     def changes(self) -> list[Tree]:
         """Return what goes over the pipeline, as it is written; raises as :func:`load_campaign`."""
         document = read_changes(self.path, CAMPAIGN)
-        return [document, *map(read_override, self.overrides), *map(read_setting, self.settings)]
+        settings = [*map(read_setting, self.settings), *([tree_of_engine(self.engine)] if self.engine else [])]
+        return [document, *map(read_override, self.overrides), *settings]
 
 
 def load_campaign(
@@ -96,12 +101,13 @@ def load_campaign(
     *,
     overrides: Sequence[Path] = (),
     defaults: Tree = NOTHING,
+    engine: str = "",
 ) -> Campaign:
     """Load a campaign with its pipeline, merge the layers and check the result.
 
     Parameters
     ----------
-    path, settings, exclude, overrides, defaults
+    path, settings, exclude, overrides, defaults, engine
         As :class:`Written` has them.
 
     Returns
@@ -117,7 +123,7 @@ def load_campaign(
     ConfigError
         Where a document cannot be read at all.
     """
-    written = Written(path, settings, exclude, overrides, defaults)
+    written = Written(path, settings, exclude, overrides, defaults, engine)
     changes = written.changes()
     campaign, base = _resolved(written, changes)
     variants, errors = [], list(wrong_selectors(laid(changes)))
@@ -234,7 +240,7 @@ def _origin(tree: Tree, key: Key) -> str:
 def _resolved(written: Written, changes: Sequence[Tree]) -> tuple[Campaign, Tree]:
     """Return the campaign that some changes make of a pipeline, and the pipeline's document."""
     path, defaults = written.path, written.defaults
-    tree = with_all_exclusions(laid([defaults.below("execution").moved("execution"), *changes]), changes)
+    tree = with_all_exclusions(laid([of_campaigns(defaults), *changes]), changes)
     try:
         file = build(CampaignFile, tree.without("why").data, tree.where)
     except ConfigErrors as error:
@@ -248,6 +254,7 @@ def _resolved(written: Written, changes: Sequence[Tree]) -> tuple[Campaign, Tree
     errors += _wrong_parameters(file.parameters, base.mapping("parameters"), tree)
     errors += [*unknown, *unused]
     errors += wrong_stages(file.execution, base.mapping("stages"), tree)
+    errors += two_engines(tree, changes, written.engine)
     errors += wrong_breakpoints(file.breakpoints, file.campaign, base.mapping("stages"), tree)
     try:
         pipeline = pipeline_of(base.below("parameters").moved("parameters").over(merged), pipeline_path.parent)
@@ -265,6 +272,7 @@ def _resolved(written: Written, changes: Sequence[Tree]) -> tuple[Campaign, Tree
             name: _like(default, file.parameters.get(name, default)) for name, default in pipeline.parameters.items()
         },
         execution=file.execution,
+        home=file.home,
         origins=merged.moved("pipeline").origins()
         | whole.without("pipeline", "exclude").origins()
         | _exclusion_origins(tree, len(file.exclude)),

@@ -16,7 +16,7 @@ from nightmill.config.pipeline import by_step_name
 from nightmill.errors import ConfigError, guess
 from nightmill.model.base import Frozen
 from nightmill.model.breakpoint import Breakpoint
-from nightmill.model.campaign import ExecutionSettings
+from nightmill.model.campaign import ExecutionSettings, Home
 from nightmill.model.exclusion import CampaignExclusion
 from nightmill.model.pipeline import Parameter, Resources
 from nightmill.model.retries import Retries
@@ -52,6 +52,8 @@ class Changes(Choices):
     """An expression over raw and manual files: what the campaign works on."""
     execution: ExecutionSettings = ExecutionSettings()
     """How its jobs are carried out."""
+    home: Home = Home()
+    """Where its outputs come home to."""
     exclude: tuple[CampaignExclusion, ...] = ()
     """What must not be an input, beside what is excluded in the catalogue and by other layers."""
     breakpoints: tuple[Breakpoint, ...] = ()
@@ -90,6 +92,8 @@ class Defaults(Frozen):
 
     execution: ExecutionSettings = ExecutionSettings()
     """How jobs are carried out."""
+    home: Home = Home()
+    """Where outputs come home to."""
     stage: StageDefaults = StageDefaults()
     """For each stage."""
     step: StepDefaults = StepDefaults()
@@ -143,9 +147,14 @@ def chain(defaults: Tree, pipeline: Tree, changes: Sequence[Tree]) -> list[Tree]
     changes
         The campaign's document and what goes over it, as they are written.
     """
-    site = laid([defaults.below("execution").moved("execution"), _of_stages(defaults, pipeline).moved("pipeline")])
+    site = laid([of_campaigns(defaults), _of_stages(defaults, pipeline).moved("pipeline")])
     own = pipeline.below("parameters").moved("parameters").over(pipeline.without("parameters").moved("pipeline"))
     return [site, own, *(brought(layer, pipeline) for layer in changes)]
+
+
+def of_campaigns(defaults: Tree) -> Tree:
+    """Return what a site sets for campaigns themselves."""
+    return laid([defaults.below(key).moved(key) for key in ("execution", "home")])
 
 
 def with_all_exclusions(merged: Tree, changes: Sequence[Tree]) -> Tree:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Final, cast
 
-from pydantic import BaseModel
-
 from nightmill import plugins
 from nightmill.config.build import build
-from nightmill.config.document import Document, Key, dotted, kind_of
-from nightmill.config.layers import Tree
+from nightmill.config.document import Document, Key, Plain, dotted, kind_of, leaves
+from nightmill.config.layers import COMMAND_LINE, Place, Tree
 from nightmill.config.rules import check_fit
 from nightmill.errors import BadPlugin, ConfigError, ConfigErrors, UnknownName, guess
 from nightmill.model.base import Frozen
-from nightmill.model.campaign import Campaign, ExecutionSettings
+from nightmill.model.campaign import Campaign, ExecutionSettings, Layer
 from nightmill.model.engine import THREADS, EngineKind, EngineSetting
 from nightmill.model.ports import CarrierClass
 
@@ -36,14 +34,7 @@ def carrier_class(kind: str) -> CarrierClass:
     """
     kinds = ", ".join(sorted([THREADS, *plugins.names(GROUP)]))
     remedy = f"install the package that offers it; there is {kinds}"
-    found = plugins.load(GROUP, kind, what="kind of engine", remedy=remedy)
-    options = getattr(found, "Options", None)
-    if not (isinstance(options, type) and issubclass(options, BaseModel)):
-        raise BadPlugin(
-            f"engine kind {kind!r} of {plugins.package(GROUP, kind)} declares no Options",
-            remedy="derive its Options from nightmill.model.base.Frozen",
-        )
-    return cast(CarrierClass, found)
+    return cast(CarrierClass, plugins.load_with_options(GROUP, kind, what="kind of engine", remedy=remedy))
 
 
 def engines_of(bodies: Mapping[str, Any], document: Document, errors: list[ConfigError]) -> dict[str, EngineSetting]:
@@ -57,11 +48,12 @@ def engines_of(bodies: Mapping[str, Any], document: Document, errors: list[Confi
             errors.append(ConfigError(what, where=document.where(key), remedy="give it a kind: processes, for one"))
             continue
         try:
-            said = {each: value for each, value in body.items() if each == "kind"}
-            kind = build(EngineKind, said, document.where, prefix=key).kind
-            options = Frozen if kind == THREADS else carrier_class(kind).Options
-            rest = {each: value for each, value in body.items() if each != "kind"}
-            found[name] = EngineSetting(name, kind, build(options, rest, document.where, prefix=key))
+            said = {each: value for each, value in body.items() if each in EngineKind.model_fields}
+            every = build(EngineKind, said, document.where, prefix=key)
+            options = Frozen if every.kind == THREADS else carrier_class(every.kind).Options
+            rest = {each: value for each, value in body.items() if each not in EngineKind.model_fields}
+            built = build(options, rest, document.where, prefix=key)
+            found[name] = EngineSetting(name, every.kind, built, every.accelerators)
         except (UnknownName, BadPlugin) as error:
             own = (*key, "kind")
             told = f"{dotted(own)}: {error.message}"
@@ -79,6 +71,53 @@ def wrong_stages(execution: ExecutionSettings, stages: Collection[str], tree: Tr
             yield ConfigError(told, where=tree.where(("execution", "engines", stage)))
 
 
+def tree_of_engine(engine: str) -> Tree:
+    """Make the layer of ``--engine`` of a command line."""
+    place = Place(Layer(name=COMMAND_LINE), f"--engine {engine}")
+    return Tree({"execution": {"engine": engine}}, {("execution",): place, ("execution", "engine"): place})
+
+
+def two_engines(tree: Tree, changes: Sequence[Tree], engine: str) -> Iterator[ConfigError]:
+    """Yield an error for each stage, or all of them, that is given two engines at once.
+
+    A stage's own engine beside that of the campaign is an exception beside a default. It is two at once where a command
+    line says it twice, or where its ``--engine``, which is for every stage, meets the stage's own.
+
+    Parameters
+    ----------
+    tree
+        The merged layers.
+    changes
+        The layers.
+    engine
+        That of ``--engine``; empty where there is none.
+    """
+    said: dict[Key, tuple[Plain, str]] = {}
+    for layer in changes:
+        for key, value in leaves(layer.below("execution").data):
+            place = layer.places.get(("execution", *key))
+            if key[0] not in ("engine", "engines") or place is None or place.layer.name != COMMAND_LINE:
+                continue
+            before, where = said.setdefault(key, (value, place.where))
+            if before != value:
+                told = f"{dotted(('execution', *key))} is given two engines: {before!r} ({where}) and {value!r}"
+                yield ConfigError(told, where=place.where, remedy="say one of them")
+    for stage, own in tree.mapping("execution", "engines").items() if engine else ():
+        if own != engine:
+            where = tree.where(("execution", "engines", stage))
+            told = (
+                f"stage {stage!r} is given two engines: {own!r} by execution.engines.{stage} and {engine!r} by --engine"
+            )
+            remedy = f"leave out --engine, or say the same of the stage: --set execution.engines.{stage}={engine}"
+            yield ConfigError(told, where=where, remedy=remedy)
+
+
+def wrong_engines(campaign: Campaign, engines: Mapping[str, EngineSetting]) -> Iterator[str]:
+    """Yield which engines a campaign names that the site does not have, or that lack what its stages ask for."""
+    yield from unknown_engines(campaign, engines)
+    yield from lacking_accelerators(campaign, engines)
+
+
 def unknown_engines(campaign: Campaign, engines: Mapping[str, EngineSetting]) -> Iterator[str]:
     """Yield which engines a campaign names that the site does not have, with where they are written."""
     execution = campaign.execution
@@ -89,3 +128,21 @@ def unknown_engines(campaign: Campaign, engines: Mapping[str, EngineSetting]) ->
             layer = campaign.origins.get(key) or "a default"
             near = guess(name, list(engines)) or f" (it has {', '.join(engines)})"
             yield f"{key}, {layer}: the site has no engine {name!r}{near}"
+
+
+def lacking_accelerators(campaign: Campaign, engines: Mapping[str, EngineSetting]) -> Iterator[str]:
+    """Yield which stages of a campaign ask for accelerators that the site does not say their engine to have."""
+    stages = {stage.name: stage for stage in campaign.pipeline.stages}
+    for stage in [*stages.values(), *(stage for it in campaign.variants for stage in it.stages.values())]:
+        wanted, engine = stage.resources, engines.get(campaign.execution.engine_of(stage.name) or THREADS)
+        if wanted.accelerators and engine is not None and wanted.accelerator not in engine.accelerators:
+            which = [name for name, other in engines.items() if wanted.accelerator in other.accelerators]
+            yield (
+                f"stage {stage.name!r}: it asks for {wanted.accelerators} of accelerator {wanted.accelerator!r}, and"
+                f" engine {engine.name!r} has {', '.join(engine.accelerators) or 'none'}; "
+                + (
+                    f"give it engine {' or '.join(which)}"
+                    if which
+                    else f"where its hosts have some, say so: engines.{engine.name}.accelerators of nightmill.yaml"
+                )
+            )

@@ -56,7 +56,12 @@ def explain(written: Written, name: str) -> list[Said]:
         As :func:`~nightmill.config.campaign.load_campaign`.
     """
     campaign = load_campaign(
-        written.path, written.settings, written.exclude, overrides=written.overrides, defaults=written.defaults
+        written.path,
+        written.settings,
+        written.exclude,
+        overrides=written.overrides,
+        defaults=written.defaults,
+        engine=written.engine,
     )
     whole = plain_of(campaign.model_dump(mode="json", exclude={"origins", "name", "variants"}))
     parts = parts_of(name)

@@ -75,7 +75,8 @@ def _check_stage(stage: Stage, pipeline: Pipeline, number: int) -> Iterator[Prob
     if isinstance(stage.when, int) and stage.when < 1:
         yield ("when",), f"when is {stage.when} and should be all, any or a number of jobs"
     yield from _check_retries(stage.retries)
-    for name, value in stage.resources:
+    for name in ("cores", "memory_bytes", "scratch_bytes"):
+        value = getattr(stage.resources, name)
         if value is not None and value < 1:
             yield ("resources", name), f"{name} is {value} and should be 1 or more"
     yield from _check_steps(stage, pipeline)

@@ -24,7 +24,8 @@ from nightmill.config.campaign import CampaignFile
 from nightmill.config.changes import Changes, OverrideFile
 from nightmill.config.file_types import FileTypesFile
 from nightmill.config.kinds import Kind
-from nightmill.config.site import BACKBONE, SiteFile
+from nightmill.config.site import SiteFile
+from nightmill.config.stores import BACKBONE
 from nightmill.errors import BadPlugin
 from nightmill.files import checks, formats
 from nightmill.model.file_type import Checks, FileType

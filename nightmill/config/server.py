@@ -33,7 +33,7 @@ class ServerConfig(Frozen):
     hosts: tuple[str, ...] = ()
     """Further names, as ``name`` or ``name:port``, by which it is reached: those of a proxy before it."""
     slices: int = Field(default=2, ge=1)
-    """Slices that are worked on at a time."""
+    """Slices that are worked on at a time, on each host."""
 
     def with_secrets(self, secrets: Mapping[str, str]) -> ServerConfig:
         """Return it with the values of what it refers to, for whoever starts the server.

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from nightmill.config.build import build, named, raise_all
+from nightmill.config.build import build, raise_all
 from nightmill.config.changes import Defaults
 from nightmill.config.containers import containers_of
 from nightmill.config.credentials import check_credentials
@@ -22,9 +21,11 @@ from nightmill.config.engines import engines_of
 from nightmill.config.file_types import read_file_types
 from nightmill.config.keys import indexed_keys, keys_of
 from nightmill.config.layers import NOTHING, SITE, Tree, tree_of
-from nightmill.config.rules import NOWHERE, check_fit
+from nightmill.config.partners import partners_of, unknown_types
+from nightmill.config.rules import check_fit
 from nightmill.config.secrets import known_secrets
 from nightmill.config.server import ServerConfig, check_server
+from nightmill.config.stores import home_of, stores_of
 from nightmill.config.tilings import tilings_of
 from nightmill.errors import ConfigError, ConfigErrors
 from nightmill.model.access import Access
@@ -35,13 +36,14 @@ from nightmill.model.dimensions import KeyType
 from nightmill.model.engine import EngineSetting
 from nightmill.model.file_type import FileType
 from nightmill.model.footprint import Tiling
+from nightmill.model.node import NetworkPaths
 from nightmill.model.notification import Notifier
+from nightmill.model.partner import Partner
 from nightmill.model.secrets import filled, missing
 from nightmill.model.store import Store
 
 SITE_FILE: Final = "nightmill.yaml"
 SITE_VARIABLE: Final = "NIGHTMILL_SITE"
-BACKBONE: Final = "backbone"
 SECRETS_FILE: Final = ".nightmill/secrets"
 """Below the folder of a site: what ``${NAME}`` stands for, for its owner alone; see :mod:`nightmill.config.secrets`."""
 SITE_ID_FILE: Final = ".nightmill/site-id"
@@ -97,8 +99,12 @@ class SiteConfig:
         What lets it in elsewhere, for a while.
     containers
         What its hosts run images with.
+    network_paths
+        What becomes of steps that depend on network mounts.
     engines
         Where its jobs may be carried out, by name; ``threads`` is one of them.
+    partners
+        Sites of the catalogue whose stores it can read, by their names there.
     """
 
     name: str
@@ -121,7 +127,9 @@ class SiteConfig:
     notify: tuple[Notifier, ...] = ()
     credentials: tuple[Credential, ...] = ()
     containers: Containers = field(default_factory=Containers)
+    network_paths: NetworkPaths = NetworkPaths.WARN
     engines: Mapping[str, EngineSetting] = field(default_factory=dict)
+    partners: Mapping[str, Partner] = field(default_factory=dict)
 
     @property
     def keys(self) -> Mapping[str, KeyType]:
@@ -131,7 +139,12 @@ class SiteConfig:
     @property
     def transfers(self) -> Mapping[str, int]:
         """How many transfers run at a time with a store from each host, for the stores where that is limited."""
-        return {name: store.transfers for name, store in self.stores.items() if store.transfers}
+        return {name: store.transfers for name, store in {**self.stores, **self.far_stores}.items() if store.transfers}
+
+    @property
+    def far_stores(self) -> Mapping[str, Store]:
+        """The stores of its partners, by SITE:STORE, those of the partner that stands first before others."""
+        return {store.name: store for partner in self.partners.values() for store in partner.stores.values()}
 
     def __repr__(self) -> str:
         return f"SiteConfig({self.name!r}, {str(self.directory)!r})"
@@ -179,8 +192,12 @@ class SiteFile(Frozen):
     """What lets it in elsewhere for a while: looked at before anything begins."""
     containers: Containers = Containers()
     """What steps that name an image are run with."""
+    network_paths: NetworkPaths = NetworkPaths.WARN
+    """What becomes of steps whose programs or files lie on network mounts: ``allow``, ``warn`` or ``refuse``."""
     engines: Mapping[str, Any] = Field(default_factory=dict)
     """Where jobs may be carried out, by names that campaigns give as ``execution.engine``."""
+    partners: Mapping[str, Any] = Field(default_factory=dict)
+    """Other sites of the catalogue, by their names there: how their stores are read, and what is shipped from them."""
 
 
 def find_site(directory: Path | None = None) -> Path:
@@ -246,7 +263,8 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
     except ConfigErrors as error:
         raise ConfigErrors([*errors, *error.errors]) from error
     errors += [ConfigError(text, where=document.where(("site",))) for text in check_fit("site name", file.site)]
-    stores = _stores(file, folder, document, errors)
+    stores = stores_of(file.stores, file.working_areas, file.access, folder, document, errors)
+    partners = partners_of(file.partners, stores, folder, document, errors)
     paths = _file_type_paths(file, folder, document, errors)
     written = document.data
     url = database_url(file.database, str(written.get("database", "")), folder, document, errors)
@@ -258,6 +276,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
     raise_all(errors)
     file_types, wrong_types = read_file_types(paths, paths)
     indexed = {} if wrong_types else indexed_keys(file.indexed, file_types, document, errors)
+    errors += [] if wrong_types else unknown_types(partners, file_types, document)
     raise_all([*errors, *(wrong_types if need_types else ())])
     return SiteConfig(
         name=file.site,
@@ -280,7 +299,9 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         notify=file.notify,
         credentials=file.credentials,
         containers=containers,
+        network_paths=file.network_paths,
         engines=engines,
+        partners=partners,
     )
 
 
@@ -304,68 +325,6 @@ def _with_variables(
         for name in missing(value, secrets)
     ]
     return filled(value, secrets, url=key[-1] in _URLS)
-
-
-def _stores(file: SiteFile, folder: Path, document: Document, errors: list[ConfigError]) -> dict[str, Store]:
-    stores: dict[str, Store] = {}
-    for kind, bodies in (("stores", file.stores), ("working_areas", file.working_areas)):
-        for name, body in bodies.items():
-            key: Key = (kind, name)
-            try:
-                store = build(Store, named(name, body, key, document.where), document.where, written=body, prefix=key)
-            except ConfigError as error:
-                errors.append(error)
-                continue
-            if "catalogued" in body:
-                remedy = "stores are, working_areas are not"
-                errors.append(
-                    ConfigError(f"unknown key {dotted((*key, 'catalogued'))}", where=document.where(key), remedy=remedy)
-                )
-            errors += [ConfigError(text, where=document.where(key)) for text in check_fit("store name", name)]
-            if name in stores or name == NOWHERE:
-                why = "stands for no store" if name == NOWHERE else "is a store already"
-                errors.append(ConfigError(f"{dotted(key)}: {name!r} {why}", where=document.where(key)))
-            try:
-                url = _store_url(store.url, document.data[kind][name]["url"], folder)
-            except ValueError as error:
-                own = (*key, "url")
-                errors.append(ConfigError(f"{dotted(own)} is not a URL: {error}", where=document.where(own)))
-                continue
-            if store.read_only and (name == BACKBONE or kind == "working_areas"):
-                own = (*key, "url")
-                why = f"outputs go to {name}, and a store over HTTP is read-only"
-                errors.append(ConfigError(f"{dotted(own)}: {why}", where=document.where(own)))
-            access = store.access if "access" in body else file.access
-            is_near = "verify" in body or urlsplit(url).scheme == "file"
-            stores[name] = store.model_copy(
-                update={
-                    "url": url,
-                    "catalogued": kind == "stores",
-                    "access": access,
-                    "verify": store.verify if is_near else "checksum",  # nothing else proves what came over a network
-                },
-            )
-    if BACKBONE not in file.stores:
-        errors.append(
-            ConfigError(
-                f"stores has no {BACKBONE!r}, the store that outputs go to by default",
-                where=document.where(("stores",)),
-            )
-        )
-    return stores
-
-
-def _store_url(url: str, written: str, folder: Path) -> str:
-    """Make the path of a folder absolute; any other URL stays as it is written, with references to what is secret."""
-    scheme = urlsplit(url).scheme
-    if not scheme:
-        return (folder / home_of(url)).as_uri()
-    return url if scheme == "file" else written
-
-
-def home_of(path: str) -> Path:
-    """Put in the home folder that a leading ~ stands for; as in a shell, one of nobody is left as it is."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser() raises RuntimeError for nobody
 
 
 def _file_type_paths(file: SiteFile, folder: Path, document: Document, errors: list[ConfigError]) -> dict[Path, str]:

@@ -42,6 +42,9 @@ access: private
 # Keys of metadata that files are often selected by; 'nightmill init' makes an index of each.
 # indexed: [target]
 
+# Other sites of the same catalogue, by their names: how their stores are read, and what may be shipped from there.
+# partners: {{ncsa: {{stores: {{backbone: {{url: "sftp://ncsa.example.org/data/backbone"}}}}, ship: all}}}}
+
 # Who may do what changes the site; without this, everyone.
 # operators: [alice, bob]
 

@@ -39,6 +39,7 @@ class Dask:
 
     Options: Final = DaskOptions
     look_seconds: Final = 0.5
+    dispatch_seconds: Final = 0.05  # its workers have imported everything: it has orders to read and a journal to begin
 
     def __init__(self, name: str, options: DaskOptions) -> None:
         self._name, self._options, self._bounds = name, options, options.bounds
@@ -90,11 +91,13 @@ class Dask:
         with self._client(start=True) as client:
             handles = []
             for dispatch in dispatches:
+                wanted = dispatch.resources
                 future = client.submit(
                     carry_out_there,
                     str(dispatch.folder),
                     key=dispatch.name,
                     workers=_may_use(client, dispatch.hosts),
+                    resources={wanted.accelerator: wanted.accelerators} if wanted.accelerators else None,
                     retries=0,
                     pure=False,
                 )
@@ -125,6 +128,11 @@ class Dask:
                 self._own = ClusterFolder(Path(folder[0]))
         return known
 
+    def hosts_to_try(self) -> list[str]:
+        """Return the hosts of its workers."""
+        with self._client() as client:
+            return sorted(set(client.run(host_name).values()))
+
     def end(self, handles: Sequence[str]) -> None:
         """Cancel tasks that wait; one that runs hears by itself, and is not forgotten before it has ended."""
         known = self._known(handles)
@@ -149,6 +157,8 @@ class _NoCluster(EngineAway):
 
 
 _WAITING: Final = ("released", "waiting", "no-worker", "queued")
+_OF_THE_CLUSTER: Final = ("KilledWorker", "CancelledError", "FutureCancelledError")
+"""Errors of Dask's own, which say nothing of what a worker could not do."""
 
 
 def carry_out_there(folder: str) -> bool:
@@ -224,11 +234,12 @@ def _standing(client: Client, key: str, state: str | None, is_same: bool) -> Sta
         case "erred":
             error = _future(client, key).exception(timeout=ANSWER_SECONDS)
             evidence = f"Dask says {type(error).__name__}: {readable(str(error))}"
-            return Standing(state="ended", fate=Fate.LOST, evidence=evidence)
+            unfit = type(error).__name__ not in _OF_THE_CLUSTER
+            return Standing(state="ended", fate=Fate.LOST, evidence=evidence, unfit=unfit)
         case None if is_same:  # it knows each until that has ended
             evidence = "Dask's scheduler does not know the task any more"
             return Standing(state="ended", fate=Fate.LOST, evidence=evidence)
         case None:
             return Standing(state="unknown")
         case _:
-            return Standing(state="waiting")
+            return Standing(state="waiting", evidence="Dask's scheduler has no worker free for it")

@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -14,6 +15,34 @@ from nightmill.execution.dispatches import Dispatched
 from nightmill.model.journal import ENTRY, Done, Entry, SoftwareSeen
 from nightmill.model.order import AttemptKey
 from nightmill.model.report import JobReport, fold
+
+CLOCK_SECONDS: Final = 5.0
+"""Clocks that differ by more are told of."""
+
+
+def clock_told(host: str, ahead_seconds: float) -> str:
+    """Say how the clock of a host differs from that of this one."""
+    how = "ahead of" if ahead_seconds > 0 else "behind"
+    return f"the clock of host {host} is {abs(ahead_seconds):.0f} s {how} that of this host"
+
+
+class Clocks:
+    """Compares the clocks of workers with that of this host."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._told: set[str] = set()
+
+    def news(self, dispatched: Dispatched) -> str:
+        """Say once of each host how its clock differs; empty where it does not, or that was said."""
+        if dispatched.name in self._seen:
+            return ""
+        self._seen.add(dispatched.name)
+        taken, ahead = dispatched.taken, dispatched.clock_seconds
+        if taken is None or ahead is None or abs(ahead) < CLOCK_SECONDS or taken.owner.host in self._told:
+            return ""
+        self._told.add(taken.owner.host)
+        return clock_told(taken.owner.host, ahead)
 
 
 class Followed:

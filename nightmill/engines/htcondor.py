@@ -93,6 +93,7 @@ class HTCondor:
     """
 
     Options: Final = HTCondorOptions
+    dispatch_seconds: Final = 3.0  # a job waits for the next round of its negotiator, and then an interpreter starts
 
     def __init__(self, name: str, options: HTCondorOptions) -> None:
         self._name, self._options = name, options

@@ -7,14 +7,12 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from pydantic import Field, ValidationError
 
 from nightmill.errors import RequestRefused
-from nightmill.execution.evidence import last_lines
+from nightmill.execution.dispatches import OUTPUT
 from nightmill.execution.host import this_host
 from nightmill.execution.owner import host_name, is_alive, owner_of
 from nightmill.model.base import Frozen
@@ -22,8 +20,6 @@ from nightmill.model.dispatch import Dispatch, Standing
 from nightmill.model.fate import Fate
 from nightmill.model.journal import Owner
 
-OUTPUT: Final = "output"
-"""In the folder of a dispatch: what its worker wrote to stdout and stderr."""
 _OWN_ENDS: Final = (0, 1)
 """How a worker exits that has told everything."""
 _TOLD: Final = 128 + signal.SIGTERM
@@ -44,11 +40,12 @@ class Processes:
 
     Options: Final = ProcessOptions
     look_seconds: Final = 0.25
+    dispatch_seconds: Final = 0.5  # an interpreter starts, and imports what a worker needs
 
     def __init__(self, name: str, options: ProcessOptions) -> None:
         self._name = name
         self.places = options.workers or this_host().cores
-        self._running: dict[str, _Child] = {}
+        self._running: dict[str, Owner] = {}
         self._ended: dict[str, Standing] = {}
 
     def submit(self, dispatches: Sequence[Dispatch]) -> list[str]:
@@ -76,20 +73,20 @@ class Processes:
         )
         owner = owner_of(pid)
         handle = owner.model_dump_json()
-        self._running[handle] = _Child(owner, told)
+        self._running[handle] = owner
         return handle
 
     def _reap(self) -> None:
         """See which children have ended."""
-        for handle, child in list(self._running.items()):
+        for handle, owner in list(self._running.items()):
             try:
-                pid, status = os.waitpid(child.owner.pid, os.WNOHANG)
+                pid, status = os.waitpid(owner.pid, os.WNOHANG)
             except ChildProcessError:  # somebody else in this process has heard how it ended
                 del self._running[handle]
                 continue
             if pid:
                 del self._running[handle]
-                self._ended[handle] = _ended(child, os.waitstatus_to_exitcode(status))
+                self._ended[handle] = _ended(owner, os.waitstatus_to_exitcode(status))
 
     def look(self, handles: Sequence[str]) -> dict[str, Standing]:
         """Ask the kernel for each process."""
@@ -112,12 +109,6 @@ class Processes:
         self._reap()
 
 
-@dataclass(frozen=True)
-class _Child:
-    owner: Owner
-    told: Path
-
-
 def _look(handle: str) -> Standing:
     """Tell of a process that runs, or that another one started."""
     owner = _owner(handle)
@@ -138,21 +129,13 @@ def _owner(handle: str) -> Owner | None:
         return None
 
 
-def _ended(child: _Child, code: int) -> Standing:
-    host = child.owner.host
-    who = f"worker process {child.owner.pid} on {host}"
+def _ended(owner: Owner, code: int) -> Standing:
+    host = owner.host
+    who = f"worker process {owner.pid} on {host}"
     if code in _OWN_ENDS:
-        return Standing(state="ended", host=host)
+        return Standing(state="ended", host=host, unfit=bool(code))
     if code in (_TOLD, -signal.SIGTERM):
         evidence = f"{who} was told to end by somebody who is not nightmill (SIGTERM)"
         return Standing(state="ended", host=host, fate=Fate.ENDED_OUTSIDE, evidence=evidence)
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
-    said = _last_of(child.told)
-    evidence = f"{who} {how}" + (f" and said: {said}" if said else "")
-    return Standing(state="ended", host=host, fate=Fate.LOST, evidence=evidence)
-
-
-def _last_of(told: Path) -> str:
-    with suppress(OSError), told.open("rb") as output:
-        return last_lines(output.fileno(), 0)
-    return ""
+    return Standing(state="ended", host=host, fate=Fate.LOST, evidence=f"{who} {how}", unfit=code > 0)

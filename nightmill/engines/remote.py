@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import Final, Self
 
 from nightmill.clock import utc_now
-from nightmill.engines.following import Followed
+from nightmill.engines.following import Clocks, Followed
 from nightmill.errors import EngineAway, NightmillError
 from nightmill.execution.concluding import Concluded, conclude
 from nightmill.execution.dispatches import Dispatched, send_out
@@ -59,6 +59,12 @@ class _Flight:
     """For who waits for it: reports, or what went wrong; None once it is over."""
     stopped: bool = False
     told_unknown: bool = False
+    standing: Standing | None = None
+
+    @property
+    def is_to_submit(self) -> bool:
+        """Whether the engine is still to be told of it."""
+        return self.handle is None and not (self.stopped or self.dispatched.is_over)
 
 
 class Remote:
@@ -90,6 +96,8 @@ class Remote:
         Gives a context in which nobody else drains the spool.
     tell
         Called with what the operator should know.
+    tries
+        Whether workers first try what their hosts offer.
     """
 
     def __init__(
@@ -105,15 +113,21 @@ class Remote:
         rights_of: Callable[[Journal], Mapping[AttemptKey, Rights]] = all_rights,
         alone: Callable[[], AbstractContextManager[object]] = nullcontext,
         tell: Callable[[str], None] = lambda _: None,
+        tries: bool = False,
     ) -> None:
         self.carrier, self.name = carrier, name
         self._worker, self._stagers, self._slice_number, self._hosts = worker, stagers, slice_number, hosts
-        self._hear, self._rights_of, self._alone, self._tell = hear, rights_of, alone, tell
+        self._hear, self._rights_of, self._alone, self._tell, self._tries = hear, rights_of, alone, tell, tries
         self._flights: dict[str, _Flight] = {}
         self._adopted: dict[AttemptKey, _Flight] = {}
         self._unrecorded: dict[Dispatched, set[AttemptKey]] = {}
         self._lock = threading.Lock()
         self._news, self._closed = threading.Event(), threading.Event()
+        self.unfit = ""
+        """Why its workers begin nothing, by the first that could not; empty as long as they do."""
+        self.unbegun: list[Dispatched] = []
+        """Dispatches that such workers left: nothing of them will be recorded."""
+        self._clocks = Clocks()
         self._away, self._places = "", 1
         self._failure: BaseException | None = None
         self._look_at, self._look_pause = 0.0, carrier.look_seconds
@@ -205,10 +219,18 @@ class Remote:
         with self._lock:
             return [each for flight in self._flights.values() for each in flight.dispatched.dispatch.attempts]
 
+    @property
+    def standings(self) -> dict[AttemptKey, Standing]:
+        """How the engine says that dispatches stand that are not over, by the first attempt of each."""
+        with self._lock:
+            return {
+                each.dispatched.dispatch.attempts[0]: each.standing for each in self._flights.values() if each.standing
+            }
+
     def _send(self, orders: Sequence[JobOrder]) -> _Flight:
-        profile, hosts = self._worker.profile, self._hosts()
+        profile, number, tries = self._worker.profile, self._slice_number, self._tries
         dispatched = send_out(
-            profile.spool, orders, profile, engine=self.name, slice_number=self._slice_number, hosts=hosts
+            profile.spool, orders, profile, engine=self.name, slice_number=number, hosts=self._hosts(), tries=tries
         )
         flight = _Flight(dispatched, Followed(dispatched))
         with self._lock:
@@ -244,7 +266,7 @@ class Remote:
                     flights = list(self._flights.values())
                 if self._worker.stopping:
                     self._stop([flight for flight in flights if not flight.stopped], self._worker.stopping)
-                self._ask([flight for flight in flights if flight.handle is None and not flight.stopped], self._submit)
+                self._ask([flight for flight in flights if flight.is_to_submit], self._submit)
                 moved = [flight for flight in flights if self._follow(flight)]
                 if flights and time.monotonic() >= self._look_at:
                     self._ask([flight for flight in flights if flight.handle is not None], self._look)
@@ -299,11 +321,16 @@ class Remote:
         """Pass on what a worker has told since; return whether there was anything."""
         over = flight.dispatched.ending is not None  # asked first: then nothing that counts is missing
         entries = flight.followed.news()
+        if entries and (told := self._clocks.news(flight.dispatched)):
+            self._tell(f"{told}; what its workers tell is on record with its times")
         for entry in entries:
             self._hear(entry)
         for report in flight.followed.reports(entries):
             flight.news.put(report)
         if over:
+            if (ending := flight.dispatched.ending) is not None and ending.unfit:
+                self.unbegun.append(flight.dispatched)
+                self.unfit = self.unfit or f"engine {self.name!r} cannot begin jobs: {ending.evidence}"
             with self._lock:
                 self._flights.pop(flight.dispatched.name, None)
             flight.followed.close()
@@ -322,15 +349,14 @@ class Remote:
 
     def _withdraw(self, flight: _Flight, why: str) -> None:
         """Have nobody begin a dispatch, unless somebody has."""
-        own = self._worker.journal.name
-        if flight.dispatched.take(own, this_process(), utc_now()).journal == own:
+        if self._take(flight):
             flight.dispatched.end(Ending(at=utc_now(), fate=Fate.CANCELLED, evidence=why))
 
     def _look(self, flights: Sequence[_Flight]) -> None:
         handles = {flight.handle: flight for flight in flights if flight.handle is not None}
         standings = self.carrier.look(list(handles))
         for handle, flight in handles.items():
-            standing = standings.get(handle, Standing(state="unknown"))
+            flight.standing = standing = standings.get(handle, Standing(state="unknown"))
             if standing.state == "ended":
                 self._end(flight, standing)
             elif standing.state == "unknown":
@@ -341,7 +367,15 @@ class Remote:
         if standing.fate is None:
             said = f": {standing.evidence}" if standing.evidence else ""
             evidence = f"its worker ended and told no end, and engine {self.name!r} saw nothing wrong{said}"
-        flight.dispatched.end(Ending(at=utc_now(), fate=fate, evidence=evidence))
+        if fate is Fate.LOST and (output := flight.dispatched.output):
+            evidence = f"{evidence} and said: {output}"
+        unfit = standing.unfit and self._take(flight)
+        flight.dispatched.end(Ending(at=utc_now(), fate=fate, evidence=evidence, unfit=unfit))
+
+    def _take(self, flight: _Flight) -> bool:
+        """Take a dispatch, so that nobody begins it; return whether nobody had."""
+        own = self._worker.journal.name
+        return flight.dispatched.take(own, this_process(), utc_now()).journal == own
 
     def _unknown(self, flight: _Flight) -> None:
         """See what can be said of a dispatch that the engine cannot tell of, without a guess."""

@@ -8,6 +8,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from functools import cached_property
 from math import ceil, inf
 from typing import Final
@@ -16,6 +17,7 @@ from pydantic import Field
 
 from nightmill.engines.commands import INHERITED, Commands
 from nightmill.errors import RequestRefused
+from nightmill.execution.dispatches import OUTPUT
 from nightmill.model.base import Frozen
 from nightmill.model.campaign import Hosts
 from nightmill.model.dispatch import Dispatch, Standing
@@ -25,8 +27,10 @@ from nightmill.model.pipeline import Resources
 ELEMENTS: Final = 100
 """Of an array, at most: their names stand in its comment."""
 JOB_NAME: Final = "nightmill"
-OUTPUT: Final = "output"
-"""In the folder of a dispatch: what its worker wrote to stdout and stderr."""
+NO_SPOOL: Final = 66
+"""How a batch script exits on a node that does not see the spool."""
+NO_PYTHON: Final = ("126", "127")
+"""How a shell exits where the interpreter is not there, or cannot be run."""
 _AWAY: Final = re.compile(
     r"unable to contact|connection (refused|timed out|reset)|socket timed out|zero bytes were transmitted|"
     r"slurm backend|communication (connection )?failure|authentication|munge|persistent connection|timed out",
@@ -70,6 +74,8 @@ class SlurmOptions(Frozen):
     """How much longer than the limits of its steps a dispatch may take, to stage and to publish."""
     memory_margin_bytes: int = Field(default=200_000_000, ge=0)
     """How much more memory than its jobs ask for a dispatch gets, for its worker."""
+    check: tuple[str, ...] = ()
+    """The nodes that a flight check tries one by one, by patterns over their names; without any it tries one."""
     look_seconds: float = Field(default=1.0, gt=0)
     """The shortest time between two looks at the queue."""
 
@@ -81,6 +87,7 @@ class Slurm:
     """
 
     Options: Final = SlurmOptions
+    dispatch_seconds: Final = 1.0  # a job starts in up to 0.4 s, and then an interpreter
 
     def __init__(self, name: str, options: SlurmOptions) -> None:
         self._name, self._options = name, options
@@ -116,6 +123,8 @@ class Slurm:
             "export": ",".join([*INHERITED, *own.export]),
             "comment": ",".join([each.name for each in elements]),
         }
+        if first.resources.accelerators:
+            wanted["gres"] = f"{first.resources.accelerator}:{first.resources.accelerators}"
         if first.resources.memory_bytes is not None:
             wanted["mem"] = f"{ceil((first.resources.memory_bytes + own.memory_margin_bytes) / 2**20)}M"
         told = self._commands.call(
@@ -148,7 +157,8 @@ class Slurm:
     def _script(self, elements: Sequence[Dispatch]) -> str:
         """Write the batch script, which becomes the worker."""
         python = self._options.python or sys.executable
-        lines = ["#!/bin/sh", 'case "$SLURM_ARRAY_TASK_ID" in']
+        seen = f"[ -d {shlex.quote(str(elements[0].folder.parent))} ] || exit {NO_SPOOL}"
+        lines = ["#!/bin/sh", seen, 'case "$SLURM_ARRAY_TASK_ID" in']
         for number, each in enumerate(elements):
             command = shlex.join([python, "-P", *each.argv])
             lines.append(f"{number}) exec {command} > {shlex.quote(str(each.folder / OUTPUT))} 2>&1 ;;")
@@ -164,12 +174,29 @@ class Slurm:
         """
         if not (hosts.use or hosts.avoid):
             return []
-        nodes = sorted(set(self._commands.call("sinfo", "--noheader", "--Node", "--format=%N").split()))
+        nodes = self._nodes()
         barred = [node for node in nodes if hosts.bar(node)]
         if nodes and barred == nodes:
             remedy = f"its nodes are {', '.join(nodes[:10])}{', ...' if len(nodes) > 10 else ''}"
             raise RequestRefused(f"no node of engine {self._name!r} may be used: {hosts.bar(nodes[0])}", remedy=remedy)
         return barred
+
+    def _nodes(self, *options: str) -> list[str]:
+        return sorted(set(self._commands.call("sinfo", "--noheader", "--Node", "--format=%N", *options).split()))
+
+    def hosts_to_try(self) -> list[str]:
+        """Return the nodes of the partition that ``check`` names."""
+        of = [f"--partition={self._options.partition}"] if self._options.partition else []
+        nodes = self._nodes(*of) if self._options.check else []
+        for pattern in self._options.check:
+            if not any(fnmatchcase(node, pattern) for node in nodes):
+                where = f"partition {self._options.partition!r}" if of else "the cluster"
+                there = f"{', '.join(nodes[:10])}{', ...' if len(nodes) > 10 else ''}" or "none"
+                raise RequestRefused(
+                    f"engine {self._name!r} is to check node {pattern!r}, and {where} has {there}",
+                    remedy=f"mend 'check' of engine {self._name!r}, or its partition",
+                )
+        return [node for node in nodes if any(fnmatchcase(node, pattern) for pattern in self._options.check)]
 
     def look(self, handles: Sequence[str]) -> dict[str, Standing]:
         """Ask the queue, and the accounting for what has ended or is in the queue no more."""
@@ -180,7 +207,18 @@ class Slurm:
             if handle in wanted:
                 standings[handle] = self._standing(handle, state, node, "" if reason == "None" else reason)
         asked = [handle for handle in handles if handle not in standings or standings[handle].state == "ended"]
-        return standings | self._accounted(asked) if asked else standings
+        accounted = self._accounted(asked) if asked else {}
+        for handle in asked:  # the accounting hears of it a moment later
+            if handle not in accounted and (seen := standings.get(handle)) is not None and seen.fate is Fate.LOST:
+                accounted[handle] = self._standing(handle, "FAILED", seen.host, code=self._exit_code(handle))
+        return standings | accounted
+
+    def _exit_code(self, handle: str) -> str:
+        """Ask the controller for the exit code of a job that ended a moment ago: ``127:0``, the second of a signal."""
+        with suppress(RequestRefused):
+            if match := _EXIT_CODE.search(self._commands.call("scontrol", "--oneliner", "show", "job", handle)):
+                return match[1]
+        return ""
 
     def _accounted(self, handles: Sequence[str]) -> dict[str, Standing]:
         """Return what the accounting tells of the ends of some; nothing of what it does not know to have ended."""
@@ -195,11 +233,11 @@ class Slurm:
             handle, state, code, node, reason = line.split("|")
             name = state.partition(" ")[0]
             if handle in wanted and name in _FATES:
-                more = f"exit code {code.partition(':')[0]}" if name == "FAILED" else "" if reason == "None" else reason
-                standings[handle] = self._standing(handle, state, node, more)
+                more = "" if reason == "None" or name == "FAILED" else reason
+                standings[handle] = self._standing(handle, state, node, more, code)
         return standings
 
-    def _standing(self, handle: str, state: str, node: str, more: str) -> Standing:
+    def _standing(self, handle: str, state: str, node: str, more: str = "", code: str = "") -> Standing:
         name = state.partition(" ")[0].rstrip("+")
         host = "" if node in ("", "None assigned") else node
         if name in _WAITING:
@@ -209,8 +247,24 @@ class Slurm:
         if name not in _FATES:
             return Standing(state="unknown", host=host, evidence=f"Slurm job {handle}: {state}")
         fate = Fate.CANCELLED if name == "CANCELLED" and handle in self._ended_here else _FATES[name]
-        evidence = f"Slurm job {handle}{f' on {host}' if host else ''}: {state}" + (f", {more}" if more else "")
-        return Standing(state="ended", host=host, fate=fate, evidence=evidence)
+        told = f"Slurm job {handle}{f' on {host}' if host else ''}: {state}"
+        evidence = ", ".join([told, *filter(None, [more, self._exited(code) if name == "FAILED" else ""])])
+        unfit = name == "FAILED" and code.partition(":")[0] not in ("", "0")
+        return Standing(state="ended", host=host, fate=fate, evidence=evidence, unfit=unfit)
+
+    def _exited(self, ended: str) -> str:
+        """Say what a batch script tells by how it ended."""
+        code, _, signal = ended.partition(":")
+        if signal not in ("", "0"):
+            return f"ended by signal {signal}"
+        told = f"exit code {code}" if code else ""
+        if code == str(NO_SPOOL):
+            return f"{told}: the node does not see the spool; mount it there, under the same path"
+        if code in NO_PYTHON:
+            own = self._options.python or sys.executable
+            remedy = f"install nightmill there, or name its interpreter as 'python' of engine {self._name!r}"
+            return f"{told}: {own} is not on the node, or cannot be run; {remedy}"
+        return told
 
     def end(self, handles: Sequence[str]) -> None:
         """Take out of the queue what waits, and tell the workers that run."""
@@ -247,5 +301,6 @@ def _seconds(limit: str) -> float:
 
 
 _LIMIT: Final = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
+_EXIT_CODE: Final = re.compile(r"\bExitCode=(\d+:\d+)")
 _MINE: Final = ("--me", f"--name={JOB_NAME}", "--states=all", "--noheader")
 _ENDS: Final = ("--noheader", "--parsable2", "--allocations")

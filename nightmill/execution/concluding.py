@@ -30,7 +30,8 @@ class Concluded:
     """How a dispatch came out."""
 
     reports: Mapping[AttemptKey, JobReport]
-    """Of each attempt that was begun, or could not be; those that were not begun as all was to end are left out."""
+    """Of each attempt that was begun, or could not be; those that were not begun as all was to end, or as nothing could
+    begin, are left out."""
     ends: tuple[Done, ...]
     """The ends that were told here."""
     waiting: Mapping[AttemptKey, StoreError]
@@ -80,7 +81,7 @@ def conclude(
         attempts = set(dispatched.dispatch.attempts)
         told = fold([*journal.entries, *finished.ends])
         reports = {attempt: report for attempt, report in told.items() if attempt in attempts}
-    if ending.fate is not Fate.CANCELLED:
+    if ending.fate is not Fate.CANCELLED and not ending.unfit:
         orders = [each for each in read_orders(dispatched.folder / ORDERS) if each.attempt not in reports]
         if taken.journal != own.name:
             release_claims(dispatched.spool, taken.journal, [order.attempt for order in orders])

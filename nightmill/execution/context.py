@@ -26,6 +26,7 @@ from nightmill.model.journal import (
     Entry,
     SoftwareSeen,
 )
+from nightmill.model.node import NetworkPaths
 from nightmill.model.order import AttemptKey, JobOrder, OrderStep
 from nightmill.model.ports import Stager, View
 from nightmill.model.report import JobReport, fold
@@ -66,6 +67,8 @@ class JobContext:
     """What steps with an image are run with."""
     superseded: Callable[[], bool] = lambda: False
     """Asked before anything is published whether what is carried out was given up for it meanwhile."""
+    network_paths: NetworkPaths = NetworkPaths.WARN
+    """What becomes of steps that depend on network mounts of this host."""
     warm: Servers = field(default_factory=Servers)
     """Processes that have imported what steps need."""
     _told: dict[AttemptKey, list[Entry]] = field(default_factory=lambda: defaultdict(list))
@@ -112,7 +115,12 @@ class JobContext:
             yield stager
 
     def fetch(self, store: str, path: str, target: Path) -> int:
-        """Copy a stored file to a local path that does not exist yet, as :meth:`moving` says; return its bytes."""
+        """Copy a stored file to a local path that does not exist yet, as :meth:`moving` says; return its bytes.
+
+        Once everything is to end, none is begun.
+        """
+        if self.stopping:
+            raise JobFailed(f"{path!r} was not fetched from store {store!r}: {self.stopping}", fate=Fate.CANCELLED)
         with self.moving(store) as stager:
             return stager.fetch(path, target)
 
@@ -128,6 +136,11 @@ class JobContext:
             self.journal.append(SoftwareSeen(sha256=digest, packages=packages))
             self._stacks[key] = digest
         return self._stacks[key]
+
+
+def is_far(order: JobOrder, store: str) -> bool:
+    """Whether a store of an order is none of the folders that hosts see, so that a transfer waits most of its time."""
+    return store in order.stores and not order.stores[store].is_folder
 
 
 def stager_of(store: str, stagers: Mapping[str, Stager]) -> Stager:

@@ -2,15 +2,18 @@
 
 Written by the process that sends it out, before its engine hears of it: ``dispatch.json``, ``orders.jsonl`` and
 ``profile.json``; afterwards ``handle``, by which its engine knows it, and ``stop``, where it is to end. Its worker
-writes ``taken``, and ``ended`` when it has come to its end. Where its engine, or an operator, says that the worker is
-gone, somebody else writes ``ended``. What stands in these files is written once: the first has it. ``driver`` alone
-changes: it names who follows the dispatch, where that is not any more who sent it out.
+writes ``taken``, and ``ended`` when it has come to its end; in a flight check also ``seen``. Where its engine, or an
+operator, says that the worker is gone, somebody else writes ``ended``. What stands in these files is written once: the
+first has it. ``driver`` alone changes: it names who follows the dispatch, where that is not any more who sent it out.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
+import platform
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -24,14 +27,16 @@ from typing import Final, TypeVar
 
 from pydantic import ValidationError
 
+from nightmill import __version__
 from nightmill.clock import utc_now
 from nightmill.errors import NightmillError
 from nightmill.execution.claims import NO_LINK, sync_folder
+from nightmill.execution.evidence import last_lines
 from nightmill.execution.owner import this_process
 from nightmill.execution.removal import remove
 from nightmill.model.base import Frozen
 from nightmill.model.campaign import Hosts
-from nightmill.model.dispatch import Dispatch, Ending, Taken
+from nightmill.model.dispatch import Dispatch, Ending, Seen, Taken
 from nightmill.model.journal import Owner
 from nightmill.model.node import NodeProfile
 from nightmill.model.order import JobOrder
@@ -41,6 +46,8 @@ DISPATCHED: Final = "dispatched"
 """Folder of the spool: a folder a dispatch."""
 ORDERS: Final = "orders.jsonl"
 PROFILE: Final = "profile.json"
+OUTPUT: Final = "output"
+"""What its worker writes to stdout and stderr, where its engine keeps that."""
 HALF_SECONDS: Final = 3600.0
 """A dispatch that is so long made, or removed, is of a process that died: neither takes a second."""
 _DISPATCH: Final = "dispatch.json"
@@ -48,6 +55,7 @@ _HANDLE: Final = "handle"
 _TAKEN: Final = "taken"
 _STOP: Final = "stop"
 _ENDED: Final = "ended"
+_SEEN: Final = "seen"
 _DRIVER: Final = "driver"
 _NUMBERS: Final = count(1)
 
@@ -118,9 +126,46 @@ class Dispatched:
 
     def take(self, journal: str, owner: Owner, now: datetime) -> Taken:
         """Take it where nobody has, and return who has it now: nobody else ever will."""
-        own = Taken(journal=journal, owner=owner, at=now)
+        python = f"{platform.python_version()} at {sys.executable}"
+        own = Taken(journal=journal, owner=owner, at=now, python=python, nightmill=__version__)
         self._write(_TAKEN, own.model_dump_json())
         return self.taken or own
+
+    @property
+    def sender(self) -> str:
+        """The version of nightmill that sent it out, whatever else that wrote; empty where it does not say."""
+        with suppress(ValueError):
+            found = json.loads(self._text(_DISPATCH) or "{}")
+            return str(found.get("nightmill", "")) if isinstance(found, dict) else ""
+        return ""
+
+    @property
+    def clock_seconds(self) -> float | None:
+        """By how much the clock of its worker's host is ahead of that of who sent it out; None before that took it.
+
+        Each is compared with the time that the file system of the spool gave to the file that was written then.
+        """
+        with suppress(FileNotFoundError):
+            if (taken := self.taken) is not None:
+                wrote, sent = ((self.folder / name).stat().st_mtime for name in (_TAKEN, _DISPATCH))
+                return (taken.at.timestamp() - wrote) - (self.dispatch.at.timestamp() - sent)
+        return None
+
+    @property
+    def output(self) -> str:
+        """The last lines that its worker wrote to stdout and stderr, the very last first; empty where none are kept."""
+        with suppress(OSError), (self.folder / OUTPUT).open("rb") as output:
+            return last_lines(output.fileno(), 0)
+        return ""
+
+    @property
+    def seen(self) -> Seen | None:
+        """What its worker saw of its host; None where it does not look, or has not yet."""
+        return self._read(_SEEN, Seen)
+
+    def tell(self, seen: Seen) -> None:
+        """Write down what its worker saw of its host."""
+        self._write(_SEEN, seen.model_dump_json())
 
     @property
     def told_to_stop(self) -> str:
@@ -196,6 +241,7 @@ def send_out(
     engine: str,
     slice_number: int = 0,
     hosts: Hosts = Hosts(),  # noqa: B008 - it is frozen
+    tries: bool = False,
 ) -> Dispatched:
     """Make a dispatch of some orders; when it returns, a loss of power does not take it back.
 
@@ -205,12 +251,11 @@ def send_out(
         Of the site.
     profile
         What its worker may use on its host.
-    engine, slice_number, hosts
+    engine, slice_number, hosts, tries
         As :class:`~nightmill.model.dispatch.Dispatch` has them.
     """
     now, driver = utc_now(), this_process()
     name = f"{now:%Y%m%dT%H%M%S%f}-{driver.pid}-{next(_NUMBERS)}"
-    wanted = [order.resources for order in orders]
     dispatch = Dispatch(
         name=name,
         folder=spool / DISPATCHED / name,
@@ -219,13 +264,11 @@ def send_out(
         driver=driver,
         at=now,
         attempts=tuple([order.attempt for order in orders]),
-        resources=Resources(
-            cores=max(each.cores for each in wanted),
-            memory_bytes=max((each.memory_bytes or 0 for each in wanted), default=0) or None,
-            scratch_bytes=max((each.scratch_bytes or 0 for each in wanted), default=0) or None,
-        ),
+        resources=Resources.most([order.resources for order in orders]),
         wall_seconds=sum(step.wall_seconds for order in orders for step in order.wanted_steps),
         hosts=hosts,
+        nightmill=__version__,
+        tries=tries,
     )
     unnamed = dispatch.folder.with_name(f".{name}")
     unnamed.mkdir(parents=True)

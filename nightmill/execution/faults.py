@@ -1,8 +1,9 @@
-"""Whose fault an error of the scratch is: the disk's, which the same order may get over, or a step's."""
+"""What failures mean: of the scratch, which are the disk's or a step's, and of several at once."""
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from typing import Final
 
 from nightmill.errors import JobFailed
@@ -42,3 +43,12 @@ def scratch_failed(error: OSError, step: str = "", *, place: str = "scratch") ->
         fate=Fate.NO_SPACE if full else Fate.STORE_ERROR,
         remedy="make room, then rerun" if full else f"mend the {place} disk, then rerun",
     )
+
+
+def together(failures: Sequence[JobFailed]) -> JobFailed:
+    """Return the first of several failures, which tells of the others as well."""
+    first, *others = failures
+    if not others:
+        return first
+    told = "".join(f"; and {failure.message}" for failure in others)
+    return JobFailed(f"{first.message}{told}", fate=first.fate, step=first.step, remedy=first.remedy)

@@ -13,7 +13,9 @@ from functools import partial
 from nightmill.errors import BadFile, JobFailed, RequestRefused
 from nightmill.execution.context import JobContext
 from nightmill.execution.faults import scratch_failed
+from nightmill.execution.network import network_paths
 from nightmill.execution.owner import this_process
+from nightmill.execution.room import wait_for_room
 from nightmill.execution.scratch import Scratch, token
 from nightmill.execution.stage_in import stage_in
 from nightmill.execution.step import run_step
@@ -89,7 +91,11 @@ def _run(order: JobOrder, scratch: Scratch, context: JobContext) -> Iterator[lis
     """Stage in and run every step; yield what each made, once it has passed the gate."""
     for step in order.wanted_steps:
         context.containers.of(step)  # or nothing need begin
+        network_paths(step, context)
+    wait_for_room(order, scratch, context)
     stage_in(order, scratch, context)
+    if scratch.promise is not None:
+        scratch.promise.staged()
     context.view.lay_out(order, scratch.path)
     with _bundle_of(order, scratch, context):
         for step in order.wanted_steps:

@@ -7,12 +7,14 @@ belongs to the attempt, and finish or undo: bytes that match the intent are the 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from nightmill.errors import JobFailed, NameCollision, StoreError
-from nightmill.execution.context import JobContext, Superseded
+from nightmill.execution.at_once import each, results
+from nightmill.execution.context import JobContext, Superseded, is_far
 from nightmill.execution.evidence import readable
+from nightmill.execution.faults import together
 from nightmill.execution.job import Prepared
 from nightmill.execution.upload import collided, discard, store_failed
 from nightmill.model.fate import Fate
@@ -48,7 +50,13 @@ def publish(attempts: Sequence[Prepared], context: JobContext) -> None:
     context.journal.sync()
     if context.superseded():
         raise _superseded(attempts)
-    revealed = [_revealed(prepared, context) for prepared in attempts]
+    revealed = results(
+        each(
+            lambda prepared: _revealed(prepared, context),
+            attempts,
+            far=lambda prepared: any(is_far(prepared.order, file.store) for file in prepared.files),
+        )
+    )
     settle([file for prepared in revealed for file in prepared.files], context.stagers)
     for prepared in revealed:
         failure = prepared.failure
@@ -90,28 +98,36 @@ def _evidence(failure: JobFailed | None) -> str:
 
 def _revealed(prepared: Prepared, context: JobContext) -> Prepared:
     """Reveal every file of an attempt; where one cannot be, take back the others and keep at most the log."""
-    revealed: list[MadeFile] = []
-    try:
-        for file in prepared.files:
-            context.stager(file.store).reveal(file.path, attempt=prepared.token)
-            revealed.append(file)
-    except StoreError as error:
+    came = each(
+        lambda file: context.stager(file.store).reveal(file.path, attempt=prepared.token),
+        prepared.files,
+        far=lambda file: is_far(prepared.order, file.store),
+    )
+    failed = [(file, one.error) for file, one in zip(prepared.files, came, strict=True) if one.error is not None]
+    if failed:
         if context.superseded():  # whoever ended it has finished the intent, or undone it
-            raise _superseded([prepared]) from error
-        for file in revealed:
-            context.stager(file.store).remove(file.path)
-        failed = prepared.files[len(revealed)]
-        taken = isinstance(error, NameCollision) and collided(failed, context.stager(failed.store), error)
-        failure = prepared.failure or taken or store_failed(error)
-        return replace(prepared, failure=failure, files=_kept_log(prepared, context))
+            raise _superseded([prepared]) from failed[0][1]
+        there = [file for file, one in zip(prepared.files, came, strict=True) if one.well]
+        for file in there:
+            if file.step:
+                context.stager(file.store).remove(file.path)
+        failure = prepared.failure or together([_refused(file, error, context) for file, error in failed])
+        return replace(prepared, failure=failure, files=_kept_log(prepared, there, context))
     return prepared
 
 
-def _kept_log(prepared: Prepared, context: JobContext) -> tuple[MadeFile, ...]:
-    """Reveal the log alone, and return it where that could be done."""
+def _refused(file: MadeFile, error: JobFailed | StoreError, context: JobContext) -> JobFailed:
+    """Say why a file could not be revealed."""
+    if isinstance(error, NameCollision):
+        return collided(file, context.stager(file.store), error)
+    return store_failed(error)
+
+
+def _kept_log(prepared: Prepared, there: Collection[MadeFile], context: JobContext) -> tuple[MadeFile, ...]:
+    """Reveal the log alone, unless it is there, and return it where that could be done."""
     logs = tuple([file for file in prepared.files if not file.step])
     try:
-        for log in logs:
+        for log in [log for log in logs if log not in there]:
             context.stager(log.store).reveal(log.path, attempt=prepared.token)
     except StoreError:
         logs = ()

@@ -14,7 +14,7 @@ from collections.abc import Container, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from nightmill.errors import JobFailed, RequestRefused
 from nightmill.execution.abandoned import OWNER, abandoned, claim_folder
@@ -42,6 +42,9 @@ from nightmill.model.layout import (
     seen,
 )
 from nightmill.model.order import AttemptKey, JobOrder, OrderText
+
+if TYPE_CHECKING:
+    from nightmill.execution.room import Promise
 
 _MODE: Final = 0o755
 """Others may look into a scratch as far as its site lets them; none may put anything there."""
@@ -96,6 +99,8 @@ class Scratch:
         self.kept: dict[str, list[str]] = {}
         """What was made so far, by the roles of outputs: the names in its folder of outputs."""
         self._bundle: SealedTree | None = None
+        self.promise: Promise | None = None
+        """What it was promised of the room there."""
         try:
             self.path.mkdir(mode=_MODE, parents=True)
         except FileExistsError:
@@ -322,6 +327,8 @@ class Scratch:
         else:
             _remove(self.path, self._folder)
         os.close(self._folder)
+        if self.promise is not None:
+            self.promise.end()
         if self._log is not None:
             os.close(self._log)
         if self._live is not None:

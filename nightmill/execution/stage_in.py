@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from nightmill.errors import JobFailed, StoredFileMissing, StoreError
-from nightmill.execution.context import JobContext
+from nightmill.execution.at_once import each
+from nightmill.execution.context import JobContext, is_far
+from nightmill.execution.faults import together
+from nightmill.execution.pace import told_pace
 from nightmill.execution.scratch import Scratch
 from nightmill.files.checksum import fingerprint
 from nightmill.model.fate import Fate
@@ -15,63 +17,75 @@ from nightmill.model.order import Copy, JobOrder, OrderInput, TakenOutput
 
 
 def stage_in(order: JobOrder, scratch: Scratch, context: JobContext) -> None:
-    """Copy the inputs of an order into its scratch, and tell the journal.
+    """Copy the inputs of an order into its scratch, those of far stores side by side, and tell the journal.
 
     Raises
     ------
     JobFailed
-        Where an input is not there, is not what the catalogue says, or has no room.
+        Where an input is not there, is not what the catalogue says, or has no room: it tells of every one that was
+        tried in vain, and as the first of them the job ends.
     OSError
         Where the scratch cannot be written.
     """
-    _must_have_room(order, scratch)
     scratch.write_order(order)
-    total = 0
-    passed_over: list[PassedOver] = []
-    try:
-        for file in {file.name: file for file in order.inputs}.values():
-            total += _stage_file(file, order, scratch, context, passed_over)
-    except JobFailed:
-        if passed_over:
-            context.tell(NotStaged(attempt=order.attempt, at=context.now(), passed_over=tuple(passed_over)))
-        raise
+    files = list({file.name: file for file in order.inputs}.values())
+    wanted: list[OrderInput | TakenOutput] = [*files, *order.taken]
+    passed_over: dict[str, list[PassedOver]] = {file.name: [] for file in files}
+
+    def stage(file: OrderInput | TakenOutput) -> None:
+        if isinstance(file, TakenOutput):
+            _fetch(file, file, _what(file), _target(file, scratch), context, verify=True)
+        else:
+            _stage_file(file, order, scratch, context, passed_over[file.name])
+
+    with told_pace(scratch, [(_target(file, scratch), file.size_bytes) for file in wanted]):
+        came = each(stage, wanted, far=lambda file: is_far(order, file.store))
+    found = tuple([told for file in files for told in passed_over[file.name]])
+    if failures := [one.error for one in came if isinstance(one.error, JobFailed)]:
+        if found:
+            context.tell(NotStaged(attempt=order.attempt, at=context.now(), passed_over=found))
+        raise together(failures)
+    for file in files:
+        scratch.seal_input(file.staged_name, _what(file), file.sha256)
     for taken in order.taken:
-        total += _take(taken, scratch, context)
+        scratch.take(taken.name, taken.role, _what(taken), taken.sha256)
     context.tell(
         Staged(
             attempt=order.attempt,
             at=context.now(),
             files=len(order.inputs) + len(order.taken),
-            size_bytes=total,
-            passed_over=tuple(passed_over),
+            size_bytes=sum(file.size_bytes for file in wanted),
+            passed_over=found,
         )
     )
 
 
-def _must_have_room(order: JobOrder, scratch: Scratch) -> None:
-    wanted = order.resources.scratch_bytes
-    if wanted is not None and (free := shutil.disk_usage(scratch.path).free) < wanted:
-        raise JobFailed(
-            f"the scratch {scratch.path.parent} has {free} bytes free, and the job asks for {wanted}",
-            fate=Fate.NO_SPACE,
-            remedy="make room, or lower scratch_bytes in the stage's resources, then rerun",
-        )
+def _what(file: OrderInput | TakenOutput) -> str:
+    if isinstance(file, TakenOutput):
+        return f"{file.role} {file.name} of another run"
+    return f"input {file.role} ({file.type}) {file.name}"
+
+
+def _target(file: OrderInput | TakenOutput, scratch: Scratch) -> Path:
+    """Return where a file comes in: what a step made in another run, to where it would have come."""
+    if isinstance(file, TakenOutput):
+        return scratch.outputs / file.name
+    return scratch.inputs / file.staged_name
 
 
 def _stage_file(
     file: OrderInput, order: JobOrder, scratch: Scratch, context: JobContext, passed_over: list[PassedOver]
-) -> int:
+) -> None:
     """Stage the first copy of a file that is there and good; where none is, fail as the first of them did.
 
     What was tried in vain is added to ``passed_over``.
     """
-    what = f"input {file.role} ({file.type}) {file.name}"
     failures: list[JobFailed] = []
-    target = scratch.inputs / file.staged_name
+    target = _target(file, scratch)
     for copy in file.copies:
         verified = copy.store in order.stores and order.stores[copy.store].verify == "checksum"
         try:
-            _fetch(file, copy, what, target, context, verify=verified)
+            _fetch(file, copy, _what(file), target, context, verify=verified)
         except JobFailed as failure:
             if context.stopping:
                 raise
@@ -79,20 +93,9 @@ def _stage_file(
             told = PassedOver(name=file.name, store=copy.store, why=failure.message, fate=Fate(failure.fate))
             passed_over.append(told)
             target.unlink(missing_ok=True)
-            continue
-        scratch.seal_input(file.staged_name, what, file.sha256)
-        return file.size_bytes
-    others = "".join(f"; and {failure.message}" for failure in failures[1:])
-    first = failures[0]
-    raise JobFailed(f"{first.message}{others}", fate=first.fate, remedy=first.remedy) from first
-
-
-def _take(file: TakenOutput, scratch: Scratch, context: JobContext) -> int:
-    """Stage what a step made in another run to where it would have come."""
-    what = f"{file.role} {file.name} of another run"
-    _fetch(file, file, what, scratch.outputs / file.name, context, verify=True)
-    scratch.take(file.name, file.role, what, file.sha256)
-    return file.size_bytes
+        else:
+            return
+    raise together(failures) from failures[0]
 
 
 def _fetch(

@@ -21,6 +21,7 @@ from nightmill.execution.launch.containers.opened import Container
 from nightmill.execution.launch.containers.port import NotContained
 from nightmill.execution.launch.plain import Launch, Process
 from nightmill.execution.launch.watch import Ended, run_process
+from nightmill.execution.network import network_paths
 from nightmill.execution.proc import SCRATCH_VARIABLE
 from nightmill.execution.scratch import Scratch
 from nightmill.execution.sidecar import VARIABLE
@@ -36,7 +37,9 @@ from nightmill.model.layout import INPUTS, OUTPUTS, SIDECAR, TMP, seen
 from nightmill.model.order import ErrorName, JobOrder, OrderStep, later_names
 
 _LANGUAGE: Final = ("LANG", "LC_ALL")
-_INHERITED: Final = ("PATH", *_LANGUAGE, "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+_DEVICES: Final = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK")
+"""By these an engine says which accelerators are a job's."""
+_INHERITED: Final = ("PATH", *_LANGUAGE, "LD_LIBRARY_PATH", "VIRTUAL_ENV", *_DEVICES)
 
 
 def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobContext) -> list[MadeFile]:
@@ -55,6 +58,7 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
         start_it = partial(container.start, scratch=scratch.path)
         fault = "it runs in an image" if step.warm else ""
     note = f"== {step.name} is started without the modules of warm: {fault}\n" if fault else ""
+    note += "".join(f"== {step.name}: {each}\n" for each in network_paths(step, context))
     os.write(log, f"{_line_end(log)}{note}== {step.name}: {shlex.join(argv)}\n".encode())
     start = os.lseek(log, 0, os.SEEK_END)
 
@@ -185,7 +189,7 @@ def _with_names(item: str, later: Mapping[str, Sequence[str]]) -> str | None:
 
 def _environment(step: OrderStep, container: Container | None, *, cores: int) -> dict[str, str]:
     """Return a step's environment but for its places: of what this process knows, no more than a program needs."""
-    known = _INHERITED if container is None else _LANGUAGE
+    known = _INHERITED if container is None else (*_LANGUAGE, *_DEVICES)
     inherited = {name: os.environ[name] for name in known if name in os.environ}
     inherited |= container.environment if container else {}
     limits = {"NIGHTMILL_CORES": str(cores), "OMP_NUM_THREADS": str(cores)}  # or libraries take every core of the host
@@ -198,8 +202,8 @@ def environment_of(step: OrderStep, scratch: Path, container: Container | None =
 
 
 def _placed(environment: Mapping[str, str], scratch: Path) -> dict[str, str]:
-    tmp = str(scratch / TMP)
-    return {"HOME": tmp, "TMPDIR": tmp} | dict(environment) | {VARIABLE: str(scratch / SIDECAR)}
+    tmp = f"{scratch}/{TMP}"
+    return {"HOME": tmp, "TMPDIR": tmp} | dict(environment) | {VARIABLE: f"{scratch}/{SIDECAR}"}
 
 
 def _go_on(step: OrderStep, failure: JobFailed, accepted: ErrorName | None, log: int) -> None:

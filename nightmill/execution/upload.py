@@ -7,8 +7,9 @@ from contextlib import suppress
 from dataclasses import replace
 
 from nightmill.errors import BadFile, JobFailed, NameCollision, StoreError, StoreFull
-from nightmill.execution.context import JobContext
-from nightmill.execution.faults import scratch_failed
+from nightmill.execution.at_once import each
+from nightmill.execution.context import JobContext, is_far
+from nightmill.execution.faults import scratch_failed, together
 from nightmill.execution.job import Prepared
 from nightmill.files.checksum import fingerprint
 from nightmill.model.fate import Fate
@@ -30,10 +31,12 @@ def put_away(prepared: Prepared, context: JobContext) -> Prepared:
 
 
 def _uploaded(prepared: Prepared, context: JobContext) -> Prepared:
-    try:
-        for file in prepared.files:
-            _upload_one(prepared, file, context)
-    except (JobFailed, StoreError) as error:
+    came = each(
+        lambda file: _upload_one(prepared, file, context),
+        prepared.files,
+        far=lambda file: is_far(prepared.order, file.store),
+    )
+    if failures := [store_failed(one.error) for one in came if one.error is not None]:
         discard(prepared.files, prepared.token, context)
         logs = tuple([file for file in prepared.files if not file.step])
         try:
@@ -42,7 +45,7 @@ def _uploaded(prepared: Prepared, context: JobContext) -> Prepared:
         except (JobFailed, StoreError):
             discard(logs, prepared.token, context)
             logs = ()
-        return replace(prepared, failure=prepared.failure or store_failed(error), files=logs)
+        return replace(prepared, failure=prepared.failure or together(failures), files=logs)
     return prepared
 
 

@@ -18,18 +18,20 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, Self
 
+from nightmill import __version__
 from nightmill.clock import Clock, utc_now
 from nightmill.config.secrets import read_secrets
-from nightmill.errors import NightmillError
+from nightmill.errors import NightmillError, RequestRefused
 from nightmill.execution.bundles import BundleCache
 from nightmill.execution.context import JobContext
 from nightmill.execution.dispatches import ORDERS, PROFILE, Dispatched
 from nightmill.execution.host import Host, this_host
 from nightmill.execution.jobs import run_jobs
-from nightmill.execution.journal import JournalWriter
+from nightmill.execution.journal import JournalWriter, SpoolAway
 from nightmill.execution.launch.containers.opened import OpenedContainers
 from nightmill.execution.orders import read_orders, read_profile
-from nightmill.execution.owner import this_process
+from nightmill.execution.owner import host_name, this_process
+from nightmill.execution.probing import see
 from nightmill.execution.scratch import Scratch
 from nightmill.execution.stores import open_stagers
 from nightmill.execution.transfers import Transfers
@@ -88,6 +90,7 @@ class Worker:
             host,
             transfers=Transfers(profile.spool, host.name, profile.transfers),
             containers=OpenedContainers(profile.containers, cache),
+            network_paths=profile.network_paths,
             superseded=(lambda: False) if dispatched is None else lambda: dispatched.is_over,
         )
 
@@ -138,17 +141,30 @@ def carry_out(dispatched: Dispatched, secrets: Path | int | None = None) -> bool
 
     Raises
     ------
-    ConfigError
-        Where its files are not what they should be.
+    NightmillError
+        Where it could not begin, because its host lacks something, or its files are not what they should be: the
+        dispatch is over then.
+    nightmill.execution.journal.SpoolAway
+        Where this host does not see the spool.
     nightmill.execution.context.Superseded
         Where it was ended for it meanwhile.
     """
+    _require_spool(dispatched.folder.parent)
     if dispatched.taken is not None or dispatched.is_over:
         return True
-    profile = read_profile(dispatched.folder / PROFILE)
-    orders = list(read_orders(dispatched.folder / ORDERS))
+    try:
+        _require_version(dispatched.sender)
+        profile = read_profile(dispatched.folder / PROFILE)
+        orders = list(read_orders(dispatched.folder / ORDERS))
+        stagers = _stagers(orders, profile, secrets)
+    except NightmillError as error:
+        if dispatched.take("", own := this_process(), utc_now()).owner == own:
+            evidence = f"a worker on host {own.host} cannot begin: {error}"
+            dispatched.end(Ending(at=utc_now(), fate=Fate.LOST, evidence=evidence, unfit=True))
+        raise
     host = this_host(profile.cores)
-    if barred := dispatched.dispatch.hosts.bar(host.name):
+    barred = dispatched.dispatch.hosts.bar(host.name)
+    if barred and not dispatched.dispatch.tries:  # an engine is tried by its own names of hosts
         dispatched.end(
             Ending(at=utc_now(), fate=Fate.LOST, evidence=f"its engine chose a host that it may not: {barred}")
         )
@@ -156,15 +172,33 @@ def carry_out(dispatched: Dispatched, secrets: Path | int | None = None) -> bool
     os.umask(profile.access.umask)
     if not profile.keep_scratch:
         Scratch.discard_abandoned(profile.scratch)  # nobody else may ever come to this host again
-    with Worker(profile, _stagers(orders, profile, secrets), host=host, dispatched=dispatched) as worker:
+    with Worker(profile, stagers, host=host, dispatched=dispatched) as worker:
         if dispatched.take(worker.journal.name, this_process(), utc_now()).journal != worker.journal.name:
             worker.journal.path.unlink()
             return True
         with _listening(worker, dispatched):
+            if dispatched.dispatch.tries:
+                dispatched.tell(see(host.name, profile, orders[0], stagers))
             reports = list(worker.run(orders))
     why = worker.stopping
     dispatched.end(Ending(at=utc_now(), fate=Fate.CANCELLED if why else None, evidence=why))
     return len(reports) == len(orders) and _all_published(reports)
+
+
+def _require_spool(folder: Path) -> None:
+    if not folder.is_dir():
+        raise SpoolAway(
+            f"host {host_name()} does not see the spool: there is no folder {folder}",
+            remedy="mount the site's spool there, under the same path",
+        )
+
+
+def _require_version(sender: str) -> None:
+    if sender not in ("", __version__):
+        raise RequestRefused(
+            f"{sys.executable} has nightmill {__version__}, and nightmill {sender} sent it out",
+            remedy="install that version there, or have the engine use the interpreter that has it",
+        )
 
 
 @contextmanager

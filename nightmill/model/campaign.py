@@ -10,6 +10,7 @@ from pydantic import Field
 from nightmill.model.base import Frozen
 from nightmill.model.breakpoint import Breakpoint
 from nightmill.model.exclusion import CampaignExclusion
+from nightmill.model.partner import Types
 from nightmill.model.pipeline import Parameter, Pipeline, Stage
 
 
@@ -74,6 +75,15 @@ class ExecutionSettings(Frozen):
         return self.engines.get(stage, self.engine)
 
 
+class Home(Frozen):
+    """Where the outputs of a campaign come home to, beside the stores of its own site."""
+
+    site: str = ""
+    """A site of the catalogue, which fetches them; by default none."""
+    types: Types = "all"
+    """Types of files that come home, or ``all``."""
+
+
 def unit_keys(units: str) -> dict[str, str]:
     """Return the keys that units are named by, with their values: of ``exposure=12,detector=3`` two.
 
@@ -116,6 +126,8 @@ class Campaign(Frozen):
     parameters: Mapping[str, Parameter] = Field(default_factory=dict)
     """Effective values: the pipeline's defaults with the campaign's and the command line's on top."""
     execution: ExecutionSettings = ExecutionSettings()
+    home: Home = Field(default=Home(), exclude_if=lambda home: home == Home())
+    """Where its outputs come home to."""
     variants: tuple[Variant, ...] = Field(default=(), exclude_if=lambda variants: not variants)
     """What it does otherwise for some of its units."""
     origins: Mapping[str, Layer] = Field(default_factory=dict)

@@ -48,6 +48,11 @@ class Containers(Frozen):
     bind: Mapping[str, Path] = Field(default_factory=dict)
     """Folders and files of the host that steps see, read-only, by their path in the image; the record tells of them."""
 
+    @property
+    def is_used(self) -> bool:
+        """Whether steps with an image run in it."""
+        return self.runtime not in (None, HERE)
+
     def lacking(self, image: str) -> str:
         """Return what is not said that an image needs, as a remedy for messages; empty where all is said."""
         if self.runtime is None:

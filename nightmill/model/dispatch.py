@@ -6,6 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
+from pydantic import Field
+
 from nightmill.model.base import Frozen
 from nightmill.model.campaign import Hosts
 from nightmill.model.fate import Fate
@@ -39,6 +41,10 @@ class Dispatch(Frozen):
     """The longest that its steps may take, all of them."""
     hosts: Hosts = Hosts()
     """Where it may be carried out: an engine places it accordingly, and a worker elsewhere does not begin it."""
+    nightmill: str = ""
+    """The version of nightmill that sent it out: a worker of another begins nothing. Empty in dispatches of before."""
+    tries: bool = Field(default=False, exclude_if=lambda tries: not tries)
+    """Whether its worker first tries what its host offers, and tells of that in ``seen``: a flight check."""
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -58,15 +64,23 @@ class Standing(Frozen):
     saw nothing wrong with it."""
     evidence: str = ""
     """What the engine says, in its own words."""
+    unfit: bool = False
+    """Whether its worker ended by itself and with an error. Where it had not begun by then, its host lacks what every
+    dispatch needs."""
 
 
 class Taken(Frozen):
     """Who carries out a dispatch: the first that began it, and nobody else ever."""
 
     journal: str
-    """Name of its journal, without its suffix."""
+    """Name of its journal, without its suffix; empty where it carries out nothing."""
     owner: Owner
     at: datetime
+    """By the clock of its host."""
+    python: str = ""
+    """Its interpreter: version and path."""
+    nightmill: str = ""
+    """Its version of nightmill."""
 
 
 class Ending(Frozen):
@@ -76,3 +90,23 @@ class Ending(Frozen):
     fate: Fate | None = None
     """What became of those of its attempts that did not tell their own end; None where its worker came to its end."""
     evidence: str = ""
+    unfit: bool = Field(default=False, exclude_if=lambda unfit: not unfit)
+    """Whether its worker could begin none of its attempts, because its host lacks what every dispatch needs."""
+
+
+class Tried(Frozen):
+    """What a worker tried of its host, and saw."""
+
+    part: str
+    """``python``, ``scratch``, ``store backbone``..."""
+    well: bool
+    seen: str
+    remedy: str = ""
+    wall_seconds: float = 0.0
+
+
+class Seen(Frozen):
+    """What a worker saw of its host, in a flight check."""
+
+    host: str
+    parts: tuple[Tried, ...]

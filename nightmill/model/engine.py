@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -18,6 +19,25 @@ class EngineKind(Frozen):
 
     kind: str
     """``threads``, ``processes``, ``dask``, or what a plug-in brings."""
+    accelerators: tuple[str, ...] = ()
+    """Kinds of accelerators that its hosts have, by the names that it knows them by: ``gpu``, ``gpu:a100``."""
+
+
+@runtime_checkable
+class Spread(Protocol):
+    """What a carrier may offer beside: whose hosts differ, and are to be tried one by one by a flight check."""
+
+    def hosts_to_try(self) -> Sequence[str]:
+        """Return the names of the hosts to try, each of which a dispatch can be bound to; none for whichever it takes.
+
+        Raises
+        ------
+        RequestRefused
+            Where it is to try some that it does not have.
+        EngineAway
+            Where it cannot be asked.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -32,8 +52,11 @@ class EngineSetting:
         Name of its plug-in, or :data:`THREADS`.
     options
         What the plug-in is opened with.
+    accelerators
+        Kinds of accelerators that its hosts have.
     """
 
     name: str
     kind: str
     options: BaseModel
+    accelerators: tuple[str, ...] = ()

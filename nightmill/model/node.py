@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,17 @@ from nightmill.model.base import Frozen
 from nightmill.model.container import Containers
 
 NODE_VERSION = 1
+
+
+class NetworkPaths(StrEnum):
+    """What becomes of a step that depends on a network mount: its server may be slow, away, or have other files."""
+
+    ALLOW = "allow"
+    """Nobody looks."""
+    WARN = "warn"
+    """It is told: by the plan, and in the log of each job by the node that it runs on."""
+    REFUSE = "refuse"
+    """A plan with such a step is refused, and a node on which a step would be such a one does not start it."""
 
 
 class NodeProfile(Frozen):
@@ -35,5 +47,7 @@ class NodeProfile(Frozen):
     """How many transfers run at a time with a store from each host, where the site's file limits them, by its name."""
     containers: Containers = Containers()
     """What steps with an image are run with."""
+    network_paths: NetworkPaths = NetworkPaths.WARN
+    """What becomes of steps that depend on network mounts of the host."""
     keep_scratch: bool = False
     """Whether scratches stay for somebody to look into."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field
@@ -20,6 +20,8 @@ Match = tuple[str, ...] | Mapping[str, Keys | Mapping[str, Keys]]
 """Keys on which files and units must agree: a list, or a mapping of the file's keys to the unit's."""
 ALSO: Final = "also"
 """What stands in ``match`` for keys that are asked beside the default ones."""
+ACCELERATOR: Final = "gpu"
+"""The kind of accelerator of who names none."""
 MAX_UNITS: Final = 1_000_000
 """How many units a stage may have, unless it says otherwise."""
 
@@ -243,6 +245,24 @@ class Resources(Frozen):
     """Memory, bytes."""
     scratch_bytes: int | None = None
     """Room in the scratch, bytes."""
+    accelerators: int = Field(default=0, ge=0, exclude_if=lambda count: not count)
+    """Accelerators, as GPUs; which engines have some their site says."""
+    accelerator: str = Field(
+        default=ACCELERATOR, pattern=r"^[\w.-]+(:[\w.-]+)?$", exclude_if=lambda kind: kind == ACCELERATOR
+    )
+    """Of which kind, by the name that its engine knows it by: ``gpu``, ``gpu:a100``."""
+
+    @classmethod
+    def most(cls, wanted: Sequence[Resources]) -> Resources:
+        """Return the most that any of some jobs asks for; of accelerators that of the job that asks for most."""
+        accelerated = max(wanted, key=lambda each: each.accelerators, default=Resources())
+        return cls(
+            cores=max([each.cores for each in wanted], default=1),
+            memory_bytes=max([each.memory_bytes or 0 for each in wanted], default=0) or None,
+            scratch_bytes=max([each.scratch_bytes or 0 for each in wanted], default=0) or None,
+            accelerators=accelerated.accelerators,
+            accelerator=accelerated.accelerator,
+        )
 
 
 class Stage(Frozen):

@@ -294,6 +294,11 @@ class Carrier(Protocol):
         """The shortest time between two looks that the engine bears."""
         ...
 
+    @property
+    def dispatch_seconds(self) -> float:
+        """What a dispatch costs beside its jobs, once it has a place: short jobs go together until that is little."""
+        ...
+
     def submit(self, dispatches: Sequence[Dispatch]) -> Sequence[str]:
         """Have each carried out by a Python that has :attr:`~nightmill.model.dispatch.Dispatch.argv`.
 

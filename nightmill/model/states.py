@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 
 class JobState(StrEnum):
@@ -35,6 +36,12 @@ class Hold(StrEnum):
     """A person holds it, and releases it."""
     BREAKPOINT = "breakpoint"
     """The campaign waits there for a sign-off."""
+    SHIPPING = "shipping"
+    """It needs what could not be shipped from another site: a rerun tries again."""
+
+
+LOOKED_AT_AGAIN: Final = (Hold.EXCLUSION, Hold.SHIPPING)
+"""A rerun makes such jobs ready: what held them holds them again where it is still so."""
 
 
 class Course(StrEnum):
@@ -88,3 +95,19 @@ class ReplicaState(StrEnum):
     PRESENT = "present"
     MISSING = "missing"
     CORRUPT = "corrupt"
+
+
+class TransferState(StrEnum):
+    """How a transfer between sites ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Purpose(StrEnum):
+    """What a file came from another site for."""
+
+    SHIPPED = "shipped"
+    """A campaign of this site needed it."""
+    HOME = "home"
+    """A campaign of the other site made it, and this site is the home of that."""

@@ -21,7 +21,8 @@ from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import known_files
 from nightmill.backbone.catalogue.registration import NewFile, add_copy, register
 from nightmill.backbone.schema import AttemptRow, JobRow, PlanRow
-from nightmill.config.site import BACKBONE, SiteConfig
+from nightmill.config.site import SiteConfig
+from nightmill.config.stores import BACKBONE
 from nightmill.errors import NameCollision, NameTaken, RequestRefused, StoredFileMissing, StoreError, guess
 from nightmill.files.archive import members, read_manifest
 from nightmill.files.checksum import fingerprint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -65,6 +65,7 @@ def write_capsule(
     number: int | None = None,
     link: bool = False,
     products: bool = False,
+    report: Callable[[int, int], None] | None = None,
 ) -> Written:
     """Write the capsule of an attempt, whole or not at all; the site stays as it is.
 
@@ -81,6 +82,8 @@ def write_capsule(
         copied. Such a capsule stays on hosts that see the store.
     products
         Whether to bring what the attempt published, to compare with.
+    report
+        Is told after each input how many bytes of them are there, of how many.
 
     Raises
     ------
@@ -103,7 +106,7 @@ def write_capsule(
     try:
         try:
             part.mkdir()
-            linked = _bring_inputs(site, order, part, link=link)
+            linked = _bring_inputs(site, order, part, link=link, report=report)
             _bring_bundle(site, order, part / BUNDLE)
             brought = _bring_products(site, recorded, part / KEPT) if products else ()
             kept = None if recorded is None else recorded.model_copy(update={"order": own, **_unplaced(recorded)})
@@ -198,11 +201,14 @@ def _unplaced(report: JobReport) -> dict[str, object]:
     return {name: of(name) for name in ("made", "published")}
 
 
-def _bring_inputs(site: Site, order: JobOrder, part: Path, *, link: bool) -> tuple[str, ...]:
+def _bring_inputs(
+    site: Site, order: JobOrder, part: Path, *, link: bool, report: Callable[[int, int], None] | None
+) -> tuple[str, ...]:
     """Copy or link each input from the first of its copies that is as it was registered; return those linked."""
     folder = part / INPUTS
     folder.mkdir()
     linked = []
+    done, total = 0, sum(file.size_bytes for file in order.inputs)
     mode = order.stores[order.log_store].access.stored_mode
     for file in order.inputs:
         target = folder / file.staged_name
@@ -212,6 +218,9 @@ def _bring_inputs(site: Site, order: JobOrder, part: Path, *, link: bool) -> tup
             linked.append(file.name)
         else:
             target.chmod(mode)
+        done += file.size_bytes
+        if report is not None:
+            report(done, total)
     return tuple(linked)
 
 

@@ -32,6 +32,10 @@ SLOTS: Final = "slots"
 """Folder of the spool for what the processes of each host share its cores by."""
 MOST_CHUNKS: Final = 1000
 """Chunks that one slice has at an engine at a time, at most: a thread waits for each."""
+TASK_RUN_SECONDS: Final = 0.02
+"""What the task run of a chunk costs (measured: 10 to 20 ms), wherever its jobs run."""
+
+_UNFIT: Final = "once that is mended, 'nightmill doctor --engine {}' tries it; then rerun"
 
 
 def place_of(
@@ -59,6 +63,8 @@ class Here:
     """Threads of this process, which share the cores of its host with all others of the site."""
 
     is_here: Final = True
+    chunk_costs_seconds: Final = TASK_RUN_SECONDS
+    unfit: Final = ""
 
     def __init__(self, site: Site, host: Host, resources: Resources) -> None:
         self._host, self._share = host, host.share_of(resources)
@@ -153,9 +159,19 @@ class Elsewhere:
         return self._site.patiently(lambda: rights_over(self._site, journal, hosts_lost(self._site)))
 
     @property
+    def unfit(self) -> str:
+        """Why workers of the engine begin nothing; empty as long as they do."""
+        return f"{self._remote.unfit}; {_UNFIT.format(self._setting.name)}" if self._remote.unfit else ""
+
+    @property
     def places(self) -> int:
         """Chunks that the engine takes at a time."""
         return self._remote.places
+
+    @property
+    def chunk_costs_seconds(self) -> float:
+        """What a chunk costs beside its jobs."""
+        return TASK_RUN_SECONDS + self._remote.carrier.dispatch_seconds
 
     def take_cores(
         self, orders: Sequence[JobOrder], stopping: Callable[[], bool], priority: Callable[[], int]
@@ -178,6 +194,7 @@ class Elsewhere:
     def close(self) -> list[AttemptKey]:
         """Let go of the engine."""
         self._remote.close()
+        tidy(self._remote.unbegun)
         return self._remote.under_way
 
 

@@ -39,12 +39,17 @@ SliceName = tuple[str, str, int]
 
 
 def hand_over(site: Site, session: Session, lease_id: int, of: SliceName) -> list[Dispatched]:
-    """Give a lease the open attempts of dispatches of a slice whose drivers are dead, and return these dispatches."""
+    """Give a lease the open attempts of dispatches of a slice whose drivers are dead, and return these dispatches.
+
+    One may be over, where its journal waits in the spool: it ended after that was drained, or nobody could drain it.
+    """
     found, lost_hosts = [], hosts_lost(site)
     for dispatched in dispatches(site.config.spool):
         dispatch = dispatched.dispatch
         first = dispatch.attempts[0]
-        if dispatched.is_over or (first.campaign, first.stage, dispatch.slice_number) != of:
+        if (first.campaign, first.stage, dispatch.slice_number) != of:
+            continue
+        if dispatched.is_over and not _waits(dispatched):
             continue
         ids = [
             each.attempt_id
@@ -128,6 +133,12 @@ def tidy(done: Iterable[Dispatched]) -> None:
                 set_aside(journal)
             release_claims(dispatched.spool, taken.journal, dispatched.dispatch.attempts)
         dispatched.remove()
+
+
+def _waits(dispatched: Dispatched) -> bool:
+    """Whether the journal of a dispatch waits in the spool: neither recorded to its end nor in quarantine."""
+    journal = journal_of(dispatched)
+    return journal is not None and journal.parent == dispatched.spool
 
 
 def _is_left(dispatched: Dispatched, lost_hosts: Mapping[str, datetime]) -> bool:

@@ -113,6 +113,7 @@ def _require_own(site: Site, folder: Path) -> None:
 def _drain(site: Site, folder: Path, drained: Drained) -> None:
     lost_hosts = hosts_lost(site)
     end_gone(folder, lost_hosts)
+    going_on = under_way(folder)  # before their journals are read: one that ends meanwhile may tell more than was read
     for path in journals(folder):
         try:
             journal, dead = read_to_its_end(path, lost_hosts)
@@ -122,8 +123,8 @@ def _drain(site: Site, folder: Path, drained: Drained) -> None:
     if folder != site.config.spool:
         return  # journals that wait in the site's own come first
     damaged = [journal for each in quarantined(folder) if (journal := read_journal(each.path)).damage]
-    going_on = [*drained.waiting, *under_way(folder)]
-    drained.lost += end_abandoned(site, lost_hosts, now=utc_now(), told=going_on, damaged=damaged)
+    told = [*drained.waiting, *going_on]
+    drained.lost += end_abandoned(site, lost_hosts, now=utc_now(), told=told, damaged=damaged)
     kept = {journal.path.stem for journal in damaged}
 
     def has_ended(claim: Claim) -> bool:

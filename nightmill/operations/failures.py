@@ -12,8 +12,9 @@ from typing import Final
 
 from pydantic import TypeAdapter
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from nightmill.backbone.catalogue.error_rules import KnownError, in_force, in_order
+from nightmill.backbone.catalogue.error_rules import KnownError, in_force, in_order, last_switch
 from nightmill.backbone.schema import CampaignRow
 from nightmill.clock import utc_now
 from nightmill.errors import StoreError
@@ -65,12 +66,20 @@ class Recogniser:
     ----------
     errors
         The rules, in any order.
+    switched
+        When they were read: the number of the last time that one was switched on or off.
     """
 
-    def __init__(self, errors: Sequence[KnownError] = ()) -> None:
+    def __init__(self, errors: Sequence[KnownError] = (), switched: int = 0) -> None:
+        self.switched = switched
         self.errors = in_order(errors)
         """The rules, in the order in which they are asked."""
         self._patterns = [compiled(error.rule.says) for error in self.errors]
+
+    def renewed(self, session: Session) -> Recogniser:
+        """Return one with the rules that hold now: itself, where none was switched on or off since it was made."""
+        switched = last_switch(session)
+        return self if switched == self.switched else Recogniser(in_force(session), switched)
 
     def __call__(self, failure: Failure) -> KnownError | None:
         """Return the first rule that recognises a failure; None where none does."""

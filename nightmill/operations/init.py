@@ -16,7 +16,8 @@ from nightmill.backbone.catalogue.stores import store_ids
 from nightmill.config.file_types import load_file_types
 from nightmill.config.kinds import Kind
 from nightmill.config.schema import referring, schema_text
-from nightmill.config.site import SITE_FILE, SiteConfig, home_of, load_site
+from nightmill.config.site import SITE_FILE, SiteConfig, load_site
+from nightmill.config.stores import home_of
 from nightmill.config.template import file_types_text, site_text
 from nightmill.errors import ConfigError, RequestRefused
 from nightmill.model.access import Access

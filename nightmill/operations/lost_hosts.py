@@ -36,14 +36,7 @@ def declare_lost(site: Site, host: str, *, why: str, who: str | None = None) -> 
         Where nothing of that host is open, or it is this host.
     """
     act = Act.begin(site, HOST_LOST, who=who, why=why)
-    lost_hosts = hosts_lost(site)
-    with site.database.reading() as session:
-        held = [(holder.owner, holder.since) for holder in leases.unreleased(session).values()]
-    for path in journals(site.config.spool):
-        with suppress(FileNotFoundError):
-            if (header := read_journal(path).header) is not None:
-                held.append((header.owner, header.begun_at))
-    hosts = sorted({owner.host for owner, since in held if lives(owner, since, lost_hosts) is None})
+    hosts = hosts_with_open_work(site)
     if host not in hosts and host == host_name():
         raise RequestRefused(
             f"{host!r} is this very host, where dead processes are found without being told",
@@ -55,3 +48,15 @@ def declare_lost(site: Site, host: str, *, why: str, who: str | None = None) -> 
             remedy=f"these hosts have some: {', '.join(hosts)}" if hosts else "no other host than this one has any",
         )
     act.write(host, lambda _: None)
+
+
+def hosts_with_open_work(site: Site) -> list[str]:
+    """Return the hosts that have leases or journals of processes of which nothing can be said from here."""
+    lost_hosts = hosts_lost(site)
+    with site.database.reading() as session:
+        held = [(holder.owner, holder.since) for holder in leases.unreleased(session).values()]
+    for path in journals(site.config.spool):
+        with suppress(FileNotFoundError):
+            if (header := read_journal(path).header) is not None:
+                held.append((header.owner, header.begun_at))
+    return sorted({owner.host for owner, since in held if lives(owner, since, lost_hosts) is None})

@@ -11,10 +11,11 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.work import campaigns, steering
 from nightmill.backbone.work.reruns import start_again, start_downstream
 from nightmill.clock import utc_now
+from nightmill.model.campaign import Campaign
 from nightmill.model.conducting import CampaignRun
 from nightmill.model.ports import Conductor
 from nightmill.model.states import Course, JobState
-from nightmill.operations import credentials, memory
+from nightmill.operations import credentials, engines, memory
 from nightmill.operations.acts import Act
 from nightmill.operations.bundle import sealed_bundle
 from nightmill.operations.drain import drain
@@ -83,7 +84,8 @@ def rerun(
         Where the conductor does not answer; nothing was written where it did not from the beginning.
     RequestRefused
         Where the database was brought back from an older backup, the folder was edited and ``folder`` does not say
-        which state counts, or a credential that is required is missing or has ended; or as
+        which state counts, a credential that is required is missing or has ended, an engine failed its last flight
+        check, or the one that is wanted cannot be given; or as
         :func:`~nightmill.operations.foreseen.foresee`, or where somebody else did something with these jobs meanwhile:
         nothing was written.
     PlanRefused
@@ -100,9 +102,14 @@ def rerun(
     with edit_of(site, name, folder, done=wanted.which is not Which.FAILED) as edit:
         with site.database.reading() as session:
             row = campaigns.own_campaign(session, name)
+            campaign = Campaign.model_validate(row.definition)
+            if wanted.engine:
+                campaign = engines.with_engine(site, campaign, wanted.engine, wanted.stage)
             bundle = edit.bundle.sealed if edit is not None else sealed_bundle(session, row.id)
             foreseen = foresee(site, session, name, wanted, bundle)
         show(foreseen)
+        if not dry_run:
+            engines.require(site, campaign)
         if dry_run or not (foreseen.jobs or wanted.is_plain):
             return Rerun(None, foreseen)
 
@@ -110,6 +117,8 @@ def rerun(
             # of what failed, as it was, nothing had to be worked out: whatever has failed by now is meant
             told = foresee(site, session, name, wanted, bundle) if wanted.is_plain else foreseen
             left = _write(session, act, told, wanted, edit)
+            if wanted.engine:
+                engines.give(campaigns.own_campaign(session, name), campaign)
             course = steering.steering_of(session, row.id)
             return Rerun(left, told, str(course) if course.is_paused else "")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.backbone.catalogue.attachments import drop_unseen
-from nightmill.backbone.catalogue.held import forget_held, held_copies
+from nightmill.backbone.catalogue.held import forget_held, held_copies, held_now
 from nightmill.backbone.work.attempts import standings
 from nightmill.errors import NightmillError
 from nightmill.execution.attachments import older_attachments
@@ -44,6 +44,12 @@ class Retained:
     """Removed, too."""
     held: int = 0
     """Files that failed attempts had left for another: removed, their rows stay."""
+    held_left: int = 0
+    """Files that failed attempts left and that are still held."""
+    held_bytes: int = 0
+    """Of them, bytes."""
+    held_until: datetime | None = None
+    """When the first of them may be removed, unless somebody wants it; None where there is none, or never."""
     freed_bytes: int = 0
     kept: dict[str, str] = field(default_factory=dict)
     """Journals that are older than the retention and stay, with the reason."""
@@ -91,20 +97,22 @@ def retain(site: Site, *, now: datetime, who: str | None = None, dry_run: bool =
 
 
 def _remove_held(site: Site, now: datetime, done: Retained, act: Act, *, dry_run: bool) -> None:
-    """Remove what failed attempts left, once it is old enough and no result has taken it."""
+    """Remove what failed attempts left, once it is old enough and no result has taken it; tell what stays."""
     days = site.config.retention.held_days
-    if days is None:
-        return
     with site.database.reading() as session:
-        old = held_copies(session, now - timedelta(days=days))
+        old = held_copies(session, now - timedelta(days=days)) if days is not None else []
     done.held += len(old)
     done.freed_bytes += sum(copy.size_bytes for copy in old)
-    if dry_run or not old:
-        return
-    detail = {"held": len(old)}
-    act.write(site.config.name, lambda session: forget_held(session, [copy.id for copy in old]), lambda _: detail)
-    for copy in old:
-        site.stagers[copy.store].remove(copy.path)
+    if old and not dry_run:
+        detail = {"held": len(old)}
+        act.write(site.config.name, lambda session: forget_held(session, [copy.id for copy in old]), lambda _: detail)
+        for copy in old:
+            site.stagers[copy.store].remove(copy.path)
+    with site.database.reading() as session:
+        left = held_now(session)
+    done.held_left, done.held_bytes = left.files, left.size_bytes
+    if left.since is not None and days is not None:
+        done.held_until = left.since + timedelta(days=days)
 
 
 def _all_journals(spool: Path) -> Iterator[Path]:

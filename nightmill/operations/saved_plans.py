@@ -10,6 +10,8 @@ import gzip
 import os
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -55,6 +57,23 @@ class SavedPlan(Frozen):
     def load(self) -> Campaign:
         """Return the campaign."""
         return Campaign.model_validate(self.definition)
+
+
+@dataclass(frozen=True)
+class KeptPlan:
+    """A saved plan, and what became of it.
+
+    Parameters
+    ----------
+    submitted
+        Whether its campaign is on record with its number.
+    size_bytes
+        Of its lines in the spool; None where they are missing.
+    """
+
+    saved: SavedPlan
+    submitted: bool
+    size_bytes: int | None
 
 
 def save(site: Site, campaign: Campaign, *, who: str | None = None) -> tuple[CampaignPlan, PlanLines]:
@@ -114,15 +133,56 @@ def find(site: Site, prefix: str) -> SavedPlan:
     """
     bring_back(site)
     with site.database.reading() as session:
-        row = saved_plans.saved_plan(session, prefix.lower())
-        return SavedPlan(
-            digest=row.sha256,
-            campaign=row.campaign,
-            number=row.number,
-            definition=row.definition,
-            at=row.at,
-            who=row.who,
-        )
+        return _of(saved_plans.saved_plan(session, prefix.lower()))
+
+
+def kept(site: Site) -> list[KeptPlan]:
+    """Return the saved plans, the newest first."""
+    bring_back(site)
+    with site.database.reading() as session:
+        found = [(_of(row), submitted) for row, submitted in saved_plans.saved_plans(session)]
+    return [KeptPlan(saved, submitted, _size_bytes(site.config.spool, saved)) for saved, submitted in found]
+
+
+def remove(site: Site, prefix: str, *, who: str | None = None, why: str = "") -> KeptPlan:
+    """Remove a saved plan, by its digest or the beginning of that, and return what it was.
+
+    Its lines go first: with them it would come back. A campaign that was submitted of it stays as it is. Where none
+    was, its number may be given to another campaign.
+
+    Parameters
+    ----------
+    who
+        See :meth:`~nightmill.operations.acts.Act.begin`.
+    why
+        In the operator's words.
+
+    Raises
+    ------
+    UnknownName
+        Where there is none.
+    RequestRefused
+        Where several begin so.
+    SpoolAway
+        Where its lines cannot be removed; nothing was done.
+    """
+    act = Act.begin(site, "plans remove", who=who, why=why)
+    digest = find(site, prefix).digest
+    [removed] = [each for each in kept(site) if each.saved.digest == digest]
+    saved = removed.saved
+    try:
+        _path(site.config.spool, saved.digest).unlink(missing_ok=True)
+    except OSError as error:
+        raise SpoolAway(
+            f"the lines of saved plan {shown(saved.digest)} cannot be removed: {error.filename}: {error.strerror}",
+            remedy="mend the disk of the spool, or see who may write there; nothing was removed",
+        ) from error
+    act.write(
+        saved.campaign,
+        lambda session: saved_plans.remove(session, saved.digest),
+        lambda _: {"digest": saved.digest, "number": saved.number},
+    )
+    return removed
 
 
 def bring_back(site: Site) -> None:
@@ -224,6 +284,12 @@ def _again(session: Session, *, saved: SavedPlan) -> None:
     saved_plans.save(session, _row(saved))
 
 
+def _of(row: SavedPlanRow) -> SavedPlan:
+    return SavedPlan(
+        digest=row.sha256, campaign=row.campaign, number=row.number, definition=row.definition, at=row.at, who=row.who
+    )
+
+
 def _row(saved: SavedPlan) -> SavedPlanRow:
     values = saved.model_dump(exclude={"digest"})
     return SavedPlanRow(sha256=saved.digest, **values)
@@ -231,6 +297,12 @@ def _row(saved: SavedPlan) -> SavedPlanRow:
 
 def _path(spool: Path, digest: str) -> Path:
     return spool / FOLDER / f"{digest}.gz"
+
+
+def _size_bytes(spool: Path, saved: SavedPlan) -> int | None:
+    with suppress(FileNotFoundError):
+        return _path(spool, saved.digest).stat().st_size
+    return None
 
 
 def _keep(spool: Path, saved: SavedPlan, text: PlanLines) -> bool:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Final, Self, TypeVar
-from urllib.parse import unquote, urlsplit
 
 from sqlalchemy.orm import Session
 
@@ -48,6 +47,11 @@ class Site:
         return open_stagers(self.config.stores, self.config.secrets)
 
     @cached_property
+    def far_stagers(self) -> Mapping[str, Stager]:
+        """What reads the stores of partners, by SITE:STORE: nothing is ever written there."""
+        return open_stagers(self.config.far_stores, self.config.secrets)
+
+    @cached_property
     def transfers(self) -> Transfers:
         """How many transfers run at a time between each store and this host."""
         return Transfers(self.config.spool, host_name(), self.config.transfers)
@@ -70,6 +74,7 @@ class Site:
             access=config.access,
             transfers=config.transfers,
             containers=config.containers,
+            network_paths=config.network_paths,
             secrets=secrets if secrets.exists() else None,
         )
 
@@ -138,8 +143,7 @@ def database_of(config: SiteConfig) -> Database:
 
 def folder_of(store: Store) -> Path | None:
     """Return the folder that a store is, or None where it is none."""
-    parts = urlsplit(store.url)
-    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+    return store.folder
 
 
 def modes(config: SiteConfig) -> Iterator[tuple[Path, int]]:

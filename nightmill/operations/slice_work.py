@@ -16,7 +16,6 @@ from typing import Final, Self
 
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.catalogue.error_rules import in_force, last_switch
 from nightmill.backbone.schema import CampaignRow
 from nightmill.backbone.work import leases
 from nightmill.backbone.work.conducting import conducts_slice
@@ -31,7 +30,7 @@ from nightmill.execution.owner import is_alive, this_process
 from nightmill.execution.worker import Worker
 from nightmill.model.campaign import Campaign
 from nightmill.model.order import AttemptKey, JobOrder
-from nightmill.model.report import JobReport, pace_of
+from nightmill.model.report import JobReport
 from nightmill.model.verdict import Verdict
 from nightmill.operations import credentials, memory
 from nightmill.operations.attachments import load_reported
@@ -41,16 +40,15 @@ from nightmill.operations.drain import drain
 from nightmill.operations.failures import Judgement, Recogniser, failure_of, judge
 from nightmill.operations.follower import Follower
 from nightmill.operations.misfortunes import Misfortunes
+from nightmill.operations.pace import Pace
 from nightmill.operations.site import Site, read
+from nightmill.operations.transport.shipping import Shipping
 from nightmill.planning.issue import issue, would_issue
 from nightmill.planning.sealed import resources_of
 from provenance.record import record
 
 PATIENCE_SECONDS: Final = 30.0
 """How long a slice waits for another drain: what that has not ended then is not issued, and comes with a later one."""
-TASK_SECONDS: Final = 5.0
-"""How long a chunk of short jobs should take: long beside the cost of a task run, short beside a person's patience."""
-MOST_JOBS_PER_TASK: Final = 100
 RECORD_SECONDS: Final = 0.25
 """Jobs that end in quicker succession than this are recorded together: a transaction costs more than a short job."""
 AWAY_SECONDS: Final = 5.0
@@ -121,7 +119,8 @@ class SliceWork:
         self._issued: set[AttemptKey] = set()
         self._tries: Counter[tuple[str, str]] = Counter()
         """How often units failed in this process, by what counts their retries."""
-        self._recognise, self._switched = Recogniser(), 0
+        self._recognise = Recogniser()
+        self._shipping = Shipping(site, self.slice.slice_id, self.slice.campaign_id, tell)
         self._misfortunes = Misfortunes(self.stage)
         self._limited = False
         """Whether it has jobs that could begin but for the limit of its campaign."""
@@ -130,7 +129,7 @@ class SliceWork:
         self._unrecorded: dict[AttemptKey, str] = {}
         """Attempts that ended and could not be recorded, with why: their journal stays for a drain."""
         self._flushing, self._flushed_at = threading.Lock(), 0.0
-        self._seconds_a_job = 0.0
+        self._pace = Pace()
 
     def __enter__(self) -> Self:
         self.site.patiently(self._prepare)
@@ -221,10 +220,8 @@ class SliceWork:
 
     @property
     def _short_jobs(self) -> int:
-        """How many jobs one thread does in the time that a chunk should take; 1 as long as nothing is known of them."""
-        if not self._seconds_a_job or self._misfortunes:
-            return 1
-        return max(1, min(MOST_JOBS_PER_TASK, int(TASK_SECONDS / self._seconds_a_job)))
+        """How many jobs belong together by the run times measured so far, and by what a chunk costs where they run."""
+        return 1 if self._misfortunes else self._pace.jobs_together(self.place.chunk_costs_seconds)
 
     def issue(self, limit: int) -> list[JobOrder]:
         """Issue an attempt of each of the next jobs that are not done, and return their orders.
@@ -232,14 +229,17 @@ class SliceWork:
         Within this call's process a job is tried again only as often as its stage allows after such an end, or a rule
         of the site for the error that it is, and not before its time. An attempt that somebody carries out by hand is
         left to them. None is issued once a store or the scratch has failed so many jobs in a row that it would fail the
-        others, too, an operator has paused or cancelled the campaign, or it may not use this host: :attr:`halted` says
-        so. No more are issued than its campaign may have at a time.
+        others, too, its engine begins nothing, an operator has paused or cancelled the campaign, or it may not use this
+        host: :attr:`halted` says so. No more are issued than its campaign may have at a time.
         """
         self._follower.tend()
         self._flush_if_there()
         if self._credentials_end is not None and utc_now() >= self._credentials_end:
             self._look_at_credentials()
+        self.halted = self.halted or self.place.unfit
         if self.halted or self._misfortunes.seconds_left > 0:
+            return []
+        if not self._shipping.before(limit, self._settled, lambda: bool(self.worker.stopping or self.halted)):
             return []
         remembered = memory.marks(self.site.config.spool)
         tries = 0
@@ -254,7 +254,7 @@ class SliceWork:
             steering = steering_of(session, self.slice.campaign_id, to_issue=True)
             if steering.halts or self.place.bar(steering.limits.bar):
                 return [], memory.marks_of(session), steering
-            self._learn(session)
+            self._recognise = self._recognise.renewed(session)
             room = room_for(session, self.slice.campaign_id, steering.limits, limit)
             with self._changing:  # or a job could settle and be recorded between the two halves of this question
                 orders = issue(
@@ -277,17 +277,10 @@ class SliceWork:
         mine = self.place.claim(orders)
         return mine if mine or not orders else self.issue(limit)
 
-    def _learn(self, session: Session) -> None:
-        """Read the rules that name errors, where one was switched on or off since they were read."""
-        switched = last_switch(session)
-        if switched != self._switched:
-            self._recognise, self._switched = Recogniser(in_force(session)), switched
-
     def record(self, reports: Sequence[JobReport]) -> None:
         """Record reports of attempts that were carried out one after another and have ended.
 
-        Safe for use by several threads. They are rows within a second, or when the database is back: until then the
-        journal has them.
+        Safe for several threads. They are rows within a second, or when the database is back: the journal has them.
         """
         if not reports:
             return
@@ -295,8 +288,7 @@ class SliceWork:
         judged = [judge(failure, self._recognise, self.stage.retries) for failure in failures]
         with self._changing:
             found = [self._settle(report, each) for report, each in zip(reports, judged, strict=True)]
-            pace = pace_of(reports)
-            self._seconds_a_job = 0.8 * self._seconds_a_job + 0.2 * pace if self._seconds_a_job else pace
+            self._pace.measure(reports)
             self._waiting += zip(reports, found, strict=True)
         if time.monotonic() - self._flushed_at >= RECORD_SECONDS and not self._flushing.locked():
             self._flush_if_there()
@@ -328,6 +320,7 @@ class SliceWork:
     def seconds_to_wait(self) -> float | None:
         """Return how long until a job that waits may begin; None where none waits so, or the slice has halted."""
         self._flush_if_there()
+        self.halted = self.halted or self.place.unfit
         if self.halted or self.worker.stopping:
             return None
         if self._limited:

@@ -19,7 +19,7 @@ from nightmill.model.bundle import Bundle
 from nightmill.model.campaign import Campaign
 from nightmill.model.conducting import CampaignRun
 from nightmill.model.ports import Conductor
-from nightmill.operations import credentials, memory
+from nightmill.operations import credentials, engines, memory
 from nightmill.operations.acts import Act
 from nightmill.operations.bundle import keep, pack, provenance_of, register_bundle
 from nightmill.operations.costs import seconds_left
@@ -27,6 +27,7 @@ from nightmill.operations.drain import drain
 from nightmill.operations.edited import Edit, Folder, edit_of
 from nightmill.operations.saved_plans import SavedPlan, bring_back, require_same, require_sealed
 from nightmill.operations.site import Site
+from nightmill.planning.network import network_paths
 from nightmill.planning.plan import plan_campaign
 from nightmill.planning.planned import CampaignPlan
 from nightmill.planning.seal import seal
@@ -71,7 +72,8 @@ def submit(
     saved
         The plan that it must be, or must have been: what is sealed is what is compared with it.
     tell
-        Called with what the operator should know: a credential that ends before the campaign may.
+        Called with what the operator should know: a credential that ends before the campaign may, a step
+        that depends on a network mount.
 
     Raises
     ------
@@ -83,12 +85,14 @@ def submit(
         Where it is not the saved plan; nothing was written.
     RequestRefused
         Where another campaign has its name, it is paused or cancelled, the folder of its pipeline cannot be packed, the
-        database was brought back from an older backup, or a credential that is required is missing or has ended.
+        database was brought back from an older backup, a credential that is required is missing or has ended, or an
+        engine that it names failed its last flight check.
     StoreError
         Where the store cannot take the bundle; no row was written.
     """
     act = Act.begin(site, "submit", who=who)
     found = credentials.require(site.config)
+    engines.require(site, campaign)
     if conductor is not None:
         conductor.require()
     drain(site)
@@ -108,6 +112,8 @@ def submit(
         with TemporaryDirectory(prefix="nightmill-") as temporary:
             number, resumed, plan = _put(site, campaign, act, given, Path(temporary, "bundle.tar"), saved)
     for sentence in credentials.short(found, seconds_left(site, campaign.name, plan) if found else None):
+        tell(sentence)
+    for sentence in network_paths(campaign.pipeline, site.config):
         tell(sentence)
     run = None if conductor is None else conductor.start(campaign.name)
     return Submitted(campaign.name, number, resumed, run)

@@ -39,6 +39,9 @@ class Wanted:
         Whether each begins with the step that its last attempt failed in.
     downstream
         Whether done jobs of the campaign that read what these made run again after them.
+    engine
+        Which engine of the site carries out jobs of the campaign from now on, or of :attr:`stage` alone; by default
+        those that did.
     """
 
     which: Which = Which.FAILED
@@ -50,6 +53,7 @@ class Wanted:
     from_step: str = ""
     from_failure: bool = False
     downstream: bool = False
+    engine: str = ""
 
     @property
     def is_plain(self) -> bool:

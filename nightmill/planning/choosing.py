@@ -15,6 +15,7 @@ from nightmill.planning.memberships import Memberships
 from nightmill.planning.problems import Problems
 from nightmill.planning.reliance import Reliance
 from nightmill.planning.sealed import Choice
+from nightmill.planning.shipping import Shipments
 from nightmill.planning.variants import NONE, Variants
 
 
@@ -51,6 +52,8 @@ class Choosers:
         Whether files must have a copy.
     reliance
         Is told what serves the units; None where nobody asks.
+    shipments
+        Is told which files only other sites have, and says which of them can come from there.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Choosers:
         *,
         stored: bool = True,
         reliance: Reliance | None = None,
+        shipments: Shipments,
     ) -> None:
         self.stage = stage
         self.variants = variants
@@ -78,6 +82,7 @@ class Choosers:
         self._missing = missing
         self._stored = stored
         self._reliance = reliance
+        self._shipments = shipments
         self._of = {NONE: {role: self._chooser(stage, role, found) for role, found in ways.items()}}
 
     def choose(self, unit: Unit, variant: int) -> dict[str, Choice]:
@@ -103,7 +108,8 @@ class Choosers:
 
     def _chooser(self, stage: Stage, role: str, ways: Sequence[Way]) -> Chooser:
         missing = self._missing(role, stage.inputs[role])
-        return Chooser(stage, role, ways, self._rows, self._rules, self._problems, missing, stored=self._stored)
+        ships = self._shipments.take if self._stored else lambda _file: True
+        return Chooser(stage, role, ways, self._rows, self._rules, self._problems, missing, ships=ships)
 
     def _choosers(self, variant: int) -> Mapping[str, Chooser]:
         if (known := self._of.get(variant)) is not None:

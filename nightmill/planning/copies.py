@@ -10,10 +10,11 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import file_columns, found_file
-from nightmill.backbone.catalogue.replicas import is_doubted
+from nightmill.backbone.catalogue.replicas import Replica, is_doubted
 from nightmill.backbone.schema import FileRow, ReplicaRow, StoreRow
 from nightmill.errors import RequestRefused
 from nightmill.model.found_file import FoundFile
+from nightmill.model.store import Store
 
 Chosen = Mapping[str, Sequence[int]]
 """File ID, as JSON has it, to the IDs of copies in the order in which they are tried."""
@@ -38,18 +39,19 @@ class Inputs:
     files: dict[int, FoundFile]
     copies: dict[int, list[FileCopy]]
 
-    def preferred(self, stores: Iterable[str]) -> dict[int, list[FileCopy]]:
-        """Return the copies that a job is to try: those that are present in the stores, in their order.
+    def preferred(self, stores: Mapping[str, Store]) -> dict[int, list[FileCopy]]:
+        """Return the copies that a job is to try: those that are present in the stores, the nearest first.
 
-        The order of the stores is how near they are. Copies that were tried in vain come last, and are never left out.
-        Of a file that has none present, those that it had: for the job to find out, and to tell.
+        How near a store is, its cost says, and of those that cost the same their order. Copies that were tried in vain
+        come last, and are never left out. Of a file that has none present, those that it had: for the job to find out,
+        and to tell.
 
         Raises
         ------
         RequestRefused
             Where a file never had a copy.
         """
-        rank = {store: number for number, store in enumerate(stores)}
+        rank = {name: number for number, name in enumerate(by_cost(stores))}
         chosen = {}
         for file_id, copies in self.copies.items():
             present = [copy for copy in copies if copy.present]
@@ -101,6 +103,17 @@ class Inputs:
             if [copy.id for copy in chosen[id_]] != [self.copies[id_][0].id]
         }
         return kept or None
+
+
+def by_cost(stores: Mapping[str, Store]) -> list[str]:
+    """Return the names of stores in the order in which copies in them are tried."""
+    return sorted(stores, key=lambda name: stores[name].read_cost)
+
+
+def nearest_first(copies: Iterable[Replica], stores: Mapping[str, Store]) -> list[Replica]:
+    """Return the copies of a file in the order in which jobs try them, then those that none here would try."""
+    rank = {name: number for number, name in enumerate(by_cost(stores))}
+    return sorted(copies, key=lambda copy: (copy.state != "present", bool(copy.doubt), rank.get(copy.store, len(rank))))
 
 
 def inputs_of(session: Session, ids: Collection[int], *, site_id: int) -> Inputs:

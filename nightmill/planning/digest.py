@@ -313,7 +313,7 @@ def _effective(campaign: Campaign) -> dict[str, Any]:
 
 
 def _flat(campaign: Campaign) -> dict[str, Any]:
-    apart = {"name", "description", "execution", "origins", "variants"}
+    apart = {"name", "description", "execution", "home", "origins", "variants"}
     data = plain_of(campaign.model_dump(mode="json", exclude=apart))
     del data["pipeline"]["directory"]  # the digest of the bundle tells what is in it
     return {dotted(key): value for key, value in leaves(data)}

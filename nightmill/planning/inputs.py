@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from nightmill.errors import BadPlugin, guess
 from nightmill.model.dimensions import KeyValue, written
@@ -61,8 +61,8 @@ class Chooser:
         Where a role that cannot be filled is told.
     missing
         Where it is told that too few files fill it; the same, unless these may still come.
-    stored
-        Whether files must have a copy.
+    ships
+        Says of a file that no store of this site has whether it can be had all the same.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Chooser:
         problems: Problems,
         missing: Problems,
         *,
-        stored: bool = True,
+        ships: Callable[[FoundFile], bool],
     ) -> None:
         self.role = role
         self.declared: Input = stage.inputs[role]
@@ -89,7 +89,7 @@ class Chooser:
         self.rules = rules
         self.problems = problems
         self.missing = missing
-        self.stored = stored
+        self.ships = ships
         self.members = rows.of.get(role)
         self.by_rows = rows.by_rows
         self.through = rows.word(role)
@@ -155,9 +155,12 @@ class Chooser:
             )
             self.problems.add(self.topic, reason, unit.name, detail=names)
             return None
-        lost = [file for file in files if not file.store] if self.stored else []
+        lost = [file for file in files if not file.store and not self.ships(file)]
         for file in lost:
-            where = f"in no store of this site, but in {file.elsewhere}" if file.elsewhere else "in no store"
+            where = "in no store"
+            if file.elsewhere:
+                may = f"'partners' of nightmill.yaml may let {file.type} be shipped from there"
+                where = f"in no store of this site, but in {file.elsewhere} ({may})"
             reason = f"a {self.kind} is chosen that is known and {where}"
             self.problems.add(self.topic, reason, file.name, noun="file")
         return None if lost else Choice(self.role, rule, tuple(files))

@@ -121,6 +121,21 @@ def issue(
     return orders
 
 
+def upcoming(
+    session: Session, slice_id: int, now: datetime, skip: Collection[str] = (), limit: int | None = None
+) -> dict[int, list[int]]:
+    """Return the jobs that :func:`issue` would issue next, each with the IDs of the files that it reads.
+
+    Parameters
+    ----------
+    limit
+        At most so many; by default all.
+    """
+    query = select(JobRow.id, JobRow.detail).where(*_may_begin(slice_id, now, skip))
+    rows = session.execute(query.order_by(JobRow.attempts, JobRow.id).limit(limit))
+    return {id_: JobDetail.model_validate(detail).file_ids for id_, detail in rows}
+
+
 def would_issue(session: Session, slice_id: int, now: datetime, skip: Collection[str] = ()) -> bool:
     """Whether a slice has a job that :func:`issue` would issue."""
     return session.scalar(select(JobRow.id).where(*_may_begin(slice_id, now, skip)).limit(1)) is not None

@@ -20,7 +20,7 @@ from nightmill.backbone.catalogue.exclusions import Exclusion, in_force
 from nightmill.backbone.catalogue.files import names_taken
 from nightmill.backbone.schema import CampaignRow, FileRow, JobRow
 from nightmill.backbone.work.left_out import stages_with_left_out
-from nightmill.config.engines import unknown_engines
+from nightmill.config.engines import wrong_engines
 from nightmill.config.site import SiteConfig
 from nightmill.errors import RequestRefused
 from nightmill.model.bundle import SealedBundle
@@ -37,6 +37,7 @@ from nightmill.planning.lacking import Shortfalls
 from nightmill.planning.lookups.bound import bind
 from nightmill.planning.lookups.way import Way
 from nightmill.planning.memberships import Memberships, known_after, makes_units
+from nightmill.planning.network import check_network
 from nightmill.planning.open_names import OpenNames
 from nightmill.planning.origins import origin_of
 from nightmill.planning.outputs import Names, claims, naming_keys
@@ -47,6 +48,7 @@ from nightmill.planning.projected import Projected, known_after_of
 from nightmill.planning.reliance import Reliance
 from nightmill.planning.sealed import PlannedJob, StageCommon, StageView
 from nightmill.planning.selection import Group, Selector
+from nightmill.planning.shipping import Shipments, unknown_home
 from nightmill.planning.texts import asks_of_files
 from nightmill.planning.units import Grouping, group_units, limited, make_units, peeked
 from nightmill.planning.variants import Variants, wrong_units
@@ -93,10 +95,9 @@ def plan_campaign(
         stages.append(planner.plan(stage))
         planner.project(stages[-1])
     problems = dict.fromkeys(problem for plan in stages for problem in plan.problems)
-    problems |= dict.fromkeys(wrong_units(campaign, planner.keys, stages))
-    problems |= dict.fromkeys(unknown_campaigns(session, campaign, as_of))
-    problems |= dict.fromkeys(unknown_engines(campaign, site.engines))
-    return CampaignPlan(campaign, number, tuple(stages), tuple(problems), as_of)
+    named = (*unknown_campaigns(session, campaign, as_of), *wrong_engines(campaign, site.engines))
+    problems |= dict.fromkeys((*wrong_units(campaign, planner.keys, stages), *named, *unknown_home(session, campaign)))
+    return CampaignPlan(campaign, number, tuple(stages), tuple(problems), as_of, planner.shipments.told())
 
 
 def plan_stage(
@@ -134,6 +135,7 @@ class _Planner:
         self.session = session
         self.as_of = as_of
         self.reliance = reliance
+        self.shipments = Shipments(session, site.partners)
         self.bundle = bundle
         self.campaign = campaign
         self.site = site
@@ -144,9 +146,8 @@ class _Planner:
         """Projected stages whose plans have problems."""
         self.incomplete = stages_with_left_out(session, campaign.name, as_of=as_of)
         """Stages that leave units out, and those that take from them: what a unit lacks may yet come from there."""
-        self.watermark = (
-            session.scalar(select(func.max(FileRow.id)).where(on_record(FileRow.registered_at, as_of))) or 0
-        )
+        known = on_record(FileRow.registered_at, as_of)
+        self.watermark = session.scalar(select(func.max(FileRow.id)).where(known)) or 0
         self.keys = site.keys
         self.unruly = Problems()
         """What is wrong with rules of what is excluded."""
@@ -167,6 +168,7 @@ class _Planner:
         known = [check_texts(each, self.site, templates, problems) for each in kinds]
         for each in kinds:
             check_images(each, self.site, problems)
+            check_network(each, self.site, problems)
         asks = all(known) and any(map(asks_of_files, kinds))
         nameless = Problems()
         check_outputs(stage, self.site, nameless)
@@ -326,6 +328,7 @@ class _Planner:
             lambda stage: check_inputs(stage, self.campaign, self.site, problems),
             stored=self.as_of is None,
             reliance=self.reliance,
+            shipments=self.shipments,
         )
         one = takes_one(stage, self.site.file_types)
         for unit in limited(units, stage.max_units, problems, topic=topic):

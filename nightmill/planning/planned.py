@@ -11,6 +11,7 @@ from nightmill.errors import PlanRefused
 from nightmill.model.campaign import Campaign
 from nightmill.planning.exclusions import Excluded
 from nightmill.planning.sealed import StageView
+from nightmill.planning.shipping import ToShip
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class CampaignPlan:
     """Of all stages, one sentence each."""
     as_of: datetime | None = None
     """The time whose catalogue it was made from, whether or not there are copies of its files; None for now."""
+    to_ship: tuple[ToShip, ...] = ()
+    """What its jobs need and only other sites have: it comes from there before they begin."""
 
     def require(self) -> None:
         """Make sure that there are no problems.

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from nightmill.config.rules import NOWHERE
-from nightmill.config.site import BACKBONE, SiteConfig
+from nightmill.config.site import SiteConfig
+from nightmill.config.stores import BACKBONE
 from nightmill.errors import BadName, ExpressionError, RequestRefused, guess
 from nightmill.expressions import parse
 from nightmill.files.computed import type_of

@@ -269,11 +269,7 @@ def resources_of(session: Session, slice_id: int) -> Resources:
     query = select(JobRow.plan_id).where(JobRow.slice_id == slice_id, JobRow.state != JobState.DONE).distinct()
     plans = [common for _digest, common in commons(session, session.scalars(query).all()).values()]
     each = [stage.resources for common in plans for stage in (common.stage, *(it.stage for it in common.variants))]
-    return Resources(
-        cores=max([one.cores for one in each], default=1),
-        memory_bytes=max([one.memory_bytes or 0 for one in each], default=0) or None,
-        scratch_bytes=max([one.scratch_bytes or 0 for one in each], default=0) or None,
-    )
+    return Resources.most(each)
 
 
 def commons(session: Session, plan_ids: Collection[int]) -> dict[int, tuple[str, StageCommon]]:

@@ -29,16 +29,18 @@ from pathlib import Path
 
 import pytest
 
+from nightmill import __version__
 from nightmill.clock import utc_now
 from nightmill.engines.remote import Remote
 from nightmill.engines.threads import ThreadsEngine
 from nightmill.execution.concluding import journal_of
-from nightmill.execution.dispatches import Dispatched, dispatches
+from nightmill.execution.dispatches import Dispatched, dispatches, send_out
 from nightmill.execution.journal import journals, read_journal, read_whole_journal
 from nightmill.execution.stores import open_stagers
 from nightmill.execution.worker import Worker
 from nightmill.model.campaign import Hosts
 from nightmill.model.dispatch import Dispatch, Ending
+from nightmill.model.engine import Spread
 from nightmill.model.fate import Fate
 from nightmill.model.file_type import FileType
 from nightmill.model.journal import Started, StepBegan
@@ -106,12 +108,14 @@ class Ground:
         return Counter(entry.attempt for entry in entries if isinstance(entry, Started))
 
     @contextmanager
-    def remote(self, carrier: Carrier, *, hosts: Hosts | None = None) -> Iterator[tuple[Remote, Worker]]:
+    def remote(
+        self, carrier: Carrier, *, hosts: Hosts | None = None, tries: bool = False
+    ) -> Iterator[tuple[Remote, Worker]]:
         """Open what drives a carrier, as a slice does."""
         stagers = open_stagers({"backbone": self.store}, {})
         with (
             Worker(self.profile, stagers) as worker,
-            Remote(carrier, "tested", worker, stagers, hosts=lambda: hosts or Hosts()) as remote,
+            Remote(carrier, "tested", worker, stagers, hosts=lambda: hosts or Hosts(), tries=tries) as remote,
         ):
             try:
                 yield remote, worker
@@ -191,9 +195,7 @@ def worker_of(ground: Ground, attempt: AttemptKey) -> tuple[Dispatched, int]:
 class EngineConformance:
     """The promises of a carrier. Override :meth:`opener`."""
 
-    many = 200
-    """How many trivial jobs the engine must bear at once."""
-    many_in_a_chunk = 50
+    many = 200  # trivial jobs, which the engine must bear
 
     @pytest.fixture
     def opener(self) -> Opener:
@@ -249,15 +251,14 @@ class EngineConformance:
             running.close()
 
     def test_many_trivial_jobs(self, opener: Opener, ground: Ground) -> None:
-        """:attr:`many` jobs are carried out in chunks: each is begun once, told once, and published."""
+        """:attr:`many` are carried out in chunks, each once, whose size what a dispatch costs can be asked for."""
         orders = [ground.order(number) for number in range(self.many)]
-        each_once = Counter(order.attempt for order in orders)
         with ground.remote(opener()) as (remote, worker):
-            reports = list(engine(remote, worker, self.many_in_a_chunk).run(orders))
-        assert Counter(report.attempt for report in reports) == each_once
-        assert Counter(report.fate for report in reports) == {Fate.PUBLISHED: self.many}
-        assert ground.begun() == each_once
-        assert len(ground.stored()) == self.many
+            assert remote.carrier.dispatch_seconds >= 0
+            reports = list(engine(remote, worker, min(250, self.many // 4)).run(orders))
+        assert Counter(report.attempt for report in reports) == Counter(order.attempt for order in orders)
+        assert ground.begun() == Counter(order.attempt for order in orders)
+        assert len(ground.stored()) == len(orders)
 
     # ------------------------------------------------------------------------------ what is to end
 
@@ -328,6 +329,36 @@ class EngineConformance:
         assert fates(again) == dict.fromkeys(["exposure=1", "exposure=2"], Fate.PUBLISHED)
         assert ground.stored() == ["made_1_a2.txt", "made_2_a2.txt"]
         assert [path.name for path in (ground.folder / "store").rglob("*a1*") if path.is_file()] == []
+
+    def test_a_worker_of_another_version_begins_nothing_and_says_what_it_has(
+        self, opener: Opener, ground: Ground
+    ) -> None:
+        """No job fails for what a host lacks: why nothing can begin is told with host, interpreter and remedy."""
+        order = ground.order(1)
+        with ground.remote(opener()) as (remote, _):
+            sent = send_out(ground.spool, [order], ground.profile, engine="tested")
+            path = sent.folder / "dispatch.json"
+            path.write_text(path.read_text().replace(f'"nightmill":"{__version__}"', '"nightmill":"0.0.1"'))
+            remote.adopt([sent])
+            assert list(remote.run([order])) == []
+            assert "cannot begin: " in remote.unfit
+            assert f"has nightmill {__version__}, and nightmill 0.0.1 sent it out; install that version" in remote.unfit
+        assert ground.begun() == {}
+
+    def test_hosts_that_are_to_be_tried_one_by_one_take_what_is_bound_to_them(
+        self, opener: Opener, ground: Ground
+    ) -> None:
+        """Each host that the engine names takes a dispatch of its own, whose worker tells what it saw there."""
+        carrier = opener()
+        hosts = [*carrier.hosts_to_try()] if isinstance(carrier, Spread) else []
+        carrier.close()
+        for number, host in enumerate(hosts, start=1):
+            with ground.remote(opener(), hosts=Hosts(use=(host,)), tries=True) as (remote, _):
+                [report] = remote.run([ground.order(number)])
+            assert report.fate is Fate.PUBLISHED, report.evidence
+        for dispatched in dispatches(ground.spool):
+            assert dispatched.seen is not None
+            assert [part.seen for part in dispatched.seen.parts if not part.well] == []
 
     # ------------------------------------------------------------------------- who drives it goes away
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from benchmarks.__main__ import NAMES, main
 from benchmarks.figures import Result, alternately, figure, kept
 from benchmarks.page import PAGE, line, page
+from benchmarks.parts import PARTS, spent_by_part
 from benchmarks.peers import has_snakemake
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +42,41 @@ def test_a_trivial_job_beside_the_bare_loop() -> None:
     assert "floor: a loop" in answer["compared"]
     assert answer["command"] == "python -m benchmarks job_overhead --json"
     assert ("beside Snakemake" in answer["also"]) == has_snakemake()
+
+
+def test_two_slices_beside_one_and_where_their_time_goes() -> None:
+    answer = told("two_slices", 5)
+    assert answer["counts"] == {"jobs": 4, "processes": 2}, "as many in each"
+    assert "SQLite, one slice" in answer["also"]
+    assert {"two_over_one_wall (SQLite)", "two_over_one_cpu (SQLite)"} <= answer["extra"].keys()
+    assert answer["parts"].keys() == {*PARTS, "the steps themselves", "the rest"}, "each is called on the way of a job"
+    assert all(milliseconds > 0 for part, milliseconds in answer["parts"].items() if part in PARTS)
+
+
+def test_a_part_is_measured_without_the_parts_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def burn(seconds: float) -> None:
+        start = time.thread_time()
+        while time.thread_time() - start < seconds:
+            pass
+
+    def whole() -> None:
+        of_module["within"]()
+        burn(0.02)
+        with pytest.raises(ZeroDivisionError):
+            of_module["fails"]()
+
+    module = ModuleType("parts_of_a_test")
+    of_module = vars(module)
+    of_module.update(whole=whole, within=lambda: burn(0.06), fails=lambda: 1 / 0)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    before = dict(of_module)
+    parts = {name: [f"{module.__name__}:{name}"] for name in ("whole", "within", "fails")}
+    with spent_by_part(parts) as spent:
+        of_module["whole"]()
+    assert of_module == before, "everything is as it was"
+    assert spent["within"] >= 0.06
+    assert 0.02 <= spent["whole"] < 0.05
+    assert 0 <= spent["fails"] < 0.01
 
 
 def test_a_rate_beside_its_floor_and_a_peer() -> None:
@@ -88,6 +126,8 @@ def test_transfers_beside_the_bare_client_and_a_folder() -> None:
     assert list(answer["also"]) == [
         "4 at a time",
         "one of 2 MiB",
+        "by a job, 4 inputs and outputs",
+        "the same, each answer 10 ms later",
         "in a folder",
         "in a folder, one of 2 MiB",
     ]
@@ -116,6 +156,13 @@ def test_the_page_is_what_the_kept_results_give() -> None:
     results = kept()
     assert {result.name for result in results} <= set(NAMES)
     assert PAGE.read_text() == page(results)
+
+
+def test_the_page_tells_where_the_time_goes() -> None:
+    [told] = [each for each in kept() if each.name == "ingest"]
+    shown = page([told.model_copy(update={"parts": {"reading": 1.0, "writing": 3.0}})])
+    assert "| writing | 3.00 | 75% |\n| reading | 1.00 | 25% |\n| together | 4.00 | 100% |\n" in shown
+    assert "Where its CPU time goes" not in page([told])
 
 
 def test_a_result_is_kept_and_read_again(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from tests.support.observatory import FILE_TYPES, deliver
 
 __all__ = ["site"]
 
-READ = {"errors list", "errors try", "exclude list", "calib list", "calib report", "calib contexts"}
+READ = {"plans list", "errors list", "errors try", "exclude list", "calib list", "calib report", "calib contexts"}
 """Verbs of verbs that change something, and that change nothing themselves."""
 FOG = ("--why", "fog")
 LOST = ("record", "--host-lost", "node7", "--why", "its mainboard burnt")

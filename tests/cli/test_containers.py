@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -101,6 +104,21 @@ def test_what_a_site_does_not_say_is_a_problem_of_the_plan(site: Path, nightmill
     assert nightmill("plan", "first.yaml").code == 0
 
 
+def _at_a_terminal(argv: list[str], typed: str) -> str:
+    """Run a program at a terminal, type into it, and return all that was shown until it ended."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvp(argv[0], argv)
+    shown = b""
+    os.write(terminal, typed.encode())
+    with suppress(OSError):  # the end of a terminal
+        while some := os.read(terminal, 4096):
+            shown += some
+    os.close(terminal)
+    os.waitpid(pid, 0)
+    return shown.decode()
+
+
 @pytest.mark.req("F39")
 def test_a_capsule_runs_in_the_image_by_the_site_that_one_is_in(
     site: Path, nightmill: Nightmill, tmp_path: Path, image: str, monkeypatch: pytest.MonkeyPatch
@@ -117,15 +135,18 @@ def test_a_capsule_runs_in_the_image_by_the_site_that_one_is_in(
     (tmp_path / "mine" / "version").write_text("mine\n")
     script = "cat /etc/os-release /opt/code/version; ls ../bundle ../outputs"
     options = ["--step", "measure", "--bind", f"/opt/code={tmp_path / 'mine'}", "-c", script]
-    said = subprocess.run(
-        [sys.executable, "-m", "nightmill", "capsule", "shell", capsule, *options],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    shell = [sys.executable, "-m", "nightmill", "capsule", "shell", str(capsule)]
+    said = subprocess.run([*shell, *options], capture_output=True, text=True, check=False)
     assert said.stdout.splitlines()[:2] == ["NAME=tiny", "mine"], said.stderr
     assert "flatten.py" in said.stdout
     assert "cam_0001_flat" in said.stdout
+
+    typed = "pwd; cat /etc/os-release /opt/code/version; env; (echo x > ../inputs/mine); exit\n"
+    shown = _at_a_terminal([*shell, *options[:-2]], typed)
+    assert "step measure of first/count/exposure=1/a01" in shown
+    assert "/work\r\nNAME=tiny\r\nmine\r\n" in shown
+    assert "Read-only file system" in shown
+    assert "NIGHTMILL_SIDECAR=" in shown
 
     monkeypatch.chdir(tmp_path)
     elsewhere = nightmill("capsule", "run", capsule)

@@ -41,6 +41,7 @@ ACTS = {
     "errors add": ("errors", "add", "errors.yaml", "--why", "seen twice"),
     "errors on": ("errors", "on", "cloudy", "--why", "tried it"),
     "errors off": ("errors", "off", "cloudy", "--why", "names too much"),
+    "plans remove": ("plans", "remove", "0a1b2c", "--why", "the night was bad"),
     "submit": ("submit", "first.yaml"),
     "rerun": ("rerun", "first"),
     "pause": ("pause", "first", "--why", "clouds"),
@@ -54,6 +55,7 @@ ACTS = {
     "recover": ("recover", "--yes", "--why", "the disk failed"),
     "backup": ("backup", "../copy.db"),
     "retain": ("retain",),
+    "bring-home": ("bring-home",),
     "calib add": ("calib", "add", "cam_0001.fits", *OF_SET, *SPAN),
     "calib certify": ("calib", "certify", "cam_0001.fits", *OF_SET),
     "calib withdraw": ("calib", "withdraw", "cam_0001.fits", *OF_SET),
@@ -77,7 +79,7 @@ FOR_ALL = {
     "capsule",
 }
 """Ask, and change nothing."""
-OF_PROCESSES = {"server", "run", "record", "demo"}
+OF_PROCESSES = {"server", "runner", "run", "record", "demo"}
 """Start and stop processes, do what was submitted, or make a site of their own."""
 
 

@@ -50,6 +50,15 @@ def test_a_folder_without_room_is_not_well(nightmill: Nightmill, disks: dict[str
     assert wrong(nightmill)[place] == f"{disks[place]} cannot be written: Read-only file system"
 
 
+@pytest.mark.req("REQ-0036")
+def test_status_tells_of_a_scratch_or_a_spool_that_is_nearly_full(nightmill: Nightmill, disks: dict[str, Path]) -> None:
+    assert "nearly full" not in nightmill("status").err
+    fill(disks["scratch"])
+    told = nightmill("status")
+    assert f"nearly full: scratch: {disks['scratch']} has too little room, make some: 0.00 of 0.00 GiB free" in told.err
+    assert (told.code, "nearly full: s" in nightmill("status", "--json").err) == (0, True)
+
+
 def test_a_folder_without_inodes_is_not_well(nightmill: Nightmill, disks: dict[str, Path]) -> None:
     spool = disks["spool"]
     for number in range(os.statvfs(spool).f_ffree - 5):

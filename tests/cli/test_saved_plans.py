@@ -205,3 +205,46 @@ def test_only_operators_save_plans(lite: Path, nightmill: Nightmill) -> None:
     with open_site(lite) as opened:
         assert not (opened.config.spool / FOLDER).exists()
     assert nightmill("plan", "first.yaml").code == 0
+
+
+def test_saved_plans_are_listed_and_removed(lite: Path, nightmill: Nightmill) -> None:
+    first = save(nightmill)
+    second = save(nightmill, "--set", "campaign=second")
+    with open_site(lite) as opened:
+        submit(opened, load_campaign(lite / "first.yaml"))
+        spool = opened.config.spool / FOLDER
+    (spool / f"{second}.gz").unlink()
+    listed = nightmill("plans", "list", "--json").json
+    assert [(each["digest"], each["campaign"], each["number"]) for each in listed] == [
+        (second, "second", 2),
+        (first, "first", 1),
+    ]
+    assert [each["submitted"] for each in listed] == [False, True]
+    assert listed[0]["size_bytes"] is None
+    assert listed[1]["size_bytes"] == (spool / f"{first}.gz").stat().st_size
+    assert nightmill("plans", "list").out.splitlines()[1].startswith(f"{second[:12]}\tsecond\t2\t")
+
+    for digest, campaign in ((first, "first"), (second, "second")):
+        called = nightmill("plans", "remove", digest[:12].upper(), "--why", "seen")
+        assert (called.code, called.out) == (0, f"plan {digest[:12]} of campaign {campaign} removed\n"), called.err
+    assert list(spool.iterdir()) == []
+    assert nightmill("plans", "list", "--json").json == []
+    assert nightmill("status", "--json").json[0]["campaign"] == "first"
+    again = nightmill("plans", "remove", first, "--json")
+    assert (again.code, f"no saved plan named '{first}'" in again.err) == (2, True)
+    acts = [each for each in nightmill("acts", "--json").json if each["verb"] == "plans remove"]
+    assert [(each["subject"], each["why"]) for each in acts] == [("first", "seen"), ("second", "seen")]
+    other = nightmill("plan", "first.yaml", "--set", "campaign=third", "--save", "--json").json
+    assert other["number"] == 2  # nobody has it
+
+
+def test_a_plan_whose_lines_cannot_be_removed_stays(lite: Path, nightmill: Nightmill) -> None:
+    digest = save(nightmill)
+    with open_site(lite) as opened:
+        file = opened.config.spool / FOLDER / f"{digest}.gz"
+    file.unlink()
+    (file / "x").mkdir(parents=True)
+    called = nightmill("plans", "remove", digest)
+    assert called.code == 3
+    assert f"the lines of saved plan {digest[:12]} cannot be removed: {file}: Is a directory" in called.err
+    assert [each["digest"] for each in nightmill("plans", "list", "--json").json] == [digest]

@@ -108,8 +108,8 @@ def test_each_sees_the_others_files_and_says_why_it_cannot_plan_with_them(
         assert f"{other}: " in nightmill("show", far, "--site", folder).out
         called = nightmill("plan", folder / "all.yaml", "--site", folder)
         assert called.code == 2
-        why = f"a raw_science is chosen that is known and in no store of this site, but in {other}: file {far}"
-        assert why in called.err
+        why = f"a raw_science is chosen that is known and in no store of this site, but in {other} ('partners' of"
+        assert f"{why} nightmill.yaml may let raw_science be shipped from there): file {far}" in called.err
         assert nightmill("plan", folder / "own.yaml", "--site", folder).code == 0
 
 

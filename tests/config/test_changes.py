@@ -11,7 +11,7 @@ from nightmill.config.document import parse_document
 from nightmill.config.explain import explain
 from nightmill.config.layers import SITE, Tree, tree_of
 from nightmill.errors import ConfigError, RequestRefused
-from nightmill.model.campaign import Hosts
+from nightmill.model.campaign import Home, Hosts
 from nightmill.model.fate import Fate
 from nightmill.model.pipeline import Input
 from nightmill.model.retries import FateRetry, retry_after
@@ -102,6 +102,13 @@ def test_what_layers_say_of_retries_by_fate_comes_together(campaign: Path, tmp_p
     assert number.retries == 1
 
 
+def test_the_home_of_outputs_is_layered_as_other_keys(campaign: Path) -> None:
+    site = defaults("defaults: {home: {site: ncsa, types: [science]}}")
+    found = load_campaign(campaign, ["home.site=in2p3"], defaults=site)
+    assert found.home == Home(site="in2p3", types=("science",))
+    assert [found.origins[key].name for key in ("home.site", "home.types")] == ["command line", "site"]
+
+
 def test_an_operators_file_says_why_and_nothing_unknown(campaign: Path, tmp_path: Path) -> None:
     def refused(text: str) -> list[str]:
         fix = write(tmp_path, "fix.yaml", text)
@@ -115,7 +122,7 @@ def test_an_operators_file_says_why_and_nothing_unknown(campaign: Path, tmp_path
     ]
     assert refused("why: x\ncampaign: other\n") == [
         "fix.yaml:2: unknown key campaign; known here: parameters, calibrations, inputs, overrides, where, execution,"
-        " exclude, breakpoints, units, why"
+        " home, exclude, breakpoints, units, why"
     ]
 
 

@@ -43,6 +43,12 @@ def test_what_is_wrong_with_an_engine_is_named(site: Path, engines: str, expecte
     assert any(expected in problem for problem in found), found
 
 
+def test_every_kind_of_engine_says_which_accelerators_its_hosts_have(site: Path) -> None:
+    write(site, "nightmill.yaml", f"{SITE}engines:\n  threads: {{kind: threads, accelerators: [gpu]}}\n")
+    engines = load_site(site).engines
+    assert {name: engine.accelerators for name, engine in engines.items()} == {THREADS: ("gpu",)}
+
+
 def test_engines_have_the_options_of_their_kinds_and_threads_is_always_one(site: Path) -> None:
     write(site, "nightmill.yaml", f"{SITE}engines:\n  far: {{kind: dask, address: 'tcp://a:1'}}\n")
     engines = load_site(site).engines

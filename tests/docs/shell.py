@@ -170,5 +170,7 @@ class Shell:
 def stop_servers(shell: Shell) -> None:
     """Leave no server running, whatever happened."""
     for site in shell.home.rglob("nightmill.yaml"):
+        if (site.parent / ".nightmill" / "runners").exists():
+            shell.run(f"nightmill runner stop --site {site.parent}")
         if (site.parent / ".nightmill").exists():
             shell.run(f"nightmill server stop --site {site.parent}")

@@ -19,6 +19,7 @@ from nightmill.config.campaign import load_campaign, load_pipeline
 from nightmill.config.changes import Defaults
 from nightmill.config.error_rules import load_error_rules
 from nightmill.config.lookups import GROUP, lookup_named
+from nightmill.config.partners import PartnerBody
 from nightmill.config.server import ServerConfig
 from nightmill.config.site import RetentionConfig, SiteFile, load_site
 from nightmill.engines.dask_clusters import DaskOptions, Workers
@@ -30,7 +31,7 @@ from nightmill.expressions import COLUMNS
 from nightmill.files.computed import FUNCTIONS
 from nightmill.model.breakpoint import Breakpoint, Pilot
 from nightmill.model.calibration import Calibration, Maturity
-from nightmill.model.campaign import Campaign, ExecutionSettings, Hosts
+from nightmill.model.campaign import Campaign, ExecutionSettings, Home, Hosts
 from nightmill.model.container import Containers
 from nightmill.model.credential import Credential
 from nightmill.model.engine import EngineKind
@@ -101,6 +102,7 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         "Retention": RetentionConfig,
         "Notifier": Notifier,
         "Mail": Mail,
+        "Partner": PartnerBody,
         "Defaults": Defaults,
         "Credential": Credential,
         "Containers": Containers,
@@ -118,6 +120,7 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         "Campaign": Campaign,
         "Execution": ExecutionSettings,
         "Hosts": Hosts,
+        "Home": Home,
         "Breakpoint": Breakpoint,
         "Pilot": Pilot,
     },

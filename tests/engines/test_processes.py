@@ -10,7 +10,6 @@ from nightmill.testing.engines import EngineConformance, Opener
 
 class TestProcesses(EngineConformance):
     many = 2_000
-    many_in_a_chunk = 250
 
     @pytest.fixture
     def opener(self) -> Opener:

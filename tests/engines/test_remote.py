@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from nightmill import __version__
 from nightmill.clock import utc_now
 from nightmill.engines.dask import Dask
 from nightmill.engines.dask_clusters import DaskOptions
@@ -23,7 +25,7 @@ from nightmill.execution import publish
 from nightmill.execution.context import Superseded
 from nightmill.execution.dispatches import DispatchBroken, Dispatched, dispatches, send_out
 from nightmill.execution.journal import SpoolAway, read_journal
-from nightmill.execution.owner import this_process
+from nightmill.execution.owner import owner_of, this_process
 from nightmill.execution.scratch import Scratch
 from nightmill.execution.stores import open_stagers
 from nightmill.execution.worker import Worker, main
@@ -181,15 +183,99 @@ def test_who_ends_a_worker_at_its_engine_is_told_apart_from_nightmill(ground: Gr
     assert "while it was" in report.evidence
 
 
-def test_what_a_worker_said_last_is_the_evidence_of_one_that_could_not_begin(ground: Ground) -> None:
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("nowhere://x", "no stager named 'nowhere'"),
+        ("${NOWHERE}/x", "store 'backbone'"),
+    ],
+)
+def test_a_worker_whose_host_lacks_something_begins_nothing_and_no_job_fails(
+    ground: Ground, url: str, told: str
+) -> None:
     order = ground.order(1)
-    stores = {"backbone": ground.store.model_copy(update={"url": "nowhere://x"})}
-    fates, _said = told(ground, Processes("tested", ProcessOptions()), [order.model_copy(update={"stores": stores})])
-    assert fates == {"exposure=1": Fate.LOST}
-    [ending] = [each.ending for each in dispatches(ground.spool)]
-    assert ending is not None
-    assert "exited with code 2 and said: nightmill: " in ending.evidence
-    assert "'nowhere'" in ending.evidence
+    stores = {"backbone": ground.store.model_copy(update={"url": url})}
+    with ground.remote(Processes("tested", ProcessOptions())) as (remote, _):
+        assert list(remote.run([order.model_copy(update={"stores": stores})])) == []
+        host = this_process().host
+        assert remote.unfit.startswith(
+            f"engine 'tested' cannot begin jobs: a worker on host {host} cannot begin: {told}"
+        )
+        assert url[2:9].lower() in remote.unfit.lower()
+    assert ground.begun() == {}
+
+
+class Told(Processes):
+    """Its workers have a shell between them and Python, which ends otherwise than a worker can."""
+
+    def __init__(self, script: str) -> None:
+        super().__init__("tested", ProcessOptions())
+        self.script = script
+
+    def _start(self, dispatch: Dispatch) -> str:
+        (dispatch.folder / "output").write_text("node said this\n")
+        pid = os.posix_spawn("/bin/sh", ["sh", "-c", self.script], os.environ)
+        owner = owner_of(pid)
+        self._running[owner.model_dump_json()] = owner
+        return owner.model_dump_json()
+
+
+@pytest.mark.parametrize("script", ["exit 127", "exit 1"])
+def test_a_worker_that_ends_with_an_error_before_it_began_is_told_with_what_it_said(
+    ground: Ground, script: str
+) -> None:
+    with ground.remote(Told(script)) as (remote, _):
+        assert list(remote.run([ground.order(1), ground.order(2)])) == []
+        assert remote.unfit.startswith("engine 'tested' cannot begin jobs: ")
+        assert remote.unfit.endswith(" and said: node said this")
+    [left] = dispatches(ground.spool)
+    assert main(["--dispatch", str(left.folder)]) == 0, "and nobody begins it afterwards"
+    assert ground.begun() == {}
+
+
+def test_a_worker_that_is_killed_before_it_began_is_lost_and_proves_nothing_of_its_host(ground: Ground) -> None:
+    with ground.remote(Told("kill -KILL $$")) as (remote, _):
+        [report] = remote.run([ground.order(1)])
+        assert (report.fate, remote.unfit) == (Fate.LOST, "")
+
+
+def test_a_worker_that_does_not_see_the_spool_says_so(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--dispatch", str(ground.folder / "away" / "dispatched" / "x")]) == 3
+    told = capsys.readouterr().err
+    assert f"does not see the spool: there is no folder {ground.folder}/away/dispatched; mount the site's spool" in told
+
+
+AHEAD = """
+import datetime, nightmill.clock
+nightmill.clock.utc_now = lambda: datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
+"""
+
+
+@pytest.fixture
+def ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the clocks of workers be an hour ahead."""
+    (tmp_path / "early").mkdir()
+    (tmp_path / "early" / "sitecustomize.py").write_text(AHEAD)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "early"))
+
+
+@pytest.mark.usefixtures("ahead")
+def test_a_clock_that_is_an_hour_ahead_is_told_once_of_its_host(ground: Ground) -> None:
+    said: list[str] = []
+    with ground.remote(Processes("tested", ProcessOptions())) as (remote, _):
+        remote._tell = said.append
+        for number in (1, 2):
+            [report] = remote.run([ground.order(number)])
+            assert report.fate is Fate.PUBLISHED
+    [told] = said
+    assert re.fullmatch(
+        rf"the clock of host {this_process().host} is (3[56]\d\d) s ahead of that of this host; what its workers tell"
+        " is on record with its times",
+        told,
+    )
+    first, _second = dispatches(ground.spool)
+    assert first.taken is not None
+    assert (first.taken.nightmill, first.taken.python.split(" at ")[1]) == (__version__, sys.executable)
 
 
 def test_a_worker_that_is_given_up_before_its_files_have_names_gives_them_none(

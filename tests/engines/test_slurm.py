@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import partial
 from pathlib import Path
 
@@ -10,10 +11,13 @@ import pytest
 
 from nightmill.engines.slurm import Slurm, SlurmOptions
 from nightmill.errors import EngineAway, RequestRefused
+from nightmill.execution.dispatches import send_out
 from nightmill.model.fate import Fate
 from nightmill.model.order import JobOrder
 from nightmill.model.pipeline import Resources
+from nightmill.operations.flight.engines import fly
 from nightmill.testing.engines import LONG, EngineConformance, Ground, InTheBackground, Opener, until, worker_of
+from tests.support.observatory import Observatory
 from tests.support.slurm import Slurm as Cluster
 
 
@@ -111,12 +115,66 @@ def test_a_job_that_makes_room_for_another_is_preempted_and_slurm_begins_it_no_s
     assert ground.begun() == {order.attempt: 1}
 
 
+def with_accelerators(order: JobOrder, count: int, kind: str = "gpu") -> JobOrder:
+    return order.model_copy(update={"resources": Resources(accelerators=count, accelerator=kind)})
+
+
+def test_a_job_is_given_the_accelerators_that_it_asks_for(cluster: Cluster, ground: Ground) -> None:
+    order = with_accelerators(ground.order(1, LONG), 2, "gpu:tiny")
+    with ground.remote(Slurm("slurm", options())) as (remote, worker):
+        running = InTheBackground(partial(remote.run, [order]))
+        dispatched, _pid = worker_of(ground, order.attempt)
+        assert "gpu:tiny:2" in cluster.call("squeue", "--noheader", "--format=%b", f"--jobs={dispatched.handle}")
+        worker.stop("it was seen")
+        running.join()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"python": "/opt/none/python"}, "exit code 127: /opt/none/python is not on the node, or cannot be run"),
+        ({"python": "/etc/passwd"}, "exit code 126: /etc/passwd is not on the node, or cannot be run"),
+        ({"python": "/usr/bin/python3"}, "exit code 1 and said: /usr/bin/python3: Error while finding module"),
+    ],
+)
+def test_a_node_without_what_a_worker_needs_begins_nothing_and_says_what_is_missing(
+    cluster: Cluster, ground: Ground, more: dict[str, object], message: str
+) -> None:
+    with ground.remote(Slurm("farm", options(**more))) as (remote, _):
+        assert list(remote.run([ground.order(1), ground.order(2)])) == []
+        assert remote.unfit.startswith("engine 'tested' cannot begin jobs: Slurm job ")
+        assert message in remote.unfit
+        assert " and said: " in remote.unfit
+    assert ground.begun() == {}
+
+
+def test_a_node_that_does_not_see_the_spool_says_so(cluster: Cluster, ground: Ground) -> None:
+    """The batch script finds no spool: as where it is not mounted there."""
+    own = Slurm("farm", options())
+    sent = send_out(ground.spool, [ground.order(1)], ground.profile, engine="farm")
+    [handle] = own.submit([sent.dispatch.model_copy(update={"folder": Path("/nowhere/dispatched/x")})])
+    until(lambda: own.look([handle])[handle].state == "ended", "its end")
+    standing = own.look([handle])[handle]
+    assert standing.unfit
+    assert standing.evidence.endswith(
+        "on node1: FAILED, exit code 66: the node does not see the spool; mount it there, under the same path"
+    )
+
+
+def test_nodes_are_checked_by_name_and_one_that_is_not_there_is_refused(cluster: Cluster) -> None:
+    assert Slurm("farm", options()).hosts_to_try() == []
+    assert Slurm("farm", options(check=["node*"], partition="long")).hosts_to_try() == ["node1"]
+    with pytest.raises(RequestRefused, match="engine 'farm' is to check node 'node7', and partition 'long' has node1"):
+        Slurm("farm", options(check=["node7"], partition="long")).hosts_to_try()
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         ({"partition": "nosuch"}, "invalid partition specified: nosuch"),
         ({"account": "nosuch"}, "Invalid account"),
         ({"options": ["--nosuch"]}, "unrecognized option '--nosuch'"),
+        ({"options": ["--gres=tpu:1"]}, r"Invalid generic resource \(gres\) specification"),
     ],
 )
 def test_what_slurm_refuses_is_told_in_its_words(
@@ -159,3 +217,32 @@ def test_a_host_without_slurm_is_told_what_is_missing(ground: Ground, monkeypatc
     with pytest.raises(RequestRefused, match="'squeue' is not here") as refused:
         Slurm("slurm", options()).find(["x"])
     assert "Slurm's commands must be on the PATH of the runner's host" in refused.value.remedy
+
+
+def test_a_flight_tries_each_node_and_says_why_it_is_kept_waiting(cluster: Cluster, tmp_path: Path) -> None:
+    observatory = Observatory.build(tmp_path / "site")
+    with (observatory.directory / "nightmill.yaml").open("a") as file:
+        more = "partition: long, export: [SLURM_CONF], look_seconds: 0.25"
+        file.write(f"engines:\n  farm: {{kind: slurm, {more}, check: ['node*']}}\n")
+        file.write("  wrong: {kind: slurm, partition: nosuch, export: [SLURM_CONF]}\n")
+    with observatory.open() as site:
+        farm, wrong = site.config.engines["farm"], site.config.engines["wrong"]
+        found = list(fly(site, farm))
+        assert [each.tried.seen for each in found if not each.tried.well] == []
+        assert {each.place for each in found} == {"node1"}
+        assert [each.tried.part for each in found][-2:] == ["clock", "job"]
+        [refused] = fly(site, wrong)
+        assert "Slurm refuses: sbatch: error: invalid partition specified: nosuch" in refused.tried.seen
+        assert refused.tried.remedy == "see partition, account, qos and options of engine 'wrong'"
+        cluster.call("scontrol", "update", "PartitionName=long", "State=DOWN")
+        try:
+            [late] = fly(site, farm, wait_seconds=8)
+        finally:
+            cluster.call("scontrol", "update", "PartitionName=long", "State=UP")
+        assert late.waited
+        assert re.fullmatch(
+            r"it was waited for 8 s, in vain: Slurm job \d+_0: PENDING \(PartitionDown\); see its queue, or wait longer"
+            r" \(--wait\)",
+            late.tried.seen,
+        )
+        assert cluster.call("squeue", "--noheader", "--states=PENDING") == "", "nothing is left in the queue"

@@ -20,8 +20,8 @@ from prefect.client.schemas.objects import FlowRun, State, TaskRun
 
 from flows.hosting import service
 from flows.hosting.access import read_secret
+from flows.hosting.children import ChildRecord
 from flows.hosting.conductor import PrefectConductor
-from flows.hosting.runner import ChildRecord
 from nightmill.backbone.database import Database
 from nightmill.config.server import ServerConfig
 from nightmill.config.site import load_site

@@ -22,3 +22,4 @@ def test_every_job_is_published_and_every_task_run_recorded() -> None:
     assert counts["published_in_chunks"] == JOBS
     assert 0 < counts["task_runs_recorded_in_chunks"] < JOBS
     assert answer["extra"]["submit_to_first_job_seconds"] > 0
+    assert answer["extra"]["floor_processes"] == 2, "as many as slices"

@@ -14,7 +14,8 @@ from prefect.client.schemas.schedules import IntervalSchedule
 
 from flows.hosting import server
 from flows.hosting.daemon import clean_environment
-from flows.hosting.deploy import deploy, load_deployments
+from flows.hosting.declared import load_deployments
+from flows.hosting.deploy import deploy
 from flows.hosting.naming import at_its_time
 from flows.hosting.service import folder_of
 from flows.reconcile import reconcile
@@ -26,6 +27,7 @@ INSTALLED = {
     "slice": ("flows.slice.slice_", "slices"),
     "reconcile": ("flows.reconcile.reconcile", "services"),
     "retain": ("flows.retain.retain", "services"),
+    "bring-home": ("flows.bring_home.bring_home_", "services"),
 }
 
 

@@ -15,8 +15,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Paused, Pending, Running, Scheduled
 
 from flows.hosting import service
+from flows.hosting.children import Child, ChildRecord, state_after
 from flows.hosting.daemon import DaemonState
-from flows.hosting.runner import Child, ChildRecord, state_after
 from nightmill.execution.owner import this_process
 from tests.flows.conftest import Conductor, until, written
 

@@ -97,6 +97,13 @@ def opened(site: Site, folder: Path, broken: Path, count: int = 3, **more: Any) 
         (folder / "night1.yaml").write_text(yaml.safe_dump({"campaign": "night1", "pipeline": "pipeline.yaml"}))
         submit(again, load_campaign(folder / "night1.yaml"), who="ada")
         carry_out(again, "measure")
+        with again.database.reading() as session:
+            columns = (JobRow.unit, AttemptRow.failed_step, AttemptRow.evidence)
+            ended = select(*columns).join(JobRow, JobRow.id == AttemptRow.job_id).where(~AttemptRow.result)
+            failed = session.execute(ended).all()
+        meant = broken.read_text().split() if broken.exists() else []
+        wanted = [f"exposure={number}" for number in range(1, count + 1) if str(number) in meant]
+        assert sorted((row.unit, row.failed_step) for row in failed) == [(unit, "end") for unit in wanted], failed
         yield again
 
 

@@ -21,18 +21,26 @@ from nightmill.operations.init import make_site
 from nightmill.operations.site import Site
 from nightmill.operations.wanted import Which
 from provenance.doubts import write_doubts
+from tests.cli.conftest import Nightmill, nightmill
 from tests.operations.nights import asked, opened
 from tests.operations.test_bundles import carry_out
+
+__all__ = ["nightmill"]
 
 FRAME = "cam_0001.fits"
 
 
 @pytest.fixture
-def two_stores(site: Site, tmp_path: Path) -> Iterator[Site]:
-    """Give a site with three frames, of which an archive has copies; their jobs were carried out once."""
+def two_stores(site: Site, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """Give a site with three frames, of which an archive has copies; their jobs were carried out once.
+
+    Its parameter, where there is one, is what a read from the backbone costs.
+    """
     path = site.config.directory / "nightmill.yaml"
     config = yaml.safe_load(path.read_text())
     config["stores"]["archive"] = {"url": "stores/archive", "verify": "checksum"}
+    if cost := getattr(request, "param", None):
+        config["stores"]["backbone"]["cost"] = cost
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     (site.config.directory / "stores" / "archive").mkdir()
     site.close()
@@ -95,6 +103,26 @@ def test_a_copy_that_could_not_be_had_is_tried_last_until_it_is_had_again(two_st
     assert backbone == ("backbone", "present", ""), "it was had again"
     assert "is gone" in archive[2]
     assert tried(again(two_stores)) == ["backbone", "archive"]
+
+
+@pytest.mark.req("X30")
+@pytest.mark.parametrize("two_stores", [2.5], indirect=True)
+def test_the_copy_that_costs_least_is_tried_first_unless_it_is_doubted(two_stores: Site, nightmill: Nightmill) -> None:
+    def shown() -> list[str]:
+        told = nightmill("show", FRAME, "--site", two_stores.config.directory).out
+        return [line.split(maxsplit=1)[1] for line in told.splitlines() if line.startswith("copy ")]
+
+    assert tried(again(two_stores)) == ["archive", "backbone"]
+    near, far = shown()
+    assert near == f"archive: {FRAME} (present, cost 0)"
+    assert far.startswith("backbone: ")
+    assert far.endswith(" (present, cost 2.5)")
+    place(two_stores, "archive", FRAME).unlink()
+    again(two_stores)
+    assert tried(again(two_stores)) == ["backbone", "archive"]
+    doubted, near = reversed(shown())
+    assert near.endswith("(present, cost 2.5)")
+    assert doubted.startswith(f"archive: {FRAME} (present, cost 0; tried last in vain: input frame ")
 
 
 def test_where_no_copy_can_be_had_all_are_doubted_and_tried_all_the_same(two_stores: Site) -> None:

@@ -7,7 +7,9 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,14 @@ from sqlalchemy import select
 from nightmill.backbone.schema import AttemptRow, ExecutionRow, FileRow, JobRow, LeaseRow
 from nightmill.errors import PlanRefused, UnknownName
 from nightmill.execution.claims import CLAIMS
+from nightmill.execution.concluding import journal_of
 from nightmill.execution.dispatches import DISPATCHED, Dispatched, dispatches
-from nightmill.execution.journal import journals, recorded_journals
+from nightmill.execution.journal import Journal, journals, recorded_journals
+from nightmill.execution.recover import read_to_its_end
 from nightmill.model.report import JobReport
+from nightmill.operations import drain as drain_module
+from nightmill.operations import slice_work
+from nightmill.operations.alone import alone
 from nightmill.operations.audit import PARTS, Ground
 from nightmill.operations.drain import drain
 from nightmill.operations.lost_hosts import declare_lost
@@ -224,6 +231,68 @@ def test_a_driver_that_stays_dead_is_drained_after_once_its_workers_have_ended(l
     assert leftovers(lite) == []
     with lite.open() as site, site.database.reading() as session:
         assert all(session.scalars(select(LeaseRow.released_at)))
+
+
+def test_what_ended_since_nobody_could_drain_is_recorded_and_tried_again(
+    lite: Observatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = lite.directory / "gate"
+    observe(lite, f"until {gate}\nkilled-once {lite.directory / 'once'}", retries=1)
+    assert forked(die, lite.directory, 1) == -signal.SIGKILL
+    found = only(lite)
+    gate.touch()
+    until(lambda: found.is_over, 30, "its end")
+    monkeypatch.setattr(slice_work, "PATIENCE_SECONDS", 0.1)
+    with lite.open() as site, ExitStack() as stack:
+        with alone(site.config.spool):
+            work = stack.enter_context(slice_of(site))
+        reports = list(carry_out(work))
+    assert [str(report.fate) for report in reports] == ["step_killed", "published"]
+    assert [fate for _, fate, _ in attempts(lite)] == ["step_killed", "published"]
+    assert leftovers(lite) == []
+
+
+def test_what_a_damaged_journal_may_tell_of_is_not_taken_up(lite: Observatory) -> None:
+    gate = lite.directory / "gate"
+    observe(lite, f"until {gate}")
+    assert forked(die, lite.directory, 1) == -signal.SIGKILL
+    found = only(lite)
+    gate.touch()
+    until(lambda: found.is_over, 30, "its end")
+    journal = journal_of(found)
+    assert journal is not None
+    journal.write_text(journal.read_text().replace('"entry":"done"', '"entry":"do'))
+    for _ in range(2):
+        with lite.open() as site, slice_of(site) as work:
+            assert (work.adopted, list(carry_out(work))) == ([], [])
+    assert [job for job, _, _ in attempts(lite)] == ["active"], "its journal is in quarantine"
+
+
+def test_what_ends_while_the_spool_is_drained_is_not_given_up(
+    lite: Observatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = lite.directory / "gate"
+    observe(lite, f"until {gate}")
+    assert forked(die, lite.directory, 1) == -signal.SIGKILL
+    found = only(lite)
+    taken = found.taken
+    assert taken is not None
+
+    def read_and_see_it_end(path: Path, lost_hosts: Mapping[str, datetime]) -> tuple[Journal, bool]:
+        read = read_to_its_end(path, lost_hosts)
+        if path.stem == taken.journal:
+            gate.touch()
+            until(lambda: found.is_over, 30, "its end")
+        return read
+
+    monkeypatch.setattr(drain_module, "read_to_its_end", read_and_see_it_end)
+    with lite.open() as site:
+        assert drain(site).lost == 0
+        monkeypatch.undo()
+        with slice_of(site) as work:
+            assert list(carry_out(work)) == []
+    assert [fate for _, fate, _ in attempts(lite)] == ["published"]
+    assert leftovers(lite) == []
 
 
 def test_a_worker_that_dies_after_its_driver_is_found_dead(lite: Observatory) -> None:

@@ -14,8 +14,7 @@ from nightmill.errors import RequestRefused
 from nightmill.execution.proc import all_in
 from nightmill.execution.scratch import token
 from nightmill.operations.audit import PARTS, Ground
-from nightmill.operations.flight import begin, clean
-from nightmill.operations.flight.check import FlightFailed
+from nightmill.operations.flight import FlightFailed, begin, clean
 from nightmill.operations.flight.note import attempt_of
 from nightmill.operations.site import Site
 from stagers.local import LocalStager

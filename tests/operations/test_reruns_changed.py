@@ -209,13 +209,15 @@ def test_a_failed_job_goes_on_where_it_failed_with_what_was_kept_for_that(
         broken.write_text("x\n")
         asked(night, from_failure=True)
         later = utc_now() + timedelta(days=40)
-        assert retain(night, now=later, who="ada").held == 0, "it is about to be taken"
+        wanted = retain(night, now=later, who="ada")
+        assert (wanted.held, wanted.held_left) == (0, 1), "it is about to be taken"
         [order] = carry_out(night, "measure")
         assert (order.only, [Path(taken.path).name for taken in order.taken]) == (("end",), ["first_0002_c0001a01.txt"])
         assert stored(night.config.directory)["night1/measure/second_0002_c0001a02.txt"] == b"begun\n3.0\n"
         assert "first_0002_c0001a01.txt" in names(night, "first"), "it is of the result now"
         assert [str(each) for part in PARTS.values() for each in part(Ground(night))] == []
-        assert retain(night, now=later, who="ada").held == 0
+        taken = retain(night, now=later, who="ada")
+        assert (taken.held, taken.held_left) == (0, 0)
         assert held in stored(night.config.directory), "a result has taken it"
 
 
@@ -223,14 +225,18 @@ def test_what_nobody_took_is_removed_after_a_while_and_is_told_to_be_gone(
     site: Site, tmp_path: Path, broken: Path
 ) -> None:
     with opened(site, tmp_path, broken, keep=True) as night:
-        assert retain(night, now=utc_now(), who="ada", dry_run=True).held == 0
+        told = retain(night, now=utc_now(), who="ada", dry_run=True)
+        assert (told.held, told.held_left, told.held_bytes) == (0, 1, len(b"begun\n"))
+        assert told.held_until is not None
+        assert timedelta(days=29) < told.held_until - utc_now() < timedelta(days=30)
         later = utc_now() + timedelta(days=31)
         assert [retain(night, now=later, who="ada", dry_run=dry).held for dry in (True, False)] == [1, 1]
         assert "night1/measure/first_0002_c0001a01.txt" not in stored(night.config.directory)
         with pytest.raises(RequestRefused, match=r"no copy of first_0002_c0001a01\.txt is present at this site"):
             asked(night, from_failure=True)
         assert [str(each) for part in PARTS.values() for each in part(Ground(night))] == []
-        assert retain(night, now=later, who="ada").held == 0
+        gone = retain(night, now=later, who="ada")
+        assert (gone.held, gone.held_left, gone.held_bytes, gone.held_until) == (0, 0, 0, None)
 
 
 @pytest.mark.parametrize(

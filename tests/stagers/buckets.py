@@ -31,7 +31,7 @@ def keys(stager: ObjectStager) -> list[str]:
 
 
 class Careless(BaseHTTPRequestHandler):
-    """Takes every object, whatever stands there."""
+    """Takes every object, whatever stands there, and has none of them afterwards."""
 
     protocol_version = "HTTP/1.1"
     status = 200
@@ -44,6 +44,13 @@ class Careless(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(self.body)))
         self.end_headers()
         self.wfile.write(self.body)
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_error(404)
 
     def log_message(self, *args: object) -> None:
         pass

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from nightmill.errors import StoredFileMissing, StoreError, StoreFull
+from nightmill.errors import StoreDenied, StoredFileMissing, StoreError, StoreFull
 from stagers import endpoint
 from stagers.conformance import publish
 from stagers.objects import ObjectStager
@@ -155,10 +156,51 @@ def test_a_bucket_that_vanishes_is_not_taken_for_lost_files(
     assert not (tmp_path / "copy").exists()
 
 
+def in_mid_transfer(behind: ObjectStager, proxy: Proxy, happens: Callable[[], None], target: Path) -> StoreError:
+    """Have something happen before a part of a large file is asked for, and return what the transfer says."""
+
+    def look(request: bytes) -> bool:
+        if b"range: bytes=8388608-" in request.lower():
+            happens()
+        return False
+
+    proxy.loses = look
+    with pytest.raises(StoreError) as caught:
+        behind.fetch("a/large", target)
+    assert not target.exists()
+    return caught.value
+
+
+def test_a_bucket_that_vanishes_in_mid_transfer_is_told(
+    seaweed: SeaweedServer, large: Path, tmp_path: Path, proxy: Proxy
+) -> None:
+    seaweed.make_bucket("passing")
+    publish(opened(seaweed.url("p", bucket="passing")), large, "a/large")
+    behind = opened(seaweed.url("p", bucket="passing", endpoint=proxy.endpoint))
+    error = in_mid_transfer(behind, proxy, lambda: seaweed.remove_bucket("passing"), tmp_path / "copy")
+    assert "cannot read 'a/large' in store 'backbone'" in error.message
+    assert "the bucket does not exist" in error.message
+    assert (type(error), error.retry_may_help) == (StoreError, True), "it may be mounted again, or made"
+
+
+def test_a_credential_that_ceases_to_hold_in_mid_transfer_is_told_and_not_tried_again(
+    stager: ObjectStager, behind: ObjectStager, large: Path, tmp_path: Path, proxy: Proxy
+) -> None:
+    publish(stager, large, "a/large")
+
+    def cease() -> None:
+        proxy.up = (f"Credential={KEY}/".encode(), f"Credential={'x' * len(KEY)}/".encode())
+
+    error = in_mid_transfer(behind, proxy, cease, tmp_path / "copy")
+    assert "cannot read 'a/large' in store 'backbone'" in error.message
+    assert "it is not allowed: " in error.message
+    assert (type(error), error.retry_may_help) == (StoreDenied, False)
+
+
 @pytest.mark.parametrize(
     ("code", "kind", "told"),
     [
-        ("ExpiredToken", StoreError, "its credentials have expired: ExpiredToken: why; renew them"),
+        ("ExpiredToken", StoreDenied, "its credentials have expired: ExpiredToken: why; renew them"),
         ("QuotaExceeded", StoreFull, "no space left: QuotaExceeded: why; make room"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,18 +45,24 @@ def fill(folder: Path) -> None:
             return
 
 
-def as_nobody(function: Callable[[], Any]) -> Any:
-    """Return what a function returns in a process of a user without rights, through JSON; for root alone."""
+def as_nobody(function: Callable[[], Any], *, first: Callable[[], object] = lambda: None, user: int = 65534) -> Any:
+    """Return what a function returns in a process of a user without rights, through JSON; for root alone.
+
+    What is to be first is done in that process, as root.
+    """
     if os.geteuid() != 0:
         return json.loads(json.dumps(function()))
     receiver, sender = os.pipe()
     child = os.fork()
     if child == 0:
         try:
+            first()
             os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
+            os.setgid(user)
+            os.setuid(user)
             os.write(sender, json.dumps(function()).encode())
+        except BaseException:  # noqa: BLE001 - it is told, and nothing is answered
+            traceback.print_exc()
         finally:
             os._exit(0)
     os.close(sender)

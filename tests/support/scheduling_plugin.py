@@ -28,6 +28,7 @@ SLOW_PARTS: Final = (
     "tests/examples/test_real_campaigns.py",
     "tests/examples/test_terapix.py",
     "tests/benchmarks/",
+    "tests/engines/test_slurm_campaign.py",
     "tests/spine/test_crashes.py",
     "tests/operations/test_ingest_crashes.py",
     "tests/operations/test_audit.py",

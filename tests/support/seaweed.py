@@ -26,6 +26,8 @@ from stagers.objects import ObjectStager
 
 KEY: Final = "nightmill"
 SECRET: Final = "a+secret/with=signs"
+KEYS: Final = {"S3_KEY": KEY, "S3_SECRET": SECRET}
+"""Variables of the environment."""
 BUCKET: Final = "survey"
 START_SECONDS: Final = 120.0
 
@@ -62,6 +64,11 @@ class SeaweedServer:
         }
         query = "&".join(f"{name}={quote(value, safe=':/')}" for name, value in options.items())
         return f"s3://{bucket}/{prefix}?{query}"
+
+    def url_with_keys(self, bucket: str = BUCKET) -> str:
+        """Return the URL of a new store as a site's configuration has it, where :data:`KEYS` fill its secrets in."""
+        url = self.url(self.new_prefix(), bucket=bucket, key="KEY", secret="SECRET")
+        return url.replace("=KEY", "=${S3_KEY}").replace("=SECRET", "=${S3_SECRET}")
 
     def make_bucket(self, name: str) -> None:
         httpx.post(f"http://127.0.0.1:{self.filer_port}/buckets/{name}/").raise_for_status()

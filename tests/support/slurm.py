@@ -179,6 +179,9 @@ def _start(cluster: Slurm) -> None:
     values |= {"track": limits[0], "task": limits[1], "cpus": CPUS, "memory": MEMORY_MEGABYTES}
     (folder / "slurm.conf").write_text(_CLUSTER.format(**values))
     (folder / "cgroup.conf").write_text(_LIMITS)
+    for number in range(2):
+        (folder / f"gpu{number}").touch()
+    (folder / "gres.conf").write_text(f"Name=gpu Type=tiny File={folder}/gpu[0-1]\n")
     cluster._await(lambda: Path(munge["socket"]).exists(), "munge")
     cluster._start("slurmdbd", "slurmdbd", "-D")
     cluster._await(lambda: _answers(ports[1]), "its accounting")
@@ -299,7 +302,8 @@ InactiveLimit=0
 SlurmdTimeout=20
 MaxArraySize=1001
 FirstJobId={first}
-NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
+GresTypes=gpu
+NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:tiny:2 State=UNKNOWN
 PartitionName=long Nodes={node} Default=YES MaxTime=60 PreemptMode=OFF State=UP DefMemPerCPU=500
 PartitionName=short Nodes={node} MaxTime=1 PreemptMode=OFF State=UP DefMemPerCPU=500
 PartitionName=spare Nodes={node} MaxTime=60 PriorityTier=1 PreemptMode=REQUEUE State=UP DefMemPerCPU=500

@@ -3,7 +3,8 @@
 Lines: ``seconds N`` waits; ``until PATH`` waits until PATH exists; ``unless PATH`` fails while PATH does not exist;
 ``exit N TEXT`` prints TEXT and exits with code N; ``warn N TEXT`` does so once the output is made; ``memory PATH``
 counts a kill in PATH and ends by SIGKILL; ``note PATH`` appends a line to PATH; ``killed-once PATH`` ends by SIGKILL
-unless PATH exists, and makes it.
+unless PATH exists, and makes it; ``stuck N PATH`` waits for ever the first N times, which it counts in PATH; ``take N``
+takes N bytes of memory.
 """
 
 from __future__ import annotations
@@ -24,11 +25,8 @@ def main() -> int:
         if verb == "note":
             with Path(argument).open("a") as notes:
                 notes.write(f"{output.name}\n")
-        elif verb == "seconds":
-            time.sleep(float(argument))
-        elif verb == "until":
-            while not Path(argument).exists():
-                time.sleep(0.05)
+        elif verb in ("seconds", "until", "stuck", "take"):
+            _dwell(verb, argument)
         elif verb == "killed-once" and not Path(argument).exists():
             Path(argument).touch()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -46,6 +44,24 @@ def main() -> int:
             return 3
     output.write_text(text)
     return ended
+
+
+def _dwell(verb: str, argument: str) -> None:
+    """Take time, or memory."""
+    if verb == "seconds":
+        time.sleep(float(argument))
+    elif verb == "until":
+        while not Path(argument).exists():
+            time.sleep(0.05)
+    elif verb == "take":
+        bytearray(int(argument))
+    else:
+        times, _, place = argument.partition(" ")
+        with Path(place).open("a+") as count:
+            count.write("x")
+            is_stuck = count.tell() <= int(times)
+        while is_stuck:
+            time.sleep(60)
 
 
 if __name__ == "__main__":

@@ -144,6 +144,24 @@ def add_copy(session: Session, file_id: int, store: str, path: str, *, now: date
     add_missing(session, ReplicaRow, [copy], unique=("file_id", "store_id"))
 
 
+def add_copies(session: Session, files: Sequence[NewFile], *, now: datetime) -> None:
+    """Register where files stand that are known already, by their names.
+
+    Raises
+    ------
+    RequestRefused
+        Where another file is registered at the same place of a store.
+    """
+    if not files:
+        return
+    _refuse_places(session, files, _known_stores(session, {new.store for new in files if new.store is not None}))
+    known = known_files(session, (new.name for new in files))
+    for new in files:
+        assert new.store is not None
+        assert new.path is not None
+        add_copy(session, known[new.name].id, new.store, new.path, now=now)
+
+
 def _refuse_taken(session: Session, files: Sequence[NewFile]) -> None:
     known = known_files(session, (new.name for new in files))
     same: list[str] = []

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
-from nightmill.backbone.schema import DoubtRow, ReplicaRow, StoreRow
+from nightmill.backbone.schema import DoubtRow, FileRow, ReplicaRow, StoreRow
 from nightmill.backbone.sites import is_here, store_label
 
 _IN_VAIN: Final = (DoubtRow.replica_id == ReplicaRow.id, DoubtRow.at > ReplicaRow.verified_at)
@@ -43,6 +43,17 @@ def replicas(session: Session, file_ids: Iterable[int]) -> dict[int, list[Replic
     for file_id, *told in session.execute(query):
         copies.setdefault(file_id, []).append(Replica(*told))
     return copies
+
+
+def in_store(session: Session, names: Iterable[str], store: str) -> set[str]:
+    """Return those of some files that have a copy in a store of this site, whatever its state, by their names."""
+    query = (
+        select(FileRow.name)
+        .join(ReplicaRow, ReplicaRow.file_id == FileRow.id)
+        .join(StoreRow, ReplicaRow.store_id == StoreRow.id)
+        .where(is_here(session), StoreRow.name == store, among(FileRow.name, names))
+    )
+    return set(session.scalars(query))
 
 
 def is_doubted() -> ColumnElement[bool]:

@@ -24,6 +24,7 @@ from nightmill.backbone.schema.files import (
     ReplicaRow,
     SiteRow,
     StoreRow,
+    TransferRow,
     WithdrawalRow,
 )
 from nightmill.backbone.schema.footprints import FootprintRow
@@ -85,6 +86,7 @@ __all__ = [
     "SoftwareRow",
     "StoreRow",
     "TakenRow",
+    "TransferRow",
     "UtcDateTime",
     "WithdrawalRow",
 ]

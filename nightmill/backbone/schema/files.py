@@ -12,7 +12,7 @@ from nightmill.backbone.schema.base import Base, Json, Key, OneOf
 from nightmill.model.calibration import Maturity
 from nightmill.model.fate import Fate
 from nightmill.model.origin import Origin
-from nightmill.model.states import ReplicaState
+from nightmill.model.states import Purpose, ReplicaState, TransferState
 
 _BROUGHT: Final = text("original_name IS NOT NULL")
 
@@ -172,6 +172,30 @@ class DoubtRow(Base):
     why: Mapped[str]
     at: Mapped[datetime]
     __table_args__ = (UniqueConstraint("replica_id", "attempt_id"),)
+
+
+class TransferRow(Base):
+    """That a file was fetched from another site into a store of this one, or could not be; append-only."""
+
+    __tablename__ = "transfer"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    file_id: Mapped[int] = mapped_column(ForeignKey("file.id"))
+    from_id: Mapped[int] = mapped_column(ForeignKey("store.id"))
+    """The store that it was read from; where that failed, the one that was tried last."""
+    to_id: Mapped[int] = mapped_column(ForeignKey("store.id"))
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"))
+    """The campaign that needed it, or made it."""
+    purpose: Mapped[str] = mapped_column(OneOf(Purpose))
+    state: Mapped[str] = mapped_column(OneOf(TransferState))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    """How much came; 0 where it failed."""
+    began_at: Mapped[datetime]
+    wall_seconds: Mapped[float]
+    tries: Mapped[int]
+    host: Mapped[str]
+    evidence: Mapped[str]
+    """Why it failed, or why a try before failed; else empty."""
+    __table_args__ = (Index(None, "file_id"), Index(None, "campaign_id"))
 
 
 class RefusalRow(Base):

@@ -79,7 +79,7 @@ class NotificationRow(Base):
 
 
 class SavedPlanRow(Base):
-    """A plan that somebody kept, to submit it as it was seen; append-only. Its lines lie in the spool."""
+    """A plan that somebody kept, to submit it as it was seen; never changed. Its lines lie in the spool."""
 
     __tablename__ = "saved_plan"
     id: Mapped[int] = mapped_column(Key, primary_key=True)

@@ -24,9 +24,9 @@ from nightmill.backbone.work.saved_plans import lock_numbers, number_of, raise_s
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.model.base import canonical_json
 from nightmill.model.campaign import Campaign, ExecutionSettings
-from nightmill.model.states import AttemptState, Hold, JobState
+from nightmill.model.states import LOOKED_AT_AGAIN, AttemptState, JobState
 
-UNSEALED: Final = ("description", "execution", "origins")
+UNSEALED: Final = ("description", "execution", "home", "origins")
 """Parts of a campaign's definition that change nothing of what it makes: a later submission may differ in them."""
 OPEN: Final = (JobState.PLANNED, JobState.HELD, JobState.READY, JobState.ACTIVE)
 """States of jobs that are not at their end."""
@@ -274,11 +274,12 @@ def is_complete(session: Session, campaign_id: int) -> bool:
 def make_ready(session: Session, campaign_id: int) -> None:
     """Have the failed jobs of a campaign issued again, also by a slice that is under way and had settled them.
 
-    So are those that exclusions hold: what is excluded is looked at as they are issued. Others wait for their release.
+    So are those that exclusions hold, or that lack what was to be shipped: both are looked at as they are issued.
+    Others wait for their release.
     """
     failed = (JobRow.campaign_id == campaign_id) & (JobRow.state == JobState.FAILED)
     session.execute(update(JobRow).where(failed).values(state=JobState.READY.value, passed_over=False))
-    release(session, campaign_id, [Hold.EXCLUSION])
+    release(session, campaign_id, LOOKED_AT_AGAIN)
 
 
 def progress(session: Session, campaign_id: int) -> list[StageProgress]:

@@ -13,7 +13,7 @@ from nightmill.backbone.among import among
 from nightmill.backbone.schema import AttemptRow, FileRow, JobRow, PlanRow, TakenRow
 from nightmill.backbone.work.steering import is_open
 from nightmill.errors import RequestRefused
-from nightmill.model.states import Hold, JobState
+from nightmill.model.states import LOOKED_AT_AGAIN, JobState
 
 FREE: Final = {"state": JobState.READY.value, "held_by": None, "held_why": None, "passed_over": False, "renew": False}
 _UNSYNCHRONIZED: Final = {"synchronize_session": False}
@@ -51,7 +51,7 @@ class Again(NamedTuple):
 def may_run_again(
     session: Session, campaign_id: int, states: Collection[JobState], *, stage: str = ""
 ) -> Iterator[Again]:
-    """Yield the jobs of a campaign that are in one of these states or held by an exclusion, in the order of its plans.
+    """Yield the jobs of a campaign in one of these states, or held by what a rerun looks at again, in its plans' order.
 
     A cancelled one that a person held, or of which an attempt has not ended, is not among them; nor is one that waits
     for what upstream makes anew.
@@ -61,8 +61,8 @@ def may_run_again(
     stage
         Of this stage alone; by default of all.
     """
-    held = (JobRow.state == JobState.HELD) & (JobRow.held_by == Hold.EXCLUSION)
-    waits = or_(JobRow.held_by.is_not(None) & (JobRow.held_by != Hold.EXCLUSION), is_open())
+    held = (JobRow.state == JobState.HELD) & JobRow.held_by.in_(LOOKED_AT_AGAIN)
+    waits = or_(JobRow.held_by.is_not(None) & JobRow.held_by.not_in(LOOKED_AT_AGAIN), is_open())
     query = (
         select(JobRow.id, JobRow.stage, JobRow.unit, JobRow.state, JobRow.attempts, JobRow.plan_id, JobRow.detail)
         .add_columns(func.coalesce(JobRow.held_why, ""), func.coalesce(AttemptRow.failed_step, ""))
@@ -158,7 +158,7 @@ class Others(NamedTuple):
 
 def others(session: Session, campaign_id: int, chosen: Mapping[int, JobState]) -> Others:
     """Count the jobs of a campaign that a rerun of some does not choose."""
-    is_excluded = case((JobRow.held_by == Hold.EXCLUSION.value, 1), else_=0)
+    is_excluded = case((JobRow.held_by.in_(LOOKED_AT_AGAIN), 1), else_=0)
     query = select(JobRow.state, is_excluded, func.count()).where(JobRow.campaign_id == campaign_id)
     counts: Counter[tuple[JobState, bool]] = Counter()
     for state, excluded, count in session.execute(query.group_by(JobRow.state, is_excluded)):

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import func, select, text
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session, aliased
 
 from nightmill.backbone.among import among
@@ -71,6 +71,20 @@ def save(session: Session, row: SavedPlanRow) -> bool:
     session.add(row)
     session.flush()
     return True
+
+
+def saved_plans(session: Session) -> list[tuple[SavedPlanRow, bool]]:
+    """Return all saved plans, the newest first, and whether the campaign of each is on record with its number."""
+    is_there = select(CampaignRow.id).where(
+        CampaignRow.id == SavedPlanRow.number, CampaignRow.name == SavedPlanRow.campaign
+    )
+    query = select(SavedPlanRow, is_there.exists()).order_by(SavedPlanRow.at.desc(), SavedPlanRow.id.desc())
+    return [(row, submitted) for row, submitted in session.execute(query)]
+
+
+def remove(session: Session, sha256: str) -> None:
+    """Forget a saved plan, if it is there; the number that it kept is free where its campaign is not on record."""
+    session.execute(delete(SavedPlanRow).where(SavedPlanRow.sha256 == sha256))
 
 
 def saved_plan(session: Session, prefix: str) -> SavedPlanRow:

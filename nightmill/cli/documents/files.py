@@ -356,6 +356,8 @@ class Ingest(Document):
 
     registered: Sequence[Registered]
     """Those that were taken in."""
+    copied: Sequence[Registered]
+    """Those that were there already, and have a copy in this store now."""
     skipped: Sequence[Skipped]
     """Those that were there already."""
     refused: Sequence[Refused]

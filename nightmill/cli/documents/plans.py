@@ -1,4 +1,4 @@
-"""What ``nightmill plan`` prints."""
+"""What ``nightmill plan`` and ``nightmill plans`` print."""
 
 from __future__ import annotations
 
@@ -9,6 +9,26 @@ from typing import Any
 
 from nightmill.cli.documents import Document
 from nightmill.cli.documents.units import LeftOutUnit
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedPlan(Document):
+    """A plan that was kept, to be submitted as it was seen."""
+
+    digest: str
+    """Its digest, by which it is submitted."""
+    campaign: str
+    """Name of its campaign."""
+    number: int
+    """What stands in the names of the campaign's files."""
+    at: datetime
+    """When it was saved."""
+    who: str
+    """Who saved it."""
+    submitted: bool
+    """Whether the campaign is on record with that number."""
+    size_bytes: int | None
+    """Of its lines in the spool; null where they are missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +190,20 @@ class PlanCost(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FilesToShip(Document):
+    """Files that only another site has, and that come from there before the jobs begin that need them."""
+
+    store: str
+    """Where they come from, as SITE:STORE."""
+    into: str
+    """The store of this site that they are put into."""
+    files: int
+    """How many."""
+    size_bytes: int
+    """Their size."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan(Document):
     """What a campaign would do."""
 
@@ -189,6 +223,8 @@ class Plan(Document):
     """Stages that are planned in their turn: the digest covers their rules, and what is foreseen of them."""
     cost: PlanCost
     """What it would cost."""
+    to_ship: Sequence[FilesToShip]
+    """What comes from other sites first."""
     problems: Sequence[str]
     """Why it cannot be carried out; none where it can."""
     stages: Sequence[PlannedStage]

@@ -44,6 +44,32 @@ class Server(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Runner(Document):
+    """How a runner beside that of a site's server is."""
+
+    name: str
+    """As Prefect's UI shows it."""
+    host: str
+    """Its host."""
+    queues: Mapping[str, int]
+    """The work queues that it serves, to how many flow runs at a time."""
+    state: str
+    """Whether its process lives; on another host, whether nobody stopped it."""
+    healthy: bool
+    """Whether its process was seen to live lately."""
+    pid: int
+    """Number of the process; 0 where it does not run."""
+    flow_runs: int
+    """How many flow runs it carries out."""
+    turn_at: datetime | None
+    """When it last looked after them; it does each quarter of a minute, server or not."""
+    heard_at: datetime | None
+    """When the server last heard of it; null where nobody asked or it never did."""
+    log: str
+    """Path of its log."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Service(Document):
     """How the conductor of a site is."""
 
@@ -57,6 +83,8 @@ class Service(Document):
     """How many flow runs it carries out."""
     healthy: bool
     """Whether flow runs that are submitted will be carried out."""
+    runners: Sequence[Runner]
+    """Those beside it, of all hosts, that were not stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +169,12 @@ class Retained(Document):
     """How many attachments of journals were removed."""
     held: int
     """How many files were removed that failed attempts had left for another."""
+    held_left: int
+    """How many such files there are now."""
+    held_bytes: int
+    """Of these, bytes."""
+    held_until: datetime | None
+    """When the first of these may be removed, unless somebody wants it; null where there is none, or never."""
     freed_bytes: int
     """How much room that made, bytes."""
     kept: Mapping[str, str]
@@ -169,3 +203,7 @@ class Finding(Document):
     """Of a credential: when it ends, or ended, where that is known."""
     wall_seconds: float | None = None
     """Of a flight check: how long the part took, seconds."""
+    engine: str = ""
+    """Of an engine's flight check: its name."""
+    place: str = ""
+    """Of an engine's flight check: the host, or in words that it may be any."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from nightmill.cli.documents import Document
 from nightmill.cli.documents.steering import Steering
+from nightmill.cli.documents.transfers import Route
 from nightmill.cli.documents.units import AcceptedJobs, HeldJobs, LeftOutUnit
 
 
@@ -202,6 +203,8 @@ class ShownCampaign(Document):
     """The merged campaign, with the origin of each value that was set."""
     stages: Sequence[StageProgress]
     """Its stages, in their order."""
+    transfers: Sequence[Route]
+    """What came from other sites for it, and what went home."""
     jobs: Sequence[Job]
     """Its jobs."""
 

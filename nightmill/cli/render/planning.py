@@ -12,6 +12,7 @@ from nightmill.cli.documents import plans as documents
 from nightmill.cli.documents import told
 from nightmill.cli.documents.plans import (
     ExcludedFiles,
+    FilesToShip,
     Plan,
     PlannedFile,
     PlannedInput,
@@ -71,6 +72,9 @@ def print_plan(plan: CampaignPlan, limit: int, text: PlanLines, cost: PlanCost) 
     echo(f"\n{_count(total, 'job')} in {_count(len(known), 'stage')}{more}; nothing was done")
     echo(f"digest {shown(text.digest)}{_covered(text.later)}")
     echo(_cost(cost))
+    for each in plan.to_ship:
+        size = f"{each.size_bytes / 1e6:,.1f} MB"
+        echo(f"to be shipped: {_count(each.files, 'file')}, {size}, from {each.store} into {each.into}")
 
 
 def print_explained(said: Sequence[Said], as_json: bool) -> None:
@@ -100,6 +104,7 @@ def write_plan(plan: CampaignPlan, out: TextIO, text: PlanLines | None, cost: Pl
         digest=text.digest if text else None,
         later=text.later if text else (),
         cost=told(documents.PlanCost, cost, stages=[told(documents.StageCost, each) for each in cost.stages]),
+        to_ship=[told(FilesToShip, each) for each in plan.to_ship],
         problems=plan.problems,
         stages=(),
     )

@@ -27,6 +27,7 @@ from nightmill.cli.documents import units as documents
 from nightmill.cli.documents.work import Campaign, FailedJob, StageStanding
 from nightmill.cli.render.failures import show_accepted, show_failures
 from nightmill.cli.render.output import echo, print_json, print_table, secho
+from nightmill.cli.render.room import nearly_full
 from nightmill.cli.render.steering import steering_document
 from nightmill.execution.quarantine import quarantined
 from nightmill.model.conducting import RunState, Seen
@@ -54,6 +55,7 @@ GOES_ON = {
     Hold.EXCLUSION: "lift the exclusion and rerun, or submit under a new name",
     Hold.REVIEW: "waits for its release",
     Hold.OPERATOR: "waits for its release",
+    Hold.SHIPPING: "submit or rerun it once that can be had",
     Hold.BREAKPOINT: "waits for 'nightmill sign-off', whose --show tells what was made",
 }
 """How jobs go on, by what holds them."""
@@ -119,6 +121,8 @@ def drain_first(site: Site, tell: Say) -> None:
     drained = drain(site, patience_seconds=PATIENCE_SECONDS, say=tell)
     for attempt, error in drained.waiting.items():
         tell(f"waits for a store: {attempt}: {error}")
+    for full in nearly_full(site):
+        tell(f"nearly full: {full}")
     for journal in quarantined(site.config.spool):
         tell(f"set apart: {journal}")
     if why := older(site):

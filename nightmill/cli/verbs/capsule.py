@@ -71,6 +71,7 @@ def make(
     is changed, and the folder is whole or not there. 'make' may be left out.
     """
     from nightmill.cli.opening import open_without_types
+    from nightmill.cli.render.output import progress
     from nightmill.operations.capsule import write_capsule
 
     named = JOB.fullmatch(job)
@@ -78,8 +79,8 @@ def make(
         raise RequestRefused(f"{job!r} is not a job", remedy="write CAMPAIGN/STAGE/UNIT")
     key = (named["campaign"], named["stage"], named["unit"])
     number = int(named["number"]) if named["number"] else None
-    with open_without_types(site) as opened:
-        done = write_capsule(opened, key, directory, number=number, link=link, products=products)
+    with open_without_types(site) as opened, progress("inputs", in_bytes=True) as report:
+        done = write_capsule(opened, key, directory, number=number, link=link, products=products, report=report)
     inputs = len(done.order.inputs)
     echo(f"{done.order.attempt}: {'its capsule' if done.recorded else 'it never ran; its capsule'} is {directory}")
     echo(f"  {inputs} inputs{f', {len(done.linked)} of them linked' if link else ''}")

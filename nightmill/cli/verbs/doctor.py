@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import chain
@@ -27,7 +27,12 @@ PINNED: Final = {"prefect": ((3, 8, 8), (3, 9)), "fastapi": ((0,), (0, 151)), "s
 """Versions from, and below: with others the Prefect server does not start, or schedules nothing."""
 
 
-EXAMPLES: Final = ("nightmill doctor", "nightmill doctor --flight", "nightmill doctor --deep --checksums")
+EXAMPLES: Final = (
+    "nightmill doctor",
+    "nightmill doctor --flight",
+    "nightmill doctor --engine farm",
+    "nightmill doctor --deep --checksums",
+)
 
 
 def doctor(
@@ -38,6 +43,17 @@ def doctor(
     flight: Annotated[
         bool, typer.Option("--flight", help="Send a tiny job through every part of the site; nothing of it stays.")
     ] = False,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --flight, which it implies: also through this engine of the site, on every host that it tells;"
+            " may be given again, and is 'all' for all of them.",
+        ),
+    ] = None,
+    wait: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, help="How long the job of a flight through an engine may take.")
+    ] = 300.0,
     checksums: Annotated[
         bool, typer.Option("--checksums", help="With --deep: read every file, and compare its SHA-256.")
     ] = False,
@@ -46,8 +62,10 @@ def doctor(
 ) -> None:
     """Look whether the installation and the site are in order.
 
-    Nothing is changed for good. Exit code 1 where something is not in order.
+    Nothing is changed for good, but for a note of whether an engine failed its flight: campaigns are not begun on one
+    that did. Exit code 1 where something is not in order.
     """
+    from nightmill.cli.render.flight import print_places
     from nightmill.cli.render.output import print_json
     from nightmill.errors import RequestRefused
 
@@ -56,20 +74,21 @@ def doctor(
     findings = chain(_packages(), _versions(), _site(site))
     if deep:
         findings = chain(findings, _deep(site, checksums))
-    if flight:
-        findings = chain(findings, _flight(site))
+    if flight or engine:
+        findings = chain(findings, _flight(site, engine or (), wait))
     well = True
     told = []
     for finding in findings:
         well = well and finding.well
-        if as_json:
-            told.append(finding)
-        else:
+        told.append(finding)
+        if not as_json:
             secho("well  " if finding.well else "WRONG ", fg="green" if finding.well else "red", nl=False)
             spent = "" if finding.wall_seconds is None else f" ({finding.wall_seconds:.2f} s)"
             echo(f"{finding.what}: {finding.seen}{spent}")
     if as_json:
         print_json(told)
+    elif engine:
+        print_places(told)
     if not well:
         raise typer.Exit(1)
 
@@ -80,10 +99,10 @@ def _deep(directory: Path | None, checksums: bool) -> Iterator[Finding]:
     yield from deep(directory, checksums=checksums)
 
 
-def _flight(directory: Path | None) -> Iterator[Finding]:
+def _flight(directory: Path | None, engines: Sequence[str], wait_seconds: float) -> Iterator[Finding]:
     from nightmill.cli.render.flight import flight
 
-    yield from flight(directory)
+    yield from flight(directory, engines, wait_seconds)
 
 
 def _packages() -> Iterator[Finding]:
@@ -106,7 +125,7 @@ def _versions() -> Iterator[Finding]:
 
 def _site(directory: Path | None) -> Iterator[Finding]:
     from nightmill.backbone.database import safe_url
-    from nightmill.cli.render.room import room, writable
+    from nightmill.cli.render.room import partners, room, writable
     from nightmill.config.literals import literal_secrets
     from nightmill.config.site import find_site, load_site
     from nightmill.operations.identity import identify
@@ -129,6 +148,7 @@ def _site(directory: Path | None) -> Iterator[Finding]:
     yield from _access(config)
     yield from _credentials(config)
     yield from _containers(config)
+    yield _network(config)
     with Site(config, database_of(config)) as opened:
         try:
             opened.database.check_revision()
@@ -140,6 +160,7 @@ def _site(directory: Path | None) -> Iterator[Finding]:
             yield _reader(opened)
             yield _age(opened)
             yield from _indexes(opened)
+            yield from partners(opened)
     yield from room(opened)
     yield _spool(config.spool)
     yield from _server(config)
@@ -182,22 +203,24 @@ def _credentials(config: SiteConfig) -> Iterator[Finding]:
 
 def _containers(config: SiteConfig) -> Iterator[Finding]:
     """Find whether the runtime that a site names is there, and the images that it names."""
-    from nightmill.execution.launch.containers.opened import OpenedContainers
-    from nightmill.model.container import HERE
+    from nightmill.execution.probing import container_parts, tried
 
-    if (name := config.containers.runtime) in (None, HERE):
-        return
-    opened = OpenedContainers(config.containers, config.cache)
-    try:
-        yield Finding(f"container runtime {name}", True, opened.version())
-    except NightmillError as error:
-        yield Finding(f"container runtime {name}", False, str(error))
-        return
-    for image in config.containers.images:
-        try:
-            yield Finding(f"image {image}", True, opened.find(image).called)
-        except NightmillError as error:
-            yield Finding(f"image {image}", False, str(error))
+    for what, part in container_parts(config.containers, config.cache):
+        found = tried(what, part)
+        yield Finding(what, found.well, found.seen)
+        if not found.well and what.startswith("container runtime"):
+            return
+
+
+def _network(config: SiteConfig) -> Finding:
+    """Find what of this host jobs depend on that comes over a network."""
+    from nightmill.model.node import NetworkPaths
+    from nightmill.planning.network import site_network_paths
+
+    found = site_network_paths(config)
+    is_looked_at = config.network_paths is not NetworkPaths.ALLOW
+    seen = "; ".join(found) or ("jobs depend on none" if is_looked_at else "not looked at: the site allows them")
+    return Finding("network mounts", not found or config.network_paths is not NetworkPaths.REFUSE, seen)
 
 
 def _reader(site: Site) -> Finding:
@@ -234,6 +257,7 @@ def _spool(folder: Path) -> Finding:
 def _server(config: SiteConfig) -> Iterator[Finding]:
     from flows.hosting.exposure import exposures
     from flows.hosting.listener import unusable
+    from flows.hosting.runners import all_runners
     from flows.hosting.server import daemon
     from flows.hosting.service import folder_of, status
 
@@ -248,6 +272,8 @@ def _server(config: SiteConfig) -> Iterator[Finding]:
             yield Finding("Prefect server", False, str(unusable(daemon(folder))))
         else:
             yield Finding("Prefect server", True, "does not run; 'nightmill server start' starts it")
+        for runner in all_runners(config.directory):
+            yield Finding("runner", runner.healthy, str(runner))
         yield from (Finding(each.what, each.shut, each.seen) for each in exposures(folder, config.server))
     except NightmillError as error:
         yield Finding("Prefect server", False, str(error))

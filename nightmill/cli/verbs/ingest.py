@@ -23,7 +23,13 @@ EXAMPLES: Final = (
 
 
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Files, and folders with all below them.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH",
+            help="Files, and folders with all below them; STORE:PATH is what lies in a store of the site.",
+        ),
+    ],
     origin: Annotated[
         Literal["raw", "manual"],
         typer.Option(help="raw: delivered by an instrument. manual: made by something or somebody else."),
@@ -55,6 +61,10 @@ def ingest(
     ] = "",
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Take in what symbolic links point to; they are refused otherwise.")
+    ] = False,
+    add_copies: Annotated[
+        bool,
+        typer.Option("--add-copies", help="Give files that are registered, and not in the store, a copy there."),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be read of each file, and register nothing.")
@@ -88,6 +98,7 @@ def ingest(
                 store=store,
                 folder=folder,
                 follow_links=follow_links,
+                add_copies=add_copies,
                 dry_run=dry_run,
                 report=report,
                 tell=lambda words: echo(words, err=True),
@@ -112,11 +123,12 @@ def _tell(result: IngestResult, *, as_json: bool, sorted_in: bool) -> None:
     from nightmill.cli.render.foreseen import tell_others
     from nightmill.cli.render.output import print_json
 
-    open_ = result.found - len(result.registered) - len(result.skipped) - len(result.refused)
+    open_ = result.found - len(result.registered) - len(result.copied) - len(result.skipped) - len(result.refused)
     if as_json:
         print_json(
             Ingest(
                 registered=[told(Registered, each, path=str(each.path)) for each in result.registered],
+                copied=[told(Registered, each, path=str(each.path)) for each in result.copied],
                 skipped=[told(Skipped, each, path=str(each.path)) for each in result.skipped],
                 refused=[told(Refused, each, path=str(each.path)) for each in result.refused],
                 left=[str(path) for path in result.left],
@@ -128,6 +140,7 @@ def _tell(result: IngestResult, *, as_json: bool, sorted_in: bool) -> None:
         counts = [
             f"{len(result.registered)} registered, {len(result.skipped)} there already, {len(result.refused)} refused"
         ]
+        counts += [f"{len(result.copied)} copied of those there already"] if result.copied else []
         counts += [f"{len(result.hidden)} hidden and passed over"] if result.hidden else []
         counts += [f"{open_} not come to"] if open_ else []
         echo(", ".join(counts))

@@ -56,3 +56,24 @@ def resources(
         echo(override(found), nl=False)
     else:
         show_needs(found, as_json=as_json)
+
+
+@app.command(epilog=examples("nightmill ops transfers", "nightmill ops transfers first --json"))
+def transfers(
+    campaign: Annotated[
+        str, typer.Argument(metavar="CAMPAIGN", help="Only those of this campaign.", autocompletion=campaigns)
+    ] = "",
+    site: SiteFolder = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Tell what came from one site to another, by campaign and way: files, bytes, how fast."""
+    from nightmill.backbone.catalogue.transfers import routes
+    from nightmill.backbone.work.campaigns import campaign_named
+    from nightmill.cli.opening import open_without_types
+    from nightmill.cli.render.transfers import show_routes
+
+    with open_without_types(site) as opened, opened.database.reading() as session:
+        if campaign:
+            campaign_named(session, campaign)
+        found = list(routes(session, campaign=campaign))
+    show_routes(found, as_json=as_json)

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli.shape import Exclude, Overrides, Settings, SiteFolder, time_of
+from nightmill.cli.shape import EngineName, Exclude, Overrides, Settings, SiteFolder, time_of
 
 EXAMPLES: Final = (
     "nightmill plan first.yaml",
@@ -26,6 +26,7 @@ def plan(
     settings: Settings = None,
     overrides: Overrides = None,
     exclude: Exclude = None,
+    engine: EngineName = "",
     limit: Annotated[
         int,
         typer.Option(
@@ -58,7 +59,7 @@ def plan(
     would cost. A plan that cannot be carried out is refused with every problem that it has.
     """
     from nightmill.cli.render.comparison import print_comparison, write_comparison
-    from nightmill.cli.render.output import echo, working
+    from nightmill.cli.render.output import echo, say, working
     from nightmill.cli.render.planning import print_explained, print_plan, write_plan
     from nightmill.config.campaign import Written, load_campaign
     from nightmill.config.explain import explain as explained
@@ -71,17 +72,23 @@ def plan(
     from nightmill.operations.site import open_site
     from nightmill.planning.compare import compare
     from nightmill.planning.digest import text_of
+    from nightmill.planning.network import network_paths
 
     _refuse_mixed(explain=explain, against=against, save=save, as_of=as_of, differences=differences)
     if explain:
         layers = load_site(site, need_types=False).defaults
-        written = Written(campaign, settings or (), exclude or (), overrides or (), layers)
+        written = Written(campaign, settings or (), exclude or (), overrides or (), layers, engine)
         print_explained(explained(written, explain), as_json)
         return
     then = time_of("--as-of", as_of) if as_of else None
     with open_site(site) as opened:
         described = load_campaign(
-            campaign, settings or (), exclude or (), overrides=overrides or (), defaults=opened.config.defaults
+            campaign,
+            settings or (),
+            exclude or (),
+            overrides=overrides or (),
+            defaults=opened.config.defaults,
+            engine=engine,
         )
         out = typer.get_text_stream("stdout")
         with working(f"Planning {described.name}"):
@@ -93,6 +100,8 @@ def plan(
             else:
                 planned = preview(opened, described, as_of=then)
                 text = text_of(planned)
+        for sentence in [] if planned.problems else network_paths(described.pipeline, opened.config):
+            say(f"warning: {sentence}")
         if other is not None:
             planned.require()
             comparison = compare(other, text)

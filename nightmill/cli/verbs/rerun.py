@@ -38,6 +38,13 @@ def rerun(
     downstream: Annotated[
         bool, typer.Option("--downstream", help="Then also done jobs of later stages that read what these made.")
     ] = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The engine of the site that carries out its jobs from now on; with --stage, of that stage.",
+        ),
+    ] = "",
     settings: Settings = None,
     overrides: Overrides = None,
     exclude: Exclude = None,
@@ -78,6 +85,7 @@ def rerun(
         from_step=from_step,
         from_failure=from_failure,
         downstream=downstream,
+        engine=engine,
     )
     with open_site(site) as opened:
         folder = wanted_folder(edited=edited, as_submitted=as_submitted)

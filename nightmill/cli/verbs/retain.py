@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli.render.output import echo
+from nightmill.cli.render.output import echo, text
 from nightmill.cli.shape import SiteFolder
 
 EXAMPLES: Final = ("nightmill retain --dry-run",)
@@ -42,5 +42,8 @@ def retain(
     echo(f"{done.compressed} journals {verb}compressed, {done.removed} {verb}removed, {len(logs)} logs {verb}removed")
     if done.held:
         echo(f"{done.held} files that failed attempts had left {verb}removed")
+    if done.held_left:
+        until = f"until {text(done.held_until)}" if done.held_until else "for ever"
+        echo(f"{done.held_left} files that failed attempts left ({done.held_bytes / 1e6:.1f} MB) are kept, {until}")
     for why, count in Counter(done.kept.values()).most_common(10):
         echo(f"{count} older journals stay: {why}")

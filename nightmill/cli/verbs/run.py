@@ -50,7 +50,7 @@ def run(
     from nightmill.execution.stores import open_stagers
     from nightmill.execution.worker import Worker
     from nightmill.model.access import Access
-    from nightmill.model.node import NodeProfile
+    from nightmill.model.node import NetworkPaths, NodeProfile
     from nightmill.model.ports import Stager
     from nightmill.model.states import AttemptState
     from stagers.kept import KeptStager
@@ -81,6 +81,7 @@ def run(
         cache=cache,
         keep_scratch=keep,
         containers=containers_for(job, site, runtime),
+        network_paths=NetworkPaths.WARN if config is None else config.network_paths,
     )
     with Worker(profile, stagers) as worker:
         if kept is not None:

@@ -20,12 +20,21 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print how they are as JSON
 
 @app.command()
 def start(site: SiteFolder = None, as_json: AsJson = False) -> None:
-    """Start what does not run yet: the Prefect server, then the runner."""
+    """Start what does not run yet: the Prefect server, then the runner.
+
+    A catalogue that this release cannot work with is refused; one that is away is waited for by what is started.
+    """
+    from contextlib import closing, suppress
+
     from flows.hosting.growth import prefect_settings
     from flows.hosting.service import start as start_service
     from nightmill.config.site import load_site
+    from nightmill.errors import DatabaseAway
+    from nightmill.operations.site import database_of
 
     config = load_site(site, need_types=False)
+    with suppress(DatabaseAway), closing(database_of(config)) as database:
+        database.check_revision()
     settings = prefect_settings(config.retention)
     _tell(config, start_service(config.directory, config.server, settings=settings), as_json=as_json)
 
@@ -64,10 +73,11 @@ def status(site: SiteFolder = None, as_json: AsJson = False) -> None:
 
 def _tell(config: SiteConfig, status: ServiceStatus, *, as_json: bool) -> None:
     from flows.hosting.listener import unusable
+    from flows.hosting.runners import all_runners
     from flows.hosting.server import daemon, link
     from flows.hosting.service import folder_of
     from nightmill.cli.documents import told
-    from nightmill.cli.documents.sites import Server, Service
+    from nightmill.cli.documents.sites import Runner, Server, Service
     from nightmill.config.server import NO_AUTH
 
     folder = folder_of(config.directory)
@@ -76,8 +86,10 @@ def _tell(config: SiteConfig, status: ServiceStatus, *, as_json: bool) -> None:
     if config.server.auth == NO_AUTH:
         what = f"server.auth is {NO_AUTH!r}: every user of this host can have the runner run commands as you"
         secho(f"warning: {what}", fg=typer.colors.YELLOW, err=True)
+    runners = all_runners(config.directory)
     if as_json:
-        print_json(told(Service, status, server=told(Server, status.server)))
+        of_hosts = [told(Runner, each) for each in runners]
+        print_json(told(Service, status, server=told(Server, status.server), runners=of_hosts))
         return
     server = f"{status.server.state} and answers" if status.server.healthy else str(status.server.state)
     print_facts(
@@ -85,6 +97,7 @@ def _tell(config: SiteConfig, status: ServiceStatus, *, as_json: bool) -> None:
             ("server", server + (f" (pid {status.server.pid})" if status.server.pid else "")),
             ("runner", status.runner + (f" (pid {status.runner_pid})" if status.runner_pid else "")),
             ("flow runs", status.flow_runs or None),
+            *(("beside it", each) for each in runners),
             ("UI", link(folder) if status.server.healthy else status.server.ui_url),
             ("log", status.server.log),
         ]

@@ -12,9 +12,12 @@ from nightmill.cli.shape import JOB, SiteFolder
 from nightmill.errors import RequestRefused, UnknownName
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from sqlalchemy.orm import Session
 
     from nightmill.backbone.catalogue.replicas import Replica
+    from nightmill.model.store import Store
     from provenance.history import Execution, JobHistory
 
 EXAMPLES: Final = (
@@ -57,7 +60,7 @@ def show(
         elif exists(session, name):
             _show_campaign(session, name, as_json)
         elif meant := name_meant(session, name):
-            _show_file(session, meant, as_json)
+            _show_file(session, meant, opened.config.stores, as_json)
         else:
             known = [row.name for row in campaigns(session)] + near_names(session, name)
             raise UnknownName(
@@ -71,12 +74,15 @@ def _print_order(session: Session, campaign: str, stage: str, unit: str, number:
     echo(issued_order(session, campaign, stage, unit, number=number).model_dump_json(indent=2))
 
 
-def _told(copy: Replica) -> str:
-    doubt = f"; tried last in vain: {copy.doubt}" if copy.doubt else ""
-    return f"{copy.store}: {copy.path} ({copy.state}{doubt})"
+def _told(copies: Sequence[Replica], stores: Mapping[str, Store]) -> Iterator[str]:
+    """Tell of each copy; of several, in which order jobs try them, and why."""
+    for copy in copies:
+        cost = f", cost {stores[copy.store].read_cost:g}" if copy.store in stores and len(copies) > 1 else ""
+        doubt = f"; tried last in vain: {copy.doubt}" if copy.doubt else ""
+        yield f"{copy.store}: {copy.path} ({copy.state}{cost}{doubt})"
 
 
-def _show_file(session: Session, name: str, as_json: bool) -> None:
+def _show_file(session: Session, name: str, stores: Mapping[str, Store], as_json: bool) -> None:
     from nightmill.backbone.catalogue.attachments import attached
     from nightmill.backbone.catalogue.calibrations import history
     from nightmill.backbone.catalogue.files import data_id, files_named
@@ -86,10 +92,11 @@ def _show_file(session: Session, name: str, as_json: bool) -> None:
     from nightmill.cli.render.files import shown_file
     from nightmill.cli.render.output import print_facts, print_json
     from nightmill.operations.find import CataloguedFile
+    from nightmill.planning.copies import nearest_first
     from provenance.history import maker_of
 
     row = files_named(session, [name])[name]
-    copies = replicas(session, [row.id]).get(row.id, [])
+    copies = nearest_first(replicas(session, [row.id]).get(row.id, []), stores)
     maker = maker_of(session, row.id)
     roles = {role.set_name: role for role in history(session, row.id)}
     gone = withdrawals(session, [row.id]).get(row.id)
@@ -115,7 +122,7 @@ def _show_file(session: Session, name: str, as_json: bool) -> None:
             ("made by", made_by),
             *(("withdrawn", f"{row.name} {told}") for told in withdrawals_of(session, name)),
             ("registered", f"{row.registered_at:%Y-%m-%d %H:%M:%S} by {row.registered_by}"),
-            *(("copy", _told(copy)) for copy in copies),
+            *(("copy", told) for told in _told(copies, stores)),
             *(("rows", f"{count:,} of its {kind}") for kind, count in attached(session, row.id).items()),
             *(("calibration", f"in set {role.set_name}, {role.maturity}") for role in roles.values()),
         ]
@@ -123,18 +130,24 @@ def _show_file(session: Session, name: str, as_json: bool) -> None:
 
 
 def _show_campaign(session: Session, name: str, as_json: bool) -> None:
+    from nightmill.backbone.catalogue.transfers import routes
     from nightmill.backbone.work.campaigns import campaign_named, jobs, progress
     from nightmill.cli.documents import told
+    from nightmill.cli.documents.transfers import Route
     from nightmill.cli.documents.work import Job, ShownCampaign, StageProgress
     from nightmill.cli.render.failures import show_failures
     from nightmill.cli.render.output import print_facts, print_json, print_table
 
     row = campaign_named(session, name)
     stages = progress(session, row.id)
-    lines = list(jobs(session, row.id))
+    lines, moved = list(jobs(session, row.id)), list(routes(session, campaign=name))
     if as_json:
-        told_stages = [told(StageProgress, stage) for stage in stages]
-        print_json(told(ShownCampaign, row, stages=told_stages, jobs=[told(Job, line) for line in lines]))
+        told_stages, told_routes = (
+            [told(StageProgress, stage) for stage in stages],
+            [told(Route, each) for each in moved],
+        )
+        told_jobs = [told(Job, line) for line in lines]
+        print_json(told(ShownCampaign, row, stages=told_stages, transfers=told_routes, jobs=told_jobs))
         return
     print_facts(
         [
@@ -143,6 +156,7 @@ def _show_campaign(session: Session, name: str, as_json: bool) -> None:
             ("submitted", f"{row.submitted_at:%Y-%m-%d %H:%M:%S} by {row.submitted_by}"),
             ("selects", row.definition.get("where")),
             ("parameters", row.definition.get("parameters")),
+            *((each.purpose.value, str(each)) for each in moved),
             *(
                 (f"stage {each.stage}", {state.value: n for state, n in each.counts.items()} or "not planned yet")
                 for each in stages

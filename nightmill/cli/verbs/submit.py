@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli.shape import AsSubmitted, Diff, Edited, Exclude, Overrides, Settings, SiteFolder
+from nightmill.cli.shape import AsSubmitted, Diff, Edited, EngineName, Exclude, Overrides, Settings, SiteFolder
 
 EXAMPLES: Final = ("nightmill submit first.yaml --watch", "nightmill submit --plan 1f0c22a94be1")
 
@@ -21,6 +21,7 @@ def submit(
     settings: Settings = None,
     overrides: Overrides = None,
     exclude: Exclude = None,
+    engine: EngineName = "",
     edited: Edited = False,
     as_submitted: AsSubmitted = False,
     diff: Diff = False,
@@ -49,9 +50,9 @@ def submit(
     settings = [*(settings or ()), *([] if priority is None else [f"execution.priority={priority}"])]
     if (campaign is None) == (not plan):
         raise RequestRefused("submit takes a campaign's YAML file or --plan DIGEST", remedy="give one of them")
-    if plan and (settings or overrides or exclude):
+    if plan and (settings or overrides or exclude or engine):
         raise RequestRefused(
-            "--plan submits what was seen, and --set, --override and --exclude would change it",
+            "--plan submits what was seen, and --set, --override, --exclude and --engine would change it",
             remedy="give them to 'nightmill plan --save', and submit that",
         )
     with open_site(site) as opened:
@@ -61,7 +62,12 @@ def submit(
         else:
             saved = None
             described = load_campaign(
-                campaign, settings or (), exclude or (), overrides=overrides or (), defaults=opened.config.defaults
+                campaign,
+                settings or (),
+                exclude or (),
+                overrides=overrides or (),
+                defaults=opened.config.defaults,
+                engine=engine,
             )
         folder = wanted_folder(edited=edited, as_submitted=as_submitted)
         if diff:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ from nightmill.execution.proc import (
     children,
     end_all_in,
     kill,
+    read_kernel,
     rss_bytes,
     started_after,
     started_at,
@@ -35,7 +36,7 @@ SAMPLE_SECONDS: Final = 1.0
 """The process tree is sampled at once, after the first interval, and then ever less often, up to this one."""
 RECENT_SECONDS: Final = 1.0
 """No host starts so many processes in this time that their numbers begin anew."""
-KERNEL_COUNTS: Final = Path("/proc/vmstat")
+KERNEL_COUNTS: Final = "/proc/vmstat"
 """Where the kernel counts what it did."""
 OWN_GROUPS: Final = Path("/proc/self/cgroup")
 GROUPS: Final = Path("/sys/fs/cgroup")
@@ -151,22 +152,25 @@ def _killed_in_own_group() -> int:
 
     The second version of control groups counts those in groups below, too; 0 where the group has no counter.
     """
+    return _count_in(counts) if (counts := _own_counts()) else 0
+
+
+@cache
+def _own_counts() -> str:
     with suppress(OSError):
-        for line in OWN_GROUPS.read_text().splitlines():
+        for line in Path(OWN_GROUPS).read_text().splitlines():
             _, controllers, group = line.split(":", 2)
             if controllers in ("", "memory"):
                 name = "memory.oom_control" if controllers else "memory.events"
                 if (counts := GROUPS / controllers / group.lstrip("/") / name).exists():
-                    return _count_in(counts)
-    return 0
+                    return str(counts)
+    return ""
 
 
-def _count_in(counts: Path) -> int:
+def _count_in(counts: str) -> int:
     with suppress(OSError):
-        for line in counts.read_text().splitlines():
-            name, _, count = line.partition(" ")
-            if name == "oom_kill":
-                return int(count)
+        _before, name, count = (b"\n" + read_kernel(counts)).partition(b"\noom_kill ")
+        return int(count.partition(b"\n")[0]) if name else 0
     return 0
 
 

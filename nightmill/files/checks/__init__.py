@@ -5,10 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Final, cast
 
-from pydantic import BaseModel, RootModel
-
 from nightmill import plugins
-from nightmill.errors import BadPlugin
 from nightmill.model.ports import CheckClass
 
 GROUP: Final = "nightmill.checks"
@@ -26,15 +23,4 @@ def check_class(name: str) -> CheckClass:
     BadPlugin
         Where the one that does cannot be used.
     """
-    found = plugins.load(GROUP, name, what="check")
-    options = getattr(found, "Options", None)
-    strict = isinstance(options, type) and (
-        issubclass(options, RootModel)
-        or (issubclass(options, BaseModel) and options.model_config.get("extra") == "forbid")
-    )
-    if not strict:
-        raise BadPlugin(
-            f"check {name!r} of {plugins.package(GROUP, name)} declares no Options that refuse what they do not know",
-            remedy="derive its Options from nightmill.model.base.Frozen",
-        )
-    return cast(CheckClass, found)
+    return cast(CheckClass, plugins.load_with_options(GROUP, name, what="check"))

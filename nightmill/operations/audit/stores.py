@@ -25,6 +25,7 @@ from nightmill.model.ports import Stager
 from nightmill.model.report import JobReport, fold
 from nightmill.operations.audit.contradiction import FETCH, Contradiction, Ground, Kind
 from nightmill.operations.flight.note import names_noted
+from nightmill.operations.transport.bring import file_of, goes_on
 
 _CAMPAIGN_AND_ATTEMPT: Final = re.compile(r"c(\d{2,})_?a(\d{2,})")
 _INGEST: Final = "ingest-"
@@ -199,6 +200,7 @@ def _uploads(ground: Ground, store: str, stager: Stager) -> Iterator[Contradicti
     left = {place: attempt for place, attempt in found.items() if not _called(attempt) & open_}
     if any(attempt.startswith(_INGEST) for attempt in left.values()) and _ingest_goes_on(ground):
         left = {place: attempt for place, attempt in left.items() if not attempt.startswith(_INGEST)}
+    left = {place: attempt for place, attempt in left.items() if not goes_on(ground.site.config.spool, attempt)}
     still = dict(stager.uploads()) if left else {}
     names = {token(report.attempt): str(report.attempt) for report in _all_reports(ground)} if left else {}
     for place, attempt in left.items():
@@ -206,6 +208,8 @@ def _uploads(ground: Ground, store: str, stager: Stager) -> Iterator[Contradicti
             continue
         if attempt.startswith(_INGEST):
             who, remedy = "of an ingest that did not end", "type that ingest again, or remove it"
+        elif file_of(attempt) is not None:
+            who, remedy = "of a transfer between sites that did not end", "the next one takes its place; or remove it"
         else:
             called = next((names[name] for name in _called(attempt) & names.keys()), f"an attempt called {attempt}")
             who = f"of {called}, which is not open"

@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from nightmill.config.site import SiteConfig, home_of
+from nightmill.config.site import SiteConfig
+from nightmill.config.stores import home_of
 from nightmill.model.credential import Credential, CredentialKind, Life
 
 PROGRAM_SECONDS: Final = 30.0

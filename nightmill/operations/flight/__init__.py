@@ -15,16 +15,22 @@ from secrets import token_hex
 from nightmill.execution.claims import sync_folder
 from nightmill.execution.journal import SpoolAway
 from nightmill.execution.owner import is_alive, this_process
+from nightmill.execution.probing import FlightFailed
 from nightmill.operations.acts import operator
-from nightmill.operations.flight.check import Flight, FlightFailed
+from nightmill.operations.flight.check import Flight
 from nightmill.operations.flight.note import FOLDER, PREFIX, STALE_SECONDS, UNNAMED, Note, note_of, notes
 from nightmill.operations.site import Site
 
 __all__ = ["Flight", "FlightFailed", "begin", "clean"]
 
 
-def begin(site: Site) -> Flight:
+def begin(site: Site, *, places: int = 1) -> Flight:
     """Begin a check of a site; clear it when it has ended.
+
+    Parameters
+    ----------
+    places
+        How many jobs it has.
 
     Raises
     ------
@@ -36,7 +42,7 @@ def begin(site: Site) -> Flight:
     operator(site.config, "doctor --flight")
     name = f"{PREFIX}{token_hex(8)}"
     stores = tuple([store.name for store in site.config.stores.values() if not store.read_only])
-    note = Note(name=name, owner=this_process(), stores=stores)
+    note = Note(name=name, owner=this_process(), stores=stores, places=places)
     path = note_of(site.config.spool, name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

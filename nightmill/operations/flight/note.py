@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from nightmill.execution.probing import path_tried
 from nightmill.execution.scratch import token
 from nightmill.model.base import Frozen
 from nightmill.model.journal import Owner
@@ -28,16 +30,29 @@ class Note(Frozen):
     """In the name of everything that it makes."""
     owner: Owner
     stores: tuple[str, ...]
+    places: int = 1
+    """How many jobs it has: one a place of an engine."""
 
     @property
     def attempt(self) -> AttemptKey:
-        """What its job calls itself."""
+        """What its job calls itself, or the first of them."""
         return attempt_of(self.name)
+
+    @property
+    def attempts(self) -> tuple[AttemptKey, ...]:
+        """What its jobs call themselves."""
+        return tuple([attempt_of(self.name, place) for place in range(1, self.places + 1)])
+
+    def made(self, place: int) -> tuple[str, str]:
+        """Return the paths of the output and of the log of a job, counted from 1."""
+        which = "" if place == 1 else str(place)
+        return f"{self.name}.out{which}", f"{self.name}.log{which}"
 
     @property
     def files(self) -> tuple[str, ...]:
         """The paths that it may have in a store."""
-        return tuple([f"{self.name}.{end}" for end in ("bin", "tar", "out", "log")])
+        made = [path for place in range(1, self.places + 1) for path in self.made(place)]
+        return (f"{self.name}.bin", f"{self.name}.tar", *made, *map(path_tried, self.attempts))
 
 
 def note_of(spool: Path, name: str) -> Path:
@@ -52,10 +67,14 @@ def notes(spool: Path) -> Iterator[Path]:
 
 def names_noted(spool: Path) -> set[str]:
     """Return what the uploads and scratches of these checks, and the files of their stores up to a dot, are called."""
-    names = {path.stem for path in notes(spool)}
-    return names | {token(attempt_of(name)) for name in names}
+    names = set()
+    for path in notes(spool):
+        with suppress(FileNotFoundError):  # its check has ended meanwhile
+            note = Note.model_validate_json(path.read_bytes())
+            names |= {note.name, *map(token, note.attempts)}
+    return names
 
 
-def attempt_of(name: str) -> AttemptKey:
-    """Return what the job of a check calls itself."""
-    return AttemptKey(campaign=name, stage=FOLDER, unit="check=1", number=1)
+def attempt_of(name: str, place: int = 1) -> AttemptKey:
+    """Return what the job of a check calls itself, at a place of an engine."""
+    return AttemptKey(campaign=name, stage=FOLDER, unit=f"check={place}", number=1)

@@ -28,6 +28,21 @@ Stamp = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Lying:
+    """A file that was found in a store which is not a folder."""
+
+    store: str
+    path: str
+    """In the store."""
+    size_bytes: int
+
+    @property
+    def shown(self) -> Path:
+        """What it is called in messages, and on record: ``STORE:PATH``."""
+        return Path(f"{self.store}:{self.path}")
+
+
+@dataclass(frozen=True, slots=True)
 class Offered:
     """A file that was found.
 
@@ -37,10 +52,22 @@ class Offered:
         Absolute, as whoever offers it writes it.
     real
         The same without any link; empty where links are followed.
+    lies
+        Where it lies in truth, where the path is that of a copy for the time being.
     """
 
     path: Path
     real: str
+    lies: Lying | None = None
+
+    @property
+    def shown(self) -> Path:
+        """What it is called in messages, and on record."""
+        return self.lies.shown if self.lies is not None else self.path
+
+    def refusal(self, error: FileRefused, type_: str = "") -> Refused:
+        """Make the refusal of the file, by the name that it was offered under."""
+        return Refused(self.shown, error.reason, str(error).replace(str(self.path), str(self.shown)), type=type_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +92,11 @@ class Arrival:
     def path(self) -> Path:
         """Where it lies, absolute."""
         return self.offered.path
+
+    @property
+    def shown(self) -> Path:
+        """What it is called in messages, and on record."""
+        return self.offered.shown
 
     @property
     def device(self) -> int:
@@ -99,7 +131,7 @@ class Arrival:
 
     def changed(self) -> BadFile:
         """Make the refusal of a file that is not any more what it was."""
-        return _changed(self.path)
+        return _changed(self.shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +178,7 @@ def inspect_all(
                     raise _changed(file.path)
             return Arrival(file, stamp, file_type, inspection, rows)
         except FileRefused as error:
-            return Refused(file.path, error.reason, str(error), type=sorted_in)
+            return file.refusal(error, sorted_in)
 
     def is_large(file: Offered) -> bool:
         try:

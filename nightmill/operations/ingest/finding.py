@@ -9,7 +9,7 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISLNK
 
 from nightmill.files.reading import link_refused
-from nightmill.operations.ingest.arrivals import Offered, Refused
+from nightmill.operations.ingest.arrivals import Lying, Offered, Refused
 
 
 @dataclass
@@ -18,6 +18,8 @@ class Found:
 
     files: list[Offered] = field(default_factory=list)
     """Those given, and all below the folders given: sorted in each, and each once."""
+    far: list[Lying] = field(default_factory=list)
+    """The same of what lies in stores that are no folders."""
     refused: list[Refused] = field(default_factory=list)
     """Links, and folders that cannot be listed."""
     hidden: list[Path] = field(default_factory=list)

@@ -20,7 +20,8 @@ from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.attachments import attach
 from nightmill.backbone.catalogue.calibrations import Role, give
 from nightmill.backbone.catalogue.files import known_files
-from nightmill.backbone.catalogue.registration import NewFile, register
+from nightmill.backbone.catalogue.registration import NewFile, add_copies, register
+from nightmill.backbone.catalogue.replicas import in_store
 from nightmill.backbone.catalogue.withdrawals import withdrawals, withdrawn
 from nightmill.backbone.schema import FileRow, RefusalRow
 from nightmill.clock import utc_now
@@ -67,6 +68,8 @@ class Lot:
     wanted: list[Offer] = field(default_factory=list)
     """To be taken in."""
     registered: list[Offer] = field(default_factory=list)
+    copied: list[Offer] = field(default_factory=list)
+    """In the catalogue before, with the same bytes, and now in this store as well."""
     skipped: list[Offer] = field(default_factory=list)
     """In the catalogue before, with the same bytes."""
     refused: list[Refused] = field(default_factory=list)
@@ -85,6 +88,8 @@ class Intake:
     placement: Placement
     who: str
     pool: Executor
+    add_copies: bool = False
+    """Whether a file that is registered, and not in the store, gets a copy there."""
 
     def take_in(self, files: Sequence[Offered], refused: Sequence[Refused] = ()) -> Lot:
         """Take in one lot.
@@ -102,7 +107,8 @@ class Intake:
         lot = self.look(files, refused, self.site.config.spool)
         brought, own = self._bring(lot.wanted, lot)
         self._register(brought, lot)
-        late = {offer.path for offer in own} - {offer.path for offer in [*lot.registered, *lot.skipped]}
+        kept = {offer.path for offer in [*lot.registered, *lot.copied, *lot.skipped]}
+        late = {offer.path for offer in own} - kept
         for path in late:
             self.placement.stager.remove(path)
         return lot
@@ -127,6 +133,10 @@ class Intake:
         with self.site.database.reading() as session:
             offers = self._offers(session, arrivals, lot)
             lot.wanted, lot.skipped, others = _judge(session, offers)
+            if self.add_copies:
+                lacking = self._without_copy(session, lot.skipped)
+                lot.skipped = [offer for offer in lot.skipped if offer not in lacking]
+                lot.wanted += lacking
         lot.refused += others
         return lot
 
@@ -186,7 +196,7 @@ class Intake:
         """Bring bytes into the store; return the offers whose bytes stand, and those of them that are of this lot."""
         place = self.placement
         if place.mode is Mode.IN_PLACE:
-            unchanged = self._each(lambda arrival, _path: arrival.refuse_change(), offers, lot)
+            unchanged = self._each(lambda arrival, _path: place.refuse_change(arrival), offers, lot)
             return [offer for offer, _ in unchanged], []
         with place.alone():
             uploaded = [offer for offer, _ in self._each(place.upload, offers, lot)]
@@ -224,9 +234,11 @@ class Intake:
     def _register(self, brought: Sequence[Offer], lot: Lot) -> None:
         loads = load_rows(self.site, (each for offer in brought for each in offer.arrival.attachments))
 
-        def work(session: Session) -> tuple[list[Offer], list[Offer], list[Refused]]:
+        def work(session: Session) -> tuple[list[Offer], list[Offer], list[Offer], list[Refused]]:
             roles: dict[str, dict[int, Role]] = {}
             fresh, same, other = _judge(session, brought)
+            copied = self._without_copy(session, same) if self.add_copies else []
+            add_copies(session, [offer.new for offer in copied], now=utc_now())
             ids = register(session, [offer.new for offer in fresh], who=self.who, now=utc_now())
             attach(session, ids, [[loads[each.sha256] for each in offer.arrival.attachments] for offer in fresh])
             for offer, id_ in zip(fresh, ids, strict=True):
@@ -235,11 +247,11 @@ class Intake:
             for type_, of_type in roles.items():
                 give(session, of_type, who=self.who, why=f"taken in as {type_}", now=utc_now())
             self._write_refusals(session, [*lot.refused, *other])
-            return fresh, same, other
+            return fresh, copied, [offer for offer in same if offer not in copied], other
 
         for number in range(1, TRIES + 1):
             try:
-                lot.registered, same, other = self.site.database.write(work)
+                lot.registered, lot.copied, same, other = self.site.database.write(work)
             except NameTaken:
                 if number == TRIES:
                     raise
@@ -247,6 +259,12 @@ class Intake:
                 lot.skipped += same
                 lot.refused += other
                 return
+
+    def _without_copy(self, session: Session, offers: Sequence[Offer]) -> list[Offer]:
+        """Return the offers whose files are registered, and have no copy in the store; each file once."""
+        first = {offer.new.name: offer for offer in reversed(offers)}
+        known, there = known_files(session, first), in_store(session, first, self.placement.store)
+        return [offer for name, offer in first.items() if name in known and name not in there]
 
     def _write_refusals(self, session: Session, refused: Sequence[Refused]) -> None:
         given = self.sorting.given.name if self.sorting.given is not None else ""
@@ -284,20 +302,20 @@ def _judge(session: Session, offers: Sequence[Offer]) -> tuple[list[Offer], list
             free.append(offer)
         elif new.name in there and there[new.name].id in gone and found[0] == new.sha256:
             last = gone[there[new.name].id][-1]
-            taken.append(offer.refuse("withdrawn", f"{storable(offer.arrival.path)}: {new.name} {last}; {TAKE_BACK}"))
+            taken.append(offer.refuse("withdrawn", f"{storable(offer.arrival.shown)}: {new.name} {last}; {TAKE_BACK}"))
         elif found == (new.sha256, new.type):
             same.append(offer)
         else:
             how = f"as {found[1]!r}" if found[0] == new.sha256 else "with other bytes"
             taken_by = f"the name {new.name} is taken: registered already, {how}; see 'nightmill show {new.name}'"
-            why = f"{storable(offer.arrival.path)}: {taken_by}"
+            why = f"{storable(offer.arrival.shown)}: {taken_by}"
             taken.append(offer.refuse("name_taken", why))
     return free, same, taken
 
 
 def _refused(arrival: Arrival, reason: str, why: str) -> Refused:
     found = arrival.inspection
-    return Refused(arrival.path, reason, why, found.size_bytes, found.sha256, arrival.file_type.name)
+    return Refused(arrival.shown, reason, why, found.size_bytes, found.sha256, arrival.file_type.name)
 
 
 def _told(arrival: Arrival) -> str:

@@ -102,8 +102,10 @@ class Placement:
         self.root = stager.root.resolve() if isinstance(stager, LocalStager) else None
         self._owner = sha256(f"{gethostname()}:{self.lock}".encode()).hexdigest()[:8]
         self._real = lru_cache(maxsize=1024)(os.path.realpath)
-        if self.root is None and mode in (Mode.LINK, Mode.IN_PLACE):
-            raise RequestRefused(f"store {store!r} is not a local folder", remedy="use --mode copy")
+        if self.root is None and mode is Mode.LINK:
+            raise RequestRefused(
+                f"store {store!r} is not a local folder, and no hard link leads there", remedy="use --mode copy"
+            )
         if folder and mode is Mode.IN_PLACE:
             raise RequestRefused("a file that is registered in place goes to no folder", remedy="leave --folder away")
         if folder and (not folder.isprintable() or {"", ".", ".."} & set(self.folder.split("/"))):
@@ -122,35 +124,36 @@ class Placement:
         FileRefused
             Where the mode and the place of the file do not go together.
         """
-        inside = self._inside(arrival.path)
+        inside = self._inside(arrival)
         if self.mode is Mode.IN_PLACE:
             if inside is None:
+                where, how = (f" ({self.root})", ", link or move") if self.root is not None else ("", "")
                 raise FileRefused(
-                    f"{arrival.path} does not lie in store {self.store!r} ({self.root})",
+                    f"{arrival.shown} does not lie in store {self.store!r}{where}",
                     reason="not_in_store",
-                    remedy="use --mode copy, link or move",
+                    remedy=f"use --mode copy{how}, or name it as it lies there: {self.store}:PATH",
                 )
             if not inside.isprintable():  # nor are bytes that are not text
                 raise FileRefused(
-                    f"{arrival.path}: the path of a copy cannot hold control characters, nor bytes that are not text",
+                    f"{arrival.shown}: the path of a copy cannot hold control characters, nor bytes that are not text",
                     reason="bad_name",
                     remedy="rename it, or use --mode copy from outside of the store",
                 )
             return inside
         if inside is not None:
             raise FileRefused(
-                f"{arrival.path} lies in store {self.store!r} already", reason="in_store", remedy="use --mode in-place"
+                f"{arrival.shown} lies in store {self.store!r} already", reason="in_store", remedy="use --mode in-place"
             )
         if self.mode is Mode.LINK and self.root is not None and arrival.device != self.root.stat().st_dev:
             raise FileRefused(
-                f"{arrival.path} is on another file system than store {self.store!r}, and a hard link cannot join them",
+                f"{arrival.shown} is on another file system than store {self.store!r}: a hard link cannot join them",
                 reason="other_device",
                 remedy="use --mode copy",
             )
         own = arrival.path.name if self.is_read_only else name
         if not own.isprintable():
             raise FileRefused(
-                f"{arrival.path}: the path of a copy cannot hold control characters, nor bytes that are not text",
+                f"{arrival.shown}: the path of a copy cannot hold control characters, nor bytes that are not text",
                 reason="bad_name",
             )
         return f"{self.folder or folder}/{own}"
@@ -204,7 +207,7 @@ class Placement:
                 if fingerprint(arrival.path, descriptor) != seen:
                     raise arrival.changed()
             raise StoreError(
-                f"{arrival.path} did not arrive in store {self.store!r} as it was sent", remedy="check the store"
+                f"{arrival.shown} did not arrive in store {self.store!r} as it was sent", remedy="check the store"
             )
         except NameCollision:
             return
@@ -257,7 +260,7 @@ class Placement:
             if self.stager.size(path) == found.size_bytes and self.stager.sha256(path) == found.sha256:
                 return False
             raise FileRefused(
-                f"{arrival.path}: store {self.store!r} holds other bytes as {path!r}, which no one registered",
+                f"{arrival.shown}: store {self.store!r} holds other bytes as {path!r}, which no one registered",
                 reason="name_taken",
                 remedy="see what they are; nothing was overwritten",
             ) from None
@@ -272,8 +275,27 @@ class Placement:
                 return True
         return False
 
-    def _inside(self, path: Path) -> str | None:
+    def refuse_change(self, arrival: Arrival) -> None:
+        """Make sure that a file is still the one that was read, by all that its file system, or its store, says of it.
+
+        Raises
+        ------
+        BadFile
+            Where it is not.
+        StoreError
+            Where the store cannot be used.
+        """
+        lies = arrival.offered.lies
+        if lies is None:
+            arrival.refuse_change()
+        elif self.stager.size(lies.path) != arrival.inspection.size_bytes:
+            raise arrival.changed()
+
+    def _inside(self, arrival: Arrival) -> str | None:
         """Return the path in the store of a file that lies in it, whatever links lead there."""
+        path, lies = arrival.path, arrival.offered.lies
+        if lies is not None:
+            return lies.path if lies.store == self.store else None
         if self.root is None:
             return None
         folder = self._real(str(path.parent))

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 from nightmill.errors import RequestRefused
 from nightmill.execution.launch.containers.port import Shown, answer_of, mount_of
 from nightmill.execution.launch.containers.told import ToldByCode
 from nightmill.execution.launch.plain import Launch, Process
 from nightmill.model.container import ImageCopy
+
+_TOO_FEW: Final = ("", "0", "1")
+"""Ranges of IDs that podman can map for an ordinary user: there must be one beside the user."""
 
 
 class Oci:
@@ -69,7 +74,8 @@ class Oci:
     def _options(self, launch: Launch, room: Sequence[Shown], terminal: bool) -> Iterator[str]:
         yield from ("run", "--rm", "--init", "--pull=never", "--network=none", "--read-only", "--cap-drop=all")
         yield from ("--security-opt=no-new-privileges", "--tmpfs=/tmp", *self._user)
-        yield from ("--interactive", "--tty") if terminal else ()
+        yield from ("--interactive",) if terminal else ()
+        yield from ("--tty",) if terminal and sys.stdin.isatty() else ()
         for shown in room:
             yield from ("--mount", mount_of(shown, "readonly"))
         for name, value in launch.environment.items():
@@ -77,9 +83,25 @@ class Oci:
         yield from ("--workdir", str(launch.directory))
 
 
+class Rootless(Oci):
+    """Podman of an ordinary user: the processes of a container, and what they make, are that user's."""
+
+    def version(self) -> str:
+        """Return the version, where podman can give a container its user: it needs further IDs of the host for that."""
+        version = super().version()
+        if answer_of([self.program, "info", "--format", "{{len .Host.IDMappings.UIDMap}}"]) in _TOO_FEW:
+            raise RequestRefused(
+                f"podman cannot run a container as user {os.getuid()}: no range of user IDs is set aside for that user",
+                remedy="have one set aside in /etc/subuid and /etc/subgid, as by usermod --add-subuids"
+                " 100000-165535 --add-subgids 100000-165535 USER, then call 'podman system migrate'",
+            )
+        return f"{version}, rootless"
+
+
 def podman() -> Oci:
-    """Return podman: without a daemon; of an ordinary user, the files that a step makes are that user's."""
-    return Oci("podman", *(("--userns=keep-id",) if os.getuid() else ()), f"--user={os.getuid()}:{os.getgid()}")
+    """Return podman: without a daemon, and without root for everybody but root."""
+    user = f"--user={os.getuid()}:{os.getgid()}"
+    return Rootless("podman", "--userns=keep-id", user) if os.getuid() else Oci("podman", user)
 
 
 def docker() -> Oci:

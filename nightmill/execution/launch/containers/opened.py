@@ -46,6 +46,11 @@ class Container:
         """What a step has that says nothing else."""
         return {"PATH": self.runtime.path} if self.runtime.path else {}
 
+    @property
+    def places(self) -> list[Path]:
+        """What of this host it is made of, as far as that has a path: the image, and what is shown in it."""
+        return [*([Path(self.called)] if self.called.startswith("/") else ()), *(each.source for each in self.bound)]
+
     def start(self, launch: Launch, *, scratch: Path) -> Process:
         """Start a step, as the port says."""
         return self.runtime.start(launch, self.called, self._room(scratch))

@@ -129,19 +129,18 @@ def mount_of(shown: Shown, read_only: str) -> str:
 
 
 def answer_of(argv: Sequence[str], *, seconds: float = 60.0) -> str:
-    """Return the first line that a program says.
+    """Return the first line of what a program answers.
 
     Raises
     ------
     RequestRefused
-        Where it is not installed or fails; with its words.
+        Where it is not installed or fails; with its last words, since warnings come before.
     """
     try:
         answer = subprocess.run(
             argv,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            capture_output=True,
             encoding="utf-8",
             errors="replace",
             timeout=seconds,
@@ -154,7 +153,7 @@ def answer_of(argv: Sequence[str], *, seconds: float = 60.0) -> str:
         ) from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RequestRefused(f"{' '.join(argv)} failed: {error}") from error
-    line = next(iter(answer.stdout.strip().splitlines()), "")
+    said = ((answer.returncode and answer.stderr) or answer.stdout).strip().splitlines()
     if answer.returncode:
-        raise RequestRefused(f"{' '.join(argv)} failed: {line or f'exit code {answer.returncode}'}")
-    return line
+        raise RequestRefused(f"{' '.join(argv)} failed: {said[-1] if said else f'exit code {answer.returncode}'}")
+    return said[0] if said else ""
