@@ -24,8 +24,8 @@ from nightmill.engines.slurm import Slurm, SlurmOptions
 from nightmill.engines.threads import ThreadsEngine
 from nightmill.execution.stores import open_stagers
 from nightmill.execution.worker import Worker
+from nightmill.model.carrier import Carrier
 from nightmill.model.order import JobOrder
-from nightmill.model.ports import Carrier
 from nightmill.testing.engines import Ground, engine
 from tests.support.slurm import Slurm as SlurmCluster
 from tests.support.slurm import SlurmUnavailable, running_slurm

@@ -14,11 +14,11 @@ from nightmill.config.rules import check_fit
 from nightmill.errors import BadPlugin, ConfigError, ConfigErrors, UnknownName, guess
 from nightmill.model.base import Frozen
 from nightmill.model.campaign import Campaign, ExecutionSettings, Layer
+from nightmill.model.carrier import CarrierClass
 from nightmill.model.engine import THREADS, EngineKind, EngineSetting
-from nightmill.model.ports import CarrierClass
 
 GROUP: Final = "nightmill.engines"
-"""Entry points: the kind of an engine to a class with what :class:`nightmill.model.ports.CarrierClass` promises."""
+"""Entry points: the kind of an engine to a class with what :class:`nightmill.model.carrier.CarrierClass` promises."""
 
 
 @cache

@@ -20,11 +20,12 @@ from nightmill.execution.owner import is_alive, this_process
 from nightmill.execution.recover import Rights
 from nightmill.execution.worker import Worker
 from nightmill.model.campaign import Hosts
+from nightmill.model.carrier import Carrier
 from nightmill.model.dispatch import Ending, Standing
 from nightmill.model.fate import Fate
 from nightmill.model.journal import Entry
 from nightmill.model.order import AttemptKey, JobOrder
-from nightmill.model.ports import Carrier, Stager
+from nightmill.model.ports import Stager
 from nightmill.model.report import JobReport, fold
 
 FIRST_PAUSE_SECONDS: Final = 0.02

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 from pydantic import BaseModel
 
@@ -21,23 +20,6 @@ class EngineKind(Frozen):
     """``threads``, ``processes``, ``dask``, or what a plug-in brings."""
     accelerators: tuple[str, ...] = ()
     """Kinds of accelerators that its hosts have, by the names that it knows them by: ``gpu``, ``gpu:a100``."""
-
-
-@runtime_checkable
-class Spread(Protocol):
-    """What a carrier may offer beside: whose hosts differ, and are to be tried one by one by a flight check."""
-
-    def hosts_to_try(self) -> Sequence[str]:
-        """Return the names of the hosts to try, each of which a dispatch can be bound to; none for whichever it takes.
-
-        Raises
-        ------
-        RequestRefused
-            Where it is to try some that it does not have.
-        EngineAway
-            Where it cannot be asked.
-        """
-        ...
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """What the kernel asks of the world: the ports that plug-ins fill.
 
-That of lookups stands in :mod:`nightmill.model.lookup`, with what they see.
+That of lookups stands in :mod:`nightmill.model.lookup`, with what they see; those of engines in
+:mod:`nightmill.model.carrier`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -16,7 +17,6 @@ from pydantic import BaseModel
 from nightmill.model.attachment import RowValue
 from nightmill.model.conducting import CampaignRun, RunState, Seen
 from nightmill.model.content import Candidate, Content, Digest, StepInput
-from nightmill.model.dispatch import Dispatch, Standing
 from nightmill.model.order import JobOrder
 from nightmill.model.report import JobReport
 
@@ -272,81 +272,6 @@ class Engine(Protocol):
         Orders are taken only when they can be carried out soon, so that they may be issued as they are asked for. A
         failed job is a report, not an exception. Closing the generator ends what runs.
         """
-        ...
-
-
-class Carrier(Protocol):
-    """Brings dispatches to workers somewhere else: the part of an engine that is its own.
-
-    A dispatch runs once, whatever an engine does: a worker that finds that another has it does nothing. Nothing is
-    tried again by the engine itself. One thread uses a carrier at a time, but for :attr:`places`. Each method may
-    raise EngineAway: what was sent out goes on, and is asked for again later. ``nightmill/testing/engines.py`` has a
-    test for each promise made here.
-    """
-
-    @property
-    def places(self) -> int:
-        """How many dispatches it takes at a time; asked before each. Where none, they wait."""
-        ...
-
-    @property
-    def look_seconds(self) -> float:
-        """The shortest time between two looks that the engine bears."""
-        ...
-
-    @property
-    def dispatch_seconds(self) -> float:
-        """What a dispatch costs beside its jobs, once it has a place: short jobs go together until that is little."""
-        ...
-
-    def submit(self, dispatches: Sequence[Dispatch]) -> Sequence[str]:
-        """Have each carried out by a Python that has :attr:`~nightmill.model.dispatch.Dispatch.argv`.
-
-        They outlive this process. None is placed where its ``hosts`` do not let it be.
-
-        Returns
-        -------
-        Sequence of str
-            Of each, in their order, by what the engine knows it: another process that opens the same engine knows it
-            by that as well.
-
-        Raises
-        ------
-        RequestRefused
-            Where the engine does not take them; none was taken.
-        """
-        ...
-
-    def look(self, handles: Sequence[str]) -> Mapping[str, Standing]:
-        """Return how each of some dispatches stands; one that it cannot tell of is ``unknown``, or left out."""
-        ...
-
-    def end(self, handles: Sequence[str]) -> None:
-        """Take dispatches that wait out of the queue, and have those that run end, as far as the engine can.
-
-        They were told to stop before, which workers heed by themselves.
-        """
-        ...
-
-    def find(self, names: Sequence[str]) -> Mapping[str, str]:
-        """Return by what it knows some dispatches, by their names; those that it does not know are left out."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the engine; what was sent out goes on, unless the engine itself was of this process."""
-        ...
-
-
-class CarrierClass(Protocol):
-    """What a plug-in offers: the class of a carrier, made with the options that a site gives to its engine."""
-
-    @property
-    def Options(self) -> type[BaseModel]:  # noqa: N802 - it is a class
-        """A frozen model that forbids what it does not know, of what ``nightmill.yaml`` says under the engine."""
-        ...
-
-    def __call__(self, name: str, options: Any, /) -> Carrier:
-        """Open an engine, by the name that the site gives to it; it is reached for when it is asked."""
         ...
 
 

@@ -19,11 +19,11 @@ from nightmill.execution.concluding import journal_of
 from nightmill.execution.dispatches import Dispatched, clear_halves, dispatches
 from nightmill.execution.journal import RECORDED, set_aside
 from nightmill.execution.owner import lives, this_process
+from nightmill.model.carrier import Carrier
 from nightmill.model.dispatch import Ending
 from nightmill.model.engine import EngineSetting
 from nightmill.model.fate import Fate
 from nightmill.model.order import AttemptKey
-from nightmill.model.ports import Carrier
 from nightmill.operations.lost_hosts import hosts_lost
 from nightmill.operations.site import Site
 from provenance.known import known

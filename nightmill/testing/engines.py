@@ -10,7 +10,7 @@ A plug-in subclasses :class:`EngineConformance` in its tests and says how its en
             return lambda: GridCarrier("grid", GridOptions(queue=grid.queue))
 
 The workers of the engine must run on this host, as this user, and see pytest's temporary folder. Each test shows a
-promise of :class:`nightmill.model.ports.Carrier`. Needs pytest.
+promise of :class:`nightmill.model.carrier.Carrier`. Needs pytest.
 """
 
 from __future__ import annotations
@@ -39,14 +39,13 @@ from nightmill.execution.journal import journals, read_journal, read_whole_journ
 from nightmill.execution.stores import open_stagers
 from nightmill.execution.worker import Worker
 from nightmill.model.campaign import Hosts
+from nightmill.model.carrier import Carrier, Spread
 from nightmill.model.dispatch import Dispatch, Ending
-from nightmill.model.engine import Spread
 from nightmill.model.fate import Fate
 from nightmill.model.file_type import FileType
 from nightmill.model.journal import Started, StepBegan
 from nightmill.model.node import NodeProfile
 from nightmill.model.order import AttemptKey, JobOrder, OrderOutput, OrderStep
-from nightmill.model.ports import Carrier
 from nightmill.model.report import JobReport
 from nightmill.model.store import Store
 

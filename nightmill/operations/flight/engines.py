@@ -19,10 +19,10 @@ from nightmill.execution.dispatches import Dispatched, dispatches
 from nightmill.execution.probing import FlightFailed, tried
 from nightmill.execution.worker import Worker
 from nightmill.model.campaign import Hosts
+from nightmill.model.carrier import Carrier, Spread
 from nightmill.model.dispatch import Tried
-from nightmill.model.engine import THREADS, EngineSetting, Spread
+from nightmill.model.engine import THREADS, EngineSetting
 from nightmill.model.order import JobOrder, OrderBundle, OrderInput
-from nightmill.model.ports import Carrier
 from nightmill.model.report import JobReport
 from nightmill.operations.acts import Act
 from nightmill.operations.dispatches import open_carrier
