@@ -29,6 +29,7 @@ from nightmill.execution.journal import set_aside
 from nightmill.execution.owner import is_alive, this_process
 from nightmill.execution.worker import Worker
 from nightmill.model.campaign import Campaign
+from nightmill.model.journal import Owner
 from nightmill.model.order import AttemptKey, JobOrder
 from nightmill.model.report import JobReport
 from nightmill.model.verdict import Verdict
@@ -341,14 +342,19 @@ class SliceWork:
         return self.site.patiently(lambda: read(self.site, partial(slice_jobs, found=self.slice)))
 
     def others_active(self) -> bool:
-        """Whether another process carries out jobs of the slice; attempts of dead ones are ended first."""
+        """Whether another process carries out jobs of the slice, or has died and left some that may be tried again."""
+
+        def others() -> dict[int, Owner]:
+            holders = read(self.site, partial(leases.holders, slice_id=self.slice.slice_id))
+            return {lease: owner for lease, owner in holders.items() if lease != self._lease}
 
         def look() -> bool:
-            holders = read(self.site, partial(leases.holders, slice_id=self.slice.slice_id))
-            others = [owner for lease, owner in holders.items() if lease != self._lease]
-            if any(is_alive(owner) is False for owner in others):
+            before = others()
+            if any(is_alive(owner) is False for owner in before.values()):
                 drain(self.site, patience_seconds=PATIENCE_SECONDS)
-            return any(is_alive(owner) is not False for owner in others)
+                if before.keys() - others():
+                    return True
+            return any(is_alive(owner) is not False for owner in before.values())
 
         return self.site.patiently(look)
 

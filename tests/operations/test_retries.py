@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +16,8 @@ from nightmill.execution.host import this_host
 from nightmill.execution.launch import watch
 from nightmill.planning.again import issued_orders, next_order
 from tests.operations.failing import Failing, conduct
+from tests.support.forks import forked
+from tests.support.observatory import Observatory
 
 RETRIES = "pipeline.stages.science.retries"
 MEMORY = "pipeline.stages.science.resources.memory_bytes"
@@ -136,3 +140,23 @@ def test_a_slice_waits_for_a_store_as_its_stage_says_before_it_halts(tmp_path: P
         aside.rename(store)
         assert {report.state for report in conduct(work)} == {"published"}
     assert failing.tries() == [2, 2, 2, 1, 1]
+
+
+def die_with_a_job(directory: Path) -> None:
+    """Take the job of a slice, and end by SIGKILL."""
+    failing = Failing(Observatory(directory))
+    with failing.observatory.open() as site, failing.work(site) as work:
+        assert len(work.issue(1)) == 1
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.req("F25")
+def test_a_slice_goes_on_with_what_another_process_of_it_died_over(tmp_path: Path, database_url: str) -> None:
+    failing = Failing.build(tmp_path, database_url, ["seconds 0"], f"{RETRIES}=1")
+    with failing.observatory.open() as site, failing.work(site) as work:
+        assert forked(die_with_a_job, failing.observatory.directory) == -signal.SIGKILL
+        assert conduct(work) == [], "the other has it"
+        assert work.others_active(), "it died, and the job may be tried again"
+        assert [report.attempt.number for report in conduct(work)] == [2]
+        assert not work.others_active()
+    assert failing.tries() == [2]
