@@ -159,7 +159,7 @@ class HTCondor:
         if not (hosts.use or hosts.avoid):
             return []
         nodes = sorted(set(self._commands.call("condor_status", "-af", "Machine").split()))
-        barred = [node for node in nodes if hosts.bar(node) or hosts.bar(node.partition(".")[0])]
+        barred = [node for node in nodes if hosts.bar(node)]
         if nodes and barred == nodes:
             remedy = f"its nodes are {', '.join(nodes[:10])}{', ...' if len(nodes) > 10 else ''}"
             raise RequestRefused(f"no node of engine {self._name!r} may be used: {hosts.bar(nodes[0])}", remedy=remedy)

@@ -35,11 +35,16 @@ class Hosts(Frozen):
     """Never run on these, even where ``use`` names them."""
 
     def bar(self, host: str) -> str:
-        """Say why a host may not be used; nothing where it may."""
+        """Say why a host may not be used; nothing where it may. It is known by its name without its domain as well."""
+        names = (host, host.partition(".")[0])
+
+        def fits(pattern: str) -> bool:
+            return any(fnmatchcase(name, pattern) for name in names)
+
         for pattern in self.avoid:
-            if fnmatchcase(host, pattern):
+            if fits(pattern):
                 return f"host {host} is to be avoided ({pattern})"
-        if self.use and not any(fnmatchcase(host, pattern) for pattern in self.use):
+        if self.use and not any(map(fits, self.use)):
             return f"host {host} is not among those to use ({', '.join(self.use)})"
         return ""
 

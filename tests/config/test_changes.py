@@ -77,7 +77,7 @@ def test_hosts_to_use_and_to_avoid_come_from_any_layer(campaign: Path, tmp_path:
     found = load_campaign(campaign, ["execution.hosts.use=[node3, node5]"], overrides=[fix], defaults=site)
     assert found.execution.jobs == 50
     assert found.execution.hosts == Hosts(use=("node3", "node5"), avoid=("node3", "node4"))
-    assert [found.execution.hosts.bar(host) for host in ("node3", "node5", "node6")] == [
+    assert [found.execution.hosts.bar(host) for host in ("node3", "node5.hall", "node6")] == [
         "host node3 is to be avoided (node3)",
         "",
         "host node6 is not among those to use (node3, node5)",
