@@ -67,6 +67,8 @@ class JobContext:
     """What steps with an image are run with."""
     superseded: Callable[[], bool] = lambda: False
     """Asked before anything is published whether what is carried out was given up for it meanwhile."""
+    is_guest: bool = False
+    """Whether it carries out a dispatch: what it leaves where it dies, nobody may come to this host to remove."""
     network_paths: NetworkPaths = NetworkPaths.WARN
     """What becomes of steps that depend on network mounts of this host."""
     warm: Servers = field(default_factory=Servers)

@@ -59,7 +59,7 @@ def prepare(order: JobOrder, context: JobContext) -> Prepared:
     # told first, so that whoever finds this process dead knows whose scratch is left
     context.tell(Started(attempt=order.attempt, at=context.now(), order=order, host=this_process().host))
     try:
-        scratch = Scratch(context.scratch, order, spool=context.journal.path.parent)
+        scratch = Scratch(context.scratch, order, spool=context.journal.path.parent, claimed=context.is_guest)
     except OSError as error:
         return Prepared(order, token(order.attempt, context.journal.name), scratch_failed(error), (), None)
     try:

@@ -75,6 +75,8 @@ class Scratch:
         Whose scratch it is.
     spool
         Where its log is shown to who asks for it; by default nowhere.
+    claimed
+        Whether it says whose it is, so that a later worker of the host can remove it where this process dies.
 
     Raises
     ------
@@ -84,7 +86,7 @@ class Scratch:
         Where it cannot be made.
     """
 
-    def __init__(self, root: Path, order: JobOrder, *, spool: Path | None = None) -> None:
+    def __init__(self, root: Path, order: JobOrder, *, spool: Path | None = None, claimed: bool = False) -> None:
         self.path = root / token(order.attempt)
         self._live = LiveLog(spool, self.path.name) if spool is not None else None
         self.inputs = self.path / INPUTS
@@ -111,7 +113,8 @@ class Scratch:
         self._folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         self._places[""] = place_of(os.fstat(self._folder))
         try:
-            claim_folder(self.path)
+            if claimed:
+                claim_folder(self.path)
             for name in FOLDERS:
                 self._make(name)
         except OSError:

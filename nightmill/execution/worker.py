@@ -92,6 +92,7 @@ class Worker:
             containers=OpenedContainers(profile.containers, cache),
             network_paths=profile.network_paths,
             superseded=(lambda: False) if dispatched is None else lambda: dispatched.is_over,
+            is_guest=dispatched is not None,
         )
 
     def claim(self, attempts: Iterable[AttemptKey]) -> set[AttemptKey]:
