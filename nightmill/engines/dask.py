@@ -129,7 +129,9 @@ class Dask:
         return known
 
     def hosts_to_try(self) -> list[str]:
-        """Return the hosts of its workers."""
+        """Return the hosts of its workers; none of its own cluster, whose workers come once there is work."""
+        if self._bounds is not None:
+            return []
         with self._client() as client:
             return sorted(set(client.run(host_name).values()))
 

@@ -250,7 +250,7 @@ class EngineConformance:
             running.close()
 
     def test_many_trivial_jobs(self, opener: Opener, ground: Ground) -> None:
-        """:attr:`many` are carried out in chunks, each once, whose size what a dispatch costs can be asked for."""
+        """``many`` are carried out in chunks, each once, whose size what a dispatch costs can be asked for."""
         orders = [ground.order(number) for number in range(self.many)]
         with ground.remote(opener()) as (remote, worker):
             assert remote.carrier.dispatch_seconds >= 0
