@@ -9,8 +9,6 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from pydantic import BaseModel, RootModel
-
 from nightmill.errors import BadPlugin, UnknownName
 
 
@@ -65,6 +63,8 @@ def load_with_options(group: str, name: str, *, what: str, remedy: str = "") -> 
     BadPlugin
         Where several do, what the one offers cannot be imported, or its options would pass over what they do not know.
     """
+    from pydantic import BaseModel, RootModel  # a second for who only asks for help
+
     found = load(group, name, what=what, remedy=remedy)
     options = getattr(found, "Options", None)
     is_strict = isinstance(options, type) and (

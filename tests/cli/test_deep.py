@@ -29,7 +29,8 @@ def test_what_was_compared_is_told_with_what_contradicts(
     assert (told.code, sorted(found)) == (1, ["file_unnamed", "replica_changed"])
     assert found["replica_changed"]["where"].endswith("cam_0001.fits")
     assert "bring back the right bytes" in found["replica_changed"]["remedy"]
-    assert set(found["file_unnamed"]) == {"what", "well", "seen", "where", "since", "remedy", "ends_at", "wall_seconds"}
+    keys = {"what", "well", "seen", "where", "since", "remedy", "ends_at", "wall_seconds", "engine", "place"}
+    assert set(found["file_unnamed"]) == keys
 
 
 def test_checksums_go_with_deep(folder: Path, nightmill: Nightmill) -> None:
