@@ -44,11 +44,14 @@ def wait_for_room(order: JobOrder, scratch: Scratch, context: JobContext) -> Non
     """
     inputs = _inputs_bytes(order, scratch.path)
     asked = order.resources.scratch_bytes or 0
-    wanted, told = max(inputs, asked), False
+    wanted, told, short = max(inputs, asked), False, ""
     while wanted:
+        if told and context.stopping:
+            why = f"the job waited for room, as {short}, and was not begun: {context.stopping}"
+            raise JobFailed(why, fate=Fate.CANCELLED)
         with _alone(scratch.path.parent) as folder:
-            free, others = shutil.disk_usage(folder).free, _promised(folder)
-            promised = sum(others)
+            others = _promised(folder)  # asked first: who gives its room back meanwhile counts as one that is to
+            free, promised = shutil.disk_usage(folder).free, sum(others)
             if wanted * PLENTY <= free - promised:
                 return
             if wanted <= free - promised:
@@ -57,9 +60,6 @@ def wait_for_room(order: JobOrder, scratch: Scratch, context: JobContext) -> Non
         short = f"the scratch {folder} has {free} bytes free"
         if not others:
             raise _too_little(short, inputs, asked)
-        if context.stopping:
-            why = f"the job waited for room, as {short}, and was not begun: {context.stopping}"
-            raise JobFailed(why, fate=Fate.CANCELLED)
         if not told:
             line = f"== waiting for {wanted} bytes: {short}, {promised} promised to {len(others)} others\n"
             os.write(scratch.open_log(), line.encode())
