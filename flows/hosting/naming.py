@@ -27,6 +27,11 @@ def name_at(name: str, at: datetime) -> str:
     return f"{name} {at:%Y-%m-%d %H:%M}"
 
 
+def flow_name(entrypoint: str) -> str:
+    """Return the name of a flow by its entry point: ``bring-home`` for ``flows.bring_home.bring_home_``."""
+    return entrypoint.rpartition(".")[2].rstrip("_").replace("_", "-")
+
+
 def at_its_time(name: str) -> Callable[[], str]:
     """Return what names a run of a schedule when it begins, as :func:`name_at` does."""
     return lambda: name_at(name, flow_run.get_scheduled_start_time())
@@ -72,7 +77,7 @@ class Upcoming:
         for run in self.client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(waiting)):
             if run.deployment_id is None or run.expected_start_time is None or run.run_count:
                 continue  # what begins again has the name that it began with
-            flow = self.deployments[run.deployment_id].rpartition(".")[2]
+            flow = flow_name(self.deployments[run.deployment_id])
             if run.name != (name := name_at(flow, run.expected_start_time)):
                 with suppress(httpx.HTTPStatusError):
                     self.client.update_flow_run(run.id, name=name)

@@ -16,7 +16,7 @@ from flows.hosting import server
 from flows.hosting.daemon import clean_environment
 from flows.hosting.declared import load_deployments
 from flows.hosting.deploy import deploy
-from flows.hosting.naming import at_its_time
+from flows.hosting.naming import at_its_time, flow_name
 from flows.hosting.service import folder_of
 from flows.reconcile import reconcile
 from flows.retain import retain
@@ -51,6 +51,9 @@ def _deployed(conductor: Conductor) -> dict[str, tuple[str | None, str | None, o
 def test_the_installed_file_declares_the_flows() -> None:
     declared = load_deployments()
     assert {d.name: (d.entrypoint, d.work_pool.work_queue_name) for d in declared.deployments} == INSTALLED
+    assert {name: flow_name(entrypoint) for name, (entrypoint, _) in INSTALLED.items()} == {
+        name: name for name in INSTALLED
+    }
     assert declared.pools == {"nightmill"}
     assert set(declared.definitions.work_queues) == {"campaigns", "slices", "services"}
 
