@@ -119,7 +119,8 @@ def write_campaign(
     folder: Path, name: str, stage: Mapping[str, object], execution: Mapping[str, int], *, where: str = ""
 ) -> Path:
     """Write a campaign of one stage, with its pipeline, and return the campaign's path."""
-    folder.mkdir(exist_ok=True)
+    folder = folder / "pipelines"  # of its own: all of it goes with each job
+    folder.mkdir(parents=True, exist_ok=True)
     pipeline = {"pipeline": "benchmark", "version": "1", "stages": {"copy": dict(stage)}}
     (folder / f"{name}-pipeline.yaml").write_text(yaml.safe_dump(pipeline))
     campaign = {"campaign": name, "pipeline": f"{name}-pipeline.yaml", "execution": dict(execution), "where": where}

@@ -9,7 +9,7 @@ from nightmill.testing.engines import EngineConformance, Opener
 
 
 class TestProcesses(EngineConformance):
-    many = 2_000
+    many = 5_000
 
     @pytest.fixture
     def opener(self) -> Opener:
