@@ -50,14 +50,14 @@ def measure(*, size: int = STEPS, repeats: int = REPEATS) -> Result:
         slices = {}
         for name, modules in (("warm", MODULES), ("cold", ())):
             path = write_campaign(folder, name, _stage(modules), {"jobs_per_slice": size})
-            (folder / "root.py").write_text(SCRIPT)
+            (path.parent / "root.py").write_text(SCRIPT)
             submit(site, load_campaign(path), who=WHO)
             slices[name] = iter(take_turn(site, name, "copy").slices)
         warm, cold, bare = alternately(
             repeats,
             lambda: run_slice(site, "warm", next(slices["warm"])) / size * 1000,
             lambda: run_slice(site, "cold", next(slices["cold"])) / size * 1000,
-            lambda: _forked(folder, size) / size * 1000,
+            lambda: _forked(folder / "pipelines", size) / size * 1000,
         )
     return Result(
         **figure(warm, bare).model_dump(),
