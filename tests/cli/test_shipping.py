@@ -125,7 +125,8 @@ def test_outputs_come_home_once(
     assert nightmill("show", "far", "--json", "--site", a).json["transfers"] == routes
     assert ", from a:backbone to b:backbone" in nightmill("show", "far", "--site", b).out
     acts = nightmill("acts", "--json", "--site", a).json
-    assert [each["subject"] for each in acts if each["verb"] == "bring-home"] == ["far"]
+    told = [each["subject"] for each in acts if each["verb"] == "bring-home"]
+    assert told == ["far"] * (1 if came in (0, FRAMES) else 2), "an act of each that brought some"
 
 
 def home(folder: Path) -> int:
