@@ -207,7 +207,7 @@ def _limits(config: SiteConfig, queues: Mapping[str, int]) -> dict[str, int]:
     for queue in queues:
         if queue not in known:
             raise RequestRefused(
-                f"there is no work queue {queue!r}{guess(queue, list(known))}", remedy=f"there are {', '.join(known)}"
+                f"{queue!r} is not a work queue{guess(queue, list(known))}", remedy=f"the site has {', '.join(known)}"
             )
     return {queue: limit or known[queue] for queue, limit in queues.items()}
 

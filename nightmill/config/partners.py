@@ -77,7 +77,7 @@ def unknown_types(partners: Mapping[str, Partner], types: Mapping[str, Any], doc
     """Return what is wrong with the types of files that are to be shipped: the site must know them."""
     return [
         ConfigError(
-            f"{dotted(('partners', name, 'ship'))}: there is no file type {each!r}{guess(each, sorted(types))}",
+            f"{dotted(('partners', name, 'ship'))}: {each!r} is not a file type{guess(each, sorted(types))}",
             where=document.where(("partners", name, "ship")),
         )
         for name, partner in partners.items()

@@ -9,11 +9,29 @@ from dataclasses import dataclass, field
 from re import Pattern
 from typing import Final
 
+from pydantic import Field
+
 from nightmill.errors import EngineAway, RequestRefused
+from nightmill.model.base import Frozen
 
 COMMAND_SECONDS: Final = 60.0
 INHERITED: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 """What workers are given of the environment of the slice, which has its secrets: what programs are found by."""
+
+
+class BatchOptions(Frozen):
+    """How dispatches are submitted to any batch system."""
+
+    places: int = Field(default=200, ge=1)
+    """Dispatches that wait or run at a time, at most."""
+    python: str = ""
+    """The interpreter on the nodes that has nightmill; the one of the slice where there is none."""
+    export: tuple[str, ...] = ()
+    """Names of variables of the slice's environment that workers are given, beside those that programs are found by."""
+    wall_margin_seconds: float = Field(default=600.0, ge=0)
+    """How much longer than the limits of its steps a dispatch may take, to stage and to publish."""
+    memory_margin_bytes: int = Field(default=200_000_000, ge=0)
+    """How much more memory than its jobs ask for a dispatch gets, for its worker."""
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from nightmill.engines.commands import INHERITED, Commands
+from nightmill.engines.commands import INHERITED, BatchOptions, Commands
 from nightmill.errors import RequestRefused
-from nightmill.model.base import Frozen
 from nightmill.model.campaign import Hosts
 from nightmill.model.dispatch import Dispatch, Standing
 from nightmill.model.fate import Fate
@@ -65,23 +64,13 @@ Job = Mapping[str, Any]
 """The attributes of a job."""
 
 
-class HTCondorOptions(Frozen):
+class HTCondorOptions(BatchOptions):
     """How dispatches are submitted."""
 
     account: str = ""
     """``accounting_group``: who pays."""
     options: tuple[str, ...] = ()
     """Further lines of the submit file, as they are: ``+WantFlocking = true``."""
-    places: int = Field(default=200, ge=1)
-    """Dispatches that wait or run at a time, at most."""
-    python: str = ""
-    """The interpreter on the nodes that has nightmill; the one of the slice where there is none."""
-    export: tuple[str, ...] = ()
-    """Names of variables of the slice's environment that workers are given, beside those that programs are found by."""
-    wall_margin_seconds: float = Field(default=600.0, ge=0)
-    """How much longer than the limits of its steps a dispatch may take, to stage and to publish."""
-    memory_margin_bytes: int = Field(default=200_000_000, ge=0)
-    """How much more memory than its jobs ask for a dispatch gets, for its worker."""
     look_seconds: float = Field(default=2.0, gt=0)
     """The shortest time between two looks at the queue."""
 

@@ -15,10 +15,9 @@ from typing import Final
 
 from pydantic import Field
 
-from nightmill.engines.commands import INHERITED, Commands
+from nightmill.engines.commands import INHERITED, BatchOptions, Commands
 from nightmill.errors import RequestRefused
 from nightmill.execution.dispatches import OUTPUT
-from nightmill.model.base import Frozen
 from nightmill.model.campaign import Hosts
 from nightmill.model.dispatch import Dispatch, Standing
 from nightmill.model.fate import Fate
@@ -53,7 +52,7 @@ _FATES: Final = {
 """What became of a job, by the state that Slurm ends it with."""
 
 
-class SlurmOptions(Frozen):
+class SlurmOptions(BatchOptions):
     """How dispatches are submitted."""
 
     partition: str = ""
@@ -64,16 +63,6 @@ class SlurmOptions(Frozen):
     """Quality of service."""
     options: tuple[str, ...] = ()
     """Further options of ``sbatch``, as they are: ``--constraint=avx2``."""
-    places: int = Field(default=200, ge=1)
-    """Dispatches that wait or run at a time, at most."""
-    python: str = ""
-    """The interpreter on the nodes that has nightmill; the one of the slice where there is none."""
-    export: tuple[str, ...] = ()
-    """Names of variables of the slice's environment that workers are given, beside those that programs are found by."""
-    wall_margin_seconds: float = Field(default=600.0, ge=0)
-    """How much longer than the limits of its steps a dispatch may take, to stage and to publish."""
-    memory_margin_bytes: int = Field(default=200_000_000, ge=0)
-    """How much more memory than its jobs ask for a dispatch gets, for its worker."""
     check: tuple[str, ...] = ()
     """The nodes that a flight check tries one by one, by patterns over their names; without any it tries one."""
     look_seconds: float = Field(default=1.0, gt=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import chain
 
 from nightmill.errors import JobFailed
 from nightmill.execution.context import JobContext
@@ -25,7 +26,7 @@ def network_paths(step: OrderStep, context: JobContext) -> list[str]:
     container = context.containers.of(step)
     argv = [each.replace("{python}", sys.executable) for each in step.argv]
     own = paths_of(argv, step.environment) if container is None else container.places
-    found = on_network([context.scratch, context.bundles.trees.parent, *own])
+    found = on_network(chain((context.scratch, context.bundles.trees.parent), own))
     if found and context.network_paths is NetworkPaths.REFUSE:
         raise JobFailed(
             f"step {step.name!r} is not started: {'; '.join(found)}; and the site refuses that",

@@ -189,7 +189,7 @@ def carry_out(dispatched: Dispatched, secrets: Path | int | None = None) -> bool
 def _require_spool(folder: Path) -> None:
     if not folder.is_dir():
         raise SpoolAway(
-            f"host {host_name()} does not see the spool: there is no folder {folder}",
+            f"host {host_name()} does not see the spool: {folder} is not a folder there",
             remedy="mount the site's spool there, under the same path",
         )
 

@@ -99,7 +99,7 @@ def paths_of(argv: Sequence[str], environment: Mapping[str, str]) -> Iterator[Pa
 
 
 def on_network(paths: Iterable[Path]) -> list[str]:
-    """Return a sentence for each path that lies on a network mount which this process sees."""
+    """Return a sentence for each path on a network mount that this process sees; without any, no path is asked for."""
     if not any(mount.is_network or mount.kind == _AUTOMATIC for mount in _seen()):
         return []
     wanted = list(dict.fromkeys(paths))

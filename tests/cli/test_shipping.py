@@ -158,7 +158,7 @@ def test_a_site_names_what_may_be_shipped(sites: tuple[Path, Path], nightmill: N
     assert "partners.a.into: 'bakbone' is not a store that can be written" in called.err
     assert "(did you mean 'backbone'?)" in called.err
     partner(b, "a", a, ship=["raw_scence"])
-    assert "partners.a.ship: there is no file type 'raw_scence'" in nightmill("plan", b / "far.yaml", "--site", b).err
+    assert "partners.a.ship: 'raw_scence' is not a file type" in nightmill("plan", b / "far.yaml", "--site", b).err
     partner(b, "a", a, ship="all")
     partner(b, "A", a)
     told = "WRONG store A:backbone: the catalogue has no such site and store: see 'partners'"

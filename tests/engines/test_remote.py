@@ -242,7 +242,9 @@ def test_a_worker_that_is_killed_before_it_began_is_lost_and_proves_nothing_of_i
 def test_a_worker_that_does_not_see_the_spool_says_so(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--dispatch", str(ground.folder / "away" / "dispatched" / "x")]) == 3
     told = capsys.readouterr().err
-    assert f"does not see the spool: there is no folder {ground.folder}/away/dispatched; mount the site's spool" in told
+    assert (
+        f"does not see the spool: {ground.folder}/away/dispatched is not a folder there; mount the site's spool" in told
+    )
 
 
 AHEAD = """

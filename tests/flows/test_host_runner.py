@@ -164,7 +164,7 @@ def test_what_does_not_fit_is_told_before_anything_starts(
         conductor, HostRunner(queues=SLICES, server_url="first:4200")
     )
     told = refused(conductor, HostRunner(queues={"slice": 0}))
-    assert "no work queue 'slice' (did you mean 'slices'?); there are campaigns, slices, services" in told
+    assert "'slice' is not a work queue (did you mean 'slices'?); the site has campaigns, slices, services" in told
     assert "runner name 'a/b' should have letters" in refused(conductor, HostRunner("a/b", SLICES))
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr("socket.gethostname", lambda: "node7")

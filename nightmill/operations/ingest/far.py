@@ -37,7 +37,7 @@ class Places:
     here: list[Path] = field(default_factory=list)
     """Paths of this host."""
     far: list[tuple[str, str]] = field(default_factory=list)
-    """Stores that are no folders, and paths in them; an empty one for all of a store."""
+    """Stores that are not folders, and paths in them; an empty one for all of a store."""
     stores: list[str] = field(default_factory=list)
     """The stores that were named, folders or not."""
 

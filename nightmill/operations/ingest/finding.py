@@ -19,7 +19,7 @@ class Found:
     files: list[Offered] = field(default_factory=list)
     """Those given, and all below the folders given: sorted in each, and each once."""
     far: list[Lying] = field(default_factory=list)
-    """The same of what lies in stores that are no folders."""
+    """The same of what lies in stores that are not folders."""
     refused: list[Refused] = field(default_factory=list)
     """Links, and folders that cannot be listed."""
     hidden: list[Path] = field(default_factory=list)
