@@ -21,11 +21,10 @@ from nightmill.execution.recover import Rights, contradicted
 from nightmill.model.fate import Fate
 from nightmill.model.fit import misfit
 from nightmill.model.journal import MadeFile
-from nightmill.model.order import AttemptKey
+from nightmill.model.order import AttemptKey, order_sha256
 from nightmill.model.report import JobReport, fold, stacks
 from nightmill.model.states import AttemptState
 from nightmill.operations.site import Site
-from nightmill.planning.orders import order_sha256
 from provenance.known import Known, Place, holders, known
 
 
