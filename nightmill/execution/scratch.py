@@ -24,6 +24,7 @@ from nightmill.execution.live import LiveLog
 from nightmill.execution.proc import end_all_in
 from nightmill.execution.removal import empty, remove
 from nightmill.execution.sealed import SealedFolder, SealedTree
+from nightmill.model.attachment import JUNK
 from nightmill.model.fate import Fate
 from nightmill.model.journal import MadeFile
 from nightmill.model.layout import (
@@ -96,6 +97,8 @@ class Scratch:
         self._sealed = {INPUTS: SealedFolder(), OUTPUTS: SealedFolder()}
         self._places: dict[str, Place] = {}
         self._log: int | None = None
+        self._own: int | None = None
+        self._adopted = ""
         self.done: list[str] = []
         """The steps whose outputs passed the gate."""
         self.kept: dict[str, list[str]] = {}
@@ -176,6 +179,11 @@ class Scratch:
         """Where the log can be read as long as the scratch is open, or None where no step began."""
         return None if self._log is None else path_of(self._log)
 
+    def adopt(self, descriptor: int) -> str:
+        """Take an open file of nightmill's own, the tar of junk, and return a path that leads to it until the end."""
+        self._adopted, self._own = path_of(descriptor), descriptor
+        return self._adopted
+
     def opened(self, folder: str) -> AbstractContextManager[int]:
         """Open one of its folders; a link in its place is an OSError."""
         return opened_folder(folder, self._folder)
@@ -190,7 +198,7 @@ class Scratch:
             Where the output is not a regular file any more.
         """
         if not file.step:
-            yield Path(path_of(self.open_log()))
+            yield Path(self._adopted if file.type == JUNK else path_of(self.open_log()))
             return
         with self.opened(OUTPUTS) as outputs, opened_file(file.name, outputs) as descriptor:
             yield Path(path_of(descriptor))
@@ -332,8 +340,9 @@ class Scratch:
         os.close(self._folder)
         if self.promise is not None:
             self.promise.end()
-        if self._log is not None:
-            os.close(self._log)
+        for descriptor in (self._log, self._own):
+            if descriptor is not None:
+                os.close(descriptor)
         if self._live is not None:
             self._live.end()
 
