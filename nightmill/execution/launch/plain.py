@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nightmill.execution.proc import end_all_in
+from nightmill.model.observed import UNCONFINED, Confined
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Process:
 
     pid: int
     returncode: int | None
+    confined: Confined = UNCONFINED
+    """How it is confined."""
 
     @property
     def step(self) -> int:
