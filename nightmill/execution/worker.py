@@ -23,6 +23,7 @@ from nightmill.clock import Clock, utc_now
 from nightmill.config.secrets import read_secrets
 from nightmill.errors import NightmillError, RequestRefused
 from nightmill.execution.bundles import BundleCache
+from nightmill.execution.confine.confiner import Confiner
 from nightmill.execution.context import JobContext
 from nightmill.execution.dispatches import ORDERS, PROFILE, Dispatched
 from nightmill.execution.host import Host, this_host
@@ -91,6 +92,7 @@ class Worker:
             transfers=Transfers(profile.spool, host.name, profile.transfers),
             containers=OpenedContainers(profile.containers, cache),
             network_paths=profile.network_paths,
+            confiner=Confiner.of(profile),
             superseded=(lambda: False) if dispatched is None else lambda: dispatched.is_over,
             is_guest=dispatched is not None,
         )
@@ -115,6 +117,7 @@ class Worker:
     def close(self) -> None:
         """Make everything durable that its journal was told, and end and remove what it keeps for its jobs."""
         self._context.warm.close()
+        self._context.confiner.close()
         self._context.bundles.close()
         self.journal.close()
 

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from nightmill.model.access import Access
 from nightmill.model.base import Frozen
+from nightmill.model.confinement import NodeConfinement
 from nightmill.model.container import Containers
 
 NODE_VERSION = 1
@@ -49,5 +50,7 @@ class NodeProfile(Frozen):
     """What steps with an image are run with."""
     network_paths: NetworkPaths = NetworkPaths.WARN
     """What becomes of steps that depend on network mounts of the host."""
+    confinement: NodeConfinement = NodeConfinement()
+    """How steps are confined."""
     keep_scratch: bool = False
     """Whether scratches stay for somebody to look into."""
