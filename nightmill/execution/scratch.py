@@ -10,7 +10,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -24,12 +24,15 @@ from nightmill.execution.live import LiveLog
 from nightmill.execution.proc import end_all_in
 from nightmill.execution.removal import empty, remove
 from nightmill.execution.sealed import SealedFolder, SealedTree
+from nightmill.model.dimensions import KeyValue
 from nightmill.model.fate import Fate
+from nightmill.model.index import StepIndex
 from nightmill.model.journal import MadeFile
 from nightmill.model.layout import (
     BUNDLE,
     FILES,
     FOLDERS,
+    INDEX,
     INPUTS,
     LEFT,
     LOG,
@@ -100,6 +103,8 @@ class Scratch:
         """The steps whose outputs passed the gate."""
         self.kept: dict[str, list[str]] = {}
         """What was made so far, by the roles of outputs: the names in its folder of outputs."""
+        self.told: dict[str, Mapping[str, KeyValue]] = {}
+        """What was found out of these, by name: keys of their data IDs."""
         self._bundle: SealedTree | None = None
         self.promise: Promise | None = None
         """What it was promised of the room there."""
@@ -142,14 +147,15 @@ class Scratch:
         sealed = self._sealed[FILES] = SealedFolder()
         with self.opened(FILES) as folder:
             for file in files:
-                data = file.text.encode()
-                descriptor = os.open(
-                    file.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o444, dir_fd=folder
-                )
-                with open(descriptor, "wb") as target:  # noqa: PTH123 - a descriptor
-                    target.write(data)
-                facts = os.stat(file.name, dir_fd=folder, follow_symlinks=False)
-                sealed.seal(file.name, f"file {file.name}", sha256(data).hexdigest(), facts)
+                sealed.write(file.name, f"file {file.name}", file.text.encode(), folder)
+
+    def write_index(self, index: StepIndex) -> None:
+        """Put there what is told to a step, sealed, in the place of what was told to the step before."""
+        with suppress(FileNotFoundError):
+            os.unlink(INDEX, dir_fd=self._folder)
+        sealed = self._sealed["."] = SealedFolder()
+        sealed.write(INDEX, seen(INDEX), index.model_dump_json().encode(), self._folder)
+        self._places[INDEX] = place_of(os.stat(INDEX, dir_fd=self._folder, follow_symlinks=False))
 
     def open_log(self) -> int:
         """Return the descriptor of the log, always the same: it stays the log whatever becomes of the name."""
@@ -305,7 +311,7 @@ class Scratch:
             if names_in(tmp):
                 empty(tmp)
         self.done.append(step)
-        own: dict[str, Container[object]] = {".": {*self._places, ORDER, OWNER}, LEFT: self.done, **self._sealed}
+        own: dict[str, Container[object]] = {**self._sealed, ".": {*self._places, ORDER, OWNER}, LEFT: self.done}
         for folder, known in own.items():
             with self.opened(folder) as source:
                 for name in names_in(source):

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 from nightmill.model.base import Frozen
 from nightmill.model.calibration import Calibration
 from nightmill.model.footprint import TilingMargin
+from nightmill.model.observed import Differences
 from nightmill.model.retries import Retries
 
 Parameter = str | int | float | bool
@@ -234,6 +235,10 @@ class Step(Frozen):
     """Programs to the argv that prints their version; asked once a process."""
     image: str = Field(default="", exclude_if=lambda image: not image)
     """The image that it runs in, as ``NAME@sha256:...``; by default its stage's, ``none`` for none."""
+    may_eliminate: bool = Field(default=False, exclude_if=lambda may: not may)
+    """Whether it may leave out some of its inputs, for reasons of its own: it then tells what it used."""
+    differences: Differences = Field(default_factory=dict, exclude_if=lambda said: not said)
+    """What follows from differences between what was planned, seen and told, over what its stage says."""
 
 
 class Resources(Frozen):
@@ -292,6 +297,8 @@ class Stage(Frozen):
     """Whether what the steps before the one that fails made is kept for a while, for a rerun that begins with that."""
     image: str = Field(default="", exclude_if=lambda image: not image)
     """The image of its steps that name none; by default the pipeline's, ``none`` for none."""
+    differences: Differences = Field(default_factory=dict, exclude_if=lambda said: not said)
+    """What follows from differences between what was planned, seen and told, over what the pipeline says."""
 
     @property
     def making(self) -> str:
@@ -356,6 +363,8 @@ class Pipeline(Frozen):
     """
     image: str = Field(default="", exclude_if=lambda image: not image)
     """The image of steps for which neither they nor their stages name one."""
+    differences: Differences = Field(default_factory=dict, exclude_if=lambda said: not said)
+    """What follows from differences between what was planned, what a step opened or made, and what it told."""
     directory: str = ""
     """Folder of the YAML file, which is packed at submit. Set by the loader."""
 

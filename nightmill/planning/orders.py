@@ -9,6 +9,7 @@ from typing import Final
 
 from nightmill.config.rules import NOWHERE
 from nightmill.model.layout import BUNDLE, INPUTS, OUTPUTS, seen
+from nightmill.model.observed import policies
 from nightmill.model.order import (
     AttemptKey,
     Copy,
@@ -201,6 +202,8 @@ class _Renderer:
             warm=step.warm,
             software=step.software,
             image=step.image,
+            may_eliminate=step.may_eliminate,
+            differences=policies([step.differences]),
             files=tuple(texts.write(step.files, templates)) if step.files else (),
         )
         self.made |= {output.role: output for output in outputs}
