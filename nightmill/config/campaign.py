@@ -321,7 +321,7 @@ def _unknown_overrides(overrides: Tree, base: Tree) -> Iterator[ConfigError]:
     A new role is one if it says its type; without, it is a misspelt one.
     """
     for name in overrides.data:
-        if name not in ("stages", "image"):
+        if name not in ("stages", "image", "differences"):
             remedy = "set it under 'parameters' of the campaign" if name == "parameters" else ""
             near = guess(name, ["stages"])
             yield ConfigError(f"overrides.{name} cannot be set{near}", where=overrides.where((name,)), remedy=remedy)

@@ -37,7 +37,7 @@ class Observer:
         self._order = order
         self._step = step
         self._scratch = scratch
-        self.index = index_of(order, step, scratch)
+        self.index = index_of(order, step, scratch.kept, scratch.told)
         """What the step is told of its files."""
         self._opened: frozenset[str] | None = None
         self._sidecar = Sidecar()

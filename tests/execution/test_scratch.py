@@ -106,7 +106,7 @@ def test_a_working_folder_that_a_step_closed_is_looked_into(bench: Bench) -> Non
         scratch.work.chmod(0o500)
         scratch.must_be_whole("s")
         step = order.steps[0]
-        index = index_of(order, step, scratch)
+        index = index_of(order, step, {})
         assert [made.name for made in check_outputs(order, step, index, {}, scratch, -1, folder)] == ["first.txt"]
         assert (scratch.path / "outputs/first.txt").stat().st_mode & 0o777 == 0o444
         scratch.end()
