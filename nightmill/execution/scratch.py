@@ -10,7 +10,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -24,7 +24,8 @@ from nightmill.execution.live import LiveLog
 from nightmill.execution.proc import end_all_in
 from nightmill.execution.removal import empty, remove
 from nightmill.execution.sealed import SealedFolder, SealedTree
-from nightmill.model.dimensions import KeyValue
+from nightmill.model.attachment import JUNK
+from nightmill.model.dimensions import DataId
 from nightmill.model.fate import Fate
 from nightmill.model.index import StepIndex
 from nightmill.model.journal import MadeFile
@@ -99,12 +100,14 @@ class Scratch:
         self._sealed = {INPUTS: SealedFolder(), OUTPUTS: SealedFolder()}
         self._places: dict[str, Place] = {}
         self._log: int | None = None
+        self._own: int | None = None
+        self._adopted = ""
         self.done: list[str] = []
         """The steps whose outputs passed the gate."""
         self.kept: dict[str, list[str]] = {}
         """What was made so far, by the roles of outputs: the names in its folder of outputs."""
-        self.told: dict[str, Mapping[str, KeyValue]] = {}
-        """What was found out of these, by name: keys of their data IDs."""
+        self.told: dict[str, DataId] = {}
+        """What was found out of these, by name."""
         self._bundle: SealedTree | None = None
         self.promise: Promise | None = None
         """What it was promised of the room there."""
@@ -154,8 +157,8 @@ class Scratch:
         with suppress(FileNotFoundError):
             os.unlink(INDEX, dir_fd=self._folder)
         sealed = self._sealed["."] = SealedFolder()
-        sealed.write(INDEX, seen(INDEX), index.model_dump_json().encode(), self._folder)
-        self._places[INDEX] = place_of(os.stat(INDEX, dir_fd=self._folder, follow_symlinks=False))
+        facts = sealed.write(INDEX, seen(INDEX), index.model_dump_json().encode(), self._folder)
+        self._places[INDEX] = place_of(facts)
 
     def open_log(self) -> int:
         """Return the descriptor of the log, always the same: it stays the log whatever becomes of the name."""
@@ -182,6 +185,11 @@ class Scratch:
         """Where the log can be read as long as the scratch is open, or None where no step began."""
         return None if self._log is None else path_of(self._log)
 
+    def adopt(self, descriptor: int) -> str:
+        """Take an open file of nightmill's own, the tar of junk, and return a path that leads to it until the end."""
+        self._adopted, self._own = path_of(descriptor), descriptor
+        return self._adopted
+
     def opened(self, folder: str) -> AbstractContextManager[int]:
         """Open one of its folders; a link in its place is an OSError."""
         return opened_folder(folder, self._folder)
@@ -196,7 +204,7 @@ class Scratch:
             Where the output is not a regular file any more.
         """
         if not file.step:
-            yield Path(path_of(self.open_log()))
+            yield Path(self._adopted if file.type == JUNK else path_of(self.open_log()))
             return
         with self.opened(OUTPUTS) as outputs, opened_file(file.name, outputs) as descriptor:
             yield Path(path_of(descriptor))
@@ -226,11 +234,6 @@ class Scratch:
         """Note that an input is as it is to stay, and by what name a message calls it."""
         facts = os.stat(f"{INPUTS}/{name}", dir_fd=self._folder, follow_symlinks=False)
         self._sealed[INPUTS].seal(name, what, digest, facts)
-
-    @property
-    def sidecar(self) -> Path:
-        """Where a step may tell what it made."""
-        return self.path / SIDECAR
 
     @contextmanager
     def opened_sidecar(self) -> Iterator[int | None]:
@@ -338,8 +341,9 @@ class Scratch:
         os.close(self._folder)
         if self.promise is not None:
             self.promise.end()
-        if self._log is not None:
-            os.close(self._log)
+        for descriptor in (self._log, self._own):
+            if descriptor is not None:
+                os.close(descriptor)
         if self._live is not None:
             self._live.end()
 
