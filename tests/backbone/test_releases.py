@@ -94,6 +94,7 @@ NEW = frozenset(
         "limited_by",
         "limited_why",
     }
+    | {"level", "confined", "witness", "told", "reached"}
 )
 """Columns that a release may not have."""
 
