@@ -18,6 +18,8 @@ from nightmill.model.observed import (
     Level,
     Observation,
 )
+from provenance.history import job_history
+from provenance.reports import report_of
 from tests.provenance.jobs import issued, tell
 from tests.provenance.observing import CHOOSY, CLOUDY, carry_out, observing, stacked, uses
 from tests.provenance.test_lineage import through_files_off_record
@@ -186,3 +188,22 @@ def test_the_order_in_which_reports_come_changes_nothing(database: Database, ben
     assert uses(database)["stack", "f3.fits"] == (True, True, False, CLOUDY)
     with database.reading() as session:
         assert session.scalars(select(ExecutionRow.witness).order_by(ExecutionRow.position)).all() == ["inotify", ""]
+
+
+def test_a_report_made_of_the_record_says_the_same(database: Database, bench: Bench) -> None:
+    image = "image-exposure12a1.fits"
+    seen = CHOOSY.model_copy(
+        update={
+            "confined": Confined(level=Level.AUDIT, by=("strace",)),
+            "reached": ("/data/x.fits",),
+            "depends": (DependsOn(output=image, inputs=("f1.fits", "f2.fits")),),
+            "differences": (Difference(kind=DifferenceKind.NEVER_READ, name="mask.fits"),),
+        }
+    )
+    order = stacked(bench)
+    of_nothing = Observation(told=True, depends=(DependsOn(output="catalog-exposure12a1.txt", inputs=()),))
+    carry_out(database, bench, order, stack=seen, detect=of_nothing)
+    with database.reading() as session:
+        attempt = job_history(session, "night1", "science", "exposure=12,detector=3").attempts[0]
+        report = report_of(session, attempt, order)
+    assert [step.observed for step in report.steps] == [seen, of_nothing]
