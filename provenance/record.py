@@ -38,6 +38,7 @@ from provenance.executions import (
 from provenance.known import Known, known
 from provenance.observed import write_differences
 from provenance.products import Attachments, registered, write_files
+from provenance.statements import write_statements
 from provenance.uses import write_uses
 
 Progress = tuple[int, int, int, int]
@@ -136,6 +137,7 @@ def _record_batch(
     files = write_uses(session, news, ids, executions, made, rows)
     write_differences(session, ended, executions, files, ids)
     write_doubts(session, ended, ids)
+    write_statements(session, ended, ids)
 
 
 def _furthest(reports: Iterable[JobReport]) -> list[JobReport]:

@@ -29,6 +29,7 @@ from nightmill.backbone.schema.files import (
 )
 from nightmill.backbone.schema.footprints import FootprintRow
 from nightmill.backbone.schema.observed import DerivationRow, DifferenceRow
+from nightmill.backbone.schema.seals import ChainRow, SigningKeyRow, StatementRow
 from nightmill.backbone.schema.work import (
     AttemptRow,
     CampaignRow,
@@ -58,6 +59,7 @@ __all__ = [
     "Base",
     "CalibrationRow",
     "CampaignRow",
+    "ChainRow",
     "ContextRoleRow",
     "ContextRow",
     "DeliveryRow",
@@ -84,9 +86,11 @@ __all__ = [
     "ReplicaRow",
     "SavedPlanRow",
     "SignOffRow",
+    "SigningKeyRow",
     "SiteRow",
     "SliceRow",
     "SoftwareRow",
+    "StatementRow",
     "StoreRow",
     "TakenRow",
     "TransferRow",
