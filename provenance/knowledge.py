@@ -137,8 +137,8 @@ class Completeness:
         """Say it in a line."""
         silent = f", {self.silent:,} silent that may eliminate" if self.silent else ""
         return (
-            f"of {self.runs:,} runs of steps {self.confined:,} confined, {self.witnessed:,} witnessed,"
-            f" {self.told:,} told what they used{silent}"
+            f"of {self.runs:,} {'run' if self.runs == 1 else 'runs'} of steps {self.confined:,} confined,"
+            f" {self.witnessed:,} witnessed, {self.told:,} told what they used{silent}"
         )
 
 
@@ -164,7 +164,8 @@ class Warned:
     def __str__(self) -> str:
         """Say it in a line."""
         kind = self.kind.replace("_", " ")
-        return f"{self.stage}/{self.step}: {kind}: {self.count:,} in {self.jobs:,} jobs, as {self.example}"
+        jobs = f"{self.jobs:,} {'job' if self.jobs == 1 else 'jobs'}"
+        return f"{self.stage}/{self.step}: {kind}: {self.count:,} in {jobs}, as {self.example}"
 
 
 def completeness(session: Session, campaign_ids: Collection[int]) -> dict[int, Completeness]:

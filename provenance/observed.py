@@ -38,8 +38,8 @@ def facts(observed: Observation | None, read: Collection[tuple[str, str]]) -> di
     """Return what is known of files that a step read.
 
     What the step names as used contributed, and what it names as eliminated did not. A step that names what it used of
-    a role tells it of the whole role: other files of that did not contribute. Of roles that it does not name, nothing
-    is known.
+    a role tells it of the whole role: other files of that did not contribute. Of roles that it does not name, or names
+    for single outputs alone, nothing more is known.
 
     Parameters
     ----------
@@ -49,9 +49,9 @@ def facts(observed: Observation | None, read: Collection[tuple[str, str]]) -> di
     if observed is None:
         return dict.fromkeys(read, UNKNOWN)
     opened, eliminated = frozenset(observed.opened), {each.name: each.reason for each in observed.eliminated}
-    told = frozenset(observed.used)
-    used = told.union(*(each.inputs for each in observed.depends))
-    roles = {role for name, role in read if name in told}
+    of_outputs = frozenset().union(*(each.inputs for each in observed.depends))
+    used = of_outputs.union(observed.used)
+    roles = {role for name, role in read if name in used - of_outputs}
     found = {}
     for name, role in read:
         seen = name in opened if observed.witness else None

@@ -36,7 +36,8 @@ def observed(each_folder: Path, tmp_path: Path, database_url: str) -> Path:
     """Give a site whose record has a job of which something is known, and one of which nothing is."""
     database, bench = Database(database_url), Bench(tmp_path / "bench")
     carry_out(database, bench, stacked(bench), stack=STACK, detect=DETECT)
-    carry_out(database, Bench(tmp_path / "other"), stacked(Bench(tmp_path / "other"), unit="exposure=13,detector=3"))
+    other, nothing = Bench(tmp_path / "other"), Observation()
+    carry_out(database, other, stacked(other, unit="exposure=13,detector=3"), stack=nothing, detect=nothing)
     with database.writing() as session:
         session.execute(update(FileRow).where(FileRow.name == "f3.fits").values(night=20260110, detector=3))
         stage = {"name": "science", "per": [], "inputs": {}, "steps": [{"name": "stack", "argv": ["sh"]}]}
@@ -118,7 +119,7 @@ def test_show_tells_of_each_step_how_it_was_held_and_what_it_opened_and_told(
 @pytest.mark.req("B40", "B46")
 def test_a_campaign_tells_how_much_of_it_is_known_and_what_it_warns_of(observed: Path, nightmill: Nightmill) -> None:
     lines = (
-        "warning: science/stack: lied: 1 in 1 jobs, as exposure=12,detector=3\n"
+        "warning: science/stack: lied: 1 in 1 job, as exposure=12,detector=3\n"
         "known: of 4 runs of steps 1 confined, 1 witnessed, 2 told what they used\n"
     )
     assert lines in nightmill("show", "night1").out

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from nightmill.backbone.database import Database
-from nightmill.backbone.schema import DerivationRow, DifferenceRow, ExecutionRow, FileRow, GenerationRow
+from nightmill.backbone.schema import (
+    AttemptRow,
+    DerivationRow,
+    DifferenceRow,
+    ExecutionRow,
+    FileRow,
+    GenerationRow,
+    PlannedInputRow,
+)
 from nightmill.model.journal import StepEnded, StepObserved
 from nightmill.model.observed import (
     Confined,
@@ -125,12 +133,15 @@ def test_what_was_opened_and_planned_for_another_step_was_used_unplanned(databas
 @pytest.mark.req("B45")
 def test_an_output_is_derived_from_what_its_step_says_and_nothing_else(database: Database, bench: Bench) -> None:
     image, catalog = "image-exposure12a1.fits", "catalog-exposure12a1.txt"
+    used = ("f1.fits", "f2.fits", "flat.fits")  # as execution has it: what an output depends on is used
     depends = (
         DependsOn(output=image, inputs=("f1.fits", "f2.fits")),
         DependsOn(output=image, inputs=("flat.fits", "no such.fits")),
     )
     of_nothing = Observation(told=True, depends=(DependsOn(output=catalog, inputs=()),))
-    carry_out(database, bench, stacked(bench), stack=Observation(told=True, depends=depends), detect=of_nothing)
+    carry_out(
+        database, bench, stacked(bench), stack=Observation(told=True, used=used, depends=depends), detect=of_nothing
+    )
     with database.reading() as session:
         names = {id_: name for id_, name in session.execute(select(FileRow.id, FileRow.name))}
         edges = {(names[row.file_id], names[row.from_id]) for row in session.scalars(select(DerivationRow))}
@@ -138,6 +149,7 @@ def test_an_output_is_derived_from_what_its_step_says_and_nothing_else(database:
     assert edges == {(image, "f1.fits"), (image, "f2.fits"), (image, "flat.fits")}
     assert told == {image: True, catalog: True}
     assert uses(database)["stack", "flat.fits"] == (True, None, True, None)
+    assert uses(database)["stack", "f4.fits"] == (True, None, None, None), "another output may be made of it"
 
 
 def test_what_did_not_contribute_to_a_scratch_file_is_not_behind_what_is_made_of_that(
@@ -188,6 +200,28 @@ def test_the_order_in_which_reports_come_changes_nothing(database: Database, ben
     assert uses(database)["stack", "f3.fits"] == (True, True, False, CLOUDY)
     with database.reading() as session:
         assert session.scalars(select(ExecutionRow.witness).order_by(ExecutionRow.position)).all() == ["inotify", ""]
+
+
+def test_inputs_that_were_planned_on_record_are_known_by_their_names(database: Database, bench: Bench) -> None:
+    order = stacked(bench)
+    issued(database, order)
+    with database.writing() as session:
+        attempt_id = session.scalars(select(AttemptRow.id)).one()
+        ids = {name: id_ for id_, name in session.execute(select(FileRow.id, FileRow.name))}
+        planned = {"attempt_id": attempt_id, "step": "stack", "rule": "r", "origin": "o"}
+        rows = [{**planned, "role": each.role, "file_id": ids[each.name]} for each in order.inputs]
+        session.execute(insert(PlannedInputRow), rows)
+    bench.run_one(order)
+    stray = Observation(witness="inotify", opened=("flat.fits",))
+    tell(database, observing(bench.entries(), {"stack": CHOOSY, "detect": stray}))
+    found = uses(database)
+    assert found["stack", "f3.fits"] == (True, True, False, CLOUDY)
+    assert found["stack", "mask.fits"] == (True, False, None, None)
+    assert found["detect", "flat.fits"] == (False, True, None, None)
+    with database.reading() as session:
+        inputs = {each.name: each for each in job_history(session, *str(order.attempt).split("/")[:3]).inputs}
+    assert (inputs["f3.fits"].left_out, inputs["f1.fits"].left_out) == (f"eliminated: {CLOUDY}", "")
+    assert [each.opened for each in inputs.values()].count(False) == 2
 
 
 def test_a_report_made_of_the_record_says_the_same(database: Database, bench: Bench) -> None:

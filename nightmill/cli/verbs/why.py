@@ -114,7 +114,7 @@ def _tell_inputs(maker: Maker) -> None:
         print_table(("step", "role", "file", "because", "said by"), before)
     left_out = [(each.step, each.role, each.name, each.left_out) for each in maker.inputs if each.left_out]
     if left_out:
-        echo("It was given, and was not made of:")
+        echo("What was given, and left out:")
         print_table(("step", "role", "file", "because"), left_out)
     if maker.made_of is not None:
         echo(f"The step tells that of all this it was made of: {', '.join(maker.made_of) or 'nothing'}.")
