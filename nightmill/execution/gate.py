@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -88,6 +88,7 @@ def check_outputs(
         inputs = tuple(_inputs(order, step, scratch.kept, staged, kept))
         gate = _Gate(order, step, work, log, spool, inputs, told)
         checked = [(each.output, passed) for each in found for passed in gate.check(each)]
+        gate.end()
         _must_be_distinct(order, step, checked, scratch)
         for output, passed in checked:
             what = f"{output.called} {passed.name} of step {step.name!r}"
@@ -141,9 +142,24 @@ class _Gate:
     spool: Path
     inputs: Sequence[StepInput]
     told: Mapping[str, Told]
+    bad: list[JobFailed] = field(default_factory=list)
+    """What is wrong with files that did not pass."""
+
+    def end(self) -> None:
+        """Refuse the outputs of the step where files did not pass: whoever mends it sees all of them at once."""
+        if len(self.bad) == 1:
+            raise self.bad[0]
+        if self.bad:
+            told = [f"{each.message}{f'; {each.remedy}' if each.remedy else ''}" for each in self.bad[:LISTED_NAMES]]
+            more = f"; and {len(self.bad) - LISTED_NAMES} more" if len(self.bad) > LISTED_NAMES else ""
+            raise JobFailed(
+                f"{len(self.bad)} files that step {self.step.name!r} made are bad: {'; '.join(told)}{more}",
+                fate=Fate.BAD_OUTPUT,
+                step=self.step.name,
+            )
 
     def check(self, wanted: Wanted) -> Iterator[_Passed]:
-        """Check the files of an output, and yield each with its name."""
+        """Check the files of an output, and yield each that passed with its name."""
         output, files = wanted.output, wanted.files
         most = len(output.names) if output.max is None else output.max
         if len(files) > most:
@@ -163,9 +179,11 @@ class _Gate:
             except FileRefused as error:
                 # what the reading of a file advises is about files that arrive: transfer it again
                 advice = error.remedy if error.check or isinstance(error, PluginFault) else ""
-                raise self._refused(output, error.message, advice) from error
+                self.bad.append(self._refused(output, error.message, advice))
             except BadName as error:
-                raise self._refused(output, f"{on_one_line(own_name)}: {error.message}", error.remedy) from error
+                self.bad.append(self._refused(output, f"{on_one_line(own_name)}: {error.message}", error.remedy))
+            except JobFailed as error:
+                self.bad.append(error)
 
     def _scratch_file(self, own_name: str) -> _Passed:
         """Take a scratch file as it is: a plain file, with a name that does no harm in a list or an argument."""
@@ -205,6 +223,9 @@ class _Gate:
         dimensions, keys = split({key: known[key] for key in (*output.data_id, *output.tells)})
         for each in metadata.left_out:
             os.write(self.log, f"== left out of the metadata of {name}: {each}\n".encode())
+        for warning in found.warnings:
+            told_so = f"== check {warning.check} warns of {name}: {on_one_line(warning.message)}\n"
+            os.write(self.log, told_so.encode())
         begins_at, ends_at = metadata.begins_at, metadata.ends_at
         if begins_at is None and ends_at is None:
             begins_at, ends_at = order.begins_at, order.ends_at
@@ -224,6 +245,7 @@ class _Gate:
             ends_at=ends_at,
             attachments=attachments,
             footprints=found.footprints,
+            warnings=found.warnings,
         )
         return _Passed(own_name, name, found.sha256, made)
 
