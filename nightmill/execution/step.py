@@ -32,8 +32,10 @@ from nightmill.model.journal import (
     MadeFile,
     StepBegan,
     StepEnded,
+    StepObserved,
 )
 from nightmill.model.layout import INPUTS, OUTPUTS, SIDECAR, TMP, seen
+from nightmill.model.observed import Observation
 from nightmill.model.order import ErrorName, JobOrder, OrderStep, later_names
 
 _LANGUAGE: Final = ("LANG", "LC_ALL")
@@ -102,6 +104,8 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
             cost=ended.cost,
         )
     )
+    observed = Observation(confined=ended.confined)
+    context.tell(StepObserved(attempt=order.attempt, at=context.now(), step=step.name, observed=observed))
     if failure is not None:
         _go_on(step, failure, accepted, log)
     try:

@@ -19,6 +19,9 @@ class Fate(StrEnum):
     """An input of the order was not in its store when it was staged."""
     INPUT_CORRUPT = "input_corrupt"
     """An input had another size or checksum than the catalogue says."""
+    UNSTAGED_INPUT = "unstaged_input"
+    """A step tried to read what was not staged for it: its own words after a denied read name the path, or it asked its
+    index for it, or a trace of every path that it tried has it. Nothing is fetched."""
     STEP_FAILED = "step_failed"
     """A step's process exited with a code other than 0 that no rule of its site accepts."""
     STEP_KILLED = "step_killed"

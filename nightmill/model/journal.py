@@ -19,6 +19,7 @@ from nightmill.model.dimensions import KeyValue
 from nightmill.model.fate import Fate
 from nightmill.model.file_warning import FileWarning
 from nightmill.model.footprint import Footprint
+from nightmill.model.observed import Observation
 from nightmill.model.order import AttemptKey, ErrorName, JobOrder
 from nightmill.model.states import AttemptState
 
@@ -164,6 +165,14 @@ class StepEnded(_Entry):
     cost: Cost
 
 
+class StepObserved(_Entry):
+    """What is known of a step that ended: how it was confined, what it opened, what it told."""
+
+    entry: Literal["step_observed"] = "step_observed"
+    step: str
+    observed: Observation
+
+
 class Checked(_Entry):
     """Every output of one step passed the gate."""
 
@@ -198,7 +207,7 @@ class Done(_Entry):
     """True where the writer died while publishing and another process found every file in place."""
 
 
-AttemptEntry = Started | Staged | NotStaged | StepBegan | StepEnded | Checked | Publishing | Done
+AttemptEntry = Started | Staged | NotStaged | StepBegan | StepEnded | StepObserved | Checked | Publishing | Done
 """An entry that belongs to an attempt."""
 
 Entry = Annotated[SoftwareSeen | AttemptEntry, Field(discriminator="entry")]

@@ -21,7 +21,9 @@ from nightmill.model.journal import (
     Started,
     StepBegan,
     StepEnded,
+    StepObserved,
 )
+from nightmill.model.observed import Observation
 from nightmill.model.order import AttemptKey, ErrorName, JobOrder
 from nightmill.model.states import AttemptState
 
@@ -40,6 +42,8 @@ class StepReport(Frozen):
     cost: Cost | None = None
     software: str
     """Digest of its stack."""
+    observed: Observation | None = None
+    """What is known of it beside; None in journals of before."""
 
 
 class JobReport(Frozen):
@@ -114,16 +118,8 @@ def _change(report: JobReport, entry: Entry) -> dict[str, object]:
         case StepBegan():
             step = StepReport(name=entry.step, argv=entry.argv, began_at=entry.at, software=entry.software)
             return {"state": AttemptState.RUNNING, "steps": (*report.steps, step)}
-        case StepEnded() if report.steps:
-            last = report.steps[-1].model_copy(
-                update={
-                    "ended_at": entry.at,
-                    "exit_code": entry.exit_code,
-                    "signal": entry.signal,
-                    "accepted": entry.accepted,
-                    "cost": entry.cost,
-                }
-            )
+        case StepEnded() | StepObserved() if report.steps:
+            last = report.steps[-1].model_copy(update=_told(entry))
             return {"state": AttemptState.CHECKING, "steps": (*report.steps[:-1], last)}
         case Checked():
             return {"made": report.made + entry.files}
@@ -147,6 +143,19 @@ def _change(report: JobReport, entry: Entry) -> dict[str, object]:
             }
         case _:
             return {}
+
+
+def _told(entry: StepEnded | StepObserved) -> dict[str, object]:
+    """Return what is known of a step since it ended."""
+    if isinstance(entry, StepObserved):
+        return {"observed": entry.observed}
+    return {
+        "ended_at": entry.at,
+        "exit_code": entry.exit_code,
+        "signal": entry.signal,
+        "accepted": entry.accepted,
+        "cost": entry.cost,
+    }
 
 
 def pace_of(reports: Sequence[JobReport]) -> float:

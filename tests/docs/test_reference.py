@@ -51,6 +51,7 @@ from nightmill.model.journal import (
 )
 from nightmill.model.node import NodeProfile
 from nightmill.model.notification import Mail, Notifier
+from nightmill.model.observed import Observation
 from nightmill.model.order import (
     AttemptKey,
     JobOrder,
@@ -87,7 +88,13 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
             Store,
         )
     },
-    "journal.md": {"Header": JournalHeader, "Owner": Owner, "MadeFile": MadeFile, "Cost": Cost},
+    "journal.md": {
+        "Header": JournalHeader,
+        "Owner": Owner,
+        "MadeFile": MadeFile,
+        "Cost": Cost,
+        "Observation": Observation,
+    },
     "file-types.md": {each.__name__: each for each in (FileType, MetadataKey, Checks, Membership, FootprintKeys)},
     "pipeline.md": {
         "Bundle": BundleRules,

@@ -72,9 +72,9 @@ def test_names_in_scratch_are_the_names_in_the_store(bench: Bench) -> None:
     assert set(bench.stored()) - {report.order.log_name} == {*first.names, *second.names}
     assert [file.produced_name for file in report.made] == ["", ""]
     assert [type(entry).__name__ for entry in bench.entries()] == [
-        "Started", "Staged", "SoftwareSeen", "StepBegan", "StepEnded", "Checked", "StepBegan", "StepEnded", "Checked",
-        "Publishing", "Done",
-    ]  # fmt: skip
+        "Started", "Staged", "SoftwareSeen", "StepBegan", "StepEnded", "StepObserved", "Checked",
+            "StepBegan", "StepEnded", "StepObserved", "Checked", "Publishing", "Done",
+        ]  # fmt: skip
 
 
 def test_a_step_with_names_of_its_own_is_renamed_after_it_and_both_names_told(bench: Bench) -> None:

@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from nightmill.model.observed import UNCONFINED, Confined
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -59,6 +61,8 @@ class Process:
 
     pid: int
     returncode: int | None
+    confined: Confined = UNCONFINED
+    """How it is confined."""
 
     @property
     def step(self) -> int:

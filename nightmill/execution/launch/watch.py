@@ -30,6 +30,7 @@ from nightmill.execution.proc import (
     started_at,
 )
 from nightmill.model.journal import Cost
+from nightmill.model.observed import UNCONFINED, Confined
 
 FIRST_SAMPLE_SECONDS: Final = 0.01
 SAMPLE_SECONDS: Final = 1.0
@@ -59,6 +60,7 @@ class Ended:
     """Whether the kernel killed it, and counted a kill for lack of memory on this host meanwhile; or it exited as a
     shell does whose command was killed, and the kernel counted such a kill in the control group of this process."""
     cost: Cost
+    confined: Confined = UNCONFINED
 
 
 def run_process(
@@ -139,6 +141,7 @@ def run_process(
         out_of_memory=(code == -signal.SIGKILL and _killed_for_memory() > killed)
         or (code == TELLS_OF_A_KILL and _killed_in_own_group() > killed_here),
         cost=cost,
+        confined=process.confined,
     )
 
 
