@@ -95,7 +95,7 @@ def _site() -> Schema:
 
 def _file_types() -> Schema:
     known = {name: kind for name, kind in _plugins(checks.GROUP, checks.check_class)}
-    schema, ref = _made(FileTypesFile, FileType, Checks, *(kind.Options for kind in known.values()))
+    schema, ref = _made(FileTypesFile, FileType, Checks, WarningChecks, *(kind.Options for kind in known.values()))
     schema["properties"]["file_types"]["additionalProperties"] = _at(ref(FileType))
     defs = schema["$defs"]
     defs[ref(FileType)] = file_type = _without(defs[ref(FileType)], "name")

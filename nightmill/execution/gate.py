@@ -150,10 +150,11 @@ class _Gate:
         if len(self.bad) == 1:
             raise self.bad[0]
         if self.bad:
-            told = [f"{each.message}{f'; {each.remedy}' if each.remedy else ''}" for each in self.bad[:LISTED_NAMES]]
-            more = f"; and {len(self.bad) - LISTED_NAMES} more" if len(self.bad) > LISTED_NAMES else ""
+            alike = f"step {self.step.name!r} made a bad "
+            told = [f"({number}) {str(each).removeprefix(alike)}" for number, each in enumerate(self.bad, 1)]
+            more = f"; and {len(told) - LISTED_NAMES} more" if len(told) > LISTED_NAMES else ""
             raise JobFailed(
-                f"{len(self.bad)} files that step {self.step.name!r} made are bad: {'; '.join(told)}{more}",
+                f"step {self.step.name!r} made {len(told)} bad files: {'; '.join(told[:LISTED_NAMES])}{more}",
                 fate=Fate.BAD_OUTPUT,
                 step=self.step.name,
             )

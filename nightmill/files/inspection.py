@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import sha256
+from itertools import cycle
+from string import ascii_lowercase
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -104,12 +106,12 @@ class Opened:
                 metadata = read()
                 footprints = footprints_of(path, file_type, content.sections, metadata.values)
         except FileRefused as error:
-            refusals.append(error)
+            if not refusals:
+                raise
+            raise _together(path, [*refusals, error]) from error
         if refusals:
             raise _together(path, refusals)
-        return Inspection(
-            metadata, content.size_bytes, self.sha256, content.compression, footprints, tuple(warnings)
-        )
+        return Inspection(metadata, content.size_bytes, self.sha256, content.compression, footprints, tuple(warnings))
 
     def some(self, file_type: FileType, names: Collection[str]) -> Metadata:
         """Take some keys of a type of its format; see :func:`nightmill.files.headers.some_metadata`."""
@@ -201,8 +203,9 @@ def _at_work(path: StrPath, what: str, group: str, name: str) -> Iterator[None]:
         error.check = name if group == checks.GROUP else ""
         raise
     except (Exception, SystemExit) as error:  # of a plug-in: not a file that passes
+        offered_by = plugins.package(group, checks.kind_of(name))
         raise PluginFault(
-            f"{what} {name!r} of {plugins.package(group, checks.kind_of(name))} failed on {path}: {type(error).__name__}: {error}",
+            f"{what} {name!r} of {offered_by} failed on {path}: {type(error).__name__}: {error}",
             remedy=f"tell whoever maintains the {what}; the file may be good",
         ) from error
 
@@ -212,7 +215,7 @@ def _together(path: StrPath, refusals: Sequence[FileRefused]) -> FileRefused:
     first = refusals[0]
     if len(refusals) == 1:
         return first
-    told = "; ".join([f"({number}) {each}" for number, each in enumerate(refusals, 1)])
+    told = "; ".join([f"({letter}) {each}" for letter, each in zip(cycle(ascii_lowercase), refusals, strict=False)])
     together = BadFile(f"{path}: {len(refusals)} things are wrong: {told}", reason=first.reason)
     together.check = first.check
     return together

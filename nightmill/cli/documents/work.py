@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from nightmill.cli.documents import Document
+from nightmill.cli.documents.file_warnings import FileWarning
 from nightmill.cli.documents.steering import Steering
 from nightmill.cli.documents.transfers import Route
 from nightmill.cli.documents.units import AcceptedJobs, HeldJobs, LeftOutUnit
@@ -133,6 +134,8 @@ class Campaign(Document):
     """Its jobs that are held."""
     accepted: Sequence[AcceptedJobs]
     """Its jobs with a step whose exit code was accepted."""
+    warned: Mapping[str, int]
+    """Checks to of how many of its results each warns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,6 +332,8 @@ class MadeFile(Document):
     """The working area that it was delivered to; empty where it is in the catalogue."""
     place: str
     """Where it is, as ``store: path``; empty where it is not kept."""
+    warnings: Sequence[FileWarning]
+    """What those checks of its type found that hold no file back."""
 
 
 @dataclass(frozen=True, kw_only=True)

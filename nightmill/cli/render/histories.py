@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nightmill.cli.documents import files, lineages, told, work
+from nightmill.cli.documents import file_warnings, files, lineages, told, work
 from provenance.history import JobHistory, Maker
 from provenance.lineage import Lineage
 
@@ -16,7 +16,10 @@ def history_of(job: JobHistory) -> work.JobHistory:
         shown=told(work.Attempt, job.shown) if job.shown else None,
         inputs=[told(work.ChosenInput, each) for each in job.inputs],
         executions=[told(work.Execution, each) for each in job.executions],
-        made=[told(work.MadeFile, each) for each in job.made],
+        made=[
+            told(work.MadeFile, each, warnings=[told(file_warnings.FileWarning, warning) for warning in each.warnings])
+            for each in job.made
+        ],
     )
 
 

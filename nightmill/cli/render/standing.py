@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nightmill.backbone.catalogue.file_warnings import warned_in
 from nightmill.backbone.schema import CampaignRow
 from nightmill.backbone.work.campaigns import (
     GOING_ON,
@@ -153,6 +154,8 @@ class _Standing:
     holds: Mapping[tuple[Hold, str], int]
     """How many of its jobs are held, by what and why."""
     accepted: list[Accepted]
+    warned: Mapping[str, int]
+    """Of how many of its results each check warns, by its name."""
 
     @property
     def is_open(self) -> bool:
@@ -184,6 +187,7 @@ class _Standing:
             left_out=[told(documents.LeftOutUnit, unit) for unit in self.left_out],
             holds=[documents.HeldJobs(by=by, why=why, jobs=jobs) for (by, why), jobs in self.holds.items()],
             accepted=[told(documents.AcceptedJobs, each) for each in self.accepted],
+            warned=dict(self.warned),
         )
 
 
@@ -217,6 +221,7 @@ def _standing(
         left_out = left_out_units(session, [row.id for row in rows]) if failures else {}
         held = holds(session, [row.id for row in rows]) if failures else {}
         accepted = accepted_in(session, [row.id for row in rows]) if failures else {}
+        warned = warned_in(session, [row.id for row in rows]) if failures else {}
     return [
         _Standing(
             row,
@@ -229,6 +234,7 @@ def _standing(
             left_out.get(row.id, []),
             held.get(row.id, {}),
             accepted.get(row.id, []),
+            warned.get(row.id, {}),
         )
         for row in rows
     ]
@@ -266,6 +272,8 @@ def _show(conductor: Conductor, standing: _Standing) -> None:
         echo(f"failed: {row.name}/{job} (attempt {job.attempts})")
     show_failures(standing.failed)
     show_accepted(standing.accepted)
+    for check, files in standing.warned.items():
+        echo(f"warned: {files:,} {plural('file', files)} by check {check}: nightmill find --warned tells which")
     for (by, why), held in standing.holds.items():
         echo(f"held: {held:,} {plural('job', held)}: {why} ({GOES_ON[by]})")
     for unit in standing.left_out[:LEFT_OUT]:
