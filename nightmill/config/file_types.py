@@ -162,7 +162,7 @@ def _check_options(file_type: FileType, key: Key, document: Document) -> Iterato
                 yield ConfigError(
                     f"{dotted(own)}: {why}",
                     where=document.where(own),
-                    remedy=f"say format: {kind.formats[0]}, or leave the check out",
+                    remedy=f"say format: {kind.formats[0] if kind.formats else 'fits'}, or leave the check out",
                 )
 
 

@@ -28,7 +28,7 @@ from nightmill.model.dimensions import KeyValue, split
 from nightmill.model.fate import Fate
 from nightmill.model.file_type import FileType
 from nightmill.model.journal import MadeFile
-from nightmill.model.layout import INPUTS, OUTPUTS, WORK
+from nightmill.model.layout import BUNDLE, INPUTS, OUTPUTS, WORK
 from nightmill.model.order import JobOrder, OrderOutput, OrderStep, later_names, stored_path
 
 LISTED_NAMES: Final = 20
@@ -86,7 +86,8 @@ def check_outputs(
                 remedy="look at the log; a step must make each required output, or exit with another code than 0",
             )
         inputs = tuple(_inputs(order, step, scratch.kept, staged, kept))
-        gate = _Gate(order, step, work, log, spool, inputs, told)
+        bundle = str(scratch.path / BUNDLE) if order.bundle is not None else order.pipeline_dir
+        gate = _Gate(order, step, work, log, spool, inputs, told, bundle)
         checked = [(each.output, passed) for each in found for passed in gate.check(each)]
         gate.end()
         _must_be_distinct(order, step, checked, scratch)
@@ -142,6 +143,8 @@ class _Gate:
     spool: Path
     inputs: Sequence[StepInput]
     told: Mapping[str, Told]
+    pipeline_dir: str = ""
+    """The bundle, as the gate reaches it; empty where there is none."""
     bad: list[JobFailed] = field(default_factory=list)
     """What is wrong with files that did not pass."""
 
@@ -207,7 +210,15 @@ class _Gate:
         attachments: tuple[Attachment, ...] = ()
         with opened_file(own_name, self.work, alone=True) as descriptor:
             own = bool(output.produces)
-            found = inspect_file(called, file_type, descriptor, inputs=self.inputs, told=told, own_name=own)
+            found = inspect_file(
+                called,
+                file_type,
+                descriptor,
+                inputs=self.inputs,
+                told=told,
+                own_name=own,
+                pipeline_dir=self.pipeline_dir,
+            )
             if file_type.membership is not None and file_type.membership.told:
                 attachments = (attach_told(called, file_type, line.rows if line else (), self.spool),)
             elif file_type.membership is not None:

@@ -26,7 +26,7 @@ from nightmill.model.content import Candidate, Content, Metadata, StepInput
 from nightmill.model.file_type import Checks, FileType
 from nightmill.model.file_warning import FileWarning
 from nightmill.model.footprint import Footprint
-from nightmill.model.ports import Check, CheckClass
+from nightmill.model.ports import Check, CheckClass, TableFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,7 @@ class Opened:
         inputs: Sequence[StepInput] | None = None,
         told: Mapping[str, Value] | None = None,
         own_name: bool = True,
+        pipeline_dir: str = "",
     ) -> Inspection:
         """Check it against a type of its format; see :func:`inspect_file`."""
         path, content = self.path, self.content
@@ -87,7 +88,7 @@ class Opened:
             raise _unseen(path, error) from error
         there = str(path) if self.descriptor is None else f"/proc/{os.getpid()}/fd/{self.descriptor}"
         read = partial(metadata_of, content.sections, file_type, path, told, own_name=own_name)
-        candidate = Candidate(str(path), there, content, read)
+        candidate = Candidate(str(path), there, content, read, self.format, self.sha256, pipeline_dir)
         refusals: list[FileRefused] = []
         warnings: list[FileWarning] = []
         for each in wanted:
@@ -161,6 +162,7 @@ def inspect_file(
     inputs: Sequence[StepInput] | None = None,
     told: Mapping[str, Value] | None = None,
     own_name: bool = True,
+    pipeline_dir: str = "",
 ) -> Inspection:
     """Check a file against its type (structure, checksums, checks, required metadata), reading it once.
 
@@ -176,6 +178,8 @@ def inspect_file(
         What the step tells of it, as :func:`nightmill.files.headers.metadata_of` takes it.
     own_name
         Whether whoever made or brought the file gave it its name, which then must fit the pattern of its type.
+    pipeline_dir
+        The bundle of the pipeline whose step made it, for checks that run a program of that.
 
     Returns
     -------
@@ -191,7 +195,7 @@ def inspect_file(
         Where a format or check failed otherwise, or is not there.
     """
     opened = open_file(path, file_type.format, descriptor, verify=verified(file_type))
-    return opened.inspect(file_type, inputs=inputs, told=told, own_name=own_name)
+    return opened.inspect(file_type, inputs=inputs, told=told, own_name=own_name, pipeline_dir=pipeline_dir)
 
 
 @contextmanager
@@ -268,7 +272,8 @@ def _checks(format: str, wanted: Checks) -> tuple[_Wanted, ...]:
         kind = checks.check_class(name)
         why = unfit(name, kind, format)
         if not why:
-            made.append(_Wanted(name, _made(kind, name, options), kind.compares, warns))
+            check = _made(kind, name, options)
+            made.append(_Wanted(name, check, getattr(check, "is_comparing", kind.compares), warns))
         elif not Checks.of_every_type(name, warns=warns):
             raise BadPlugin(why)
     return tuple(made)
@@ -278,6 +283,8 @@ def unfit(name: str, kind: CheckClass, format: str) -> str:
     """Say why a check cannot look at files of a format; empty where it can."""
     if kind.formats and format not in kind.formats:
         return f"check {name!r} looks at files of format {' or '.join(kind.formats)}, not {format}"
+    if getattr(kind, "tables", False) and not isinstance(formats.open_format(format), TableFormat):
+        return f"check {name!r} looks at tables, and files of format {format} hold none"
     return ""
 
 
