@@ -112,7 +112,7 @@ def test_a_mistake_of_a_check_ends_the_job_and_not_the_night(
 
 def test_a_check_that_is_not_installed_where_the_job_runs(bench: Bench) -> None:
     steps = order(bench, {"elsewhere": {}}, shell("s", COPY, IMAGE, inputs=("raw.fits",)))
-    told = "image.fits cannot be looked at: no check named 'elsewhere'; known checks: checksum, finite, min_bytes,"
+    told = "image.fits cannot be looked at: no check named 'elsewhere'; known checks: checksum, columns, command,"
     must_fail(bench, steps, Fate.BAD_OUTPUT, told)
 
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Final
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from nightmill.errors import BadFile
-from nightmill.files.checks.sorted import listed
-from nightmill.files.checks.tables import OfTable, rows_of
+from nightmill.files.checks.tables import Names, OfTable, listed, rows_of
 from nightmill.model.content import Candidate, StepInput
 
 
 class Filled(OfTable):
     """Options of the check."""
 
-    columns: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(min_length=1)
+    columns: Names
     """Those whose values are looked at."""
     max_fraction: float = Field(default=0.0, ge=0, le=1)
     """The greatest share of the rows that may have none."""
@@ -35,7 +34,7 @@ class NoNan:
 
     def look(self, file: Candidate, inputs: Sequence[StepInput]) -> None:
         """Refuse a file with too many rows that have none (``no_value``)."""
-        columns, most = self.options.columns, self.options.max_fraction
+        columns, most = listed(self.options.columns), self.options.max_fraction
         lacking, first, rows = [0] * len(columns), [0] * len(columns), 0
         for rows, row in enumerate(rows_of(file, self.options.table, columns), start=1):
             if None in row:

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
-
-from pydantic import BeforeValidator, Field
+from typing import Any, Final
 
 from nightmill.errors import BadFile
-from nightmill.files.checks.tables import OfTable, rows_of
+from nightmill.files.checks.tables import Names, OfTable, listed, rows_of
 from nightmill.model.content import Candidate, StepInput
-
-
-def listed(value: Any) -> Any:
-    """Make a list of a single name."""
-    return (value,) if isinstance(value, str) else value
 
 
 class Order(OfTable):
     """Options of the check."""
 
-    by: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(min_length=1)
+    by: Names
     """A column, or several: the second counts where the first is the same."""
     descending: bool = False
     """Whether the greatest comes first."""
@@ -39,7 +32,7 @@ class Sorted:
 
     def look(self, file: Candidate, inputs: Sequence[StepInput]) -> None:
         """Refuse a file whose rows are ``not_sorted``, also where one has no value to sort by."""
-        by, descending = self.options.by, self.options.descending
+        by, descending = listed(self.options.by), self.options.descending
         before: tuple[Any, ...] | None = None
         for number, row in enumerate(rows_of(file, self.options.table, by), start=1):
             if None in row:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import Field
 
 from nightmill.errors import BadFile
 from nightmill.files.formats import open_format
@@ -14,6 +16,15 @@ from nightmill.model.content import Candidate
 from nightmill.model.ports import TableFormat
 
 MAX_ROWS: Final = 100_000_000
+
+
+Names = Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1)]
+"""One column, or several."""
+
+
+def listed(names: Names) -> tuple[str, ...]:
+    """Return the columns of one or several."""
+    return (names,) if isinstance(names, str) else names
 
 
 class OfTable(Frozen):

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Final
-
-from pydantic import BeforeValidator, Field
+from typing import Final
 
 from nightmill.errors import BadFile
-from nightmill.files.checks.sorted import listed
-from nightmill.files.checks.tables import OfTable, rows_of
+from nightmill.files.checks.tables import Names, OfTable, listed, rows_of
 from nightmill.model.attachment import RowValue
 from nightmill.model.content import Candidate, StepInput
 
@@ -17,7 +14,7 @@ from nightmill.model.content import Candidate, StepInput
 class Key(OfTable):
     """Options of the check."""
 
-    columns: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(min_length=1)
+    columns: Names
     """A column, or several that tell rows apart together."""
 
 
@@ -34,7 +31,7 @@ class Unique:
 
     def look(self, file: Candidate, inputs: Sequence[StepInput]) -> None:
         """Refuse a file with two such rows (``not_unique``)."""
-        columns = self.options.columns
+        columns = listed(self.options.columns)
         seen: dict[tuple[RowValue, ...], int] = {}
         for number, row in enumerate(rows_of(file, self.options.table, columns), start=1):
             if (first := seen.setdefault(row, number)) != number:
