@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 
 from nightmill.model.base import Frozen
 from nightmill.model.calibration import Calibration
+from nightmill.model.confinement import Network
 from nightmill.model.container import is_image
 from nightmill.model.dimensions import KeyValue
 from nightmill.model.error_rule import compiled
@@ -247,6 +248,12 @@ class OrderStep(Frozen):
     """Whether it may leave inputs out, and then tells what it used."""
     differences: Mapping[DifferenceKind, Policy] = Field(default_factory=dict)
     """What follows from differences between what was planned, seen and told, where that is not the default."""
+    network: Network = "off"
+    """What of the network it may use."""
+    sockets: bool = False
+    """Whether it may make UNIX sockets."""
+    shared_memory: bool = False
+    """Whether it may use the shared memory of the host."""
 
     @field_validator("image")
     @classmethod

@@ -194,6 +194,9 @@ class _Renderer:
             image=step.image,
             may_eliminate=step.may_eliminate,
             differences=policies([step.differences]),
+            network=step.network,
+            sockets=step.sockets,
+            shared_memory=step.shared_memory,
             files=tuple(texts.write(step.files, templates)) if step.files else (),
         )
         self.made |= {output.role: output for output in outputs}
