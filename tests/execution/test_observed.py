@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nightmill.execution.witness import Witness
+from nightmill.model.confinement import NodeConfinement, Use
 from nightmill.model.fate import Fate
 from nightmill.model.observed import Consequence, DifferenceKind, Observation, Policy
 from nightmill.model.order import JobOrder, OrderOutput, OrderStep
@@ -73,6 +74,14 @@ def test_however_a_file_is_opened_the_witness_sees_it(bench: Bench, mode: str) -
     report = bench.run_one(order_of(bench, step))
     assert report.state is AttemptState.PUBLISHED, report.evidence
     assert observed(report).opened == ("a.txt",)
+
+
+def test_the_opens_of_a_confined_step_are_seen_and_it_reads_its_index_and_tells(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, confinement=NodeConfinement(use=Use.TRY))
+    line = '{"used": "a.txt"}'
+    report = bench.run_one(order_of(bench, telling(line, read=f"grep -q '\"s\"' $NIGHTMILL_INDEX; {READ_A}")))
+    assert report.state is AttemptState.PUBLISHED, report.evidence
+    assert (observed(report).opened, observed(report).used) == (("a.txt",), ("a.txt",))
 
 
 def test_looking_at_a_file_does_not_open_it(bench: Bench) -> None:
