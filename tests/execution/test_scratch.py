@@ -126,7 +126,7 @@ def test_discarding_what_a_dead_process_left_finds_nothing_without_complaint(ben
     assert list(bench.scratch.glob("*")) == []
 
 
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(9))
 def test_no_scratch_is_left_whenever_the_journal_cannot_be_written(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
