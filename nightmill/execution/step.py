@@ -108,13 +108,8 @@ def _run(
 
     try:
         scratch.write_files(step.files)
-<<<<<<< HEAD
-        scratch.write_index(observer.index)
-        start_it, fault = _way(order, step, scratch, context, container, environment)
-=======
         start_it, fault = _way(order, step, scratch, context, container, environment)
         scratch.write_index(observer.index)
->>>>>>> main
     except OSError as error:
         raise scratch_failed(error, step.name) from error
     note = f"== {step.name} is started without the modules of warm: {fault}\n" if fault else ""

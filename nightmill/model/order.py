@@ -244,26 +244,16 @@ class OrderStep(Frozen):
     """Of its site, where one may accept an exit code of it: the first that fits counts."""
     image: str = ""
     """The image that it runs in, by digest; ``{python}`` is then that of the image."""
-<<<<<<< HEAD
-    may_eliminate: bool = False
-    """Whether it may leave inputs out, and then tells what it used."""
-    differences: Mapping[DifferenceKind, Policy] = Field(default_factory=dict)
-    """What follows from differences between what was planned, seen and told, where that is not the default."""
-=======
->>>>>>> main
     network: Network = "off"
     """What of the network it may use."""
     sockets: bool = False
     """Whether it may make UNIX sockets."""
     shared_memory: bool = False
     """Whether it may use the shared memory of the host."""
-<<<<<<< HEAD
-=======
     may_eliminate: bool = False
     """Whether it may leave inputs out, and then tells what it used."""
     differences: Mapping[DifferenceKind, Policy] = Field(default_factory=dict)
     """What follows from differences between what was planned, seen and told, where that is not the default."""
->>>>>>> main
 
     @field_validator("image")
     @classmethod

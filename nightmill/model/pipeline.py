@@ -237,26 +237,16 @@ class Step(Frozen):
     """Programs to the argv that prints their version; asked once a process."""
     image: str = Field(default="", exclude_if=lambda image: not image)
     """The image that it runs in, as ``NAME@sha256:...``; by default its stage's, ``none`` for none."""
-<<<<<<< HEAD
-    may_eliminate: bool = Field(default=False, exclude_if=lambda may: not may)
-    """Whether it may leave out some of its inputs, for reasons of its own: it then tells what it used."""
-    differences: Differences = Field(default_factory=dict, exclude_if=lambda said: not said)
-    """What follows from differences between what was planned, seen and told, over what its stage says."""
-=======
->>>>>>> main
     network: Network = Field(default="off", exclude_if=lambda network: network == "off")
     """What of the network it may use: ``off``, ``on``, or a list of the TCP ports that it may connect to."""
     sockets: bool = Field(default=False, exclude_if=lambda sockets: not sockets)
     """Whether it may make UNIX sockets, as a server of its own that listens on one."""
     shared_memory: bool = Field(default=False, exclude_if=lambda shared: not shared)
     """Whether it may use the shared memory of its host, ``/dev/shm``, as ``multiprocessing`` of Python does."""
-<<<<<<< HEAD
-=======
     may_eliminate: bool = Field(default=False, exclude_if=lambda may: not may)
     """Whether it may leave out some of its inputs, for reasons of its own: it then tells what it used."""
     differences: Differences = Field(default_factory=dict, exclude_if=lambda said: not said)
     """What follows from differences between what was planned, seen and told, over what its stage says."""
->>>>>>> main
 
 
 class Resources(Frozen):

@@ -192,19 +192,11 @@ class _Renderer:
             warm=step.warm,
             software=step.software,
             image=step.image,
-<<<<<<< HEAD
-            may_eliminate=step.may_eliminate,
-            differences=policies([step.differences]),
-            network=step.network,
-            sockets=step.sockets,
-            shared_memory=step.shared_memory,
-=======
             network=step.network,
             sockets=step.sockets,
             shared_memory=step.shared_memory,
             may_eliminate=step.may_eliminate,
             differences=policies([step.differences]),
->>>>>>> main
             files=tuple(texts.write(step.files, templates)) if step.files else (),
         )
         self.made |= {output.role: output for output in outputs}
