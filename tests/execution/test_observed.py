@@ -9,12 +9,14 @@ import pytest
 
 from nightmill.execution.witness import Witness
 from nightmill.model.confinement import NodeConfinement, Use
+from nightmill.model.container import Containers
 from nightmill.model.fate import Fate
 from nightmill.model.observed import Consequence, DifferenceKind, Observation, Policy
 from nightmill.model.order import JobOrder, OrderOutput, OrderStep
 from nightmill.model.report import JobReport
 from nightmill.model.states import AttemptState
 from tests.execution.failing import must_fail
+from tests.support.image import make_image, needs_bubblewrap
 from tests.support.orders import Bench, output, python, shell
 
 OUT = output("out", "out.txt")
@@ -80,6 +82,16 @@ def test_the_opens_of_a_confined_step_are_seen_and_it_reads_its_index_and_tells(
     bench = Bench(tmp_path, confinement=NodeConfinement(use=Use.TRY))
     line = '{"used": "a.txt"}'
     report = bench.run_one(order_of(bench, telling(line, read=f"grep -q '\"s\"' $NIGHTMILL_INDEX; {READ_A}")))
+    assert report.state is AttemptState.PUBLISHED, report.evidence
+    assert (observed(report).opened, observed(report).used) == (("a.txt",), ("a.txt",))
+
+
+def test_the_opens_of_a_step_in_an_image_are_seen_and_it_reads_its_index_and_tells(tmp_path: Path) -> None:
+    needs_bubblewrap()
+    name = make_image(tmp_path / "image")
+    bench = Bench(tmp_path / "site", containers=Containers(runtime="bubblewrap", images={name: tmp_path / "image"}))
+    read = f"cat $NIGHTMILL_INDEX > /dev/null && ! echo x 2>/dev/null >> $NIGHTMILL_INDEX && {READ_A}"
+    report = bench.run_one(order_of(bench, telling('{"used": "a.txt"}', read=f"set -e; {read}", image=name)))
     assert report.state is AttemptState.PUBLISHED, report.evidence
     assert (observed(report).opened, observed(report).used) == (("a.txt",), ("a.txt",))
 
