@@ -248,6 +248,21 @@ def test_a_million_lines_are_not_read(bench: Bench) -> None:
     must_fail(bench, order_of(bench, step), Fate.BAD_OUTPUT, "is wrong in line 200001: more than 200,000 lines are not")
 
 
+def test_many_lines_do_not_flood_the_journal(bench: Bench) -> None:
+    line = '{"depends": "out.txt", "on": ["a.txt"]}'
+    step = telling(line, read=f"{READ_A}; yes '{line}' | head -20000 > $NIGHTMILL_SIDECAR")
+    report = bench.run_one(order_of(bench, step).model_copy(update={"log_name": "first.log"}))
+    [told] = observed(report).depends
+    assert (told.output, told.inputs) == ("out.txt", ("a.txt",))
+    line = '{"get": {"role": "frames", "data_id": {"detector": 1}}, "name": "b.txt"}'
+    step = telling("", read=f"{READ_A}; yes '{line}' | head -20000 > $NIGHTMILL_SIDECAR")
+    order = order_of(bench, step)
+    again = order.attempt.model_copy(update={"number": 2})
+    order = order.model_copy(update={"attempt": again, "log_name": "second.log"})
+    report = must_fail(bench, order, Fate.BAD_OUTPUT, "and 45 differences more")
+    assert [kind for kind, _name, _then in kinds(report)].count("misresolved") == 50
+
+
 @pytest.mark.parametrize("attack", ["chmod u+w ../index.json; echo >> ../index.json", "rm -f ../index.json",
                                     "rm -f ../index.json; ln -s /etc/passwd ../index.json"])  # fmt: skip
 def test_an_index_that_a_step_changes_is_noticed(bench: Bench, attack: str) -> None:
