@@ -123,6 +123,7 @@ class _Renderer:
             log_directory=self.directory(),
             resources=self.stage.resources,
             keep_on_failure=self.stage.keep_on_failure,
+            level=common.level,
         )
 
     def inputs(self) -> Iterator[OrderInput]:
