@@ -7,12 +7,11 @@ runs the program is to go to the working folder: what the tracer tells from ther
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import marshal
 import os
 import signal
 import sys
+from contextlib import suppress
 
 FAILED = 126
 """How it ends where it cannot become the step."""
@@ -34,22 +33,17 @@ def main(request: str) -> None:
     folders = environment.get(b"PATH", os.fsencode(os.defpath)).split(b":")
     os.closerange(3, 1 << 16)
     os.chdir(wanted["directory"])
-    told = errno.ENOENT
     for path in [program] if b"/" in program else [os.path.join(folder, program) for folder in folders]:
-        try:
+        with suppress(OSError):  # the tracer tells what it was
             os.execve(path, wanted["argv"], environment)
-        except OSError as error:
-            told = error.errno if told in (errno.ENOENT, errno.ENOTDIR) else told
     sys.exit(FAILED)
 
 
 def confine(wanted: dict[str, Any]) -> None:
     """Confine this process and whatever it becomes."""
     sys.path.insert(0, wanted["spawner"])
-    import spawner_process as spawner
-
-    if (ruleset := spawner.ruleset_of(wanted["handled"], [], wanted)) >= 0:
-        pass
+    spawner = __import__("spawner_process")
+    spawner.confine(wanted, wanted["handled"], [])
 
 
 if __name__ == "__main__":

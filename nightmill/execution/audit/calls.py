@@ -22,9 +22,7 @@ MOUNTS: Final = ("mount", "move_mount", "open_tree", "pivot_root", "chroot")
 MOVES: Final = ("chdir", "fchdir")
 TRACED: Final = (*OPENS, *RUNS, *CHANGES, *LINKS, *MOUNTS, *MOVES, "socket", "io_uring_setup")
 
-_LINE: Final = re.compile(
-    rb'(\w+)\(((?:[^"<)]+|"(?:[^"\\]|\\.)*"|<[^>]*>|\)(?! += ))*)\) += (.*)', re.DOTALL
-)
+_LINE: Final = re.compile(rb'(\w+)\(((?:[^"<)]+|"(?:[^"\\]|\\.)*"|<[^>]*>|\)(?! += ))*)\) += (.*)', re.DOTALL)
 _ARGUMENT: Final = re.compile(rb'(?:^|, )(?:(?:AT_FDCWD|\d+)<([^>]*)>(?:\(deleted\))?|"((?:[^"\\]|\\.)*)"|([^,]*))')
 _DESCRIPTOR: Final = re.compile(rb"\d+<([^>]*)>")
 _ESCAPED: Final = re.compile(rb"\\([0-7]{1,3}|.)", re.DOTALL)
@@ -132,7 +130,7 @@ class Calls:
 
     def _call(self, pid: int, name: str, arguments: bytes, result: bytes) -> Call | None:
         failed = result.startswith((b"-1", b"?"))
-        error = (result.split(b" ", 2) + [b"?"])[1].decode() if failed else ""
+        error = [*result.split(b" ", 2), b"?"][1].decode() if failed else ""
         if name == "socket":
             return Call(pid, name, (), error, family=arguments.partition(b",")[0].decode())
         paths = list(self._paths(pid, name, arguments))
@@ -150,7 +148,7 @@ class Calls:
         return Call(pid, name, tuple(paths), error, name in CHANGES)
 
     def _paths(self, pid: int, name: str, arguments: bytes) -> Iterator[str]:
-        """Yield the paths among the arguments; a relative one belongs to the descriptor before it, else to the process."""
+        """Yield the paths among the arguments; a relative one is of the descriptor before it, else of the process."""
         folder: str | None = None
         for match in _ARGUMENT.finditer(arguments):
             if match[1] is not None:
@@ -160,7 +158,9 @@ class Calls:
                 if arguments.startswith(b"AT_FDCWD", match.start() + 2 * (match.start() > 0)):
                     self._directories[pid] = folder
             elif match[2] is not None:
-                yield os.path.normpath(os.path.join(folder or self._of(pid), unescaped(match[2])))
+                path = unescaped(match[2])
+                around = "" if path.startswith("/") else folder or self._of(pid)
+                yield os.path.normpath(f"{around}/{path}".replace("//", "/"))
                 folder = None
             elif name in RUNS:
                 break  # what follows are its arguments

@@ -9,17 +9,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from threading import Event, Thread
-from typing import Final
+from typing import Any, Final
 
 from nightmill.errors import RequestRefused
 from nightmill.execution.audit import becoming
 from nightmill.execution.audit.calls import MOVES, RUNS, Call, Calls, End, Unreadable, options
 from nightmill.execution.audit.traced import Tally, Traced
+from nightmill.execution.confine import landlock, spawner_process
+from nightmill.execution.confine.rules import Rules
 from nightmill.execution.launch.plain import Launch
 
 PROGRAM: Final = "strace"
@@ -54,7 +55,7 @@ def version() -> str:
         said = tried.stderr.strip().splitlines() or [f"exit code {tried.returncode}"]
         raise RequestRefused(
             f"steps cannot be audited: strace fails on this host: {said[-1].removeprefix('strace: ')}",
-            remedy="see that processes may be traced (kernel.yama.ptrace_scope at most 1, and SYS_PTRACE in a container),"
+            remedy="see that processes may be traced (kernel.yama.ptrace_scope at most 1, SYS_PTRACE in a container),"
             " or let the campaign have 'execution: {level: standard}'",
         )
     told = subprocess.run([PROGRAM, "-V"], capture_output=True, encoding="utf-8", errors="replace", check=False).stdout
@@ -98,7 +99,7 @@ class Trace:
             self._writing = -1
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def wait(self) -> OSError | None:
+    def wait_for_begin(self) -> OSError | None:
         """Wait until the program of the step runs; return why it never will."""
         if not self.begun.wait(_PATIENCE_SECONDS):
             return OSError(errno.ETIMEDOUT, "it could not be audited: strace does not begin")
@@ -107,6 +108,10 @@ class Trace:
             return None
         number = self._fault or errno.EPERM
         return OSError(number, os.strerror(number) if self._fault else "it could not be audited: strace ended")
+
+    def wait_for_end(self) -> None:
+        """Wait until the end of the step was told, or the trace has ended."""
+        self.ended.wait(_PATIENCE_SECONDS)
 
     def end(self) -> Traced:
         """Return what it comes to, once all processes of the step have ended."""
@@ -150,7 +155,28 @@ class Trace:
         return False
 
 
-def around(trace: Trace, denied: Sequence[str]) -> list[str]:
-    """Return the command line that stands before that of a step: strace, and what the step is before it is one."""
+def around(trace: Trace, denied: Sequence[str], request: str) -> list[str]:
+    """Return the command line of a step: strace, and in it what the step is before it is one."""
     tracer = [shutil.which(PROGRAM) or PROGRAM, "-DDD", *options(denied), "-o", str(trace.path)]
-    return [*tracer, "--", sys.executable, "-I", "-S", becoming.__file__]
+    return [*tracer, "--", sys.executable, "-I", "-S", becoming.__file__, request]
+
+
+def request_of(launch: Launch, rules: Rules | None) -> str:
+    """Return what tells a program what step it is to be, and what it may reach; None for whatever its user can."""
+    request: dict[str, Any] = {
+        "argv": [os.fsencode(each) for each in launch.argv],
+        "directory": os.fsencode(launch.directory),
+        "environment": {os.fsencode(name): os.fsencode(value) for name, value in launch.environment.items()},
+        "handled": None,
+        "spawner": str(Path(spawner_process.__file__).parent),
+    }
+    if rules is not None:
+        places = (*rules.software, *rules.own)
+        request |= {
+            "handled": landlock.handled(landlock.abi()),
+            "paths": [(os.fsencode(path), access) for path, access in places],
+            "ports": rules.ports,
+            "filter": rules.filter,
+            "closes": True,
+        }
+    return marshal.dumps(request).hex()

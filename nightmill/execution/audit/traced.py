@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from nightmill.execution.audit.calls import CHANGES, LINKS, MOUNTS, OPENS, RUNS, Call
@@ -17,9 +18,8 @@ LISTED: Final = 100
 """How many paths are kept that a step tried to reach, each once; beyond, they are counted."""
 _LOADED: Final = 10_000
 """How many programs and libraries are kept."""
-_LIBRARY: Final = re.compile(r"\.so(\.[\w.-]+)?")
+_LIBRARY: Final = re.compile(r"\.so(?:\.[\w.-]+)?$")
 _ROOT: Final = re.compile(r"/proc/(?:self|thread-self|\d+)(?:/task/\d+)?/root(?=/|$)")
-_OF_PROCESS: Final = re.compile(r"/proc/(?:self|thread-self|\d+)/")
 _NETWORKS: Final = ("AF_INET", "AF_INET6", "AF_PACKET", "AF_VSOCK")
 _DEVICES: Final = ("/dev/tty", "/dev/ptmx", "/dev/pts", "/dev/fd", "/dev/stdin", "/dev/stdout", "/dev/stderr")
 """What a program has of its own in the folder of devices, beside what is open to every step."""
@@ -64,9 +64,14 @@ class Tally:
         Of its job: what is changed there is found by its seals.
     asked
         Files that are looked for among what is opened.
+    searched
+        Folders where programs and libraries are looked for: one that is not found there, nobody wanted to read.
     """
 
-    def __init__(self, places: Iterable[Place], scratch: str, asked: Iterable[str]) -> None:
+    def __init__(
+        self, places: Iterable[Place], scratch: str, asked: Iterable[str], searched: Iterable[str] = ()
+    ) -> None:
+        self._searched = frozenset(searched)
         self._rights: dict[str, int] = dict.fromkeys(_DEVICES, READ_FILE | WRITE_FILE | READ_DIR)
         for path, rights in places:
             self._rights[path] = self._rights.get(path, 0) | rights
@@ -81,30 +86,34 @@ class Tally:
 
     def add(self, call: Call) -> None:
         """Take in a call."""
-        if call.family:
+        if call.name in OPENS:
+            self._add_opened(call)
+        elif call.name == "socket":
             if call.error and call.family in _NETWORKS:
                 self._networks.setdefault(call.family)
-        elif call.name in OPENS:
-            for path in call.paths:
-                self._look(path, call, WRITE_FILE if call.writes else READ_FILE)
-                if not call.error and path in self._asked:
-                    self._opened.add(path)
-                if not call.error and _LIBRARY.search(os.path.basename(path)):
-                    self._load(path)
         elif call.name in RUNS:
-            for path in call.paths[:1]:
-                self._look(path, call, READ_FILE)
-                if not call.error:
-                    self._load(os.path.realpath(path))
-        elif call.name in LINKS:
-            for path, right in zip(call.paths, (READ_FILE, WRITE_FILE), strict=False):
-                self._look(path, call, right)
-        elif call.name in CHANGES:
-            for path in call.paths:
-                self._look(path, call, WRITE_FILE)
+            self._add_run(call)
+        elif call.name in (*CHANGES, *LINKS):
+            for place, path in enumerate(call.paths):
+                self._look(path, call, WRITE_FILE if place or call.name in CHANGES else READ_FILE)
         elif call.name in MOUNTS and not call.error:
             for path in call.paths[:2]:
                 self._note(path)
+
+    def _add_run(self, call: Call) -> None:
+        for path in call.paths[:1]:
+            self._look(path, call, READ_FILE)
+            if not call.error:
+                self._load(os.path.realpath(path))
+
+    def _add_opened(self, call: Call) -> None:
+        for path in call.paths:
+            self._look(path, call, WRITE_FILE if call.writes else READ_FILE)
+            if not call.error:
+                if path in self._asked:
+                    self._opened.add(path)
+                if _LIBRARY.search(path):
+                    self._load(path)
 
     def traced(self, *, whole: bool) -> Traced:
         """Return what it comes to."""
@@ -122,15 +131,16 @@ class Tally:
         path = _ROOT.sub("", path, count=1) or "/"
         if not path.startswith("/"):  # a pipe or a socket, by its descriptor
             return
-        if call.error and self._is_open(path, READ_FILE) and os.path.islink(path):
-            path = os.path.realpath(path)
+        if call.error and self._is_open(path, READ_FILE):
+            path = os.path.realpath(path)  # a link, maybe
         if call.error == "ENOENT" and right == READ_FILE and path.startswith(self._staged):
             self._note(path)
-        if self._is_open(path, right):
+        if self._is_open(path, right) or (call.error and path.rpartition("/")[0] in self._searched):
             return
-        if right == WRITE_FILE and (call.error or path.startswith(self._scratch)) and self._is_open(path, READ_FILE):
+        in_vain = call.error or path.startswith(self._scratch)
+        if right == WRITE_FILE and in_vain and self._is_open(path, READ_FILE):
             return
-        if (call.folder or os.path.isdir(path)) and self._is_open(path, READ_DIR):
+        if (call.folder or Path(path).is_dir()) and self._is_open(path, READ_DIR):
             return
         self._note(path)
 
@@ -140,7 +150,7 @@ class Tally:
                 return True
             if path == "/":
                 return False
-            path = os.path.dirname(path)
+            path = path.rpartition("/")[0] or "/"
 
     def _note(self, path: str) -> None:
         if path in self._reached:
