@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.errors import JobFailed
+from nightmill.execution.audit.verdict import judged, with_trace
 from nightmill.execution.context import JobContext
 from nightmill.execution.evidence import last_lines, last_text, readable
 from nightmill.execution.faults import scratch_failed
@@ -87,6 +88,7 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
         raise _not_started(step, argv[0], error) from error
     scratch.show_log(last=True)
     failure = _failure(step, ended, log, start, context.stopping)
+    failure = judged(order, step, scratch.path, ended.traced, failure)
     accepted = _accepting(step, ended, failure, log, start)
     context.tell(
         StepEnded(
@@ -99,7 +101,7 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
             cost=ended.cost,
         )
     )
-    observed = Observation(confined=ended.confined)
+    observed = with_trace(Observation(confined=ended.confined), order, scratch, ended.traced)
     context.tell(StepObserved(attempt=order.attempt, at=context.now(), step=step.name, observed=observed))
     if failure is not None:
         _go_on(step, failure, accepted, log)
@@ -127,7 +129,10 @@ def _way(
     """Return how a step is started, and why its modules are not imported before, where they are not."""
     if container is not None:
         return partial(container.start, scratch=scratch.path), "it runs in an image" if step.warm else ""
-    return context.warm.way(step.warm, environment, context.confiner.way(order, step, scratch))
+    start_it = context.confiner.way(order, step, scratch)
+    if order.level == "audit":
+        return start_it, "it is audited" if step.warm else ""
+    return context.warm.way(step.warm, environment, start_it)
 
 
 def _line_end(log: int) -> str:

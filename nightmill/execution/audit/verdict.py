@@ -19,6 +19,7 @@ from nightmill.model.order import JobOrder, OrderInput, OrderStep
 
 _NAMED: Final = 3
 """How many paths a message names."""
+_IN_AN_IMAGE: Final = "a step in an image is not audited: of what it tried beside its inputs nothing is known"
 _OVERRULED: Final = (Fate.STEP_FAILED, Fate.STEP_KILLED)
 """What an error or a signal says of a step says less than what it reached for."""
 
@@ -84,7 +85,11 @@ def _text(path: str) -> str:
 def with_trace(observed: Observation, order: JobOrder, scratch: Scratch, traced: Traced | None) -> Observation:
     """Return what is known of a step with what its trace tells, where it has one."""
     if traced is None:
-        return observed
+        if order.level != "audit":
+            return observed
+        confined = observed.confined
+        confined = confined.model_copy(update={"lacking": (*confined.lacking, _IN_AN_IMAGE)})
+        return observed.model_copy(update={"confined": confined})
     names = {f"{scratch.inputs}/{file.staged_name}": file.name for file in order.inputs}
     names |= {f"{scratch.outputs}/{name}": name for kept in scratch.kept.values() for name in kept}
     return observed.model_copy(
