@@ -224,8 +224,8 @@ def revised(campaign: Campaign, stage: str, layers: Sequence[Tree]) -> tuple[Cam
 
 _MAY_BE_REVISED: Final = (
     "what may be: parameters, resources, keep_on_failure, what is chosen for inputs that do not make the units, and"
-    " argv, arguments, environment, files, image and wall_seconds of steps; execution.level; for more, submit a campaign"
-    " of another name"
+    " argv, arguments, environment, files, image and wall_seconds of steps; execution.level; for more, submit a"
+    " campaign of another name"
 )
 
 

@@ -125,7 +125,7 @@ def _start(
     except BaseException:
         trace.close()
         raise
-    if (why := trace.wait_for_begin()) is not None:
+    if (why := trace.wait_for_begin(inner.pid)) is not None:
         inner.end_rest(scratch.path, all_processes)
         inner.reap()
         raise why

@@ -11,10 +11,12 @@ from typing import Final
 OPENS: Final = ("open", "openat", "openat2", "creat", "open_by_handle_at", "pidfd_getfd")
 """What gives a descriptor: where that comes, strace tells what file it is in truth."""
 RUNS: Final = ("execve", "execveat")
+FOLLOWED: Final = ("truncate", "chmod", "fchmodat", "chown", "utime", "utimes", "setxattr", "removexattr")
+"""What changes a file, and of a link what that leads to."""
 CHANGES: Final = (
-    *("unlink", "unlinkat", "rmdir", "mkdir", "mkdirat", "mknod", "mknodat", "truncate"),
-    *("rename", "renameat", "renameat2", "chmod", "fchmodat", "fchmodat2", "chown", "lchown", "fchownat"),
-    *("utime", "utimes", "futimesat", "utimensat", "setxattr", "lsetxattr", "removexattr", "lremovexattr"),
+    *FOLLOWED,
+    *("unlink", "unlinkat", "rmdir", "mkdir", "mkdirat", "mknod", "mknodat", "rename", "renameat", "renameat2"),
+    *("fchmodat2", "lchown", "fchownat", "futimesat", "utimensat", "lsetxattr", "lremovexattr"),
 )
 LINKS: Final = ("link", "linkat")
 MOUNTS: Final = ("mount", "move_mount", "open_tree", "pivot_root", "chroot")

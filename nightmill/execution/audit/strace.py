@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -22,10 +23,12 @@ from nightmill.execution.audit.traced import Tally, Traced
 from nightmill.execution.confine import landlock, spawner_process
 from nightmill.execution.confine.rules import Rules
 from nightmill.execution.launch.plain import Launch
+from nightmill.execution.proc import state_of
 
 PROGRAM: Final = "strace"
 _PATIENCE_SECONDS: Final = 60.0
 """How long it may take until a step runs, and until the trace ends once the step has."""
+_LOOK_SECONDS: Final = 0.5
 _BLOCK: Final = 1 << 16
 _REMEDY: Final = "install strace on this host (Debian: strace), or let the campaign have 'execution: {level: standard}'"
 
@@ -99,15 +102,25 @@ class Trace:
             self._writing = -1
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def wait_for_begin(self) -> OSError | None:
-        """Wait until the program of the step runs; return why it never will."""
-        if not self.begun.wait(_PATIENCE_SECONDS):
-            return OSError(errno.ETIMEDOUT, "it could not be audited: strace does not begin")
+    def wait_for_begin(self, process: int) -> OSError | None:
+        """Wait until the program of the step runs; return why it never will.
+
+        Parameters
+        ----------
+        process
+            The number of what is to be the step, not yet waited for.
+        """
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not self.begun.wait(_LOOK_SECONDS):
+            if time.monotonic() > deadline or state_of(process) in ("", "Z", "X"):
+                self.close()  # what was told is read to its end
+                self.begun.wait(_PATIENCE_SECONDS)
         self.close()
         if self._has_begun:
             return None
-        number = self._fault or errno.EPERM
-        return OSError(number, os.strerror(number) if self._fault else "it could not be audited: strace ended")
+        if self._fault is not None:
+            return OSError(self._fault, os.strerror(self._fault))
+        return OSError(errno.EPERM, "it could not be audited: strace, or what confines the step, ended before it began")
 
     def wait_for_end(self) -> None:
         """Wait until the end of the step was told, or the trace has ended."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from nightmill.execution.audit.calls import CHANGES, LINKS, MOUNTS, OPENS, RUNS, Call
+from nightmill.execution.audit.calls import CHANGES, FOLLOWED, LINKS, MOUNTS, OPENS, RUNS, Call
 from nightmill.execution.confine.landlock import READ_DIR, READ_FILE, WRITE_FILE
 from nightmill.execution.confine.places import Place
 from nightmill.model.layout import INPUTS, OUTPUTS
@@ -17,9 +17,12 @@ from nightmill.model.layout import INPUTS, OUTPUTS
 LISTED: Final = 100
 """How many paths are kept that a step tried to reach, each once; beyond, they are counted."""
 _LOADED: Final = 10_000
-"""How many programs and libraries are kept."""
+"""How many programs and libraries are kept, and processes known."""
 _LIBRARY: Final = re.compile(r"\.so(?:\.[\w.-]+)?$")
 _ROOT: Final = re.compile(r"/proc/(?:self|thread-self|\d+)(?:/task/\d+)?/root(?=/|$)")
+_OF_PROCESS: Final = re.compile(r"/proc/(\d+)/(?:task/\d+/)?(?:auxv|environ|fd|map_files|maps|mem|smaps)(?=/|$)")
+"""What is of a process alone."""
+_ITSELF: Final = re.compile(r"/proc/(?:self|thread-self)(?=/|$)")
 _NETWORKS: Final = ("AF_INET", "AF_INET6", "AF_PACKET", "AF_VSOCK")
 _DEVICES: Final = ("/dev/tty", "/dev/ptmx", "/dev/pts", "/dev/fd", "/dev/stdin", "/dev/stdout", "/dev/stderr")
 """What a program has of its own in the folder of devices, beside what is open to every step."""
@@ -81,11 +84,14 @@ class Tally:
         self._opened: set[str] = set()
         self._reached: dict[str, None] = {}
         self._more: set[int] = set()
+        self._own: set[int] = set()
         self._networks: dict[str, None] = {}
         self._libraries: dict[str, None] = {}
 
     def add(self, call: Call) -> None:
         """Take in a call."""
+        if len(self._own) < _LOADED:
+            self._own.add(call.pid)
         if call.name in OPENS:
             self._add_opened(call)
         elif call.name == "socket":
@@ -131,8 +137,10 @@ class Tally:
         path = _ROOT.sub("", path, count=1) or "/"
         if not path.startswith("/"):  # a pipe or a socket, by its descriptor
             return
-        if call.error and self._is_open(path, READ_FILE):
-            path = os.path.realpath(path)  # a link, maybe
+        if (process := _OF_PROCESS.match(path)) is not None and int(process[1]) not in self._own:
+            self._note(path)
+        if call.name not in OPENS or call.error:
+            path = _resolved(path, call)
         if call.error == "ENOENT" and right == READ_FILE and path.startswith(self._staged):
             self._note(path)
         if self._is_open(path, right) or (call.error and path.rpartition("/")[0] in self._searched):
@@ -163,3 +171,12 @@ class Tally:
     def _load(self, path: str) -> None:
         if len(self._libraries) < _LOADED:
             self._libraries.setdefault(path)
+
+
+def _resolved(path: str, call: Call) -> str:
+    """Return where a path leads, as far as that can be seen now; where strace does not tell what it was in truth."""
+    path = _ITSELF.sub(f"/proc/{call.pid}", path, count=1)
+    if call.name not in CHANGES or call.name in FOLLOWED:
+        return os.path.realpath(path)
+    folder, _, name = path.rpartition("/")
+    return f"{os.path.realpath(folder or '/').rstrip('/')}/{name}"
