@@ -10,11 +10,10 @@ from typing import Final
 from nightmill.errors import JobFailed
 from nightmill.execution.audit.traced import Traced
 from nightmill.execution.evidence import on_one_line
-from nightmill.execution.scratch import Scratch
 from nightmill.model.dimensions import unit_name
 from nightmill.model.fate import Fate
 from nightmill.model.layout import INPUTS
-from nightmill.model.observed import Observation
+from nightmill.model.observed import Confined
 from nightmill.model.order import JobOrder, OrderInput, OrderStep
 
 _NAMED: Final = 3
@@ -82,20 +81,13 @@ def _text(path: str) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
-def with_trace(observed: Observation, order: JobOrder, scratch: Scratch, traced: Traced | None) -> Observation:
-    """Return what is known of a step with what its trace tells, where it has one."""
-    if traced is None:
-        if order.level != "audit":
-            return observed
-        confined = observed.confined
-        confined = confined.model_copy(update={"lacking": (*confined.lacking, _IN_AN_IMAGE)})
-        return observed.model_copy(update={"confined": confined})
-    names = {f"{scratch.inputs}/{file.staged_name}": file.name for file in order.inputs}
-    names |= {f"{scratch.outputs}/{name}": name for kept in scratch.kept.values() for name in kept}
-    return observed.model_copy(
-        update={
-            "witness": "strace",
-            "opened": tuple([name for path, name in names.items() if path in traced.opened]),
-            "reached": (*map(_text, traced.reached), *(f"network {each}" for each in traced.networks)),
-        }
-    )
+def reached(traced: Traced | None) -> tuple[str, ...]:
+    """Return what goes on record of what a step reached for beside what it was given."""
+    return () if traced is None else (*map(_text, traced.reached), *(f"network {each}" for each in traced.networks))
+
+
+def as_audited(order: JobOrder, confined: Confined, traced: Traced | None) -> Confined:
+    """Return how a step was confined, which says so where its order wants it audited and nobody did."""
+    if order.level != "audit" or traced is not None:
+        return confined
+    return confined.model_copy(update={"lacking": (*confined.lacking, _IN_AN_IMAGE)})
