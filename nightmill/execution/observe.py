@@ -10,7 +10,7 @@ from typing import Final
 
 from nightmill.errors import JobFailed, guess
 from nightmill.execution.audit.traced import Traced
-from nightmill.execution.audit.verdict import as_audited, reached
+from nightmill.execution.audit.verdict import as_audited
 from nightmill.execution.descriptors import names_in
 from nightmill.execution.differences import Produced, differences, in_words
 from nightmill.execution.evidence import on_one_line
@@ -150,15 +150,21 @@ class Observer:
             extra = [name for name in there if name not in known]
             self._produced = Produced([role for role, names in named.items() if names], extra)
 
-    def observation(self, confined: Confined) -> Observation:
-        """Return what is known of the step."""
+    def observation(self, confined: Confined, reached: tuple[str, ...]) -> Observation:
+        """Return what is known of the step.
+
+        Parameters
+        ----------
+        reached
+            Paths outside of what it was given that it tried to reach.
+        """
         uses = self._sidecar.uses
         typed = {each.name for each in self.index.inputs if each.type}
         return Observation(
             confined=as_audited(self._order, confined, self._traced),
             witness="" if self._opened is None else "inotify" if self._traced is None else "strace",
-            reached=reached(self._traced),
             opened=tuple([each.name for each in self.index.inputs if self._opened and each.name in self._opened]),
+            reached=reached,
             told=uses.told,
             used=tuple([name for name in uses.used if name in typed]),
             eliminated=tuple(
