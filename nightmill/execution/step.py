@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.errors import JobFailed
+from nightmill.execution.audit.verdict import judged, reached
 from nightmill.execution.confine.outside import Reached
 from nightmill.execution.context import JobContext
 from nightmill.execution.differences import must_hold
@@ -181,7 +182,10 @@ def _way(
     """Return how a step is started, and why its modules are not imported before, where they are not."""
     if container is not None:
         return partial(container.start, scratch=scratch.path), "it runs in an image" if step.warm else ""
-    return context.warm.way(step.warm, environment, context.confiner.way(order, step, scratch))
+    start_it = context.confiner.way(order, step, scratch)
+    if order.level == "audit":
+        return start_it, "it is audited" if step.warm else ""
+    return context.warm.way(step.warm, environment, start_it)
 
 
 def _line_end(log: int) -> str:
@@ -313,7 +317,11 @@ def _judged(
     """Return how a step failed, the rule by which it counts as good all the same, and what it reached for in vain."""
     failure = _failure(step, ended, log, start, context.stopping)
     failure = observer.failing(failure) if failure is not None else None
+    observer.trace(ended.traced)
+    failure = judged(order, step, scratch.path, ended.traced, failure)
     accepted = _accepting(step, ended, failure, log, start)
+    if ended.traced is not None:
+        return failure, accepted, Reached(reached(ended.traced))
     if failure is None or failure.fate != Fate.STEP_FAILED or accepted is not None:
         return failure, accepted, Reached()
     outside = context.confiner.reached(order, step, scratch, ended.confined, last_text(log, start))
