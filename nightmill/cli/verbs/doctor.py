@@ -148,6 +148,7 @@ def _site(directory: Path | None) -> Iterator[Finding]:
     yield from _access(config)
     yield from _credentials(config)
     yield from _containers(config)
+    yield _confinement(config)
     yield _network(config)
     with Site(config, database_of(config)) as opened:
         try:
@@ -210,6 +211,14 @@ def _containers(config: SiteConfig) -> Iterator[Finding]:
         yield Finding(what, found.well, found.seen)
         if not found.well and what.startswith("container runtime"):
             return
+
+
+def _confinement(config: SiteConfig) -> Finding:
+    """Find how steps are confined on this host."""
+    from nightmill.execution.probing import tried, try_confinement
+
+    found = tried("confinement", lambda: try_confinement(config.confinement))
+    return Finding("confinement", found.well, found.seen)
 
 
 def _network(config: SiteConfig) -> Finding:
