@@ -148,6 +148,7 @@ def _site(directory: Path | None) -> Iterator[Finding]:
     yield from _access(config)
     yield from _credentials(config)
     yield from _containers(config)
+    yield _confinement(config)
     yield _network(config)
     yield _audit()
     with Site(config, database_of(config)) as opened:
@@ -221,6 +222,14 @@ def _audit() -> Finding:
         return Finding("audit", True, f"steps can be audited, by {version()}")
     except NightmillError as error:
         return Finding("audit", True, f"campaigns with 'execution: {{level: audit}}' start no step here: {error}")
+
+
+def _confinement(config: SiteConfig) -> Finding:
+    """Find how steps are confined on this host."""
+    from nightmill.execution.probing import tried, try_confinement
+
+    found = tried("confinement", lambda: try_confinement(config.confinement))
+    return Finding("confinement", found.well, found.seen)
 
 
 def _network(config: SiteConfig) -> Finding:
