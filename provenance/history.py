@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -29,6 +29,7 @@ from nightmill.backbone.schema import (
 from nightmill.backbone.sites import is_here, store_label
 from nightmill.backbone.work.campaigns import job_named
 from nightmill.errors import UnknownName
+from nightmill.model.software import Stack
 
 BUNDLE: Final = PlanRow.common["bundle"]["digest"].as_string()
 """Of the plan that an attempt was issued from."""
@@ -54,6 +55,10 @@ class Attempt:
     """What its order asks for, where that is not what its stage says."""
     bundle: str
     """Digest of the pipeline's folder that it runs; empty where its campaign is of a time before bundles."""
+    order_sha256: str
+    """Digest of its order: all that it was told, its configuration with it."""
+    plan_sha256: str
+    """Digest of the plan of its stage, which has the configuration of all of its jobs."""
     error: str = ""
     """The error that it is by the site's rules; empty where these do not name it."""
     error_version: int | None = None
@@ -96,7 +101,13 @@ class Execution:
     max_rss_bytes: int | None
     read_bytes: int | None
     written_bytes: int | None
-    software: dict[str, Any]
+    environment: Mapping[str, str]
+    """What it saw beside its places; of executions of before, what its pipeline says alone."""
+    files_sha256: str | None
+    """Digest of the files that were written for it; None where there were none."""
+    software_sha256: str = ""
+    """Digest of its stack; empty where none is known."""
+    software: Stack | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +180,7 @@ def job_history(session: Session, campaign: str, stage: str, unit: str, *, numbe
     """
     job = job_named(session, campaign, stage, unit)
     query = (
-        select(AttemptRow, BUNDLE, ErrorRuleRow)
+        select(AttemptRow, BUNDLE, PlanRow.sha256, ErrorRuleRow)
         .join(PlanRow, PlanRow.id == AttemptRow.plan_id)
         .outerjoin(ErrorRuleRow, ErrorRuleRow.id == AttemptRow.error_id)
         .where(AttemptRow.job_id == job.id)
@@ -231,7 +242,7 @@ def maker_of(session: Session, file_id: int) -> Maker | None:
             AttemptRow.number,
             BUNDLE,
             ExecutionRow,
-            SoftwareRow.packages,
+            SoftwareRow,
             ErrorRuleRow,
         )
         .join(ExecutionRow, GenerationRow.execution_id == ExecutionRow.id)
@@ -245,9 +256,9 @@ def maker_of(session: Session, file_id: int) -> Maker | None:
     ).first()
     if row is None:
         return None
-    role, produced_name, campaign, stage, unit, number, bundle, execution, packages, accepted = row
+    role, produced_name, campaign, stage, unit, number, bundle, execution, software, accepted = row
     inputs = chosen_inputs(session, execution.attempt_id, execution)
-    ran = _execution(execution, packages, accepted)
+    ran = _execution(execution, software, accepted)
     return Maker(role, produced_name, campaign, stage, unit, number, bundle or "", ran, inputs)
 
 
@@ -260,25 +271,28 @@ def _shown(attempts: Sequence[Attempt], number: int | None, job: str) -> Attempt
     return next((attempt for attempt in attempts if attempt.result), attempts[-1] if attempts else None)
 
 
-def _attempt(row: AttemptRow, bundle: str | None, error: ErrorRuleRow | None) -> Attempt:
+def _attempt(row: AttemptRow, bundle: str | None, plan_sha256: str, error: ErrorRuleRow | None) -> Attempt:
     own = {each.name: getattr(row, each.name) for each in fields(Attempt) if each.name in AttemptRow.__table__.columns}
-    attempt = Attempt(**own, bundle=bundle or "")
+    attempt = Attempt(**own, bundle=bundle or "", plan_sha256=plan_sha256)
     if error is None:
         return attempt
     of_error = replace(attempt, error=error.name, error_version=error.version)
     return replace(of_error, explanation=error.explanation, link=error.link)
 
 
-def _execution(row: ExecutionRow, packages: dict[str, Any] | None, accepted: ErrorRuleRow | None) -> Execution:
+def _execution(row: ExecutionRow, software: SoftwareRow | None, accepted: ErrorRuleRow | None) -> Execution:
     columns = ExecutionRow.__table__.columns
     own = {each.name: getattr(row, each.name) for each in fields(Execution) if each.name in columns}
     error, version = (accepted.name, accepted.version) if accepted else ("", None)
-    return Execution(**own, accepted=error, accepted_version=version, software=packages or {})
+    execution = Execution(**own, accepted=error, accepted_version=version)
+    if software is None:
+        return execution
+    return replace(execution, software_sha256=software.sha256, software=Stack.read(software.packages))
 
 
 def _executions(session: Session, attempt_id: int) -> list[Execution]:
     query = (
-        select(ExecutionRow, SoftwareRow.packages, ErrorRuleRow)
+        select(ExecutionRow, SoftwareRow, ErrorRuleRow)
         .outerjoin(SoftwareRow, ExecutionRow.software_id == SoftwareRow.id)
         .outerjoin(ErrorRuleRow, ErrorRuleRow.id == ExecutionRow.accepted_id)
         .where(ExecutionRow.attempt_id == attempt_id)

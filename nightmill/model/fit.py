@@ -6,7 +6,7 @@ A journal is a file: copied, cut, mended by hand, or forged. What contradicts it
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 
 from nightmill.model.dimensions import DIMENSIONS
 from nightmill.model.fate import Fate
@@ -16,7 +16,7 @@ from nightmill.model.report import JobReport, StepReport
 from nightmill.model.states import AttemptState
 
 
-def misfit(report: JobReport, stacks: Mapping[str, Mapping[str, str]]) -> str:
+def misfit(report: JobReport, stacks: Collection[str]) -> str:
     """Say how a report contradicts its order; empty where it does not.
 
     A report that fits names no file and no place but those of its order, each once, tells of its order's steps alone,
@@ -25,7 +25,7 @@ def misfit(report: JobReport, stacks: Mapping[str, Mapping[str, str]]) -> str:
     Parameters
     ----------
     stacks
-        Software by digest, of which its steps must be.
+        Digests of the software of which its steps must be.
     """
     order = report.order
     if order.attempt != report.attempt:
@@ -56,7 +56,7 @@ def _is_named(file: MadeFile, order: JobOrder) -> bool:
     )
 
 
-def _misfit_of_steps(report: JobReport, stacks: Mapping[str, Mapping[str, str]]) -> str:
+def _misfit_of_steps(report: JobReport, stacks: Collection[str]) -> str:
     began = [step.name for step in report.steps]
     if began != [step.name for step in report.order.wanted_steps][: len(began)]:
         return f"its steps are told as {', '.join(began)}, which is not what its order says"

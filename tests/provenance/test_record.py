@@ -23,6 +23,7 @@ from nightmill.backbone.schema import (
 from nightmill.model.calibration import Calibration
 from nightmill.model.fate import Fate
 from nightmill.model.journal import Done, Entry, Publishing, StepBegan, StepEnded
+from nightmill.model.software import Stack
 from nightmill.model.states import AttemptState
 from provenance.record import Recorded
 from tests.provenance.jobs import attempts, issued, job_states, science, tell
@@ -85,7 +86,8 @@ def test_the_execution_record(bench: Bench, database: Database) -> None:
             cost = step.cost
             assert cost is not None
             assert (row.step, row.state, row.exit_code, row.signal) == (step.name, "succeeded", 0, None)
-            assert (row.host, row.argv, row.environment) == (report.host, list(step.argv), {})
+            assert (row.host, row.argv, row.environment) == (report.host, list(step.argv), step.environment)
+            assert "PATH" in row.environment
             assert (row.began_at, row.ended_at) == (step.began_at, step.ended_at)
             assert (row.wall_seconds, row.user_seconds, row.system_seconds) == (
                 cost.wall_seconds,
@@ -97,8 +99,11 @@ def test_the_execution_record(bench: Bench, database: Database) -> None:
                 cost.read_bytes,
                 cost.written_bytes,
             )
-            packages = session.scalars(select(SoftwareRow.packages).where(SoftwareRow.id == row.software_id)).one()
-            assert packages["nightmill"]
+            software = session.scalars(select(SoftwareRow).where(SoftwareRow.id == row.software_id)).one()
+            assert software.packages["distributions"]["nightmill"]
+            stack = Stack.read(software.packages)
+            assert (software.sha256, software.bare_sha256) == (step.software, stack.bare_sha256)
+            assert stack.sha256 == step.software
 
 
 def test_a_published_attempt_is_the_jobs_result_with_its_log_and_deliveries(bench: Bench, database: Database) -> None:

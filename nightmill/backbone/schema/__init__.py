@@ -28,6 +28,7 @@ from nightmill.backbone.schema.files import (
     WithdrawalRow,
 )
 from nightmill.backbone.schema.footprints import FootprintRow
+from nightmill.backbone.schema.software import RegressionRow, SoftwareRow
 from nightmill.backbone.schema.work import (
     AttemptRow,
     CampaignRow,
@@ -44,7 +45,6 @@ from nightmill.backbone.schema.work import (
     SavedPlanRow,
     SignOffRow,
     SliceRow,
-    SoftwareRow,
     TakenRow,
 )
 
@@ -78,6 +78,7 @@ __all__ = [
     "PlanRow",
     "PlannedInputRow",
     "RefusalRow",
+    "RegressionRow",
     "ReplicaRow",
     "SavedPlanRow",
     "SignOffRow",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nightmill.cli.documents import files, lineages, told, work
-from provenance.history import JobHistory, Maker
+from provenance.history import Execution, JobHistory, Maker
 from provenance.lineage import Lineage
 
 
@@ -15,7 +15,7 @@ def history_of(job: JobHistory) -> work.JobHistory:
         attempts=[told(work.Attempt, each) for each in job.attempts],
         shown=told(work.Attempt, job.shown) if job.shown else None,
         inputs=[told(work.ChosenInput, each) for each in job.inputs],
-        executions=[told(work.Execution, each) for each in job.executions],
+        executions=[_execution(each) for each in job.executions],
         made=[told(work.MadeFile, each) for each in job.made],
     )
 
@@ -23,7 +23,12 @@ def history_of(job: JobHistory) -> work.JobHistory:
 def maker_of(maker: Maker) -> files.Maker:
     """Tell of what made a file."""
     inputs = [told(work.ChosenInput, each) for each in maker.inputs]
-    return told(files.Maker, maker, execution=told(work.Execution, maker.execution), inputs=inputs)
+    return told(files.Maker, maker, execution=_execution(maker.execution), inputs=inputs)
+
+
+def _execution(run: Execution) -> work.Execution:
+    sections = {} if run.software is None else run.software.sections
+    return told(work.Execution, run, software=sections)
 
 
 def lineage_of(found: Lineage) -> lineages.Lineage:
