@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from nightmill import __version__
 from nightmill.execution.launch.containers.opened import Container
@@ -87,7 +88,10 @@ def stack_of(
     image
         What is told of an image that is not used.
     """
-    programs = {name: told_version(command, sighting.environment, container) for name, command in declared.items()}
+    asked = zip_longest(declared.items(), sighting.declared)  # in a container none was looked for
+    programs = {
+        name: told_version(command, program, sighting.environment, container) for (name, command), program in asked
+    }
     found = [each for each in (sighting.program, *sighting.declared) if each is not None]
     python = sighting.python
     programs |= {each.path: each.sha256 for each in found if python is None or each.path != python.program.path}

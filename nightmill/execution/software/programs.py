@@ -77,9 +77,15 @@ def _digest(path: str, _identity: tuple[int, int, int, int]) -> str:
 
 @cache
 def told_version(
-    command: tuple[str, ...], environment: tuple[tuple[str, str], ...], container: Container | None
+    command: tuple[str, ...],
+    _program: Program | None,
+    environment: tuple[tuple[str, str], ...],
+    container: Container | None,
 ) -> str:
-    """Return the first line that a program prints when it is asked for its version, or why it is not known."""
+    """Return the first line that a program prints when it is asked for its version, or why it is not known.
+
+    It is asked once a process and environment, and again where another program took its place.
+    """
     try:
         with TemporaryDirectory(prefix="nightmill-") as folder:
             own = {"HOME": folder, "TMPDIR": folder, **dict(environment)}
