@@ -47,6 +47,7 @@ VERBS: Final = (
     "why",
     "lineage",
     "compare",
+    "verify",
     "calib",
     "errors",
     "run",

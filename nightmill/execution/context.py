@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from nightmill.execution.host import CORES, DEVICES, Host, this_host
 from nightmill.execution.journal import JournalWriter
 from nightmill.execution.launch.containers.opened import Container, OpenedContainers
 from nightmill.execution.launch.warm import Servers
+from nightmill.execution.sealing import Chain
 from nightmill.execution.software import sight, stack_of, with_libraries
 from nightmill.execution.transfers import Transfers
 from nightmill.model.container import Containers
@@ -23,6 +24,8 @@ from nightmill.model.fate import Fate
 from nightmill.model.journal import (
     AttemptEntry,
     Entry,
+    MadeFile,
+    Sealed,
     SoftwareSeen,
 )
 from nightmill.model.node import NetworkPaths, SoftwarePolicy
@@ -30,6 +33,7 @@ from nightmill.model.order import AttemptKey, JobOrder, OrderStep
 from nightmill.model.ports import Stager, View
 from nightmill.model.report import JobReport, fold
 from nightmill.model.software import Stack
+from nightmill.model.statement import Envelope
 
 
 class Superseded(NightmillError):
@@ -77,6 +81,8 @@ class JobContext:
     """What becomes of steps whose software is new to the site."""
     refused: str = ""
     """Set to why nothing begins any more, where a step would have run with software that the site does not let in."""
+    chain: Chain | None = None
+    """What signs what it publishes; None where nothing does."""
     warm: Servers = field(default_factory=Servers)
     """Processes that have imported what steps need."""
     _told: dict[AttemptKey, list[Entry]] = field(default_factory=lambda: defaultdict(list))
@@ -87,6 +93,17 @@ class JobContext:
         """Append an entry to the journal."""
         self.journal.append(entry)
         self._told[entry.attempt].append(entry)
+
+    def seal(self, attempt: AttemptKey, files: Sequence[MadeFile], fate: Fate, step: str, evidence: str) -> None:
+        """Tell, signed, what an attempt is about to publish, where this process signs anything."""
+        if self.chain is None:
+            return
+        report, at = fold(self._told[attempt])[attempt], self.now()
+
+        def tell(envelope: Envelope) -> None:
+            self.tell(Sealed(attempt=attempt, at=at, envelope=envelope))
+
+        self.chain.add(report, files, fate, step, evidence, now=at, tell=tell)
 
     def report(self, attempt: AttemptKey) -> JobReport:
         """Fold what was told of an attempt, and forget it."""

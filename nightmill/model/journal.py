@@ -21,6 +21,7 @@ from nightmill.model.footprint import Footprint
 from nightmill.model.observed import Observation
 from nightmill.model.order import AttemptKey, ErrorName, JobOrder
 from nightmill.model.software import Stack
+from nightmill.model.statement import Envelope
 from nightmill.model.states import AttemptState
 
 JOURNAL_VERSION: Final = 1
@@ -198,6 +199,13 @@ class Publishing(_Entry):
     evidence: str = ""
 
 
+class Sealed(_Entry):
+    """What the worker claims of the attempt, signed: told before the intent, so that what is published is claimed."""
+
+    entry: Literal["sealed"] = "sealed"
+    envelope: Envelope
+
+
 class Done(_Entry):
     """The end. Nothing follows it."""
 
@@ -213,7 +221,9 @@ class Done(_Entry):
     """True where the writer died while publishing and another process found every file in place."""
 
 
-AttemptEntry = Started | Staged | NotStaged | StepBegan | StepEnded | StepObserved | Checked | Publishing | Done
+AttemptEntry = (
+    Started | Staged | NotStaged | StepBegan | StepEnded | StepObserved | Checked | Sealed | Publishing | Done
+)
 """An entry that belongs to an attempt."""
 
 Entry = Annotated[SoftwareSeen | AttemptEntry, Field(discriminator="entry")]
