@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -116,7 +116,7 @@ def _reference(session: Session, name: str, job: tuple[str, str, str] | None, nu
 
 def regress(
     site: Site,
-    references: Sequence[AttemptKey],
+    references: Iterable[AttemptKey],
     *,
     tolerance: Tolerance = EXACT,
     ignored: Collection[str] = (),
@@ -131,6 +131,8 @@ def regress(
 
     Parameters
     ----------
+    references
+        Asked for once it is known that the user may do this.
     tolerance
         By how much numbers may differ.
     ignored

@@ -73,7 +73,7 @@ def regress(
             else:
                 echo(f"software {stack.bare_sha256[:12]} is accepted")
             return
-        attempts = [reference_of(opened, name, *job_of(name)) for name in references or ()]
+        attempts = (reference_of(opened, name, *job_of(name)) for name in references or ())
         done = []
         for each in carry_out(opened, attempts, tolerance=allowed, ignored=ignore or (), why=why, tell=say):
             done.append(each)
