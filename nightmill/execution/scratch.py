@@ -21,9 +21,9 @@ from nightmill.execution.abandoned import OWNER, abandoned, claim_folder
 from nightmill.execution.descriptors import Place, names_in, open_up, opened_file, opened_folder, path_of, place_of
 from nightmill.execution.faults import HANDS_OFF
 from nightmill.execution.live import LiveLog
-from nightmill.execution.proc import end_all_in
-from nightmill.execution.removal import empty, remove
+from nightmill.execution.removal import discard, empty, remove_open
 from nightmill.execution.sealed import SealedFolder, SealedTree
+from nightmill.model.attachment import JUNK
 from nightmill.model.fate import Fate
 from nightmill.model.journal import MadeFile
 from nightmill.model.layout import (
@@ -96,6 +96,8 @@ class Scratch:
         self._sealed = {INPUTS: SealedFolder(), OUTPUTS: SealedFolder()}
         self._places: dict[str, Place] = {}
         self._log: int | None = None
+        self._own: int | None = None
+        self._adopted = ""
         self.done: list[str] = []
         """The steps whose outputs passed the gate."""
         self.kept: dict[str, list[str]] = {}
@@ -176,6 +178,11 @@ class Scratch:
         """Where the log can be read as long as the scratch is open, or None where no step began."""
         return None if self._log is None else path_of(self._log)
 
+    def adopt(self, descriptor: int) -> str:
+        """Take an open file of nightmill's own, the tar of junk, and return a path that leads to it until the end."""
+        self._adopted, self._own = path_of(descriptor), descriptor
+        return self._adopted
+
     def opened(self, folder: str) -> AbstractContextManager[int]:
         """Open one of its folders; a link in its place is an OSError."""
         return opened_folder(folder, self._folder)
@@ -190,7 +197,7 @@ class Scratch:
             Where the output is not a regular file any more.
         """
         if not file.step:
-            yield Path(path_of(self.open_log()))
+            yield Path(self._adopted if file.type == JUNK else path_of(self.open_log()))
             return
         with self.opened(OUTPUTS) as outputs, opened_file(file.name, outputs) as descriptor:
             yield Path(path_of(descriptor))
@@ -216,6 +223,11 @@ class Scratch:
                     os.unlink(BUNDLE, dir_fd=self._folder)
                     bundle.copy_to(self.path / BUNDLE)
 
+    @property
+    def bundle(self) -> Path | None:
+        """Where the host keeps the bundle that steps see."""
+        return None if self._bundle is None else self._bundle.path
+
     def seal_input(self, name: str, what: str, digest: str) -> None:
         """Note that an input is as it is to stay, and by what name a message calls it."""
         facts = os.stat(f"{INPUTS}/{name}", dir_fd=self._folder, follow_symlinks=False)
@@ -225,6 +237,11 @@ class Scratch:
     def sidecar(self) -> Path:
         """Where a step may tell what it made."""
         return self.path / SIDECAR
+
+    def make_sidecar(self) -> None:
+        """Put an empty one there, for a step that can write to it and to nothing beside it."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        os.close(os.open(SIDECAR, flags, 0o644, dir_fd=self._folder))
 
     @contextmanager
     def opened_sidecar(self) -> Iterator[int | None]:
@@ -304,6 +321,10 @@ class Scratch:
         with self.opened(TMP) as tmp:
             if names_in(tmp):
                 empty(tmp)
+        with suppress(FileNotFoundError):
+            facts = os.stat(SIDECAR, dir_fd=self._folder, follow_symlinks=False)
+            if stat.S_ISREG(facts.st_mode) and not facts.st_size:
+                os.unlink(SIDECAR, dir_fd=self._folder)
         self.done.append(step)
         own: dict[str, Container[object]] = {".": {*self._places, ORDER, OWNER}, LEFT: self.done, **self._sealed}
         for folder, known in own.items():
@@ -328,12 +349,13 @@ class Scratch:
         if keep:
             self._tell_kept()
         else:
-            _remove(self.path, self._folder)
+            remove_open(self.path, self._folder)
         os.close(self._folder)
         if self.promise is not None:
             self.promise.end()
-        if self._log is not None:
-            os.close(self._log)
+        for descriptor in (self._log, self._own):
+            if descriptor is not None:
+                os.close(descriptor)
         if self._live is not None:
             self._live.end()
 
@@ -354,34 +376,13 @@ class Scratch:
     @staticmethod
     def discard(root: Path, order: JobOrder) -> None:
         """Remove what a dead process left of an attempt, if anything: steps that still run, and its scratch."""
-        _discard(root / token(order.attempt))
+        discard(root / token(order.attempt))
 
     @staticmethod
     def discard_abandoned(root: Path) -> None:
         """Do so for each scratch of a dead process of this host."""
         for path in abandoned(root):
-            _discard(path)
-
-
-def _discard(path: Path) -> None:
-    if os.path.lexists(path):
-        end_all_in(path)
-        remove(path)
-        _unlink(path)
-
-
-def _remove(path: Path, folder: int) -> None:
-    """Remove an open folder with all that is in it: what stays is not a failure of the attempt."""
-    with suppress(OSError):
-        empty(folder)
-        path.rmdir()
-    _unlink(path)
-
-
-def _unlink(path: Path) -> None:
-    """Remove what a step put in place of its scratch; a folder stays."""
-    with suppress(OSError):
-        path.unlink()
+            discard(path)
 
 
 def _meddled(step: str, how: str) -> JobFailed:

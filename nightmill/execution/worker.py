@@ -23,6 +23,7 @@ from nightmill.clock import Clock, utc_now
 from nightmill.config.secrets import read_secrets
 from nightmill.errors import NightmillError, RequestRefused
 from nightmill.execution.bundles import BundleCache
+from nightmill.execution.confine.confiner import Confiner
 from nightmill.execution.context import JobContext
 from nightmill.execution.dispatches import ORDERS, PROFILE, Dispatched
 from nightmill.execution.host import Host, this_host
@@ -95,6 +96,7 @@ class Worker:
             network_paths=profile.network_paths,
             software=profile.software,
             chain=Chain(self.journal.name, key) if key is not None else None,
+            confiner=Confiner.of(profile),
             superseded=(lambda: False) if dispatched is None else lambda: dispatched.is_over,
             is_guest=dispatched is not None,
         )
@@ -124,6 +126,7 @@ class Worker:
     def close(self) -> None:
         """Make everything durable that its journal was told, and end and remove what it keeps for its jobs."""
         self._context.warm.close()
+        self._context.confiner.close()
         self._context.bundles.close()
         self.journal.close()
 

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from nightmill.model.access import Access
 from nightmill.model.base import Frozen
+from nightmill.model.confinement import NodeConfinement
 from nightmill.model.container import Containers
 
 NODE_VERSION = 1
@@ -79,5 +80,7 @@ class NodeProfile(Frozen):
     """What becomes of steps whose software is new to the site."""
     signing_key: Path | None = None
     """A private key of the site, with which its workers sign what they publish; no step reaches it."""
+    confinement: NodeConfinement = NodeConfinement()
+    """How steps are confined."""
     keep_scratch: bool = False
     """Whether scratches stay for somebody to look into."""

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 
 from nightmill.model.base import Frozen
 from nightmill.model.calibration import Calibration
+from nightmill.model.confinement import Network
 from nightmill.model.container import is_image
 from nightmill.model.dimensions import KeyValue
 from nightmill.model.error_rule import compiled
@@ -242,6 +243,12 @@ class OrderStep(Frozen):
     """Of its site, where one may accept an exit code of it: the first that fits counts."""
     image: str = ""
     """The image that it runs in, by digest; ``{python}`` is then that of the image."""
+    network: Network = "off"
+    """What of the network it may use."""
+    sockets: bool = False
+    """Whether it may make UNIX sockets."""
+    shared_memory: bool = False
+    """Whether it may use the shared memory of the host."""
 
     @field_validator("image")
     @classmethod
@@ -303,6 +310,8 @@ class JobOrder(Frozen):
     log_store: str
     log_directory: str = ""
     resources: Resources = Resources()
+    junk: Literal["leave", "tar"] = Field(default="leave", exclude_if=lambda junk: junk == "leave")
+    """Whether what steps left and no output declares, and what the gate refused, is kept in a tar beside the log."""
     keep_on_failure: bool = False
     """Whether files of the steps before the one that fails are kept, for another attempt to take."""
 
@@ -315,6 +324,21 @@ class JobOrder(Frozen):
     def log_path(self) -> str:
         """Where the log goes, below the URL of its store."""
         return stored_path(self.log_directory, self.log_name)
+
+    @property
+    def junk_name(self) -> str:
+        """Unique name of the tar with what no output declares: that of the log, with another end."""
+        return junk_name(self.log_name)
+
+    @property
+    def junk_path(self) -> str:
+        """Where that goes, below the URL of the log's store."""
+        return stored_path(self.log_directory, self.junk_name)
+
+
+def junk_name(log_name: str) -> str:
+    """Return the name of the tar of junk beside a log."""
+    return f"{log_name.removesuffix('.log')}.junk.tar"
 
 
 def stored_path(directory: str, name: str) -> str:

@@ -146,14 +146,14 @@ def regress(
         Where the user may not change the site, or an attempt cannot be carried out again: an input, its bundle or a
         product cannot be had as it was.
     """
-    act = Act.begin(site, VERB, who=who, why=why)
+    act, config = Act.begin(site, VERB, who=who, why=why), site.config
     for reference in dict.fromkeys(references):
         tell(f"{reference} is carried out again")
-        with _folder(site.config.scratch) as folder:
+        with _folder(config.scratch) as folder:
             job = (reference.campaign, reference.stage, reference.unit)
             write_capsule(site, job, folder / "capsule", number=reference.number, link=True, products=True)
             capsule = Capsule.open(folder / "capsule")
-            run = run_capsule(capsule, containers=site.config.containers)
+            run = run_capsule(capsule, containers=config.containers, confinement=config.confinement)
             found = _compared(capsule, run, reference, tolerance, ignored)
         yield act.write(str(reference), partial(_record, found=found, act=act), _detail)
 

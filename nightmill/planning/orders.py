@@ -122,6 +122,7 @@ class _Renderer:
             log_store=common.log_store,
             log_directory=self.directory(),
             resources=self.stage.resources,
+            junk=self.stage.junk or "leave",
             keep_on_failure=self.stage.keep_on_failure,
         )
 
@@ -190,6 +191,9 @@ class _Renderer:
             warm=step.warm,
             software=step.software,
             image=step.image,
+            network=step.network,
+            sockets=step.sockets,
+            shared_memory=step.shared_memory,
             files=tuple(texts.write(step.files, templates)) if step.files else (),
         )
         self.made |= {output.role: output for output in outputs}
