@@ -73,7 +73,7 @@ def write_executions(
     accepted: AcceptedIds,
 ) -> dict[tuple[int, str], int]:
     """Insert or update a row a step; return the IDs of all of them."""
-    used = {step.software for report in reports for step in report.steps}
+    used = {step.known_software for report in reports for step in report.steps}
     # those of steps that were not started as well: who is to let them in can see what they are
     software = _software_ids(session, used | stacks.keys(), stacks)
     ids = {(attempt_id, step): row.id for attempt_id, steps in rows.items() for step, row in steps.items()}
@@ -84,7 +84,10 @@ def write_executions(
         ordered = {step.name: step for step in report.order.steps}
         for position, step in enumerate(report.steps):
             if (attempt_id, step.name) in ids:
-                changed.append({"id": ids[attempt_id, step.name], **_outcome(report, step, accepted)})
+                outcome = _outcome(report, step, accepted)
+                changed.append(
+                    {"id": ids[attempt_id, step.name], "software_id": software[step.known_software], **outcome}
+                )
                 continue
             new.append(
                 {
@@ -94,7 +97,7 @@ def write_executions(
                     "argv": list(step.argv),
                     "environment": dict(step.environment or ordered[step.name].environment),
                     "files_sha256": _files_sha256(ordered[step.name]),
-                    "software_id": software[step.software],
+                    "software_id": software[step.known_software],
                     "host": report.host,
                     "began_at": step.began_at,
                     **_outcome(report, step, accepted),

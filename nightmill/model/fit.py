@@ -63,7 +63,7 @@ def _misfit_of_steps(report: JobReport, stacks: Collection[str]) -> str:
     began = [step.name for step in report.steps]
     if began != [step.name for step in report.order.wanted_steps][: len(began)]:
         return f"its steps are told as {', '.join(began)}, which is not what its order says"
-    if unknown := [step.name for step in report.steps if step.software not in stacks]:
+    if unknown := [step.name for step in report.steps if not {step.software, step.known_software} <= {*stacks}]:
         return f"nothing is told of the software that step {unknown[0]!r} ran with"
     if early := [file for file in (*report.made, *report.intended) if file.step and file.step not in began]:
         return f"{early[0].name} is told of step {early[0].step!r}, which did not begin"

@@ -52,6 +52,11 @@ class StepReport(Frozen):
     observed: Observation | None = None
     """What is known of it beside; None in journals of before."""
 
+    @property
+    def known_software(self) -> str:
+        """Digest of its stack, with the libraries that it loaded where these are known."""
+        return (self.observed.software if self.observed is not None else "") or self.software
+
 
 class JobReport(Frozen):
     """The fold of an attempt's entries."""

@@ -15,6 +15,7 @@ from nightmill.model.base import Frozen, canonical_json
 STACK_VERSION: Final = 2
 _CONTAINER: Final = ("image", "container runtime", "image as it lies here")
 _IN_IMAGE: Final = "in the image at "
+_NOT_NEW: Final = ("bundle", "libraries")
 
 Section = Mapping[str, str]
 """Names to what is known of them."""
@@ -79,8 +80,11 @@ class Stack(Frozen):
 
     @cached_property
     def bare_sha256(self) -> str:
-        """Its digest without the bundle: a pipeline that was edited is not an update of software."""
-        return _digest({name: value for name, value in self.content.items() if name != "bundle"})
+        """Its digest as far as it makes software new, which is judged before a step begins.
+
+        A pipeline that was edited is not an update, and libraries are known once they were loaded.
+        """
+        return _digest({name: value for name, value in self.content.items() if name not in _NOT_NEW})
 
 
 SECTIONS: Final = tuple(name for name in Stack.model_fields if name != "version")
