@@ -78,9 +78,9 @@ class NodeProfile(Frozen):
     """What becomes of steps that depend on network mounts of the host."""
     software: SoftwarePolicy = SoftwarePolicy()
     """What becomes of steps whose software is new to the site."""
-    confinement: NodeConfinement = NodeConfinement()
-    """How steps are confined."""
     signing_key: Path | None = None
     """A private key of the site, with which its workers sign what they publish; no step reaches it."""
+    confinement: NodeConfinement = NodeConfinement()
+    """How steps are confined."""
     keep_scratch: bool = False
     """Whether scratches stay for somebody to look into."""
