@@ -21,12 +21,14 @@ from nightmill.execution.differences import must_hold
 from nightmill.execution.evidence import last_lines, last_text, readable
 from nightmill.execution.faults import scratch_failed
 from nightmill.execution.gate import check_outputs
+from nightmill.execution.host import CORES, DEVICES
 from nightmill.execution.index import VARIABLE as INDEX_VARIABLE
 from nightmill.execution.launch.containers.opened import Container
 from nightmill.execution.launch.containers.port import NotContained
 from nightmill.execution.launch.plain import Launch, Process
 from nightmill.execution.launch.watch import Ended, run_process
 from nightmill.execution.network import network_paths
+from nightmill.execution.new_software import new_software
 from nightmill.execution.observe import Observer
 from nightmill.execution.proc import SCRATCH_VARIABLE
 from nightmill.execution.scratch import Scratch
@@ -45,9 +47,7 @@ from nightmill.model.observed import Confined
 from nightmill.model.order import ErrorName, JobOrder, OrderStep, later_names
 
 _LANGUAGE: Final = ("LANG", "LC_ALL")
-_DEVICES: Final = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK")
-"""By these an engine says which accelerators are a job's."""
-_INHERITED: Final = ("PATH", *_LANGUAGE, "LD_LIBRARY_PATH", "VIRTUAL_ENV", *_DEVICES)
+_INHERITED: Final = ("PATH", *_LANGUAGE, "LD_LIBRARY_PATH", "VIRTUAL_ENV", *DEVICES)
 
 
 def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobContext) -> list[MadeFile]:
@@ -98,12 +98,25 @@ def _run(
     container = context.containers.of(step)
     argv = command_of(order, step, scratch.kept, container)
     environment = _environment(step, container, cores=context.host.cores_for(order.resources))
-    stack = context.stack(argv, step, environment, container)
+    stack = context.stack(order, step, argv, environment, container)
     log = scratch.open_log()
+    try:
+        unknown = new_software(step, stack, context)
+    except JobFailed as refused:
+        os.write(log, f"{_line_end(log)}== {refused.message}\n".encode())
+        raise
 
     def began(pid: int) -> None:
         context.tell(
-            StepBegan(attempt=order.attempt, at=context.now(), step=step.name, argv=argv, pid=pid, software=stack)
+            StepBegan(
+                attempt=order.attempt,
+                at=context.now(),
+                step=step.name,
+                argv=argv,
+                pid=pid,
+                software=stack,
+                environment=environment,
+            )
         )
 
     try:
@@ -113,7 +126,7 @@ def _run(
     except OSError as error:
         raise scratch_failed(error, step.name) from error
     note = f"== {step.name} is started without the modules of warm: {fault}\n" if fault else ""
-    note += "".join(f"== {step.name}: {each}\n" for each in network_paths(step, context))
+    note += "".join(f"== {step.name}: {each}\n" for each in (*unknown, *network_paths(step, context)))
     os.write(log, f"{_line_end(log)}{note}== {step.name}: {shlex.join(argv)}\n".encode())
     start = os.lseek(log, 0, os.SEEK_END)
     try:
@@ -267,10 +280,10 @@ def _with_names(item: str, later: Mapping[str, Sequence[str]]) -> str | None:
 
 def _environment(step: OrderStep, container: Container | None, *, cores: int) -> dict[str, str]:
     """Return a step's environment but for its places: of what this process knows, no more than a program needs."""
-    known = _INHERITED if container is None else (*_LANGUAGE, *_DEVICES)
+    known = _INHERITED if container is None else (*_LANGUAGE, *DEVICES)
     inherited = {name: os.environ[name] for name in known if name in os.environ}
     inherited |= container.environment if container else {}
-    limits = {"NIGHTMILL_CORES": str(cores), "OMP_NUM_THREADS": str(cores)}  # or libraries take every core of the host
+    limits = dict.fromkeys(CORES, str(cores))  # or libraries take every core of the host
     return inherited | {"TZ": "UTC", "PYTHONDONTWRITEBYTECODE": "1"} | limits | dict(step.environment)
 
 

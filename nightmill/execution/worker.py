@@ -95,6 +95,7 @@ class Worker:
             transfers=Transfers(profile.spool, host.name, profile.transfers),
             containers=OpenedContainers(profile.containers, cache),
             network_paths=profile.network_paths,
+            software=profile.software,
             chain=Chain(self.journal.name, key) if key is not None else None,
             confiner=Confiner.of(profile),
             superseded=(lambda: False) if dispatched is None else lambda: dispatched.is_over,
@@ -117,6 +118,11 @@ class Worker:
     def stopping(self) -> str:
         """Why it was told to end; empty where it was not."""
         return self._context.stopping
+
+    @property
+    def refused(self) -> str:
+        """Why it begins nothing any more, where a step would have run with software that the site does not let in."""
+        return self._context.refused
 
     def close(self) -> None:
         """Make everything durable that its journal was told, and end and remove what it keeps for its jobs."""
@@ -192,8 +198,8 @@ def carry_out(dispatched: Dispatched, secrets: Path | int | None = None) -> bool
             if dispatched.dispatch.tries:
                 dispatched.tell(see(host.name, profile, orders[0], stagers))
             reports = list(worker.run(orders))
-    why = worker.stopping
-    dispatched.end(Ending(at=utc_now(), fate=Fate.CANCELLED if why else None, evidence=why))
+    why, unfit = worker.stopping, bool(worker.refused)
+    dispatched.end(Ending(at=utc_now(), fate=Fate.CANCELLED if why else None, evidence=why, unfit=unfit))
     return len(reports) == len(orders) and _all_published(reports)
 
 

@@ -28,6 +28,32 @@ class NetworkPaths(StrEnum):
     """A plan with such a step is refused, and a node on which a step would be such a one does not start it."""
 
 
+class NewSoftware(StrEnum):
+    """What becomes of a step whose software is new to the site: no regression passed, and nobody accepted it."""
+
+    ALLOW = "allow"
+    """Nobody looks."""
+    WARN = "warn"
+    """It is told: in the log of each job, and by ``nightmill doctor``."""
+    GATE = "gate"
+    """The step is not started, and its worker begins nothing any more."""
+
+
+class SoftwareRules(Frozen):
+    """What a site says of the software of its steps."""
+
+    new: NewSoftware = NewSoftware.ALLOW
+    """What becomes of a step whose software is new: ``allow``, ``warn`` or ``gate``."""
+
+
+class SoftwarePolicy(Frozen):
+    """What becomes of steps whose software is new."""
+
+    new: NewSoftware = NewSoftware.ALLOW
+    known: tuple[str, ...] = ()
+    """Digests of stacks, without their bundles, that are not new."""
+
+
 class NodeProfile(Frozen):
     """Where a worker works on a host, and what it may use there. Paths are absolute."""
 
@@ -50,6 +76,8 @@ class NodeProfile(Frozen):
     """What steps with an image are run with."""
     network_paths: NetworkPaths = NetworkPaths.WARN
     """What becomes of steps that depend on network mounts of the host."""
+    software: SoftwarePolicy = SoftwarePolicy()
+    """What becomes of steps whose software is new to the site."""
     signing_key: Path | None = None
     """A private key of the site, with which its workers sign what they publish; no step reaches it."""
     confinement: NodeConfinement = NodeConfinement()
