@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import socket
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +22,10 @@ from flows.hosting.listener import refuse_strangers
 from flows.hosting.server import ServerStatus
 from nightmill.config.secrets import known_secrets
 from nightmill.config.server import ServerConfig
-from nightmill.config.site import SECRETS_FILE
+from nightmill.config.site import SECRETS_FILE, load_site
 from nightmill.errors import ServerAway
 from nightmill.execution.owner import is_alive
+from nightmill.operations.log_shipping.shipping import ship_for_ever
 
 RUNNER_START_SECONDS = 120.0
 RUNNER_STOP_SECONDS = 40.0
@@ -186,6 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for module in WARM:
         import_module(module)
     [pool] = declared.pools
+    _ship_logs(given.site)
     runner.serve(
         runner.RunnerOptions(
             name=f"{given.site.name} on {socket.gethostname()}",
@@ -195,6 +198,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             folder=folder_of(given.site),
         )
     )
+
+
+def _ship_logs(site: Path) -> None:
+    """Send the log lines of a site to its sinks, where it has some, as long as this process lives."""
+    config = load_site(site, need_types=False)
+    if config.logs.sinks:
+        threading.Thread(target=ship_for_ever, args=[config, threading.Event()], daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ VERBS: Final = (
     "backup",
     "retain",
     "bring-home",
+    "ship-logs",
     "ops",
     "acts",
     "sql",

@@ -21,6 +21,7 @@ from nightmill.config.engines import engines_of
 from nightmill.config.file_types import read_file_types
 from nightmill.config.keys import indexed_keys, keys_of
 from nightmill.config.layers import NOTHING, SITE, Tree, tree_of
+from nightmill.config.logs import logs_of
 from nightmill.config.partners import partners_of, unknown_types
 from nightmill.config.rules import check_fit
 from nightmill.config.secrets import known_secrets
@@ -36,6 +37,7 @@ from nightmill.model.dimensions import KeyType
 from nightmill.model.engine import EngineSetting
 from nightmill.model.file_type import FileType
 from nightmill.model.footprint import Tiling
+from nightmill.model.logs import LogsConfig
 from nightmill.model.node import NetworkPaths
 from nightmill.model.notification import Notifier
 from nightmill.model.partner import Partner
@@ -101,6 +103,8 @@ class SiteConfig:
         What its hosts run images with.
     network_paths
         What becomes of steps that depend on network mounts.
+    logs
+        What becomes of the logs of jobs; files that it names are absolute.
     engines
         Where its jobs may be carried out, by name; ``threads`` is one of them.
     partners
@@ -128,6 +132,7 @@ class SiteConfig:
     credentials: tuple[Credential, ...] = ()
     containers: Containers = field(default_factory=Containers)
     network_paths: NetworkPaths = NetworkPaths.WARN
+    logs: LogsConfig = field(default_factory=LogsConfig)
     engines: Mapping[str, EngineSetting] = field(default_factory=dict)
     partners: Mapping[str, Partner] = field(default_factory=dict)
 
@@ -194,6 +199,8 @@ class SiteFile(Frozen):
     """What steps that name an image are run with."""
     network_paths: NetworkPaths = NetworkPaths.WARN
     """What becomes of steps whose programs or files lie on network mounts: ``allow``, ``warn`` or ``refuse``."""
+    logs: LogsConfig = LogsConfig()
+    """What becomes of the logs of jobs."""
     engines: Mapping[str, Any] = Field(default_factory=dict)
     """Where jobs may be carried out, by names that campaigns give as ``execution.engine``."""
     partners: Mapping[str, Any] = Field(default_factory=dict)
@@ -300,6 +307,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         credentials=file.credentials,
         containers=containers,
         network_paths=file.network_paths,
+        logs=logs_of(file.logs, folder),
         engines=engines,
         partners=partners,
     )

@@ -81,8 +81,8 @@ def _prepared(order: JobOrder, scratch: Scratch, context: JobContext) -> Prepare
         failure = scratch_failed(error)
     files = _kept(made) if failure is None else _held(order, made) if not context.stopping else []
     try:
-        files += _log_of(order, scratch)
-    except BadFile as error:
+        files += _log_of(order, scratch, context)
+    except (BadFile, OSError) as error:
         files, failure = [], failure or _log_failed(error)
     return Prepared(order, token(order.attempt, context.journal.name), failure, tuple(files), scratch)
 
@@ -133,9 +133,12 @@ def _bundle_of(order: JobOrder, scratch: Scratch, context: JobContext) -> Iterat
         yield
 
 
-def _log_of(order: JobOrder, scratch: Scratch) -> list[MadeFile]:
+def _log_of(order: JobOrder, scratch: Scratch, context: JobContext) -> list[MadeFile]:
     if scratch.log is None:
         return []
+    if (lines := context.lines_of(order.attempt)) is not None:
+        lines.read(scratch.open_log(), "", last=True)
+    scratch.printed.close_gaps()
     size_bytes, digest = fingerprint(scratch.log)
     dimensions, metadata = split(order.data_id)
     log = MadeFile(
@@ -155,5 +158,6 @@ def _log_of(order: JobOrder, scratch: Scratch) -> list[MadeFile]:
     return [log]
 
 
-def _log_failed(error: BadFile) -> JobFailed:
-    return JobFailed(f"the log cannot be kept: {error.message}", fate=Fate.STORE_ERROR, remedy="mend the scratch disk")
+def _log_failed(error: BadFile | OSError) -> JobFailed:
+    why = error.message if isinstance(error, BadFile) else error.strerror
+    return JobFailed(f"the log cannot be kept: {why}", fate=Fate.STORE_ERROR, remedy="mend the scratch disk")

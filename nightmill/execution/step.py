@@ -21,6 +21,7 @@ from nightmill.execution.launch.containers.opened import Container
 from nightmill.execution.launch.containers.port import NotContained
 from nightmill.execution.launch.plain import Launch, Process
 from nightmill.execution.launch.watch import Ended, run_process
+from nightmill.execution.logs.step import Printed
 from nightmill.execution.network import network_paths
 from nightmill.execution.proc import SCRATCH_VARIABLE
 from nightmill.execution.scratch import Scratch
@@ -52,7 +53,6 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
     argv = command_of(order, step, scratch.kept, container)
     environment = _environment(step, container, cores=context.host.cores_for(order.resources))
     stack = context.stack(argv, step, environment, container)
-    log = scratch.open_log()
     start_it: Callable[[Launch], Process]
     if container is None:
         start_it, fault = context.warm.way(step.warm, environment)
@@ -61,8 +61,8 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
         fault = "it runs in an image" if step.warm else ""
     note = f"== {step.name} is started without the modules of warm: {fault}\n" if fault else ""
     note += "".join(f"== {step.name}: {each}\n" for each in network_paths(step, context))
-    os.write(log, f"{_line_end(log)}{note}== {step.name}: {shlex.join(argv)}\n".encode())
-    start = os.lseek(log, 0, os.SEEK_END)
+    printed = Printed(order, step.name, scratch, context, f"{note}== {step.name}: {shlex.join(argv)}\n")
+    log = printed.log
 
     def began(pid: int) -> None:
         context.tell(
@@ -83,16 +83,16 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
             wall_seconds=step.wall_seconds,
             began=began,
             stopping=lambda: bool(context.stopping),
-            looked=scratch.show_log,
+            looked=printed.look,
             start=start_it,
         )
     except NotContained as error:
-        raise _not_contained(step, error, last_lines(log, start)) from error
+        raise _not_contained(step, error, last_lines(log, printed.start)) from error
     except (OSError, ValueError) as error:
         raise _not_started(step, argv[0], error) from error
-    scratch.show_log(last=True)
-    failure = _failure(step, ended, log, start, context.stopping)
-    accepted = _accepting(step, ended, failure, log, start)
+    printed.end()
+    failure = _failure(step, ended, printed, context)
+    accepted = _accepting(step, ended, failure, log, printed.start)
     context.tell(
         StepEnded(
             attempt=order.attempt,
@@ -107,7 +107,7 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
     observed = Observation(confined=ended.confined)
     context.tell(StepObserved(attempt=order.attempt, at=context.now(), step=step.name, observed=observed))
     if failure is not None:
-        _go_on(step, failure, accepted, log)
+        _go_on(step, failure, accepted, printed)
     try:
         scratch.must_be_whole(step.name)
         made = []
@@ -119,12 +119,6 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
     except OSError as error:
         raise scratch_failed(error, step.name) from error
     return made
-
-
-def _line_end(log: int) -> str:
-    """Return what a log lacks for another line to begin."""
-    size = os.fstat(log).st_size
-    return "\n" if size and os.pread(log, 1, size - 1) != b"\n" else ""
 
 
 def _not_started(step: OrderStep, program: str, error: OSError | ValueError) -> JobFailed:
@@ -210,7 +204,7 @@ def _placed(environment: Mapping[str, str], scratch: Path) -> dict[str, str]:
     return {"HOME": tmp, "TMPDIR": tmp} | dict(environment) | {VARIABLE: f"{scratch}/{SIDECAR}"}
 
 
-def _go_on(step: OrderStep, failure: JobFailed, accepted: ErrorName | None, log: int) -> None:
+def _go_on(step: OrderStep, failure: JobFailed, accepted: ErrorName | None, printed: Printed) -> None:
     """Say in the log why the job goes on after a step that failed.
 
     Raises
@@ -223,7 +217,7 @@ def _go_on(step: OrderStep, failure: JobFailed, accepted: ErrorName | None, log:
     what = failure.message.partition(": ")[0]
     # not a heading: rules look at what follows the last one of a step, also where the gate refuses what it made
     told = f"{what}; accepted as {accepted}" if accepted else f"{step.name}: {what}; going on without it"
-    os.write(log, f"{_line_end(log)}== {told}\n".encode())
+    printed.tell(f"== {told}")
 
 
 def _accepting(step: OrderStep, ended: Ended, failure: JobFailed | None, log: int, start: int) -> ErrorName | None:
@@ -238,12 +232,12 @@ def _accepting(step: OrderStep, ended: Ended, failure: JobFailed | None, log: in
     return None
 
 
-def _failure(step: OrderStep, ended: Ended, log: int, start: int, stopping: str) -> JobFailed | None:
+def _failure(step: OrderStep, ended: Ended, printed: Printed, context: JobContext) -> JobFailed | None:
     """Return how a step failed for itself; None where it did not."""
     if ended.exit_code == 0 and not (ended.timed_out or ended.stopped):
         return None
     if ended.stopped:
-        fate, what = Fate.CANCELLED, f"was ended: {stopping}"
+        fate, what = Fate.CANCELLED, f"was ended: {context.stopping}"
     elif ended.timed_out:
         fate, what = Fate.WALL_LIMIT, f"ran longer than its {step.wall_seconds:g} s and was ended"
     elif ended.out_of_memory:
@@ -254,8 +248,14 @@ def _failure(step: OrderStep, ended: Ended, log: int, start: int, stopping: str)
         fate, what = Fate.STEP_KILLED, f"was ended by {_signal_name(ended.signal)}"
     else:
         fate, what = Fate.STEP_FAILED, f"exited with code {ended.exit_code}"
-    tail = last_lines(log, start)
-    return JobFailed(f"step {step.name!r} {what}{': ' + tail if tail else ''}", fate=fate, step=step.name)
+    stage = printed.attempt.stage
+    known = [
+        error.says
+        for error in context.errors
+        if error.may_be(stage=stage, step=step.name, fate=fate, exit_code=ended.exit_code)
+    ]
+    told = printed.evidence(known)
+    return JobFailed(f"step {step.name!r} {what}{': ' + told if told else ''}", fate=fate, step=step.name)
 
 
 def _signal_name(number: int) -> str:

@@ -12,6 +12,8 @@ from pydantic import Field
 from nightmill.model.access import Access
 from nightmill.model.base import Frozen
 from nightmill.model.container import Containers
+from nightmill.model.error_rule import ErrorRule
+from nightmill.model.logs import NodeLogs
 
 NODE_VERSION = 1
 
@@ -49,5 +51,9 @@ class NodeProfile(Frozen):
     """What steps with an image are run with."""
     network_paths: NetworkPaths = NetworkPaths.WARN
     """What becomes of steps that depend on network mounts of the host."""
+    logs: NodeLogs = NodeLogs()
+    """What becomes of the output of steps."""
+    errors: tuple[ErrorRule, ...] = ()
+    """What the site knows as errors by what steps say: they find the lines that tell why a step failed."""
     keep_scratch: bool = False
     """Whether scratches stay for somebody to look into."""

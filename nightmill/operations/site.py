@@ -75,6 +75,7 @@ class Site:
             transfers=config.transfers,
             containers=config.containers,
             network_paths=config.network_paths,
+            logs=config.logs.of_nodes,
             secrets=secrets if secrets.exists() else None,
         )
 

@@ -49,6 +49,7 @@ from nightmill.model.journal import (
     Owner,
     SoftwareSeen,
 )
+from nightmill.model.logs import LogsConfig, LogSink
 from nightmill.model.node import NodeProfile
 from nightmill.model.notification import Mail, Notifier
 from nightmill.model.observed import Observation
@@ -113,6 +114,8 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         "Defaults": Defaults,
         "Credential": Credential,
         "Containers": Containers,
+        "Logs": LogsConfig,
+        "Sink": LogSink,
         "Engine": EngineKind,
         "Processes": ProcessOptions,
         "Dask": DaskOptions,

@@ -20,6 +20,7 @@ from nightmill.execution.worker import Worker
 from nightmill.model.container import Containers
 from nightmill.model.file_type import FileType, MetadataKey
 from nightmill.model.journal import Entry
+from nightmill.model.logs import NodeLogs
 from nightmill.model.node import NodeProfile
 from nightmill.model.order import AttemptKey, JobOrder, OrderInput, OrderOutput, OrderStep
 from nightmill.model.ports import Stager
@@ -77,6 +78,7 @@ class Bench:
     stores: dict[str, Store] = field(default_factory=dict)
     stagers: dict[str, Stager] = field(default_factory=dict)
     containers: Containers = field(default_factory=Containers)
+    logs: NodeLogs = field(default_factory=NodeLogs)
 
     def __post_init__(self) -> None:
         self.add_store("backbone")
@@ -149,7 +151,11 @@ class Bench:
     ) -> list[JobReport]:
         """Carry out orders, one after another."""
         profile = NodeProfile(
-            scratch=self.scratch, spool=self.spool, keep_scratch=keep_scratch, containers=self.containers
+            scratch=self.scratch,
+            spool=self.spool,
+            keep_scratch=keep_scratch,
+            containers=self.containers,
+            logs=self.logs,
         )
         with Worker(profile, stagers or self.stagers, listener=listener, host=host) as worker:
             return list(worker.run(orders))
