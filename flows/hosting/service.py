@@ -25,7 +25,6 @@ from nightmill.config.server import ServerConfig
 from nightmill.config.site import SECRETS_FILE, load_site
 from nightmill.errors import ServerAway
 from nightmill.execution.owner import is_alive
-from nightmill.operations.log_shipping.shipping import ship_for_ever
 
 RUNNER_START_SECONDS = 120.0
 RUNNER_STOP_SECONDS = 40.0
@@ -188,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for module in WARM:
         import_module(module)
     [pool] = declared.pools
-    _ship_logs(given.site)
+    ship_logs(given.site)
     runner.serve(
         runner.RunnerOptions(
             name=f"{given.site.name} on {socket.gethostname()}",
@@ -200,11 +199,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
 
 
-def _ship_logs(site: Path) -> None:
-    """Send the log lines of a site to its sinks, where it has some, as long as this process lives."""
-    config = load_site(site, need_types=False)
+def ship_logs(site: Path) -> threading.Event:
+    """Send the log lines of a site to its sinks, where it has some, until the event or the end of this process."""
+    from nightmill.operations.log_shipping.shipping import ship_for_ever
+
+    config, stopping = load_site(site, need_types=False), threading.Event()
     if config.logs.sinks:
-        threading.Thread(target=ship_for_ever, args=[config, threading.Event()], daemon=True).start()
+        threading.Thread(target=ship_for_ever, args=[config, stopping], daemon=True).start()
+    return stopping
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from nightmill.execution.logs.attempt import AttemptLog
 from nightmill.execution.proc import end_all_in
 from nightmill.execution.removal import empty, remove
 from nightmill.execution.sealed import SealedFolder, SealedTree
+from nightmill.model.attachment import JUNK
 from nightmill.model.fate import Fate
 from nightmill.model.journal import MadeFile
 from nightmill.model.layout import (
@@ -95,6 +96,8 @@ class Scratch:
         self._sealed = {INPUTS: SealedFolder(), OUTPUTS: SealedFolder()}
         self._places: dict[str, Place] = {}
         self.printed = AttemptLog(self.path, spool)
+        self._own: int | None = None
+        self._adopted = ""
         self.done: list[str] = []
         """The steps whose outputs passed the gate."""
         self.kept: dict[str, list[str]] = {}
@@ -166,6 +169,11 @@ class Scratch:
         """Where the log can be read as long as the scratch is open, or None where no step began."""
         return self.printed.path
 
+    def adopt(self, descriptor: int) -> str:
+        """Take an open file of nightmill's own, the tar of junk, and return a path that leads to it until the end."""
+        self._adopted, self._own = path_of(descriptor), descriptor
+        return self._adopted
+
     def opened(self, folder: str) -> AbstractContextManager[int]:
         """Open one of its folders; a link in its place is an OSError."""
         return opened_folder(folder, self._folder)
@@ -180,7 +188,7 @@ class Scratch:
             Where the output is not a regular file any more.
         """
         if not file.step:
-            yield Path(path_of(self.open_log()))
+            yield Path(self._adopted if file.type == JUNK else path_of(self.open_log()))
             return
         with self.opened(OUTPUTS) as outputs, opened_file(file.name, outputs) as descriptor:
             yield Path(path_of(descriptor))
@@ -323,6 +331,8 @@ class Scratch:
         if self.promise is not None:
             self.promise.end()
         self.printed.end()
+        if self._own is not None:
+            os.close(self._own)
 
     def _tell_kept(self) -> None:
         """Say in a kept scratch of which role each output is, and that it is nobody's now.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from hashlib import sha256
 from typing import Final, Literal
 
 from pydantic import Field, field_validator
@@ -302,6 +303,8 @@ class JobOrder(Frozen):
     log_store: str
     log_directory: str = ""
     resources: Resources = Resources()
+    junk: Literal["leave", "tar"] = Field(default="leave", exclude_if=lambda junk: junk == "leave")
+    """Whether what steps left and no output declares, and what the gate refused, is kept in a tar beside the log."""
     keep_on_failure: bool = False
     """Whether files of the steps before the one that fails are kept, for another attempt to take."""
 
@@ -315,7 +318,32 @@ class JobOrder(Frozen):
         """Where the log goes, below the URL of its store."""
         return stored_path(self.log_directory, self.log_name)
 
+    @property
+    def junk_name(self) -> str:
+        """Unique name of the tar with what no output declares: that of the log, with another end."""
+        return junk_name(self.log_name)
+
+    @property
+    def junk_path(self) -> str:
+        """Where that goes, below the URL of the log's store."""
+        return stored_path(self.log_directory, self.junk_name)
+
+
+def junk_name(log_name: str) -> str:
+    """Return the name of the tar of junk beside a log."""
+    return f"{log_name.removesuffix('.log')}.junk.tar"
+
 
 def stored_path(directory: str, name: str) -> str:
     """Return the path of a file below the URL of its store; an empty directory is the store's own folder."""
     return f"{directory}/{name}" if directory else name
+
+
+def canonical(order: JobOrder) -> bytes:
+    """Return an order as JSON without the keys that are left at their default: one that is new changes no old order."""
+    return order.model_dump_json(exclude_defaults=True).encode()
+
+
+def order_sha256(order: JobOrder) -> str:
+    """Return the digest of an order, by which an attempt and its journal are known to speak of the same one."""
+    return sha256(canonical(order)).hexdigest()
