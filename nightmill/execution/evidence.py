@@ -86,8 +86,9 @@ def evidence_in(begin: str, end: str, patterns: Sequence[re2._Regexp] = ()) -> s
 
 
 def _shown(text: str) -> list[str]:
-    """Return the lines that have text, no longer than a record takes them."""
-    return [line[:LINE_CHARACTERS] for line in text.splitlines() if line.strip()]
+    """Return the lines that have text; of a longer one than a record takes, the begin."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return [line if len(line) <= LINE_CHARACTERS else f"{line[:LINE_CHARACTERS]}..." for line in lines]
 
 
 def _first_known(text: str, patterns: Sequence[re2._Regexp]) -> int | None:
