@@ -13,6 +13,7 @@ from typing import Final
 from nightmill.clock import Clock, utc_now
 from nightmill.errors import JobFailed, NightmillError, StoreError
 from nightmill.execution.bundles import BundleCache
+from nightmill.execution.confine.confiner import Confiner
 from nightmill.execution.host import Host, this_host
 from nightmill.execution.journal import JournalWriter
 from nightmill.execution.launch.containers.opened import Container, OpenedContainers
@@ -89,6 +90,8 @@ class JobContext:
     line_spool: LineSpool | None = None
     """Where lines of logs go as they are written; None for nowhere."""
     _lines: dict[AttemptKey, AttemptLines] = field(default_factory=dict)
+    confiner: Confiner = field(default_factory=Confiner)
+    """What steps are confined by."""
     _told: dict[AttemptKey, list[Entry]] = field(default_factory=lambda: defaultdict(list))
     _stacks: dict[object, str] = field(default_factory=dict)
 

@@ -21,8 +21,7 @@ from nightmill.execution.abandoned import OWNER, abandoned, claim_folder
 from nightmill.execution.descriptors import Place, names_in, open_up, opened_file, opened_folder, path_of, place_of
 from nightmill.execution.faults import HANDS_OFF
 from nightmill.execution.logs.attempt import AttemptLog
-from nightmill.execution.proc import end_all_in
-from nightmill.execution.removal import empty, remove
+from nightmill.execution.removal import discard, empty, remove_open
 from nightmill.execution.sealed import SealedFolder, SealedTree
 from nightmill.model.attachment import JUNK
 from nightmill.model.fate import Fate
@@ -214,6 +213,11 @@ class Scratch:
                     os.unlink(BUNDLE, dir_fd=self._folder)
                     bundle.copy_to(self.path / BUNDLE)
 
+    @property
+    def bundle(self) -> Path | None:
+        """Where the host keeps the bundle that steps see."""
+        return None if self._bundle is None else self._bundle.path
+
     def seal_input(self, name: str, what: str, digest: str) -> None:
         """Note that an input is as it is to stay, and by what name a message calls it."""
         facts = os.stat(f"{INPUTS}/{name}", dir_fd=self._folder, follow_symlinks=False)
@@ -223,6 +227,11 @@ class Scratch:
     def sidecar(self) -> Path:
         """Where a step may tell what it made."""
         return self.path / SIDECAR
+
+    def make_sidecar(self) -> None:
+        """Put an empty one there, for a step that can write to it and to nothing beside it."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        os.close(os.open(SIDECAR, flags, 0o644, dir_fd=self._folder))
 
     @contextmanager
     def opened_sidecar(self) -> Iterator[int | None]:
@@ -302,6 +311,10 @@ class Scratch:
         with self.opened(TMP) as tmp:
             if names_in(tmp):
                 empty(tmp)
+        with suppress(FileNotFoundError):
+            facts = os.stat(SIDECAR, dir_fd=self._folder, follow_symlinks=False)
+            if stat.S_ISREG(facts.st_mode) and not facts.st_size:
+                os.unlink(SIDECAR, dir_fd=self._folder)
         self.done.append(step)
         own: dict[str, Container[object]] = {".": {*self._places, ORDER, OWNER}, LEFT: self.done, **self._sealed}
         for folder, known in own.items():
@@ -326,7 +339,7 @@ class Scratch:
         if keep:
             self._tell_kept()
         else:
-            _remove(self.path, self._folder)
+            remove_open(self.path, self._folder)
         os.close(self._folder)
         if self.promise is not None:
             self.promise.end()
@@ -351,34 +364,13 @@ class Scratch:
     @staticmethod
     def discard(root: Path, order: JobOrder) -> None:
         """Remove what a dead process left of an attempt, if anything: steps that still run, and its scratch."""
-        _discard(root / token(order.attempt))
+        discard(root / token(order.attempt))
 
     @staticmethod
     def discard_abandoned(root: Path) -> None:
         """Do so for each scratch of a dead process of this host."""
         for path in abandoned(root):
-            _discard(path)
-
-
-def _discard(path: Path) -> None:
-    if os.path.lexists(path):
-        end_all_in(path)
-        remove(path)
-        _unlink(path)
-
-
-def _remove(path: Path, folder: int) -> None:
-    """Remove an open folder with all that is in it: what stays is not a failure of the attempt."""
-    with suppress(OSError):
-        empty(folder)
-        path.rmdir()
-    _unlink(path)
-
-
-def _unlink(path: Path) -> None:
-    """Remove what a step put in place of its scratch; a folder stays."""
-    with suppress(OSError):
-        path.unlink()
+            discard(path)
 
 
 def _meddled(step: str, how: str) -> JobFailed:

@@ -23,6 +23,7 @@ from nightmill.clock import Clock, utc_now
 from nightmill.config.secrets import read_secrets
 from nightmill.errors import NightmillError, RequestRefused
 from nightmill.execution.bundles import BundleCache
+from nightmill.execution.confine.confiner import Confiner
 from nightmill.execution.context import JobContext
 from nightmill.execution.dispatches import ORDERS, PROFILE, Dispatched
 from nightmill.execution.host import Host, this_host
@@ -95,6 +96,7 @@ class Worker:
             transfers=Transfers(profile.spool, host.name, profile.transfers),
             containers=OpenedContainers(profile.containers, cache),
             network_paths=profile.network_paths,
+            confiner=Confiner.of(profile),
             chain=Chain(self.journal.name, key) if key is not None else None,
             superseded=(lambda: False) if dispatched is None else lambda: dispatched.is_over,
             is_guest=dispatched is not None,
@@ -132,6 +134,7 @@ class Worker:
     def close(self) -> None:
         """Make everything durable that its journal was told, and end and remove what it keeps for its jobs."""
         self._context.warm.close()
+        self._context.confiner.close()
         self._context.bundles.close()
         if self._context.line_spool is not None:
             self._context.line_spool.close()

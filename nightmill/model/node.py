@@ -11,6 +11,7 @@ from pydantic import Field
 
 from nightmill.model.access import Access
 from nightmill.model.base import Frozen
+from nightmill.model.confinement import NodeConfinement
 from nightmill.model.container import Containers
 from nightmill.model.error_rule import ErrorRule
 from nightmill.model.logs import NodeLogs
@@ -55,6 +56,8 @@ class NodeProfile(Frozen):
     """What becomes of the output of steps."""
     errors: tuple[ErrorRule, ...] = ()
     """What the site knows as errors by what steps say: they find the lines that tell why a step failed."""
+    confinement: NodeConfinement = NodeConfinement()
+    """How steps are confined."""
     signing_key: Path | None = None
     """A private key of the site, with which its workers sign what they publish; no step reaches it."""
     keep_scratch: bool = False

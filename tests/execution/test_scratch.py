@@ -123,7 +123,7 @@ def test_discarding_what_a_dead_process_left_finds_nothing_without_complaint(ben
     assert list(bench.scratch.glob("*")) == []
 
 
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(9))
 def test_no_scratch_is_left_whenever_the_journal_cannot_be_written(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -141,7 +141,17 @@ def test_no_scratch_is_left_whenever_the_journal_cannot_be_written(
     order = bench.order(shell("one", "echo 1 > first.txt", FIRST), inputs=(frame,))
     with pytest.raises(SpoolAway, match="the journal cannot be written"):
         bench.run_one(order)
-    said = ["started", "staged", "software", "step_began", "step_ended", "checked", "publishing", "done"]
+    said = [
+        "started",
+        "staged",
+        "software",
+        "step_began",
+        "step_ended",
+        "step_observed",
+        "checked",
+        "publishing",
+        "done",
+    ]
     assert entries[: number + 1] == said[: number + 1]
     assert list(bench.scratch.glob("*")) == []
 
