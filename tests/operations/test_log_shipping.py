@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from flows.hosting.service import ship_logs
 from nightmill.clock import utc_now
 from nightmill.config.server import ServerConfig
 from nightmill.config.site import SiteConfig
@@ -281,3 +282,22 @@ def test_half_a_line_of_a_dead_worker_is_not_sent_and_one_ships_at_a_time(tmp_pa
         assert len(handler.taken) == 3
     with pytest.raises(RequestRefused, match="site 'here' names no sink"):
         ship_once(site(tmp_path))
+
+
+@pytest.mark.usefixtures("hasty")
+def test_the_runner_of_a_site_ships(tmp_path: Path) -> None:
+    with http_sink() as (handler, port):
+        (tmp_path / "types.yaml").write_text("file_types: {raw: {}}\n")
+        sink = f'sinks: {{web: {{url: "http://127.0.0.1:{port}"}}}}'
+        (tmp_path / "nightmill.yaml").write_text(
+            f"site: here\nfile_types: [types.yaml]\nstores: {{backbone: {{url: stores}}}}\nlogs: {{{sink}}}\n"
+        )
+        config = site(tmp_path, web=LogSink(url=f"http://127.0.0.1:{port}"))
+        writer = Writer(config)
+        stopping = ship_logs(tmp_path)
+        try:
+            writer.write(10)
+            until_nothing_waits(config)
+        finally:
+            stopping.set()
+        assert len(handler.taken) == 10
