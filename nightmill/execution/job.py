@@ -86,8 +86,10 @@ def _prepared(order: JobOrder, scratch: Scratch, context: JobContext) -> Prepare
         files += _junk_of(order, scratch, failure, context)
     try:
         files += _log_of(order, scratch, context)
-    except (BadFile, OSError) as error:
+    except BadFile as error:
         files, failure = [], failure or _log_failed(error)
+    except OSError as error:
+        files, failure = [], failure or scratch_failed(error)
     return Prepared(order, token(order.attempt, context.journal.name), failure, tuple(files), scratch)
 
 
@@ -172,6 +174,5 @@ def _log_of(order: JobOrder, scratch: Scratch, context: JobContext) -> list[Made
     return [log]
 
 
-def _log_failed(error: BadFile | OSError) -> JobFailed:
-    why = error.message if isinstance(error, BadFile) else error.strerror
-    return JobFailed(f"the log cannot be kept: {why}", fate=Fate.STORE_ERROR, remedy="mend the scratch disk")
+def _log_failed(error: BadFile) -> JobFailed:
+    return JobFailed(f"the log cannot be kept: {error.message}", fate=Fate.STORE_ERROR, remedy="mend the scratch disk")

@@ -14,7 +14,7 @@ from typing import Final
 
 from nightmill.errors import JobFailed
 from nightmill.execution.context import JobContext
-from nightmill.execution.evidence import last_lines, last_text, readable
+from nightmill.execution.evidence import last_lines, readable
 from nightmill.execution.faults import scratch_failed
 from nightmill.execution.gate import check_outputs
 from nightmill.execution.launch.containers.opened import Container
@@ -87,7 +87,7 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
         raise _not_started(step, argv[0], error) from error
     printed.end()
     failure = _failure(step, ended, printed, context)
-    accepted = _accepting(step, ended, failure, log, printed.start)
+    accepted = _accepting(step, ended, failure, printed)
     context.tell(
         StepEnded(
             attempt=order.attempt,
@@ -229,13 +229,13 @@ def _go_on(step: OrderStep, failure: JobFailed, accepted: ErrorName | None, prin
     printed.tell(f"== {told}")
 
 
-def _accepting(step: OrderStep, ended: Ended, failure: JobFailed | None, log: int, start: int) -> ErrorName | None:
+def _accepting(step: OrderStep, ended: Ended, failure: JobFailed | None, printed: Printed) -> ErrorName | None:
     """Return the rule by which a step counts as good that exited with an error, where the first that fits accepts."""
     if failure is None or failure.fate != Fate.STEP_FAILED:
         return None
     for rule in step.rules:
         if (not rule.exit or ended.exit_code in rule.exit) and (
-            not rule.says or any(map(compiled(rule.says).search, (readable(failure.message), last_text(log, start))))
+            not rule.says or any(map(compiled(rule.says).search, (readable(failure.message), printed.last_text)))
         ):
             return rule.called if rule.accepts else None
     return None

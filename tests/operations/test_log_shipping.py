@@ -277,7 +277,7 @@ def test_half_a_line_of_a_dead_worker_is_not_sent_and_one_ships_at_a_time(tmp_pa
         writer.end()
         assert ship_once(config)[0].lines == 0
         assert spooled(config.spool) == []
-        with shipping._alone(config.spool), pytest.raises(RequestRefused, match="another process sends the log lines"):
+        with shipping._alone(config), pytest.raises(RequestRefused, match="another process sends the log lines"):
             ship_once(config)
         assert len(handler.taken) == 3
     with pytest.raises(RequestRefused, match="site 'here' names no sink"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from nightmill.execution.descriptors import path_of
 from nightmill.execution.live import LiveLog
@@ -61,7 +62,8 @@ class AttemptLog:
             Where that cannot be written.
         """
         if self.descriptor is not None and self.gaps:
-            whole, self.descriptor = self.descriptor, os.open(self._scratch, os.O_RDWR | os.O_TMPFILE, 0o644)
+            with TemporaryFile(dir=self._scratch.parent) as file:  # where no step puts anything
+                whole, self.descriptor = self.descriptor, os.dup(file.fileno())
             try:
                 compact(whole, self.gaps, self.descriptor)
             finally:

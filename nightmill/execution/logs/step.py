@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 
 from nightmill.execution.context import JobContext
-from nightmill.execution.evidence import LOG_BYTES, evidence_in
+from nightmill.execution.evidence import LOG_BYTES, evidence_in, readable
 from nightmill.execution.logs.cut import HURRIED_SECONDS, StepLog
 from nightmill.execution.scratch import Scratch
 from nightmill.model.error_rule import compiled
@@ -70,6 +70,11 @@ class Printed:
     def tell(self, line: str) -> None:
         """Add a line of nightmill's own to the log."""
         os.write(self.log, f"{line_end(self.log)}{line}\n".encode())
+
+    @property
+    def last_text(self) -> str:
+        """What rules see of it."""
+        return readable(self._of_step.kept(LOG_BYTES)[1].decode(errors="replace"))
 
     def evidence(self, patterns: Iterable[str]) -> str:
         """Return what tells best why the step failed, as :func:`nightmill.execution.evidence.evidence_in` finds it.

@@ -94,7 +94,7 @@ def ship_once(config: SiteConfig) -> list[Shipped]:
         Where the site has no sink, or another process sends.
     """
     _require_sinks(config)
-    with _alone(config.spool):
+    with _alone(config):
         return [_ship_what_waits(config, name, sink) for name, sink in config.logs.sinks.items()]
 
 
@@ -111,7 +111,7 @@ def ship_for_ever(config: SiteConfig, stopping: threading.Event) -> None:
     _require_sinks(config)
     while not stopping.is_set():
         try:
-            with _alone(config.spool):
+            with _alone(config):
                 each = [
                     threading.Thread(target=_go_on, args=(config, name, sink, stopping), name=f"nightmill-logs-{name}")
                     for name, sink in config.logs.sinks.items()
@@ -157,8 +157,8 @@ def _require_sinks(config: SiteConfig) -> None:
 
 
 @contextmanager
-def _alone(spool: Path) -> Iterator[None]:
-    folder = spool / LOGS / SENT
+def _alone(config: SiteConfig) -> Iterator[None]:
+    folder = config.spool / LOGS / SENT
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK).open("w") as lock:
         try:
@@ -168,6 +168,9 @@ def _alone(spool: Path) -> Iterator[None]:
                 f"another process sends the log lines of {folder.parent}",
                 remedy="'nightmill server status' tells what runs",
             ) from error
+        for path in folder.glob("*.json"):
+            if path.stem not in config.logs.sinks:  # nothing waits for it any more
+                path.unlink()
         yield
 
 
