@@ -177,7 +177,7 @@ class AttemptLines:
             "host": spool.host,
         }
         self._id = sha256(f"{attempt} {spool.writer}".encode()).hexdigest()[:16]
-        self._told = 0
+        self._step, self._told = "", 0
         self._at = 0
 
     def tell(self, entry: AttemptEntry) -> None:
@@ -196,18 +196,19 @@ class AttemptLines:
         Parameters
         ----------
         step
-            Whose lines they are.
+            Whose lines they are; empty for the one whose lines were read before.
         gap
             What of the log is left out.
         last
             Whether all of it is to be read; else some of it may be left for the next time.
         """
-        line, at = self._line(step), stamp(self._spool.now())
+        self._step = step or self._step
+        line, at = self._line(self._step), stamp(self._spool.now())
         size = os.fstat(log).st_size
         self._at = min(self._at, size)  # the step may have cut it off
         while True:
             if gap is not None and gap.begin <= self._at < gap.end:
-                told = f"{gap.end - self._at} bytes of {step} are left out here"
+                told = f"{gap.end - self._at} bytes of {self._step} are left out here"
                 self._spool.add(line(str(self._at), "WARNING", told, at))
                 self._at = gap.end
             end = gap.begin if gap is not None and self._at < gap.begin else size
