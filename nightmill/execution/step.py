@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.errors import JobFailed
+from nightmill.execution.confine.outside import Reached
 from nightmill.execution.context import JobContext
 from nightmill.execution.differences import must_hold
 from nightmill.execution.evidence import last_lines, readable
@@ -56,9 +57,7 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
     log = scratch.open_log()
     observer = Observer(order, step, scratch)
     ended, printed = _run(order, step, scratch, context, observer)
-    failure = _failure(step, ended, printed, context)
-    failure = observer.failing(failure) if failure is not None else None
-    accepted = _accepting(step, ended, failure, printed)
+    failure, accepted, outside = _judged(order, step, scratch, context, observer, ended, printed)
     context.tell(
         StepEnded(
             attempt=order.attempt,
@@ -71,7 +70,7 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
         )
     )
     made: list[MadeFile] = []
-    with _telling(order, step, observer, ended.confined, printed, context):
+    with _telling(order, step, observer, ended.confined, outside.paths, printed, context):
         if failure is not None:
             _go_on(step, failure, accepted, printed)
         try:
@@ -132,14 +131,21 @@ def _run(
     except NotContained as error:
         raise _not_contained(step, error, last_lines(printed.log, printed.start)) from error
     except (OSError, ValueError) as error:
-        raise _not_started(step, argv[0], error) from error
+        closed = context.confiner.closed_program(order, argv[0], environment.get("PATH"))
+        raise _not_started(step, argv[0], error, closed) from error
     printed.end()
     return ended, printed
 
 
 @contextmanager
 def _telling(
-    order: JobOrder, step: OrderStep, observer: Observer, confined: Confined, printed: Printed, context: JobContext
+    order: JobOrder,
+    step: OrderStep,
+    observer: Observer,
+    confined: Confined,
+    reached: tuple[str, ...],
+    printed: Printed,
+    context: JobContext,
 ) -> Iterator[None]:
     """Tell what is known of a step, whether or not it passes; then one that passes may fail for differences.
 
@@ -154,7 +160,7 @@ def _telling(
     except JobFailed as error:
         failure = error
         observer.failed(error)
-    observed = observer.observation(confined)
+    observed = observer.observation(confined, reached)
     if notes := observer.notes(observed.differences):
         printed.tell(notes.rstrip("\n"))
     context.tell(StepObserved(attempt=order.attempt, at=context.now(), step=step.name, observed=observed))
@@ -177,7 +183,14 @@ def _way(
     return context.warm.way(step.warm, environment, context.confiner.way(order, step, scratch))
 
 
-def _not_started(step: OrderStep, program: str, error: OSError | ValueError) -> JobFailed:
+def _not_started(step: OrderStep, program: str, error: OSError | ValueError, closed: str) -> JobFailed:
+    if closed and isinstance(error, PermissionError):
+        return JobFailed(
+            f"step {step.name!r} cannot be started: {closed} lies outside of what steps may read",
+            fate=Fate.STEP_NOT_STARTED,
+            step=step.name,
+            remedy=f"declare {Path(closed).parent} under confinement.reads of nightmill.yaml",
+        )
     remedy = "is the program installed on this host, and on its PATH?"
     if isinstance(error, OSError) and error.errno == errno.E2BIG:
         remedy = f"its files are too many for one command line: let it look for them in {seen(INPUTS)}"
@@ -278,6 +291,34 @@ def _go_on(step: OrderStep, failure: JobFailed, accepted: ErrorName | None, prin
     # not a heading: rules look at what follows the last one of a step, also where the gate refuses what it made
     told = f"{what}; accepted as {accepted}" if accepted else f"{step.name}: {what}; going on without it"
     printed.tell(f"== {told}")
+
+
+def _judged(
+    order: JobOrder,
+    step: OrderStep,
+    scratch: Scratch,
+    context: JobContext,
+    observer: Observer,
+    ended: Ended,
+    printed: Printed,
+) -> tuple[JobFailed | None, ErrorName | None, Reached]:
+    """Return how a step failed, the rule by which it counts as good all the same, and what it reached for in vain."""
+    failure = _failure(step, ended, printed, context)
+    failure = observer.failing(failure) if failure is not None else None
+    accepted = _accepting(step, ended, failure, printed)
+    if failure is None or failure.fate != Fate.STEP_FAILED or accepted is not None:
+        return failure, accepted, Reached()
+    outside = context.confiner.reached(order, step, scratch, ended.confined, printed.last_text)
+    if outside.unstaged:
+        ending = failure.message.removeprefix(f"step {step.name!r} ")
+        failure = JobFailed(
+            f"step {step.name!r} wanted {outside.unstaged}; it {ending}",
+            fate=Fate.UNSTAGED_INPUT,
+            step=step.name,
+            remedy="declare it as an input of the step and of its stage (software, under confinement.reads of"
+            " nightmill.yaml): nothing is fetched for a step that runs",
+        )
+    return failure, None, outside
 
 
 def _accepting(step: OrderStep, ended: Ended, failure: JobFailed | None, printed: Printed) -> ErrorName | None:

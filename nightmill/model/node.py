@@ -56,9 +56,9 @@ class NodeProfile(Frozen):
     """What becomes of the output of steps."""
     errors: tuple[ErrorRule, ...] = ()
     """What the site knows as errors by what steps say: they find the lines that tell why a step failed."""
-    confinement: NodeConfinement = NodeConfinement()
-    """How steps are confined."""
     signing_key: Path | None = None
     """A private key of the site, with which its workers sign what they publish; no step reaches it."""
+    confinement: NodeConfinement = NodeConfinement()
+    """How steps are confined."""
     keep_scratch: bool = False
     """Whether scratches stay for somebody to look into."""
