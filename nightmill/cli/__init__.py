@@ -58,6 +58,7 @@ VERBS: Final = (
     "backup",
     "retain",
     "bring-home",
+    "ship-logs",
     "ops",
     "acts",
     "sql",

@@ -22,6 +22,7 @@ from nightmill.config.engines import engines_of
 from nightmill.config.file_types import read_file_types
 from nightmill.config.keys import indexed_keys, keys_of
 from nightmill.config.layers import NOTHING, SITE, Tree, tree_of
+from nightmill.config.logs import logs_of
 from nightmill.config.partners import partners_of, unknown_types
 from nightmill.config.rules import check_fit
 from nightmill.config.secrets import known_secrets
@@ -38,6 +39,7 @@ from nightmill.model.dimensions import KeyType
 from nightmill.model.engine import EngineSetting
 from nightmill.model.file_type import FileType
 from nightmill.model.footprint import Tiling
+from nightmill.model.logs import LogsConfig
 from nightmill.model.node import NetworkPaths, SoftwareRules
 from nightmill.model.notification import Notifier
 from nightmill.model.partner import Partner
@@ -105,6 +107,8 @@ class SiteConfig:
         What becomes of steps that depend on network mounts.
     software
         What becomes of steps whose software is new.
+    logs
+        What becomes of the logs of jobs; files that it names are absolute.
     confinement
         How its steps are confined.
     engines
@@ -135,6 +139,7 @@ class SiteConfig:
     containers: Containers = field(default_factory=Containers)
     network_paths: NetworkPaths = NetworkPaths.WARN
     software: SoftwareRules = field(default_factory=SoftwareRules)
+    logs: LogsConfig = field(default_factory=LogsConfig)
     confinement: NodeConfinement = field(default_factory=NodeConfinement)
     engines: Mapping[str, EngineSetting] = field(default_factory=dict)
     partners: Mapping[str, Partner] = field(default_factory=dict)
@@ -204,6 +209,8 @@ class SiteFile(Frozen):
     """What becomes of steps whose programs or files lie on network mounts: ``allow``, ``warn`` or ``refuse``."""
     software: SoftwareRules = SoftwareRules()
     """What becomes of steps whose software is new to the site."""
+    logs: LogsConfig = LogsConfig()
+    """What becomes of the logs of jobs."""
     confinement: Confinement = Confinement()
     """What steps may reach and take, beside what their orders give them."""
     engines: Mapping[str, Any] = Field(default_factory=dict)
@@ -315,6 +322,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         containers=containers,
         network_paths=file.network_paths,
         software=file.software,
+        logs=logs_of(file.logs, folder),
         confinement=confinement_of(file.confinement, folder, closed, url),
         engines=engines,
         partners=partners,

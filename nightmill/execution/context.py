@@ -17,10 +17,12 @@ from nightmill.execution.host import CORES, DEVICES, Host, this_host
 from nightmill.execution.journal import JournalWriter
 from nightmill.execution.launch.containers.opened import Container, OpenedContainers
 from nightmill.execution.launch.warm import Servers
+from nightmill.execution.logs.lines import AttemptLines, LineSpool
 from nightmill.execution.sealing import Chain
 from nightmill.execution.software import sight, stack_of, with_libraries
 from nightmill.execution.transfers import Transfers
 from nightmill.model.container import Containers
+from nightmill.model.error_rule import ErrorRule
 from nightmill.model.fate import Fate
 from nightmill.model.journal import (
     AttemptEntry,
@@ -29,6 +31,7 @@ from nightmill.model.journal import (
     Sealed,
     SoftwareSeen,
 )
+from nightmill.model.logs import NodeLogs
 from nightmill.model.node import NetworkPaths, SoftwarePolicy
 from nightmill.model.order import AttemptKey, JobOrder, OrderStep
 from nightmill.model.ports import Stager, View
@@ -86,6 +89,13 @@ class JobContext:
     """What signs what it publishes; None where nothing does."""
     warm: Servers = field(default_factory=Servers)
     """Processes that have imported what steps need."""
+    logs: NodeLogs = field(default_factory=NodeLogs)
+    """What becomes of the output of steps."""
+    errors: tuple[ErrorRule, ...] = ()
+    """What the site knows as errors: they find what tells why a step failed in what it printed."""
+    line_spool: LineSpool | None = None
+    """Where lines of logs go as they are written; None for nowhere."""
+    _lines: dict[AttemptKey, AttemptLines] = field(default_factory=dict)
     confiner: Confiner = field(default_factory=Confiner)
     """What steps are confined by."""
     _told: dict[AttemptKey, list[Entry]] = field(default_factory=lambda: defaultdict(list))
@@ -96,6 +106,14 @@ class JobContext:
         """Append an entry to the journal."""
         self.journal.append(entry)
         self._told[entry.attempt].append(entry)
+        if (lines := self.lines_of(entry.attempt)) is not None:
+            lines.tell(entry)
+
+    def lines_of(self, attempt: AttemptKey) -> AttemptLines | None:
+        """Return what makes lines of what is told and printed of an attempt; None where nobody wants them."""
+        if self.line_spool is None:
+            return None
+        return self._lines.get(attempt) or self._lines.setdefault(attempt, AttemptLines(self.line_spool, attempt))
 
     def seal(self, attempt: AttemptKey, files: Sequence[MadeFile], fate: Fate, step: str, evidence: str) -> None:
         """Tell, signed, what an attempt is about to publish, where this process signs anything."""
@@ -110,6 +128,7 @@ class JobContext:
 
     def report(self, attempt: AttemptKey) -> JobReport:
         """Fold what was told of an attempt, and forget it."""
+        self._lines.pop(attempt, None)
         return fold(self._told.pop(attempt))[attempt]
 
     def stager(self, store: str) -> Stager:

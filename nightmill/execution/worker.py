@@ -30,6 +30,7 @@ from nightmill.execution.host import Host, this_host
 from nightmill.execution.jobs import run_jobs
 from nightmill.execution.journal import JournalWriter, SpoolAway
 from nightmill.execution.launch.containers.opened import OpenedContainers
+from nightmill.execution.logs.lines import LineSpool
 from nightmill.execution.orders import read_orders, read_profile
 from nightmill.execution.owner import host_name, this_process
 from nightmill.execution.probing import see
@@ -39,6 +40,7 @@ from nightmill.execution.stores import open_stagers
 from nightmill.execution.transfers import Transfers
 from nightmill.model.confinement import Use
 from nightmill.model.dispatch import Ending
+from nightmill.model.error_rule import ErrorRule
 from nightmill.model.fate import Fate
 from nightmill.model.journal import Entry
 from nightmill.model.node import NodeProfile
@@ -100,6 +102,11 @@ class Worker:
             confiner=Confiner.of(profile),
             superseded=(lambda: False) if dispatched is None else lambda: dispatched.is_over,
             is_guest=dispatched is not None,
+            logs=profile.logs,
+            errors=profile.errors,
+            line_spool=LineSpool(profile.spool, self.journal.name, host.name, profile.logs.spool_bytes, now)
+            if profile.logs.lines
+            else None,
         )
 
     def claim(self, attempts: Iterable[AttemptKey]) -> set[AttemptKey]:
@@ -109,6 +116,13 @@ class Worker:
     def run(self, orders: Iterable[JobOrder]) -> Iterator[JobReport]:
         """Carry out orders one after another, as :func:`nightmill.execution.jobs.run_jobs` says."""
         return run_jobs(orders, self._context)
+
+    def learn(self, errors: Iterable[ErrorRule]) -> None:
+        """Look for these errors, in the place of others, in what steps print that fail from now on."""
+        said = tuple(error for error in errors if error.says)
+        if said != self._context.errors:
+            self._context.errors = said
+            self.profile = self.profile.model_copy(update={"errors": said})
 
     def stop(self, why: str) -> None:
         """End the steps that run, and begin none any more; whoever carries out orders gets their reports."""
@@ -129,6 +143,8 @@ class Worker:
         self._context.warm.close()
         self._context.confiner.close()
         self._context.bundles.close()
+        if self._context.line_spool is not None:
+            self._context.line_spool.close()
         self.journal.close()
 
     def __enter__(self) -> Self:

@@ -217,7 +217,8 @@ class Done(_Entry):
     fate: Fate
     step: str = ""
     evidence: str = ""
-    """What went wrong, on what, in words, with the last lines of the step's output."""
+    """What went wrong, on what, in words, with what the step's output tells of it: the line that tells best, and the
+    last."""
     published: tuple[str, ...] = ()
     """Names of the intent's files that stand in their stores."""
     adopted: bool = False

@@ -13,6 +13,8 @@ from nightmill.model.access import Access
 from nightmill.model.base import Frozen
 from nightmill.model.confinement import NodeConfinement
 from nightmill.model.container import Containers
+from nightmill.model.error_rule import ErrorRule
+from nightmill.model.logs import NodeLogs
 
 NODE_VERSION = 1
 
@@ -78,6 +80,10 @@ class NodeProfile(Frozen):
     """What becomes of steps that depend on network mounts of the host."""
     software: SoftwarePolicy = SoftwarePolicy()
     """What becomes of steps whose software is new to the site."""
+    logs: NodeLogs = NodeLogs()
+    """What becomes of the output of steps."""
+    errors: tuple[ErrorRule, ...] = ()
+    """What the site knows as errors by what steps say: they find the lines that tell why a step failed."""
     signing_key: Path | None = None
     """A private key of the site, with which its workers sign what they publish; no step reaches it."""
     confinement: NodeConfinement = NodeConfinement()

@@ -274,6 +274,7 @@ class SliceWork:
 
         orders, reached, steering = self.site.patiently(lambda: self.site.database.write(once))
         self._obey(steering)
+        self.worker.learn(error.rule for error in self._recognise.errors)
         memory.raise_marks(self.site.config.spool, reached)  # before any of them can make anything
         self._issued.update(order.attempt for order in orders)
         mine = self.place.claim(orders)

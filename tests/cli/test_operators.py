@@ -79,6 +79,7 @@ FOR_ALL = {
     "doctor",
     "schema",
     "capsule",
+    "ship-logs",
 }
 """Ask, and change nothing."""
 OF_PROCESSES = {"server", "runner", "run", "record", "demo"}

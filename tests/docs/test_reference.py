@@ -51,6 +51,7 @@ from nightmill.model.journal import (
     Owner,
     SoftwareSeen,
 )
+from nightmill.model.logs import LogsConfig, LogSink
 from nightmill.model.node import NodeProfile, SoftwareRules
 from nightmill.model.notification import Mail, Notifier
 from nightmill.model.observed import Observation
@@ -120,6 +121,8 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         "Containers": Containers,
         "Confinement": Confinement,
         "Software": SoftwareRules,
+        "Logs": LogsConfig,
+        "Sink": LogSink,
         "Engine": EngineKind,
         "Processes": ProcessOptions,
         "Dask": DaskOptions,

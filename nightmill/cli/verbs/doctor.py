@@ -126,6 +126,7 @@ def _versions() -> Iterator[Finding]:
 def _site(directory: Path | None) -> Iterator[Finding]:
     from nightmill.backbone.database import safe_url
     from nightmill.cli.render.room import partners, room, writable
+    from nightmill.cli.render.sinks import log_sinks
     from nightmill.config.literals import literal_secrets
     from nightmill.config.site import find_site, load_site
     from nightmill.operations.identity import identify
@@ -166,6 +167,7 @@ def _site(directory: Path | None) -> Iterator[Finding]:
             yield from _software(opened)
     yield from room(opened)
     yield _spool(config.spool)
+    yield from log_sinks(config)
     yield from _server(config)
 
 
