@@ -43,7 +43,7 @@ class Confiner:
     @classmethod
     def of(cls, profile: NodeProfile) -> Self:
         """Return what confines the steps of a node."""
-        closed = (profile.scratch, profile.spool, profile.cache, profile.secrets)
+        closed = (profile.scratch, profile.spool, profile.cache, profile.secrets, profile.signing_key)
         return cls(profile.confinement, [path for path in closed if path is not None])
 
     def way(self, order: JobOrder, step: OrderStep, scratch: Scratch) -> Callable[[Launch], Process]:
