@@ -94,8 +94,8 @@ class Worker:
             transfers=Transfers(profile.spool, host.name, profile.transfers),
             containers=OpenedContainers(profile.containers, cache),
             network_paths=profile.network_paths,
-            confiner=Confiner.of(profile),
             chain=Chain(self.journal.name, key) if key is not None else None,
+            confiner=Confiner.of(profile),
             superseded=(lambda: False) if dispatched is None else lambda: dispatched.is_over,
             is_guest=dispatched is not None,
         )

@@ -29,6 +29,7 @@ from nightmill.backbone.schema.files import (
     WithdrawalRow,
 )
 from nightmill.backbone.schema.footprints import FootprintRow
+from nightmill.backbone.schema.observed import DerivationRow, DifferenceRow
 from nightmill.backbone.schema.seals import ChainRow, SigningKeyRow, StatementRow
 from nightmill.backbone.schema.work import (
     AttemptRow,
@@ -63,6 +64,8 @@ __all__ = [
     "ContextRoleRow",
     "ContextRow",
     "DeliveryRow",
+    "DerivationRow",
+    "DifferenceRow",
     "DoubtRow",
     "ErrorRuleRow",
     "ErrorSwitchRow",

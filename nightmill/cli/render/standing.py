@@ -27,6 +27,8 @@ from nightmill.cli.documents import told
 from nightmill.cli.documents import units as documents
 from nightmill.cli.documents.work import Campaign, FailedJob, StageStanding
 from nightmill.cli.render.failures import show_accepted, show_failures
+from nightmill.cli.render.histories import known_of
+from nightmill.cli.render.knowledge import show_known
 from nightmill.cli.render.output import echo, print_json, print_table, secho
 from nightmill.cli.render.room import nearly_full
 from nightmill.cli.render.steering import steering_document
@@ -42,6 +44,7 @@ from nightmill.operations.memory import older
 from nightmill.operations.patience import who_waits
 from nightmill.operations.site import Site
 from nightmill.planning.problems import plural
+from provenance.knowledge import Completeness, Warned, completeness, warned
 
 WATCH_SECONDS = 2.0
 PATIENCE_SECONDS = 10.0
@@ -154,8 +157,10 @@ class _Standing:
     holds: Mapping[tuple[Hold, str], int]
     """How many of its jobs are held, by what and why."""
     accepted: list[Accepted]
-    warned: Mapping[str, int]
-    """Of how many of its results each check warns, by its name."""
+    warned_files: Mapping[str, int]
+    """Of how many of its files each check warns, by its name."""
+    known: Completeness
+    warnings: list[Warned]
 
     @property
     def is_open(self) -> bool:
@@ -187,7 +192,8 @@ class _Standing:
             left_out=[told(documents.LeftOutUnit, unit) for unit in self.left_out],
             holds=[documents.HeldJobs(by=by, why=why, jobs=jobs) for (by, why), jobs in self.holds.items()],
             accepted=[told(documents.AcceptedJobs, each) for each in self.accepted],
-            warned=dict(self.warned),
+            warned_files=dict(self.warned_files),
+            **known_of(self.known, self.warnings),
         )
 
 
@@ -221,7 +227,9 @@ def _standing(
         left_out = left_out_units(session, [row.id for row in rows]) if failures else {}
         held = holds(session, [row.id for row in rows]) if failures else {}
         accepted = accepted_in(session, [row.id for row in rows]) if failures else {}
-        warned = warned_in(session, [row.id for row in rows]) if failures else {}
+        warned_files = warned_in(session, [row.id for row in rows]) if failures else {}
+        known = completeness(session, [row.id for row in rows]) if failures else {}
+        warnings = warned(session, [row.id for row in rows]) if failures else {}
     return [
         _Standing(
             row,
@@ -234,7 +242,9 @@ def _standing(
             left_out.get(row.id, []),
             held.get(row.id, {}),
             accepted.get(row.id, []),
-            warned.get(row.id, {}),
+            warned_files.get(row.id, {}),
+            known.get(row.id, Completeness()),
+            warnings.get(row.id, []),
         )
         for row in rows
     ]
@@ -272,7 +282,7 @@ def _show(conductor: Conductor, standing: _Standing) -> None:
         echo(f"failed: {row.name}/{job} (attempt {job.attempts})")
     show_failures(standing.failed)
     show_accepted(standing.accepted)
-    for check, files in standing.warned.items():
+    for check, files in standing.warned_files.items():
         echo(f"warned: {files:,} {plural('file', files)} by check {check}: nightmill find --warned tells which")
     for (by, why), held in standing.holds.items():
         echo(f"held: {held:,} {plural('job', held)}: {why} ({GOES_ON[by]})")
@@ -281,6 +291,7 @@ def _show(conductor: Conductor, standing: _Standing) -> None:
         echo(f"{is_held}: {row.name}/{unit.stage}/{unit.unit}: input {unit.role!r}: {unit.why}")
     if (more := len(standing.left_out) - LEFT_OUT) > 0:
         echo(f"... and {more:,} more units left out: nightmill status {row.name} --json tells all")
+    show_known(standing.known, standing.warnings)
     _show_run(conductor, standing)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import shutil
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Self
 
 from nightmill.errors import JobFailed, RequestRefused
-from nightmill.execution.confine.rules import rules_of
+from nightmill.execution.confine.outside import Reached, reached
+from nightmill.execution.confine.places import is_in
+from nightmill.execution.confine.rules import rules_of, software_of
 from nightmill.execution.confine.spawner import Spawners
 from nightmill.execution.launch import plain
 from nightmill.execution.launch.plain import Launch, Process
@@ -72,6 +76,34 @@ class Confiner:
         scratch.make_sidecar()
         rules = rules_of(order, step, scratch, self._confinement, self._closed)
         return partial(self._spawners.start, rules=rules)
+
+    def reached(self, order: JobOrder, step: OrderStep, scratch: Scratch, confined: Confined, said: str) -> Reached:
+        """Return what a step that failed had reached for in vain.
+
+        Parameters
+        ----------
+        confined
+            How it was confined.
+        said
+            The last that it said.
+        """
+        is_confined = confined.level is not Level.NONE and not step.image
+        places = software_of(order, self._confinement, self._closed) if is_confined else None
+        return reached(order, step, scratch, said, places)
+
+    def closed_program(self, order: JobOrder, program: str, path: str | None) -> str:
+        """Return where a program lies that no step may run; empty where that is not so, or it is not found.
+
+        Parameters
+        ----------
+        path
+            The PATH of its step.
+        """
+        found = shutil.which(program, path=path) if program.startswith("/") or "/" not in program else None
+        if found is None or self._confinement.use is Use.OFF:
+            return ""
+        places = software_of(order, self._confinement, self._closed)
+        return "" if is_in(os.path.realpath(found), places) else os.path.realpath(found)
 
     def confined(self) -> Confined:
         """Return how steps are confined on this host.
