@@ -157,10 +157,10 @@ class _Standing:
     holds: Mapping[tuple[Hold, str], int]
     """How many of its jobs are held, by what and why."""
     accepted: list[Accepted]
-    warned_files: Mapping[str, int]
-    """Of how many of its files each check warns, by its name."""
     known: Completeness
     warnings: list[Warned]
+    warned: Mapping[str, int]
+    """Of how many of its results each check warns, by its name."""
 
     @property
     def is_open(self) -> bool:
@@ -192,8 +192,8 @@ class _Standing:
             left_out=[told(documents.LeftOutUnit, unit) for unit in self.left_out],
             holds=[documents.HeldJobs(by=by, why=why, jobs=jobs) for (by, why), jobs in self.holds.items()],
             accepted=[told(documents.AcceptedJobs, each) for each in self.accepted],
-            warned_files=dict(self.warned_files),
             **known_of(self.known, self.warnings),
+            warned=dict(self.warned),
         )
 
 
@@ -227,9 +227,9 @@ def _standing(
         left_out = left_out_units(session, [row.id for row in rows]) if failures else {}
         held = holds(session, [row.id for row in rows]) if failures else {}
         accepted = accepted_in(session, [row.id for row in rows]) if failures else {}
-        warned_files = warned_in(session, [row.id for row in rows]) if failures else {}
         known = completeness(session, [row.id for row in rows]) if failures else {}
         warnings = warned(session, [row.id for row in rows]) if failures else {}
+        by_checks = warned_in(session, [row.id for row in rows]) if failures else {}
     return [
         _Standing(
             row,
@@ -242,9 +242,9 @@ def _standing(
             left_out.get(row.id, []),
             held.get(row.id, {}),
             accepted.get(row.id, []),
-            warned_files.get(row.id, {}),
             known.get(row.id, Completeness()),
             warnings.get(row.id, []),
+            by_checks.get(row.id, {}),
         )
         for row in rows
     ]
@@ -282,7 +282,7 @@ def _show(conductor: Conductor, standing: _Standing) -> None:
         echo(f"failed: {row.name}/{job} (attempt {job.attempts})")
     show_failures(standing.failed)
     show_accepted(standing.accepted)
-    for check, files in standing.warned_files.items():
+    for check, files in standing.warned.items():
         echo(f"warned: {files:,} {plural('file', files)} by check {check}: nightmill find --warned tells which")
     for (by, why), held in standing.holds.items():
         echo(f"held: {held:,} {plural('job', held)}: {why} ({GOES_ON[by]})")
