@@ -130,15 +130,15 @@ class Observer:
         scratch_files = {
             name for output in self._step.outputs if not output.type for name in self._scratch.kept.get(output.role, ())
         }
-        depends = []
+        depends: dict[str, dict[str, None]] = {}
         for each in self._sidecar.uses.depends:
             own = on_one_line(each.output.rpartition("/")[2])
             if own in names:
-                depends.append(DependsOn(output=names[own], inputs=each.inputs))
+                depends.setdefault(names[own], {}).update(dict.fromkeys(each.inputs))
             elif own not in scratch_files:
                 why = f"is wrong in line {each.line}: {own[:60]!r} is not a file that it made{guess(own, list(names))}"
                 raise failed(self._step, why)
-        self._depends = tuple(depends)
+        self._depends = tuple([DependsOn(output=name, inputs=tuple(inputs)) for name, inputs in depends.items()])
 
     def failed(self, failure: JobFailed) -> None:
         """Take note of what a step made that lacks an output."""

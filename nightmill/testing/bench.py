@@ -100,7 +100,7 @@ class PipelineBench:
         several = [file_types] if isinstance(file_types, (str, Path)) else file_types
         self._pipeline = load_pipeline(Path(pipeline).resolve())
         self._types = load_file_types([Path(path).resolve() for path in several])
-        self._folder = folder
+        self._folder = folder.absolute()
         said, home = containers or Containers(), Path(self._pipeline.directory)
         self._containers = said.model_copy(update={"bind": {**said.bind, str(home): home}})
         self._numbers = count(1)

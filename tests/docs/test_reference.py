@@ -32,6 +32,7 @@ from nightmill.files.computed import FUNCTIONS
 from nightmill.model.breakpoint import Breakpoint, Pilot
 from nightmill.model.calibration import Calibration, Maturity
 from nightmill.model.campaign import Campaign, ExecutionSettings, Home, Hosts
+from nightmill.model.confinement import Confinement
 from nightmill.model.container import Containers
 from nightmill.model.credential import Credential
 from nightmill.model.engine import EngineKind
@@ -50,7 +51,8 @@ from nightmill.model.journal import (
     Owner,
     SoftwareSeen,
 )
-from nightmill.model.node import NodeProfile
+from nightmill.model.logs import LogsConfig, LogSink
+from nightmill.model.node import NodeProfile, SoftwareRules
 from nightmill.model.notification import Mail, Notifier
 from nightmill.model.observed import Observation
 from nightmill.model.order import (
@@ -67,6 +69,7 @@ from nightmill.model.origin import Origin
 from nightmill.model.pipeline import BundleRules, Input, LookupSetting, Output, Pipeline, Resources, Source, Stage, Step
 from nightmill.model.relations import Relation
 from nightmill.model.retries import FateRetry
+from nightmill.model.software import Stack
 from nightmill.model.states import AttemptState, Course, Hold, JobState
 from nightmill.model.store import Store
 from nightmill.operations.audit import Kind
@@ -94,6 +97,7 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         "Owner": Owner,
         "MadeFile": MadeFile,
         "Cost": Cost,
+        "Stack": Stack,
         "Observation": Observation,
     },
     "file-types.md": {each.__name__: each for each in (FileType, MetadataKey, Checks, Membership, FootprintKeys)},
@@ -115,6 +119,10 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         "Defaults": Defaults,
         "Credential": Credential,
         "Containers": Containers,
+        "Confinement": Confinement,
+        "Software": SoftwareRules,
+        "Logs": LogsConfig,
+        "Sink": LogSink,
         "Engine": EngineKind,
         "Processes": ProcessOptions,
         "Dask": DaskOptions,

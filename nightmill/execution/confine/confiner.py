@@ -136,6 +136,21 @@ class Confiner:
         self._spawners.close()
 
 
+def tried(confinement: NodeConfinement) -> Confined:
+    """Return how steps are confined on this host.
+
+    Raises
+    ------
+    RequestRefused
+        Where the site demands more.
+    """
+    confiner = Confiner(confinement)
+    try:
+        return confiner.confined()
+    finally:
+        confiner.close()
+
+
 def _unconfined(launch: Launch, confined: Confined) -> Process:
     """Start a step on a host that cannot confine it."""
     process = plain.start(launch)

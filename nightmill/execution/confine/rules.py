@@ -24,7 +24,7 @@ from nightmill.execution.confine.places import Place, opened, software
 from nightmill.execution.confine.seccomp import filter_of
 from nightmill.execution.scratch import Scratch
 from nightmill.model.confinement import NodeConfinement
-from nightmill.model.layout import FILES
+from nightmill.model.layout import FILES, INDEX
 from nightmill.model.order import JobOrder, OrderStep, later_names
 from nightmill.model.store import Store
 
@@ -105,6 +105,7 @@ def stores_of(stores: Mapping[str, Store]) -> frozenset[Path]:
 def _own(order: JobOrder, step: OrderStep, scratch: Scratch, closed: frozenset[Path]) -> Iterator[Place]:
     yield from ((str(scratch.work), CHANGE), (str(scratch.tmp), CHANGE))
     yield str(scratch.sidecar), READ_FILE | WRITE_FILE | TRUNCATE
+    yield f"{scratch.path}/{INDEX}", READ_FILE
     staged = {file.staged_name for file in order.inputs}
     yield from _given(scratch.inputs, declared_inputs(order, step), staged)
     kept = {name for names in scratch.kept.values() for name in names}

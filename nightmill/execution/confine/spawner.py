@@ -62,7 +62,11 @@ class Spawner:
                 start_new_session=True,
             )
         version = landlock.abi()
-        fault = self._ask((landlock.handled(version), limits))
+        try:
+            fault = self._ask((landlock.handled(version), limits))
+        except ConnectionError:
+            self.close()
+            raise
         holds = [f"landlock {version}"] if version else []
         holds += [] if seccomp.lacking() else ["seccomp"]
         lacks = [*landlock.lacking(version), *seccomp.lacking()]
@@ -142,7 +146,7 @@ class Spawner:
         size = int.from_bytes(length, "little")
         answer = self._control.recv(size, socket.MSG_WAITALL)
         if not size or len(answer) < size:
-            raise ConnectionResetError
+            raise ConnectionResetError("it ended")
         return marshal.loads(answer)  # noqa: S302 - of a process of our own
 
 
