@@ -35,8 +35,8 @@ from tests.support.victim import main
 
 NOW = datetime(2026, 1, 12, 9, 30, tzinfo=UTC)
 UNITS = (12, 13)
-ENTRIES = 2 * 10 + 1
-"""Ten of each job, and the software stack, which is told once."""
+ENTRIES = 2 * 12 + 1
+"""Twelve of each job, and the software stack, which is told once."""
 FILES = 2 * 3
 """An image, a catalogue and a log of each job."""
 
