@@ -298,8 +298,7 @@ class SliceWork:
 
     def _settle(self, report: JobReport, judged: Judgement) -> Verdict:
         """Say what becomes of a job, and leave it alone from now on where it is not to be tried again."""
-        unit = report.attempt.unit
-        verdict = judged.verdict(report, now=utc_now())
+        unit, verdict = report.attempt.unit, judged.verdict(report, now=utc_now())
         self._tries[unit, judged.key] += 1
         if judged.retry is None or self._tries[unit, judged.key] > judged.retry.tries:
             self._settled.add(unit)
