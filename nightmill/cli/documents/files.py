@@ -9,6 +9,7 @@ from typing import Any
 
 from nightmill.cli.documents import Document
 from nightmill.cli.documents.file_warnings import FileWarning
+from nightmill.cli.documents.junk import JunkMember
 from nightmill.cli.documents.work import ChosenInput, Execution
 
 
@@ -74,26 +75,6 @@ class ShownFile(File):
     """Sets of calibrations to its maturity in each."""
     junk: Sequence[JunkMember]
     """What a tar of junk holds; none of any other file."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class JunkMember(Document):
-    """What a step left, or the gate refused."""
-
-    step: str
-    """The step that left it."""
-    path: str
-    """Where it was, below the folder of the step; in the tar below the name of the step."""
-    kind: str
-    """``file``, ``folder`` that was not looked into, ``link to ...``, or ``pipe, socket or device``."""
-    size_bytes: int
-    """Its size, bytes."""
-    sha256: str | None
-    """Its digest; null of what is not in the tar."""
-    why: str
-    """``undeclared``, ``refused`` by the gate, or ``unfinished`` as its step failed."""
-    kept: bool
-    """Whether it is in the tar."""
 
 
 @dataclass(frozen=True, kw_only=True)

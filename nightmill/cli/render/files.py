@@ -8,7 +8,8 @@ from typing import Any
 from nightmill.backbone.catalogue.files import data_id
 from nightmill.cli.documents import told
 from nightmill.cli.documents.file_warnings import FileWarning
-from nightmill.cli.documents.files import Copy, File, JunkMember, ShownFile
+from nightmill.cli.documents.files import Copy, File, ShownFile
+from nightmill.cli.documents.junk import JunkMember
 from nightmill.operations.find import CataloguedFile
 
 
