@@ -36,6 +36,7 @@ from nightmill.model.layout import (
     MADE,
     ORDER,
     OUTPUTS,
+    RULES,
     SIDECAR,
     TMP,
     WORK,
@@ -305,7 +306,7 @@ class Scratch:
             if names_in(tmp):
                 empty(tmp)
         self.done.append(step)
-        own: dict[str, Container[object]] = {".": {*self._places, ORDER, OWNER}, LEFT: self.done, **self._sealed}
+        own: dict[str, Container[object]] = {".": {*self._places, ORDER, OWNER, RULES}, LEFT: self.done, **self._sealed}
         for folder, known in own.items():
             with self.opened(folder) as source:
                 for name in names_in(source):

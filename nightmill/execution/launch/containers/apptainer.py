@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nightmill.errors import RequestRefused
-from nightmill.execution.launch.containers.port import Shown, answer_of, mount_of
+from nightmill.execution.confine.shim import Shim
+from nightmill.execution.launch.containers.port import Shown, answer_of, mount_of, with_rules
 from nightmill.execution.launch.containers.rootfs import must_be
 from nightmill.execution.launch.containers.told import ToldByCode
 from nightmill.execution.launch.plain import Launch, Process
@@ -47,8 +48,10 @@ class Apptainer:
         """Return the command line around that of a step."""
         return [self.program, "exec", *self._options(launch, room), called, *launch.argv]
 
-    def start(self, launch: Launch, called: str, room: Sequence[Shown]) -> Process:
+    def start(self, launch: Launch, called: str, room: Sequence[Shown], shim: Shim | None = None) -> Process:
         """Start a step."""
+        if shim is not None:
+            launch, room = with_rules(shim, launch, room)
         return ToldByCode(
             self.argv(launch, called, room),
             cwd="/",

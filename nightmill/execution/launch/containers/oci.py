@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.errors import RequestRefused
-from nightmill.execution.launch.containers.port import Shown, answer_of, mount_of
+from nightmill.execution.confine.shim import Shim
+from nightmill.execution.launch.containers.port import Shown, answer_of, mount_of, with_rules
 from nightmill.execution.launch.containers.told import ToldByCode
 from nightmill.execution.launch.plain import Launch, Process
 from nightmill.model.container import ImageCopy
@@ -59,8 +60,10 @@ class Oci:
         program, *rest = launch.argv
         return [self.program, *self._options(launch, room, terminal), "--entrypoint", program, called, *rest]
 
-    def start(self, launch: Launch, called: str, room: Sequence[Shown]) -> Process:
+    def start(self, launch: Launch, called: str, room: Sequence[Shown], shim: Shim | None = None) -> Process:
         """Start a step."""
+        if shim is not None:
+            launch, room = with_rules(shim, launch, room)
         return ToldByCode(
             self.argv(launch, called, room),
             cwd="/",  # it is not of the scratch itself, and removes the container whose processes are ended
