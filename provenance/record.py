@@ -38,6 +38,7 @@ from provenance.executions import (
 )
 from provenance.known import Known, known
 from provenance.products import Attachments, registered, write_files
+from provenance.statements import write_statements
 
 Progress = tuple[int, int, int]
 """How many steps began, how many ended, and the position of the attempt's state."""
@@ -134,6 +135,7 @@ def _record_batch(
     made = write_files(session, ended, ids, executions, submitters, attachments, now=now)
     write_uses(session, news, ids, executions, made, rows)
     write_doubts(session, ended, ids)
+    write_statements(session, ended, ids)
 
 
 def _furthest(reports: Iterable[JobReport]) -> list[JobReport]:

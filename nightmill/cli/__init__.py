@@ -46,6 +46,7 @@ VERBS: Final = (
     "show",
     "why",
     "lineage",
+    "verify",
     "calib",
     "errors",
     "run",

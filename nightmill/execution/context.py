@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -17,6 +17,7 @@ from nightmill.execution.host import Host, this_host
 from nightmill.execution.journal import JournalWriter
 from nightmill.execution.launch.containers.opened import Container, OpenedContainers
 from nightmill.execution.launch.warm import Servers
+from nightmill.execution.sealing import Chain
 from nightmill.execution.software import stack_of
 from nightmill.execution.transfers import Transfers
 from nightmill.model.container import Containers
@@ -24,12 +25,15 @@ from nightmill.model.fate import Fate
 from nightmill.model.journal import (
     AttemptEntry,
     Entry,
+    MadeFile,
+    Sealed,
     SoftwareSeen,
 )
 from nightmill.model.node import NetworkPaths
 from nightmill.model.order import AttemptKey, JobOrder, OrderStep
 from nightmill.model.ports import Stager, View
 from nightmill.model.report import JobReport, fold
+from nightmill.model.statement import Envelope
 
 
 class Superseded(NightmillError):
@@ -71,6 +75,8 @@ class JobContext:
     """Whether it carries out a dispatch: what it leaves where it dies, nobody may come to this host to remove."""
     network_paths: NetworkPaths = NetworkPaths.WARN
     """What becomes of steps that depend on network mounts of this host."""
+    chain: Chain | None = None
+    """What signs what it publishes; None where nothing does."""
     warm: Servers = field(default_factory=Servers)
     """Processes that have imported what steps need."""
     _told: dict[AttemptKey, list[Entry]] = field(default_factory=lambda: defaultdict(list))
@@ -80,6 +86,17 @@ class JobContext:
         """Append an entry to the journal."""
         self.journal.append(entry)
         self._told[entry.attempt].append(entry)
+
+    def seal(self, attempt: AttemptKey, files: Sequence[MadeFile], fate: Fate, step: str, evidence: str) -> None:
+        """Tell, signed, what an attempt is about to publish, where this process signs anything."""
+        if self.chain is None:
+            return
+        report, at = fold(self._told[attempt])[attempt], self.now()
+
+        def tell(envelope: Envelope) -> None:
+            self.tell(Sealed(attempt=attempt, at=at, envelope=envelope))
+
+        self.chain.add(report, files, fate, step, evidence, now=at, tell=tell)
 
     def report(self, attempt: AttemptKey) -> JobReport:
         """Fold what was told of an attempt, and forget it."""

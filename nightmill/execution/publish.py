@@ -36,17 +36,7 @@ def publish(attempts: Sequence[Prepared], context: JobContext) -> None:
             discard(prepared.files, prepared.token, context)
         raise _superseded(attempts)
     for prepared in attempts:
-        if prepared.files:
-            context.tell(
-                Publishing(
-                    attempt=prepared.order.attempt,
-                    at=context.now(),
-                    files=prepared.files,
-                    fate=_fate(prepared.failure),
-                    step=prepared.failure.step if prepared.failure else "",
-                    evidence=_evidence(prepared.failure),
-                )
-            )
+        _intend(prepared, context)
     context.journal.sync()
     if context.superseded():
         raise _superseded(attempts)
@@ -71,6 +61,16 @@ def publish(attempts: Sequence[Prepared], context: JobContext) -> None:
                 published=tuple(file.name for file in prepared.files),
             )
         )
+
+
+def _intend(prepared: Prepared, context: JobContext) -> None:
+    """Seal what an attempt is about to publish, and tell the intent."""
+    fate, evidence = _fate(prepared.failure), _evidence(prepared.failure)
+    attempt, step = prepared.order.attempt, prepared.failure.step if prepared.failure else ""
+    context.seal(attempt, prepared.files, fate, step, evidence)
+    if prepared.files:
+        at = context.now()
+        context.tell(Publishing(attempt=attempt, at=at, files=prepared.files, fate=fate, step=step, evidence=evidence))
 
 
 def _superseded(attempts: Sequence[Prepared]) -> Superseded:

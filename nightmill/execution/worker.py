@@ -33,6 +33,7 @@ from nightmill.execution.orders import read_orders, read_profile
 from nightmill.execution.owner import host_name, this_process
 from nightmill.execution.probing import see
 from nightmill.execution.scratch import Scratch
+from nightmill.execution.sealing import Chain, Key
 from nightmill.execution.stores import open_stagers
 from nightmill.execution.transfers import Transfers
 from nightmill.model.dispatch import Ending
@@ -76,6 +77,7 @@ class Worker:
         dispatched: Dispatched | None = None,
     ) -> None:
         self.profile = profile
+        key = Key(profile.signing_key) if profile.signing_key is not None else None
         name = dispatched.name if dispatched is not None else ""
         self.journal = JournalWriter(profile.spool, listener=listener, dispatch=name)
         host = host or this_host(profile.cores)
@@ -91,6 +93,7 @@ class Worker:
             transfers=Transfers(profile.spool, host.name, profile.transfers),
             containers=OpenedContainers(profile.containers, cache),
             network_paths=profile.network_paths,
+            chain=Chain(self.journal.name, key) if key is not None else None,
             superseded=(lambda: False) if dispatched is None else lambda: dispatched.is_over,
             is_guest=dispatched is not None,
         )
@@ -158,6 +161,8 @@ def carry_out(dispatched: Dispatched, secrets: Path | int | None = None) -> bool
         profile = read_profile(dispatched.folder / PROFILE)
         orders = list(read_orders(dispatched.folder / ORDERS))
         stagers = _stagers(orders, profile, secrets)
+        if profile.signing_key is not None:
+            Key(profile.signing_key)
     except NightmillError as error:
         if dispatched.take("", own := this_process(), utc_now()).owner == own:
             evidence = f"a worker on host {own.host} cannot begin: {error}"

@@ -20,6 +20,7 @@ from nightmill.model.fate import Fate
 from nightmill.model.footprint import Footprint
 from nightmill.model.observed import Observation
 from nightmill.model.order import AttemptKey, ErrorName, JobOrder
+from nightmill.model.statement import Envelope
 from nightmill.model.states import AttemptState
 
 JOURNAL_VERSION: Final = 1
@@ -189,6 +190,13 @@ class Publishing(_Entry):
     evidence: str = ""
 
 
+class Sealed(_Entry):
+    """What the worker claims of the attempt, signed: told before the intent, so that what is published is claimed."""
+
+    entry: Literal["sealed"] = "sealed"
+    envelope: Envelope
+
+
 class Done(_Entry):
     """The end. Nothing follows it."""
 
@@ -204,7 +212,9 @@ class Done(_Entry):
     """True where the writer died while publishing and another process found every file in place."""
 
 
-AttemptEntry = Started | Staged | NotStaged | StepBegan | StepEnded | StepObserved | Checked | Publishing | Done
+AttemptEntry = (
+    Started | Staged | NotStaged | StepBegan | StepEnded | StepObserved | Checked | Sealed | Publishing | Done
+)
 """An entry that belongs to an attempt."""
 
 Entry = Annotated[SoftwareSeen | AttemptEntry, Field(discriminator="entry")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from hashlib import sha256
 from typing import Final, Literal
 
 from pydantic import Field, field_validator
@@ -319,3 +320,13 @@ class JobOrder(Frozen):
 def stored_path(directory: str, name: str) -> str:
     """Return the path of a file below the URL of its store; an empty directory is the store's own folder."""
     return f"{directory}/{name}" if directory else name
+
+
+def canonical(order: JobOrder) -> bytes:
+    """Return an order as JSON without the keys that are left at their default: one that is new changes no old order."""
+    return order.model_dump_json(exclude_defaults=True).encode()
+
+
+def order_sha256(order: JobOrder) -> str:
+    """Return the digest of an order, by which an attempt and its journal are known to speak of the same one."""
+    return sha256(canonical(order)).hexdigest()

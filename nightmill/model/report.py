@@ -16,6 +16,7 @@ from nightmill.model.journal import (
     NotStaged,
     PassedOver,
     Publishing,
+    Sealed,
     SoftwareSeen,
     Staged,
     Started,
@@ -25,6 +26,7 @@ from nightmill.model.journal import (
 )
 from nightmill.model.observed import Observation
 from nightmill.model.order import AttemptKey, ErrorName, JobOrder
+from nightmill.model.statement import Envelope
 from nightmill.model.states import AttemptState
 
 
@@ -70,6 +72,8 @@ class JobReport(Frozen):
     failed_step: str = ""
     evidence: str = ""
     adopted: bool = False
+    sealed: Envelope | None = None
+    """What its worker claimed of it, signed; None where it signs nothing, and in journals of before."""
 
 
 def fold(entries: Iterable[Entry]) -> dict[AttemptKey, JobReport]:
@@ -111,10 +115,9 @@ def _begin(entry: Started) -> JobReport:
 
 def _change(report: JobReport, entry: Entry) -> dict[str, object]:
     match entry:
-        case Staged():
-            return {"staged_at": entry.at, "passed_over": entry.passed_over}
-        case NotStaged():
-            return {"passed_over": entry.passed_over}
+        case Staged() | NotStaged():
+            staged = {"staged_at": entry.at} if isinstance(entry, Staged) else {}
+            return {**staged, "passed_over": entry.passed_over}
         case StepBegan():
             step = StepReport(name=entry.step, argv=entry.argv, began_at=entry.at, software=entry.software)
             return {"state": AttemptState.RUNNING, "steps": (*report.steps, step)}
@@ -123,6 +126,8 @@ def _change(report: JobReport, entry: Entry) -> dict[str, object]:
             return {"state": AttemptState.CHECKING, "steps": (*report.steps[:-1], last)}
         case Checked():
             return {"made": report.made + entry.files}
+        case Sealed():
+            return {"sealed": entry.envelope}
         case Publishing():
             return {
                 "state": AttemptState.PUBLISHING,

@@ -12,20 +12,21 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from nightmill.backbone.catalogue.signing_keys import signing_keys
 from nightmill.backbone.work.ownership import of_other_sites
 from nightmill.errors import StoreError
 from nightmill.execution.claims import Claim, claim_of
 from nightmill.execution.journal import Journal
 from nightmill.execution.owner import lives
 from nightmill.execution.recover import Rights, contradicted
+from nightmill.execution.sealing import unsealed
 from nightmill.model.fate import Fate
 from nightmill.model.fit import misfit
 from nightmill.model.journal import MadeFile
-from nightmill.model.order import AttemptKey
+from nightmill.model.order import AttemptKey, order_sha256
 from nightmill.model.report import JobReport, fold, stacks
 from nightmill.model.states import AttemptState
 from nightmill.operations.site import Site
-from nightmill.planning.orders import order_sha256
 from provenance.known import Known, Place, holders, known
 
 
@@ -48,6 +49,7 @@ def judge(site: Site, journal: Journal, lost_hosts: Mapping[str, datetime]) -> J
     software = stacks(journal.entries)
     with site.database.reading() as session:
         judged = Judged(known(session, reports))
+        keys = {keyid: key.public_key for keyid, key in signing_keys(session).items()}
         elsewhere = of_other_sites(session, {attempt.campaign for attempt in judged.known})
         for attempt, report in reports.items():
             before = judged.known.get(attempt)
@@ -59,7 +61,11 @@ def judge(site: Site, journal: Journal, lost_hosts: Mapping[str, datetime]) -> J
                     judged.misfits[attempt] = f"{attempt}: it is on record as {before.fate}, and told as published"
                 continue
             claim = claim_of(site.config.spool, attempt)
-            if why := _disbelieved(report, before, claim, journal, lost_hosts) or misfit(report, software):
+            if (
+                why := _disbelieved(report, before, claim, journal, lost_hosts)
+                or misfit(report, software)
+                or _forged(report, keys)
+            ):
                 judged.misfits[attempt] = f"{attempt}: {why}"
             else:
                 judged.believed.add(attempt)
@@ -73,6 +79,25 @@ def judge(site: Site, journal: Journal, lost_hosts: Mapping[str, datetime]) -> J
             before.fate if before.given_up else None, before.evidence if before.given_up else "", frozenset(others)
         )
     return judged
+
+
+def _forged(report: JobReport, keys: Mapping[str, bytes]) -> str:
+    """Say why what its worker is told to have signed is not that, or not what the journal tells; empty where it is."""
+    if report.sealed is None:
+        return ""
+    try:
+        statement = report.sealed.statement
+    except ValueError:
+        return "what is told as signed is not a statement about an attempt"
+    if why := unsealed(report.sealed, keys):
+        return f"its statement is not believed: {why}"
+    claim = statement.predicate
+    if claim.attempt != report.attempt or claim.order_sha256 != order_sha256(report.order):
+        return f"its statement is about {claim.attempt}, with another order"
+    signed = {file.name: file.sha256 for file in statement.subject}
+    if other := [file.name for file in report.intended if signed.get(file.name) != file.sha256]:
+        return f"{other[0]} is told with other bytes than its worker signed"
+    return ""
 
 
 def _disbelieved(

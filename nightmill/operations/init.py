@@ -12,7 +12,9 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue.indexes import index_keys
+from nightmill.backbone.catalogue.signing_keys import add_key
 from nightmill.backbone.catalogue.stores import store_ids
+from nightmill.clock import utc_now
 from nightmill.config.file_types import load_file_types
 from nightmill.config.kinds import Kind
 from nightmill.config.schema import referring, schema_text
@@ -20,6 +22,7 @@ from nightmill.config.site import SITE_FILE, SiteConfig, load_site
 from nightmill.config.stores import home_of
 from nightmill.config.template import file_types_text, site_text
 from nightmill.errors import ConfigError, RequestRefused
+from nightmill.execution.sealing import Key, make_key
 from nightmill.model.access import Access
 from nightmill.operations.acts import Act
 from nightmill.operations.identity import settle
@@ -73,7 +76,8 @@ def make_site(directory: Path, *, database: str = "", file_types: Path | None = 
         with _making(directory):
             settle(config, site.database)
             _settle_modes(config)
-        act.write(str(directory), lambda session: _catalogue(session, config))
+        key = Key(site.signing_key)
+        act.write(str(directory), lambda session: _catalogue(session, config, key.id, key.public))
         undo.pop_all()
     return site
 
@@ -90,14 +94,17 @@ def _make_folders(site: Site) -> None:
             its_own.chmod(store.access.folder_mode)
     if site.database.file is not None:
         site.database.file.touch()  # SQLite makes it, and what lies beside it, with a mode of its own
+    if not site.signing_key.exists():
+        make_key(site.signing_key)
     for kind in Kind:
         (config.directory / SCHEMAS / kind.file).write_text(schema_text(kind))
     _settle_modes(config)
 
 
-def _catalogue(session: Session, config: SiteConfig) -> None:
-    """Tell the catalogue of a site's stores, and make the indexes that it wants."""
+def _catalogue(session: Session, config: SiteConfig, keyid: str, public_key: bytes) -> None:
+    """Tell the catalogue of a site's stores and of its key, and make the indexes that it wants."""
     store_ids(session, config.stores)
+    add_key(session, keyid, public_key, now=utc_now())
     index_keys(session, config.indexed)
 
 

@@ -31,7 +31,7 @@ from nightmill.execution.journal import JournalBroken, read_whole_journal, recor
 from nightmill.files.naming import is_fit
 from nightmill.model.campaign import Campaign
 from nightmill.model.fit import misfit
-from nightmill.model.order import AttemptKey, OrderBundle
+from nightmill.model.order import AttemptKey, OrderBundle, order_sha256
 from nightmill.model.report import JobReport, fold, stacks
 from nightmill.model.states import AttemptState, JobState
 from nightmill.operations import memory
@@ -44,7 +44,6 @@ from nightmill.operations.bundle import register_bundle, with_templates
 from nightmill.operations.mend import set_right, wrong_rows
 from nightmill.operations.site import Site
 from nightmill.operations.turns import take_turn
-from nightmill.planning.orders import order_sha256
 from provenance.executions import Stacks
 from provenance.products import registered
 from provenance.record import record

@@ -28,6 +28,8 @@ Result = TypeVar("Result")
 PRIVATE: Final = ".nightmill"
 """Folder of a site for what nobody edits: the server's files, and secrets."""
 FILE_TYPES_FILE: Final = "file_types.yaml"
+SIGNING_KEY_FILE: Final = "signing.key"
+"""File of that folder with the key by which workers sign what they publish."""
 SCHEMAS: Final = f"{PRIVATE}/schemas"
 """Folder of a site for the JSON Schemas of its documents, which editors read."""
 
@@ -76,12 +78,18 @@ class Site:
             containers=config.containers,
             network_paths=config.network_paths,
             secrets=secrets if secrets.exists() else None,
+            signing_key=self.signing_key if self.signing_key.exists() else None,
         )
 
     @property
     def private(self) -> Path:
         """The folder for what nobody edits."""
         return self.config.directory / PRIVATE
+
+    @property
+    def signing_key(self) -> Path:
+        """The private key with which its workers sign."""
+        return self.private / SIGNING_KEY_FILE
 
     @property
     def reader_file(self) -> Path:
@@ -169,6 +177,7 @@ def modes(config: SiteConfig) -> Iterator[tuple[Path, int]]:
         schemas: access.folder_mode & ~0o007,
         **dict.fromkeys(schemas.glob("*.json"), access.file_mode & ~0o007),
         config.directory / READER_FILE: access.file_mode & ~0o007,
+        config.directory / PRIVATE / SIGNING_KEY_FILE: access.file_mode & ~0o027,
         config.directory / SITE_ID_FILE: access.file_mode & ~0o007,
         **dict.fromkeys(files, access.file_mode),
     }

@@ -13,10 +13,10 @@ from nightmill.backbone.schema import AttemptRow, CampaignRow, JobRow
 from nightmill.backbone.sites import this_site
 from nightmill.backbone.work.campaigns import job_named
 from nightmill.errors import OrderChanged, RequestRefused
-from nightmill.model.order import JobOrder
+from nightmill.model.order import JobOrder, order_sha256
 from nightmill.planning.accepting import Accepting
 from nightmill.planning.copies import inputs_of
-from nightmill.planning.orders import memory_wanted, order_sha256, render
+from nightmill.planning.orders import memory_wanted, render
 from nightmill.planning.sealed import JobDetail, commons, job_of
 
 

@@ -14,11 +14,11 @@ from nightmill.backbone.catalogue.error_rules import KnownError
 from nightmill.backbone.schema import AttemptRow, JobRow, PlannedInputRow, TakenRow
 from nightmill.backbone.sites import this_site
 from nightmill.backbone.work.holds import hold
-from nightmill.model.order import JobOrder
+from nightmill.model.order import JobOrder, order_sha256
 from nightmill.model.states import AttemptState, Hold, JobState
 from nightmill.planning.accepting import Accepting
 from nightmill.planning.copies import Chosen, inputs_of
-from nightmill.planning.orders import memory_wanted, order_sha256, render
+from nightmill.planning.orders import memory_wanted, render
 from nightmill.planning.sealed import JobDetail, PlannedJob, StageCommon, commons, job_of, planned_inputs
 from nightmill.planning.since import ISSUABLE, barred, rules_of_slice
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from hashlib import sha256
 from typing import Final
 
 from nightmill.config.rules import NOWHERE
@@ -26,16 +25,6 @@ from nightmill.planning.staged_names import StagedNames
 from nightmill.planning.texts import SeenFile, Texts
 
 JOBS_PER_FOLDER: Final = 1000
-
-
-def canonical(order: JobOrder) -> bytes:
-    """Return an order as JSON without the keys that are left at their default: one that is new changes no old order."""
-    return order.model_dump_json(exclude_defaults=True).encode()
-
-
-def order_sha256(order: JobOrder) -> str:
-    """Return the digest of an order, by which an attempt and its journal are known to speak of the same one."""
-    return sha256(canonical(order)).hexdigest()
 
 
 def render(

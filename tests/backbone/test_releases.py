@@ -16,8 +16,8 @@ from nightmill.backbone.catalogue.error_rules import add_rule, known_errors, swi
 from nightmill.backbone.database import Database
 from nightmill.backbone.schema import AttemptRow, InputUseRow
 from nightmill.model.error_rule import ErrorRule
+from nightmill.model.order import canonical, order_sha256
 from nightmill.planning.again import issued_orders
-from nightmill.planning.orders import canonical, order_sha256
 
 RELEASES = sorted(Path(__file__).with_name("releases").glob("*.json"))
 

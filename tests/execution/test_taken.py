@@ -7,9 +7,8 @@ from pydantic import ValidationError
 
 from nightmill.model.fate import Fate
 from nightmill.model.fit import misfit
-from nightmill.model.order import JobOrder, TakenOutput, later_names
+from nightmill.model.order import JobOrder, TakenOutput, canonical, later_names, order_sha256
 from nightmill.model.report import stacks
-from nightmill.planning.orders import canonical, order_sha256
 from tests.support.orders import Bench, output, shell
 
 

@@ -14,14 +14,13 @@ from sqlalchemy import select, text
 from nightmill.backbone.schema import AttemptRow, ErrorRuleRow, ExecutionRow
 from nightmill.model.error_rule import ErrorRule
 from nightmill.model.fate import Fate
-from nightmill.model.order import ErrorName
+from nightmill.model.order import ErrorName, canonical
 from nightmill.model.report import JobReport
 from nightmill.operations import errors
 from nightmill.operations.capsule import write_capsule
 from nightmill.operations.drain import drain
 from nightmill.operations.site import Site
 from nightmill.planning.again import issued_orders, next_order
-from nightmill.planning.orders import canonical
 from tests.operations.failing import Failing
 
 FEW = ErrorRule(name="few", step="det*", exit=(4,), says="few stars", explanation="It is fine", action="accept")

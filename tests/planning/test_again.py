@@ -11,10 +11,10 @@ from nightmill.backbone.catalogue.stores import store_ids
 from nightmill.backbone.schema import AttemptRow, FileRow, JobRow, ReplicaRow, StoreRow
 from nightmill.backbone.work.slices import find_slice
 from nightmill.errors import OrderChanged
+from nightmill.model.order import canonical
 from nightmill.model.store import Store
 from nightmill.planning.again import issued_order, issued_orders
 from nightmill.planning.issue import issue
-from nightmill.planning.orders import canonical
 from tests.planning.world import NIGHT, World, make_campaign, use_set
 
 EXPOSURES = 250

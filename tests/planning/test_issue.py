@@ -13,9 +13,9 @@ from nightmill.backbone.work.leases import holders
 from nightmill.backbone.work.slices import find_slice
 from nightmill.config.campaign import load_campaign
 from nightmill.errors import RequestRefused
+from nightmill.model.order import order_sha256
 from nightmill.model.states import AttemptState, JobState
 from nightmill.planning.issue import issue
-from nightmill.planning.orders import order_sha256
 from tests.planning.world import BIAS, NIGHT, SCIENCE, World, make_campaign, write_campaign
 from tests.support.backbone import take_lease
 

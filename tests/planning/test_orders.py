@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from nightmill.model.order import JobOrder
+from nightmill.model.order import JobOrder, canonical, order_sha256
 from nightmill.model.store import Store
-from nightmill.planning.orders import canonical, order_sha256, render
+from nightmill.planning.orders import render
 from nightmill.planning.sealed import JobDetail, StageCommon, job_of
 from tests.planning.world import BIAS, NIGHT, SCIENCE, file_types, found, make_campaign
 

@@ -32,10 +32,9 @@ from nightmill.backbone.schema import (
 from nightmill.backbone.sites import this_site
 from nightmill.backbone.work import leases
 from nightmill.execution.owner import this_process
-from nightmill.model.order import JobOrder, OrderInput
+from nightmill.model.order import JobOrder, OrderInput, order_sha256
 from nightmill.model.origin import Origin
 from nightmill.model.states import AttemptState, JobState
-from nightmill.planning.orders import order_sha256
 
 NOW = datetime(2026, 1, 11, 9, 30, tzinfo=UTC)
 EMPTY_SHA256 = "0" * 64

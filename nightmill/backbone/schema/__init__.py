@@ -28,6 +28,7 @@ from nightmill.backbone.schema.files import (
     WithdrawalRow,
 )
 from nightmill.backbone.schema.footprints import FootprintRow
+from nightmill.backbone.schema.seals import ChainRow, SigningKeyRow, StatementRow
 from nightmill.backbone.schema.work import (
     AttemptRow,
     CampaignRow,
@@ -57,6 +58,7 @@ __all__ = [
     "Base",
     "CalibrationRow",
     "CampaignRow",
+    "ChainRow",
     "ContextRoleRow",
     "ContextRow",
     "DeliveryRow",
@@ -81,9 +83,11 @@ __all__ = [
     "ReplicaRow",
     "SavedPlanRow",
     "SignOffRow",
+    "SigningKeyRow",
     "SiteRow",
     "SliceRow",
     "SoftwareRow",
+    "StatementRow",
     "StoreRow",
     "TakenRow",
     "TransferRow",
