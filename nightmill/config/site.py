@@ -13,6 +13,7 @@ from pydantic import Field
 
 from nightmill.config.build import build, raise_all
 from nightmill.config.changes import Defaults
+from nightmill.config.confinement import confinement_of
 from nightmill.config.containers import containers_of
 from nightmill.config.credentials import check_credentials
 from nightmill.config.database_url import database_url
@@ -30,6 +31,7 @@ from nightmill.config.tilings import tilings_of
 from nightmill.errors import ConfigError, ConfigErrors
 from nightmill.model.access import Access
 from nightmill.model.base import Frozen
+from nightmill.model.confinement import Confinement, NodeConfinement
 from nightmill.model.container import Containers
 from nightmill.model.credential import Credential
 from nightmill.model.dimensions import KeyType
@@ -101,6 +103,8 @@ class SiteConfig:
         What its hosts run images with.
     network_paths
         What becomes of steps that depend on network mounts.
+    confinement
+        How its steps are confined.
     engines
         Where its jobs may be carried out, by name; ``threads`` is one of them.
     partners
@@ -128,6 +132,7 @@ class SiteConfig:
     credentials: tuple[Credential, ...] = ()
     containers: Containers = field(default_factory=Containers)
     network_paths: NetworkPaths = NetworkPaths.WARN
+    confinement: NodeConfinement = field(default_factory=NodeConfinement)
     engines: Mapping[str, EngineSetting] = field(default_factory=dict)
     partners: Mapping[str, Partner] = field(default_factory=dict)
 
@@ -194,6 +199,8 @@ class SiteFile(Frozen):
     """What steps that name an image are run with."""
     network_paths: NetworkPaths = NetworkPaths.WARN
     """What becomes of steps whose programs or files lie on network mounts: ``allow``, ``warn`` or ``refuse``."""
+    confinement: Confinement = Confinement()
+    """What steps may reach and take, beside what their orders give them."""
     engines: Mapping[str, Any] = Field(default_factory=dict)
     """Where jobs may be carried out, by names that campaigns give as ``execution.engine``."""
     partners: Mapping[str, Any] = Field(default_factory=dict)
@@ -278,6 +285,8 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
     indexed = {} if wrong_types else indexed_keys(file.indexed, file_types, document, errors)
     errors += [] if wrong_types else unknown_types(partners, file_types, document)
     raise_all([*errors, *(wrong_types if need_types else ())])
+    places = [store.folder for store in stores.values() if store.folder is not None]
+    closed = [*places, folder / Path(SECRETS_FILE).parent, folder / SITE_FILE]
     return SiteConfig(
         name=file.site,
         directory=folder,
@@ -300,6 +309,7 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         credentials=file.credentials,
         containers=containers,
         network_paths=file.network_paths,
+        confinement=confinement_of(file.confinement, folder, closed, url),
         engines=engines,
         partners=partners,
     )

@@ -13,6 +13,7 @@ from typing import Final
 from nightmill.clock import Clock, utc_now
 from nightmill.errors import JobFailed, NightmillError, StoreError
 from nightmill.execution.bundles import BundleCache
+from nightmill.execution.confine.confiner import Confiner
 from nightmill.execution.host import Host, this_host
 from nightmill.execution.journal import JournalWriter
 from nightmill.execution.launch.containers.opened import Container, OpenedContainers
@@ -79,6 +80,8 @@ class JobContext:
     """What signs what it publishes; None where nothing does."""
     warm: Servers = field(default_factory=Servers)
     """Processes that have imported what steps need."""
+    confiner: Confiner = field(default_factory=Confiner)
+    """What steps are confined by."""
     _told: dict[AttemptKey, list[Entry]] = field(default_factory=lambda: defaultdict(list))
     _stacks: dict[object, str] = field(default_factory=dict)
 

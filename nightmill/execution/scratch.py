@@ -217,6 +217,11 @@ class Scratch:
                     os.unlink(BUNDLE, dir_fd=self._folder)
                     bundle.copy_to(self.path / BUNDLE)
 
+    @property
+    def bundle(self) -> Path | None:
+        """Where the host keeps the bundle that steps see."""
+        return None if self._bundle is None else self._bundle.path
+
     def seal_input(self, name: str, what: str, digest: str) -> None:
         """Note that an input is as it is to stay, and by what name a message calls it."""
         facts = os.stat(f"{INPUTS}/{name}", dir_fd=self._folder, follow_symlinks=False)
@@ -226,6 +231,11 @@ class Scratch:
     def sidecar(self) -> Path:
         """Where a step may tell what it made."""
         return self.path / SIDECAR
+
+    def make_sidecar(self) -> None:
+        """Put an empty one there, for a step that can write to it and to nothing beside it."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        os.close(os.open(SIDECAR, flags, 0o644, dir_fd=self._folder))
 
     @contextmanager
     def opened_sidecar(self) -> Iterator[int | None]:
@@ -305,6 +315,10 @@ class Scratch:
         with self.opened(TMP) as tmp:
             if names_in(tmp):
                 empty(tmp)
+        with suppress(FileNotFoundError):
+            facts = os.stat(SIDECAR, dir_fd=self._folder, follow_symlinks=False)
+            if stat.S_ISREG(facts.st_mode) and not facts.st_size:
+                os.unlink(SIDECAR, dir_fd=self._folder)
         self.done.append(step)
         own: dict[str, Container[object]] = {".": {*self._places, ORDER, OWNER, RULES}, LEFT: self.done, **self._sealed}
         for folder, known in own.items():

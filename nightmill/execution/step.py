@@ -53,16 +53,6 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
     environment = _environment(step, container, cores=context.host.cores_for(order.resources))
     stack = context.stack(argv, step, environment, container)
     log = scratch.open_log()
-    start_it: Callable[[Launch], Process]
-    if container is None:
-        start_it, fault = context.warm.way(step.warm, environment)
-    else:
-        start_it = partial(container.start, scratch=scratch.path)
-        fault = "it runs in an image" if step.warm else ""
-    note = f"== {step.name} is started without the modules of warm: {fault}\n" if fault else ""
-    note += "".join(f"== {step.name}: {each}\n" for each in network_paths(step, context))
-    os.write(log, f"{_line_end(log)}{note}== {step.name}: {shlex.join(argv)}\n".encode())
-    start = os.lseek(log, 0, os.SEEK_END)
 
     def began(pid: int) -> None:
         context.tell(
@@ -71,8 +61,13 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
 
     try:
         scratch.write_files(step.files)
+        start_it, fault = _way(order, step, scratch, context, container, environment)
     except OSError as error:
         raise scratch_failed(error, step.name) from error
+    note = f"== {step.name} is started without the modules of warm: {fault}\n" if fault else ""
+    note += "".join(f"== {step.name}: {each}\n" for each in network_paths(step, context))
+    os.write(log, f"{_line_end(log)}{note}== {step.name}: {shlex.join(argv)}\n".encode())
+    start = os.lseek(log, 0, os.SEEK_END)
     try:
         ended = run_process(
             argv,
@@ -119,6 +114,20 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
     except OSError as error:
         raise scratch_failed(error, step.name) from error
     return made
+
+
+def _way(
+    order: JobOrder,
+    step: OrderStep,
+    scratch: Scratch,
+    context: JobContext,
+    container: Container | None,
+    environment: Mapping[str, str],
+) -> tuple[Callable[[Launch], Process], str]:
+    """Return how a step is started, and why its modules are not imported before, where they are not."""
+    if container is not None:
+        return partial(container.start, scratch=scratch.path), "it runs in an image" if step.warm else ""
+    return context.warm.way(step.warm, environment, context.confiner.way(order, step, scratch))
 
 
 def _line_end(log: int) -> str:

@@ -23,6 +23,7 @@ from nightmill.clock import Clock, utc_now
 from nightmill.config.secrets import read_secrets
 from nightmill.errors import NightmillError, RequestRefused
 from nightmill.execution.bundles import BundleCache
+from nightmill.execution.confine.confiner import Confiner
 from nightmill.execution.context import JobContext
 from nightmill.execution.dispatches import ORDERS, PROFILE, Dispatched
 from nightmill.execution.host import Host, this_host
@@ -94,6 +95,7 @@ class Worker:
             containers=OpenedContainers(profile.containers, cache),
             network_paths=profile.network_paths,
             chain=Chain(self.journal.name, key) if key is not None else None,
+            confiner=Confiner.of(profile),
             superseded=(lambda: False) if dispatched is None else lambda: dispatched.is_over,
             is_guest=dispatched is not None,
         )
@@ -118,6 +120,7 @@ class Worker:
     def close(self) -> None:
         """Make everything durable that its journal was told, and end and remove what it keeps for its jobs."""
         self._context.warm.close()
+        self._context.confiner.close()
         self._context.bundles.close()
         self.journal.close()
 

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from nightmill.model.access import Access
 from nightmill.model.base import Frozen
+from nightmill.model.confinement import NodeConfinement
 from nightmill.model.container import Containers
 
 NODE_VERSION = 1
@@ -51,5 +52,7 @@ class NodeProfile(Frozen):
     """What becomes of steps that depend on network mounts of the host."""
     signing_key: Path | None = None
     """A private key of the site, with which its workers sign what they publish; no step reaches it."""
+    confinement: NodeConfinement = NodeConfinement()
+    """How steps are confined."""
     keep_scratch: bool = False
     """Whether scratches stay for somebody to look into."""

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 
 from nightmill.model.base import Frozen
 from nightmill.model.calibration import Calibration
+from nightmill.model.confinement import Network
 from nightmill.model.container import is_image
 from nightmill.model.dimensions import KeyValue
 from nightmill.model.error_rule import compiled
@@ -242,6 +243,12 @@ class OrderStep(Frozen):
     """Of its site, where one may accept an exit code of it: the first that fits counts."""
     image: str = ""
     """The image that it runs in, by digest; ``{python}`` is then that of the image."""
+    network: Network = "off"
+    """What of the network it may use."""
+    sockets: bool = False
+    """Whether it may make UNIX sockets."""
+    shared_memory: bool = False
+    """Whether it may use the shared memory of the host."""
 
     @field_validator("image")
     @classmethod

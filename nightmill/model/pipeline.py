@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 
 from nightmill.model.base import Frozen
 from nightmill.model.calibration import Calibration
+from nightmill.model.confinement import Network
 from nightmill.model.footprint import TilingMargin
 from nightmill.model.retries import Retries
 
@@ -234,6 +235,12 @@ class Step(Frozen):
     """Programs to the argv that prints their version; asked once a process."""
     image: str = Field(default="", exclude_if=lambda image: not image)
     """The image that it runs in, as ``NAME@sha256:...``; by default its stage's, ``none`` for none."""
+    network: Network = Field(default="off", exclude_if=lambda network: network == "off")
+    """What of the network it may use: ``off``, ``on``, or a list of the TCP ports that it may connect to."""
+    sockets: bool = Field(default=False, exclude_if=lambda sockets: not sockets)
+    """Whether it may make UNIX sockets, as a server of its own that listens on one."""
+    shared_memory: bool = Field(default=False, exclude_if=lambda shared: not shared)
+    """Whether it may use the shared memory of its host, ``/dev/shm``, as ``multiprocessing`` of Python does."""
 
 
 class Resources(Frozen):

@@ -190,6 +190,9 @@ class _Renderer:
             warm=step.warm,
             software=step.software,
             image=step.image,
+            network=step.network,
+            sockets=step.sockets,
+            shared_memory=step.shared_memory,
             files=tuple(texts.write(step.files, templates)) if step.files else (),
         )
         self.made |= {output.role: output for output in outputs}

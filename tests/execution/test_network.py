@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nightmill.execution.worker import Worker
+from nightmill.model.confinement import NodeConfinement
 from nightmill.model.container import Containers
 from nightmill.model.fate import Fate
 from nightmill.model.node import NetworkPaths, NodeProfile
@@ -30,7 +31,13 @@ def far(tmp_path: Path) -> Iterator[Path]:
 
 def carried_out(bench: Bench, policy: NetworkPaths, *steps: OrderStep) -> tuple[JobReport, str]:
     """Carry out an order by a policy; return its report and its log."""
-    profile = NodeProfile(scratch=bench.scratch, spool=bench.spool, network_paths=policy, containers=bench.containers)
+    profile = NodeProfile(
+        scratch=bench.scratch,
+        spool=bench.spool,
+        network_paths=policy,
+        containers=bench.containers,
+        confinement=NodeConfinement(reads=(bench.root.parent / "far",)),
+    )
     logs = bench.root / "stores/backbone/logs"
     before = set(logs.glob("*"))
     with Worker(profile, bench.stagers) as worker:

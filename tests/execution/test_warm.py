@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nightmill.execution.launch import warm
+from nightmill.execution.launch import plain, warm
 from nightmill.execution.launch import watch as process_module
 from nightmill.execution.launch.warm import Servers
 from nightmill.execution.launch.watch import Ended, run_process
@@ -50,7 +50,7 @@ def run(tmp_path: Path, servers: Servers) -> Run:
         began: Callable[[int], None] = lambda pid: None,
     ) -> Ended:
         (tmp_path / "script.py").write_text(text)
-        start, fault = servers.way(modules, environment)
+        start, fault = servers.way(modules, environment, plain.start)
         with (tmp_path / "output").open("wb") as output:
             output.write(fault.encode())
             output.flush()
@@ -326,8 +326,9 @@ def test_a_server_knows_its_steps_alone_and_each_environment_has_one(
 
 def test_it_ends_with_its_worker(tmp_path: Path) -> None:
     code = (
-        "import os, sys, time; from nightmill.execution.launch.warm import Servers; from pathlib import Path\n"
-        "servers = Servers(); start, fault = servers.way(('json',), {}); assert not fault\n"
+        "import os, sys, time; from nightmill.execution.launch import plain\n"
+        "from nightmill.execution.launch.warm import Servers; from pathlib import Path\n"
+        "servers = Servers(); start, fault = servers.way(('json',), {}, plain.start); assert not fault\n"
         "[server] = servers._servers.values(); print(server._process.pid, server._folder, flush=True); time.sleep(1000)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as worker:

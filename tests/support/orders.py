@@ -17,6 +17,7 @@ from nightmill.execution.host import Host
 from nightmill.execution.journal import Journal, journals, read_journal
 from nightmill.execution.recover import Rights
 from nightmill.execution.worker import Worker
+from nightmill.model.confinement import NodeConfinement, Use
 from nightmill.model.container import Containers
 from nightmill.model.file_type import FileType, MetadataKey
 from nightmill.model.journal import Entry
@@ -77,6 +78,8 @@ class Bench:
     stores: dict[str, Store] = field(default_factory=dict)
     stagers: dict[str, Stager] = field(default_factory=dict)
     containers: Containers = field(default_factory=Containers)
+    confinement: NodeConfinement = field(default_factory=lambda: NodeConfinement(use=Use.OFF))
+    """Most tests have steps that meet them, or attack their own scratch, which has to hold by itself."""
 
     def __post_init__(self) -> None:
         self.add_store("backbone")
@@ -149,7 +152,11 @@ class Bench:
     ) -> list[JobReport]:
         """Carry out orders, one after another."""
         profile = NodeProfile(
-            scratch=self.scratch, spool=self.spool, keep_scratch=keep_scratch, containers=self.containers
+            scratch=self.scratch,
+            spool=self.spool,
+            keep_scratch=keep_scratch,
+            containers=self.containers,
+            confinement=self.confinement,
         )
         with Worker(profile, stagers or self.stagers, listener=listener, host=host) as worker:
             return list(worker.run(orders))

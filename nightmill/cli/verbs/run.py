@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -12,6 +12,7 @@ from nightmill.cli.containers import RuntimeName, containers_for
 from nightmill.cli.render.output import echo
 
 if TYPE_CHECKING:
+    from nightmill.config.site import SiteConfig
     from nightmill.model.order import JobOrder
     from nightmill.model.report import JobReport
 
@@ -50,7 +51,7 @@ def run(
     from nightmill.execution.stores import open_stagers
     from nightmill.execution.worker import Worker
     from nightmill.model.access import Access
-    from nightmill.model.node import NetworkPaths, NodeProfile
+    from nightmill.model.node import NodeProfile
     from nightmill.model.ports import Stager
     from nightmill.model.states import AttemptState
     from stagers.kept import KeptStager
@@ -81,7 +82,7 @@ def run(
         cache=cache,
         keep_scratch=keep,
         containers=containers_for(job, site, runtime),
-        network_paths=NetworkPaths.WARN if config is None else config.network_paths,
+        **({} if config is None else _rules_of(config)),
     )
     with Worker(profile, stagers) as worker:
         if kept is not None:
@@ -103,6 +104,11 @@ def run(
     if not done:
         echo(report.evidence, err=True)
         raise typer.Exit(1)
+
+
+def _rules_of(config: SiteConfig) -> dict[str, Any]:
+    """Return what a site says of steps, as a node needs to know it."""
+    return {"network_paths": config.network_paths, "confinement": config.confinement}
 
 
 def _tell(report: JobReport, kept: Path | None, journal: Path) -> None:

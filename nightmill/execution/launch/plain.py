@@ -6,11 +6,12 @@ import os
 import resource
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from nightmill.execution.proc import end_all_in
 from nightmill.model.observed import UNCONFINED, Confined
 
 
@@ -46,15 +47,18 @@ class Outcome:
         Its exit code; the number of a signal with a minus before it.
     user_seconds, system_seconds
         What it and the children that it waited for took.
+    max_rss_bytes
+        The largest of its processes at its peak; 0 where that is not known.
     """
 
     code: int
     user_seconds: float
     system_seconds: float
+    max_rss_bytes: int = 0
 
 
 class Process:
-    """A process that was started for a step: a child of this one that leads a session and a group, not yet waited for.
+    """A process that was started for a step: it leads a session and a group, and nobody has waited for it yet.
 
     Here it is the step; a way to start steps that puts something around them has a class of its own.
     """
@@ -86,13 +90,38 @@ class Process:
     def note_end(self) -> None:
         """Note what can be known of the step as long as nothing is killed and reaped; it has ended."""
 
+    def end_rest(self, scratch: Path, among: Callable[[], Iterable[int]]) -> None:
+        """End what the step left running: what has its scratch, or works in it.
+
+        Parameters
+        ----------
+        among
+            Gives the numbers of the processes to look at.
+        """
+        end_all_in(scratch, among=among)
+
+    def reap(self) -> Outcome:
+        """Wait until the process has ended, give its number back, and return how the step ended."""
+        _pid, status, usage = os.wait4(self.pid, 0)
+        self.returncode = os.waitstatus_to_exitcode(status)
+        return self.outcome(self.returncode, usage)
+
     def outcome(self, code: int, usage: resource.struct_rusage) -> Outcome:
         """Return how the step ended, now that this process was reaped with a code and an usage."""
-        return Outcome(code, usage.ru_utime, usage.ru_stime)
+        return Outcome(code, usage.ru_utime, usage.ru_stime, _largest_bytes(usage))
 
 
 class Started(Process, subprocess.Popen[bytes]):
     """A process that this one started as a program of its own."""
+
+
+def _largest_bytes(usage: resource.struct_rusage) -> int:
+    """Return the peak of the largest single process, or 0 where the kernel's figure may be this process's own.
+
+    A child begins with the peak of the process that spawned it, so only what lies above that is the child's.
+    """
+    inherited = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage.ru_maxrss * 1024 if usage.ru_maxrss > inherited else 0
 
 
 def start(launch: Launch) -> Process:

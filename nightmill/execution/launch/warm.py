@@ -12,12 +12,13 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Final
 
 from nightmill.execution.evidence import last_text, on_one_line
-from nightmill.execution.launch import plain, warm_server
+from nightmill.execution.launch import warm_server
 from nightmill.execution.launch.plain import Launch, Process
 
 IMPORT_SECONDS: Final = 120.0
@@ -68,19 +69,19 @@ class Server:
                     self._end()
             return self._fault
 
-    def start(self, launch: Launch) -> Process:
-        """Start a step; where the server has ended, start it the plain way and say so in its output.
+    def start(self, launch: Launch, cold: Callable[[Launch], Process]) -> Process:
+        """Start a step; where the server has ended, start it the other way and say so in its output.
 
         Raises
         ------
         OSError, ValueError
-            Where it is started the plain way, and cannot be executed.
+            Where it is started that way, and cannot be executed.
         """
         with suppress(OSError):
             return self._fork(launch)
         self.close()  # the next step finds another
         os.write(launch.output, b"== started without the modules of warm: the process that had them has ended\n")
-        return plain.start(launch)
+        return cold(launch)
 
     def close(self) -> None:
         """End it; steps that it forked run on."""
@@ -170,18 +171,22 @@ class Servers:
         self._lock = Lock()
         self._servers: dict[object, Server] = {}
 
-    def way(self, modules: tuple[str, ...], environment: Mapping[str, str]) -> tuple[Callable[[Launch], Process], str]:
+    def way(
+        self, modules: tuple[str, ...], environment: Mapping[str, str], cold: Callable[[Launch], Process]
+    ) -> tuple[Callable[[Launch], Process], str]:
         """Return how a step is started, and why it is not as it wishes, or an empty string.
 
         Parameters
         ----------
         modules
-            What is to be imported before; without any, it is started the plain way.
+            What is to be imported before; without any, it is started cold.
         environment
             That of the step, without its places.
+        cold
+            How a step is started that has no such process.
         """
         if not modules:
-            return plain.start, ""
+            return cold, ""
         key = (modules, tuple(sorted(environment.items())))
         with self._lock:
             server = self._servers.pop(key, None) or Server(modules, environment)
@@ -190,7 +195,7 @@ class Servers:
         if old is not None:
             old.close()
         fault = server.fault()
-        return (plain.start, fault) if fault else (server.start, "")
+        return (cold, fault) if fault else (partial(server.start, cold=cold), "")
 
     def close(self) -> None:
         """End them."""

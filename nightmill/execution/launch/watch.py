@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import select
 import signal
 import time
@@ -22,7 +21,6 @@ from nightmill.execution.proc import (
     all_processes,
     bytes_moved,
     children,
-    end_all_in,
     kill,
     read_kernel,
     rss_bytes,
@@ -120,16 +118,14 @@ def run_process(
     finally:  # until it is reaped, its number and that of its group are nobody else's
         tree.kill()
         is_recent = time.monotonic() - began_at < RECENT_SECONDS
-        end_all_in(scratch, among=partial(started_after, process.pid) if is_recent else all_processes)
-        _pid, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    outcome = process.outcome(process.returncode, usage)
+        process.end_rest(scratch, partial(started_after, process.pid) if is_recent else all_processes)
+        outcome = process.reap()
     code = outcome.code
     cost = Cost(
         wall_seconds=time.monotonic() - began_at,
         user_seconds=outcome.user_seconds,
         system_seconds=outcome.system_seconds,
-        max_rss_bytes=max(tree.peak_bytes, _largest_bytes(usage)),
+        max_rss_bytes=max(tree.peak_bytes, outcome.max_rss_bytes),
         read_bytes=read_bytes,
         written_bytes=written_bytes,
     )
@@ -242,12 +238,3 @@ class _Tree:
             os.killpg(self.pid, signal.SIGKILL)
         for pid, started in self.seen.items():
             kill(pid, started)
-
-
-def _largest_bytes(usage: resource.struct_rusage) -> int:
-    """Return the peak of the largest single process, or 0 where the kernel's figure may be this process's own.
-
-    A child begins with the peak of the process that spawned it, so only what lies above that is the child's.
-    """
-    inherited = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return usage.ru_maxrss * 1024 if usage.ru_maxrss > inherited else 0

@@ -134,6 +134,7 @@ class Flight:
             cache=self.cache,
             access=self.site.config.access,
             network_paths=self.site.config.network_paths,
+            confinement=self.site.config.confinement,
         )
         with Worker(profile, self.site.stagers) as worker:
             [report] = worker.run([order])

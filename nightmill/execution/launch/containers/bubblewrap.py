@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -228,7 +229,8 @@ class Contained(ToldByCode):
 
     def outcome(self, code: int, usage: resource.struct_rusage) -> Outcome:
         """Return how the step ended: as it was seen, else as bwrap tells it."""
-        return super().outcome(code, usage) if self._outcome is None else self._outcome
+        told = super().outcome(code, usage)
+        return told if self._outcome is None else replace(self._outcome, max_rss_bytes=told.max_rss_bytes)
 
 
 def _program(pid: int) -> tuple[int, int] | None:

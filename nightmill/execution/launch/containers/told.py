@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from dataclasses import replace
 
 from nightmill.execution.launch.plain import Outcome, Started
 
@@ -13,4 +14,4 @@ class ToldByCode(Started):
     def outcome(self, code: int, usage: resource.struct_rusage) -> Outcome:
         """Return how the step ended; a step that exits with such a code itself counts as ended by that signal."""
         told = super().outcome(code, usage)
-        return Outcome(128 - code, told.user_seconds, told.system_seconds) if code > 128 else told
+        return replace(told, code=128 - code) if code > 128 else told

@@ -1,0 +1,104 @@
+"""What the steps of a worker are confined by."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+from nightmill.errors import JobFailed, RequestRefused
+from nightmill.execution.confine.rules import rules_of
+from nightmill.execution.confine.spawner import Spawners
+from nightmill.execution.launch import plain
+from nightmill.execution.launch.plain import Launch, Process
+from nightmill.execution.scratch import Scratch
+from nightmill.model.confinement import NodeConfinement, Use
+from nightmill.model.fate import Fate
+from nightmill.model.node import NodeProfile
+from nightmill.model.observed import UNCONFINED, Confined, Level
+from nightmill.model.order import JobOrder, OrderStep
+
+_OFF = NodeConfinement(use=Use.OFF)
+
+
+class Confiner:
+    """Confines steps as a site says; safe for use by several threads.
+
+    Parameters
+    ----------
+    closed
+        What no step may reach, beside the stores of its order and what the site knows.
+    """
+
+    def __init__(self, confinement: NodeConfinement = _OFF, closed: Collection[Path] = ()) -> None:
+        self._confinement = confinement
+        self._closed = frozenset([*confinement.closed, *closed])
+        limits = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_NPROC, confinement.processes)]
+        if confinement.open_files is not None:
+            limits.append((resource.RLIMIT_NOFILE, confinement.open_files))
+        self._spawners = Spawners(tuple(limits))
+
+    @classmethod
+    def of(cls, profile: NodeProfile) -> Self:
+        """Return what confines the steps of a node."""
+        closed = (profile.scratch, profile.spool, profile.cache, profile.secrets)
+        return cls(profile.confinement, [path for path in closed if path is not None])
+
+    def way(self, order: JobOrder, step: OrderStep, scratch: Scratch) -> Callable[[Launch], Process]:
+        """Return how a step is started, whose files are where it finds them.
+
+        Raises
+        ------
+        JobFailed
+            Where this host cannot confine steps as the site demands.
+        OSError
+            Where the scratch cannot be written.
+        """
+        if self._confinement.use is Use.OFF:
+            return plain.start
+        try:
+            confined = self.confined()
+        except RequestRefused as error:
+            raise JobFailed(
+                f"step {step.name!r} cannot be started: {error.message}",
+                fate=Fate.STEP_NOT_STARTED,
+                step=step.name,
+                remedy=error.remedy,
+            ) from error
+        if confined.level is Level.NONE:
+            return partial(_unconfined, confined=confined)
+        scratch.make_sidecar()
+        rules = rules_of(order, step, scratch, self._confinement, self._closed)
+        return partial(self._spawners.start, rules=rules)
+
+    def confined(self) -> Confined:
+        """Return how steps are confined on this host.
+
+        Raises
+        ------
+        RequestRefused
+            Where the site demands more.
+        """
+        if self._confinement.use is Use.OFF:
+            return UNCONFINED
+        confined = self._spawners.confined()
+        if self._confinement.use is Use.DEMAND and confined.lacking:
+            raise RequestRefused(
+                f"this host cannot confine steps as its site demands: {'; '.join(confined.lacking)}",
+                remedy="use a host that can (Linux 6.12, where users may make namespaces), or write"
+                " confinement: {use: try} into nightmill.yaml",
+            )
+        return confined
+
+    def close(self) -> None:
+        """End what starts steps."""
+        self._spawners.close()
+
+
+def _unconfined(launch: Launch, confined: Confined) -> Process:
+    """Start a step on a host that cannot confine it."""
+    process = plain.start(launch)
+    process.confined = confined
+    return process

@@ -1,0 +1,128 @@
+"""What one step may reach: worked out from its order, its scratch, and what the site says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Final
+
+from nightmill.execution.confine.landlock import (
+    CHANGE,
+    IOCTL_DEVICE,
+    READ,
+    READ_DIR,
+    READ_FILE,
+    RUN,
+    TRUNCATE,
+    WRITE_FILE,
+)
+from nightmill.execution.confine.places import Place, software
+from nightmill.execution.confine.seccomp import filter_of
+from nightmill.execution.scratch import Scratch
+from nightmill.model.confinement import NodeConfinement
+from nightmill.model.layout import FILES
+from nightmill.model.order import JobOrder, OrderStep, later_names
+from nightmill.model.store import Store
+
+SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - shared memory is what it is for
+_ACCELERATORS: Final = ("nvidia*", "dri", "kfd", "accel")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a step may reach.
+
+    Parameters
+    ----------
+    software
+        What every step may read and run.
+    own
+        What this one was given.
+    writable
+        Folders that it does not see read-only.
+    sealed
+        What in them it sees read-only all the same.
+    ports
+        TCP ports that it may connect to; None for any.
+    filter
+        What it may ask of the kernel.
+    """
+
+    software: tuple[Place, ...]
+    own: tuple[Place, ...]
+    writable: tuple[str, ...]
+    sealed: tuple[str, ...]
+    ports: tuple[int, ...] | None
+    filter: bytes
+
+
+def rules_of(
+    order: JobOrder, step: OrderStep, scratch: Scratch, confinement: NodeConfinement, closed: frozenset[Path]
+) -> Rules:
+    """Return what a step may reach.
+
+    Parameters
+    ----------
+    closed
+        What no step of this worker may reach, beside the stores of its order.
+    """
+    folder = str(scratch.path)
+    shared = (SHARED_MEMORY,) if step.shared_memory else ()
+    return Rules(
+        software=software(confinement.reads, closed | stores_of(order.stores)),
+        own=(*_own(order, step, scratch), *[(each, CHANGE) for each in shared]),
+        writable=(folder, *shared),
+        sealed=(str(scratch.inputs), str(scratch.outputs)),
+        ports=None if step.network == "on" else () if step.network == "off" else step.network,
+        filter=filter_of(step.network, step.sockets),
+    )
+
+
+def stores_of(stores: Mapping[str, Store]) -> frozenset[Path]:
+    """Return the folders of those stores that are folders."""
+    return frozenset(store.folder for store in stores.values() if store.folder is not None)
+
+
+def _own(order: JobOrder, step: OrderStep, scratch: Scratch) -> Iterator[Place]:
+    yield from ((str(scratch.work), CHANGE), (str(scratch.tmp), CHANGE))
+    yield str(scratch.sidecar), READ_FILE | WRITE_FILE | TRUNCATE
+    staged = {file.staged_name for file in order.inputs}
+    yield from _given(scratch.inputs, declared_inputs(order, step), staged)
+    kept = {name for names in scratch.kept.values() for name in names}
+    yield from _given(scratch.outputs, declared_outputs(step, scratch.kept), kept)
+    if step.files:
+        yield str(scratch.path / FILES), RUN
+    if (bundle := scratch.bundle) is not None:
+        yield os.path.realpath(bundle), RUN
+    if order.resources.accelerators:
+        for pattern in _ACCELERATORS:
+            for device in Path("/dev").glob(pattern):
+                yield str(device), READ | WRITE_FILE | IOCTL_DEVICE
+
+
+def _given(folder: Path, given: Collection[str], there: Collection[str]) -> Iterator[Place]:
+    if len(given) == len(there):
+        yield str(folder), READ
+        return
+    yield str(folder), READ_DIR
+    for name in sorted(given):
+        yield f"{folder}/{name}", READ_FILE
+
+
+def declared_inputs(order: JobOrder, step: OrderStep) -> set[str]:
+    """Return the names in the folder of inputs of what a step declares."""
+    declared = set(step.inputs)
+    return {file.staged_name for file in order.inputs if file.name in declared}
+
+
+def declared_outputs(step: OrderStep, kept: Mapping[str, Sequence[str]]) -> set[str]:
+    """Return the names of what a step declares of what steps before it made."""
+    declared = {name for role, names in kept.items() if later_names(role) in step.inputs for name in names}
+    patterns = [each for each in step.inputs if any(sign in each for sign in "*?[")]
+    for name in (name for names in kept.values() for name in names):
+        if name in step.inputs or any(fnmatchcase(name, pattern) for pattern in patterns):
+            declared.add(name)
+    return declared

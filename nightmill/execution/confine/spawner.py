@@ -1,0 +1,254 @@
+"""The worker's end of the processes that start its steps, each one step at a time."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final
+
+from nightmill.execution.confine import landlock, seccomp, spawner_process
+from nightmill.execution.confine.places import Place
+from nightmill.execution.confine.rules import Rules
+from nightmill.execution.launch.plain import Launch, Outcome, Process
+from nightmill.execution.proc import all_processes
+from nightmill.model.observed import Confined, Level
+
+Limits = tuple[tuple[int, int], ...]
+
+END_SECONDS: Final = 5.0
+KILLED: Final = b"\n== the process that starts the steps of this worker was killed, and the step with it\n"
+
+
+class NotConfined(OSError):
+    """A step could not be confined as it is to be."""
+
+
+class Spawner:
+    """A process that starts steps; see :mod:`nightmill.execution.confine.spawner_process`.
+
+    Parameters
+    ----------
+    limits
+        Those of steps.
+
+    Raises
+    ------
+    OSError
+        Where it cannot be begun.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._software: tuple[Place, ...] | None = None
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            argv = [sys.executable, "-I", "-S", spawner_process.__file__, str(theirs.fileno())]
+            self._process = subprocess.Popen(
+                argv,
+                cwd="/",
+                env={},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        version = landlock.abi()
+        fault = self._ask((landlock.handled(version), limits))
+        holds = [f"landlock {version}"] if version else []
+        holds += [] if seccomp.lacking() else ["seccomp"]
+        lacks = [*landlock.lacking(version), *seccomp.lacking()]
+        if fault:
+            lacks.append(f"mode and times of files outside can be changed: this host lets nobody mount ({fault})")
+        self.confined = Confined(
+            level=Level.STANDARD, by=(*holds, *([] if fault else ["mounts"])), lacking=tuple(lacks)
+        )
+        """How it confines steps."""
+
+    def start(self, launch: Launch, rules: Rules) -> int:
+        """Start a step and return its number.
+
+        Raises
+        ------
+        NotConfined
+            Where it cannot be confined.
+        OSError, ValueError
+            Where the program cannot be executed.
+        ConnectionError
+            Where the process has ended.
+        """
+        argv, environment = [os.fsencode(each) for each in launch.argv], _encoded(launch)
+        if any(b"\0" in each for each in (*argv, *environment, *environment.values())):
+            raise ValueError("embedded null byte")
+        request = {
+            "argv": argv,
+            "directory": os.fsencode(launch.directory),
+            "environment": environment,
+            "software": None if rules.software == self._software else _bytes(rules.software),
+            "paths": _bytes(rules.own),
+            "writable": [os.fsencode(each) for each in rules.writable],
+            "sealed": [os.fsencode(each) for each in rules.sealed],
+            "ports": rules.ports,
+            "filter": rules.filter,
+        }
+        answer = self._ask(request, launch.output)
+        self._software = rules.software
+        if isinstance(answer, int):
+            return answer
+        stage, number = answer
+        if stage == "confine":
+            raise NotConfined(number, os.strerror(number))
+        raise OSError(number, os.strerror(number), launch.argv[0])
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the process has ended."""
+        return self._process.poll() is not None
+
+    def end(self) -> Outcome:
+        """End all that is left of its step, and return how the step itself ended.
+
+        Raises
+        ------
+        ConnectionError
+            Where the process has ended.
+        """
+        status, user, system, max_rss_bytes = self._ask(None)
+        return Outcome(os.waitstatus_to_exitcode(status), user, system, max_rss_bytes)
+
+    def close(self) -> None:
+        """End it, and whatever it started."""
+        self._control.close()
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _ask(self, value: Any, *descriptors: int) -> Any:
+        body = marshal.dumps(value)
+        socket.send_fds(self._control, [len(body).to_bytes(spawner_process.LENGTH, "little")], descriptors)
+        self._control.sendall(body)
+        length = self._control.recv(spawner_process.LENGTH, socket.MSG_WAITALL)
+        size = int.from_bytes(length, "little")
+        answer = self._control.recv(size, socket.MSG_WAITALL)
+        if not size or len(answer) < size:
+            raise ConnectionResetError
+        return marshal.loads(answer)  # noqa: S302 - of a process of our own
+
+
+def _encoded(launch: Launch) -> dict[bytes, bytes]:
+    if any("=" in name for name in launch.environment):
+        raise ValueError("illegal environment variable name")
+    return {os.fsencode(name): os.fsencode(value) for name, value in launch.environment.items()}
+
+
+def _bytes(places: tuple[Place, ...]) -> list[tuple[bytes, int]]:
+    return [(os.fsencode(path), access) for path, access in places]
+
+
+@dataclass
+class Spawned(Process):
+    """A step that a process of its own started, which waits for it."""
+
+    spawner: Spawner
+    give_back: Callable[[Spawner], None]
+    output: int
+    pid: int
+    confined: Confined
+    returncode: int | None = None
+    _outcome: Outcome | None = None
+
+    def looked_at(self) -> None:
+        """End the step where the process that waits for it was killed."""
+        if self.spawner.is_dead:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def end_rest(self, scratch: Path, among: Callable[[], Iterable[int]]) -> None:
+        """End what the step left running, wherever it is."""
+        try:
+            self._outcome = self.spawner.end()
+        except ConnectionError:  # then nobody knows what the step left, but by its scratch
+            super().end_rest(scratch, all_processes)
+            os.write(self.output, KILLED)
+            self.spawner.close()
+            self._outcome = Outcome(-signal.SIGKILL, 0.0, 0.0)
+        else:
+            self.give_back(self.spawner)
+
+    def reap(self) -> Outcome:
+        """Return how the step ended."""
+        assert self._outcome is not None
+        self.returncode = self._outcome.code
+        return self._outcome
+
+
+class Spawners:
+    """Those of a worker, as many as it has steps at a time; safe for use by several threads.
+
+    Parameters
+    ----------
+    limits
+        Of each step: resources of :func:`resource.setrlimit`, with the most that it may have.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._lock = Lock()
+        self._idle: list[Spawner] = []
+
+    def start(self, launch: Launch, rules: Rules) -> Process:
+        """Start a step.
+
+        Raises
+        ------
+        NotConfined
+            Where it cannot be confined.
+        OSError, ValueError
+            Where the program cannot be executed.
+        """
+        spawner = self._take()
+        try:
+            pid = spawner.start(launch, rules)
+        except ConnectionError:  # it was killed while it had nothing to do
+            spawner.close()
+            return self.start(launch, rules)
+        except (OSError, ValueError):
+            self._give_back(spawner)
+            raise
+        return Spawned(spawner, self._give_back, launch.output, pid, spawner.confined)
+
+    def confined(self) -> Confined:
+        """Return how steps are confined on this host."""
+        try:
+            spawner = self._take()
+        except OSError as error:
+            return Confined(lacking=(f"the process that starts steps cannot be begun: {error}",))
+        self._give_back(spawner)
+        return spawner.confined
+
+    def close(self) -> None:
+        """End them."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for spawner in idle:
+            spawner.close()
+
+    def _take(self) -> Spawner:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return Spawner(self._limits)
+
+    def _give_back(self, spawner: Spawner) -> None:
+        with self._lock:
+            self._idle.append(spawner)

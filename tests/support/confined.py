@@ -1,0 +1,44 @@
+"""Steps that try to reach what they were not given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nightmill.model.confinement import NodeConfinement
+from nightmill.model.order import OrderInput
+from nightmill.model.report import JobReport
+from tests.support.orders import Bench, python
+
+SAID = "--- it said"
+TRIES = (
+    "import os, sys, errno\n"
+    "def tried(act, *arguments):\n"
+    "    try:\n"
+    "        act(*arguments)\n"
+    "    except OSError as error:\n"
+    "        print('denied' if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV) else error)\n"
+    "    else:\n"
+    "        print('reached')\n"
+    f"print({SAID!r}, flush=True)\n"
+)
+
+
+@dataclass
+class Tried:
+    """What came of a step."""
+
+    report: JobReport
+    said: list[str]
+    """What it said, line by line."""
+
+
+def attempt(
+    bench: Bench, code: str, *, inputs: tuple[OrderInput, ...] = (), declared: tuple[str, ...] = (), **changes: Any
+) -> Tried:
+    """Run a confined step that is a program of Python with ``tried`` in it, which prints what came of an act."""
+    bench.confinement = NodeConfinement()
+    order = bench.order(python("try", TRIES + code, inputs=declared, **changes), inputs=inputs)
+    report = bench.run_one(order)
+    log = (bench.root / "stores/backbone/logs" / order.log_name).read_text()
+    return Tried(report, log.rpartition(f"\n{SAID}\n")[2].splitlines())
