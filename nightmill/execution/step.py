@@ -125,9 +125,13 @@ def _way(
     environment: Mapping[str, str],
 ) -> tuple[Callable[[Launch], Process], str]:
     """Return how a step is started, and why its modules are not imported before, where they are not."""
-    if container is not None:
-        return partial(container.start, scratch=scratch.path), "it runs in an image" if step.warm else ""
-    return context.warm.way(step.warm, environment, context.confiner.way(order, step, scratch))
+    confiner, inside = context.confiner, container.confined(is_wanted=True) if container else None
+    rules = confiner.rules(order, step, scratch, inside)
+    if container is None:
+        return context.warm.way(step.warm, environment, confiner.way(rules))
+    has_network = step.network != "off"
+    start = partial(container.start, scratch=scratch.path, network=has_network, rules=confiner.inside(rules))
+    return start, "it runs in an image" if step.warm else ""
 
 
 def _line_end(log: int) -> str:

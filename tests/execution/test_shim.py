@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nightmill.execution.confine import shim
-from nightmill.execution.confine.shim import PathRule, Rules, made_in
+from nightmill.execution.confine.shim import PathRule, ShimRules, made_in
 
 ALL = (1 << 13) - 1
 """The rights of the first version of Landlock."""
@@ -40,7 +40,7 @@ def work(tmp_path: Path) -> Path:
     return tmp_path / "work"
 
 
-def become(made: Path, work: Path, rules: Rules, *argv: str | Path, **environment: str) -> tuple[int, str, str]:
+def become(made: Path, work: Path, rules: ShimRules, *argv: str | Path, **environment: str) -> tuple[int, str, str]:
     """Return the code, what was written, and what it told of itself."""
     written = rules.written()
     file = os.memfd_create("rules")
@@ -60,8 +60,8 @@ def become(made: Path, work: Path, rules: Rules, *argv: str | Path, **environmen
         os.close(file)
 
 
-def held(*paths: PathRule, **others: Sequence[tuple[int, ...]]) -> Rules:
-    return Rules(handled=(ALL, 0, 0), paths=(RUN, *paths), **others)  # type: ignore[arg-type]
+def held(*paths: PathRule, **others: Sequence[tuple[int, ...]]) -> ShimRules:
+    return ShimRules(handled=(ALL, 0, 0), paths=(RUN, *paths), **others)  # type: ignore[arg-type]
 
 
 def test_a_step_sees_what_it_was_given_of_its_scratch(made: Path, work: Path) -> None:
@@ -105,12 +105,12 @@ def test_what_cannot_be_executed_is_told(made: Path, work: Path, argv: tuple[str
     ("rules", "told"),
     [
         (held(PathRule("nothing", READ)), "cannot confine: nothing: No such file or directory\n"),
-        (held(limits=[(999, 1, 1)]), "cannot limit itself: Invalid argument\n"),
-        (Rules(handled=(1 << 60, 0, 0)), "no Landlock in here: Invalid argument\n"),
-        (Rules(program=b"\0" * 8), "no seccomp in here: Invalid argument\n"),
+        (held(limits=[(999, 1)]), "cannot limit itself: Invalid argument\n"),
+        (ShimRules(handled=(1 << 60, 0, 0)), "no Landlock in here: Invalid argument\n"),
+        (ShimRules(program=b"\0" * 8), "no seccomp in here: Invalid argument\n"),
     ],
 )
-def test_a_rule_that_cannot_be_kept_lets_no_step_begin(made: Path, work: Path, rules: Rules, told: str) -> None:
+def test_a_rule_that_cannot_be_kept_lets_no_step_begin(made: Path, work: Path, rules: ShimRules, told: str) -> None:
     assert become(made, work, rules, "sh", "-c", "echo began") == (126, told, told)
 
 
@@ -146,7 +146,7 @@ def test_all_else_is_true(made: Path, work: Path) -> None:
     assert said.split("\n", 1)[1].startswith(f"sh|-c|{script}|called||PATH=/bin:/usr/bin|EMPTY=|0")
     assert become(made, work, held(), "sh", "-c", "exit 137")[0] == 137
     assert become(made, work, held(), "sh", "-c", "kill -SEGV $$")[0] == -11
-    assert become(made, work, held(limits=[(7, 64, 128)]), "sh", "-c", "ulimit -n; ulimit -Hn")[1] == "64\n128\n"
+    assert become(made, work, held(limits=[(7, 64)]), "sh", "-c", "ulimit -n; ulimit -Hn")[1] == "64\n64\n"
 
 
 def test_ports_and_filters(made: Path, work: Path) -> None:
@@ -155,12 +155,12 @@ def test_ports_and_filters(made: Path, work: Path) -> None:
         code = (
             "import socket, sys\nfor port in sys.argv[1:]: print(socket.socket().connect_ex(('127.0.0.1', int(port))))"
         )
-        rules = Rules(handled=(0, 3, 0), ports=[(2, ports[0])])
+        rules = ShimRules(handled=(0, 3, 0), ports=[(2, ports[0])])
         assert become(made, work, rules, "python3", "-c", code, *map(str, ports))[1] == "0\n13\n"
     refuse_uname = b"\x20\0\0\0\0\0\0\0" + b"\x15\0\0\x01" + (63).to_bytes(4, "little")
     refuse_uname += b"\x06\0\0\0" + (0x50001).to_bytes(4, "little") + b"\x06\0\0\0" + (0x7FFF0000).to_bytes(4, "little")
     if os.uname().machine == "x86_64":
-        said = become(made, work, Rules(program=refuse_uname), "uname")[1]
+        said = become(made, work, ShimRules(program=refuse_uname), "uname")[1]
         assert "Operation not permitted" in said
 
 

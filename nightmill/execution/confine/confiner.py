@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Self
 
 from nightmill.errors import JobFailed, RequestRefused
-from nightmill.execution.confine.rules import rules_of
+from nightmill.execution.confine.inside import rules_inside
+from nightmill.execution.confine.rules import Rules, rules_of
+from nightmill.execution.confine.shim import ShimRules
 from nightmill.execution.confine.spawner import Spawners
 from nightmill.execution.launch import plain
 from nightmill.execution.launch.plain import Launch, Process
@@ -38,16 +40,23 @@ class Confiner:
         limits = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_NPROC, confinement.processes)]
         if confinement.open_files is not None:
             limits.append((resource.RLIMIT_NOFILE, confinement.open_files))
-        self._spawners = Spawners(tuple(limits))
+        self.limits = tuple(limits)
+        """Of each step: resources of :func:`resource.setrlimit`, with the most that it may have."""
+        self._spawners = Spawners(self.limits)
 
     @classmethod
     def of(cls, profile: NodeProfile) -> Self:
         """Return what confines the steps of a node."""
-        closed = (profile.scratch, profile.spool, profile.cache, profile.secrets)
+        closed = (profile.scratch, profile.spool, profile.cache, profile.secrets, profile.signing_key)
         return cls(profile.confinement, [path for path in closed if path is not None])
 
-    def way(self, order: JobOrder, step: OrderStep, scratch: Scratch) -> Callable[[Launch], Process]:
-        """Return how a step is started, whose files are where it finds them.
+    def rules(self, order: JobOrder, step: OrderStep, scratch: Scratch, inside: Confined | None = None) -> Rules | None:
+        """Return what a step may reach, whose files are where it finds them; None where it is not confined.
+
+        Parameters
+        ----------
+        inside
+            How it is confined in its image, where it has one.
 
         Raises
         ------
@@ -57,9 +66,9 @@ class Confiner:
             Where the scratch cannot be written.
         """
         if self._confinement.use is Use.OFF:
-            return plain.start
+            return None
         try:
-            confined = self.confined()
+            confined = self.confined(inside)
         except RequestRefused as error:
             raise JobFailed(
                 f"step {step.name!r} cannot be started: {error.message}",
@@ -68,13 +77,22 @@ class Confiner:
                 remedy=error.remedy,
             ) from error
         if confined.level is Level.NONE:
-            return partial(_unconfined, confined=confined)
+            return None
         scratch.make_sidecar()
-        rules = rules_of(order, step, scratch, self._confinement, self._closed)
-        return partial(self._spawners.start, rules=rules)
+        return rules_of(order, step, scratch, self._confinement, self._closed)
 
-    def confined(self) -> Confined:
-        """Return how steps are confined on this host.
+    def way(self, rules: Rules | None) -> Callable[[Launch], Process]:
+        """Return how a step with these rules is started, outside of any image."""
+        if rules is not None:
+            return partial(self._spawners.start, rules=rules)
+        return plain.start if self._confinement.use is Use.OFF else partial(_unconfined, confined=self.confined())
+
+    def inside(self, rules: Rules | None) -> ShimRules | None:
+        """Return by what a step with these rules confines itself in an image."""
+        return None if rules is None else rules_inside(rules, self.limits)
+
+    def confined(self, inside: Confined | None = None) -> Confined:
+        """Return how steps are confined on this host, or in an image.
 
         Raises
         ------
@@ -83,7 +101,7 @@ class Confiner:
         """
         if self._confinement.use is Use.OFF:
             return UNCONFINED
-        confined = self._spawners.confined()
+        confined = self._spawners.confined() if inside is None else inside
         if self._confinement.use is Use.DEMAND and confined.lacking:
             raise RequestRefused(
                 f"this host cannot confine steps as its site demands: {'; '.join(confined.lacking)}",

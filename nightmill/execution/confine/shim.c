@@ -195,8 +195,10 @@ static void confine(void)
     for (int each = 0; each < 3; each++) handled[each] = number(); /* of files, of ports, and scopes */
     word size = number(); /* of those that this kernel knows */
     for (word count = number(); count; count--) {
-        word resource = number();
-        tried(call(SYS_prlimit64, 0, resource, take(2 * sizeof(word)), 0, 0), "cannot limit itself", "");
+        word resource = number(), wanted = number(), limit[2];
+        tried(call(SYS_prlimit64, 0, resource, 0, limit, 0), "cannot limit itself", "");
+        limit[0] = limit[1] = wanted < limit[1] ? wanted : limit[1];
+        tried(call(SYS_prlimit64, 0, resource, limit, 0, 0), "cannot limit itself", "");
     }
     tried(call(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "cannot give up privileges", "");
     if (size) ruleset = (int)tried(call(SYS_landlock_create_ruleset, handled, size, 0, 0, 0), "no Landlock in here", "");

@@ -62,7 +62,7 @@ class PathRule:
 
 
 @dataclass(frozen=True)
-class Rules:
+class ShimRules:
     """By what a program confines itself.
 
     Parameters
@@ -73,7 +73,7 @@ class Rules:
     ports
         Rights, and the TCP port that they are to.
     limits
-        Resource, soft and hard limit.
+        Resources, each with its limit: a lower one stays.
     program
         A filter of system calls, as the kernel takes it.
     """
@@ -81,7 +81,7 @@ class Rules:
     handled: tuple[int, int, int] = (0, 0, 0)
     paths: Sequence[PathRule] = ()
     ports: Sequence[tuple[int, int]] = ()
-    limits: Sequence[tuple[int, int, int]] = ()
+    limits: Sequence[tuple[int, int]] = ()
     program: bytes = b""
 
     def written(self) -> bytes:
@@ -111,13 +111,10 @@ class Shim:
     ----------
     path
         On the host.
-    by
-        What it confines with, for the record.
     """
 
     path: Path
-    rules: Rules
-    by: tuple[str, ...] = ()
+    rules: ShimRules
 
 
 def made_in(cache: Path) -> tuple[Path | None, str]:

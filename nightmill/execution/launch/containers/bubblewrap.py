@@ -36,6 +36,7 @@ _ASK_SECONDS: Final = 0.0003
 class Bubblewrap:
     """Runs programs in folders; see :class:`~nightmill.execution.launch.containers.port.Runtime`."""
 
+    called = "bubblewrap"
     program = "bwrap"
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -66,11 +67,15 @@ class Bubblewrap:
         must_be(image, copy, cache)
         return str(copy.path)
 
-    def argv(self, launch: Launch, called: str, room: Sequence[Shown], *, terminal: bool = False) -> list[str]:
+    def argv(
+        self, launch: Launch, called: str, room: Sequence[Shown], *, network: bool = False, terminal: bool = False
+    ) -> list[str]:
         """Return the command line around that of a step."""
-        return [self.program, *self._options(launch, Path(called), room), "--", *launch.argv]
+        return [self.program, *self._options(launch, Path(called), room, network), "--", *launch.argv]
 
-    def start(self, launch: Launch, called: str, room: Sequence[Shown], shim: Shim | None = None) -> Process:
+    def start(
+        self, launch: Launch, called: str, room: Sequence[Shown], *, network: bool = False, shim: Shim | None = None
+    ) -> Process:
         """Start a step, and wait until its program runs."""
         with ExitStack() as files:
             status, rules, written = _memory(files, "status"), _memory(files, "rules"), b""
@@ -78,7 +83,7 @@ class Bubblewrap:
                 written = shim.rules.written()
                 os.write(rules, written)
                 launch, room = behind_shim(launch, str(rules)), [*room, Shown(shim.path, SHIM)]
-            options = ["--json-status-fd", str(status), *self._options(launch, Path(called), room)]
+            options = ["--json-status-fd", str(status), *self._options(launch, Path(called), room, network)]
             argv = [self.program, *options, "--", *launch.argv]
             if len(argv) > _MOST_ARGUMENTS:
                 raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
@@ -98,8 +103,9 @@ class Bubblewrap:
                 raise NotContained(f"{self.program} ended with code {process.returncode}")
         return process
 
-    def _options(self, launch: Launch, image: Path, room: Sequence[Shown]) -> Iterator[str]:
-        yield from ("--unshare-all", "--die-with-parent", "--cap-drop", "ALL", "--clearenv")
+    def _options(self, launch: Launch, image: Path, room: Sequence[Shown], network: bool) -> Iterator[str]:
+        yield from ("--unshare-all", *(("--share-net",) if network else ()))
+        yield from ("--die-with-parent", "--cap-drop", "ALL", "--clearenv")
         yield from _shows(image, Path("/"), [*_OWN, *(shown.target for shown in room)])
         yield from ("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/tmp")  # noqa: S108
         for shown in room:
@@ -177,7 +183,12 @@ class Contained(ToldByCode):
         return False
 
     def _hold(self, first: int, step: int) -> bool:
-        """Stop the first process, and say whether it has not reaped the step before."""
+        """Stop the first process, and say whether it has not reaped the step before.
+
+        It has to wait by then: only after it has started the step it sees to it that it ends with what is around it.
+        """
+        if state_of(first) != "S":
+            return False
         self._first = first, started_at(first) or 0.0
         self._stop()
         if step in children(first):

@@ -48,11 +48,13 @@ class NotContained(OSError):
 class Runtime(Protocol):
     """Runs programs in images.
 
-    The program sees the image, what it is shown, and nothing else of the host: no network, no processes. It has the
-    user of this process, no privilege, and the environment of its launch. All its processes end with it, and with the
-    process that started it.
+    The program sees the image, what it is shown, and nothing else of the host: no processes, and no network unless that
+    is asked for. It has the user of this process, no privilege, and the environment of its launch. All its processes
+    end with it, and with the process that started it.
     """
 
+    called: str
+    """Its name, as a site and the record say it."""
     path: str
     """The PATH of a step, where it says none; empty where images know their own."""
 
@@ -81,7 +83,9 @@ class Runtime(Protocol):
             Where the image is not on this host, or is not what its digest says.
         """
 
-    def argv(self, launch: Launch, called: str, room: Sequence[Shown], *, terminal: bool = False) -> list[str]:
+    def argv(
+        self, launch: Launch, called: str, room: Sequence[Shown], *, network: bool = False, terminal: bool = False
+    ) -> list[str]:
         """Return the command line that runs a program in an image.
 
         Parameters
@@ -90,15 +94,21 @@ class Runtime(Protocol):
             The image, as :meth:`find` gave it.
         room
             What it sees of the host; a later one may lie in one before.
+        network
+            Whether it has that of the host.
         terminal
             Whether a person sits at it.
         """
 
-    def start(self, launch: Launch, called: str, room: Sequence[Shown], shim: Shim | None = None) -> Process:
+    def start(
+        self, launch: Launch, called: str, room: Sequence[Shown], *, network: bool = False, shim: Shim | None = None
+    ) -> Process:
         """Start a step in an image.
 
         Parameters
         ----------
+        network
+            Whether it has that of the host.
         shim
             What confines it in there.
 
