@@ -30,7 +30,7 @@ from nightmill.config.changes import (
 from nightmill.config.document import Key, Plain, dotted, kind_of, leaves
 from nightmill.config.engines import tree_of_engine, two_engines, wrong_stages
 from nightmill.config.layers import CAMPAIGN, NOTHING, Tree
-from nightmill.config.pipeline import load_pipeline, load_pipeline_tree, pipeline_of
+from nightmill.config.pipeline import SETTABLE, load_pipeline, load_pipeline_tree, pipeline_of
 from nightmill.config.rules import check_fit
 from nightmill.config.variants import changes_of, may_differ, selectors, variant_of, wrong_selectors, wrong_variant
 from nightmill.errors import ConfigError, ConfigErrors, guess
@@ -321,9 +321,9 @@ def _unknown_overrides(overrides: Tree, base: Tree) -> Iterator[ConfigError]:
     A new role is one if it says its type; without, it is a misspelt one.
     """
     for name in overrides.data:
-        if name not in ("stages", "image"):
+        if name not in SETTABLE:
             remedy = "set it under 'parameters' of the campaign" if name == "parameters" else ""
-            near = guess(name, ["stages"])
+            near = guess(name, SETTABLE)
             yield ConfigError(f"overrides.{name} cannot be set{near}", where=overrides.where((name,)), remedy=remedy)
     for stage, body in _mappings(overrides, ("stages",)):
         yield from _unknown("stage", ("stages", stage), overrides, base)

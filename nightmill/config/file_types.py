@@ -10,7 +10,7 @@ from nightmill import plugins
 from nightmill.config.build import build, named, raise_all, refuse_unknown
 from nightmill.config.document import Document, Key, Plain, dotted, load_document
 from nightmill.config.keys import contradictions, keys_of, own_kinds
-from nightmill.config.rules import LOG, Problem, check_calibration, check_fit
+from nightmill.config.rules import OWN, Problem, check_calibration, check_fit
 from nightmill.errors import BadName, BadPlugin, ConfigError, UnknownName, guess
 from nightmill.files import checks
 from nightmill.files.computed import check_call, parse_call, type_of
@@ -168,8 +168,8 @@ def _check_options(file_type: FileType, key: Key, document: Document) -> Iterato
 def check_file_type(file_type: FileType) -> Iterator[Problem]:
     """Yield everything that is wrong with a file type in itself, with the key where it is."""
     yield from (((), text) for text in check_fit("file type name", file_type.name))
-    if file_type.name == LOG:
-        yield (), f"{LOG!r} is the file type of what every job prints; give this one another name"
+    if file_type.name in OWN:
+        yield (), f"{file_type.name!r} is a file type that nightmill has itself; give this one another name"
     yield from ((("template",), text) for text in _check_template(file_type.template))
     yield from ((("name_pattern",), text) for text in _check_name_pattern(file_type))
     format = None

@@ -10,12 +10,15 @@ from nightmill.config.build import build, named, raise_all, refuse_unknown
 from nightmill.config.document import Document, Key, Plain, dotted, kind_of, load_document
 from nightmill.config.images import check_images, with_images
 from nightmill.config.layers import Tree, tree_of
+from nightmill.config.leftovers import with_leftovers
 from nightmill.config.lookups import with_lookups
 from nightmill.config.rules import check_pipeline
 from nightmill.errors import ConfigError, ConfigErrors
 from nightmill.model.pipeline import Pipeline
 
-KEYS: Final = ("pipeline", "version", "description", "parameters", "bundle", "stages", "image")
+SETTABLE: Final = ("stages", "image", "junk", "intermediates")
+"""What a campaign may say otherwise."""
+KEYS: Final = ("pipeline", "version", "description", "parameters", "bundle", *SETTABLE)
 
 
 def load_pipeline(path: Path, named_at: str = "") -> Pipeline:
@@ -123,7 +126,7 @@ def pipeline_of(tree: Tree, directory: Path) -> Pipeline:
     errors += [ConfigError(f"{dotted(key)}: {text}", where=tree.where(key)) for key, text in check_pipeline(pipeline)]
     errors += [ConfigError(f"{dotted(key)}: {text}", where=tree.where(key)) for key, text in check_images(pipeline)]
     raise_all(errors)
-    return with_images(pipeline).model_copy(update={"directory": str(directory.resolve())})
+    return with_leftovers(with_images(pipeline)).model_copy(update={"directory": str(directory.resolve())})
 
 
 def _stages(stages: Plain, tree: Tree, errors: Sequence[ConfigError]) -> list[Plain]:

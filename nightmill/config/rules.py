@@ -14,6 +14,7 @@ from nightmill.config.placeholders import check_texts
 from nightmill.errors import BadName, guess
 from nightmill.files.name_patterns import fields_in
 from nightmill.files.naming import ATTEMPT_FIELDS, Template, is_fit
+from nightmill.model.attachment import JUNK
 from nightmill.model.calibration import Calibration
 from nightmill.model.dimensions import NAME, TIMES
 from nightmill.model.fate import Fate
@@ -26,6 +27,8 @@ Problem = tuple[Key, str]
 _ROLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _CALL: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 LOG: Final = "log"
+OWN: Final = (LOG, JUNK)
+"""Roles, and file types, that are those of nightmill itself."""
 """File type and role of the file that keeps what a job prints."""
 NOWHERE: Final = "none"
 """The destination of files that are known and not kept."""
@@ -280,8 +283,8 @@ def _check_output(role: str, output: Output, stage: Stage, made: dict[str, str])
         yield (), f"role {role!r} is an input of the stage already; give the output a name of its own"
     if role in made:
         yield (), f"role {role!r} is an output of step {made[role]!r} already; give this output a name of its own"
-    if role == LOG:
-        yield (), f"role {role!r} is that of what every job prints; give the output a name of its own"
+    if role in OWN:
+        yield (), f"role {role!r} is one that nightmill has itself; give the output a name of its own"
     if output.min < 0 or output.max < max(output.min, 1):
         yield ("max",), f"min is {output.min} and max is {output.max}: no number of files is both"
     if output.max > 1 and not output.produces:

@@ -5,6 +5,7 @@ The job obeys its order and asks nobody: no database, no catalogue.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from functools import partial
 from nightmill.errors import BadFile, JobFailed, RequestRefused
 from nightmill.execution.context import JobContext
 from nightmill.execution.faults import scratch_failed
+from nightmill.execution.junk import bundle_junk
 from nightmill.execution.network import network_paths
 from nightmill.execution.owner import this_process
 from nightmill.execution.room import wait_for_room
@@ -80,6 +82,8 @@ def _prepared(order: JobOrder, scratch: Scratch, context: JobContext) -> Prepare
     except OSError as error:
         failure = scratch_failed(error)
     files = _kept(made) if failure is None else _held(order, made) if not context.stopping else []
+    if order.junk == "tar" and not context.stopping:
+        files += _junk_of(order, scratch, failure, context)
     try:
         files += _log_of(order, scratch)
     except BadFile as error:
@@ -131,6 +135,16 @@ def _bundle_of(order: JobOrder, scratch: Scratch, context: JobContext) -> Iterat
         scratch.showing(bundle, keep=context.keep_scratch),
     ):
         yield
+
+
+def _junk_of(order: JobOrder, scratch: Scratch, failure: JobFailed | None, context: JobContext) -> list[MadeFile]:
+    """Return the tar of what no output declares, where there is any and it can be made; else the log says why."""
+    try:
+        junk = bundle_junk(order, scratch, context.journal.path.parent, failure)
+    except OSError as error:
+        os.write(scratch.open_log(), f"== what no output declares is not kept: {error}\n".encode())
+        return []
+    return [junk] if junk is not None else []
 
 
 def _log_of(order: JobOrder, scratch: Scratch) -> list[MadeFile]:

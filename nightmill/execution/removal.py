@@ -8,6 +8,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from nightmill.execution.descriptors import open_up, opened_folder
+from nightmill.execution.proc import end_all_in
 
 
 def remove(path: Path) -> None:
@@ -71,3 +72,25 @@ def _lift(name: str, inner: int, top: int) -> str:
         open_up(fresh, inner)
         os.rename(fresh, fresh, src_dir_fd=inner, dst_dir_fd=top)
     return fresh
+
+
+def discard(path: Path) -> None:
+    """End what runs in a scratch that nobody has any more, and remove it, or what a step put in its place."""
+    if os.path.lexists(path):
+        end_all_in(path)
+        remove(path)
+        _unlink(path)
+
+
+def remove_open(path: Path, folder: int) -> None:
+    """Remove an open folder with all that is in it: what stays is not a failure of the attempt."""
+    with suppress(OSError):
+        empty(folder)
+        path.rmdir()
+    _unlink(path)
+
+
+def _unlink(path: Path) -> None:
+    """Remove what a step put in place of its scratch; a folder stays."""
+    with suppress(OSError):
+        path.unlink()

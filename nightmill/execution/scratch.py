@@ -21,9 +21,9 @@ from nightmill.execution.abandoned import OWNER, abandoned, claim_folder
 from nightmill.execution.descriptors import Place, names_in, open_up, opened_file, opened_folder, path_of, place_of
 from nightmill.execution.faults import HANDS_OFF
 from nightmill.execution.live import LiveLog
-from nightmill.execution.proc import end_all_in
-from nightmill.execution.removal import empty, remove
+from nightmill.execution.removal import discard, empty, remove_open
 from nightmill.execution.sealed import SealedFolder, SealedTree
+from nightmill.model.attachment import JUNK
 from nightmill.model.fate import Fate
 from nightmill.model.journal import MadeFile
 from nightmill.model.layout import (
@@ -97,6 +97,8 @@ class Scratch:
         self._sealed = {INPUTS: SealedFolder(), OUTPUTS: SealedFolder()}
         self._places: dict[str, Place] = {}
         self._log: int | None = None
+        self._own: int | None = None
+        self._adopted = ""
         self.done: list[str] = []
         """The steps whose outputs passed the gate."""
         self.kept: dict[str, list[str]] = {}
@@ -177,6 +179,11 @@ class Scratch:
         """Where the log can be read as long as the scratch is open, or None where no step began."""
         return None if self._log is None else path_of(self._log)
 
+    def adopt(self, descriptor: int) -> str:
+        """Take an open file of nightmill's own, the tar of junk, and return a path that leads to it until the end."""
+        self._adopted, self._own = path_of(descriptor), descriptor
+        return self._adopted
+
     def opened(self, folder: str) -> AbstractContextManager[int]:
         """Open one of its folders; a link in its place is an OSError."""
         return opened_folder(folder, self._folder)
@@ -191,7 +198,7 @@ class Scratch:
             Where the output is not a regular file any more.
         """
         if not file.step:
-            yield Path(path_of(self.open_log()))
+            yield Path(self._adopted if file.type == JUNK else path_of(self.open_log()))
             return
         with self.opened(OUTPUTS) as outputs, opened_file(file.name, outputs) as descriptor:
             yield Path(path_of(descriptor))
@@ -343,12 +350,13 @@ class Scratch:
         if keep:
             self._tell_kept()
         else:
-            _remove(self.path, self._folder)
+            remove_open(self.path, self._folder)
         os.close(self._folder)
         if self.promise is not None:
             self.promise.end()
-        if self._log is not None:
-            os.close(self._log)
+        for descriptor in (self._log, self._own):
+            if descriptor is not None:
+                os.close(descriptor)
         if self._live is not None:
             self._live.end()
 
@@ -369,34 +377,13 @@ class Scratch:
     @staticmethod
     def discard(root: Path, order: JobOrder) -> None:
         """Remove what a dead process left of an attempt, if anything: steps that still run, and its scratch."""
-        _discard(root / token(order.attempt))
+        discard(root / token(order.attempt))
 
     @staticmethod
     def discard_abandoned(root: Path) -> None:
         """Do so for each scratch of a dead process of this host."""
         for path in abandoned(root):
-            _discard(path)
-
-
-def _discard(path: Path) -> None:
-    if os.path.lexists(path):
-        end_all_in(path)
-        remove(path)
-        _unlink(path)
-
-
-def _remove(path: Path, folder: int) -> None:
-    """Remove an open folder with all that is in it: what stays is not a failure of the attempt."""
-    with suppress(OSError):
-        empty(folder)
-        path.rmdir()
-    _unlink(path)
-
-
-def _unlink(path: Path) -> None:
-    """Remove what a step put in place of its scratch; a folder stays."""
-    with suppress(OSError):
-        path.unlink()
+            discard(path)
 
 
 def _meddled(step: str, how: str) -> JobFailed:

@@ -9,6 +9,9 @@ from nightmill.model.base import Frozen
 MEMBERSHIP: Final = "membership"
 """The kind of an attachment that says which files belong to which units."""
 
+JUNK: Final = "junk"
+"""The kind of one that lists what a tar of junk holds; and the type of that file."""
+
 RowValue = str | int | float | bool | None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from nightmill.model.attachment import JUNK
 from nightmill.model.dimensions import DIMENSIONS
 from nightmill.model.fate import Fate
 from nightmill.model.journal import MadeFile
@@ -43,7 +44,9 @@ def _is_named(file: MadeFile, order: JobOrder) -> bool:
         return False
     if not file.step:
         log = (order.log_name, "log", "log", order.log_store, order.log_path)
-        return (file.name, file.role, file.type, file.store, file.path) == log
+        junk = (order.junk_name, JUNK, JUNK, order.log_store, order.junk_path)
+        told = (file.name, file.role, file.type, file.store, file.path)
+        return told == log or (told == junk and order.junk == "tar")
     return any(
         output.is_named(file.name, {**file.metadata, **file.data_id})
         and file.type == output.type

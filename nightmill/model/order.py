@@ -310,6 +310,8 @@ class JobOrder(Frozen):
     log_store: str
     log_directory: str = ""
     resources: Resources = Resources()
+    junk: Literal["leave", "tar"] = Field(default="leave", exclude_if=lambda junk: junk == "leave")
+    """Whether what steps left and no output declares, and what the gate refused, is kept in a tar beside the log."""
     keep_on_failure: bool = False
     """Whether files of the steps before the one that fails are kept, for another attempt to take."""
 
@@ -322,6 +324,21 @@ class JobOrder(Frozen):
     def log_path(self) -> str:
         """Where the log goes, below the URL of its store."""
         return stored_path(self.log_directory, self.log_name)
+
+    @property
+    def junk_name(self) -> str:
+        """Unique name of the tar with what no output declares: that of the log, with another end."""
+        return junk_name(self.log_name)
+
+    @property
+    def junk_path(self) -> str:
+        """Where that goes, below the URL of the log's store."""
+        return stored_path(self.log_directory, self.junk_name)
+
+
+def junk_name(log_name: str) -> str:
+    """Return the name of the tar of junk beside a log."""
+    return f"{log_name.removesuffix('.log')}.junk.tar"
 
 
 def stored_path(directory: str, name: str) -> str:

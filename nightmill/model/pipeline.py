@@ -17,6 +17,7 @@ from nightmill.model.retries import Retries
 Parameter = str | int | float | bool
 Keys = str | tuple[str, ...]
 """One key, or several of which one is enough."""
+Junk = Literal["leave", "tar"]
 Match = tuple[str, ...] | Mapping[str, Keys | Mapping[str, Keys]]
 """Keys on which files and units must agree: a list, or a mapping of the file's keys to the unit's."""
 ALSO: Final = "also"
@@ -297,6 +298,9 @@ class Stage(Frozen):
     """How often a job is tried again by itself, where its fate says that this may help; or what is done by fate."""
     keep_on_failure: bool = Field(default=False, exclude_if=lambda keep: not keep)
     """Whether what the steps before the one that fails made is kept for a while, for a rerun that begins with that."""
+    junk: Junk | None = Field(default=None, exclude_if=_is_none)
+    """What becomes of files that no output declares, and of those that the gate refused: they are left in the scratch,
+    and removed with it, or kept in a tar beside the log; by default as the pipeline says."""
     image: str = Field(default="", exclude_if=lambda image: not image)
     """The image of its steps that name none; by default the pipeline's, ``none`` for none."""
 
@@ -361,6 +365,10 @@ class Pipeline(Frozen):
 
     Left out at its default: a definition that was sealed before there were bundles stays the same.
     """
+    junk: Junk = Field(default="leave", exclude_if=lambda junk: junk == "leave")
+    """What becomes of files that no output declares, in stages that say nothing of it: ``leave`` or ``tar``."""
+    intermediates: str = Field(default="none", exclude_if=lambda store: store == "none")
+    """Where outputs go that are intermediate files (``to: none``): the name of a store or working area, or ``none``."""
     image: str = Field(default="", exclude_if=lambda image: not image)
     """The image of steps for which neither they nor their stages name one."""
     directory: str = ""

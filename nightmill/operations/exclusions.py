@@ -17,6 +17,7 @@ from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow
 from nightmill.clock import utc_now
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.expressions import parse
+from nightmill.model.attachment import JUNK
 from nightmill.model.bundle import FILE_TYPE
 from nightmill.model.exclusion import PART
 from nightmill.operations.acts import Act
@@ -26,7 +27,7 @@ from nightmill.planning.since import Barred, jobs_barred
 
 MOST_CHARACTERS: Final = 100_000
 """Of the expressions that a campaign must heed: they are one statement, and databases limit its length."""
-_NOT_LISTED: Final = ("log", FILE_TYPE)
+_NOT_LISTED: Final = ("log", JUNK, FILE_TYPE)
 
 
 @dataclass(frozen=True, slots=True)

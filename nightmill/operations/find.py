@@ -17,7 +17,7 @@ from nightmill.backbone.catalogue.replicas import Replica, replicas
 from nightmill.backbone.catalogue.withdrawals import Withdrawal, versions, withdrawals
 from nightmill.backbone.catalogue.withdrawals import history as withdrawals_of
 from nightmill.backbone.schema import CalibrationRow, FileRow, RefusalRow
-from nightmill.config.rules import LOG
+from nightmill.config.rules import OWN
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.expressions import parse
 from nightmill.model.bundle import FILE_TYPE
@@ -101,7 +101,7 @@ def find(
     """
     known = site.config.file_types
     for name in types:
-        if name not in (*known, LOG, FILE_TYPE) and not site.config.wrong_types:
+        if name not in (*known, *OWN, FILE_TYPE) and not site.config.wrong_types:
             raise UnknownName("file type", name, sorted(known))
     expression = parse(where, metadata_keys=site.config.keys) if where else None
     place = place_of(overlaps, site.config.tilings) if overlaps else None

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.schema import CampaignRow, LeftOutRow, PlanRow
 from nightmill.config.document import dotted, leaves
 from nightmill.config.explain import plain_of
-from nightmill.config.rules import LOG
+from nightmill.config.rules import OWN
 from nightmill.errors import RequestRefused
 from nightmill.model.base import Frozen, canonical_json
 from nightmill.model.campaign import Campaign
@@ -348,7 +348,7 @@ def _line(view: StageView, job: PlannedJob) -> str:
     }
     outputs: dict[str, list[tuple[str, str, str]]] = {}
     for claim in claims(common, job.data_id):
-        if claim.type != LOG:
+        if claim.type not in OWN:
             outputs.setdefault(f"{claim.step}.{claim.role}", []).append((claim.name, claim.type, claim.to))
     units = common.variants[job.variant - 1].units if job.variant else ""
     return canonical_json([job.unit, units, inputs, outputs])

@@ -122,6 +122,7 @@ class _Renderer:
             log_store=common.log_store,
             log_directory=self.directory(),
             resources=self.stage.resources,
+            junk=self.stage.junk or "leave",
             keep_on_failure=self.stage.keep_on_failure,
         )
 

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Final, NamedTuple
 
-from nightmill.config.rules import LOG
+from nightmill.config.rules import LOG, OWN
 from nightmill.files.naming import STEM, Template, key_of, slug, stem_of
+from nightmill.model.attachment import JUNK
 from nightmill.model.dimensions import DIMENSIONS, NAME, DataId
 from nightmill.model.file_type import FileType
+from nightmill.model.order import junk_name
 from nightmill.model.pipeline import Output, Stage
 from nightmill.planning.problems import Problems
 from nightmill.planning.sealed import StageCommon, StageView
@@ -116,7 +118,10 @@ def claims(common: StageCommon, data_id: DataId, attempt: int = 1) -> Iterator[C
         for role, output in step.outputs.items():
             for name in output_names(common, data_id, attempt, step.name, role):
                 yield Claim(name, output.type, step.name, role, output.to)
-    yield Claim(log_name(common, data_id, attempt), LOG, "", LOG, common.log_store)
+    log = log_name(common, data_id, attempt)
+    yield Claim(log, LOG, "", LOG, common.log_store)
+    if common.stage.junk == "tar":
+        yield Claim(junk_name(log), JUNK, "", JUNK, common.log_store)
 
 
 class _Holder(NamedTuple):
@@ -158,7 +163,7 @@ class Names:
                     holder = _Holder(stage.stage, job.unit, job.data_id, claim)
                     other = holders.setdefault(claim.name, holder)
                     if other is not holder and stage is last:
-                        text = "" if claim.type == LOG else stage.common.file_types[claim.type].template
+                        text = "" if claim.type in OWN else stage.common.file_types[claim.type].template
                         problems.add(topic, _clash(holder, other, text), claim.name, noun="name")
                         refused.add(place)
         return refused
@@ -174,7 +179,7 @@ class Names:
 
 
 def _clash(one: _Holder, other: _Holder, text: str) -> str:
-    if one.claim.type == LOG:
+    if one.claim.type in OWN:
         return "the logs of two units would have the same name; their dimensions' values differ only in '-'"
     kind = f"the template of file type {one.claim.type!r}, {text!r}"
     if one.stage.name != other.stage.name:

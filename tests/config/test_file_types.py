@@ -111,7 +111,7 @@ def test_a_key_that_is_added_to_the_document_is_read_from_the_next_file(tmp_path
         ("      exposure_seconds:", "      exposure-time:", "metadata cannot be called 'exposure-time'"),
         ("  raw:\n    format: fits", "  raw:\n    format: any", "instrument has keywords, and files of format 'any'"),
         ("  raw:\n", "  raw:\n    name: x\n", "unknown key file_types.raw.name; its name is its key, 'raw'"),
-        ("  raw:\n", "  log:\n", "file_types.log: 'log' is the file type of what every job prints; give this one anot"),
+        ("  raw:\n", "  log:\n", "file_types.log: 'log' is a file type that nightmill has itself; give this one anot"),
         ("  raw:\n", "  'a b':\n", "file type name 'a b' should have letters, digits"),
         ("  raw:\n", "  other: 3\n  raw:\n", ":2: file_types.other is a number and should be a mapping"),
         (

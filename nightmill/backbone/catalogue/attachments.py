@@ -87,7 +87,12 @@ def attach(session: Session, file_ids: Sequence[int], attachments: Sequence[Sequ
 
 
 def membership_rows(session: Session, file_ids: Iterable[int]) -> Iterator[tuple[int, Mapping[str, RowValue]]]:
-    """Yield the rows that say which files belong to which units, each with the ID of the file that holds it; streamed.
+    """Yield the rows that say which files belong to which units, as :func:`rows_of` does."""
+    return rows_of(session, MEMBERSHIP, file_ids)
+
+
+def rows_of(session: Session, kind: str, file_ids: Iterable[int]) -> Iterator[tuple[int, Mapping[str, RowValue]]]:
+    """Yield the rows of a kind, each with the ID of the file that holds it; streamed.
 
     Yields
     ------
@@ -99,7 +104,7 @@ def membership_rows(session: Session, file_ids: Iterable[int]) -> Iterator[tuple
         select(FileAttachmentRow.file_id, AttachedRow.data)
         .join(AttachmentRow, AttachmentRow.id == attachment_id)
         .join(AttachedRow, AttachedRow.attachment_id == attachment_id)
-        .where(AttachmentRow.kind == MEMBERSHIP, among(FileAttachmentRow.file_id, file_ids))
+        .where(AttachmentRow.kind == kind, among(FileAttachmentRow.file_id, file_ids))
         .order_by(FileAttachmentRow.file_id, attachment_id, AttachedRow.number)
         .execution_options(yield_per=ROWS)
     )

@@ -27,6 +27,7 @@ from nightmill.backbone.sites import is_here, store_elsewhere
 from nightmill.backbone.sql import key_value, to_sql
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.expressions import Expression
+from nightmill.model.attachment import JUNK
 from nightmill.model.bundle import FILE_TYPE
 from nightmill.model.dimensions import DIMENSIONS, KeyType
 from nightmill.model.found_file import FoundFile
@@ -147,7 +148,7 @@ def find(
     if not all:
         query = query.outerjoin(AttemptRow, FileRow.attempt_id == AttemptRow.id).where(selectable())
         if not types:
-            query = query.where(FileRow.type.not_in(("log", FILE_TYPE)))
+            query = query.where(FileRow.type.not_in(("log", JUNK, FILE_TYPE)))
     if types:
         query = query.where(FileRow.type.in_(types))
     if origins:

@@ -13,6 +13,7 @@ from nightmill.backbone.among import among
 from nightmill.backbone.schema import AttemptRow, FileRow, JobRow, PlanRow, TakenRow
 from nightmill.backbone.work.steering import is_open
 from nightmill.errors import RequestRefused
+from nightmill.model.attachment import JUNK
 from nightmill.model.states import LOOKED_AT_AGAIN, JobState
 
 FREE: Final = {"state": JobState.READY.value, "held_by": None, "held_why": None, "passed_over": False, "renew": False}
@@ -174,7 +175,7 @@ def others(session: Session, campaign_id: int, chosen: Mapping[int, JobState]) -
 def files_of_results(session: Session, job_ids: Collection[int]) -> list[int]:
     """Return the IDs of the files that count for jobs now; those that are the results of none are not among them."""
     results = select(AttemptRow.id).where(among(AttemptRow.job_id, job_ids), AttemptRow.result)
-    made = select(FileRow.id).where(FileRow.attempt_id.in_(results), FileRow.type != "log")
+    made = select(FileRow.id).where(FileRow.attempt_id.in_(results), FileRow.type.not_in(("log", JUNK)))
     taken = select(TakenRow.file_id).where(TakenRow.attempt_id.in_(results))
     return sorted({*session.scalars(made), *session.scalars(taken)})
 

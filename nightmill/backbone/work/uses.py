@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlannedInputRow, PlanRow
+from nightmill.model.attachment import JUNK
 from nightmill.model.states import JobState
 
 _FEW: Final = 20
@@ -66,7 +67,7 @@ def uses_of(session: Session, file_ids: Collection[int]) -> list[Use]:
     products = (
         select(AttemptRow.job_id, FileRow.name)
         .join(FileRow, FileRow.attempt_id == AttemptRow.id)
-        .where(among(AttemptRow.job_id, found), FileRow.type != "log")
+        .where(among(AttemptRow.job_id, found), FileRow.type.not_in(("log", JUNK)))
         .order_by(FileRow.id)
     )
     for job_id, name in session.execute(products):

@@ -69,6 +69,28 @@ class ShownFile(File):
     """The attempt and the step, as ``first/clean/exposure=1/a01 reduce``."""
     calibrations: Mapping[str, str]
     """Sets of calibrations to its maturity in each."""
+    junk: Sequence[JunkMember]
+    """What a tar of junk holds; none of any other file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JunkMember(Document):
+    """What a step left, or the gate refused."""
+
+    step: str
+    """The step that left it."""
+    path: str
+    """Where it was, below the folder of the step; in the tar below the name of the step."""
+    kind: str
+    """``file``, ``folder`` that was not looked into, ``link to ...``, or ``pipe, socket or device``."""
+    size_bytes: int
+    """Its size, bytes."""
+    sha256: str | None
+    """Its digest; null of what is not in the tar."""
+    why: str
+    """``undeclared``, ``refused`` by the gate, or ``unfinished`` as its step failed."""
+    kept: bool
+    """Whether it is in the tar."""
 
 
 @dataclass(frozen=True, kw_only=True)

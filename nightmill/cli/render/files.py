@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nightmill.backbone.catalogue.files import data_id
 from nightmill.cli.documents import told
-from nightmill.cli.documents.files import Copy, File, ShownFile
+from nightmill.cli.documents.files import Copy, File, JunkMember, ShownFile
 from nightmill.operations.find import CataloguedFile
 
 
@@ -16,9 +16,12 @@ def file_of(file: CataloguedFile) -> File:
     return told(File, file.row, **_own(file))
 
 
-def shown_file(file: CataloguedFile, *, made_by: str | None, calibrations: Mapping[str, str]) -> ShownFile:
-    """Tell of a file with its copies, what made it, and its maturity in each set of calibrations."""
-    return told(ShownFile, file.row, **_own(file), made_by=made_by, calibrations=calibrations)
+def shown_file(
+    file: CataloguedFile, *, made_by: str | None, calibrations: Mapping[str, str], junk: Sequence[Mapping[str, Any]]
+) -> ShownFile:
+    """Tell of a file with its copies, what made it, its maturity in each set of calibrations, and the junk in it."""
+    members = [JunkMember(**each) for each in junk]
+    return told(ShownFile, file.row, **_own(file), made_by=made_by, calibrations=calibrations, junk=members)
 
 
 def _own(file: CataloguedFile) -> dict[str, Any]:

@@ -83,14 +83,15 @@ def _told(copies: Sequence[Replica], stores: Mapping[str, Store]) -> Iterator[st
 
 
 def _show_file(session: Session, name: str, stores: Mapping[str, Store], as_json: bool) -> None:
-    from nightmill.backbone.catalogue.attachments import attached
+    from nightmill.backbone.catalogue.attachments import attached, rows_of
     from nightmill.backbone.catalogue.calibrations import history
     from nightmill.backbone.catalogue.files import data_id, files_named
     from nightmill.backbone.catalogue.replicas import replicas
     from nightmill.backbone.catalogue.withdrawals import history as withdrawals_of
     from nightmill.backbone.catalogue.withdrawals import withdrawals
     from nightmill.cli.render.files import shown_file
-    from nightmill.cli.render.output import print_facts, print_json
+    from nightmill.cli.render.output import print_facts, print_json, print_table
+    from nightmill.model.attachment import JUNK
     from nightmill.operations.find import CataloguedFile
     from nightmill.planning.copies import nearest_first
     from provenance.history import maker_of
@@ -100,11 +101,12 @@ def _show_file(session: Session, name: str, stores: Mapping[str, Store], as_json
     maker = maker_of(session, row.id)
     roles = {role.set_name: role for role in history(session, row.id)}
     gone = withdrawals(session, [row.id]).get(row.id)
+    junk = [data for _id, data in rows_of(session, JUNK, [row.id])] if row.type == JUNK else []
     made_by = f"{maker.attempt_name} {maker.execution.step}" if maker else None
     if as_json:
         calibrations = {name: str(role.maturity) for name, role in roles.items()}
         file = CataloguedFile(row, copies, gone[0].at if gone else None)
-        print_json(shown_file(file, made_by=made_by, calibrations=calibrations))
+        print_json(shown_file(file, made_by=made_by, calibrations=calibrations, junk=junk))
         return
     print_facts(
         [
@@ -127,6 +129,9 @@ def _show_file(session: Session, name: str, stores: Mapping[str, Store], as_json
             *(("calibration", f"in set {role.set_name}, {role.maturity}") for role in roles.values()),
         ]
     )
+    if junk:
+        columns = ("step", "path", "kind", "size_bytes", "why", "kept")
+        print_table(columns, ([each[name] for name in columns] for each in junk))
 
 
 def _show_campaign(session: Session, name: str, as_json: bool) -> None:
