@@ -174,6 +174,7 @@ def mount_room(writable: list[bytes], sealed: list[bytes]) -> None:
             read_only(b"", _AT_EMPTY_PATH, folder=tree, clear=True)
         flags = ctypes.c_uint(_MOVE_FROM_EMPTY_PATH)
         _called(_c.syscall(ctypes.c_long(_MOVE_MOUNT), tree, b"", ctypes.c_int(_AT_FDCWD), path, flags))
+        os.close(tree)
 
 
 def _tree(path: bytes) -> int:
