@@ -128,7 +128,7 @@ def _way(
     confiner, inside = context.confiner, container.confined(is_wanted=True) if container else None
     rules = confiner.rules(order, step, scratch, inside)
     if container is None:
-        return context.warm.way(step.warm, environment, confiner.way(rules))
+        return context.warm.way(step.warm, environment, confiner.way(rules), rules)
     has_network = step.network != "off"
     start = partial(container.start, scratch=scratch.path, network=has_network, rules=confiner.inside(rules))
     return start, "it runs in an image" if step.warm else ""

@@ -25,8 +25,14 @@ import sys
 from contextlib import suppress
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any  # which costs as much as all else that is imported here
+if TYPE_CHECKING:  # which costs as much as all else that is imported here
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+    Handled = tuple[int, int, int]
+    Places = list[tuple[int, int]]
+    Prepare = Callable[[dict[str, Any], Handled, Places], str]
+    Begin = Callable[[dict[str, Any], Handled, Places], tuple[int, int, tuple[str, int] | None]]
 
 LENGTH = 8
 _BLOCK = 1 << 20
@@ -46,6 +52,9 @@ _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 """What Python ignores, and a step does not."""
 _OF_FILES = 0b1100000000000111
 """Of what Landlock knows, what can be done with a file."""
+
+leaving: list[Callable[[], object]] = []
+"""What is done when this process ends by itself."""
 
 _c = ctypes.CDLL(None, use_errno=True)
 _c.syscall.restype = ctypes.c_long
@@ -77,20 +86,33 @@ class _Filter(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
 
 
-def main(descriptor: str) -> None:
-    """Serve a worker until it has ended."""
+def main(descriptor: str, prepare: Prepare | None = None, begin: Begin | None = None) -> Any:
+    """Serve a worker until it has ended; return only in a fork that is to be the step, with what was asked for.
+
+    Parameters
+    ----------
+    prepare
+        Done once before the first step, as a request says; it says why there can be no step, or nothing.
+    begin
+        Starts a step, as :func:`start` does; number 0 says that this process is the step.
+    """
     control = socket.socket(fileno=int(descriptor))
     control.set_inheritable(False)
     worker = os.pidfd_open(os.getppid())
     _called(_c.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
-    (handled, limits), _nothing = receive(control)
+    (handled, limits, confines), _nothing = receive(control)
     for limit, count in limits:
         hard = resource.getrlimit(limit)[1]
         most = count if hard == resource.RLIM_INFINITY else min(count, hard)
         resource.setrlimit(limit, (most, most))
-    fault = enter()
+    fault = enter() if confines else ""
     send(control, fault)
-    places: list[tuple[int, int]] = []
+    places: Places = []
+    if prepare is not None:
+        request, _nothing = receive(control)
+        request["writable"] = [] if fault else request["writable"]
+        places = opened(request["software"])
+        send(control, prepare(request, handled, places))
     gc.collect()
     gc.freeze()
     while True:
@@ -101,7 +123,11 @@ def main(descriptor: str) -> None:
             places = opened(request["software"])
         if fault:
             request["writable"] = []
-        step, reading, trouble = start(request, handled, places)
+        step, reading, trouble = (begin or start)(request, handled, places)
+        if not step and not trouble:
+            for own in (control.detach(), worker, output, *[place for place, _access in places]):
+                os.close(own)
+            return request
         send(control, trouble or step)
         if not trouble:
             serve(control, worker, step, reading, output)
@@ -119,7 +145,7 @@ def receive(control: socket.socket) -> tuple[Any, int]:
             body = control.recv(size := int.from_bytes(head, "little"), socket.MSG_WAITALL)
     if len(body) < size:
         end_all(0)
-        os._exit(0)
+        leave()
     return marshal.loads(body), descriptors[0] if descriptors else -1  # noqa: S302 - of the worker
 
 
@@ -130,7 +156,14 @@ def send(control: socket.socket, value: Any) -> None:
         control.sendall(len(body).to_bytes(LENGTH, "little") + body)
     except ConnectionError:
         end_all(0)
-        os._exit(0)
+        leave()
+
+
+def leave() -> NoReturn:
+    """End, and do before what is to be done then."""
+    for each in leaving:
+        each()
+    os._exit(0)
 
 
 # -------------------------------------------------------------------------------------------------- confining
@@ -229,9 +262,7 @@ def _called(result: int) -> int:
 # --------------------------------------------------------------------------------------------------- starting
 
 
-def start(
-    request: dict[str, Any], handled: tuple[int, int, int], places: list[tuple[int, int]]
-) -> tuple[int, int, tuple[str, int] | None]:
+def start(request: dict[str, Any], handled: Handled, places: Places) -> tuple[int, int, tuple[str, int] | None]:
     """Start a step; return its number, where its output comes, and what could not be done, with the error.
 
     What confines is of a thread, and of what that thread starts: so a thread confines itself, and its last act is to
@@ -271,6 +302,13 @@ def become(
 
     What fails is an error, of the stage that is noted.
     """
+    confine(request, handled, places, stage)
+    stage[0] = "exec"
+    return execute(request["argv"], request["environment"], output)
+
+
+def confine(request: dict[str, Any], handled: Handled, places: Places, stage: list[str]) -> None:
+    """Confine this thread, and let it work in the folder of its request."""
     if request["writable"]:
         mount_room(request["writable"], request["sealed"])
     else:
@@ -287,8 +325,6 @@ def become(
     if code := request["filter"]:
         program = _Filter(len(code) // 8, code)
         _called(_c.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(program), 0, 0))
-    stage[0] = "exec"
-    return execute(request["argv"], request["environment"], output)
 
 
 def drop_capabilities() -> None:
@@ -330,7 +366,7 @@ def serve(control: socket.socket, worker: int, step: int, reading: int, output: 
             poll.unregister(reading)
     if worker in ready:
         end_all(step)
-        os._exit(0)
+        leave()
     receive(control)
     status, usage = end_all(step)
     while pump(reading, output):
@@ -389,4 +425,4 @@ def children() -> list[int]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1])
