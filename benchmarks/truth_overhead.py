@@ -26,7 +26,7 @@ _CAMPAIGN: Final = "truth"
 _STRACE: Final = ("strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=%file", "-o", "trace")
 
 EVERYTHING_ON: Final[Mapping[str, object]] = {}
-EVERYTHING_OFF: Final[Mapping[str, object]] = {}
+EVERYTHING_OFF: Final[Mapping[str, object]] = {"confinement": {"use": "off"}}
 """Keys of a site."""
 
 
