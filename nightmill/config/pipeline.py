@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.config.build import build, named, raise_all, refuse_unknown
+from nightmill.config.differences import with_differences
 from nightmill.config.document import Document, Key, Plain, dotted, kind_of, load_document
 from nightmill.config.images import check_images, with_images
 from nightmill.config.layers import Tree, tree_of
@@ -16,7 +17,7 @@ from nightmill.config.rules import check_pipeline
 from nightmill.errors import ConfigError, ConfigErrors
 from nightmill.model.pipeline import Pipeline
 
-SETTABLE: Final = ("stages", "image", "junk", "intermediates")
+SETTABLE: Final = ("stages", "image", "junk", "intermediates", "differences")
 """What a campaign may say otherwise."""
 KEYS: Final = ("pipeline", "version", "description", "parameters", "bundle", *SETTABLE)
 
@@ -126,7 +127,8 @@ def pipeline_of(tree: Tree, directory: Path) -> Pipeline:
     errors += [ConfigError(f"{dotted(key)}: {text}", where=tree.where(key)) for key, text in check_pipeline(pipeline)]
     errors += [ConfigError(f"{dotted(key)}: {text}", where=tree.where(key)) for key, text in check_images(pipeline)]
     raise_all(errors)
-    return with_leftovers(with_images(pipeline)).model_copy(update={"directory": str(directory.resolve())})
+    loaded = with_differences(with_leftovers(with_images(pipeline)))
+    return loaded.model_copy(update={"directory": str(directory.resolve())})
 
 
 def _stages(stages: Plain, tree: Tree, errors: Sequence[ConfigError]) -> list[Plain]:

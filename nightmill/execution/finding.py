@@ -12,7 +12,7 @@ from typing import Final
 from nightmill.errors import BadName, ExpressionError, FileRefused, JobFailed
 from nightmill.execution.descriptors import opened_file
 from nightmill.execution.evidence import on_one_line
-from nightmill.execution.sidecar import Told, kind_of
+from nightmill.execution.sidecar.outputs import Told, kind_of
 from nightmill.expressions import evaluate, parse
 from nightmill.files.computed import parse_call
 from nightmill.files.inspection import metadata_in

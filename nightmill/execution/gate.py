@@ -16,7 +16,8 @@ from nightmill.execution.descriptors import names_in, opened_file, path_of
 from nightmill.execution.evidence import on_one_line
 from nightmill.execution.finding import Wanted, find_files
 from nightmill.execution.scratch import Scratch
-from nightmill.execution.sidecar import VARIABLE, Told, kind_of, read_sidecar
+from nightmill.execution.sidecar.lines import VARIABLE
+from nightmill.execution.sidecar.outputs import Told, kind_of
 from nightmill.files.checksum import fingerprint
 from nightmill.files.computed import Value
 from nightmill.files.inspection import inspect_file
@@ -27,9 +28,10 @@ from nightmill.model.content import Metadata, StepInput
 from nightmill.model.dimensions import KeyValue, split
 from nightmill.model.fate import Fate
 from nightmill.model.file_type import FileType
+from nightmill.model.index import IndexInput, StepIndex
 from nightmill.model.journal import MadeFile
-from nightmill.model.layout import INPUTS, OUTPUTS, WORK
-from nightmill.model.order import JobOrder, OrderOutput, OrderStep, later_names, stored_path
+from nightmill.model.layout import INPUTS, OUTPUTS, WORK, seen
+from nightmill.model.order import JobOrder, OrderOutput, OrderStep, stored_path
 
 LISTED_NAMES: Final = 20
 """How many of the files that are there a message names."""
@@ -47,12 +49,24 @@ class _Passed:
 
 
 def check_outputs(
-    order: JobOrder, step: OrderStep, scratch: Scratch, log: int, spool: Path, *, ended: str = "exited 0"
+    order: JobOrder,
+    step: OrderStep,
+    index: StepIndex,
+    told: Mapping[str, Told],
+    scratch: Scratch,
+    log: int,
+    spool: Path,
+    *,
+    ended: str = "exited 0",
 ) -> list[MadeFile]:
     """Check every declared output of a step that ended well, and move what passed to ``outputs/``.
 
     Parameters
     ----------
+    index
+        What the step could read.
+    told
+        What it told of the files that it made, by its own names for them.
     log
         The open log, which is told what of a header is not a value and left out.
     spool
@@ -72,7 +86,6 @@ def check_outputs(
     OSError
         Where the working folder cannot be looked into.
     """
-    told = read_sidecar(order, step, scratch)
     with scratch.opened(WORK) as work, scratch.opened(INPUTS) as staged, scratch.opened(OUTPUTS) as kept:
         there = names_in(work)
         found = find_files(order, step, there, work, told)
@@ -85,13 +98,16 @@ def check_outputs(
                 step=step.name,
                 remedy="look at the log; a step must make each required output, or exit with another code than 0",
             )
-        inputs = tuple(_inputs(order, step, scratch.kept, staged, kept))
+        inputs = tuple([_input(each, staged, kept) for each in index.inputs])
         gate = _Gate(order, step, work, log, spool, inputs, told)
         checked = [(each.output, passed) for each in found for passed in gate.check(each)]
         _must_be_distinct(order, step, checked, scratch)
         for output, passed in checked:
             what = f"{output.called} {passed.name} of step {step.name!r}"
             scratch.keep(passed.own_name, work, passed.name, output.role, what, passed.sha256)
+            if (made := passed.made) is not None:
+                keys = {key: value for key in output.tells if (value := made.metadata.get(key)) is not None}
+                scratch.told[made.name] = {**made.data_id, **keys}
     return [passed.made for _output, passed in checked if passed.made is not None]
 
 
@@ -295,17 +311,8 @@ def _opened(open_name: str) -> Template:
     return Template(open_name, opened=True)
 
 
-def _inputs(
-    order: JobOrder, step: OrderStep, made: Mapping[str, Sequence[str]], staged: int, kept: int
-) -> Iterator[StepInput]:
-    """Yield what the step could read, by paths into the open folders: nothing of it has changed since."""
-    taken = {file.name: file for file in order.inputs}
-    outputs = [output for each in order.steps for output in each.outputs]
-    of = {name: output for output in outputs for name in made.get(output.role, ())}
-    later = {later_names(output.role): made.get(output.role, ()) for output in outputs if output.later}
-    for name in step.inputs:
-        if (file := taken.get(name)) is not None:
-            yield StepInput(name, file.role, file.type, f"{path_of(staged)}/{file.staged_name}")
-        for each in later.get(name, (name,)):
-            if each in of:  # an optional output of an earlier step may not be
-                yield StepInput(each, of[each].role, of[each].type, f"{path_of(kept)}/{each}")
+def _input(file: IndexInput, staged: int, kept: int) -> StepInput:
+    """Return what the step could read, by a path into an open folder: nothing of it has changed since."""
+    folder, _, name = file.path.rpartition("/")
+    within = staged if folder == seen(INPUTS) else kept
+    return StepInput(file.name, file.roles[0], file.type, f"{path_of(within)}/{name}")

@@ -24,12 +24,15 @@ from nightmill.execution.live import LiveLog
 from nightmill.execution.removal import discard, empty, remove_open
 from nightmill.execution.sealed import SealedFolder, SealedTree
 from nightmill.model.attachment import JUNK
+from nightmill.model.dimensions import DataId
 from nightmill.model.fate import Fate
+from nightmill.model.index import StepIndex
 from nightmill.model.journal import MadeFile
 from nightmill.model.layout import (
     BUNDLE,
     FILES,
     FOLDERS,
+    INDEX,
     INPUTS,
     LEFT,
     LOG,
@@ -103,6 +106,8 @@ class Scratch:
         """The steps whose outputs passed the gate."""
         self.kept: dict[str, list[str]] = {}
         """What was made so far, by the roles of outputs: the names in its folder of outputs."""
+        self.told: dict[str, DataId] = {}
+        """What was found out of these, by name."""
         self._bundle: SealedTree | None = None
         self.promise: Promise | None = None
         """What it was promised of the room there."""
@@ -145,14 +150,15 @@ class Scratch:
         sealed = self._sealed[FILES] = SealedFolder()
         with self.opened(FILES) as folder:
             for file in files:
-                data = file.text.encode()
-                descriptor = os.open(
-                    file.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o444, dir_fd=folder
-                )
-                with open(descriptor, "wb") as target:  # noqa: PTH123 - a descriptor
-                    target.write(data)
-                facts = os.stat(file.name, dir_fd=folder, follow_symlinks=False)
-                sealed.seal(file.name, f"file {file.name}", sha256(data).hexdigest(), facts)
+                sealed.write(file.name, f"file {file.name}", file.text.encode(), folder)
+
+    def write_index(self, index: StepIndex) -> None:
+        """Put there what is told to a step, sealed, in the place of what was told to the step before."""
+        with suppress(FileNotFoundError):
+            os.unlink(INDEX, dir_fd=self._folder)
+        sealed = self._sealed["."] = SealedFolder()
+        facts = sealed.write(INDEX, seen(INDEX), index.model_dump_json().encode(), self._folder)
+        self._places[INDEX] = place_of(facts)
 
     def open_log(self) -> int:
         """Return the descriptor of the log, always the same: it stays the log whatever becomes of the name."""
@@ -327,7 +333,7 @@ class Scratch:
             if stat.S_ISREG(facts.st_mode) and not facts.st_size:
                 os.unlink(SIDECAR, dir_fd=self._folder)
         self.done.append(step)
-        own: dict[str, Container[object]] = {".": {*self._places, ORDER, OWNER, RULES}, LEFT: self.done, **self._sealed}
+        own: dict[str, Container[object]] = {**self._sealed, ".": {*self._places, ORDER, OWNER, RULES}, LEFT: self.done}
         for folder, known in own.items():
             with self.opened(folder) as source:
                 for name in names_in(source):

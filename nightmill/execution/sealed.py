@@ -7,6 +7,7 @@ import shutil
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -48,6 +49,15 @@ class SealedFolder:
             What a message calls it.
         """
         self._seals[name] = _Seal(what, facts.st_size, sha256, _facts(facts))
+
+    def write(self, name: str, what: str, data: bytes, within: int) -> os.stat_result:
+        """Write a new file, read-only, note that it is to stay so, and return what is to be seen of it."""
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o444, dir_fd=within)
+        with open(descriptor, "wb") as target:  # noqa: PTH123 - a descriptor
+            target.write(data)
+        facts = os.stat(name, dir_fd=within, follow_symlinks=False)
+        self.seal(name, what, sha256(data).hexdigest(), facts)
+        return facts
 
     def broken(self, within: int) -> str:
         """Look at each file, and read again those that were touched, and say what was changed, or an empty string.

@@ -8,23 +8,27 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from nightmill.errors import JobFailed
 from nightmill.execution.context import JobContext
+from nightmill.execution.differences import must_hold
 from nightmill.execution.evidence import last_lines, last_text, readable
 from nightmill.execution.faults import scratch_failed
 from nightmill.execution.gate import check_outputs
+from nightmill.execution.index import VARIABLE as INDEX_VARIABLE
 from nightmill.execution.launch.containers.opened import Container
 from nightmill.execution.launch.containers.port import NotContained
 from nightmill.execution.launch.plain import Launch, Process
 from nightmill.execution.launch.watch import Ended, run_process
 from nightmill.execution.network import network_paths
+from nightmill.execution.observe import Observer
 from nightmill.execution.proc import SCRATCH_VARIABLE
 from nightmill.execution.scratch import Scratch
-from nightmill.execution.sidecar import VARIABLE
+from nightmill.execution.sidecar.lines import VARIABLE
 from nightmill.model.error_rule import compiled
 from nightmill.model.fate import Fate
 from nightmill.model.journal import (
@@ -34,8 +38,8 @@ from nightmill.model.journal import (
     StepEnded,
     StepObserved,
 )
-from nightmill.model.layout import INPUTS, OUTPUTS, SIDECAR, TMP, seen
-from nightmill.model.observed import Observation
+from nightmill.model.layout import INDEX, INPUTS, OUTPUTS, SIDECAR, TMP, seen
+from nightmill.model.observed import Confined
 from nightmill.model.order import ErrorName, JobOrder, OrderStep, later_names
 
 _LANGUAGE: Final = ("LANG", "LC_ALL")
@@ -48,6 +52,49 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
     """Run a step and check what it made."""
     if context.stopping:
         raise JobFailed(f"step {step.name!r} was not begun: {context.stopping}", fate=Fate.CANCELLED)
+    log = scratch.open_log()
+    observer = Observer(order, step, scratch)
+    ended, start = _run(order, step, scratch, context, observer)
+    failure = _failure(step, ended, log, start, context.stopping)
+    failure = observer.failing(failure) if failure is not None else None
+    accepted = _accepting(step, ended, failure, log, start)
+    context.tell(
+        StepEnded(
+            attempt=order.attempt,
+            at=context.now(),
+            step=step.name,
+            exit_code=ended.exit_code,
+            signal=ended.signal,
+            accepted=accepted,
+            cost=ended.cost,
+        )
+    )
+    made: list[MadeFile] = []
+    with _telling(order, step, observer, ended.confined, log, context):
+        if failure is not None:
+            _go_on(step, failure, accepted, log)
+        try:
+            scratch.must_be_whole(step.name)
+            if failure is None or accepted is not None:
+                told = observer.read_sidecar()
+                how = f"exited with code {ended.exit_code}, accepted as {accepted}," if accepted else "exited 0"
+                spool = context.journal.path.parent
+                made = check_outputs(order, step, observer.index, told, scratch, log, spool, ended=how)
+                observer.made(made)
+        except OSError as error:
+            raise scratch_failed(error, step.name) from error
+    context.tell(Checked(attempt=order.attempt, at=context.now(), step=step.name, files=tuple(made)))
+    try:
+        scratch.set_aside(step.name)
+    except OSError as error:
+        raise scratch_failed(error, step.name) from error
+    return made
+
+
+def _run(
+    order: JobOrder, step: OrderStep, scratch: Scratch, context: JobContext, observer: Observer
+) -> tuple[Ended, int]:
+    """Run the process of a step to its end; return how it ended, and where in the log what it wrote begins."""
     container = context.containers.of(step)
     argv = command_of(order, step, scratch.kept, container)
     environment = _environment(step, container, cores=context.host.cores_for(order.resources))
@@ -62,6 +109,7 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
     try:
         scratch.write_files(step.files)
         start_it, fault = _way(order, step, scratch, context, container, environment)
+        scratch.write_index(observer.index)
     except OSError as error:
         raise scratch_failed(error, step.name) from error
     note = f"== {step.name} is started without the modules of warm: {fault}\n" if fault else ""
@@ -69,51 +117,51 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
     os.write(log, f"{_line_end(log)}{note}== {step.name}: {shlex.join(argv)}\n".encode())
     start = os.lseek(log, 0, os.SEEK_END)
     try:
-        ended = run_process(
-            argv,
-            directory=scratch.work,
-            scratch=scratch.path,
-            environment=_placed(environment, scratch.path),
-            output=log,
-            wall_seconds=step.wall_seconds,
-            began=began,
-            stopping=lambda: bool(context.stopping),
-            looked=scratch.show_log,
-            start=start_it,
-        )
+        with observer.watching():
+            ended = run_process(
+                argv,
+                directory=scratch.work,
+                scratch=scratch.path,
+                environment=_placed(environment, scratch.path),
+                output=log,
+                wall_seconds=step.wall_seconds,
+                began=began,
+                stopping=lambda: bool(context.stopping),
+                looked=scratch.show_log,
+                start=start_it,
+            )
     except NotContained as error:
         raise _not_contained(step, error, last_lines(log, start)) from error
     except (OSError, ValueError) as error:
         raise _not_started(step, argv[0], error) from error
     scratch.show_log(last=True)
-    failure = _failure(step, ended, log, start, context.stopping)
-    accepted = _accepting(step, ended, failure, log, start)
-    context.tell(
-        StepEnded(
-            attempt=order.attempt,
-            at=context.now(),
-            step=step.name,
-            exit_code=ended.exit_code,
-            signal=ended.signal,
-            accepted=accepted,
-            cost=ended.cost,
-        )
-    )
-    observed = Observation(confined=ended.confined)
+    return ended, start
+
+
+@contextmanager
+def _telling(
+    order: JobOrder, step: OrderStep, observer: Observer, confined: Confined, log: int, context: JobContext
+) -> Iterator[None]:
+    """Tell what is known of a step, whether or not it passes; then one that passes may fail for differences.
+
+    Raises
+    ------
+    JobFailed
+        Where there are differences that are to fail it.
+    """
+    failure: JobFailed | None = None
+    try:
+        yield
+    except JobFailed as error:
+        failure = error
+        observer.failed(error)
+    observed = observer.observation(confined)
+    if notes := observer.notes(observed.differences):
+        os.write(log, f"{_line_end(log)}{notes}".encode())
     context.tell(StepObserved(attempt=order.attempt, at=context.now(), step=step.name, observed=observed))
     if failure is not None:
-        _go_on(step, failure, accepted, log)
-    try:
-        scratch.must_be_whole(step.name)
-        made = []
-        if failure is None or accepted is not None:
-            how = f"exited with code {ended.exit_code}, accepted as {accepted}," if accepted else "exited 0"
-            made = check_outputs(order, step, scratch, log, context.journal.path.parent, ended=how)
-        context.tell(Checked(attempt=order.attempt, at=context.now(), step=step.name, files=tuple(made)))
-        scratch.set_aside(step.name)
-    except OSError as error:
-        raise scratch_failed(error, step.name) from error
-    return made
+        raise failure
+    must_hold(step, observed.differences)
 
 
 def _way(
@@ -220,7 +268,11 @@ def environment_of(step: OrderStep, scratch: Path, container: Container | None =
 
 def _placed(environment: Mapping[str, str], scratch: Path) -> dict[str, str]:
     tmp = f"{scratch}/{TMP}"
-    return {"HOME": tmp, "TMPDIR": tmp} | dict(environment) | {VARIABLE: f"{scratch}/{SIDECAR}"}
+    return (
+        {"HOME": tmp, "TMPDIR": tmp}
+        | dict(environment)
+        | {VARIABLE: f"{scratch}/{SIDECAR}", INDEX_VARIABLE: f"{scratch}/{INDEX}"}
+    )
 
 
 def _go_on(step: OrderStep, failure: JobFailed, accepted: ErrorName | None, log: int) -> None:

@@ -6,6 +6,7 @@ its order. The second is the word of a witness, never of the step. The third is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Final, Literal
 
@@ -81,6 +82,37 @@ class Consequence(StrEnum):
     """It is shown to who looks at the job or its campaign."""
     FAILED = "failed"
     """The attempt fails, and publishes nothing but its log."""
+
+
+class Policy(StrEnum):
+    """What is to follow from differences of a kind, as a pipeline says it."""
+
+    NOTE = "note"
+    WARN = "warn"
+    FAIL = "fail"
+
+    @property
+    def consequence(self) -> Consequence:
+        """What follows."""
+        return {Policy.NOTE: Consequence.NOTED, Policy.WARN: Consequence.WARNED, Policy.FAIL: Consequence.FAILED}[self]
+
+
+Differences = Literal["strict"] | Mapping[DifferenceKind, Policy]
+"""Kinds of differences to what is to follow; ``strict``: every one fails."""
+DEFAULT_POLICIES: Final[Mapping[DifferenceKind, Policy]] = {
+    **dict.fromkeys(DifferenceKind, Policy.NOTE),
+    DifferenceKind.SILENT: Policy.WARN,
+    DifferenceKind.LIED: Policy.FAIL,
+    DifferenceKind.MISRESOLVED: Policy.FAIL,
+}
+
+
+def policies(said: Iterable[Differences]) -> dict[DifferenceKind, Policy]:
+    """Put together what is said of differences: each goes over those before it, a kind at a time."""
+    found: dict[DifferenceKind, Policy] = {}
+    for each in said:
+        found |= dict.fromkeys(DifferenceKind, Policy.FAIL) if isinstance(each, str) else dict(each)
+    return found
 
 
 class Difference(Frozen):

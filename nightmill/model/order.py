@@ -21,6 +21,7 @@ from nightmill.model.container import is_image
 from nightmill.model.dimensions import KeyValue
 from nightmill.model.error_rule import compiled
 from nightmill.model.file_type import FileType
+from nightmill.model.observed import DifferenceKind, Policy
 from nightmill.model.pipeline import Parameter, Resources
 from nightmill.model.store import Store
 
@@ -249,6 +250,10 @@ class OrderStep(Frozen):
     """Whether it may make UNIX sockets."""
     shared_memory: bool = False
     """Whether it may use the shared memory of the host."""
+    may_eliminate: bool = False
+    """Whether it may leave inputs out, and then tells what it used."""
+    differences: Mapping[DifferenceKind, Policy] = Field(default_factory=dict)
+    """What follows from differences between what was planned, seen and told, where that is not the default."""
 
     @field_validator("image")
     @classmethod

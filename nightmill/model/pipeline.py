@@ -12,6 +12,7 @@ from nightmill.model.base import Frozen
 from nightmill.model.calibration import Calibration
 from nightmill.model.confinement import Network
 from nightmill.model.footprint import TilingMargin
+from nightmill.model.observed import Differences
 from nightmill.model.retries import Retries
 
 Parameter = str | int | float | bool
@@ -242,6 +243,10 @@ class Step(Frozen):
     """Whether it may make UNIX sockets, as a server of its own that listens on one."""
     shared_memory: bool = Field(default=False, exclude_if=lambda shared: not shared)
     """Whether it may use the shared memory of its host, ``/dev/shm``, as ``multiprocessing`` of Python does."""
+    may_eliminate: bool = Field(default=False, exclude_if=lambda may: not may)
+    """Whether it may leave out some of its inputs, for reasons of its own: it then tells what it used."""
+    differences: Differences = Field(default_factory=dict, exclude_if=lambda said: not said)
+    """What follows from differences between what was planned, seen and told, over what its stage says."""
 
 
 class Resources(Frozen):
@@ -303,6 +308,8 @@ class Stage(Frozen):
     and removed with it, or kept in a tar beside the log; by default as the pipeline says."""
     image: str = Field(default="", exclude_if=lambda image: not image)
     """The image of its steps that name none; by default the pipeline's, ``none`` for none."""
+    differences: Differences = Field(default_factory=dict, exclude_if=lambda said: not said)
+    """What follows from differences between what was planned, seen and told, over what the pipeline says."""
 
     @property
     def making(self) -> str:
@@ -371,6 +378,8 @@ class Pipeline(Frozen):
     """Where outputs go that are intermediate files (``to: none``): the name of a store or working area, or ``none``."""
     image: str = Field(default="", exclude_if=lambda image: not image)
     """The image of steps for which neither they nor their stages name one."""
+    differences: Differences = Field(default_factory=dict, exclude_if=lambda said: not said)
+    """What follows from differences between what was planned, what a step opened or made, and what it told."""
     directory: str = ""
     """Folder of the YAML file, which is packed at submit. Set by the loader."""
 

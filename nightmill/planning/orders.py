@@ -8,6 +8,7 @@ from typing import Final
 
 from nightmill.config.rules import NOWHERE
 from nightmill.model.layout import BUNDLE, INPUTS, OUTPUTS, seen
+from nightmill.model.observed import policies
 from nightmill.model.order import (
     AttemptKey,
     Copy,
@@ -194,6 +195,8 @@ class _Renderer:
             network=step.network,
             sockets=step.sockets,
             shared_memory=step.shared_memory,
+            may_eliminate=step.may_eliminate,
+            differences=policies([step.differences]),
             files=tuple(texts.write(step.files, templates)) if step.files else (),
         )
         self.made |= {output.role: output for output in outputs}

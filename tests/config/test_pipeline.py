@@ -48,7 +48,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         " 'draft' or 'certified' (did you mean 'certified'?)",
         "pipeline.yaml:19: stages.science.inputs.frame.type is a list and should be a text",
         "pipeline.yaml:2: unknown key author; known here: pipeline, version, description, parameters, bundle, stages,"
-        " image, junk, intermediates",
+        " image, junk, intermediates, differences",
         "pipeline.yaml:32: unknown key stages.science.steps.detect.outputs.catalog.typ (did you mean 'type'?)",
         "pipeline.yaml:3: version is 1.0 and should be a text; put it in quotes",
         "pipeline.yaml:9: stages.bias.inputs.frames.min is 'three' and should be a whole number",

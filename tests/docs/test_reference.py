@@ -39,6 +39,7 @@ from nightmill.model.error_rule import ErrorRule
 from nightmill.model.fate import Fate
 from nightmill.model.file_type import Checks, FileType, Membership, MetadataKey
 from nightmill.model.footprint import FootprintKeys, Healpix, Ring, Tiling, TilingMargin
+from nightmill.model.index import IndexInput, IndexOutput, StepIndex
 from nightmill.model.journal import (
     ENTRY,
     AttemptEntry,
@@ -101,6 +102,7 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         **{each.__name__: each for each in (Pipeline, Stage, Input, TilingMargin, Source, Step, Output)},
         **{each.__name__: each for each in (Calibration, Resources)},
         "Retries": FateRetry,
+        **{each.__name__: each for each in (StepIndex, IndexInput, IndexOutput)},
     },
     "site.md": {
         "Site": SiteFile,

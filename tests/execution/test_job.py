@@ -43,7 +43,7 @@ def test_the_scratch_begins_empty_and_holds_exactly_the_pre_flight_list(bench: B
     assert report.state is AttemptState.PUBLISHED
     lines = log_of(bench).splitlines()[1:]
     assert lines == [
-        "./inputs/bias.fits", "./inputs/frame.fits", "./log", "./order.json",
+        "./index.json", "./inputs/bias.fits", "./inputs/frame.fits", "./log", "./order.json",
         f"{bias.sha256}  -", f"{frame.sha256}  -",
     ]  # fmt: skip
 
@@ -210,7 +210,7 @@ def test_only_what_an_order_or_nightmill_sets_is_in_a_steps_environment(
     bench.run_one(bench.order(shell("env", "env", environment={"FLAVOUR": "vanilla"})))
     names = {line.partition("=")[0] for line in log_of(bench).splitlines()[1:]}
     always = {"HOME", "TMPDIR", "TZ", "NIGHTMILL_CORES", "NIGHTMILL_SCRATCH", "OMP_NUM_THREADS", "PATH", "FLAVOUR"}
-    always |= {"PYTHONDONTWRITEBYTECODE", "NIGHTMILL_SIDECAR"}
+    always |= {"PYTHONDONTWRITEBYTECODE", "NIGHTMILL_INDEX", "NIGHTMILL_SIDECAR"}
     assert always <= names
     of_the_shell = {"PWD", "OLDPWD", "_"}
     inherited = {"LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV"}
@@ -271,7 +271,7 @@ def test_a_kept_scratch_stays_with_everything_in_it(bench: Bench) -> None:
     bench.run_one(order, keep_scratch=True)
     (scratch,) = bench.scratch.iterdir()
     files = sorted(path.relative_to(scratch).as_posix() for path in scratch.rglob("*") if path.is_file())
-    assert files == ["left/one/junk", "log", "made.json", "order.json", "outputs/one.txt"]
+    assert files == ["index.json", "left/one/junk", "log", "made.json", "order.json", "outputs/one.txt"]
     assert json.loads((scratch / "order.json").read_text())["attempt"]["unit"] == order.attempt.unit
     assert json.loads((scratch / "made.json").read_text()) == {"steps": ["one"], "made": {"one": ["one.txt"]}}
 

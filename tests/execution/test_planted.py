@@ -270,7 +270,7 @@ def test_what_a_step_leaves_anywhere_in_its_scratch_is_found_by_no_later_step(be
     assert (report.fate, report.evidence) == (Fate.PUBLISHED, "")
     (scratch,) = bench.scratch.iterdir()
     found = (scratch / "log").read_text().partition("== two")[2].splitlines()[1:]
-    assert found == ["./log", "./order.json"]
+    assert found == ["./index.json", "./log", "./order.json"]
 
 
 # -------------------------------------------------------------------------------- what is closed to its owner

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nightmill.errors import RequestRefused
 from nightmill.execution.gate import check_outputs
+from nightmill.execution.index import index_of
 from nightmill.execution.journal import JournalWriter, SpoolAway
 from nightmill.execution.scratch import Scratch, token
 from nightmill.model.fate import Fate
@@ -104,7 +105,9 @@ def test_a_working_folder_that_a_step_closed_is_looked_into(bench: Bench) -> Non
         (scratch.work / "first.txt").write_text("1")
         scratch.work.chmod(0o500)
         scratch.must_be_whole("s")
-        assert [made.name for made in check_outputs(order, order.steps[0], scratch, -1, folder)] == ["first.txt"]
+        step = order.steps[0]
+        index = index_of(order, step, {})
+        assert [made.name for made in check_outputs(order, step, index, {}, scratch, -1, folder)] == ["first.txt"]
         assert (scratch.path / "outputs/first.txt").stat().st_mode & 0o777 == 0o444
         scratch.end()
 
@@ -123,7 +126,7 @@ def test_discarding_what_a_dead_process_left_finds_nothing_without_complaint(ben
     assert list(bench.scratch.glob("*")) == []
 
 
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(9))
 def test_no_scratch_is_left_whenever_the_journal_cannot_be_written(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -141,7 +144,8 @@ def test_no_scratch_is_left_whenever_the_journal_cannot_be_written(
     order = bench.order(shell("one", "echo 1 > first.txt", FIRST), inputs=(frame,))
     with pytest.raises(SpoolAway, match="the journal cannot be written"):
         bench.run_one(order)
-    said = ["started", "staged", "software", "step_began", "step_ended", "checked", "publishing", "done"]
+    said = ["started", "staged", "software", "step_began", "step_ended", "step_observed", "checked"]
+    said += ["publishing", "done"]
     assert entries[: number + 1] == said[: number + 1]
     assert list(bench.scratch.glob("*")) == []
 

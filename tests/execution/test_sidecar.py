@@ -28,6 +28,7 @@ def row(values: str, output: str = "pairs", file: str = "a.tbl") -> str:
     return f'{{"row": {{{values}}}, "output": "{output}", "file": "{file}"}}'
 
 
+FIELDS = "'row', 'used', 'eliminated', 'depends', 'get', 'put' or 'output'"
 LINES = {
     "no JSON": ("nonsense", "it is not JSON: Expecting value"),
     "half a line": (GOOD[:-3], "it is not JSON"),
@@ -38,8 +39,8 @@ LINES = {
     "deep": ("[" * 30000, "it is nested too deeply"),
     "a deep value": (about('"data_id": {"exposure": [[1]]}'), "exposure is [[1]], and its type"),
     "long": (" " * 70_000, "it has more than 65,536 bytes"),
-    "nothing known": ('{"outputs": "heads"}', "it has no field 'row' or 'output' (did you mean 'output'?)"),
-    "used": ('{"used": "a.fits"}', "it has no field 'row' or 'output'"),
+    "nothing known": ('{"outputs": "heads"}', f"it has no field {FIELDS} (did you mean 'output'?)"),
+    "something else": ('{"seen": "a.fits"}', f"it has no field {FIELDS}"),
     "too much": (about('"datid": {}'), "unknown field 'datid' (did you mean 'data_id'?)"),
     "too little": ('{"output": "heads"}', "file: field required"),
     "a number for a name": ('{"output": "heads", "file": 7}', "file: input should be a valid string"),

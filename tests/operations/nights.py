@@ -26,7 +26,7 @@ from nightmill.operations.submit import submit
 from nightmill.operations.wanted import Wanted, Which
 from nightmill.planning.again import issued_orders
 from tests.operations.test_bundles import carry_out
-from tests.support.observatory import deliver
+from tests.support.observatory import deliver, meet_steps
 
 TYPES = """
   first: {template: "first_{exposure:04d}_c{campaign:04d}a{attempt:02d}.txt"}
@@ -89,6 +89,7 @@ def stages(broken: Path, first_to: str = "backbone", keep: bool = False) -> dict
 def opened(site: Site, folder: Path, broken: Path, count: int = 3, **more: Any) -> Iterator[Site]:
     types = site.config.directory / "file_types.yaml"
     types.write_text(types.read_text() + TYPES)
+    meet_steps(site.config.directory)
     site.close()
     with open_site(site.config.directory) as again:
         ingest(again, deliver(folder / "night", count), type="raw_science", origin=Origin.RAW, who="ada")

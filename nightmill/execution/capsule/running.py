@@ -13,6 +13,7 @@ from nightmill.errors import JobFailed, RequestRefused
 from nightmill.execution.capsule.folder import KEPT, PRODUCTS, REPLACED, REPORT, RUNS, SHELLS, Capsule, Run, unwritable
 from nightmill.execution.capsule.given import Given, wanted_outputs
 from nightmill.execution.host import this_host
+from nightmill.execution.index import index_of
 from nightmill.execution.launch.containers.opened import Container, OpenedContainers
 from nightmill.execution.scratch import token
 from nightmill.execution.step import command_of, environment_of
@@ -21,7 +22,7 @@ from nightmill.execution.worker import Worker
 from nightmill.files.checksum import fingerprint
 from nightmill.files.packing import pack_folder
 from nightmill.model.container import Containers
-from nightmill.model.layout import BUNDLE, FILES, INPUTS, WORK
+from nightmill.model.layout import BUNDLE, FILES, INDEX, INPUTS, WORK
 from nightmill.model.node import NodeProfile
 from nightmill.model.order import JobOrder, OrderBundle, OrderInput, OrderOutput, OrderStep, TakenOutput
 from nightmill.model.pipeline import BundleRules
@@ -111,6 +112,7 @@ def prepare_shell(
     made: dict[str, list[str]] = {}
     for each in report.order.taken:
         made.setdefault(each.role, []).append(each.name)
+    (scratch / INDEX).write_text(index_of(report.order, own, made).model_dump_json(), encoding="utf-8")
     return Shell(
         own,
         command_of(report.order, own, made, container),

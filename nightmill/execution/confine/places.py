@@ -32,14 +32,13 @@ def software(reads: tuple[Path, ...], closed: frozenset[Path]) -> tuple[Place, .
     reads
         What the site declares.
     closed
-        What no step may reach.
+        What no step may reach, resolved.
     """
-    shut = frozenset(Path(os.path.realpath(each)) for each in closed)
     wanted = [*SYSTEM, *python_places(), *map(str, reads)]
     places = dict.fromkeys([Path(os.path.realpath(place)) for place in wanted])
     found = [(str(device), USE_DEVICE) for device in _DEVICES] + [(place, READ) for place in _KERNEL]
     for place in places:
-        found += _opened(place, shut)
+        found += opened(place, closed)
     return tuple(dict.fromkeys(found))
 
 
@@ -48,7 +47,8 @@ def python_places() -> Iterable[str]:
     return dict.fromkeys([sys.prefix, sys.base_prefix, sys.exec_prefix, *filter(os.path.isabs, sys.path)])
 
 
-def _opened(place: Path, closed: frozenset[Path]) -> Iterator[Place]:
+def opened(place: Path, closed: frozenset[Path]) -> Iterator[Place]:
+    """Yield what is open of a place, both as they resolve, where something is closed."""
     if place in closed:
         return
     if not any(place in each.parents for each in closed):
@@ -58,4 +58,4 @@ def _opened(place: Path, closed: frozenset[Path]) -> Iterator[Place]:
     with suppress(OSError):
         for entry in os.scandir(place):
             if not entry.is_symlink():
-                yield from _opened(Path(entry.path), closed)
+                yield from opened(Path(entry.path), closed)

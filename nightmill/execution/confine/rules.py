@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -19,11 +20,11 @@ from nightmill.execution.confine.landlock import (
     TRUNCATE,
     WRITE_FILE,
 )
-from nightmill.execution.confine.places import Place, software
+from nightmill.execution.confine.places import Place, opened, software
 from nightmill.execution.confine.seccomp import filter_of
 from nightmill.execution.scratch import Scratch
 from nightmill.model.confinement import NodeConfinement
-from nightmill.model.layout import FILES
+from nightmill.model.layout import FILES, INDEX
 from nightmill.model.order import JobOrder, OrderStep, later_names
 from nightmill.model.store import Store
 
@@ -70,10 +71,11 @@ def rules_of(
         What no step of this worker may reach, beside the stores of its order.
     """
     folder = str(scratch.path)
+    shut = resolved(closed | stores_of(order.stores))
     shared = (SHARED_MEMORY,) if step.shared_memory else ()
     return Rules(
-        software=software(confinement.reads, closed | stores_of(order.stores)),
-        own=(*_own(order, step, scratch), *[(each, CHANGE) for each in shared]),
+        software=software(confinement.reads, shut),
+        own=(*_own(order, step, scratch, shut), *[(each, CHANGE) for each in shared]),
         writable=(folder, *shared),
         sealed=(str(scratch.inputs), str(scratch.outputs)),
         ports=None if step.network == "on" else () if step.network == "off" else step.network,
@@ -81,14 +83,21 @@ def rules_of(
     )
 
 
+@cache
+def resolved(closed: frozenset[Path]) -> frozenset[Path]:
+    """Return where places really are."""
+    return frozenset(Path(os.path.realpath(each)) for each in closed)
+
+
 def stores_of(stores: Mapping[str, Store]) -> frozenset[Path]:
     """Return the folders of those stores that are folders."""
     return frozenset(store.folder for store in stores.values() if store.folder is not None)
 
 
-def _own(order: JobOrder, step: OrderStep, scratch: Scratch) -> Iterator[Place]:
+def _own(order: JobOrder, step: OrderStep, scratch: Scratch, closed: frozenset[Path]) -> Iterator[Place]:
     yield from ((str(scratch.work), CHANGE), (str(scratch.tmp), CHANGE))
     yield str(scratch.sidecar), READ_FILE | WRITE_FILE | TRUNCATE
+    yield str(scratch.path / INDEX), READ_FILE
     staged = {file.staged_name for file in order.inputs}
     yield from _given(scratch.inputs, declared_inputs(order, step), staged)
     kept = {name for names in scratch.kept.values() for name in names}
@@ -97,6 +106,8 @@ def _own(order: JobOrder, step: OrderStep, scratch: Scratch) -> Iterator[Place]:
         yield str(scratch.path / FILES), RUN
     if (bundle := scratch.bundle) is not None:
         yield os.path.realpath(bundle), RUN
+    elif order.pipeline_dir:  # there is no bundle: a pipeline that is tried where it lies
+        yield from opened(Path(os.path.realpath(order.pipeline_dir)), closed)
     if order.resources.accelerators:
         for pattern in _ACCELERATORS:
             for device in Path("/dev").glob(pattern):

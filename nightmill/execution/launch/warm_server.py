@@ -19,7 +19,6 @@ import ctypes
 import gc
 import importlib
 import importlib.machinery
-import importlib.util
 import marshal
 import os
 import pkgutil
@@ -59,8 +58,8 @@ def main(descriptor: str, folder: str, *modules: str) -> None:
     around = os.open(place, os.O_RDONLY | os.O_DIRECTORY)  # writable for this process alone, before all else is not
     spawner.leaving.append(partial(shutil.rmtree, name, ignore_errors=True, dir_fd=around))
     context = contextvars.copy_context()
-    prepare = partial(prepared, modules, context, spawner.confine)
-    request = spawner.main(descriptor, prepare, partial(begin, spawner.confine))
+    prepare = partial(prepared, modules, context, spawner.held.confine)
+    request = spawner.main(descriptor, prepare, partial(begin, spawner.held.confine))
     os.close(around)
     os.umask(umask)
     others = {name: value for name, value in os.environ.items() if os.fsencode(f"{name}={value}") not in began}
@@ -70,11 +69,9 @@ def main(descriptor: str, folder: str, *modules: str) -> None:
 def spawner_code() -> types.ModuleType:
     """Return the code of a process that starts steps; no module of that name is imported for a step."""
     path = os.path.join(os.path.dirname(os.path.dirname(__file__)), "confine", "spawner_process.py")
-    spec = importlib.util.spec_from_file_location("spawner_process", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = types.ModuleType("spawner_process")
+    module.__file__ = path
+    importlib.machinery.SourceFileLoader("spawner_process", path).exec_module(module)
     return module
 
 

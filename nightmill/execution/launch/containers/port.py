@@ -18,7 +18,7 @@ from nightmill.errors import RequestRefused
 from nightmill.execution.confine.shim import Shim
 from nightmill.execution.launch.plain import Launch, Process
 from nightmill.model.container import ImageCopy
-from nightmill.model.layout import BUNDLE, FILES, INPUTS, LEFT, ORDER, OUTPUTS, RULES
+from nightmill.model.layout import BUNDLE, FILES, INDEX, INPUTS, LEFT, ORDER, OUTPUTS, RULES
 
 SHIM: Final = Path("/.nightmill-shim")
 """Where a container has the program that confines itself."""
@@ -124,7 +124,7 @@ class Runtime(Protocol):
 def room_of(scratch: Path) -> Iterator[Shown]:
     """Yield what a step sees of the scratch of its job, under the same paths: what it must not change is read-only."""
     yield Shown(scratch, scratch, writable=True)
-    for name in (INPUTS, OUTPUTS, LEFT, FILES, ORDER):
+    for name in (INPUTS, OUTPUTS, LEFT, FILES, ORDER, INDEX):
         if (scratch / name).exists():
             yield Shown(scratch / name, scratch / name)
     bundle = scratch / BUNDLE

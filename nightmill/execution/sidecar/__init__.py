@@ -1,0 +1,1 @@
+"""The sidecar of a step: what it tells, as JSON lines."""
