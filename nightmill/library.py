@@ -31,7 +31,7 @@ from nightmill.operations.find import why as tell_why
 from nightmill.operations.preview import preview
 from nightmill.operations.submit import Submitted
 from nightmill.operations.submit import submit as submit_campaign
-from provenance.lineage import lineage_of
+from provenance.lineage import By, lineage_of
 
 SQL_SECONDS = 300.0
 
@@ -214,16 +214,25 @@ class Site:
         """
         return tell_why(self._site, file)
 
-    def lineage(self, file: str, direction: Literal["up", "down"] = "up", *, depth: int | None = None) -> Table:
+    def lineage(
+        self,
+        file: str,
+        direction: Literal["up", "down"] = "up",
+        *,
+        depth: int | None = None,
+        by: Literal["planned", "opened", "contributed"] = "contributed",
+    ) -> Table:
         """Return a row an edge between a step run and a file: what a file was made of, or what was made of it.
 
         Parameters
         ----------
         depth
             At most so many steps away.
+        by
+            Which uses are followed: all that were planned, those that no witness denies, those that no step denies.
         """
         with self._site.database.reading() as session:
-            found = lineage_of(session, file, direction, depth=depth)
+            found = lineage_of(session, file, direction, depth=depth, by=By(by))
         rows = [
             {
                 "relation": relation.value,

@@ -1,4 +1,4 @@
-"""Rows of executions: what ran, with what software, at what cost, and which files it used."""
+"""Rows of executions: what ran, with what software, and at what cost."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
-from nightmill.backbone.catalogue.files import known_files
-from nightmill.backbone.schema import ExecutionRow, InputUseRow, PlannedInputRow, SoftwareRow
+from nightmill.backbone.schema import ExecutionRow, SoftwareRow
 from nightmill.backbone.upsert import add_missing
-from nightmill.model.order import AttemptKey, ErrorName, JobOrder, OrderOutput, OrderStep, later_names
+from nightmill.model.order import AttemptKey, ErrorName
 from nightmill.model.report import JobReport, StepReport
 from nightmill.model.states import AttemptState
+from provenance.observed import observed_columns
 
 Stacks = Mapping[str, Mapping[str, str]]
 """Packages to versions, by the digest of the stack."""
@@ -32,14 +32,20 @@ class KnownExecution:
 
     id: int
     ended: bool
+    observed: bool
+    """Whether anything is on record of how it was confined, and what it opened."""
 
 
 def execution_rows(session: Session, attempt_ids: Sequence[int]) -> Mapping[int, Mapping[str, KnownExecution]]:
     """Return the executions that are recorded, by the attempt's ID and the step."""
-    query = select(ExecutionRow.attempt_id, ExecutionRow.step, ExecutionRow.id, ExecutionRow.ended_at)
+    query = (
+        select(ExecutionRow.attempt_id, ExecutionRow.step)
+        .add_columns(ExecutionRow.id, ExecutionRow.ended_at.is_not(None), ExecutionRow.level.is_not(None))
+        .where(among(ExecutionRow.attempt_id, attempt_ids))
+    )
     rows: dict[int, dict[str, KnownExecution]] = {attempt_id: {} for attempt_id in attempt_ids}
-    for attempt_id, step, number, ended_at in session.execute(query.where(among(ExecutionRow.attempt_id, attempt_ids))):
-        rows[attempt_id][step] = KnownExecution(number, ended_at is not None)
+    for attempt_id, step, *known in session.execute(query):
+        rows[attempt_id][step] = KnownExecution(*known)
     return rows
 
 
@@ -108,6 +114,7 @@ def _outcome(report: JobReport, step: StepReport, accepted: AcceptedIds) -> dict
         "max_rss_bytes": cost and cost.max_rss_bytes,
         "read_bytes": cost and cost.read_bytes,
         "written_bytes": cost and cost.written_bytes,
+        **observed_columns(step),
     }
 
 
@@ -116,79 +123,3 @@ def _execution_state(report: JobReport, step: StepReport) -> str:
         return "lost" if report.state.ended else "running"
     failed = report.state is AttemptState.FAILED and report.failed_step == step.name
     return "succeeded" if not failed and (step.exit_code == 0 or step.accepted) else "failed"
-
-
-def write_uses(
-    session: Session,
-    reports: Sequence[JobReport],
-    attempts: AttemptIds,
-    executions: ExecutionIds,
-    made: Mapping[str, int],
-    rows: Mapping[int, Mapping[str, KnownExecution]],
-) -> None:
-    """Say of each step that began which files it used, as soon as the files are on record.
-
-    What it read of files that are on no record (scratch files, what went to a working area) was made of others: it used
-    those, though not as planned, but for what it reads itself.
-    """
-    planned = _planned(session, [attempts[report.attempt] for report in reports])
-    known = {attempt_id for attempt_id, _step in planned}
-    others = [report.order for report in reports if attempts[report.attempt] not in known]
-    inputs = known_files(session, {item.name for order in others for item in order.inputs}) if others else {}
-    before = [row.id for report in reports for row in rows[attempts[report.attempt]].values()]
-    query = select(InputUseRow.execution_id, InputUseRow.file_id, InputUseRow.role)
-    there = set(session.execute(query.where(among(InputUseRow.execution_id, before))).tuples()) if before else set()
-    uses: list[dict[str, Any]] = []
-    for report in reports:
-        attempt_id = attempts[report.attempt]
-        own: dict[str, list[tuple[int, str]]] = {}
-        for file in report.made:
-            if file.name in made:
-                for name in (file.name, later_names(file.role)):
-                    own.setdefault(name, []).append((made[file.name], file.role))
-        if attempt_id not in known:
-            own |= {
-                item.name: [(inputs[item.name].id, role) for role in item.roles]
-                for item in report.order.inputs
-                if item.name in inputs
-            }
-        began = {step.name for step in report.steps}
-        through: dict[str, list[tuple[int, str]]] = {}
-        for step in report.order.steps:
-            if step.name not in began:
-                continue
-            execution_id = executions[attempt_id, step.name]
-            read = [
-                *planned.get((attempt_id, step.name), ()),
-                *(use for name in step.inputs for use in own.get(name, ())),
-            ]
-            itself = {file_id for file_id, _role in read}
-            behind = [use for name in step.inputs for use in through.get(name, ()) if use[0] not in itself]
-            used = dict.fromkeys(behind, False) | dict.fromkeys(read, True)
-            through |= {name: list(used) for name in _off_record(report.order, step)}
-            uses += [
-                {"execution_id": execution_id, "file_id": file_id, "role": role, "planned": as_planned}
-                for (file_id, role), as_planned in used.items()
-                if (execution_id, file_id, role) not in there
-            ]
-    if uses:
-        session.execute(insert(InputUseRow), uses)
-
-
-def _off_record(order: JobOrder, step: OrderStep) -> list[str]:
-    """Return what stands in an order for files of a step that no row is made for."""
-    outputs = [each for each in step.outputs if not (each.type and _catalogued(order, each))]
-    return [name for each in outputs for name in (*each.names, later_names(each.role))]
-
-
-def _catalogued(order: JobOrder, output: OrderOutput) -> bool:
-    return not output.store or order.stores[output.store].catalogued
-
-
-def _planned(session: Session, attempt_ids: Sequence[int]) -> Mapping[tuple[int, str], list[tuple[int, str]]]:
-    """Return the files that steps of attempts were to read, each with every role that it fills there."""
-    query = select(PlannedInputRow.attempt_id, PlannedInputRow.step, PlannedInputRow.file_id, PlannedInputRow.role)
-    found: dict[tuple[int, str], list[tuple[int, str]]] = {}
-    for attempt_id, step, file_id, role in session.execute(query.where(among(PlannedInputRow.attempt_id, attempt_ids))):
-        found.setdefault((attempt_id, step), []).append((file_id, role))
-    return found

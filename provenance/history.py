@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from nightmill.backbone.schema import (
     AttemptRow,
@@ -29,6 +29,7 @@ from nightmill.backbone.schema import (
 from nightmill.backbone.sites import is_here, store_label
 from nightmill.backbone.work.campaigns import job_named
 from nightmill.errors import UnknownName
+from provenance.knowledge import Observed, observed, sources_of
 
 BUNDLE: Final = PlanRow.common["bundle"]["digest"].as_string()
 """Of the plan that an attempt was issued from."""
@@ -71,6 +72,19 @@ class ChosenInput:
     rule: str
     origin: str
     level: int | None
+    opened: bool | None = None
+    """Whether a witness saw the step open it; None where that is not known, or the step did not run."""
+    contributed: bool | None = None
+    """Whether the step says that it contributed; None where it does not say."""
+    reason: str | None = None
+    """Why it did not contribute, in the words of the step."""
+
+    @property
+    def left_out(self) -> str:
+        """Why it is not among what the step used; empty where it is, or may be."""
+        if self.contributed is not False:
+            return ""
+        return f"eliminated: {self.reason}" if self.reason else "not among what the step told that it used"
 
 
 @dataclass(frozen=True)
@@ -97,6 +111,8 @@ class Execution:
     read_bytes: int | None
     written_bytes: int | None
     software: dict[str, Any]
+    observed: Observed | None = None
+    """What is known of it beside; None where nothing is, as of one that has not ended."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +146,8 @@ class Maker:
     inputs: Sequence[ChosenInput]
     """What it was to read; then what steps before it were to read for files of theirs that it read and that are on no
     record."""
+    made_of: Sequence[str] | None = None
+    """Names of all that the file was made of, where the step told it; None where it did not."""
 
     @property
     def attempt_name(self) -> str:
@@ -201,18 +219,27 @@ def chosen_inputs(session: Session, attempt_id: int, execution: ExecutionRow | N
         The only step of it to tell of: what that was to read, then what steps before it were to read for files of
         theirs that it read and that are on no record.
     """
+    ran, through = ExecutionRow, aliased(InputUseRow)
     query = (
         select(PlannedInputRow.step, PlannedInputRow.role, FileRow.name)
         .add_columns(PlannedInputRow.rule, PlannedInputRow.origin, PlannedInputRow.level)
+        .add_columns(InputUseRow.opened, InputUseRow.contributed, InputUseRow.reason)
         .join(FileRow, PlannedInputRow.file_id == FileRow.id)
+        .outerjoin(ran, (ran.attempt_id == PlannedInputRow.attempt_id) & (ran.step == PlannedInputRow.step))
+        .outerjoin(
+            InputUseRow,
+            (InputUseRow.execution_id == ran.id)
+            & (InputUseRow.file_id == PlannedInputRow.file_id)
+            & (InputUseRow.role == PlannedInputRow.role),
+        )
         .where(PlannedInputRow.attempt_id == attempt_id)
         .order_by(PlannedInputRow.step, PlannedInputRow.role, FileRow.name)
     )
     if execution is not None:
         behind = (
-            select(InputUseRow.execution_id)
-            .where(InputUseRow.execution_id == execution.id, InputUseRow.planned.is_(False))
-            .where(InputUseRow.file_id == PlannedInputRow.file_id, InputUseRow.role == PlannedInputRow.role)
+            select(through.execution_id)
+            .where(through.execution_id == execution.id, through.planned.is_(False))
+            .where(through.file_id == PlannedInputRow.file_id, through.role == PlannedInputRow.role)
         )
         query = query.where((PlannedInputRow.step == execution.step) | behind.exists())
     found = [ChosenInput(*row) for row in session.execute(query)]
@@ -225,6 +252,7 @@ def maker_of(session: Session, file_id: int) -> Maker | None:
         select(
             GenerationRow.role,
             GenerationRow.produced_name,
+            GenerationRow.told,
             CampaignRow.name,
             JobRow.stage,
             JobRow.unit,
@@ -245,10 +273,11 @@ def maker_of(session: Session, file_id: int) -> Maker | None:
     ).first()
     if row is None:
         return None
-    role, produced_name, campaign, stage, unit, number, bundle, execution, packages, accepted = row
+    role, produced_name, told, campaign, stage, unit, number, bundle, execution, packages, accepted = row
     inputs = chosen_inputs(session, execution.attempt_id, execution)
-    ran = _execution(execution, packages, accepted)
-    return Maker(role, produced_name, campaign, stage, unit, number, bundle or "", ran, inputs)
+    ran = _execution(execution, packages, accepted, observed(session, [execution]))
+    made_of = sources_of(session, file_id) if told else None
+    return Maker(role, produced_name, campaign, stage, unit, number, bundle or "", ran, inputs, made_of)
 
 
 def _shown(attempts: Sequence[Attempt], number: int | None, job: str) -> Attempt | None:
@@ -269,11 +298,15 @@ def _attempt(row: AttemptRow, bundle: str | None, error: ErrorRuleRow | None) ->
     return replace(of_error, explanation=error.explanation, link=error.link)
 
 
-def _execution(row: ExecutionRow, packages: dict[str, Any] | None, accepted: ErrorRuleRow | None) -> Execution:
+def _execution(
+    row: ExecutionRow, packages: dict[str, Any] | None, accepted: ErrorRuleRow | None, seen: Mapping[int, Observed]
+) -> Execution:
     columns = ExecutionRow.__table__.columns
     own = {each.name: getattr(row, each.name) for each in fields(Execution) if each.name in columns}
     error, version = (accepted.name, accepted.version) if accepted else ("", None)
-    return Execution(**own, accepted=error, accepted_version=version, software=packages or {})
+    return Execution(
+        **own, accepted=error, accepted_version=version, software=packages or {}, observed=seen.get(row.id)
+    )
 
 
 def _executions(session: Session, attempt_id: int) -> list[Execution]:
@@ -284,7 +317,9 @@ def _executions(session: Session, attempt_id: int) -> list[Execution]:
         .where(ExecutionRow.attempt_id == attempt_id)
         .order_by(ExecutionRow.position)
     )
-    return [_execution(*found) for found in session.execute(query)]
+    rows = session.execute(query).tuples().all()
+    seen = observed(session, [row for row, _packages, _accepted in rows])
+    return [_execution(row, packages, accepted, seen) for row, packages, accepted in rows]
 
 
 def _made(session: Session, attempt_id: int) -> list[MadeFile]:

@@ -18,6 +18,7 @@ from nightmill.model.origin import Origin
 from nightmill.model.report import JobReport
 from nightmill.model.states import AttemptState
 from provenance.executions import AttemptIds, ExecutionIds
+from provenance.observed import made_of, names_of
 
 Attachments = Mapping[str, int]
 
@@ -74,6 +75,7 @@ def write_files(
                 "execution_id": executions[attempts[report.attempt], file.step],
                 "role": file.role,
                 "produced_name": file.produced_name or None,
+                "told": _is_told(report, file) or None,
             }
         )
         output = _output(report, file)
@@ -119,6 +121,12 @@ def _calibration(output: OrderOutput, file_id: int, report: JobReport, who: str,
         "who": who,
         "why": f"made by {report.attempt}",
     }
+
+
+def _is_told(report: JobReport, file: MadeFile) -> bool:
+    """Whether the step that made a file told what it was made of."""
+    step = next((step for step in report.steps if step.name == file.step), None)
+    return step is not None and made_of(step.observed, names_of(file)) is not None
 
 
 def _deliveries(report: JobReport, attempts: AttemptIds) -> list[dict[str, Any]]:

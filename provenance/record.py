@@ -34,14 +34,15 @@ from provenance.executions import (
     Stacks,
     execution_rows,
     write_executions,
-    write_uses,
 )
 from provenance.known import Known, known
+from provenance.observed import write_differences
 from provenance.products import Attachments, registered, write_files
 from provenance.statements import write_statements
+from provenance.uses import write_uses
 
-Progress = tuple[int, int, int]
-"""How many steps began, how many ended, and the position of the attempt's state."""
+Progress = tuple[int, int, int, int]
+"""How many steps began, how many ended, of how many more is known, and the position of the attempt's state."""
 _BATCH: Final = 500
 NOTHING: Final[Attachments] = MappingProxyType({})
 NO_VERDICTS: Final[Mapping[AttemptKey, Verdict]] = MappingProxyType({})
@@ -133,7 +134,8 @@ def _record_batch(
     ended = [report for report in news if report.state.ended]
     submitters = {attempt: row.submitted_by for attempt, row in attempts.items()}
     made = write_files(session, ended, ids, executions, submitters, attachments, now=now)
-    write_uses(session, news, ids, executions, made, rows)
+    files = write_uses(session, news, ids, executions, made, rows)
+    write_differences(session, ended, executions, files, ids)
     write_doubts(session, ended, ids)
     write_statements(session, ended, ids)
 
@@ -150,7 +152,8 @@ def _furthest(reports: Iterable[JobReport]) -> list[JobReport]:
 
 def _how_far(report: JobReport) -> tuple[bool, bool, Progress]:
     ended = sum(step.ended_at is not None for step in report.steps)
-    progress = (len(report.steps), ended, _ORDER.index(report.state))
+    observed = sum(step.observed is not None for step in report.steps)
+    progress = (len(report.steps), ended, observed, _ORDER.index(report.state))
     return report.state.ended, report.state is not AttemptState.LOST, progress
 
 
@@ -160,8 +163,9 @@ def _is_news(report: JobReport, before: Known, executions: Mapping[str, KnownExe
         return report.state.ended and report.state not in _GIVEN_UP
     if before.state.ended or report.state.ended:
         return not before.state.ended
-    recorded = (len(executions), sum(row.ended for row in executions.values()), _ORDER.index(before.state))
-    return _how_far(report)[2] > recorded
+    rows = executions.values()
+    progress = (len(rows), sum(row.ended for row in rows), sum(row.observed for row in rows))
+    return _how_far(report)[2] > (*progress, _ORDER.index(before.state))
 
 
 def _without_taken_names(

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
+from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import data_id
-from nightmill.backbone.schema import DeliveryRow, ErrorRuleRow, ExecutionRow, FileRow, GenerationRow, SoftwareRow
+from nightmill.backbone.schema import (
+    DeliveryRow,
+    DerivationRow,
+    ErrorRuleRow,
+    ExecutionRow,
+    FileRow,
+    GenerationRow,
+    InputUseRow,
+    SoftwareRow,
+)
 from nightmill.model.fate import Fate
 from nightmill.model.journal import Cost, MadeFile
+from nightmill.model.observed import Confined, DependsOn, Difference, Eliminated, Level, Observation
 from nightmill.model.order import ErrorName, JobOrder
 from nightmill.model.report import JobReport, StepReport
 from nightmill.model.states import AttemptState
 from provenance.history import Attempt
+from provenance.knowledge import observed
 
 
 def report_of(session: Session, attempt: Attempt, order: JobOrder) -> JobReport:
@@ -51,7 +64,9 @@ def _steps(session: Session, attempt_id: int) -> Iterator[StepReport]:
         .where(ExecutionRow.attempt_id == attempt_id)
         .order_by(ExecutionRow.position)
     )
-    for row, software, error, version in session.execute(query):
+    rows = session.execute(query).tuples().all()
+    seen = _observations(session, [row for row, *_ in rows])
+    for row, software, error, version in rows:
         yield StepReport(
             name=row.step,
             argv=tuple(row.argv),
@@ -62,7 +77,45 @@ def _steps(session: Session, attempt_id: int) -> Iterator[StepReport]:
             accepted=ErrorName(error=error, version=version) if error else None,
             cost=_cost(row),
             software=software or "",
+            observed=seen.get(row.id),
         )
+
+
+def _observations(session: Session, executions: Sequence[ExecutionRow]) -> dict[int, Observation]:
+    """Return what is known of runs, by their IDs: of files, of those on record; in the order of their names."""
+    known = observed(session, executions)
+    use, of_runs = InputUseRow, among(InputUseRow.execution_id, known)
+    files = select(use.execution_id, FileRow.name, use.opened, use.contributed, use.reason)
+    uses: dict[int, dict[str, tuple[bool | None, bool | None, str | None]]] = {id_: {} for id_ in known}
+    query = files.join(FileRow, FileRow.id == use.file_id).where(of_runs).order_by(FileRow.name)
+    for id_, name, *facts in session.execute(query):
+        uses[id_][name] = (facts[0], facts[1], facts[2])
+    source, derived = aliased(FileRow), GenerationRow.execution_id
+    depends: dict[int, dict[str, list[str]]] = {id_: {} for id_ in known}
+    told = (
+        select(derived, FileRow.name, source.name)
+        .join(FileRow, FileRow.id == GenerationRow.file_id)
+        .outerjoin(DerivationRow, DerivationRow.file_id == FileRow.id)
+        .outerjoin(source, source.id == DerivationRow.from_id)
+        .where(among(derived, known), GenerationRow.told.is_(True))
+        .order_by(FileRow.name, source.name)
+    )
+    for id_, output, name in session.execute(told):
+        depends[id_].setdefault(output, []).extend([name] if name else [])
+    return {
+        id_: Observation(
+            confined=Confined(level=Level(each.level), by=each.by, lacking=each.lacking),
+            witness=each.witness,
+            opened=tuple(name for name, (opened, *_) in uses[id_].items() if opened),
+            reached=each.reached,
+            told=each.told,
+            used=tuple(name for name, (_opened, contributed, _why) in uses[id_].items() if contributed),
+            eliminated=tuple(Eliminated(name=name, reason=why) for name, (*_, why) in uses[id_].items() if why),
+            depends=tuple(DependsOn(output=output, inputs=tuple(names)) for output, names in depends[id_].items()),
+            differences=tuple(Difference.model_validate(asdict(difference)) for difference in each.differences),
+        )
+        for id_, each in known.items()
+    }
 
 
 def _cost(row: ExecutionRow) -> Cost | None:

@@ -141,14 +141,21 @@ class Observer:
             extra = [name for name in there if name not in known]
             self._produced = Produced([role for role, names in named.items() if names], extra)
 
-    def observation(self, confined: Confined) -> Observation:
-        """Return what is known of the step."""
+    def observation(self, confined: Confined, reached: tuple[str, ...]) -> Observation:
+        """Return what is known of the step.
+
+        Parameters
+        ----------
+        reached
+            Paths outside of what it was given that it tried to reach.
+        """
         uses = self._sidecar.uses
         typed = {each.name for each in self.index.inputs if each.type}
         return Observation(
             confined=confined,
             witness="" if self._opened is None else "inotify",
             opened=tuple([each.name for each in self.index.inputs if self._opened and each.name in self._opened]),
+            reached=reached,
             told=uses.told,
             used=tuple([name for name in uses.used if name in typed]),
             eliminated=tuple(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.errors import JobFailed
+from nightmill.execution.confine.outside import Reached
 from nightmill.execution.context import JobContext
 from nightmill.execution.differences import must_hold
 from nightmill.execution.evidence import last_lines, last_text, readable
@@ -55,9 +56,7 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
     log = scratch.open_log()
     observer = Observer(order, step, scratch)
     ended, start = _run(order, step, scratch, context, observer)
-    failure = _failure(step, ended, log, start, context.stopping)
-    failure = observer.failing(failure) if failure is not None else None
-    accepted = _accepting(step, ended, failure, log, start)
+    failure, accepted, outside = _judged(order, step, scratch, context, observer, ended, log, start)
     context.tell(
         StepEnded(
             attempt=order.attempt,
@@ -70,7 +69,7 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
         )
     )
     made: list[MadeFile] = []
-    with _telling(order, step, observer, ended.confined, log, context):
+    with _telling(order, step, observer, ended.confined, outside.paths, log, context):
         if failure is not None:
             _go_on(step, failure, accepted, log)
         try:
@@ -133,14 +132,21 @@ def _run(
     except NotContained as error:
         raise _not_contained(step, error, last_lines(log, start)) from error
     except (OSError, ValueError) as error:
-        raise _not_started(step, argv[0], error) from error
+        closed = context.confiner.closed_program(order, argv[0], environment.get("PATH"))
+        raise _not_started(step, argv[0], error, closed) from error
     scratch.show_log(last=True)
     return ended, start
 
 
 @contextmanager
 def _telling(
-    order: JobOrder, step: OrderStep, observer: Observer, confined: Confined, log: int, context: JobContext
+    order: JobOrder,
+    step: OrderStep,
+    observer: Observer,
+    confined: Confined,
+    reached: tuple[str, ...],
+    log: int,
+    context: JobContext,
 ) -> Iterator[None]:
     """Tell what is known of a step, whether or not it passes; then one that passes may fail for differences.
 
@@ -155,7 +161,7 @@ def _telling(
     except JobFailed as error:
         failure = error
         observer.failed(error)
-    observed = observer.observation(confined)
+    observed = observer.observation(confined, reached)
     if notes := observer.notes(observed.differences):
         os.write(log, f"{_line_end(log)}{notes}".encode())
     context.tell(StepObserved(attempt=order.attempt, at=context.now(), step=step.name, observed=observed))
@@ -188,7 +194,14 @@ def _line_end(log: int) -> str:
     return "\n" if size and os.pread(log, 1, size - 1) != b"\n" else ""
 
 
-def _not_started(step: OrderStep, program: str, error: OSError | ValueError) -> JobFailed:
+def _not_started(step: OrderStep, program: str, error: OSError | ValueError, closed: str) -> JobFailed:
+    if closed and isinstance(error, PermissionError):
+        return JobFailed(
+            f"step {step.name!r} cannot be started: {closed} lies outside of what steps may read",
+            fate=Fate.STEP_NOT_STARTED,
+            step=step.name,
+            remedy=f"declare {Path(closed).parent} under confinement.reads of nightmill.yaml",
+        )
     remedy = "is the program installed on this host, and on its PATH?"
     if isinstance(error, OSError) and error.errno == errno.E2BIG:
         remedy = f"its files are too many for one command line: let it look for them in {seen(INPUTS)}"
@@ -289,6 +302,35 @@ def _go_on(step: OrderStep, failure: JobFailed, accepted: ErrorName | None, log:
     # not a heading: rules look at what follows the last one of a step, also where the gate refuses what it made
     told = f"{what}; accepted as {accepted}" if accepted else f"{step.name}: {what}; going on without it"
     os.write(log, f"{_line_end(log)}== {told}\n".encode())
+
+
+def _judged(
+    order: JobOrder,
+    step: OrderStep,
+    scratch: Scratch,
+    context: JobContext,
+    observer: Observer,
+    ended: Ended,
+    log: int,
+    start: int,
+) -> tuple[JobFailed | None, ErrorName | None, Reached]:
+    """Return how a step failed, the rule by which it counts as good all the same, and what it reached for in vain."""
+    failure = _failure(step, ended, log, start, context.stopping)
+    failure = observer.failing(failure) if failure is not None else None
+    accepted = _accepting(step, ended, failure, log, start)
+    if failure is None or failure.fate != Fate.STEP_FAILED or accepted is not None:
+        return failure, accepted, Reached()
+    outside = context.confiner.reached(order, step, scratch, ended.confined, last_text(log, start))
+    if outside.unstaged:
+        ending = failure.message.removeprefix(f"step {step.name!r} ")
+        failure = JobFailed(
+            f"step {step.name!r} wanted {outside.unstaged}; it {ending}",
+            fate=Fate.UNSTAGED_INPUT,
+            step=step.name,
+            remedy="declare it as an input of the step and of its stage (software, under confinement.reads of"
+            " nightmill.yaml): nothing is fetched for a step that runs",
+        )
+    return failure, None, outside
 
 
 def _accepting(step: OrderStep, ended: Ended, failure: JobFailed | None, log: int, start: int) -> ErrorName | None:

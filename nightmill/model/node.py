@@ -50,9 +50,9 @@ class NodeProfile(Frozen):
     """What steps with an image are run with."""
     network_paths: NetworkPaths = NetworkPaths.WARN
     """What becomes of steps that depend on network mounts of the host."""
-    confinement: NodeConfinement = NodeConfinement()
-    """How steps are confined."""
     signing_key: Path | None = None
     """A private key of the site, with which its workers sign what they publish; no step reaches it."""
+    confinement: NodeConfinement = NodeConfinement()
+    """How steps are confined."""
     keep_scratch: bool = False
     """Whether scratches stay for somebody to look into."""

@@ -143,3 +143,8 @@ class Observation(Frozen):
     differences: tuple[Difference, ...] = ()
     software: str = ""
     """Digest of its stack with the libraries that it loaded, where these are known."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The files that it opened, used or left out, by either word."""
+        return frozenset({*self.opened, *self.used, *(each.name for each in self.eliminated)})

@@ -21,7 +21,10 @@ from nightmill.model.dimensions import KeyType
 from nightmill.model.error_rule import ErrorRule
 from tests.backbone.files import add_files, new_file
 
-VIEWS = {"current_calibration", "file_location", "file_transfer", "job_status", "lineage", "membership", "step_cost"}
+VIEWS = {
+    "current_calibration", "file_location", "file_transfer", "job_status", "lineage", "membership", "step_cost",
+    "step_difference", "step_observed",
+}  # fmt: skip
 
 
 @pytest.fixture

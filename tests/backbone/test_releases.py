@@ -14,7 +14,14 @@ from sqlalchemy import MetaData, Table, insert, select, text, update
 
 from nightmill.backbone.catalogue.error_rules import add_rule, known_errors, switch
 from nightmill.backbone.database import Database
-from nightmill.backbone.schema import AttemptRow, InputUseRow
+from nightmill.backbone.schema import (
+    AttemptRow,
+    DerivationRow,
+    DifferenceRow,
+    ExecutionRow,
+    GenerationRow,
+    InputUseRow,
+)
 from nightmill.model.error_rule import ErrorRule
 from nightmill.model.order import canonical, order_sha256
 from nightmill.planning.again import issued_orders
@@ -94,6 +101,7 @@ NEW = frozenset(
         "limited_by",
         "limited_why",
     }
+    | {"level", "confined", "witness", "told", "reached"}
 )
 """Columns that a release may not have."""
 
@@ -136,6 +144,12 @@ def test_rows_outlive_the_way_up_and_down(database: Database, release: Mapping[s
         assert use is not None
         more = {"execution_id": use.execution_id, "file_id": use.file_id, "role": "zz_also", "planned": True}
         session.execute(insert(InputUseRow), [more])  # a second role of the same file
+        session.execute(update(ExecutionRow).values(level="standard", confined={"by": ["landlock 7"]}, told=True))
+        session.execute(update(GenerationRow).values(told=True))
+        made = session.scalars(select(GenerationRow.file_id)).first()
+        session.execute(insert(DerivationRow), [{"file_id": made, "from_id": use.file_id}])
+        differs = {"kind": "never_read", "name": "x", "file_id": use.file_id, "detail": "", "consequence": "noted"}
+        session.execute(insert(DifferenceRow), [{"execution_id": use.execution_id, "number": 0, **differs}])
         rule = ErrorRule(name="odd", says="odd", explanation="It is odd")
         add_rule(session, rule, who="ada", why="seen", now=datetime.now(UTC))
         [error] = known_errors(session)

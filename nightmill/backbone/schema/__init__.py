@@ -28,6 +28,7 @@ from nightmill.backbone.schema.files import (
     WithdrawalRow,
 )
 from nightmill.backbone.schema.footprints import FootprintRow
+from nightmill.backbone.schema.observed import DerivationRow, DifferenceRow
 from nightmill.backbone.schema.seals import ChainRow, SigningKeyRow, StatementRow
 from nightmill.backbone.schema.work import (
     AttemptRow,
@@ -62,6 +63,8 @@ __all__ = [
     "ContextRoleRow",
     "ContextRow",
     "DeliveryRow",
+    "DerivationRow",
+    "DifferenceRow",
     "DoubtRow",
     "ErrorRuleRow",
     "ErrorSwitchRow",

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from nightmill.backbone.schema.base import Base, Json, Key, NullableJson, OneOf, OrderedJson
 from nightmill.model.fate import Fate
 from nightmill.model.notification import Event
+from nightmill.model.observed import Level
 from nightmill.model.states import AttemptState, Course, ExecutionState, Hold, JobState
 
 
@@ -313,6 +314,16 @@ class ExecutionRow(Base):
     max_rss_bytes: Mapped[int | None] = mapped_column(BigInteger)
     read_bytes: Mapped[int | None] = mapped_column(BigInteger)
     written_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    level: Mapped[str | None] = mapped_column(OneOf(Level))
+    """How far it was held to what it was given; NULL, as all that follows, where nothing is known of that (yet)."""
+    confined: Mapped[dict[str, Any] | None] = mapped_column(NullableJson)
+    """``by`` what it was held, and what was ``lacking``; NULL where there is neither."""
+    witness: Mapped[str | None] = mapped_column(String(8))
+    """Who saw what it opened; empty where nobody did."""
+    told: Mapped[bool | None]
+    """Whether it told anything of what it used."""
+    reached: Mapped[list[Any] | None] = mapped_column(NullableJson)
+    """Paths outside of what it was given that it tried to reach; NULL where none is known."""
     __table_args__ = (
         UniqueConstraint("attempt_id", "position"),
         Index(None, "step", "host"),
@@ -327,10 +338,14 @@ class InputUseRow(Base):
     file_id: Mapped[int] = mapped_column(ForeignKey("file.id"), primary_key=True)
     role: Mapped[str] = mapped_column(primary_key=True)
     planned: Mapped[bool] = mapped_column(default=True)
-    """False where it read a file that is on no record, such as a scratch file, and that was made of this one."""
+    """False where it read a file that is on no record, such as a scratch file, and that was made of this one; or where
+    it read what was not planned for it, which is opened or contributed then."""
     opened: Mapped[bool | None]
+    """What the witness saw."""
     contributed: Mapped[bool | None]
+    """What the step told."""
     reason: Mapped[str | None]
+    """Why it did not contribute, in the words of the step."""
     __table_args__ = (Index(None, "file_id"),)
 
 
@@ -343,6 +358,9 @@ class GenerationRow(Base):
     role: Mapped[str]
     produced_name: Mapped[str | None]
     """The step's own name for the file, where the job renamed it."""
+    told: Mapped[bool | None]
+    """True where the step told what the file was made of: of that it was derived, and of nothing else; NULL where it
+    did not, and the file depends on all that the step used."""
     __table_args__ = (Index(None, "execution_id"),)
 
 

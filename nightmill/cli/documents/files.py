@@ -142,6 +142,8 @@ class Maker(Document):
     read and that are on no record."""
     attempt_name: str
     """The attempt, as people write it."""
+    made_of: Sequence[str] | None
+    """Names of all that the file was made of, where the step told it; null where it did not."""
 
 
 @dataclass(frozen=True, kw_only=True)

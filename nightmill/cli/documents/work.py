@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from nightmill.cli.documents import Document
+from nightmill.cli.documents.knowledge import Completeness, Observed, WarnedOf
 from nightmill.cli.documents.steering import Steering
 from nightmill.cli.documents.transfers import Route
 from nightmill.cli.documents.units import AcceptedJobs, HeldJobs, LeftOutUnit
@@ -133,6 +134,10 @@ class Campaign(Document):
     """Its jobs that are held."""
     accepted: Sequence[AcceptedJobs]
     """Its jobs with a step whose exit code was accepted."""
+    known: Completeness
+    """How much is known of what its results stand on."""
+    warnings: Sequence[WarnedOf]
+    """What its results warn of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +210,10 @@ class ShownCampaign(Document):
     """Its stages, in their order."""
     transfers: Sequence[Route]
     """What came from other sites for it, and what went home."""
+    known: Completeness
+    """How much is known of what its results stand on."""
+    warnings: Sequence[WarnedOf]
+    """What its results warn of."""
     jobs: Sequence[Job]
     """Its jobs."""
 
@@ -267,6 +276,12 @@ class ChosenInput(Document):
     """The configuration layer that set the rule."""
     level: int | None
     """Of the lookup that chose it, where that has one."""
+    opened: bool | None
+    """Whether a witness saw the step open it; null where that is not known."""
+    contributed: bool | None
+    """Whether the step says that it contributed; null where it does not say."""
+    reason: str | None
+    """Why it did not contribute, in the words of the step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,6 +324,8 @@ class Execution(Document):
     """What they wrote to storage, bytes."""
     software: Mapping[str, Any]
     """Programs and packages that it used, with their versions."""
+    observed: Observed | None
+    """What is known of it beside; null where nothing is."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from nightmill.cli.documents import files, lineages, told, work
-from provenance.history import JobHistory, Maker
+from collections.abc import Sequence
+
+from nightmill.cli.documents import files, knowledge, lineages, told, work
+from provenance.history import Execution, JobHistory, Maker
+from provenance.knowledge import Completeness, Warned
 from provenance.lineage import Lineage
 
 
@@ -15,7 +18,7 @@ def history_of(job: JobHistory) -> work.JobHistory:
         attempts=[told(work.Attempt, each) for each in job.attempts],
         shown=told(work.Attempt, job.shown) if job.shown else None,
         inputs=[told(work.ChosenInput, each) for each in job.inputs],
-        executions=[told(work.Execution, each) for each in job.executions],
+        executions=[_run(each) for each in job.executions],
         made=[told(work.MadeFile, each) for each in job.made],
     )
 
@@ -23,7 +26,22 @@ def history_of(job: JobHistory) -> work.JobHistory:
 def maker_of(maker: Maker) -> files.Maker:
     """Tell of what made a file."""
     inputs = [told(work.ChosenInput, each) for each in maker.inputs]
-    return told(files.Maker, maker, execution=told(work.Execution, maker.execution), inputs=inputs)
+    return told(files.Maker, maker, execution=_run(maker.execution), inputs=inputs)
+
+
+def _run(run: Execution) -> work.Execution:
+    seen = run.observed
+    differences = [told(knowledge.Difference, each) for each in seen.differences] if seen else []
+    observed = told(knowledge.Observed, seen, differences=differences) if seen else None
+    return told(work.Execution, run, observed=observed)
+
+
+def known_of(known: Completeness, warnings: Sequence[Warned]) -> dict[str, object]:
+    """Tell of how much is known of a campaign, and what it warns of, for documents that have both."""
+    return {
+        "known": told(knowledge.Completeness, known),
+        "warnings": [told(knowledge.WarnedOf, each) for each in warnings],
+    }
 
 
 def lineage_of(found: Lineage) -> lineages.Lineage:
@@ -39,5 +57,11 @@ def lineage_of(found: Lineage) -> lineages.Lineage:
         file=names[found.start],
         files=[told(lineages.LineageFile, node) for node in found.files.values()],
         executions=[told(lineages.LineageExecution, node) for node in found.executions.values()],
+        was_derived_from=[
+            lineages.Derived(file=names[made], of=sorted(names[each] for each in of if each in names))
+            for made, of in found.derived.items()
+            if made in names
+        ],
+        left_out=[told(lineages.Edge, edge, file=names[edge.file_id]) for edge in found.left_out],
         **edges,
     )

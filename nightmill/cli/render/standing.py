@@ -26,6 +26,8 @@ from nightmill.cli.documents import told
 from nightmill.cli.documents import units as documents
 from nightmill.cli.documents.work import Campaign, FailedJob, StageStanding
 from nightmill.cli.render.failures import show_accepted, show_failures
+from nightmill.cli.render.histories import known_of
+from nightmill.cli.render.knowledge import show_known
 from nightmill.cli.render.output import echo, print_json, print_table, secho
 from nightmill.cli.render.room import nearly_full
 from nightmill.cli.render.steering import steering_document
@@ -41,6 +43,7 @@ from nightmill.operations.memory import older
 from nightmill.operations.patience import who_waits
 from nightmill.operations.site import Site
 from nightmill.planning.problems import plural
+from provenance.knowledge import Completeness, Warned, completeness, warned
 
 WATCH_SECONDS = 2.0
 PATIENCE_SECONDS = 10.0
@@ -153,6 +156,8 @@ class _Standing:
     holds: Mapping[tuple[Hold, str], int]
     """How many of its jobs are held, by what and why."""
     accepted: list[Accepted]
+    known: Completeness
+    warnings: list[Warned]
 
     @property
     def is_open(self) -> bool:
@@ -184,6 +189,7 @@ class _Standing:
             left_out=[told(documents.LeftOutUnit, unit) for unit in self.left_out],
             holds=[documents.HeldJobs(by=by, why=why, jobs=jobs) for (by, why), jobs in self.holds.items()],
             accepted=[told(documents.AcceptedJobs, each) for each in self.accepted],
+            **known_of(self.known, self.warnings),
         )
 
 
@@ -217,6 +223,8 @@ def _standing(
         left_out = left_out_units(session, [row.id for row in rows]) if failures else {}
         held = holds(session, [row.id for row in rows]) if failures else {}
         accepted = accepted_in(session, [row.id for row in rows]) if failures else {}
+        known = completeness(session, [row.id for row in rows]) if failures else {}
+        warnings = warned(session, [row.id for row in rows]) if failures else {}
     return [
         _Standing(
             row,
@@ -229,6 +237,8 @@ def _standing(
             left_out.get(row.id, []),
             held.get(row.id, {}),
             accepted.get(row.id, []),
+            known.get(row.id, Completeness()),
+            warnings.get(row.id, []),
         )
         for row in rows
     ]
@@ -273,6 +283,7 @@ def _show(conductor: Conductor, standing: _Standing) -> None:
         echo(f"{is_held}: {row.name}/{unit.stage}/{unit.unit}: input {unit.role!r}: {unit.why}")
     if (more := len(standing.left_out) - LEFT_OUT) > 0:
         echo(f"... and {more:,} more units left out: nightmill status {row.name} --json tells all")
+    show_known(standing.known, standing.warnings)
     _show_run(conductor, standing)
 
 

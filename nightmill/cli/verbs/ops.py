@@ -77,3 +77,25 @@ def transfers(
             campaign_named(session, campaign)
         found = list(routes(session, campaign=campaign))
     show_routes(found, as_json=as_json)
+
+
+@app.command(
+    epilog=examples("nightmill ops inputs", "nightmill ops inputs first --json", "nightmill ops inputs --stage stack")
+)
+def inputs(
+    campaign: Annotated[
+        str, typer.Argument(metavar="CAMPAIGN", help="Only those of this campaign.", autocompletion=campaigns)
+    ] = "",
+    pipeline: Annotated[str, typer.Option(metavar="NAME", help="Only those of this pipeline.")] = "",
+    stage: Annotated[str, typer.Option(metavar="NAME", help="Only those of this stage.")] = "",
+    site: SiteFolder = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Tell which inputs were staged and never opened, which steps eliminated and why, and how plan and use differ."""
+    from nightmill.cli.opening import open_without_types
+    from nightmill.cli.render.inputs import show_inputs
+    from provenance.inputs import inputs_report
+
+    with open_without_types(site) as opened, opened.database.reading() as session:
+        found = inputs_report(session, campaign=campaign, pipeline=pipeline, stage=stage)
+    show_inputs(found, as_json=as_json)

@@ -141,10 +141,15 @@ def _show_campaign(session: Session, name: str, as_json: bool) -> None:
     from nightmill.cli.documents.transfers import Route
     from nightmill.cli.documents.work import Job, ShownCampaign, StageProgress
     from nightmill.cli.render.failures import show_failures
+    from nightmill.cli.render.histories import known_of
+    from nightmill.cli.render.knowledge import show_known
     from nightmill.cli.render.output import print_facts, print_json, print_table
+    from provenance.knowledge import Completeness, completeness, warned
 
     row = campaign_named(session, name)
     stages = progress(session, row.id)
+    known = completeness(session, [row.id]).get(row.id, Completeness())
+    warnings = warned(session, [row.id]).get(row.id, [])
     lines, moved = list(jobs(session, row.id)), list(routes(session, campaign=name))
     if as_json:
         told_stages, told_routes = (
@@ -152,7 +157,8 @@ def _show_campaign(session: Session, name: str, as_json: bool) -> None:
             [told(Route, each) for each in moved],
         )
         told_jobs = [told(Job, line) for line in lines]
-        print_json(told(ShownCampaign, row, stages=told_stages, transfers=told_routes, jobs=told_jobs))
+        told_known = known_of(known, warnings)
+        print_json(told(ShownCampaign, row, stages=told_stages, transfers=told_routes, jobs=told_jobs, **told_known))
         return
     print_facts(
         [
@@ -173,6 +179,7 @@ def _show_campaign(session: Session, name: str, as_json: bool) -> None:
         ((line.name, line.state, line.attempts, line.step, line.fate, line.called) for line in lines),
     )
     show_failures(lines)
+    show_known(known, warnings)
 
 
 def _show_job(session: Session, campaign: str, stage: str, unit: str, number: int | None, as_json: bool) -> None:
@@ -214,12 +221,17 @@ def _show_job(session: Session, campaign: str, stage: str, unit: str, number: in
 
 
 def _show_attempt(job: JobHistory) -> None:
+    from nightmill.cli.render.knowledge import facts_of, show_observed
     from nightmill.cli.render.output import print_table
 
     if job.inputs:
+        columns, facts = facts_of(job.inputs)
         print_table(
-            ("step", "role", "file", "because", "said by"),
-            ((each.step, each.role, each.name, each.rule, each.origin) for each in job.inputs),
+            ("step", "role", "file", "because", "said by", *columns),
+            (
+                (each.step, each.role, each.name, each.rule, each.origin, *known)
+                for each, known in zip(job.inputs, facts, strict=True)
+            ),
         )
     if job.executions:
         print_table(("step", "state", "exit", "wall s", "CPU s", "peak MB", "command"), map(_ran, job.executions))
@@ -231,6 +243,7 @@ def _show_attempt(job: JobHistory) -> None:
             ("role", "made", "type", "where"),
             ((each.role, each.name, each.type, each.place or "not kept") for each in job.made),
         )
+    show_observed(job.executions)
     if job.shown is not None and job.shown.evidence:
         echo(job.shown.evidence)
     if job.shown is not None and job.shown.error:

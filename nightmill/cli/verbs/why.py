@@ -67,7 +67,7 @@ def why(
 
 
 def _tell_origin(row: FileRow, maker: Maker | None) -> None:
-    from nightmill.cli.render.output import print_table, text
+    from nightmill.cli.render.output import text
 
     when = f"{text(row.registered_at)} UTC"
     if row.origin == "raw":
@@ -88,16 +88,40 @@ def _tell_origin(row: FileRow, maker: Maker | None) -> None:
         echo(f"  {' '.join(ran.argv)}")
         if ran.accepted:
             echo(f"It exited with code {ran.exit_code}, accepted as {ran.accepted} (version {ran.accepted_version}).")
-        own = [(each.role, each.name, each.rule, each.origin) for each in maker.inputs if each.step == ran.step]
-        if own:
-            echo("It read, beside what steps before it had made:")
-            print_table(("role", "file", "because", "said by"), own)
-        before = [
-            (each.step, each.role, each.name, each.rule, each.origin) for each in maker.inputs if each.step != ran.step
-        ]
-        if before:
-            echo("And files that are on no record, which steps before it had made of:")
-            print_table(("step", "role", "file", "because", "said by"), before)
+        _tell_inputs(maker)
+
+
+def _tell_inputs(maker: Maker) -> None:
+    """Tell what the step read and why, what of that it left out, and what it told that the file was made of."""
+    from nightmill.cli.render.output import print_table
+
+    step = maker.execution.step
+    read = [each for each in maker.inputs if not each.left_out]
+    own = [each for each in read if each.step == step]
+    if own:
+        echo("It read, beside what steps before it had made:")
+        seen = any(each.opened is False for each in own)
+        print_table(
+            ("role", "file", "because", "said by", *(("opened",) if seen else ())),
+            (
+                (each.role, each.name, each.rule, each.origin, *((_opened(each.opened),) if seen else ()))
+                for each in own
+            ),
+        )
+    before = [(each.step, each.role, each.name, each.rule, each.origin) for each in read if each.step != step]
+    if before:
+        echo("And files that are on no record, which steps before it had made of:")
+        print_table(("step", "role", "file", "because", "said by"), before)
+    left_out = [(each.step, each.role, each.name, each.left_out) for each in maker.inputs if each.left_out]
+    if left_out:
+        echo("What was given, and left out:")
+        print_table(("step", "role", "file", "because"), left_out)
+    if maker.made_of is not None:
+        echo(f"The step tells that of all this it was made of: {', '.join(maker.made_of) or 'nothing'}.")
+
+
+def _opened(opened: bool | None) -> str:
+    return "" if opened is None else "yes" if opened else "never"
 
 
 def _tell_place(copies: Sequence[Replica], roles: Sequence[CalibrationRow]) -> None:

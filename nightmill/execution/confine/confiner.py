@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import shutil
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
@@ -10,7 +12,9 @@ from typing import Self
 
 from nightmill.errors import JobFailed, RequestRefused
 from nightmill.execution.confine.inside import rules_inside
-from nightmill.execution.confine.rules import Rules, rules_of
+from nightmill.execution.confine.outside import Reached, reached
+from nightmill.execution.confine.places import is_in
+from nightmill.execution.confine.rules import Rules, rules_of, software_of
 from nightmill.execution.confine.shim import ShimRules
 from nightmill.execution.confine.spawner import Spawners
 from nightmill.execution.launch import plain
@@ -90,6 +94,34 @@ class Confiner:
     def inside(self, rules: Rules | None) -> ShimRules | None:
         """Return by what a step with these rules confines itself in an image."""
         return None if rules is None else rules_inside(rules, self.limits)
+
+    def reached(self, order: JobOrder, step: OrderStep, scratch: Scratch, confined: Confined, said: str) -> Reached:
+        """Return what a step that failed had reached for in vain.
+
+        Parameters
+        ----------
+        confined
+            How it was confined.
+        said
+            The last that it said.
+        """
+        is_confined = confined.level is not Level.NONE and not step.image
+        places = software_of(order, self._confinement, self._closed) if is_confined else None
+        return reached(order, step, scratch, said, places)
+
+    def closed_program(self, order: JobOrder, program: str, path: str | None) -> str:
+        """Return where a program lies that no step may run; empty where that is not so, or it is not found.
+
+        Parameters
+        ----------
+        path
+            The PATH of its step.
+        """
+        found = shutil.which(program, path=path) if program.startswith("/") or "/" not in program else None
+        if found is None or self._confinement.use is Use.OFF:
+            return ""
+        places = software_of(order, self._confinement, self._closed)
+        return "" if is_in(os.path.realpath(found), places) else os.path.realpath(found)
 
     def confined(self, inside: Confined | None = None) -> Confined:
         """Return how steps are confined on this host, or in an image.

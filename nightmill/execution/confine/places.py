@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from nightmill.execution.confine.landlock import READ, READ_DIR, RUN, USE_DEVICE
+from nightmill.execution.confine.landlock import READ, READ_DIR, READ_FILE, RUN, USE_DEVICE
 
 Place = tuple[str, int]
 """A path, and what a step may do there and below."""
@@ -59,3 +59,8 @@ def opened(place: Path, closed: frozenset[Path]) -> Iterator[Place]:
         for entry in os.scandir(place):
             if not entry.is_symlink():
                 yield from opened(Path(entry.path), closed)
+
+
+def is_in(path: str, places: Iterable[Place]) -> bool:
+    """Say whether a path can be read by one of some places."""
+    return any(access & READ_FILE and (path == place or path.startswith(f"{place}/")) for place, access in places)

@@ -74,13 +74,18 @@ def rules_of(
     shut = resolved(closed | stores_of(order.stores))
     shared = (SHARED_MEMORY,) if step.shared_memory else ()
     return Rules(
-        software=software(confinement.reads, shut),
+        software=software_of(order, confinement, closed),
         own=(*_own(order, step, scratch, shut), *[(each, CHANGE) for each in shared]),
         writable=(folder, *shared),
         sealed=(str(scratch.inputs), str(scratch.outputs)),
         ports=None if step.network == "on" else () if step.network == "off" else step.network,
         filter=filter_of(step.network, step.sockets),
     )
+
+
+def software_of(order: JobOrder, confinement: NodeConfinement, closed: frozenset[Path]) -> tuple[Place, ...]:
+    """Return what every step may reach, as :func:`rules_of` takes its parameters."""
+    return software(confinement.reads, resolved(closed | stores_of(order.stores)))
 
 
 @cache

@@ -1,0 +1,60 @@
+"""What became of inputs, for people and programs."""
+
+from __future__ import annotations
+
+from nightmill.cli.documents import knowledge as documents
+from nightmill.cli.documents import told
+from nightmill.cli.render.output import echo, print_json, print_table, say
+from provenance.inputs import InputsReport
+
+
+def show_inputs(found: InputsReport, *, as_json: bool) -> None:
+    """Print what was staged in vain, what was eliminated, and how plan, witness and step differ."""
+    if as_json:
+        print_json(
+            documents.InputsReport(
+                never_opened=[told(documents.NeverOpened, each) for each in found.never_opened],
+                eliminated=[told(documents.EliminatedFiles, each) for each in found.eliminated],
+                differences=[told(documents.Differing, each) for each in found.differences],
+            )
+        )
+        return
+    if not (found.never_opened or found.eliminated or found.differences):
+        say("nothing is on record of inputs that were not opened or not used")
+    if found.never_opened:
+        echo("staged, and never opened:")
+        print_table(
+            ("campaign", "stage", "input", "files", "attempts", "staged", "MB"),
+            (
+                (each.campaign, each.stage, each.role, each.files, each.attempts, each.staged, _mb(each.size_bytes))
+                for each in found.never_opened
+            ),
+        )
+    if found.eliminated:
+        echo("eliminated:")
+        print_table(
+            ("campaign", "stage", "input", "reason", "night", "detector", "files", "jobs", "as"),
+            (
+                (
+                    *(each.campaign, each.stage, each.role, each.reason, each.night, each.detector),
+                    *(each.files, each.jobs, each.example),
+                )
+                for each in found.eliminated
+            ),
+        )
+    if found.differences:
+        echo("differences:")
+        print_table(
+            ("campaign", "stage", "step", "kind", "consequence", "count", "jobs", "as"),
+            (
+                (
+                    *(each.campaign, each.stage, each.step, each.kind.replace("_", " "), each.consequence),
+                    *(each.count, each.jobs, each.example),
+                )
+                for each in found.differences
+            ),
+        )
+
+
+def _mb(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:,.1f}"
