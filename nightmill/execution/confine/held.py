@@ -155,8 +155,8 @@ def _called(result: int) -> int:
     return result
 
 
-def confine(request: dict[str, Any], handled: Handled, places: Places, stage: list[str]) -> None:
-    """Confine this thread, and let it work in the folder of its request."""
+def settle(request: dict[str, Any], handled: Handled, places: Places, stage: list[str]) -> None:
+    """Let this thread work in the folder of its request, and confine it."""
     if request["writable"]:
         mount_room(request["writable"], request["sealed"])
     else:
@@ -164,6 +164,11 @@ def confine(request: dict[str, Any], handled: Handled, places: Places, stage: li
     stage[0] = "chdir"
     os.chdir(request["directory"])
     stage[0] = "confine"
+    confine(request, handled, places)
+
+
+def confine(request: dict[str, Any], handled: Handled, places: Places) -> None:
+    """Confine this thread and what it starts."""
     ruleset = ruleset_of(handled, places, request)
     _called(_c.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     drop_capabilities()

@@ -167,14 +167,12 @@ def start(request: dict[str, Any], handled: Handled, places: Places) -> tuple[in
     return began[0], reading, None
 
 
-def become(
-    request: dict[str, Any], handled: tuple[int, int, int], places: list[tuple[int, int]], output: int, stage: list[str]
-) -> int:
+def become(request: dict[str, Any], handled: Handled, places: Places, output: int, stage: list[str]) -> int:
     """Confine this thread and start a step, which is confined as it is; return its number.
 
     What fails is an error, of the stage that is noted.
     """
-    held.confine(request, handled, places, stage)
+    held.settle(request, handled, places, stage)
     stage[0] = "exec"
     return execute(request["argv"], request["environment"], output)
 

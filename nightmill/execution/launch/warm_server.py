@@ -58,8 +58,8 @@ def main(descriptor: str, folder: str, *modules: str) -> None:
     around = os.open(place, os.O_RDONLY | os.O_DIRECTORY)  # writable for this process alone, before all else is not
     spawner.leaving.append(partial(shutil.rmtree, name, ignore_errors=True, dir_fd=around))
     context = contextvars.copy_context()
-    prepare = partial(prepared, modules, context, spawner.held.confine)
-    request = spawner.main(descriptor, prepare, partial(begin, spawner.held.confine))
+    prepare = partial(prepared, modules, context, spawner.held.settle)
+    request = spawner.main(descriptor, prepare, partial(begin, spawner.held.settle))
     os.close(around)
     os.umask(umask)
     others = {name: value for name, value in os.environ.items() if os.fsencode(f"{name}={value}") not in began}
@@ -94,7 +94,7 @@ def imported(modules: tuple[str, ...]) -> str:
 def prepared(
     modules: tuple[str, ...],
     context: contextvars.Context,
-    confine: Any,
+    settle: Any,
     request: dict[str, Any],
     handled: tuple[int, int, int],
     places: list[tuple[int, int]],
@@ -106,7 +106,7 @@ def prepared(
     def work() -> None:
         try:
             if request["paths"] is not None:
-                confine(request, handled, places, [""])
+                settle(request, handled, places, [""])
             told[0] = context.run(imported, modules)
         except OSError as error:
             told[0] = f"their import cannot be confined: {error}"
@@ -170,7 +170,7 @@ def _nothing() -> None:
 
 
 def begin(
-    confine: Any, request: dict[str, Any], handled: tuple[int, int, int], places: list[tuple[int, int]]
+    settle: Any, request: dict[str, Any], handled: tuple[int, int, int], places: list[tuple[int, int]]
 ) -> tuple[int, int, tuple[str, int] | None]:
     """Fork a step, as ``spawner_process.start`` starts one; return 0 in the fork, which is confined then."""
     (reading, writing), (told, telling) = os.pipe(), os.pipe()
@@ -186,7 +186,7 @@ def begin(
                 stage[0] = "chdir"
                 os.chdir(request["directory"])
             else:
-                confine(request, handled, places, stage)
+                settle(request, handled, places, stage)
             for number in (1, 2):
                 os.dup2(writing, number)
             for number in (reading, writing, told, telling):
