@@ -207,14 +207,18 @@ def test_a_daemon_that_it_leaves_is_known_by_its_environment(
 
 
 def test_a_server_that_is_killed_takes_its_step_with_it_and_is_replaced(run: Run, tmp_path: Path) -> None:
+    folders = []
+
     def kill_it(_pid: int) -> None:
         [server] = servers_now()
+        folders.append(Path(server.environ()["HOME"]))
         server.kill()
 
     assert run(f"{SAYS}import time; time.sleep(1000)", began=kill_it).signal == signal.SIGKILL
     assert "== the process that starts the steps of this worker was killed, and the step with it\n" in output_of(
         tmp_path
     )
+    assert not folders[0].exists()
     run(SAYS)
     assert output_of(tmp_path) == "warm\n"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -45,8 +46,10 @@ class Spawner:
         Its command line, but for the descriptor that comes first of all arguments; by default nothing is imported.
     arguments
         Those that follow.
-    environment, folder, output
+    environment, output
         Those that it has.
+    folder
+        Where it works, which is removed with it; by default it has none.
     confines
         Whether its steps are confined.
 
@@ -62,17 +65,18 @@ class Spawner:
         program: Sequence[str] = (),
         *arguments: str,
         environment: Mapping[str, str] = _NOTHING,
-        folder: str | Path = "/",
+        folder: Path | None = None,
         output: int = subprocess.DEVNULL,
         confines: bool = True,
     ) -> None:
         self._software: tuple[Place, ...] | None = None
+        self._folder = folder
         self._control, theirs = socket.socketpair()
         cold = (sys.executable, "-I", "-S", spawner_process.__file__)
         with theirs:
             self._process = subprocess.Popen(
                 [*(program or cold), str(theirs.fileno()), *arguments],
-                cwd=folder,
+                cwd=folder or "/",
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -190,6 +194,8 @@ class Spawner:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def kill(self) -> None:
         """End it at once."""

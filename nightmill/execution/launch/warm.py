@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -152,7 +151,6 @@ class Servers:
                 if fault:
                     said = last_text(output.fileno(), 0).strip().splitlines() or ["it said nothing"]
                     spawner.kill()
-                    shutil.rmtree(folder, ignore_errors=True)
                     return on_one_line(fault.format(said[-1]))
         except (OSError, ValueError) as error:
             return str(error)
