@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
+from nightmill.backbone.catalogue.file_warnings import warnings_of
 from nightmill.backbone.schema import (
     AttemptRow,
     CampaignRow,
@@ -29,6 +30,7 @@ from nightmill.backbone.schema import (
 from nightmill.backbone.sites import is_here, store_label
 from nightmill.backbone.work.campaigns import job_named
 from nightmill.errors import UnknownName
+from nightmill.model.file_warning import FileWarning
 from provenance.knowledge import Observed, observed, sources_of
 
 BUNDLE: Final = PlanRow.common["bundle"]["digest"].as_string()
@@ -127,6 +129,8 @@ class MadeFile:
     area: str = ""
     place: str = ""
     """Where its copy is, as ``store: path`` or ``working area: path``; empty where it is not kept."""
+    warnings: Sequence[FileWarning] = ()
+    """What those checks of its type found that hold no file back."""
 
 
 @dataclass(frozen=True)
@@ -331,18 +335,21 @@ def _made(session: Session, attempt_id: int) -> list[MadeFile]:
         .correlate(FileRow)
     )
     registered = session.execute(
-        select(ExecutionRow.step, GenerationRow.role, FileRow.name, FileRow.type, place.scalar_subquery())
+        select(FileRow.id, ExecutionRow.step, GenerationRow.role, FileRow.name, FileRow.type, place.scalar_subquery())
         .outerjoin(GenerationRow, GenerationRow.file_id == FileRow.id)
         .outerjoin(ExecutionRow, GenerationRow.execution_id == ExecutionRow.id)
         .where(FileRow.attempt_id == attempt_id)
         .order_by(FileRow.id)
-    )
+    ).all()
+    warnings = warnings_of(session, [row[0] for row in registered])
     delivered = session.scalars(
         select(DeliveryRow).where(DeliveryRow.attempt_id == attempt_id).order_by(DeliveryRow.id)
     )
     files = [
-        MadeFile(step or "", role or type_, name, type_, kept=bool(place), place=place or "")
-        for step, role, name, type_, place in registered
+        MadeFile(
+            step or "", role or type_, name, type_, kept=bool(place), place=place or "", warnings=warnings.get(id_, ())
+        )
+        for id_, step, role, name, type_, place in registered
     ]
     return files + [
         MadeFile("", "", row.path.rpartition("/")[2], "", True, row.area, f"{row.area}: {row.path}")

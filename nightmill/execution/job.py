@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from nightmill.errors import BadFile, JobFailed, RequestRefused
+from nightmill.execution.audit.auditor import must_audit
 from nightmill.execution.context import JobContext
 from nightmill.execution.faults import scratch_failed
 from nightmill.execution.junk import bundle_junk
@@ -96,6 +97,7 @@ def _run(order: JobOrder, scratch: Scratch, context: JobContext) -> Iterator[lis
     for step in order.wanted_steps:
         context.containers.of(step)  # or nothing need begin
         network_paths(step, context)
+        must_audit(order, step)
     wait_for_room(order, scratch, context)
     stage_in(order, scratch, context)
     if scratch.promise is not None:

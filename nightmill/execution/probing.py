@@ -16,11 +16,13 @@ from typing import Final
 
 from nightmill import __version__
 from nightmill.errors import NameCollision, NightmillError
+from nightmill.execution.confine import confiner
 from nightmill.execution.journal import JournalWriter, journals, read_whole_journal
 from nightmill.execution.launch.containers.opened import OpenedContainers
 from nightmill.execution.removal import remove
 from nightmill.execution.scratch import token
 from nightmill.files.checksum import fingerprint
+from nightmill.model.confinement import NodeConfinement, Use
 from nightmill.model.container import HERE, Containers
 from nightmill.model.dispatch import Seen, Tried
 from nightmill.model.node import NodeProfile
@@ -84,6 +86,7 @@ def _parts(
     yield "python", lambda: f"{platform.python_version()} at {sys.executable}, nightmill {__version__}, host {host}"
     yield "spool", partial(try_spool, profile.spool, profile.spool / folder.name, order.attempt)
     yield "scratch", partial(try_folder, profile.scratch, folder, content)
+    yield "confinement", partial(try_confinement, profile.confinement)
     yield "credentials", partial(_credentials, order)
     for name, stager in stagers.items():
         store = order.stores[name]
@@ -100,6 +103,15 @@ def try_folder(of: Path, folder: Path, content: bytes) -> str:
         os.fsync(file.fileno())
     free = os.statvfs(folder)
     return f"{of}: a file was written down, {free.f_bavail * free.f_frsize / 2**30:.2f} GiB free"
+
+
+def try_confinement(confinement: NodeConfinement) -> str:
+    """Confine as a step would be, and say what holds it and what is lacking."""
+    confined = confiner.tried(confinement)
+    if confinement.use is Use.OFF:
+        return "steps are not confined: the site says so"
+    held = f"steps are held by {', '.join(confined.by)}" if confined.by else "nothing holds steps"
+    return "; ".join([held, *confined.lacking])
 
 
 def try_spool(of: Path, folder: Path, attempt: AttemptKey) -> str:

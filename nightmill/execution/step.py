@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.errors import JobFailed
+from nightmill.execution.audit.verdict import judged, reached
 from nightmill.execution.confine.outside import Reached
 from nightmill.execution.context import JobContext
 from nightmill.execution.differences import must_hold
@@ -181,11 +182,14 @@ def _way(
     """Return how a step is started, and why its modules are not imported before, where they are not."""
     confiner, inside = context.confiner, container.confined(is_wanted=True) if container else None
     rules = confiner.rules(order, step, scratch, inside)
-    if container is None:
-        return context.warm.way(step.warm, environment, confiner.way(rules), rules)
-    has_network = step.network != "off"
-    start = partial(container.start, scratch=scratch.path, network=has_network, rules=confiner.inside(rules))
-    return start, "it runs in an image" if step.warm else ""
+    if container is not None:
+        has_network = step.network != "off"
+        start = partial(container.start, scratch=scratch.path, network=has_network, rules=confiner.inside(rules))
+        return start, "it runs in an image" if step.warm else ""
+    start_it = confiner.way(order, step, scratch, rules)
+    if order.level == "audit":
+        return start_it, "it is audited" if step.warm else ""
+    return context.warm.way(step.warm, environment, start_it, rules)
 
 
 def _line_end(log: int) -> str:
@@ -317,7 +321,11 @@ def _judged(
     """Return how a step failed, the rule by which it counts as good all the same, and what it reached for in vain."""
     failure = _failure(step, ended, log, start, context.stopping)
     failure = observer.failing(failure) if failure is not None else None
+    observer.trace(ended.traced)
+    failure = judged(order, step, scratch.path, ended.traced, failure)
     accepted = _accepting(step, ended, failure, log, start)
+    if ended.traced is not None:
+        return failure, accepted, Reached(reached(ended.traced))
     if failure is None or failure.fate != Fate.STEP_FAILED or accepted is not None:
         return failure, accepted, Reached()
     outside = context.confiner.reached(order, step, scratch, ended.confined, last_text(log, start))

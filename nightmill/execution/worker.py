@@ -23,7 +23,7 @@ from nightmill.clock import Clock, utc_now
 from nightmill.config.secrets import read_secrets
 from nightmill.errors import NightmillError, RequestRefused
 from nightmill.execution.bundles import BundleCache
-from nightmill.execution.confine.confiner import Confiner
+from nightmill.execution.confine.confiner import Confiner, tried
 from nightmill.execution.context import JobContext
 from nightmill.execution.dispatches import ORDERS, PROFILE, Dispatched
 from nightmill.execution.host import Host, this_host
@@ -38,6 +38,7 @@ from nightmill.execution.scratch import Scratch
 from nightmill.execution.sealing import Chain, Key
 from nightmill.execution.stores import open_stagers
 from nightmill.execution.transfers import Transfers
+from nightmill.model.confinement import Use
 from nightmill.model.dispatch import Ending
 from nightmill.model.fate import Fate
 from nightmill.model.journal import Entry
@@ -168,6 +169,8 @@ def carry_out(dispatched: Dispatched, secrets: Path | int | None = None) -> bool
         stagers = _stagers(orders, profile, secrets)
         if profile.signing_key is not None:
             Key(profile.signing_key)
+        if profile.confinement.use is Use.DEMAND:
+            tried(profile.confinement)
     except NightmillError as error:
         if dispatched.take("", own := this_process(), utc_now()).owner == own:
             evidence = f"a worker on host {own.host} cannot begin: {error}"

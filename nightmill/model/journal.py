@@ -17,6 +17,7 @@ from nightmill.model.attachment import Attachment
 from nightmill.model.base import Frozen
 from nightmill.model.dimensions import KeyValue
 from nightmill.model.fate import Fate
+from nightmill.model.file_warning import FileWarning
 from nightmill.model.footprint import Footprint
 from nightmill.model.observed import Observation
 from nightmill.model.order import AttemptKey, ErrorName, JobOrder
@@ -75,6 +76,8 @@ class MadeFile(Frozen):
     """What it holds row by row and its type wants on record; they stand in the spool since it was checked."""
     footprints: tuple[Footprint, ...] = ()
     """Which parts of the sky it covers, where its type wants to know."""
+    warnings: tuple[FileWarning, ...] = Field(default=(), exclude_if=lambda warnings: not warnings)
+    """What those of its checks found that hold no file back."""
 
 
 class Cost(Frozen):

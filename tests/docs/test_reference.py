@@ -32,6 +32,7 @@ from nightmill.files.computed import FUNCTIONS
 from nightmill.model.breakpoint import Breakpoint, Pilot
 from nightmill.model.calibration import Calibration, Maturity
 from nightmill.model.campaign import Campaign, ExecutionSettings, Home, Hosts
+from nightmill.model.confinement import Confinement
 from nightmill.model.container import Containers
 from nightmill.model.credential import Credential
 from nightmill.model.engine import EngineKind
@@ -115,6 +116,7 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         "Defaults": Defaults,
         "Credential": Credential,
         "Containers": Containers,
+        "Confinement": Confinement,
         "Engine": EngineKind,
         "Processes": ProcessOptions,
         "Dask": DaskOptions,

@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from nightmill.errors import RequestRefused
+from nightmill.execution.confine import landlock, spawner_process
 from nightmill.execution.confine.landlock import READ_DIR, RUN
 from nightmill.execution.confine.places import software
-from nightmill.model.confinement import NodeConfinement
+from nightmill.execution.probing import try_confinement
+from nightmill.model.confinement import NodeConfinement, Use
 from nightmill.model.fate import Fate
-from nightmill.model.observed import Level
+from nightmill.model.observed import UNCONFINED, Confined, Level
 from tests.support.confined import attempt
 from tests.support.orders import Bench, output, python, shell
+from tests.support.users import ordinary_user
 
 READS = {
     "archive, by its path": "tried(open, STORE)",
@@ -98,6 +102,17 @@ def _listing(bench: Bench) -> list[tuple[str, int, int, int, bytes]]:
 @pytest.mark.parametrize("tries", [READS, CHANGES], ids=["read", "change"])
 @pytest.mark.parametrize("warm", [(), ("json",)], ids=["cold", "warm"])
 def test_what_it_was_not_given_is_denied(bench: Bench, tries: dict[str, str], warm: tuple[str, ...]) -> None:
+    must_deny(bench, tries, warm)
+
+
+@pytest.mark.parametrize("tries", [READS, CHANGES], ids=["read", "change"])
+def test_it_is_denied_to_an_ordinary_user(monkeypatch: pytest.MonkeyPatch, tries: dict[str, str]) -> None:
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")  # which any user may run
+    with ordinary_user() as folder:
+        must_deny(Bench(folder), tries)
+
+
+def must_deny(bench: Bench, tries: dict[str, str], warm: tuple[str, ...] = ()) -> None:
     places = _places(bench)
     frame, other = (bench.put(name, b"input", type="text") for name in ("frame.txt", "other.txt"))
     before = _listing(bench)
@@ -119,7 +134,7 @@ def test_what_it_was_given_and_what_it_makes(bench: Bench) -> None:
         "one",
         "cat ../inputs/frame.txt | tr i I > first.txt; mkdir -p a $TMPDIR/b; echo x > $TMPDIR/b/c; mv $TMPDIR/b a/b;"
         " chmod 600 a/b/c; touch -d 2020-01-01 a/b/c; ln -s c a/b/d; echo seen > /dev/stderr; echo > /dev/null;"
-        " printf '#!/bin/sh\\necho run' > mine; chmod +x mine; ./mine",
+        " head -c 1 $NIGHTMILL_INDEX; printf '#!/bin/sh\\necho run' > mine; chmod +x mine; ./mine",
         output("first", "first.txt"),
         inputs=("frame.txt",),
     )
@@ -135,7 +150,7 @@ def test_what_it_was_given_and_what_it_makes(bench: Bench) -> None:
     assert (report.fate, report.evidence) == (Fate.PUBLISHED, "")
     assert (bench.root / "stores/backbone/products/second.txt").read_text() == "Input3"
     log = (bench.root / "stores/backbone/logs" / report.order.log_name).read_text()
-    assert [line for line in log.splitlines() if line in ("seen", "run", "a thread")] == ["seen", "run", "a thread"]
+    assert [line for line in log.splitlines() if line in ("seen", "{run", "a thread")] == ["seen", "{run", "a thread"]
     assert bench.leftovers() == []
 
 
@@ -188,3 +203,53 @@ def test_what_is_closed_in_a_folder_leaves_the_rest_open(tmp_path: Path) -> None
     own = {path: access for path, access in software((tmp_path,), closed) if path.startswith(str(tmp_path))}
     assert own == {str(tmp_path): READ_DIR, f"{tmp_path}/a": READ_DIR, f"{tmp_path}/a/b": RUN}
     assert dict(software((), frozenset()))[os.path.realpath(sys.base_prefix)] == RUN
+
+
+@pytest.mark.parametrize("use", Use)
+def test_a_host_that_lacks_something_is_told_or_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, use: Use
+) -> None:
+    monkeypatch.setattr(landlock, "abi", lambda: 0)
+    lacks = "the kernel has no Landlock: files and folders are not closed"
+    bench.confinement = NodeConfinement(use=use)
+    report = bench.run_one(bench.order(shell("one", f"cat {__file__} > /dev/null; ! chmod 600 ../inputs")))
+    if use is Use.DEMAND:
+        assert (report.fate, report.failed_step) == (Fate.STEP_NOT_STARTED, "one")
+        assert report.evidence == (
+            f"step 'one' cannot be started: this host cannot confine steps as its site demands: {lacks}; use a host"
+            " that can (Linux 6.12, where users may make namespaces), or write confinement: {use: try} into"
+            " nightmill.yaml"
+        )
+        return
+    observed = report.steps[0].observed
+    assert observed is not None
+    if use is Use.OFF:
+        assert (report.fate, observed.confined) == (Fate.STEP_FAILED, UNCONFINED), "it could change the mode"
+    else:
+        wanted = Confined(level=Level.STANDARD, by=("seccomp", "mounts"), lacking=(lacks,))
+        assert (report.fate, observed.confined) == (Fate.PUBLISHED, wanted)
+
+
+def test_where_nothing_can_confine_a_step_is_started_all_the_same(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spawner_process, "__file__", "/nonesuch.py")
+    bench.confinement = NodeConfinement()
+    report = bench.run_one(bench.order(shell("one", ":")))
+    observed = report.steps[0].observed
+    assert observed is not None
+    assert (report.fate, observed.confined.level) == (Fate.PUBLISHED, Level.NONE)
+    [lacking] = observed.confined.lacking
+    assert lacking.startswith("the process that starts steps cannot be begun: ")
+
+
+def test_what_doctor_says_of_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert try_confinement(NodeConfinement()).startswith("steps are held by landlock ")
+    assert try_confinement(NodeConfinement(use=Use.OFF)) == "steps are not confined: the site says so"
+    monkeypatch.setattr(landlock, "abi", lambda: 3)
+    assert try_confinement(NodeConfinement()) == (
+        "steps are held by landlock 3, seccomp, mounts; Landlock 3 of this kernel does not hold TCP ports; Landlock 3"
+        " of this kernel does not hold signals to other processes"
+    )
+    with pytest.raises(RequestRefused, match="this host cannot confine steps as its site demands: Landlock 3"):
+        try_confinement(NodeConfinement(use=Use.DEMAND))

@@ -69,7 +69,7 @@ def test_each_part_of_a_place_is_seen_by_its_worker_and_nothing_stays(
     found = {each["what"].rpartition(": ")[2]: each for each in told.json if each["engine"]}
     with lite.open() as site:
         stores = [f"store {name}" for name in site.config.stores]
-    assert [*found] == ["python", "spool", "scratch", "credentials", *stores, "clock", "job"]
+    assert [*found] == ["python", "spool", "scratch", "confinement", "credentials", *stores, "clock", "job"]
     assert all(each["well"] for each in found.values()), found
     assert {each["engine"] for each in found.values()} == {engine}
     assert len({each["place"] for each in found.values()}) == 1

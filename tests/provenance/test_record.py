@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import select
 
+from nightmill.backbone.catalogue.file_warnings import warned_in
 from nightmill.backbone.catalogue.files import find
 from nightmill.backbone.database import Database
 from nightmill.backbone.schema import (
@@ -20,10 +21,13 @@ from nightmill.backbone.schema import (
     ReplicaRow,
     SoftwareRow,
 )
+from nightmill.backbone.work.campaigns import campaigns
 from nightmill.model.calibration import Calibration
 from nightmill.model.fate import Fate
+from nightmill.model.file_type import Checks
 from nightmill.model.journal import Done, Entry, Publishing, StepBegan, StepEnded
 from nightmill.model.states import AttemptState
+from provenance.history import job_history
 from provenance.record import Recorded
 from tests.provenance.jobs import attempts, issued, job_states, science, tell
 from tests.support.backbone import NOW
@@ -225,3 +229,23 @@ def test_a_file_that_a_step_reads_in_two_roles_is_kept_in_both(bench: Bench, dat
     tell(database, bench.entries())
     with database.reading() as session:
         assert sorted(session.scalars(select(InputUseRow.role))) == ["flat", "frame"]
+
+
+def test_warnings_are_on_record_with_the_file_and_counted_for_the_campaign(bench: Bench, database: Database) -> None:
+    order = science(bench)
+    image = order.file_types["image"]
+    warned = image.model_copy(update={"checks": Checks.model_validate({"warn": {"min_bytes/large": 1 << 20}})})
+    order = order.model_copy(update={"file_types": {**order.file_types, "image": warned}})
+    issued(database, order)
+    bench.run_one(order)
+    tell(database, bench.entries())
+    tell(database, bench.entries())
+    with database.reading() as session:
+        [campaign] = campaigns(session)
+        assert warned_in(session, [campaign.id]) == {campaign.id: {"min_bytes/large": 1}}
+        [found] = find(session, warned=True)
+        assert found.name == "flat12a01.fits"
+        history = job_history(session, "night1", "science", order.attempt.unit)
+        [[warning]] = [made.warnings for made in history.made if made.warnings]
+    assert (warning.check, warning.reason) == ("min_bytes/large", "too_small")
+    assert warning.message.endswith("of at least 1048576 bytes")

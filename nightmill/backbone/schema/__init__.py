@@ -11,6 +11,7 @@ from __future__ import annotations
 from nightmill.backbone.schema.attachments import AttachedRow, AttachmentRow, FileAttachmentRow
 from nightmill.backbone.schema.base import NAMING, Base, UtcDateTime
 from nightmill.backbone.schema.errors import ErrorRuleRow, ErrorSwitchRow
+from nightmill.backbone.schema.file_warnings import FileWarningRow
 from nightmill.backbone.schema.files import (
     AuditRow,
     CalibrationRow,
@@ -73,6 +74,7 @@ __all__ = [
     "ExecutionRow",
     "FileAttachmentRow",
     "FileRow",
+    "FileWarningRow",
     "FootprintRow",
     "GenerationRow",
     "InputUseRow",

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from nightmill.cli.documents import Document
+from nightmill.cli.documents.file_warnings import FileWarning
 from nightmill.cli.documents.knowledge import Completeness, Observed, WarnedOf
 from nightmill.cli.documents.steering import Steering
 from nightmill.cli.documents.transfers import Route
@@ -138,6 +139,8 @@ class Campaign(Document):
     """How much is known of what its results stand on."""
     warnings: Sequence[WarnedOf]
     """What its results warn of."""
+    warned: Mapping[str, int]
+    """Checks to of how many of its results each warns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,6 +349,8 @@ class MadeFile(Document):
     """The working area that it was delivered to; empty where it is in the catalogue."""
     place: str
     """Where it is, as ``store: path``; empty where it is not kept."""
+    warnings: Sequence[FileWarning]
+    """What those checks of its type found that hold no file back."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nightmill.cli.documents import files, knowledge, lineages, told, work
+from nightmill.cli.documents import file_warnings, files, knowledge, lineages, told, work
 from provenance.history import Execution, JobHistory, Maker
 from provenance.knowledge import Completeness, Warned
 from provenance.lineage import Lineage
@@ -19,7 +19,10 @@ def history_of(job: JobHistory) -> work.JobHistory:
         shown=told(work.Attempt, job.shown) if job.shown else None,
         inputs=[told(work.ChosenInput, each) for each in job.inputs],
         executions=[_run(each) for each in job.executions],
-        made=[told(work.MadeFile, each) for each in job.made],
+        made=[
+            told(work.MadeFile, each, warnings=[told(file_warnings.FileWarning, warning) for warning in each.warnings])
+            for each in job.made
+        ],
     )
 
 

@@ -148,7 +148,9 @@ def _site(directory: Path | None) -> Iterator[Finding]:
     yield from _access(config)
     yield from _credentials(config)
     yield from _containers(config)
+    yield _confinement(config)
     yield _network(config)
+    yield _audit()
     with Site(config, database_of(config)) as opened:
         try:
             opened.database.check_revision()
@@ -210,6 +212,24 @@ def _containers(config: SiteConfig) -> Iterator[Finding]:
         yield Finding(what, found.well, found.seen)
         if not found.well and what.startswith("container runtime"):
             return
+
+
+def _audit() -> Finding:
+    """Find whether steps can be audited on this host: only campaigns that want it need it."""
+    from nightmill.execution.audit.strace import version
+
+    try:
+        return Finding("audit", True, f"steps can be audited, by {version()}")
+    except NightmillError as error:
+        return Finding("audit", True, f"campaigns with 'execution: {{level: audit}}' start no step here: {error}")
+
+
+def _confinement(config: SiteConfig) -> Finding:
+    """Find how steps are confined on this host."""
+    from nightmill.execution.probing import tried, try_confinement
+
+    found = tried("confinement", lambda: try_confinement(config.confinement))
+    return Finding("confinement", found.well, found.seen)
 
 
 def _network(config: SiteConfig) -> Finding:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from nightmill.errors import JobFailed, RequestRefused
+from nightmill.execution.audit.auditor import auditing, must_audit
 from nightmill.execution.confine.inside import rules_inside
 from nightmill.execution.confine.outside import Reached, reached
 from nightmill.execution.confine.places import is_in
@@ -65,12 +66,14 @@ class Confiner:
         Raises
         ------
         JobFailed
-            Where this host cannot confine steps as the site demands.
+            Where this host cannot confine steps as the site demands, or not audit them as their order does.
         OSError
             Where the scratch cannot be written.
         """
-        if self._confinement.use is Use.OFF:
+        is_audited = order.level == "audit" and inside is None
+        if self._confinement.use is Use.OFF and not is_audited:
             return None
+        must_audit(order, step)
         try:
             confined = self.confined(inside)
         except RequestRefused as error:
@@ -80,16 +83,22 @@ class Confiner:
                 step=step.name,
                 remedy=error.remedy,
             ) from error
-        if confined.level is Level.NONE:
+        if confined.level is Level.NONE and not is_audited:
             return None
         scratch.make_sidecar()
         return rules_of(order, step, scratch, self._confinement, self._closed)
 
-    def way(self, rules: Rules | None) -> Callable[[Launch], Process]:
+    def way(
+        self, order: JobOrder, step: OrderStep, scratch: Scratch, rules: Rules | None
+    ) -> Callable[[Launch], Process]:
         """Return how a step with these rules is started, outside of any image."""
-        if rules is not None:
+        if rules is None:
+            return plain.start if self._confinement.use is Use.OFF else partial(_unconfined, confined=self.confined())
+        if order.level != "audit":
             return partial(self._spawners.start, rules=rules)
-        return plain.start if self._confinement.use is Use.OFF else partial(_unconfined, confined=self.confined())
+        if (confined := self.confined()).level is Level.NONE:
+            return auditing(lambda launch, _rules: _unconfined(launch, confined), rules, step, scratch, closes=False)
+        return auditing(self._spawners.start, rules, step, scratch)
 
     def inside(self, rules: Rules | None) -> ShimRules | None:
         """Return by what a step with these rules confines itself in an image."""
@@ -145,6 +154,21 @@ class Confiner:
     def close(self) -> None:
         """End what starts steps."""
         self._spawners.close()
+
+
+def tried(confinement: NodeConfinement) -> Confined:
+    """Return how steps are confined on this host.
+
+    Raises
+    ------
+    RequestRefused
+        Where the site demands more.
+    """
+    confiner = Confiner(confinement)
+    try:
+        return confiner.confined()
+    finally:
+        confiner.close()
 
 
 def _unconfined(launch: Launch, confined: Confined) -> Process:

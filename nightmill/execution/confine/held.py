@@ -128,7 +128,7 @@ def opened(places: list[tuple[bytes, int]]) -> list[tuple[int, int]]:
 def ruleset_of(handled: tuple[int, int, int], places: list[tuple[int, int]], request: dict[str, Any]) -> int:
     """Return a ruleset of Landlock, -1 where the kernel has none; places that are not there are left out."""
     files, network, scoped = handled
-    if not files:
+    if not files or not request["closes"]:
         return -1
     network = network if request["ports"] is not None else 0
     attributes = _Ruleset(files, network, scoped)

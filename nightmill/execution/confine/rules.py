@@ -50,6 +50,8 @@ class Rules:
         TCP ports that it may connect to; None for any.
     filter
         What it may ask of the kernel.
+    closes
+        Whether all else is closed.
     """
 
     software: tuple[Place, ...]
@@ -58,6 +60,7 @@ class Rules:
     sealed: tuple[str, ...]
     ports: tuple[int, ...] | None
     filter: bytes
+    closes: bool = True
 
 
 def rules_of(
@@ -102,7 +105,7 @@ def stores_of(stores: Mapping[str, Store]) -> frozenset[Path]:
 def _own(order: JobOrder, step: OrderStep, scratch: Scratch, closed: frozenset[Path]) -> Iterator[Place]:
     yield from ((str(scratch.work), CHANGE), (str(scratch.tmp), CHANGE))
     yield str(scratch.sidecar), READ_FILE | WRITE_FILE | TRUNCATE
-    yield str(scratch.path / INDEX), READ_FILE
+    yield f"{scratch.path}/{INDEX}", READ_FILE
     staged = {file.staged_name for file in order.inputs}
     yield from _given(scratch.inputs, declared_inputs(order, step), staged)
     kept = {name for names in scratch.kept.values() for name in names}

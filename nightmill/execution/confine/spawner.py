@@ -85,7 +85,11 @@ class Spawner:
                 start_new_session=True,
             )
         version = landlock.abi()
-        fault = self._ask((landlock.handled(version), limits, confines))
+        try:
+            fault = self._ask((landlock.handled(version), limits, confines))
+        except ConnectionError:
+            self.close()
+            raise
         holds = [f"landlock {version}"] if version else []
         holds += [] if seccomp.lacking() else ["seccomp"]
         lacks = [*landlock.lacking(version), *seccomp.lacking()]
@@ -158,7 +162,15 @@ class Spawner:
     def _confining(self, rules: Rules | None) -> dict[str, Any]:
         """Return the part of a request that confines; software is said where it is other than before."""
         if rules is None:
-            return {"paths": None, "software": (), "writable": [], "sealed": [], "ports": None, "filter": b""}
+            return {
+                "paths": None,
+                "software": (),
+                "writable": [],
+                "sealed": [],
+                "ports": None,
+                "filter": b"",
+                "closes": False,
+            }
         software = None if rules.software == self._software else _bytes(rules.software)
         self._software = rules.software
         return {
@@ -168,6 +180,7 @@ class Spawner:
             "sealed": [os.fsencode(each) for each in rules.sealed],
             "ports": rules.ports,
             "filter": rules.filter,
+            "closes": rules.closes,
         }
 
     @property
@@ -175,15 +188,15 @@ class Spawner:
         """Whether the process has ended."""
         return self._process.poll() is not None
 
-    def end(self) -> Outcome:
-        """End all that is left of its step, and return how the step itself ended.
+    def end(self, spared: int = 0) -> Outcome:
+        """End all that is left of its step, but for what traces it, and return how the step itself ended.
 
         Raises
         ------
         ConnectionError
             Where the process has ended.
         """
-        status, user, system, max_rss_bytes = self._ask(None)
+        status, user, system, max_rss_bytes = self._ask(spared)
         return Outcome(os.waitstatus_to_exitcode(status), user, system, max_rss_bytes)
 
     def close(self) -> None:
@@ -210,7 +223,7 @@ class Spawner:
         size = int.from_bytes(length, "little")
         answer = self._control.recv(size, socket.MSG_WAITALL)
         if not size or len(answer) < size:
-            raise ConnectionResetError
+            raise ConnectionResetError("it ended")
         return marshal.loads(answer)  # noqa: S302 - of a process of our own
 
 
@@ -245,7 +258,7 @@ class Spawned(Process):
     def end_rest(self, scratch: Path, among: Callable[[], Iterable[int]]) -> None:
         """End what the step left running, wherever it is."""
         try:
-            self._outcome = self.spawner.end()
+            self._outcome = self.spawner.end(self.spared)
         except ConnectionError:  # then nobody knows what the step left, but by its scratch
             super().end_rest(scratch, all_processes)
             os.write(self.output, KILLED)

@@ -211,8 +211,8 @@ def serve(control: socket.socket, worker: int, step: int, reading: int, output: 
     if worker in ready:
         end_all(step)
         leave()
-    receive(control)
-    status, usage = end_all(step)
+    spared, _nothing = receive(control)
+    status, usage = end_all(step, spared)
     while pump(reading, output):
         pass
     os.close(reading)
@@ -238,17 +238,18 @@ def reap_orphans(step: int) -> None:
                 os.waitpid(pid, os.WNOHANG)
 
 
-def end_all(step: int) -> tuple[int, resource.struct_rusage]:
+def end_all(step: int, spared: int = 0) -> tuple[int, resource.struct_rusage]:
     """End the step and whatever it started, reap all of them, and return the status of the step and what it took.
 
-    Who is left by a parent that ended comes to this process, as long as it lives: so it ends once there is nobody.
+    Who is left by a parent that ended comes to this process, as long as it lives: so it ends once there is nobody. What
+    traces the step may be spared: it tells the end of each, and ends with the last.
     """
     found = 0, resource.getrusage(resource.RUSAGE_CHILDREN)
     while True:
         try:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
             if pid == 0:
-                own = children()
+                own = [child for child in children() if child != spared]
                 for number in (signal.SIGSTOP, signal.SIGKILL):  # who stands still starts nobody meanwhile
                     for child in own:
                         os.kill(child, number)  # its number is its own: nobody else reaps it

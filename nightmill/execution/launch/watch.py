@@ -14,6 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
+from nightmill.execution.audit.traced import Traced
 from nightmill.execution.launch import plain
 from nightmill.execution.launch.plain import Launch, Process
 from nightmill.execution.proc import (
@@ -59,6 +60,8 @@ class Ended:
     shell does whose command was killed, and the kernel counted such a kill in the control group of this process."""
     cost: Cost
     confined: Confined = UNCONFINED
+    traced: Traced | None = None
+    """What its trace comes to; None where it has none."""
 
 
 def run_process(
@@ -138,6 +141,7 @@ def run_process(
         or (code == TELLS_OF_A_KILL and _killed_in_own_group() > killed_here),
         cost=cost,
         confined=process.confined,
+        traced=process.traced,
     )
 
 
