@@ -128,7 +128,7 @@ def _raw_files(site: Site, block: list[tuple[int, str]], content: bytes | None) 
 
 
 def write_campaign(
-    folder: Path, name: str, stage: Mapping[str, object], execution: Mapping[str, int], *, where: str = ""
+    folder: Path, name: str, stage: Mapping[str, object], execution: Mapping[str, object], *, where: str = ""
 ) -> Path:
     """Write a campaign of one stage, with its pipeline, and return the campaign's path."""
     folder = folder / "pipelines"  # of its own: all of it goes with each job

@@ -48,21 +48,23 @@ def measure(*, size: int = JOBS, repeats: int = REPEATS) -> Result:
     """Measure on SQLite, in turns."""
     with working_folder() as folder, ExitStack() as sites:
 
-        def way(name: str, settings: Mapping[str, object]) -> _Way:
+        def way(name: str, settings: Mapping[str, object], **execution: str) -> _Way:
             site = sites.enter_context(new_site(folder / name / "site", settings=settings))
             register_raw(site, size * (repeats + 1), content=CONTENT)  # the first slice warms up
-            path = write_campaign(folder / name, _CAMPAIGN, COPY_STAGE, {"jobs_per_slice": size})
+            path = write_campaign(folder / name, _CAMPAIGN, COPY_STAGE, {"jobs_per_slice": size, **execution})
             submit(site, load_campaign(path), who=WHO)
             made = _Way(site, iter(take_turn(site, _CAMPAIGN, "copy").slices))
             made.run(size)
             return made
 
         on, off = way("on", EVERYTHING_ON), way("off", EVERYTHING_OFF)
+        audit = way("audit", EVERYTHING_ON, level="audit") if shutil.which("strace") else None
         spawns = _spawns(folder / "bare")
-        held, free, bare, traced = alternately(
+        held, free, known, bare, traced = alternately(
             repeats,
             lambda: on.run(size),
             lambda: off.run(size),
+            lambda: audit.run(size) if audit is not None else (0.0, 0.0),
             lambda: (_spawned((), spawns, size), 0.0),
             lambda: (_spawned(_STRACE, spawns, size) if shutil.which("strace") else 0.0, 0.0),
         )
@@ -80,7 +82,10 @@ def measure(*, size: int = JOBS, repeats: int = REPEATS) -> Result:
         size=f"{repeats} × {size} jobs",
         also={
             "CPU time, of all processes": cpu,
-            **({"strace around its step alone, beside the bare step": strace} if strace.value else {}),
+            **(
+                {"at the level audit": figure([each for each, _ in known], [each for each, _ in free])} if audit else {}
+            ),
+            **({"strace around its step alone, beside the bare step": strace} if audit else {}),
         },
         extra={
             "milliseconds_on_top_of_the_floor": round(wall.value - wall.floor, 2),
