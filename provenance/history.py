@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
@@ -31,6 +31,7 @@ from nightmill.backbone.sites import is_here, store_label
 from nightmill.backbone.work.campaigns import job_named
 from nightmill.errors import UnknownName
 from nightmill.model.file_warning import FileWarning
+from nightmill.model.software import Stack
 from provenance.knowledge import Observed, observed, sources_of
 
 BUNDLE: Final = PlanRow.common["bundle"]["digest"].as_string()
@@ -57,6 +58,10 @@ class Attempt:
     """What its order asks for, where that is not what its stage says."""
     bundle: str
     """Digest of the pipeline's folder that it runs; empty where its campaign is of a time before bundles."""
+    order_sha256: str
+    """Digest of its order: all that it was told, its configuration with it."""
+    plan_sha256: str
+    """Digest of the plan of its stage, which has the configuration of all of its jobs."""
     error: str = ""
     """The error that it is by the site's rules; empty where these do not name it."""
     error_version: int | None = None
@@ -112,7 +117,13 @@ class Execution:
     max_rss_bytes: int | None
     read_bytes: int | None
     written_bytes: int | None
-    software: dict[str, Any]
+    environment: Mapping[str, str]
+    """What it saw beside its places; of executions of before, what its pipeline says alone."""
+    files_sha256: str | None
+    """Digest of the files that were written for it; None where there were none."""
+    software_sha256: str = ""
+    """Digest of its stack; empty where none is known."""
+    software: Stack | None = None
     observed: Observed | None = None
     """What is known of it beside; None where nothing is, as of one that has not ended."""
 
@@ -191,7 +202,7 @@ def job_history(session: Session, campaign: str, stage: str, unit: str, *, numbe
     """
     job = job_named(session, campaign, stage, unit)
     query = (
-        select(AttemptRow, BUNDLE, ErrorRuleRow)
+        select(AttemptRow, BUNDLE, PlanRow.sha256, ErrorRuleRow)
         .join(PlanRow, PlanRow.id == AttemptRow.plan_id)
         .outerjoin(ErrorRuleRow, ErrorRuleRow.id == AttemptRow.error_id)
         .where(AttemptRow.job_id == job.id)
@@ -263,7 +274,7 @@ def maker_of(session: Session, file_id: int) -> Maker | None:
             AttemptRow.number,
             BUNDLE,
             ExecutionRow,
-            SoftwareRow.packages,
+            SoftwareRow,
             ErrorRuleRow,
         )
         .join(ExecutionRow, GenerationRow.execution_id == ExecutionRow.id)
@@ -277,9 +288,9 @@ def maker_of(session: Session, file_id: int) -> Maker | None:
     ).first()
     if row is None:
         return None
-    role, produced_name, told, campaign, stage, unit, number, bundle, execution, packages, accepted = row
+    role, produced_name, told, campaign, stage, unit, number, bundle, execution, software, accepted = row
     inputs = chosen_inputs(session, execution.attempt_id, execution)
-    ran = _execution(execution, packages, accepted, observed(session, [execution]))
+    ran = _execution(execution, software, accepted, observed(session, [execution]))
     made_of = sources_of(session, file_id) if told else None
     return Maker(role, produced_name, campaign, stage, unit, number, bundle or "", ran, inputs, made_of)
 
@@ -293,9 +304,9 @@ def _shown(attempts: Sequence[Attempt], number: int | None, job: str) -> Attempt
     return next((attempt for attempt in attempts if attempt.result), attempts[-1] if attempts else None)
 
 
-def _attempt(row: AttemptRow, bundle: str | None, error: ErrorRuleRow | None) -> Attempt:
+def _attempt(row: AttemptRow, bundle: str | None, plan_sha256: str, error: ErrorRuleRow | None) -> Attempt:
     own = {each.name: getattr(row, each.name) for each in fields(Attempt) if each.name in AttemptRow.__table__.columns}
-    attempt = Attempt(**own, bundle=bundle or "")
+    attempt = Attempt(**own, bundle=bundle or "", plan_sha256=plan_sha256)
     if error is None:
         return attempt
     of_error = replace(attempt, error=error.name, error_version=error.version)
@@ -303,19 +314,20 @@ def _attempt(row: AttemptRow, bundle: str | None, error: ErrorRuleRow | None) ->
 
 
 def _execution(
-    row: ExecutionRow, packages: dict[str, Any] | None, accepted: ErrorRuleRow | None, seen: Mapping[int, Observed]
+    row: ExecutionRow, software: SoftwareRow | None, accepted: ErrorRuleRow | None, seen: Mapping[int, Observed]
 ) -> Execution:
     columns = ExecutionRow.__table__.columns
     own = {each.name: getattr(row, each.name) for each in fields(Execution) if each.name in columns}
     error, version = (accepted.name, accepted.version) if accepted else ("", None)
-    return Execution(
-        **own, accepted=error, accepted_version=version, software=packages or {}, observed=seen.get(row.id)
-    )
+    execution = Execution(**own, accepted=error, accepted_version=version, observed=seen.get(row.id))
+    if software is None:
+        return execution
+    return replace(execution, software_sha256=software.sha256, software=Stack.read(software.packages))
 
 
 def _executions(session: Session, attempt_id: int) -> list[Execution]:
     query = (
-        select(ExecutionRow, SoftwareRow.packages, ErrorRuleRow)
+        select(ExecutionRow, SoftwareRow, ErrorRuleRow)
         .outerjoin(SoftwareRow, ExecutionRow.software_id == SoftwareRow.id)
         .outerjoin(ErrorRuleRow, ErrorRuleRow.id == ExecutionRow.accepted_id)
         .where(ExecutionRow.attempt_id == attempt_id)

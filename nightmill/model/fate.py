@@ -51,7 +51,7 @@ class Fate(StrEnum):
     """A store or the scratch could not be read or written, for another reason than those above."""
     CANCELLED = "cancelled"
     """nightmill ended it, or did not begin it, because its slice was told to end (cancelled in Prefect, or its runner
-    stopped) or failed itself."""
+    stopped) or failed itself; or because its worker would have run with software that the site gates."""
     PREEMPTED = "preempted"
     """The accounting of its engine says that its worker was ended to make room for others."""
     NODE_FAILED = "node_failed"

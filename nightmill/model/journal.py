@@ -21,6 +21,7 @@ from nightmill.model.file_warning import FileWarning
 from nightmill.model.footprint import Footprint
 from nightmill.model.observed import Observation
 from nightmill.model.order import AttemptKey, ErrorName, JobOrder
+from nightmill.model.software import Stack
 from nightmill.model.statement import Envelope
 from nightmill.model.states import AttemptState
 
@@ -98,8 +99,14 @@ class SoftwareSeen(Frozen):
 
     entry: Literal["software"] = "software"
     sha256: str
-    packages: Mapping[str, str]
-    """Package or program to version."""
+    stack: Stack | None = Field(default=None, exclude_if=lambda stack: stack is None)
+    packages: Mapping[str, str] = Field(default_factory=dict, exclude_if=lambda packages: not packages)
+    """Package or program to version, in journals of before."""
+
+    @property
+    def seen(self) -> Stack:
+        """The stack, whichever way it is told."""
+        return self.stack or Stack.read(self.packages)
 
 
 class _Entry(Frozen):
@@ -152,6 +159,8 @@ class StepBegan(_Entry):
     pid: int
     software: str
     """Digest of the stack, whose entry came before."""
+    environment: Mapping[str, str] = Field(default_factory=dict, exclude_if=lambda environment: not environment)
+    """What it saw beside its places: what it had from its worker, and what its order says."""
 
 
 class StepEnded(_Entry):
@@ -208,7 +217,8 @@ class Done(_Entry):
     fate: Fate
     step: str = ""
     evidence: str = ""
-    """What went wrong, on what, in words, with the last lines of the step's output."""
+    """What went wrong, on what, in words, with what the step's output tells of it: the line that tells best, and the
+    last."""
     published: tuple[str, ...] = ()
     """Names of the intent's files that stand in their stores."""
     adopted: bool = False

@@ -31,6 +31,7 @@ from nightmill.backbone.schema.files import (
 from nightmill.backbone.schema.footprints import FootprintRow
 from nightmill.backbone.schema.observed import DerivationRow, DifferenceRow
 from nightmill.backbone.schema.seals import ChainRow, SigningKeyRow, StatementRow
+from nightmill.backbone.schema.software import RegressionRow, SoftwareRow
 from nightmill.backbone.schema.work import (
     AttemptRow,
     CampaignRow,
@@ -47,7 +48,6 @@ from nightmill.backbone.schema.work import (
     SavedPlanRow,
     SignOffRow,
     SliceRow,
-    SoftwareRow,
     TakenRow,
 )
 
@@ -85,6 +85,7 @@ __all__ = [
     "PlanRow",
     "PlannedInputRow",
     "RefusalRow",
+    "RegressionRow",
     "ReplicaRow",
     "SavedPlanRow",
     "SignOffRow",

@@ -251,6 +251,10 @@ class Attempt(Document):
     """Whether it died while it published, and was completed afterwards."""
     bundle: str
     """Digest of the pipeline's folder that it runs; empty where it is of a time before bundles."""
+    order_sha256: str
+    """Digest of its order: all that it was told, its configuration with it."""
+    plan_sha256: str
+    """Digest of the plan of its stage, which has the configuration of all of its jobs."""
     memory_bytes: int | None
     """What its order asks for, where that is not what its stage says, bytes."""
     error: str
@@ -325,8 +329,14 @@ class Execution(Document):
     """What they read from storage, bytes."""
     written_bytes: int | None
     """What they wrote to storage, bytes."""
-    software: Mapping[str, Any]
-    """Programs and packages that it used, with their versions."""
+    environment: Mapping[str, str]
+    """The variables that it saw, but for its places."""
+    files_sha256: str | None
+    """Digest of the files that were written for it; null where there were none."""
+    software_sha256: str
+    """Digest of its software; empty where none is known."""
+    software: Mapping[str, Mapping[str, str]]
+    """The software that it ran with, by section, as the [journal](journal.md#stack) has it."""
     observed: Observed | None
     """What is known of it beside; null where nothing is."""
 

@@ -36,7 +36,8 @@ def _run(run: Execution) -> work.Execution:
     seen = run.observed
     differences = [told(knowledge.Difference, each) for each in seen.differences] if seen else []
     observed = told(knowledge.Observed, seen, differences=differences) if seen else None
-    return told(work.Execution, run, observed=observed)
+    sections = run.software.sections if run.software is not None else {}
+    return told(work.Execution, run, software=sections, observed=observed)
 
 
 def known_of(known: Completeness, warnings: Sequence[Warned]) -> dict[str, object]:

@@ -126,6 +126,7 @@ def _versions() -> Iterator[Finding]:
 def _site(directory: Path | None) -> Iterator[Finding]:
     from nightmill.backbone.database import safe_url
     from nightmill.cli.render.room import partners, room, writable
+    from nightmill.cli.render.sinks import log_sinks
     from nightmill.config.literals import literal_secrets
     from nightmill.config.site import find_site, load_site
     from nightmill.operations.identity import identify
@@ -163,8 +164,10 @@ def _site(directory: Path | None) -> Iterator[Finding]:
             yield _age(opened)
             yield from _indexes(opened)
             yield from partners(opened)
+            yield from _software(opened)
     yield from room(opened)
     yield _spool(config.spool)
+    yield from log_sinks(config)
     yield from _server(config)
 
 
@@ -241,6 +244,22 @@ def _network(config: SiteConfig) -> Finding:
     is_looked_at = config.network_paths is not NetworkPaths.ALLOW
     seen = "; ".join(found) or ("jobs depend on none" if is_looked_at else "not looked at: the site allows them")
     return Finding("network mounts", not found or config.network_paths is not NetworkPaths.REFUSE, seen)
+
+
+def _software(site: Site) -> Iterator[Finding]:
+    """Find what steps ran with that a site does not know, where it looks at that."""
+    from nightmill.model.node import NewSoftware
+    from nightmill.operations.software import new_in_use
+
+    if site.config.software.new is NewSoftware.ALLOW:
+        return
+    new = [each.stack.bare_sha256[:12] for each in new_in_use(site)]
+    seen = (
+        f"steps ran with {', '.join(new)}, which is new: see 'nightmill regress'"
+        if new
+        else "steps ran with nothing new"
+    )
+    yield Finding("software", not new, seen)
 
 
 def _reader(site: Site) -> Finding:

@@ -239,8 +239,7 @@ def _show_attempt(job: JobHistory) -> None:
     if job.executions:
         print_table(("step", "state", "exit", "wall s", "CPU s", "peak MB", "command"), map(_ran, job.executions))
         for run in job.executions:
-            if "image" in run.software:
-                echo(f"{run.step} in image {run.software['image']}, by {run.software['container runtime']}")
+            _show_where(run)
     if job.made:
         print_table(
             ("role", "made", "type", "where"),
@@ -249,6 +248,9 @@ def _show_attempt(job: JobHistory) -> None:
         for made in job.made:
             for warning in made.warnings:
                 echo(f"{made.name} warned by {warning.check}: {warning.message}")
+    if job.shown is not None:
+        bundle = f", pipeline's folder {job.shown.bundle[:12]}" if job.shown.bundle else ""
+        echo(f"configuration: order {job.shown.order_sha256[:12]}, plan {job.shown.plan_sha256[:12]}{bundle}")
     show_observed(job.executions)
     if job.shown is not None and job.shown.evidence:
         echo(job.shown.evidence)
@@ -256,6 +258,14 @@ def _show_attempt(job: JobHistory) -> None:
         more = f" ({job.shown.link})" if job.shown.link else ""
         word = "accepted" if job.shown.fate == "published" else "error"
         echo(f"{word} {job.shown.error} (version {job.shown.error_version}): {job.shown.explanation}{more}")
+
+
+def _show_where(run: Execution) -> None:
+    """Say where a step ran, with which software, and what it read and wrote."""
+    moved = "" if run.read_bytes is None else f"; read {run.read_bytes:,} bytes, wrote {run.written_bytes or 0:,}"
+    echo(f"{run.step} on host {run.host} with software {run.software_sha256[:12] or 'that is not known'}{moved}")
+    if run.software is not None and (container := run.software.container):
+        echo(f"{run.step} in image {container['image']}, by {container['container runtime']}")
 
 
 def _ran(run: Execution) -> tuple[Any, ...]:
