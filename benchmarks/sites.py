@@ -38,6 +38,7 @@ _TYPES: Final = {
     },
 }
 """Files of any format: what FITS costs is measured by the ingest alone. One has a key that is not a column."""
+_NOTHING: Final[Mapping[str, object]] = {}
 
 
 @contextmanager
@@ -51,11 +52,22 @@ def working_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def new_site(folder: Path, database: str = "", types: Mapping[str, object] = _TYPES) -> Iterator[Site]:
-    """Make and open a site with file types of its own."""
+def new_site(
+    folder: Path, database: str = "", types: Mapping[str, object] = _TYPES, settings: Mapping[str, object] = _NOTHING
+) -> Iterator[Site]:
+    """Make and open a site with file types of its own.
+
+    Parameters
+    ----------
+    settings
+        Keys of its configuration, beside those that a new site has.
+    """
     folder.mkdir(parents=True)
     (folder / "file_types.yaml").write_text(yaml.safe_dump({"file_types": dict(types)}))
     make_site(folder, database=database).close()
+    if settings:
+        with (folder / "nightmill.yaml").open("a") as file:
+            file.write(yaml.safe_dump(dict(settings)))
     with open_site(folder) as site:
         yield site
 
@@ -116,7 +128,7 @@ def _raw_files(site: Site, block: list[tuple[int, str]], content: bytes | None) 
 
 
 def write_campaign(
-    folder: Path, name: str, stage: Mapping[str, object], execution: Mapping[str, int], *, where: str = ""
+    folder: Path, name: str, stage: Mapping[str, object], execution: Mapping[str, object], *, where: str = ""
 ) -> Path:
     """Write a campaign of one stage, with its pipeline, and return the campaign's path."""
     folder = folder / "pipelines"  # of its own: all of it goes with each job

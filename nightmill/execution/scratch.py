@@ -39,6 +39,7 @@ from nightmill.model.layout import (
     MADE,
     ORDER,
     OUTPUTS,
+    RULES,
     SIDECAR,
     TMP,
     WORK,
@@ -322,7 +323,7 @@ class Scratch:
             if stat.S_ISREG(facts.st_mode) and not facts.st_size:
                 os.unlink(SIDECAR, dir_fd=self._folder)
         self.done.append(step)
-        own: dict[str, Container[object]] = {**self._sealed, ".": {*self._places, ORDER, OWNER}, LEFT: self.done}
+        own: dict[str, Container[object]] = {**self._sealed, ".": {*self._places, ORDER, OWNER, RULES}, LEFT: self.done}
         for folder, known in own.items():
             with self.opened(folder) as source:
                 for name in names_in(source):

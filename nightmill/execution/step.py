@@ -195,12 +195,16 @@ def _way(
     environment: Mapping[str, str],
 ) -> tuple[Callable[[Launch], Process], str]:
     """Return how a step is started, and why its modules are not imported before, where they are not."""
+    confiner, inside = context.confiner, container.confined(is_wanted=True) if container else None
+    rules = confiner.rules(order, step, scratch, inside)
     if container is not None:
-        return partial(container.start, scratch=scratch.path), "it runs in an image" if step.warm else ""
-    start_it = context.confiner.way(order, step, scratch)
+        has_network = step.network != "off"
+        start = partial(container.start, scratch=scratch.path, network=has_network, rules=confiner.inside(rules))
+        return start, "it runs in an image" if step.warm else ""
+    start_it = confiner.way(order, step, scratch, rules)
     if order.level == "audit":
         return start_it, "it is audited" if step.warm else ""
-    return context.warm.way(step.warm, environment, start_it)
+    return context.warm.way(step.warm, environment, start_it, rules)
 
 
 def _not_started(step: OrderStep, program: str, error: OSError | ValueError, closed: str) -> JobFailed:

@@ -30,6 +30,7 @@ from nightmill.execution.host import Host, this_host
 from nightmill.execution.jobs import run_jobs
 from nightmill.execution.journal import JournalWriter, SpoolAway
 from nightmill.execution.launch.containers.opened import OpenedContainers
+from nightmill.execution.launch.warm import Servers
 from nightmill.execution.logs.lines import LineSpool
 from nightmill.execution.orders import read_orders, read_profile
 from nightmill.execution.owner import host_name, this_process
@@ -85,7 +86,7 @@ class Worker:
         name = dispatched.name if dispatched is not None else ""
         self.journal = JournalWriter(profile.spool, listener=listener, dispatch=name)
         host = host or this_host(profile.cores)
-        cache = profile.cache or profile.spool / "cache"
+        cache, confiner = profile.cache or profile.spool / "cache", Confiner.of(profile)
         self._context = JobContext(
             stagers,
             profile.scratch,
@@ -99,7 +100,8 @@ class Worker:
             network_paths=profile.network_paths,
             software=profile.software,
             chain=Chain(self.journal.name, key) if key is not None else None,
-            confiner=Confiner.of(profile),
+            confiner=confiner,
+            warm=Servers(confiner.limits),
             superseded=(lambda: False) if dispatched is None else lambda: dispatched.is_over,
             is_guest=dispatched is not None,
             logs=profile.logs,

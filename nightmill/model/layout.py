@@ -27,6 +27,8 @@ LOG: Final = "log"
 """Stdout and stderr of all steps."""
 ORDER: Final = "order.json"
 """The order, for whoever looks into the scratch."""
+RULES: Final = "rules"
+"""By what a step in an image confines itself, where its runtime can be given them no other way."""
 
 MADE: Final = "made.json"
 """In a scratch that is kept: the steps that were done, and by roles the names of what they made."""

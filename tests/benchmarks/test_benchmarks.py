@@ -140,6 +140,14 @@ def test_warm_steps_beside_bare_forks_and_steps_that_import() -> None:
     assert "floor: forks of one process" in answer["compared"]
 
 
+def test_what_truth_costs_beside_the_same_jobs_without_it() -> None:
+    answer = told("truth_overhead", 2)
+    assert answer["counts"] == {"jobs": 2}
+    assert answer["ratio"] == pytest.approx(answer["value"] / answer["floor"], rel=0.02)
+    assert "floor: the same jobs with all that switched off" in answer["compared"]
+    assert "milliseconds_on_top_of_the_floor" in answer["extra"]
+
+
 def test_an_unknown_benchmark_is_refused_by_name() -> None:
     done = run("job_overheads")
     assert done.returncode == 2

@@ -100,8 +100,9 @@ def _listing(bench: Bench) -> list[tuple[str, int, int, int, bytes]]:
 
 @pytest.mark.req("B41", "X37")
 @pytest.mark.parametrize("tries", [READS, CHANGES], ids=["read", "change"])
-def test_what_it_was_not_given_is_denied(bench: Bench, tries: dict[str, str]) -> None:
-    must_deny(bench, tries)
+@pytest.mark.parametrize("warm", [(), ("json",)], ids=["cold", "warm"])
+def test_what_it_was_not_given_is_denied(bench: Bench, tries: dict[str, str], warm: tuple[str, ...]) -> None:
+    must_deny(bench, tries, warm)
 
 
 @pytest.mark.parametrize("tries", [READS, CHANGES], ids=["read", "change"])
@@ -111,12 +112,12 @@ def test_it_is_denied_to_an_ordinary_user(monkeypatch: pytest.MonkeyPatch, tries
         must_deny(Bench(folder), tries)
 
 
-def must_deny(bench: Bench, tries: dict[str, str]) -> None:
+def must_deny(bench: Bench, tries: dict[str, str], warm: tuple[str, ...] = ()) -> None:
     places = _places(bench)
     frame, other = (bench.put(name, b"input", type="text") for name in ("frame.txt", "other.txt"))
     before = _listing(bench)
     code = places + "".join(f"print(end={name + ': '!r})\n{act}\n" for name, act in tries.items())
-    tried = attempt(bench, code, inputs=(frame, other), declared=("frame.txt",))
+    tried = attempt(bench, code, inputs=(frame, other), declared=("frame.txt",), warm=warm)
     # what it was given is a pipe: another writes down what it says
     told = {"log, by its descriptor": "[Errno 22] Invalid argument", "log, by what it was given": "reached"}
     assert tried.said == [f"{name}: {told.get(name, 'denied')}" for name in tries]

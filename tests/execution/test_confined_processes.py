@@ -36,13 +36,15 @@ DAEMON = (
 
 
 def spawners() -> list[psutil.Process]:
-    return [each for each in psutil.Process().children() if "spawner_process.py" in " ".join(each.cmdline())]
+    own = ("spawner_process.py", "warm_server.py")
+    return [each for each in psutil.Process().children() if any(name in " ".join(each.cmdline()) for name in own)]
 
 
 @pytest.mark.req("B41")
-def test_a_daemon_ends_with_its_step(bench: Bench) -> None:
+@pytest.mark.parametrize("warm", [(), ("json",)], ids=["cold", "warm"])
+def test_a_daemon_ends_with_its_step(bench: Bench, warm: tuple[str, ...]) -> None:
     code = DAEMON + "for _ in range(3):\n    if not os.fork():\n        daemon()\ntime.sleep(0.5)"
-    tried = attempt(bench, code)
+    tried = attempt(bench, code, warm=warm)
     assert tried.report.fate is Fate.PUBLISHED
     assert len(tried.said) == 3
     await_death([int(line) for line in tried.said])
@@ -99,14 +101,15 @@ def test_other_processes_are_out_of_reach(bench: Bench, act: str) -> None:
     assert attempt(bench, code).said == ["denied"]
 
 
-def test_it_has_no_privilege_and_gets_none(bench: Bench) -> None:
+@pytest.mark.parametrize("warm", [(), ("json",)], ids=["cold", "warm"])
+def test_it_has_no_privilege_and_gets_none(bench: Bench, warm: tuple[str, ...]) -> None:
     code = (
         "facts = dict(line.split(':\\t') for line in open('/proc/self/status').read().splitlines() if ':\\t' in line)\n"
         "print(facts['CapEff'], facts['CapPrm'], facts['NoNewPrivs'], facts['Seccomp'])\n"
         "print(sorted(os.listdir('/proc/self/fd'))[:-1], os.getsid(0) == os.getpid())\n"
     )
     none = "0" * 16
-    assert attempt(bench, code).said == [f"{none} {none} 1 2", "['0', '1', '2'] True"]
+    assert attempt(bench, code, warm=warm).said == [f"{none} {none} 1 2", "['0', '1', '2'] True"]
 
 
 def test_who_starts_steps_knows_no_secret_and_has_nothing_open(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from nightmill.execution.confine import landlock
 from nightmill.execution.proc import all_in
 from nightmill.execution.scratch import Scratch, token
+from nightmill.model.confinement import NodeConfinement
 from nightmill.model.container import Containers
 from nightmill.model.fate import Fate
+from nightmill.model.journal import StepObserved
 from nightmill.model.node import NodeProfile
+from nightmill.model.order import OrderStep
 from nightmill.model.report import stacks
 from tests.support.image import make_image
 from tests.support.orders import Bench, output, shell
@@ -62,6 +66,32 @@ def test_a_step_runs_in_its_image(bench: Bench, image: str) -> None:
     assert (bench.root / "stores/backbone/products/out.txt").read_text() == "NAME=tiny\nthe sky\n"
     container = stacks(bench.entries())[report.steps[0].software].container
     assert (container["image"], container["container runtime"][:6]) == (image, "podman")
+
+
+def test_a_step_is_confined_in_there(bench: Bench, image: str) -> None:
+    if shutil.which("cc") is None or not landlock.abi():
+        pytest.skip("there is no C compiler, or the kernel has no Landlock")
+    bench.confinement = NodeConfinement()
+    files = [bench.put(name, f"{name}\n".encode(), type="text") for name in ("own.txt", "other.txt")]
+    script = (
+        "cat ../inputs/own.txt > out.txt; cat ../inputs/other.txt; chmod 666 ../inputs/own.txt; echo x > ../rules;"
+        ' cat ../order.json; echo x > ../new; cat /proc/self/status; echo kept > "$TMPDIR/t"; cat "$TMPDIR/t"; ls ..'
+    )
+    step = shell("s", script, output("product", "out.txt"), image=image, inputs=("own.txt",))
+    report = bench.run_one(bench.order(step, inputs=tuple(files)))
+    assert report.fate is Fate.PUBLISHED, report.evidence
+    [log] = (bench.root / "stores/backbone/logs").iterdir()
+    said = log.read_text()
+    assert said.count("ermission denied") == 3, said
+    assert said.count("ead-only file system") == 2
+    assert "Seccomp:\t2" in said
+    assert "kept" in said
+    [entry] = [entry for entry in bench.entries() if isinstance(entry, StepObserved)]
+    assert entry.observed.confined.by == ("podman", f"landlock {landlock.abi()}", "seccomp")
+    lacking = bench.run_one(bench.order(OrderStep(name="s", argv=("gcc",), image=image), number=2))
+    assert (lacking.fate, lacking.steps[0].exit_code) == (Fate.STEP_FAILED, 127)
+    assert "execvp gcc: No such file or directory" in lacking.evidence
+    assert bench.leftovers() == []
 
 
 def test_the_wall_limit_asks_first(bench: Bench, image: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from nightmill.execution.confine import spawner
 from nightmill.execution.launch import plain, warm
 from nightmill.execution.launch import watch as process_module
 from nightmill.execution.launch.warm import Servers
@@ -110,8 +111,12 @@ def test_a_warm_step_finds_what_a_plain_one_finds(run: Run, tmp_path: Path, argu
         assert run(FACTS, *[each.format(name=tmp_path.name) for each in arguments], modules=modules).exit_code == 0
         told.append(json.loads(output_of(tmp_path)))
     plain, forked = told
-    assert {key: forked[key] for key in plain} == plain
-    assert plain["place"][3] == os.getpid()
+    [parent] = {forked["place"].pop()} - {plain["place"].pop()}  # which ends what it leaves
+    assert parent == servers_now()[0].pid
+    assert forked.pop("descriptors")[0] == plain.pop("descriptors")[0] == os.devnull
+    for each in told:
+        each["masks"] = [f"{line[:8]}{int(line[8:], 16) % 2**32:x}" for line in each["masks"]]  # and those of libc
+    assert forked == plain
 
 
 ENDS = {
@@ -201,14 +206,27 @@ def test_a_daemon_that_it_leaves_is_known_by_its_environment(
     await_death(pids_written(tmp_path))
 
 
-def test_a_server_that_is_killed_harms_no_step_and_is_replaced(run: Run, tmp_path: Path) -> None:
+def test_a_server_that_is_killed_takes_its_step_with_it_and_is_replaced(run: Run, tmp_path: Path) -> None:
+    folders = []
+
     def kill_it(_pid: int) -> None:
         [server] = servers_now()
+        folders.append(Path(server.environ()["HOME"]))
         server.kill()
-        await_death([server.pid])
 
-    assert run(f"{SAYS}import time; time.sleep(0.2); sys.exit(5)", began=kill_it).exit_code == 5
+    assert run(f"{SAYS}import time; time.sleep(1000)", began=kill_it).signal == signal.SIGKILL
+    assert "== the process that starts the steps of this worker was killed, and the step with it\n" in output_of(
+        tmp_path
+    )
+    assert not folders[0].exists()
+    run(SAYS)
     assert output_of(tmp_path) == "warm\n"
+
+
+def test_a_server_that_is_killed_with_nothing_to_do_is_replaced(run: Run, tmp_path: Path) -> None:
+    run(SAYS)
+    [server] = servers_now()
+    server.kill()
     assert run(SAYS).exit_code == 0
     assert output_of(tmp_path) == (
         "== started without the modules of warm: the process that had them has ended\ncold\n"
@@ -219,7 +237,7 @@ def test_a_server_that_is_killed_harms_no_step_and_is_replaced(run: Run, tmp_pat
 
 def test_a_server_that_hangs_is_not_waited_for(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warm, "FORK_SECONDS", 0.2)
-    monkeypatch.setattr(warm, "END_SECONDS", 0.2)
+    monkeypatch.setattr(spawner, "END_SECONDS", 0.2)
     run(SAYS)
     [server] = servers_now()
     server.suspend()
@@ -318,7 +336,7 @@ def test_a_server_knows_its_steps_alone_and_each_environment_has_one(
     assert set(now) == {"one", "three"}
     for server in now.values():
         assert server.environ().keys() - ENVIRONMENT.keys() <= {"HOME", "TMPDIR", "LC_CTYPE"}
-        assert server.num_fds() == 4
+        assert server.num_fds() == 6
     folders = [Path(server.environ()["HOME"]) for server in now.values()]
     servers.close()
     assert not any(folder.exists() for folder in folders)
@@ -329,12 +347,13 @@ def test_it_ends_with_its_worker(tmp_path: Path) -> None:
         "import os, sys, time; from nightmill.execution.launch import plain\n"
         "from nightmill.execution.launch.warm import Servers; from pathlib import Path\n"
         "servers = Servers(); start, fault = servers.way(('json',), {}, plain.start); assert not fault\n"
-        "[server] = servers._servers.values(); print(server._process.pid, server._folder, flush=True); time.sleep(1000)"
+        "[kind] = servers._kinds.values(); [each] = kind.idle; print(each._process.pid, flush=True); time.sleep(1000)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None
-        pid, folder = worker.stdout.readline().split()
+        pid = worker.stdout.readline()
         assert started_at(int(pid)) is not None
+        folder = psutil.Process(int(pid)).environ()["HOME"]
         assert Path(folder).exists()
         worker.kill()
     await_death([int(pid)])
@@ -350,4 +369,4 @@ def test_nothing_piles_up(run: Run) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) < before + 20
     assert _zombies() <= zombies
     [server] = servers_now()
-    assert server.num_fds() == 4
+    assert server.num_fds() == 6

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nightmill.model.confinement import NodeConfinement
-from nightmill.model.order import OrderInput
+from nightmill.model.order import OrderInput, OrderText
 from nightmill.model.report import JobReport
 from tests.support.orders import Bench, python
 
@@ -38,7 +38,11 @@ def attempt(
 ) -> Tried:
     """Run a confined step that is a program of Python with ``tried`` in it, which prints what came of an act."""
     bench.confinement = NodeConfinement()
-    order = bench.order(python("try", TRIES + code, inputs=declared, **changes), inputs=inputs)
+    step = python("try", TRIES + code, inputs=declared, **changes)
+    if step.warm:  # which only a script can be
+        text = OrderText(name="try.py", text=step.argv[-1])
+        step = step.model_copy(update={"argv": ("{python}", "../files/try.py"), "files": (text,)})
+    order = bench.order(step, inputs=inputs)
     report = bench.run_one(order)
     log = (bench.root / "stores/backbone/logs" / order.log_name).read_text()
     return Tried(report, log.rpartition(f"\n{SAID}\n")[2].splitlines())

@@ -181,7 +181,8 @@ def shell(
     os.chdir(ready.work)
     try:
         if ready.container is not None:
-            around = ready.container.shell(Launch(argv, ready.work, environment, 1), scratch=ready.work.parent)
+            launch, network = Launch(argv, ready.work, environment, 1), ready.step.network != "off"
+            around = ready.container.shell(launch, scratch=ready.work.parent, network=network)
             os.execvp(around[0], around)  # noqa: S606 - as below
         os.execve(program, argv, environment)  # noqa: S606 - a person's own shell
     except OSError as error:

@@ -42,8 +42,8 @@ def main(request: str) -> None:
 def confine(wanted: dict[str, Any]) -> None:
     """Confine this process and whatever it becomes."""
     sys.path.insert(0, wanted["spawner"])
-    spawner = __import__("spawner_process")
-    spawner.confine(wanted, wanted["handled"], [])
+    held = __import__("held")
+    held.confine(wanted, wanted["handled"], [])
 
 
 if __name__ == "__main__":

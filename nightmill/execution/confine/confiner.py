@@ -12,9 +12,11 @@ from typing import Self
 
 from nightmill.errors import JobFailed, RequestRefused
 from nightmill.execution.audit.auditor import auditing, must_audit
+from nightmill.execution.confine.inside import rules_inside
 from nightmill.execution.confine.outside import Reached, reached
 from nightmill.execution.confine.places import is_in
-from nightmill.execution.confine.rules import rules_of, software_of
+from nightmill.execution.confine.rules import Rules, rules_of, software_of
+from nightmill.execution.confine.shim import ShimRules
 from nightmill.execution.confine.spawner import Spawners
 from nightmill.execution.launch import plain
 from nightmill.execution.launch.plain import Launch, Process
@@ -43,7 +45,9 @@ class Confiner:
         limits = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_NPROC, confinement.processes)]
         if confinement.open_files is not None:
             limits.append((resource.RLIMIT_NOFILE, confinement.open_files))
-        self._spawners = Spawners(tuple(limits))
+        self.limits = tuple(limits)
+        """Of each step: resources of :func:`resource.setrlimit`, with the most that it may have."""
+        self._spawners = Spawners(self.limits)
 
     @classmethod
     def of(cls, profile: NodeProfile) -> Self:
@@ -51,8 +55,13 @@ class Confiner:
         closed = (profile.scratch, profile.spool, profile.cache, profile.secrets, profile.signing_key)
         return cls(profile.confinement, [path for path in closed if path is not None])
 
-    def way(self, order: JobOrder, step: OrderStep, scratch: Scratch) -> Callable[[Launch], Process]:
-        """Return how a step is started, whose files are where it finds them.
+    def rules(self, order: JobOrder, step: OrderStep, scratch: Scratch, inside: Confined | None = None) -> Rules | None:
+        """Return what a step may reach, whose files are where it finds them; None where it is not confined.
+
+        Parameters
+        ----------
+        inside
+            How it is confined in its image, where it has one.
 
         Raises
         ------
@@ -61,12 +70,12 @@ class Confiner:
         OSError
             Where the scratch cannot be written.
         """
-        is_audited = order.level == "audit"
+        is_audited = order.level == "audit" and inside is None
         if self._confinement.use is Use.OFF and not is_audited:
-            return plain.start
+            return None
         must_audit(order, step)
         try:
-            confined = self.confined()
+            confined = self.confined(inside)
         except RequestRefused as error:
             raise JobFailed(
                 f"step {step.name!r} cannot be started: {error.message}",
@@ -75,14 +84,25 @@ class Confiner:
                 remedy=error.remedy,
             ) from error
         if confined.level is Level.NONE and not is_audited:
-            return partial(_unconfined, confined=confined)
+            return None
         scratch.make_sidecar()
-        rules = rules_of(order, step, scratch, self._confinement, self._closed)
-        if confined.level is Level.NONE:
+        return rules_of(order, step, scratch, self._confinement, self._closed)
+
+    def way(
+        self, order: JobOrder, step: OrderStep, scratch: Scratch, rules: Rules | None
+    ) -> Callable[[Launch], Process]:
+        """Return how a step with these rules is started, outside of any image."""
+        if rules is None:
+            return plain.start if self._confinement.use is Use.OFF else partial(_unconfined, confined=self.confined())
+        if order.level != "audit":
+            return partial(self._spawners.start, rules=rules)
+        if (confined := self.confined()).level is Level.NONE:
             return auditing(lambda launch, _rules: _unconfined(launch, confined), rules, step, scratch, closes=False)
-        if is_audited:
-            return auditing(self._spawners.start, rules, step, scratch)
-        return partial(self._spawners.start, rules=rules)
+        return auditing(self._spawners.start, rules, step, scratch)
+
+    def inside(self, rules: Rules | None) -> ShimRules | None:
+        """Return by what a step with these rules confines itself in an image."""
+        return None if rules is None else rules_inside(rules, self.limits)
 
     def reached(self, order: JobOrder, step: OrderStep, scratch: Scratch, confined: Confined, said: str) -> Reached:
         """Return what a step that failed had reached for in vain.
@@ -112,8 +132,8 @@ class Confiner:
         places = software_of(order, self._confinement, self._closed)
         return "" if is_in(os.path.realpath(found), places) else os.path.realpath(found)
 
-    def confined(self) -> Confined:
-        """Return how steps are confined on this host.
+    def confined(self, inside: Confined | None = None) -> Confined:
+        """Return how steps are confined on this host, or in an image.
 
         Raises
         ------
@@ -122,7 +142,7 @@ class Confiner:
         """
         if self._confinement.use is Use.OFF:
             return UNCONFINED
-        confined = self._spawners.confined()
+        confined = self._spawners.confined() if inside is None else inside
         if self._confinement.use is Use.DEMAND and confined.lacking:
             raise RequestRefused(
                 f"this host cannot confine steps as its site demands: {'; '.join(confined.lacking)}",

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import marshal
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
 from nightmill.execution.confine import landlock, seccomp, spawner_process
+from nightmill.execution.confine.landlock import CHANGE
 from nightmill.execution.confine.places import Place
 from nightmill.execution.confine.rules import Rules
 from nightmill.execution.launch.plain import Launch, Outcome, Process
@@ -25,6 +27,7 @@ from nightmill.model.observed import Confined, Level
 Limits = tuple[tuple[int, int], ...]
 
 END_SECONDS: Final = 5.0
+_NOTHING: Final[Mapping[str, str]] = {}
 KILLED: Final = b"\n== the process that starts the steps of this worker was killed, and the step with it\n"
 
 
@@ -39,6 +42,16 @@ class Spawner:
     ----------
     limits
         Those of steps.
+    program
+        Its command line, but for the descriptor that comes first of all arguments; by default nothing is imported.
+    arguments
+        Those that follow.
+    environment, output
+        Those that it has.
+    folder
+        Where it works, which is removed with it; by default it has none.
+    confines
+        Whether its steps are confined.
 
     Raises
     ------
@@ -46,24 +59,34 @@ class Spawner:
         Where it cannot be begun.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        program: Sequence[str] = (),
+        *arguments: str,
+        environment: Mapping[str, str] = _NOTHING,
+        folder: Path | None = None,
+        output: int = subprocess.DEVNULL,
+        confines: bool = True,
+    ) -> None:
         self._software: tuple[Place, ...] | None = None
+        self._folder = folder
         self._control, theirs = socket.socketpair()
+        cold = (sys.executable, "-I", "-S", spawner_process.__file__)
         with theirs:
-            argv = [sys.executable, "-I", "-S", spawner_process.__file__, str(theirs.fileno())]
             self._process = subprocess.Popen(
-                argv,
-                cwd="/",
-                env={},
+                [*(program or cold), str(theirs.fileno()), *arguments],
+                cwd=folder or "/",
+                env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
         version = landlock.abi()
         try:
-            fault = self._ask((landlock.handled(version), limits))
+            fault = self._ask((landlock.handled(version), limits, confines))
         except ConnectionError:
             self.close()
             raise
@@ -77,8 +100,34 @@ class Spawner:
         )
         """How it confines steps."""
 
-    def start(self, launch: Launch, rules: Rules) -> int:
+    def prepare(self, folder: Path, rules: Rules | None, *, seconds: float) -> str:
+        """Have it do what it does before its first step, in a folder; it says why there can be no step, or nothing.
+
+        Raises
+        ------
+        TimeoutError
+            Where it does not say so in time.
+        ConnectionError
+            Where it ends.
+        """
+        own = (
+            None if rules is None else replace(rules, own=((str(folder), CHANGE),), writable=(str(folder),), sealed=())
+        )
+        self._control.settimeout(seconds)
+        try:
+            return str(self._ask({"directory": os.fsencode(folder), **self._confining(own)}))
+        finally:
+            self._control.settimeout(None)
+
+    def start(self, launch: Launch, rules: Rules | None, *, seconds: float | None = None) -> int:
         """Start a step and return its number.
+
+        Parameters
+        ----------
+        rules
+            What it may reach; None for whatever its user can.
+        seconds
+            How long to wait for it.
 
         Raises
         ------
@@ -86,6 +135,8 @@ class Spawner:
             Where it cannot be confined.
         OSError, ValueError
             Where the program cannot be executed.
+        TimeoutError
+            Where it does not begin in time.
         ConnectionError
             Where the process has ended.
         """
@@ -96,7 +147,34 @@ class Spawner:
             "argv": argv,
             "directory": os.fsencode(launch.directory),
             "environment": environment,
-            "software": None if rules.software == self._software else _bytes(rules.software),
+            **self._confining(rules),
+        }
+        self._control.settimeout(seconds)
+        answer = self._ask(request, launch.output)
+        self._control.settimeout(None)
+        if isinstance(answer, int):
+            return answer
+        stage, number = answer
+        if stage == "confine":
+            raise NotConfined(number, os.strerror(number))
+        raise OSError(number, os.strerror(number), launch.argv[0])
+
+    def _confining(self, rules: Rules | None) -> dict[str, Any]:
+        """Return the part of a request that confines; software is said where it is other than before."""
+        if rules is None:
+            return {
+                "paths": None,
+                "software": (),
+                "writable": [],
+                "sealed": [],
+                "ports": None,
+                "filter": b"",
+                "closes": False,
+            }
+        software = None if rules.software == self._software else _bytes(rules.software)
+        self._software = rules.software
+        return {
+            "software": software,
             "paths": _bytes(rules.own),
             "writable": [os.fsencode(each) for each in rules.writable],
             "sealed": [os.fsencode(each) for each in rules.sealed],
@@ -104,14 +182,6 @@ class Spawner:
             "filter": rules.filter,
             "closes": rules.closes,
         }
-        answer = self._ask(request, launch.output)
-        self._software = rules.software
-        if isinstance(answer, int):
-            return answer
-        stage, number = answer
-        if stage == "confine":
-            raise NotConfined(number, os.strerror(number))
-        raise OSError(number, os.strerror(number), launch.argv[0])
 
     @property
     def is_dead(self) -> bool:
@@ -137,6 +207,13 @@ class Spawner:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self.close()
 
     def _ask(self, value: Any, *descriptors: int) -> Any:
         body = marshal.dumps(value)

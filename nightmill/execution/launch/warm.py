@@ -2,177 +2,69 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Final
 
+from nightmill.execution.confine.rules import Rules
+from nightmill.execution.confine.spawner import Limits, Spawned, Spawner
 from nightmill.execution.evidence import last_text, on_one_line
 from nightmill.execution.launch import warm_server
 from nightmill.execution.launch.plain import Launch, Process
+from nightmill.model.observed import UNCONFINED
 
 IMPORT_SECONDS: Final = 120.0
 """How long the first step waits for its modules to be imported."""
 FORK_SECONDS: Final = 30.0
-END_SECONDS: Final = 5.0
 MOST: Final = 4
-"""Servers that a worker has at a time: each holds its modules in memory."""
+"""Sets of modules that a worker has processes of at a time: each holds its modules in memory."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What steps have in common that a process can become."""
+
+    modules: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    is_confined: bool
 
 
 @dataclass
-class Forked(Process):
-    """A process that a server forked, which is a child of this one."""
+class _Processes:
+    """Those of one kind that have nothing to do, and why there can be none."""
 
-    pid: int
-    returncode: int | None = None
-
-
-class Server:
-    """A process of this Python that has imported modules and forks for steps; safe for use by several threads.
-
-    Parameters
-    ----------
-    environment
-        That of its steps, without their places: what modules read when they are imported.
-    """
-
-    def __init__(self, modules: tuple[str, ...], environment: Mapping[str, str]) -> None:
-        self._modules = modules
-        self._environment = environment
-        self._lock = Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-        self._folder: Path | None = None
-        self._fault = ""
-
-    def fault(self) -> str:
-        """Wait until it is ready, where it is not yet; say why it never will be, or nothing."""
-        with self._lock:
-            if self._process is None and not self._fault:
-                try:
-                    self._fault = self._begin()
-                except TimeoutError:
-                    self._fault = f"{', '.join(self._modules)} could not be imported in {IMPORT_SECONDS:g} s"
-                except (OSError, ValueError) as error:
-                    self._fault = str(error)
-                if self._fault:
-                    self._end()
-            return self._fault
-
-    def start(self, launch: Launch, cold: Callable[[Launch], Process]) -> Process:
-        """Start a step; where the server has ended, start it the other way and say so in its output.
-
-        Raises
-        ------
-        OSError, ValueError
-            Where it is started that way, and cannot be executed.
-        """
-        with suppress(OSError):
-            return self._fork(launch)
-        self.close()  # the next step finds another
-        os.write(launch.output, b"== started without the modules of warm: the process that had them has ended\n")
-        return cold(launch)
-
-    def close(self) -> None:
-        """End it; steps that it forked run on."""
-        with self._lock:
-            self._end()
-
-    def _begin(self) -> str:
-        """Begin, and wait until it is ready; say why it never will be, or nothing.
-
-        Raises
-        ------
-        OSError, ValueError
-            Where it cannot be begun.
-        TimeoutError
-            Where it is not ready in time.
-        """
-        self._folder = Path(tempfile.mkdtemp(prefix="nightmill-warm-"))
-        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control = mine
-        mine.settimeout(IMPORT_SECONDS)
-        places = {"HOME": str(self._folder), "TMPDIR": str(self._folder)}
-        with theirs, (self._folder / "output").open("w+b") as output:
-            argv = [sys.executable, warm_server.__file__, str(theirs.fileno()), str(self._folder), *self._modules]
-            self._process = subprocess.Popen(
-                argv,
-                cwd=self._folder,
-                env=places | dict(self._environment),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-            theirs.close()
-            told = mine.recv(4096).decode(errors="replace")
-            if told == "ready":
-                return ""
-            said = last_text(output.fileno(), 0).strip().splitlines() or ["it said nothing"]
-            return on_one_line(told or f"the process that imports them ended: {said[-1]}")
-
-    def _fork(self, launch: Launch) -> Forked:
-        """Have a process forked for a step.
-
-        Raises
-        ------
-        OSError
-            Where there is none, or none that will ever be the step.
-        """
-        control, (mine, theirs) = self._control, socket.socketpair()
-        with mine, theirs:
-            if control is None:
-                raise ConnectionError
-            socket.send_fds(control, [b"\0"], [theirs.fileno(), launch.output])
-            theirs.close()
-            mine.settimeout(FORK_SECONDS)
-            request = {
-                "argv": list(launch.argv),
-                "directory": str(launch.directory),
-                "environment": dict(launch.environment),
-            }
-            mine.sendall(json.dumps(request).encode() + b"\n")
-            if len(number := mine.recv(4, socket.MSG_WAITALL)) < 4:
-                raise ConnectionError
-            with suppress(OSError):  # it is known by its number now, and how it ends is the watcher's
-                mine.sendall(b"\0")
-            return Forked(int.from_bytes(number, "big"))
-
-    def _end(self) -> None:
-        process, control, folder = self._process, self._control, self._folder
-        self._process = self._control = self._folder = None
-        if control is not None:
-            control.close()
-        if process is not None:
-            try:
-                process.wait(0 if self._fault else END_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+    idle: list[Spawner] = field(default_factory=list)
+    fault: str = ""
 
 
 class Servers:
-    """The servers of a worker, one for each set of modules and environment; safe for use by several threads."""
+    """The processes of a worker that become steps, as many of a kind as it has steps at a time.
 
-    def __init__(self) -> None:
+    Safe for use by several threads.
+
+    Parameters
+    ----------
+    limits
+        Those of each step, where it is confined.
+    """
+
+    def __init__(self, limits: Limits = ()) -> None:
+        self._limits = limits
         self._lock = Lock()
-        self._servers: dict[object, Server] = {}
+        self._kinds: dict[_Kind, _Processes] = {}
 
     def way(
-        self, modules: tuple[str, ...], environment: Mapping[str, str], cold: Callable[[Launch], Process]
+        self,
+        modules: tuple[str, ...],
+        environment: Mapping[str, str],
+        cold: Callable[[Launch], Process],
+        rules: Rules | None = None,
     ) -> tuple[Callable[[Launch], Process], str]:
         """Return how a step is started, and why it is not as it wishes, or an empty string.
 
@@ -184,23 +76,96 @@ class Servers:
             That of the step, without its places.
         cold
             How a step is started that has no such process.
+        rules
+            What it may reach; None for whatever its user can.
         """
         if not modules:
             return cold, ""
-        key = (modules, tuple(sorted(environment.items())))
-        with self._lock:
-            server = self._servers.pop(key, None) or Server(modules, environment)
-            self._servers[key] = server  # the last one is that which was used last
-            old = self._servers.pop(next(iter(self._servers))) if len(self._servers) > MOST else None
-        if old is not None:
-            old.close()
-        fault = server.fault()
-        return (cold, fault) if fault else (partial(server.start, cold=cold), "")
+        kind = _Kind(modules, tuple(sorted(environment.items())), rules is not None)
+        found = self._take(kind, rules)
+        if isinstance(found, str):
+            return cold, found
+        self._give_back(kind, found)
+        return partial(self._start, kind=kind, cold=cold, rules=rules), ""
 
     def close(self) -> None:
         """End them."""
         with self._lock:
-            servers = list(self._servers.values())
-            self._servers.clear()
-        for server in servers:
-            server.close()
+            kinds, self._kinds = self._kinds, {}
+        _end([spawner for each in kinds.values() for spawner in each.idle])
+
+    def _start(self, launch: Launch, kind: _Kind, cold: Callable[[Launch], Process], rules: Rules | None) -> Process:
+        """Start a step; where its process has ended, start it the other way and say so in its output."""
+        spawner = self._take(kind, rules)
+        if isinstance(spawner, Spawner):
+            try:
+                pid = spawner.start(launch, rules, seconds=FORK_SECONDS)
+            except OSError:
+                spawner.kill()
+            else:
+                confined = UNCONFINED if rules is None else spawner.confined
+                return Spawned(spawner, partial(self._give_back, kind), launch.output, pid, confined)
+        os.write(launch.output, b"== started without the modules of warm: the process that had them has ended\n")
+        return cold(launch)
+
+    def _take(self, kind: _Kind, rules: Rules | None) -> Spawner | str:
+        """Return a process that has nothing to do, a new one where there is none, or why there is none."""
+        with self._lock:
+            processes = self._kinds.pop(kind, None) or _Processes()
+            self._kinds[kind] = processes  # the last one is that which was used last
+            old = self._kinds.pop(next(iter(self._kinds))) if len(self._kinds) > MOST else _Processes()
+            spawner = processes.idle.pop() if processes.idle else None
+        _end(old.idle)
+        if spawner is not None or processes.fault:
+            return spawner or processes.fault
+        begun = self._begun(kind, rules)
+        if isinstance(begun, str):
+            processes.fault = begun
+        return begun
+
+    def _give_back(self, kind: _Kind, spawner: Spawner) -> None:
+        with self._lock:
+            processes = self._kinds.get(kind)
+            if processes is not None:
+                processes.idle.append(spawner)
+        if processes is None:
+            spawner.close()
+
+    def _begun(self, kind: _Kind, rules: Rules | None) -> Spawner | str:
+        """Return a new process that is ready, or why there can be none."""
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="nightmill-warm-"))
+            places = {"HOME": str(folder), "TMPDIR": str(folder)}
+            with (folder / "output").open("w+b") as output:
+                spawner = Spawner(
+                    self._limits if kind.is_confined else (),
+                    [sys.executable, warm_server.__file__],
+                    str(folder),
+                    *kind.modules,
+                    environment=places | dict(kind.environment),
+                    folder=folder,
+                    output=output.fileno(),
+                    confines=kind.is_confined,
+                )
+                fault = _prepared(spawner, folder, kind, rules)
+                if fault:
+                    said = last_text(output.fileno(), 0).strip().splitlines() or ["it said nothing"]
+                    spawner.kill()
+                    return on_one_line(fault.format(said[-1]))
+        except (OSError, ValueError) as error:
+            return str(error)
+        return spawner
+
+
+def _prepared(spawner: Spawner, folder: Path, kind: _Kind, rules: Rules | None) -> str:
+    try:
+        return spawner.prepare(folder, rules, seconds=IMPORT_SECONDS).replace("{", "{{").replace("}", "}}")
+    except TimeoutError:
+        return f"{', '.join(kind.modules)} could not be imported in {IMPORT_SECONDS:g} s"
+    except ConnectionError:
+        return "the process that imports them ended: {}"
+
+
+def _end(spawners: list[Spawner]) -> None:
+    for spawner in spawners:
+        spawner.close()

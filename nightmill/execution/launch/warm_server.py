@@ -1,48 +1,47 @@
-"""A process that has imported modules, and forks for each step that its worker asks for.
+"""A process that has imported modules, and becomes the steps that its worker asks for, each in a fork.
 
 It is run by its path, with the Python and the environment of the steps, and needs nothing but the standard library
-there: ``warm_server.py DESCRIPTOR FOLDER MODULE...``. The descriptor is a socket. It says once whether it is ready, or
-why it is not. Then each message brings two descriptors: a channel to the worker, and the output of a step. For each it
-forks a process, which reads on the channel what it is to be, tells its number, and becomes that when it is told to.
+there: ``warm_server.py DESCRIPTOR FOLDER MODULE...``. It is a process that starts steps as
+:mod:`nightmill.execution.confine.spawner_process` is, whose code it has: it serves one at a time, ends all that they
+leave, and confines each as any other step. Once, before the first, it imports the modules: in a thread that is confined
+as a step of its own folder.
 
-That process is a child of the worker, like any other step (``CLONE_PARENT``): so the worker waits for it, nobody but
-the step is harmed where this process ends, and a step that kills its parent does what it would do elsewhere. It has
-the command line and the environment that a program of its own would have, also for those who look from outside.
+A step has the command line and the environment that a program of its own would have, also for those who look from
+outside.
 """
 
 from __future__ import annotations
 
+import _thread
 import builtins
+import contextvars
 import ctypes
 import gc
 import importlib
 import importlib.machinery
-import json
+import marshal
 import os
 import pkgutil
 import runpy
 import select
 import shutil
 import signal
-import socket
 import sys
 import threading
+import time
 import types
 import warnings
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
-CLONE_PARENT = 0x8000
-_CLONE_SETTID, _CLONE_CLEARTID = 0x01000000, 0x00200000
-_PR_SET_MM, _PR_SET_MM_MAP, _PR_GET_TID_ADDRESS = 35, 14, 40
-_CLONE_CALLS = {"x86_64": (56, False), "aarch64": (220, True)}
-"""Number of the call, and whether the place of the thread's number is its last argument."""
+_PR_SET_MM, _PR_SET_MM_MAP = 35, 14
 _TRIAL_SECONDS = 10
 _kept: list[object] = []
 """What the kernel reads as command line and environment."""
 
 _c = ctypes.PyDLL(None)
 _c.sbrk.restype = ctypes.c_void_p
-_c.syscall.restype = ctypes.c_long
 
 
 def main(descriptor: str, folder: str, *modules: str) -> None:
@@ -52,18 +51,28 @@ def main(descriptor: str, folder: str, *modules: str) -> None:
     relative = {os.path.abspath(path): path for path in relative_paths()}
     umask = os.umask(0o077)
     os.umask(umask)
-    control = socket.socket(fileno=int(descriptor))
     with open("/proc/self/environ", "rb") as file:
         began = file.read().split(b"\0")
-    fault = imported(modules) or unfit()
-    others = {name: value for name, value in os.environ.items() if os.fsencode(f"{name}={value}") not in began}
-    control.sendall((fault or "ready").encode(errors="replace"))
-    if fault:
-        sys.exit(1)
-    channel, output = serve(control, folder)
+    spawner = spawner_code()
+    place, name = os.path.split(folder)
+    around = os.open(place, os.O_RDONLY | os.O_DIRECTORY)  # writable for this process alone, before all else is not
+    spawner.leaving.append(partial(shutil.rmtree, name, ignore_errors=True, dir_fd=around))
+    context = contextvars.copy_context()
+    prepare = partial(prepared, modules, context, spawner.held.settle)
+    request = spawner.main(descriptor, prepare, partial(begin, spawner.held.settle))
+    os.close(around)
     os.umask(umask)
-    control.close()
-    become(channel, output, others, relative)
+    others = {name: value for name, value in os.environ.items() if os.fsencode(f"{name}={value}") not in began}
+    context.run(become, request, others, relative)
+
+
+def spawner_code() -> types.ModuleType:
+    """Return the code of a process that starts steps; no module of that name is imported for a step."""
+    path = os.path.join(os.path.dirname(os.path.dirname(__file__)), "confine", "spawner_process.py")
+    module = types.ModuleType("spawner_process")
+    module.__file__ = path
+    importlib.machinery.SourceFileLoader("spawner_process", path).exec_module(module)
+    return module
 
 
 def relative_paths() -> list[str]:
@@ -82,6 +91,46 @@ def imported(modules: tuple[str, ...]) -> str:
     return ""
 
 
+def prepared(
+    modules: tuple[str, ...],
+    context: contextvars.Context,
+    settle: Any,
+    request: dict[str, Any],
+    handled: tuple[int, int, int],
+    places: list[tuple[int, int]],
+) -> str:
+    """Import modules in a thread that is confined as a request says; say why they cannot be had, or nothing."""
+    before, told, done = open_files(), [""], _thread.allocate_lock()
+    done.acquire()
+
+    def work() -> None:
+        try:
+            if request["paths"] is not None:
+                settle(request, handled, places, [""])
+            told[0] = context.run(imported, modules)
+        except OSError as error:
+            told[0] = f"their import cannot be confined: {error}"
+        finally:
+            done.release()
+
+    _thread.start_new_thread(work, ())
+    done.acquire()
+    if told[0]:
+        return told[0]
+    if kept := [path for number, path in open_files().items() if before.get(number) != path]:
+        return f"its modules keep {kept[0]} open, which every step would have"
+    return unfit()
+
+
+def open_files() -> dict[str, str]:
+    """Return what this process has open."""
+    found = {}
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # as that of the folder itself
+            found[number] = os.readlink(f"/proc/self/fd/{number}")
+    return found
+
+
 def unfit() -> str:
     """Say why this process cannot fork, or nothing."""
     with warnings.catch_warnings():
@@ -90,70 +139,77 @@ def unfit() -> str:
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
-    threads = len(os.listdir("/proc/self/task"))
+    threads = threads_now()
     if threads > 1:
         return f"its modules have started {threads - 1} threads, which a fork would not have"
-    if os.uname().machine not in _CLONE_CALLS:
-        return f"it is not known how to fork on {os.uname().machine}"
-    place = _thread_number()
-    if not place or ctypes.c_int.from_address(place).value != os.getpid():
-        return "this C library does not tell where it keeps the number of a thread"
     gc.collect()
     gc.freeze()
-    pid = fork(0)
+    pid = os.fork()
     if pid == 0:
         thread = threading.Thread(target=_nothing)
         thread.start()
         thread.join()
         os._exit(0 if show(["trial"], {}) else 1)
-    if pid > 0:
-        ended = os.pidfd_open(pid)
-        if not select.select([ended], [], [], _TRIAL_SECONDS)[0]:
-            os.kill(pid, signal.SIGKILL)
-        os.close(ended)
-    return "" if pid > 0 and os.waitpid(pid, 0)[1] == 0 else "a fork did not work when it was tried"
+    ended = os.pidfd_open(pid)
+    if not select.select([ended], [], [], _TRIAL_SECONDS)[0]:
+        os.kill(pid, signal.SIGKILL)
+    os.close(ended)
+    return "" if os.waitpid(pid, 0)[1] == 0 else "a fork did not work when it was tried"
+
+
+def threads_now() -> int:
+    """Return how many threads this process has, once that which imported has ended."""
+    deadline = time.monotonic() + 1
+    while (count := len(os.listdir("/proc/self/task"))) > 1 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return count
 
 
 def _nothing() -> None:
     pass
 
 
-def serve(control: socket.socket, folder: str) -> tuple[int, int]:
-    """Fork for each message; in a fork, return its descriptors. Ends when the worker has ended."""
-    while True:
-        _message, descriptors, _flags, _address = socket.recv_fds(control, 1, 2)
-        if len(descriptors) != 2:
-            shutil.rmtree(folder, ignore_errors=True)
-            os._exit(0)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if fork(CLONE_PARENT) == 0:
-            return descriptors[0], descriptors[1]
-        for descriptor in descriptors:
-            os.close(descriptor)
+def begin(
+    settle: Any, request: dict[str, Any], handled: tuple[int, int, int], places: list[tuple[int, int]]
+) -> tuple[int, int, tuple[str, int] | None]:
+    """Fork a step, as ``spawner_process.start`` starts one; return 0 in the fork, which is confined then."""
+    (reading, writing), (told, telling) = os.pipe(), os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    step = os.fork()
+    if step == 0:
+        stage = ["confine"]
+        try:
+            os.setsid()
+            show(*command_of(request))
+            if request["paths"] is None:
+                stage[0] = "chdir"
+                os.chdir(request["directory"])
+            else:
+                settle(request, handled, places, stage)
+            for number in (1, 2):
+                os.dup2(writing, number)
+            for number in (reading, writing, told, telling):
+                os.close(number)
+        except OSError as error:
+            os.write(telling, marshal.dumps((stage[0], error.errno or 0)))
+            os._exit(1)
+        return 0, -1, None
+    os.close(writing)
+    os.close(telling)
+    said = os.read(told, 1024)
+    os.close(told)
+    if said:
+        os.waitpid(step, 0)
+        os.close(reading)
+        return 0, -1, marshal.loads(said)  # noqa: S302 - of the fork
+    return step, reading, None
 
 
-def fork(flags: int) -> int:
-    """Do what ``os.fork`` does, with other flags; return -1 where the kernel refuses.
-
-    Handlers of ``pthread_atfork`` are not called: this process has one thread, so no lock is held by another.
-    """
-    number, is_last = _CLONE_CALLS[os.uname().machine]
-    place = ctypes.c_void_p(_thread_number())
-    ends = [None, place] if is_last else [place, None]
-    flags |= _CLONE_SETTID | _CLONE_CLEARTID | signal.SIGCHLD
-    arguments = [ctypes.c_long(number), ctypes.c_ulong(flags), None, None, *ends]
-    ctypes.pythonapi.PyOS_BeforeFork()
-    pid = int(_c.syscall(*arguments))
-    (ctypes.pythonapi.PyOS_AfterFork_Parent if pid else ctypes.pythonapi.PyOS_AfterFork_Child)()
-    return pid
-
-
-def _thread_number() -> int:
-    """Return the place where the C library keeps the number of this thread, which a fork has to set; 0 for none."""
-    place = ctypes.c_void_p()
-    _c.prctl(_PR_GET_TID_ADDRESS, ctypes.byref(place), None, None, None)
-    return place.value or 0
+def command_of(request: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
+    """Return the command line and the environment of a step."""
+    argv = [os.fsdecode(each) for each in request["argv"]]
+    return argv, {os.fsdecode(name): os.fsdecode(value) for name, value in request["environment"].items()}
 
 
 def show(argv: list[str], environment: dict[str, str]) -> bool:
@@ -177,8 +233,8 @@ def _ends(buffer: ctypes.Array[ctypes.c_char], size: int) -> tuple[int, int]:
     return begin, begin + size
 
 
-def become(channel: int, output: int, others: dict[str, str], relative: dict[str, str]) -> None:
-    """Be the step that a worker asks for, from its session to its exit code.
+def become(request: dict[str, Any], others: dict[str, str], relative: dict[str, str]) -> None:
+    """Be the step that a worker asks for, to its exit code.
 
     Parameters
     ----------
@@ -187,21 +243,7 @@ def become(channel: int, output: int, others: dict[str, str], relative: dict[str
     relative
         Of its search path, what is to be of the working folder of the step, as it is written.
     """
-    os.setsid()
-    with socket.socket(fileno=channel) as worker, worker.makefile("rb") as stream:
-        request = json.loads(stream.readline() or "{}")
-        argv: list[str] = request.get("argv", [])
-        environment: dict[str, str] = request.get("environment", {})
-        show(argv, environment)
-        worker.sendall(os.getpid().to_bytes(4, "big"))
-        if not stream.read(1):  # the worker has gone, or given up: it does not know this process
-            os._exit(1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for number, descriptor in enumerate((nothing, output, output)):
-        os.dup2(descriptor, number)
-    os.close(nothing)
-    os.close(output)
-    os.chdir(request["directory"])
+    argv, environment = command_of(request)
     os.environ.clear()
     os.environ.update(environment | others)
     if "numpy.random" in sys.modules:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nightmill.errors import RequestRefused
-from nightmill.execution.launch.containers.port import Shown, answer_of, mount_of
+from nightmill.execution.confine.shim import Shim
+from nightmill.execution.launch.containers.port import Shown, answer_of, mount_of, with_rules
 from nightmill.execution.launch.containers.rootfs import must_be
 from nightmill.execution.launch.containers.told import ToldByCode
 from nightmill.execution.launch.plain import Launch, Process
@@ -19,6 +20,7 @@ from nightmill.model.container import ImageCopy
 class Apptainer:
     """Runs programs in image files; see :class:`~nightmill.execution.launch.containers.port.Runtime`."""
 
+    called = "apptainer"
     program = "apptainer"
     path = ""
 
@@ -43,14 +45,20 @@ class Apptainer:
             )
         return str(copy.path)
 
-    def argv(self, launch: Launch, called: str, room: Sequence[Shown], *, terminal: bool = False) -> list[str]:
+    def argv(
+        self, launch: Launch, called: str, room: Sequence[Shown], *, network: bool = False, terminal: bool = False
+    ) -> list[str]:
         """Return the command line around that of a step."""
-        return [self.program, "exec", *self._options(launch, room), called, *launch.argv]
+        return [self.program, "exec", *self._options(launch, room, network), called, *launch.argv]
 
-    def start(self, launch: Launch, called: str, room: Sequence[Shown]) -> Process:
+    def start(
+        self, launch: Launch, called: str, room: Sequence[Shown], *, network: bool = False, shim: Shim | None = None
+    ) -> Process:
         """Start a step."""
+        if shim is not None:
+            launch, room = with_rules(shim, launch, room)
         return ToldByCode(
-            self.argv(launch, called, room),
+            self.argv(launch, called, room, network=network),
             cwd="/",
             env=dict(os.environ),
             stdin=subprocess.DEVNULL,
@@ -59,8 +67,9 @@ class Apptainer:
             start_new_session=True,
         )
 
-    def _options(self, launch: Launch, room: Sequence[Shown]) -> Iterator[str]:
-        yield from ("--containall", "--no-home", "--net", "--network", "none", "--pwd", str(launch.directory))
+    def _options(self, launch: Launch, room: Sequence[Shown], network: bool) -> Iterator[str]:
+        yield from ("--containall", "--no-home", "--pwd", str(launch.directory))
+        yield from () if network else ("--net", "--network", "none")
         for shown in room:
             yield from ("--mount", mount_of(shown, "ro"))
         for name, value in launch.environment.items():

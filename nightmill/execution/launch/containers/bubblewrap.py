@@ -11,13 +11,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from nightmill.errors import RequestRefused
-from nightmill.execution.launch.containers.port import NotContained, Shown, answer_of
+from nightmill.execution.confine.shim import Shim
+from nightmill.execution.launch.containers.port import SHIM, NotContained, Shown, answer_of, behind_shim
 from nightmill.execution.launch.containers.rootfs import must_be
 from nightmill.execution.launch.containers.told import ToldByCode
 from nightmill.execution.launch.plain import Launch, Outcome, Process
@@ -35,6 +36,7 @@ _ASK_SECONDS: Final = 0.0003
 class Bubblewrap:
     """Runs programs in folders; see :class:`~nightmill.execution.launch.containers.port.Runtime`."""
 
+    called = "bubblewrap"
     program = "bwrap"
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -65,15 +67,23 @@ class Bubblewrap:
         must_be(image, copy, cache)
         return str(copy.path)
 
-    def argv(self, launch: Launch, called: str, room: Sequence[Shown], *, terminal: bool = False) -> list[str]:
+    def argv(
+        self, launch: Launch, called: str, room: Sequence[Shown], *, network: bool = False, terminal: bool = False
+    ) -> list[str]:
         """Return the command line around that of a step."""
-        return [self.program, *self._options(launch, Path(called), room), "--", *launch.argv]
+        return [self.program, *self._options(launch, Path(called), room, network), "--", *launch.argv]
 
-    def start(self, launch: Launch, called: str, room: Sequence[Shown]) -> Process:
+    def start(
+        self, launch: Launch, called: str, room: Sequence[Shown], *, network: bool = False, shim: Shim | None = None
+    ) -> Process:
         """Start a step, and wait until its program runs."""
-        status = os.memfd_create("status")
-        try:
-            options = ["--json-status-fd", str(status), *self._options(launch, Path(called), room)]
+        with ExitStack() as files:
+            status, rules, written = _memory(files, "status"), _memory(files, "rules"), b""
+            if shim is not None:
+                written = shim.rules.written()
+                os.write(rules, written)
+                launch, room = behind_shim(launch, str(rules)), [*room, Shown(shim.path, SHIM)]
+            options = ["--json-status-fd", str(status), *self._options(launch, Path(called), room, network)]
             argv = [self.program, *options, "--", *launch.argv]
             if len(argv) > _MOST_ARGUMENTS:
                 raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
@@ -84,18 +94,18 @@ class Bubblewrap:
                 stdin=subprocess.DEVNULL,
                 stdout=launch.output,
                 stderr=launch.output,
-                pass_fds=(status,),
+                pass_fds=(status, rules),
                 start_new_session=True,
             )
-            if not process.hold() and not _began(status):
+            process.shim = None if shim is None else _program_at(shim.path)
+            if not process.hold() and (os.fstat(rules).st_size > len(written) or not _began(status)):
                 process.wait()
                 raise NotContained(f"{self.program} ended with code {process.returncode}")
-        finally:
-            os.close(status)
         return process
 
-    def _options(self, launch: Launch, image: Path, room: Sequence[Shown]) -> Iterator[str]:
-        yield from ("--unshare-all", "--die-with-parent", "--cap-drop", "ALL", "--clearenv")
+    def _options(self, launch: Launch, image: Path, room: Sequence[Shown], network: bool) -> Iterator[str]:
+        yield from ("--unshare-all", *(("--share-net",) if network else ()))
+        yield from ("--die-with-parent", "--cap-drop", "ALL", "--clearenv")
         yield from _shows(image, Path("/"), [*_OWN, *(shown.target for shown in room)])
         yield from ("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/tmp")  # noqa: S108
         for shown in room:
@@ -126,6 +136,12 @@ def _shows(image: Path, inside: Path, targets: Collection[Path]) -> Iterator[str
             yield from ("--ro-bind", entry.path, str(path))
 
 
+def _memory(files: ExitStack, name: str) -> int:
+    descriptor = os.memfd_create(name)
+    files.callback(os.close, descriptor)
+    return descriptor
+
+
 def _began(status: int) -> bool:
     """Say whether the program of a container was executed: its end is told only then."""
     text = os.pread(status, 1 << 16, 0).decode()
@@ -141,6 +157,8 @@ class Contained(ToldByCode):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.shim: tuple[int, int] | None = None
+        """Which file is that of the program that is to become the step."""
         self._first: tuple[int, float] | None = None
         """The first process of the container, and when it started."""
         self._step: int | None = None
@@ -157,7 +175,7 @@ class Contained(ToldByCode):
         while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             for first in children(self.pid):
                 for step in children(first):
-                    if _program(step) not in (None, _program(self.pid)) and self._hold(first, step):
+                    if _program(step) not in (None, _program(self.pid), self.shim) and self._hold(first, step):
                         return True
             if time.monotonic() > deadline:
                 return True
@@ -165,7 +183,12 @@ class Contained(ToldByCode):
         return False
 
     def _hold(self, first: int, step: int) -> bool:
-        """Stop the first process, and say whether it has not reaped the step before."""
+        """Stop the first process, and say whether it has not reaped the step before.
+
+        It has to wait by then: only after it has started the step it sees to it that it ends with what is around it.
+        """
+        if state_of(first) != "S":
+            return False
         self._first = first, started_at(first) or 0.0
         self._stop()
         if step in children(first):
@@ -223,7 +246,11 @@ class Contained(ToldByCode):
 
 def _program(pid: int) -> tuple[int, int] | None:
     """Return which file a process runs; None where there is none, or it cannot be seen."""
+    return _program_at(f"/proc/{pid}/exe")
+
+
+def _program_at(path: str | Path) -> tuple[int, int] | None:
     with suppress(OSError):
-        facts = os.stat(f"/proc/{pid}/exe")  # noqa: PTH116 - asked often
+        facts = os.stat(path)  # noqa: PTH116 - asked often
         return facts.st_dev, facts.st_ino
     return None

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.errors import RequestRefused
-from nightmill.execution.launch.containers.port import Shown, answer_of, mount_of
+from nightmill.execution.confine.shim import Shim
+from nightmill.execution.launch.containers.port import Shown, answer_of, mount_of, with_rules
 from nightmill.execution.launch.containers.told import ToldByCode
 from nightmill.execution.launch.plain import Launch, Process
 from nightmill.model.container import ImageCopy
@@ -36,7 +37,7 @@ class Oci:
     path = ""
 
     def __init__(self, program: str, *user: str) -> None:
-        self.program = program
+        self.program = self.called = program
         self._user = user
 
     def version(self) -> str:
@@ -54,15 +55,21 @@ class Oci:
             ) from error
         return image
 
-    def argv(self, launch: Launch, called: str, room: Sequence[Shown], *, terminal: bool = False) -> list[str]:
+    def argv(
+        self, launch: Launch, called: str, room: Sequence[Shown], *, network: bool = False, terminal: bool = False
+    ) -> list[str]:
         """Return the command line around that of a step."""
         program, *rest = launch.argv
-        return [self.program, *self._options(launch, room, terminal), "--entrypoint", program, called, *rest]
+        return [self.program, *self._options(launch, room, network, terminal), "--entrypoint", program, called, *rest]
 
-    def start(self, launch: Launch, called: str, room: Sequence[Shown]) -> Process:
+    def start(
+        self, launch: Launch, called: str, room: Sequence[Shown], *, network: bool = False, shim: Shim | None = None
+    ) -> Process:
         """Start a step."""
+        if shim is not None:
+            launch, room = with_rules(shim, launch, room)
         return ToldByCode(
-            self.argv(launch, called, room),
+            self.argv(launch, called, room, network=network),
             cwd="/",  # it is not of the scratch itself, and removes the container whose processes are ended
             env=dict(os.environ),
             stdin=subprocess.DEVNULL,
@@ -71,8 +78,16 @@ class Oci:
             start_new_session=True,
         )
 
-    def _options(self, launch: Launch, room: Sequence[Shown], terminal: bool) -> Iterator[str]:
-        yield from ("run", "--rm", "--init", "--pull=never", "--network=none", "--read-only", "--cap-drop=all")
+    def _options(self, launch: Launch, room: Sequence[Shown], network: bool, terminal: bool) -> Iterator[str]:
+        yield from (
+            "run",
+            "--rm",
+            "--init",
+            "--pull=never",
+            f"--network={'host' if network else 'none'}",
+            "--read-only",
+            "--cap-drop=all",
+        )
         yield from ("--security-opt=no-new-privileges", "--tmpfs=/tmp", *self._user)
         yield from ("--interactive",) if terminal else ()
         yield from ("--tty",) if terminal and sys.stdin.isatty() else ()

@@ -9,6 +9,8 @@ from threading import Lock
 from typing import ClassVar, Final
 
 from nightmill.errors import JobFailed, RequestRefused
+from nightmill.execution.confine.inside import held_inside
+from nightmill.execution.confine.shim import Shim, ShimRules, made_in
 from nightmill.execution.launch.containers.apptainer import Apptainer
 from nightmill.execution.launch.containers.bubblewrap import Bubblewrap
 from nightmill.execution.launch.containers.oci import docker, podman
@@ -16,6 +18,7 @@ from nightmill.execution.launch.containers.port import Runtime, Shown, room_of
 from nightmill.execution.launch.plain import Launch, Process
 from nightmill.model.container import HERE, Containers, digest_of
 from nightmill.model.fate import Fate
+from nightmill.model.observed import Confined, Level
 from nightmill.model.order import OrderStep
 
 RUNTIMES: Final[Mapping[str, Callable[[], Runtime]]] = {
@@ -24,6 +27,8 @@ RUNTIMES: Final[Mapping[str, Callable[[], Runtime]]] = {
     "docker": docker,
     "apptainer": Apptainer,
 }
+
+_OPEN: Final = "a step in an image can read all inputs of its job, and make any system call"
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,10 @@ class Container:
     bound: tuple[Shown, ...]
     packages: Mapping[str, str] = field(compare=False)
     """What of it goes on record, as a part of the software of a step."""
+    shim: Path | None = None
+    """What confines steps in it."""
+    fault: str = ""
+    """Why there is none."""
 
     python: ClassVar[str] = "python3"
     """What ``{python}`` stands for: that of the image."""
@@ -51,13 +60,29 @@ class Container:
         """What of this host it is made of, as far as that has a path: the image, and what is shown in it."""
         return [*([Path(self.called)] if self.called.startswith("/") else ()), *(each.source for each in self.bound)]
 
-    def start(self, launch: Launch, *, scratch: Path) -> Process:
-        """Start a step, as the port says."""
-        return self.runtime.start(launch, self.called, self._room(scratch))
+    def start(self, launch: Launch, *, scratch: Path, network: bool, rules: ShimRules | None) -> Process:
+        """Start a step, as the port says.
 
-    def shell(self, launch: Launch, *, scratch: Path) -> list[str]:
+        Parameters
+        ----------
+        rules
+            By what it confines itself in there; None where the site confines no step.
+        """
+        shim = Shim(self.shim, rules) if self.shim is not None and rules is not None else None
+        process = self.runtime.start(launch, self.called, self._room(scratch), network=network, shim=shim)
+        process.confined = self.confined(is_wanted=rules is not None)
+        return process
+
+    def confined(self, *, is_wanted: bool) -> Confined:
+        """Return how its steps are confined, where the site wants them to be or not."""
+        by, lacking = held_inside() if is_wanted and self.shim is not None else ((), (_OPEN,))
+        if is_wanted and self.shim is None:
+            lacking = (*lacking, f"what confines a step in an image cannot be made: {self.fault}")
+        return Confined(level=Level.STANDARD, by=(self.runtime.called, *by), lacking=lacking)
+
+    def shell(self, launch: Launch, *, scratch: Path, network: bool) -> list[str]:
         """Return the command line for somebody at a terminal in the place of a step."""
-        return self.runtime.argv(launch, self.called, self._room(scratch), terminal=True)
+        return self.runtime.argv(launch, self.called, self._room(scratch), network=network, terminal=True)
 
     def _room(self, scratch: Path) -> list[Shown]:
         """Return what a step sees of the host: what lies in another comes after it."""
@@ -83,6 +108,7 @@ class OpenedContainers:
     def __init__(self, settings: Containers, cache: Path) -> None:
         self._settings = settings
         self._cache = cache / "images"
+        self._shims = cache / "shims"
         self._found: dict[str, Container] = {}
         self._looking = Lock()
 
@@ -150,7 +176,7 @@ class OpenedContainers:
         if copy is not None and copy.digest != digest_of(image):
             packages["image as it lies here"] = copy.digest
         packages |= {f"in the image at {each.target}": str(each.source) for each in bound}
-        return Container(image, runtime, called, bound, packages)
+        return Container(image, runtime, called, bound, packages, *made_in(self._shims))
 
     def _bound(self) -> Iterator[Shown]:
         for target, source in self._settings.bind.items():

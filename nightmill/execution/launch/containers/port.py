@@ -1,7 +1,7 @@
 """What a runtime of containers is to nightmill.
 
-A runtime puts its own command line around that of a step. It is started outside of any confinement, since it mounts; a
-program that confines itself and then becomes the step has its place between both command lines.
+A runtime puts its own command line around that of a step. It is started outside of any confinement, since it mounts;
+the shim, which confines itself and then becomes the step, has its place between both command lines.
 """
 
 from __future__ import annotations
@@ -9,15 +9,19 @@ from __future__ import annotations
 import csv
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from nightmill.errors import RequestRefused
+from nightmill.execution.confine.shim import Shim
 from nightmill.execution.launch.plain import Launch, Process
 from nightmill.model.container import ImageCopy
-from nightmill.model.layout import BUNDLE, FILES, INDEX, INPUTS, LEFT, ORDER, OUTPUTS
+from nightmill.model.layout import BUNDLE, FILES, INDEX, INPUTS, LEFT, ORDER, OUTPUTS, RULES
+
+SHIM: Final = Path("/.nightmill-shim")
+"""Where a container has the program that confines itself."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,13 @@ class NotContained(OSError):
 class Runtime(Protocol):
     """Runs programs in images.
 
-    The program sees the image, what it is shown, and nothing else of the host: no network, no processes. It has the
-    user of this process, no privilege, and the environment of its launch. All its processes end with it, and with the
-    process that started it.
+    The program sees the image, what it is shown, and nothing else of the host: no processes, and no network unless that
+    is asked for. It has the user of this process, no privilege, and the environment of its launch. All its processes
+    end with it, and with the process that started it.
     """
 
+    called: str
+    """Its name, as a site and the record say it."""
     path: str
     """The PATH of a step, where it says none; empty where images know their own."""
 
@@ -77,7 +83,9 @@ class Runtime(Protocol):
             Where the image is not on this host, or is not what its digest says.
         """
 
-    def argv(self, launch: Launch, called: str, room: Sequence[Shown], *, terminal: bool = False) -> list[str]:
+    def argv(
+        self, launch: Launch, called: str, room: Sequence[Shown], *, network: bool = False, terminal: bool = False
+    ) -> list[str]:
         """Return the command line that runs a program in an image.
 
         Parameters
@@ -86,12 +94,23 @@ class Runtime(Protocol):
             The image, as :meth:`find` gave it.
         room
             What it sees of the host; a later one may lie in one before.
+        network
+            Whether it has that of the host.
         terminal
             Whether a person sits at it.
         """
 
-    def start(self, launch: Launch, called: str, room: Sequence[Shown]) -> Process:
+    def start(
+        self, launch: Launch, called: str, room: Sequence[Shown], *, network: bool = False, shim: Shim | None = None
+    ) -> Process:
         """Start a step in an image.
+
+        Parameters
+        ----------
+        network
+            Whether it has that of the host.
+        shim
+            What confines it in there.
 
         Raises
         ------
@@ -112,6 +131,27 @@ def room_of(scratch: Path) -> Iterator[Shown]:
     if bundle.is_symlink():
         target = bundle.readlink()
         yield Shown(target, target)
+
+
+def behind_shim(launch: Launch, rules: str) -> Launch:
+    """Return what is started in a container so that it confines itself and becomes the step.
+
+    Parameters
+    ----------
+    rules
+        Where it finds its rules: a path in the container, or the number of an open file.
+    """
+    return replace(launch, argv=(str(SHIM), rules, *launch.argv))
+
+
+def with_rules(shim: Shim, launch: Launch, room: Sequence[Shown]) -> tuple[Launch, list[Shown]]:
+    """Return what is started, and what it sees, where a runtime hands on no open file: the rules lie in the scratch."""
+    rules = launch.directory.parent / RULES
+    rules.unlink(missing_ok=True)
+    with rules.open("xb") as file:
+        file.write(shim.rules.written())
+    rules.chmod(0o444)
+    return behind_shim(launch, str(rules)), [*room, Shown(shim.path, SHIM), Shown(rules, rules)]
 
 
 def mount_of(shown: Shown, read_only: str) -> str:
