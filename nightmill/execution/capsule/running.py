@@ -21,6 +21,7 @@ from nightmill.execution.stores import open_stagers
 from nightmill.execution.worker import Worker
 from nightmill.files.checksum import fingerprint
 from nightmill.files.packing import pack_folder
+from nightmill.model.confinement import NodeConfinement, Use
 from nightmill.model.container import Containers
 from nightmill.model.layout import BUNDLE, FILES, INDEX, INPUTS, WORK
 from nightmill.model.node import NodeProfile
@@ -31,6 +32,7 @@ from nightmill.model.store import Store
 
 _ARCHIVE: Final = "bundle.tar"
 _NO_CONTAINERS: Final = Containers()
+_UNCONFINED: Final = NodeConfinement(use=Use.OFF)
 _ANY_SIZE: Final = BundleRules(max_mb=1e9)
 
 
@@ -54,6 +56,7 @@ def run_capsule(
     *,
     only: Sequence[str] | None = None,
     containers: Containers = _NO_CONTAINERS,
+    confinement: NodeConfinement = _UNCONFINED,
 ) -> Run:
     """Run a capsule, or some of its steps; what it makes stays in the capsule.
 
@@ -66,6 +69,8 @@ def run_capsule(
         else from the recorded products that the capsule holds.
     containers
         What steps with an image are run with.
+    confinement
+        How its steps are confined.
 
     Returns
     -------
@@ -80,7 +85,7 @@ def run_capsule(
     given = given or Given()
     taken = _Taken(capsule, given, only)
     folder = capsule.new(RUNS)
-    _carry_out(capsule, folder, given, taken, tuple(only) if only is not None else None, containers)
+    _carry_out(capsule, folder, given, taken, tuple(only) if only is not None else None, containers, confinement)
     return capsule.run(int(folder.name))
 
 
@@ -97,7 +102,7 @@ def prepare_shell(
     given = given or Given()
     taken = _Taken(capsule, given, (step,))
     folder = capsule.new(SHELLS)
-    report = _carry_out(capsule, folder, given, taken, (), containers)
+    report = _carry_out(capsule, folder, given, taken, (), containers, confinement=_UNCONFINED)
     if report.evidence:
         raise RequestRefused(report.evidence)
     [own] = [each for each in report.order.steps if each.name == step]
@@ -129,6 +134,7 @@ def _carry_out(
     taken: _Taken,
     only: tuple[str, ...] | None,
     containers: Containers,
+    confinement: NodeConfinement,
 ) -> JobReport:
     try:
         with TemporaryDirectory(dir=folder, prefix=".bundle-") as aside:
@@ -140,7 +146,12 @@ def _carry_out(
                 raise
             scratch, journal = folder / "scratch", folder / "journal"
             profile = NodeProfile(
-                scratch=scratch, spool=journal, cache=Path(aside), keep_scratch=True, containers=containers
+                scratch=scratch,
+                spool=journal,
+                cache=Path(aside),
+                keep_scratch=True,
+                containers=containers,
+                confinement=confinement,
             )
             with Worker(profile, open_stagers(order.stores, {})) as worker:
                 [report] = worker.run([order])
