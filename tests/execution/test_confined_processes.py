@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -39,7 +40,12 @@ DAEMON = (
 
 
 def spawners() -> list[psutil.Process]:
-    return [each for each in psutil.Process().children() if "spawner_process.py" in " ".join(each.cmdline())]
+    found = []
+    for each in psutil.Process().children():
+        with suppress(psutil.Error):  # what other tests left, and has ended
+            if "spawner_process.py" in " ".join(each.cmdline()):
+                found.append(each)
+    return found
 
 
 @pytest.mark.req("B41")
