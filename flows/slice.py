@@ -36,7 +36,7 @@ from nightmill.operations.patience import Patience
 from nightmill.operations.site import open_site
 from nightmill.operations.slice_work import SliceWork
 from tasks.backpressure import Backpressure
-from tasks.jobs import carry_out, log_failures_once
+from tasks.jobs import EvidenceLog, carry_out, log_failures_once
 
 OTHERS_POLL_SECONDS = 1.0
 SHORTEST_PAUSE_SECONDS = 0.05
@@ -142,9 +142,10 @@ def _conduct(work: SliceWork, gate: Backpressure, progress: SliceProgress) -> No
         if cores is None:
             return []
         with cores:
-            return carry_out(orders, lambda orders: run(orders, cores), gate.enter)
+            return carry_out(orders, lambda orders: run(orders, cores), gate.enter, evidence)
 
     _warn_of_cores(work)
+    evidence = EvidenceLog(work.site.config.logs.prefect_lines)
     issued = _Issued(work)
     engine: Engine = ThreadsEngine(
         carry_out=carry_out_in_turn,

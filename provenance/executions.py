@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import insert, select, update
@@ -12,13 +13,15 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import ExecutionRow, SoftwareRow
 from nightmill.backbone.upsert import add_missing
-from nightmill.model.order import AttemptKey, ErrorName
+from nightmill.model.base import canonical_json
+from nightmill.model.order import AttemptKey, ErrorName, OrderStep
 from nightmill.model.report import JobReport, StepReport
+from nightmill.model.software import Stack
 from nightmill.model.states import AttemptState
 from provenance.observed import observed_columns
 
-Stacks = Mapping[str, Mapping[str, str]]
-"""Packages to versions, by the digest of the stack."""
+Stacks = Mapping[str, Stack]
+"""Stacks by their digests."""
 AttemptIds = Mapping[AttemptKey, int]
 ExecutionIds = Mapping[tuple[int, str], int]
 """IDs of executions, by the attempt's ID and the step."""
@@ -52,11 +55,19 @@ def execution_rows(session: Session, attempt_ids: Sequence[int]) -> Mapping[int,
 def _software_ids(session: Session, digests: set[str], stacks: Stacks) -> dict[str, int]:
     query = select(SoftwareRow.sha256, SoftwareRow.id).where(SoftwareRow.sha256.in_(digests))
     found = {digest: number for digest, number in session.execute(query)}
-    new = [{"sha256": digest, "packages": dict(stacks[digest])} for digest in sorted(digests - found.keys())]
-    if not new:
+    if digests <= found.keys():
         return found
-    add_missing(session, SoftwareRow, new, unique=("sha256",))
+    write_stacks(session, {digest: stacks[digest] for digest in sorted(digests - found.keys())})
     return {digest: number for digest, number in session.execute(query)}
+
+
+def write_stacks(session: Session, stacks: Stacks) -> None:
+    """Put stacks on record, as far as they are not."""
+    rows = [
+        {"sha256": digest, "bare_sha256": stack.bare_sha256, "packages": stack.content}
+        for digest, stack in stacks.items()
+    ]
+    add_missing(session, SoftwareRow, rows, unique=("sha256",))
 
 
 def write_executions(
@@ -68,16 +79,21 @@ def write_executions(
     accepted: AcceptedIds,
 ) -> dict[tuple[int, str], int]:
     """Insert or update a row a step; return the IDs of all of them."""
-    software = _software_ids(session, {step.software for report in reports for step in report.steps}, stacks)
+    used = {step.known_software for report in reports for step in report.steps}
+    # those of steps that were not started as well: who is to let them in can see what they are
+    software = _software_ids(session, used | stacks.keys(), stacks)
     ids = {(attempt_id, step): row.id for attempt_id, steps in rows.items() for step, row in steps.items()}
     new: list[dict[str, Any]] = []
     changed: list[dict[str, Any]] = []
     for report in reports:
         attempt_id = attempts[report.attempt]
-        environments = {step.name: dict(step.environment) for step in report.order.steps}
+        ordered = {step.name: step for step in report.order.steps}
         for position, step in enumerate(report.steps):
             if (attempt_id, step.name) in ids:
-                changed.append({"id": ids[attempt_id, step.name], **_outcome(report, step, accepted)})
+                outcome = _outcome(report, step, accepted)
+                changed.append(
+                    {"id": ids[attempt_id, step.name], "software_id": software[step.known_software], **outcome}
+                )
                 continue
             new.append(
                 {
@@ -85,8 +101,9 @@ def write_executions(
                     "step": step.name,
                     "position": position,
                     "argv": list(step.argv),
-                    "environment": environments[step.name],
-                    "software_id": software[step.software],
+                    "environment": dict(step.environment or ordered[step.name].environment),
+                    "files_sha256": _files_sha256(ordered[step.name]),
+                    "software_id": software[step.known_software],
                     "host": report.host,
                     "began_at": step.began_at,
                     **_outcome(report, step, accepted),
@@ -98,6 +115,13 @@ def write_executions(
         inserted = session.scalars(insert(ExecutionRow).returning(ExecutionRow.id, sort_by_parameter_order=True), new)
         ids |= {(row["attempt_id"], row["step"]): number for row, number in zip(new, inserted, strict=True)}
     return ids
+
+
+def _files_sha256(step: OrderStep) -> str | None:
+    """Return a digest of the files that are written for a step before it begins; None where there are none."""
+    if not step.files:
+        return None
+    return sha256(canonical_json([[file.name, file.text] for file in step.files]).encode()).hexdigest()
 
 
 def _outcome(report: JobReport, step: StepReport, accepted: AcceptedIds) -> dict[str, Any]:

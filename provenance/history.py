@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
+from nightmill.backbone.catalogue.file_warnings import warnings_of
 from nightmill.backbone.schema import (
     AttemptRow,
     CampaignRow,
@@ -29,6 +30,8 @@ from nightmill.backbone.schema import (
 from nightmill.backbone.sites import is_here, store_label
 from nightmill.backbone.work.campaigns import job_named
 from nightmill.errors import UnknownName
+from nightmill.model.file_warning import FileWarning
+from nightmill.model.software import Stack
 from provenance.knowledge import Observed, observed, sources_of
 
 BUNDLE: Final = PlanRow.common["bundle"]["digest"].as_string()
@@ -55,6 +58,10 @@ class Attempt:
     """What its order asks for, where that is not what its stage says."""
     bundle: str
     """Digest of the pipeline's folder that it runs; empty where its campaign is of a time before bundles."""
+    order_sha256: str
+    """Digest of its order: all that it was told, its configuration with it."""
+    plan_sha256: str
+    """Digest of the plan of its stage, which has the configuration of all of its jobs."""
     error: str = ""
     """The error that it is by the site's rules; empty where these do not name it."""
     error_version: int | None = None
@@ -110,7 +117,13 @@ class Execution:
     max_rss_bytes: int | None
     read_bytes: int | None
     written_bytes: int | None
-    software: dict[str, Any]
+    environment: Mapping[str, str]
+    """What it saw beside its places; of executions of before, what its pipeline says alone."""
+    files_sha256: str | None
+    """Digest of the files that were written for it; None where there were none."""
+    software_sha256: str = ""
+    """Digest of its stack; empty where none is known."""
+    software: Stack | None = None
     observed: Observed | None = None
     """What is known of it beside; None where nothing is, as of one that has not ended."""
 
@@ -127,6 +140,8 @@ class MadeFile:
     area: str = ""
     place: str = ""
     """Where its copy is, as ``store: path`` or ``working area: path``; empty where it is not kept."""
+    warnings: Sequence[FileWarning] = ()
+    """What those checks of its type found that hold no file back."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +202,7 @@ def job_history(session: Session, campaign: str, stage: str, unit: str, *, numbe
     """
     job = job_named(session, campaign, stage, unit)
     query = (
-        select(AttemptRow, BUNDLE, ErrorRuleRow)
+        select(AttemptRow, BUNDLE, PlanRow.sha256, ErrorRuleRow)
         .join(PlanRow, PlanRow.id == AttemptRow.plan_id)
         .outerjoin(ErrorRuleRow, ErrorRuleRow.id == AttemptRow.error_id)
         .where(AttemptRow.job_id == job.id)
@@ -259,7 +274,7 @@ def maker_of(session: Session, file_id: int) -> Maker | None:
             AttemptRow.number,
             BUNDLE,
             ExecutionRow,
-            SoftwareRow.packages,
+            SoftwareRow,
             ErrorRuleRow,
         )
         .join(ExecutionRow, GenerationRow.execution_id == ExecutionRow.id)
@@ -273,9 +288,9 @@ def maker_of(session: Session, file_id: int) -> Maker | None:
     ).first()
     if row is None:
         return None
-    role, produced_name, told, campaign, stage, unit, number, bundle, execution, packages, accepted = row
+    role, produced_name, told, campaign, stage, unit, number, bundle, execution, software, accepted = row
     inputs = chosen_inputs(session, execution.attempt_id, execution)
-    ran = _execution(execution, packages, accepted, observed(session, [execution]))
+    ran = _execution(execution, software, accepted, observed(session, [execution]))
     made_of = sources_of(session, file_id) if told else None
     return Maker(role, produced_name, campaign, stage, unit, number, bundle or "", ran, inputs, made_of)
 
@@ -289,9 +304,9 @@ def _shown(attempts: Sequence[Attempt], number: int | None, job: str) -> Attempt
     return next((attempt for attempt in attempts if attempt.result), attempts[-1] if attempts else None)
 
 
-def _attempt(row: AttemptRow, bundle: str | None, error: ErrorRuleRow | None) -> Attempt:
+def _attempt(row: AttemptRow, bundle: str | None, plan_sha256: str, error: ErrorRuleRow | None) -> Attempt:
     own = {each.name: getattr(row, each.name) for each in fields(Attempt) if each.name in AttemptRow.__table__.columns}
-    attempt = Attempt(**own, bundle=bundle or "")
+    attempt = Attempt(**own, bundle=bundle or "", plan_sha256=plan_sha256)
     if error is None:
         return attempt
     of_error = replace(attempt, error=error.name, error_version=error.version)
@@ -299,19 +314,20 @@ def _attempt(row: AttemptRow, bundle: str | None, error: ErrorRuleRow | None) ->
 
 
 def _execution(
-    row: ExecutionRow, packages: dict[str, Any] | None, accepted: ErrorRuleRow | None, seen: Mapping[int, Observed]
+    row: ExecutionRow, software: SoftwareRow | None, accepted: ErrorRuleRow | None, seen: Mapping[int, Observed]
 ) -> Execution:
     columns = ExecutionRow.__table__.columns
     own = {each.name: getattr(row, each.name) for each in fields(Execution) if each.name in columns}
     error, version = (accepted.name, accepted.version) if accepted else ("", None)
-    return Execution(
-        **own, accepted=error, accepted_version=version, software=packages or {}, observed=seen.get(row.id)
-    )
+    execution = Execution(**own, accepted=error, accepted_version=version, observed=seen.get(row.id))
+    if software is None:
+        return execution
+    return replace(execution, software_sha256=software.sha256, software=Stack.read(software.packages))
 
 
 def _executions(session: Session, attempt_id: int) -> list[Execution]:
     query = (
-        select(ExecutionRow, SoftwareRow.packages, ErrorRuleRow)
+        select(ExecutionRow, SoftwareRow, ErrorRuleRow)
         .outerjoin(SoftwareRow, ExecutionRow.software_id == SoftwareRow.id)
         .outerjoin(ErrorRuleRow, ErrorRuleRow.id == ExecutionRow.accepted_id)
         .where(ExecutionRow.attempt_id == attempt_id)
@@ -331,18 +347,21 @@ def _made(session: Session, attempt_id: int) -> list[MadeFile]:
         .correlate(FileRow)
     )
     registered = session.execute(
-        select(ExecutionRow.step, GenerationRow.role, FileRow.name, FileRow.type, place.scalar_subquery())
+        select(FileRow.id, ExecutionRow.step, GenerationRow.role, FileRow.name, FileRow.type, place.scalar_subquery())
         .outerjoin(GenerationRow, GenerationRow.file_id == FileRow.id)
         .outerjoin(ExecutionRow, GenerationRow.execution_id == ExecutionRow.id)
         .where(FileRow.attempt_id == attempt_id)
         .order_by(FileRow.id)
-    )
+    ).all()
+    warnings = warnings_of(session, [row[0] for row in registered])
     delivered = session.scalars(
         select(DeliveryRow).where(DeliveryRow.attempt_id == attempt_id).order_by(DeliveryRow.id)
     )
     files = [
-        MadeFile(step or "", role or type_, name, type_, kept=bool(place), place=place or "")
-        for step, role, name, type_, place in registered
+        MadeFile(
+            step or "", role or type_, name, type_, kept=bool(place), place=place or "", warnings=warnings.get(id_, ())
+        )
+        for id_, step, role, name, type_, place in registered
     ]
     return files + [
         MadeFile("", "", row.path.rpartition("/")[2], "", True, row.area, f"{row.area}: {row.path}")

@@ -101,6 +101,7 @@ def _new_file(file: MadeFile) -> NewFile:
         store=file.store or None,
         path=file.path or None,
         footprints=file.footprints,
+        warnings=file.warnings,
     )
 
 

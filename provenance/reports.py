@@ -77,6 +77,7 @@ def _steps(session: Session, attempt_id: int) -> Iterator[StepReport]:
             accepted=ErrorName(error=error, version=version) if error else None,
             cost=_cost(row),
             software=software or "",
+            environment=row.environment,
             observed=seen.get(row.id),
         )
 

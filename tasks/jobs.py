@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 
 from prefect import task
@@ -21,10 +22,38 @@ MESSAGE_CHARACTERS = 500
 Body = Callable[[], Sequence[JobReport]]
 
 
+class EvidenceLog:
+    """Puts the evidence of jobs that failed into the logs of their runs: so many lines of it, and then a word of where.
+
+    Safe for use by several threads.
+
+    Parameters
+    ----------
+    most_lines
+        Of all of them together.
+    """
+
+    def __init__(self, most_lines: int) -> None:
+        self._left, self._lock = most_lines, threading.Lock()
+
+    def tell(self, report: JobReport) -> None:
+        """Log the evidence of a job, and where its whole log is, in the run of this task."""
+        job = f"{report.attempt.campaign}/{report.attempt.job}"
+        lines = report.evidence.splitlines()
+        if len(lines) < 2:  # it stands in the message of the state, which Prefect logs
+            return
+        with self._lock:
+            before, self._left = self._left, self._left - len(lines) - 1
+        if self._left >= 0:
+            get_run_logger().error("%s\nthe whole log: nightmill logs %s", report.evidence, job)
+        elif before >= 0:
+            get_run_logger().error("no more evidence of this slice is logged here: nightmill logs JOB, as %s", job)
+
+
 @task(name="job", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-def job(name: str, body: Body) -> State[None]:
+def job(name: str, body: Body, evidence: EvidenceLog) -> State[None]:
     """Carry out one job; where nothing was published, its run ends Failed or Cancelled with step, fate and evidence."""
-    return next(map(_end, body()), Cancelled(message="not begun"))
+    return next((_end(report, evidence) for report in body()), Cancelled(message="not begun"))
 
 
 @task(name="jobs", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
@@ -36,15 +65,16 @@ def jobs(name: str, body: Body) -> State[None]:
 
 
 @task(name="job", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-def failed_job(name: str, report: JobReport) -> State[None]:
+def failed_job(name: str, report: JobReport, evidence: EvidenceLog) -> State[None]:
     """Say how a job of a chunk failed, or that it was cancelled."""
-    return _end(report)
+    return _end(report, evidence)
 
 
 def carry_out(
     orders: Sequence[JobOrder],
     run: Callable[[Sequence[JobOrder]], Sequence[JobReport]],
     enter: Callable[[int], None],
+    evidence: EvidenceLog,
 ) -> list[JobReport]:
     """Carry out orders as one task run, plus one for each job that failed among several.
 
@@ -56,6 +86,8 @@ def carry_out(
         Carries them out and records them; tells nothing of those that it did not begin because everything is to end.
     enter
         Called with a number of task runs before they begin; may wait.
+    evidence
+        What logs why jobs failed.
 
     Raises
     ------
@@ -70,13 +102,13 @@ def carry_out(
 
     enter(1)
     if len(orders) == 1:
-        state = job(run_name(orders), body, return_state=True)
+        state = job(run_name(orders), body, evidence, return_state=True)
     else:
         state = jobs(run_name(orders), body, return_state=True)
         failed = [report for report in reports if report.state is not AttemptState.PUBLISHED]
         enter(len(failed))
         for report in failed:
-            failed_job(report.attempt.job, report, return_state=True)
+            failed_job(report.attempt.job, report, evidence, return_state=True)
     if not reports and not state.is_cancelled():
         state.result(raise_on_failure=True)
     return reports
@@ -103,10 +135,9 @@ def why(report: JobReport) -> str:
     return ": ".join(part for part in (report.failed_step, str(report.fate or ""), first) if part)
 
 
-def _end(report: JobReport) -> State[None]:
+def _end(report: JobReport, evidence: EvidenceLog) -> State[None]:
     if report.state is AttemptState.PUBLISHED:
         return Completed()
-    if "\n" in report.evidence:  # its first line stands in the message of the state, which Prefect logs
-        get_run_logger().error("%s", report.evidence)
+    evidence.tell(report)
     ended = Cancelled if report.state is AttemptState.CANCELLED else Failed
     return ended(message=why(report)[:MESSAGE_CHARACTERS])

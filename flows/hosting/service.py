@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import socket
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from flows.hosting.listener import refuse_strangers
 from flows.hosting.server import ServerStatus
 from nightmill.config.secrets import known_secrets
 from nightmill.config.server import ServerConfig
-from nightmill.config.site import SECRETS_FILE
+from nightmill.config.site import SECRETS_FILE, load_site
 from nightmill.errors import ServerAway
 from nightmill.execution.owner import is_alive
 
@@ -186,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for module in WARM:
         import_module(module)
     [pool] = declared.pools
+    ship_logs(given.site)
     runner.serve(
         runner.RunnerOptions(
             name=f"{given.site.name} on {socket.gethostname()}",
@@ -195,6 +197,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             folder=folder_of(given.site),
         )
     )
+
+
+def ship_logs(site: Path) -> threading.Event:
+    """Send the log lines of a site to its sinks, where it has some, until the event or the end of this process."""
+    from nightmill.operations.log_shipping.shipping import ship_for_ever
+
+    config, stopping = load_site(site, need_types=False), threading.Event()
+    if config.logs.sinks:
+        threading.Thread(target=ship_for_ever, args=[config, stopping], daemon=True).start()
+    return stopping
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ FIRST_SUBMIT: Final = and_(
 _OF_SITES: Final = (
     *("init", "ingest", "retype", "withdraw", "exclude add", "exclude lift", "record --host-lost", "recover", "backup"),
     *("retain", "bring-home", "calib add", "calib certify", "calib withdraw", "calib pin", "limit --store"),
-    "doctor --engine",
+    *("doctor --engine", "regress", "software"),
 )
 """Verbs whose subject is not a campaign of this site; where they concern one alone, their detail names it."""
 _NAMED: Final = func.coalesce(AuditRow.detail["campaign"].as_string(), "")

@@ -42,6 +42,16 @@ Diff = Annotated[bool, typer.Option("--diff", help="Only show how the folder was
 JOB: Final = re.compile(r"(?P<campaign>[^/]+)/(?P<stage>[^/]+)/(?P<unit>[^/]+)(/a(?P<number>\d+))?")
 """How a job is named, or an attempt of it."""
 
+
+def job_of(name: str) -> tuple[tuple[str, str, str] | None, int | None]:
+    """Return campaign, stage and unit where a name is that of a job, and the number where it is that of an attempt."""
+    named = JOB.fullmatch(name)
+    if named is None:
+        return None, None
+    job = (named["campaign"], named["stage"], named["unit"])
+    return job, int(named["number"]) if named["number"] else None
+
+
 CampaignName = Annotated[
     str, typer.Argument(metavar="CAMPAIGN", help="Name of the campaign.", autocompletion=campaigns)
 ]

@@ -40,7 +40,7 @@ from nightmill.model.pipeline import Parameter, Pipeline
 
 __all__ = ["ChangedValue", "load_campaign", "load_pipeline", "revised"]
 
-REVISABLE: Final = ("parameters", "inputs", "calibrations", "overrides", "why")
+REVISABLE: Final = ("parameters", "inputs", "calibrations", "overrides", "why", "execution.level")
 """What an operator may say of jobs that are sealed already."""
 
 
@@ -162,17 +162,21 @@ def revised(campaign: Campaign, stage: str, layers: Sequence[Tree]) -> tuple[Cam
         changed: by the rest a stage is planned, sliced and named.
     """
     base, said = _tree_of(campaign.pipeline), laid(layers)
+    of_execution = [("execution", name) for name in said.mapping("execution")]
     errors = [
         ConfigError(
-            f"{name} cannot be changed for jobs that are planned", where=said.where((name,)), remedy=_MAY_BE_REVISED
+            f"{dotted(key)} cannot be changed for jobs that are planned", where=said.where(key), remedy=_MAY_BE_REVISED
         )
-        for name in said.data
-        if name not in REVISABLE
+        for key in (*((name,) for name in said.data if name != "execution"), *of_execution)
+        if dotted(key) not in REVISABLE
     ]
     errors += [*_unknown_overrides(said.below("overrides"), base), *unknown_inputs(said, base)]
     parameters = said.mapping("parameters")
     errors += _wrong_parameters(parameters, base.mapping("parameters"), said)
     raise_all(errors)
+    level = build(Changes, {"execution": dict(said.mapping("execution"))}, said.where).execution.level
+    if not of_execution:
+        level = campaign.execution.level
     whole = laid([base.moved("pipeline"), *(brought(layer, base) for layer in layers)])
     merged, unused = with_other_sets(whole.below("pipeline"), said)
     before = campaign.pipeline.stage(stage)
@@ -195,10 +199,13 @@ def revised(campaign: Campaign, stage: str, layers: Sequence[Tree]) -> tuple[Cam
             "parameters": {
                 name: _like(value, parameters.get(name, value)) for name, value in campaign.parameters.items()
             },
+            "execution": campaign.execution.model_copy(update={"level": level}),
             "origins": {**campaign.origins, **merged.moved("pipeline").origins(), **said.origins()},
         }
     )
-    told = [
+    was, of_level = campaign.execution.level, ("execution", "level")
+    told = [ChangedValue(dotted(of_level), was, level, _origin(said, of_level))] if level != was else []
+    told += [
         ChangedValue(f"parameters.{name}", value, after.parameters[name], _origin(said, ("parameters", name)))
         for name, value in campaign.parameters.items()
         if after.parameters[name] != value
@@ -217,7 +224,8 @@ def revised(campaign: Campaign, stage: str, layers: Sequence[Tree]) -> tuple[Cam
 
 _MAY_BE_REVISED: Final = (
     "what may be: parameters, resources, keep_on_failure, what is chosen for inputs that do not make the units, and"
-    " argv, arguments, environment, files, image and wall_seconds of steps; for more, submit a campaign of another name"
+    " argv, arguments, environment, files, image and wall_seconds of steps; execution.level; for more, submit a"
+    " campaign of another name"
 )
 
 

@@ -145,8 +145,8 @@ def _file_type(name: str, body: Plain, document: Document) -> FileType:
 
 def _check_options(file_type: FileType, key: Key, document: Document) -> Iterator[ConfigError]:
     """Yield everything that is wrong with the checks of a file type."""
-    for name, options in file_type.checks:
-        own = (*key, "checks", name)
+    for name, options, warns in file_type.checks.asked():
+        own = (*key, "checks", *(["warn"] if warns else []), name)
         try:
             kind = checks.check_class(name)
             build(kind.Options, options, document.where, prefix=own)
@@ -157,11 +157,12 @@ def _check_options(file_type: FileType, key: Key, document: Document) -> Iterato
         except ConfigError as error:
             yield error
         else:
-            if name not in Checks.model_fields and kind.formats and file_type.format not in kind.formats:
+            why = unfit(name, kind, file_type.format)
+            if why and not Checks.of_every_type(name, warns=warns):
                 yield ConfigError(
-                    f"{dotted(own)}: {unfit(name, kind, file_type.format)}",
+                    f"{dotted(own)}: {why}",
                     where=document.where(own),
-                    remedy=f"say format: {kind.formats[0]}, or leave the check out",
+                    remedy=f"say format: {kind.formats[0] if kind.formats else 'fits'}, or leave the check out",
                 )
 
 

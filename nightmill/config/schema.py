@@ -28,7 +28,7 @@ from nightmill.config.site import SiteFile
 from nightmill.config.stores import BACKBONE
 from nightmill.errors import BadPlugin
 from nightmill.files import checks, formats
-from nightmill.model.file_type import Checks, FileType
+from nightmill.model.file_type import Checks, FileType, WarningChecks
 from nightmill.model.pipeline import LookupSetting, Pipeline, Stage, Step
 from nightmill.model.store import Store
 
@@ -95,17 +95,20 @@ def _site() -> Schema:
 
 def _file_types() -> Schema:
     known = {name: kind for name, kind in _plugins(checks.GROUP, checks.check_class)}
-    schema, ref = _made(FileTypesFile, FileType, Checks, *(kind.Options for kind in known.values()))
+    schema, ref = _made(FileTypesFile, FileType, Checks, WarningChecks, *(kind.Options for kind in known.values()))
     schema["properties"]["file_types"]["additionalProperties"] = _at(ref(FileType))
     defs = schema["$defs"]
     defs[ref(FileType)] = file_type = _without(defs[ref(FileType)], "name")
     file_type["properties"]["format"]["enum"] = [name for name, _ in _plugins(formats.GROUP, formats.open_format)]
     own = defs[ref(Checks)]["properties"]
-    defs[ref(Checks)]["properties"] = {
+    offered = {
         name: {"description": _words(inspect.getdoc(kind)), **_about(own.get(name, {})), **_at(ref(kind.Options))}
         for name, kind in known.items()
     }
-    defs[ref(Checks)]["additionalProperties"] = False
+    several = {f"^{name}/.": each for name, each in offered.items()}
+    closed = {"properties": offered, "patternProperties": several, "additionalProperties": False}
+    defs[ref(WarningChecks)] |= closed
+    defs[ref(Checks)] |= {**closed, "properties": {**offered, "warn": own["warn"]}}
     return schema
 
 

@@ -22,6 +22,7 @@ from nightmill.config.engines import engines_of
 from nightmill.config.file_types import read_file_types
 from nightmill.config.keys import indexed_keys, keys_of
 from nightmill.config.layers import NOTHING, SITE, Tree, tree_of
+from nightmill.config.logs import logs_of
 from nightmill.config.partners import partners_of, unknown_types
 from nightmill.config.rules import check_fit
 from nightmill.config.secrets import known_secrets
@@ -38,7 +39,8 @@ from nightmill.model.dimensions import KeyType
 from nightmill.model.engine import EngineSetting
 from nightmill.model.file_type import FileType
 from nightmill.model.footprint import Tiling
-from nightmill.model.node import NetworkPaths
+from nightmill.model.logs import LogsConfig
+from nightmill.model.node import NetworkPaths, SoftwareRules
 from nightmill.model.notification import Notifier
 from nightmill.model.partner import Partner
 from nightmill.model.secrets import filled, missing
@@ -103,6 +105,10 @@ class SiteConfig:
         What its hosts run images with.
     network_paths
         What becomes of steps that depend on network mounts.
+    software
+        What becomes of steps whose software is new.
+    logs
+        What becomes of the logs of jobs; files that it names are absolute.
     confinement
         How its steps are confined.
     engines
@@ -132,6 +138,8 @@ class SiteConfig:
     credentials: tuple[Credential, ...] = ()
     containers: Containers = field(default_factory=Containers)
     network_paths: NetworkPaths = NetworkPaths.WARN
+    software: SoftwareRules = field(default_factory=SoftwareRules)
+    logs: LogsConfig = field(default_factory=LogsConfig)
     confinement: NodeConfinement = field(default_factory=NodeConfinement)
     engines: Mapping[str, EngineSetting] = field(default_factory=dict)
     partners: Mapping[str, Partner] = field(default_factory=dict)
@@ -199,6 +207,10 @@ class SiteFile(Frozen):
     """What steps that name an image are run with."""
     network_paths: NetworkPaths = NetworkPaths.WARN
     """What becomes of steps whose programs or files lie on network mounts: ``allow``, ``warn`` or ``refuse``."""
+    software: SoftwareRules = SoftwareRules()
+    """What becomes of steps whose software is new to the site."""
+    logs: LogsConfig = LogsConfig()
+    """What becomes of the logs of jobs."""
     confinement: Confinement = Confinement()
     """What steps may reach and take, beside what their orders give them."""
     engines: Mapping[str, Any] = Field(default_factory=dict)
@@ -309,6 +321,8 @@ def load_site(directory: Path | None = None, *, need_types: bool = True) -> Site
         credentials=file.credentials,
         containers=containers,
         network_paths=file.network_paths,
+        software=file.software,
+        logs=logs_of(file.logs, folder),
         confinement=confinement_of(file.confinement, folder, closed, url),
         engines=engines,
         partners=partners,

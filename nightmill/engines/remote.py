@@ -330,7 +330,8 @@ class Remote:
             flight.news.put(report)
         if over:
             if (ending := flight.dispatched.ending) is not None and ending.unfit:
-                self.unbegun.append(flight.dispatched)
+                if flight.dispatched.taken is None or not flight.dispatched.taken.journal:
+                    self.unbegun.append(flight.dispatched)
                 self.unfit = self.unfit or f"engine {self.name!r} cannot begin jobs: {ending.evidence}"
             with self._lock:
                 self._flights.pop(flight.dispatched.name, None)

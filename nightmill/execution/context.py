@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -14,14 +13,16 @@ from nightmill.clock import Clock, utc_now
 from nightmill.errors import JobFailed, NightmillError, StoreError
 from nightmill.execution.bundles import BundleCache
 from nightmill.execution.confine.confiner import Confiner
-from nightmill.execution.host import Host, this_host
+from nightmill.execution.host import CORES, DEVICES, Host, this_host
 from nightmill.execution.journal import JournalWriter
 from nightmill.execution.launch.containers.opened import Container, OpenedContainers
 from nightmill.execution.launch.warm import Servers
+from nightmill.execution.logs.lines import AttemptLines, LineSpool
 from nightmill.execution.sealing import Chain
-from nightmill.execution.software import stack_of
+from nightmill.execution.software import sight, stack_of, with_libraries
 from nightmill.execution.transfers import Transfers
 from nightmill.model.container import Containers
+from nightmill.model.error_rule import ErrorRule
 from nightmill.model.fate import Fate
 from nightmill.model.journal import (
     AttemptEntry,
@@ -30,10 +31,12 @@ from nightmill.model.journal import (
     Sealed,
     SoftwareSeen,
 )
-from nightmill.model.node import NetworkPaths
+from nightmill.model.logs import NodeLogs
+from nightmill.model.node import NetworkPaths, SoftwarePolicy
 from nightmill.model.order import AttemptKey, JobOrder, OrderStep
 from nightmill.model.ports import Stager, View
 from nightmill.model.report import JobReport, fold
+from nightmill.model.software import Stack
 from nightmill.model.statement import Envelope
 
 
@@ -49,6 +52,8 @@ class EmptyView:
 
 
 EMPTY: Final = EmptyView()
+_OF_A_JOB: Final = frozenset({*CORES, *DEVICES})
+"""Variables that say what of its host a job may use: its software is the same whatever they say."""
 
 
 @dataclass
@@ -76,19 +81,39 @@ class JobContext:
     """Whether it carries out a dispatch: what it leaves where it dies, nobody may come to this host to remove."""
     network_paths: NetworkPaths = NetworkPaths.WARN
     """What becomes of steps that depend on network mounts of this host."""
+    software: SoftwarePolicy = field(default_factory=SoftwarePolicy)
+    """What becomes of steps whose software is new to the site."""
+    refused: str = ""
+    """Set to why nothing begins any more, where a step would have run with software that the site does not let in."""
     chain: Chain | None = None
     """What signs what it publishes; None where nothing does."""
     warm: Servers = field(default_factory=Servers)
     """Processes that have imported what steps need."""
+    logs: NodeLogs = field(default_factory=NodeLogs)
+    """What becomes of the output of steps."""
+    errors: tuple[ErrorRule, ...] = ()
+    """What the site knows as errors: they find what tells why a step failed in what it printed."""
+    line_spool: LineSpool | None = None
+    """Where lines of logs go as they are written; None for nowhere."""
+    _lines: dict[AttemptKey, AttemptLines] = field(default_factory=dict)
     confiner: Confiner = field(default_factory=Confiner)
     """What steps are confined by."""
     _told: dict[AttemptKey, list[Entry]] = field(default_factory=lambda: defaultdict(list))
     _stacks: dict[object, str] = field(default_factory=dict)
+    _told_stacks: dict[str, Stack] = field(default_factory=dict)
 
     def tell(self, entry: AttemptEntry) -> None:
         """Append an entry to the journal."""
         self.journal.append(entry)
         self._told[entry.attempt].append(entry)
+        if (lines := self.lines_of(entry.attempt)) is not None:
+            lines.tell(entry)
+
+    def lines_of(self, attempt: AttemptKey) -> AttemptLines | None:
+        """Return what makes lines of what is told and printed of an attempt; None where nobody wants them."""
+        if self.line_spool is None:
+            return None
+        return self._lines.get(attempt) or self._lines.setdefault(attempt, AttemptLines(self.line_spool, attempt))
 
     def seal(self, attempt: AttemptKey, files: Sequence[MadeFile], fate: Fate, step: str, evidence: str) -> None:
         """Tell, signed, what an attempt is about to publish, where this process signs anything."""
@@ -103,6 +128,7 @@ class JobContext:
 
     def report(self, attempt: AttemptKey) -> JobReport:
         """Fold what was told of an attempt, and forget it."""
+        self._lines.pop(attempt, None)
         return fold(self._told.pop(attempt))[attempt]
 
     def stager(self, store: str) -> Stager:
@@ -147,17 +173,42 @@ class JobContext:
             return stager.fetch(path, target)
 
     def stack(
-        self, argv: tuple[str, ...], step: OrderStep, environment: Mapping[str, str], container: Container | None = None
+        self,
+        order: JobOrder,
+        step: OrderStep,
+        argv: tuple[str, ...],
+        environment: Mapping[str, str],
+        container: Container | None = None,
     ) -> str:
         """Return the digest of the software of a step in its environment, which the journal is told once."""
-        key = (argv[0], tuple(step.software.items()), tuple(environment.items()), step.image)
+        own = {name: value for name, value in environment.items() if name not in _OF_A_JOB}
+        seen = sight(argv, step.software, own, container)
+        bundle = order.bundle.digest if order.bundle is not None else ""
+        key = (seen, tuple(step.software.items()), step.image, bundle)
         if key not in self._stacks:
-            packages = stack_of(argv, step.software, environment, container)
-            packages |= container.packages if container else self.containers.told(step)
-            digest = sha256(repr(sorted(packages.items())).encode()).hexdigest()
-            self.journal.append(SoftwareSeen(sha256=digest, packages=packages))
-            self._stacks[key] = digest
+            image = self.containers.told(step)
+            self._stacks[key] = self._tell_stack(stack_of(seen, step.software, container, bundle=bundle, image=image))
         return self._stacks[key]
+
+    def known_stack(self, digest: str) -> Stack:
+        """Return a stack that the journal was told."""
+        return self._told_stacks[digest]
+
+    def stack_with(self, digest: str, libraries: Iterable[str]) -> str:
+        """Return the digest of a stack with the shared libraries that a step of it was seen to load.
+
+        The journal is told of it once.
+        """
+        key = (digest, frozenset(libraries))
+        if key not in self._stacks:
+            self._stacks[key] = self._tell_stack(with_libraries(self._told_stacks[digest], key[1]))
+        return self._stacks[key]
+
+    def _tell_stack(self, stack: Stack) -> str:
+        if stack.sha256 not in self._told_stacks:
+            self.journal.append(SoftwareSeen(sha256=stack.sha256, stack=stack))
+            self._told_stacks[stack.sha256] = stack
+        return stack.sha256
 
 
 def is_far(order: JobOrder, store: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +30,7 @@ from nightmill.model.fate import Fate
 from nightmill.model.file_type import FileType
 from nightmill.model.index import IndexInput, StepIndex
 from nightmill.model.journal import MadeFile
-from nightmill.model.layout import INPUTS, OUTPUTS, WORK, seen
+from nightmill.model.layout import BUNDLE, INPUTS, OUTPUTS, WORK, seen
 from nightmill.model.order import JobOrder, OrderOutput, OrderStep, stored_path
 
 LISTED_NAMES: Final = 20
@@ -99,8 +99,10 @@ def check_outputs(
                 remedy="look at the log; a step must make each required output, or exit with another code than 0",
             )
         inputs = tuple([_input(each, staged, kept) for each in index.inputs])
-        gate = _Gate(order, step, work, log, spool, inputs, told)
+        bundle = str(scratch.path / BUNDLE) if order.bundle is not None else order.pipeline_dir
+        gate = _Gate(order, step, work, log, spool, inputs, told, bundle)
         checked = [(each.output, passed) for each in found for passed in gate.check(each)]
+        gate.end()
         _must_be_distinct(order, step, checked, scratch)
         for output, passed in checked:
             what = f"{output.called} {passed.name} of step {step.name!r}"
@@ -157,9 +159,27 @@ class _Gate:
     spool: Path
     inputs: Sequence[StepInput]
     told: Mapping[str, Told]
+    pipeline_dir: str = ""
+    """The bundle, as the gate reaches it; empty where there is none."""
+    bad: list[JobFailed] = field(default_factory=list)
+    """What is wrong with files that did not pass."""
+
+    def end(self) -> None:
+        """Refuse the outputs of the step where files did not pass: whoever mends it sees all of them at once."""
+        if len(self.bad) == 1:
+            raise self.bad[0]
+        if self.bad:
+            alike = f"step {self.step.name!r} made a bad "
+            told = [f"({number}) {str(each).removeprefix(alike)}" for number, each in enumerate(self.bad, 1)]
+            more = f"; and {len(told) - LISTED_NAMES} more" if len(told) > LISTED_NAMES else ""
+            raise JobFailed(
+                f"step {self.step.name!r} made {len(told)} bad files: {'; '.join(told[:LISTED_NAMES])}{more}",
+                fate=Fate.BAD_OUTPUT,
+                step=self.step.name,
+            )
 
     def check(self, wanted: Wanted) -> Iterator[_Passed]:
-        """Check the files of an output, and yield each with its name."""
+        """Check the files of an output, and yield each that passed with its name."""
         output, files = wanted.output, wanted.files
         most = len(output.names) if output.max is None else output.max
         if len(files) > most:
@@ -179,9 +199,11 @@ class _Gate:
             except FileRefused as error:
                 # what the reading of a file advises is about files that arrive: transfer it again
                 advice = error.remedy if error.check or isinstance(error, PluginFault) else ""
-                raise self._refused(output, error.message, advice) from error
+                self.bad.append(self._refused(output, error.message, advice))
             except BadName as error:
-                raise self._refused(output, f"{on_one_line(own_name)}: {error.message}", error.remedy) from error
+                self.bad.append(self._refused(output, f"{on_one_line(own_name)}: {error.message}", error.remedy))
+            except JobFailed as error:
+                self.bad.append(error)
 
     def _scratch_file(self, own_name: str) -> _Passed:
         """Take a scratch file as it is: a plain file, with a name that does no harm in a list or an argument."""
@@ -204,7 +226,15 @@ class _Gate:
         attachments: tuple[Attachment, ...] = ()
         with opened_file(own_name, self.work, alone=True) as descriptor:
             own = bool(output.produces)
-            found = inspect_file(called, file_type, descriptor, inputs=self.inputs, told=told, own_name=own)
+            found = inspect_file(
+                called,
+                file_type,
+                descriptor,
+                inputs=self.inputs,
+                told=told,
+                own_name=own,
+                pipeline_dir=self.pipeline_dir,
+            )
             if file_type.membership is not None and file_type.membership.told:
                 attachments = (attach_told(called, file_type, line.rows if line else (), self.spool),)
             elif file_type.membership is not None:
@@ -221,6 +251,9 @@ class _Gate:
         dimensions, keys = split({key: known[key] for key in (*output.data_id, *output.tells)})
         for each in metadata.left_out:
             os.write(self.log, f"== left out of the metadata of {name}: {each}\n".encode())
+        for warning in found.warnings:
+            told_so = f"== check {warning.check} warns of {name}: {on_one_line(warning.message)}\n"
+            os.write(self.log, told_so.encode())
         begins_at, ends_at = metadata.begins_at, metadata.ends_at
         if begins_at is None and ends_at is None:
             begins_at, ends_at = order.begins_at, order.ends_at
@@ -240,6 +273,7 @@ class _Gate:
             ends_at=ends_at,
             attachments=attachments,
             footprints=found.footprints,
+            warnings=found.warnings,
         )
         return _Passed(own_name, name, found.sha256, made)
 

@@ -14,6 +14,10 @@ from nightmill.model.pipeline import Resources
 
 _GROUPS: Final = Path("/sys/fs/cgroup")
 _OWN_GROUP: Final = Path("/proc/self/cgroup")
+DEVICES: Final = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK")
+"""By these an engine says which accelerators are a job's."""
+CORES: Final = ("NIGHTMILL_CORES", "OMP_NUM_THREADS")
+"""By these a step is told how many cores it may use."""
 
 
 @dataclass(frozen=True)

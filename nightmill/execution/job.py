@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from nightmill.errors import BadFile, JobFailed, RequestRefused
+from nightmill.execution.audit.auditor import must_audit
 from nightmill.execution.context import JobContext
 from nightmill.execution.faults import scratch_failed
 from nightmill.execution.junk import bundle_junk
@@ -85,9 +86,11 @@ def _prepared(order: JobOrder, scratch: Scratch, context: JobContext) -> Prepare
     if order.junk == "tar" and not context.stopping:
         files += _junk_of(order, scratch, failure, context)
     try:
-        files += _log_of(order, scratch)
+        files += _log_of(order, scratch, context)
     except BadFile as error:
         files, failure = [], failure or _log_failed(error)
+    except OSError as error:
+        files, failure = [], failure or scratch_failed(error)
     return Prepared(order, token(order.attempt, context.journal.name), failure, tuple(files), scratch)
 
 
@@ -96,6 +99,7 @@ def _run(order: JobOrder, scratch: Scratch, context: JobContext) -> Iterator[lis
     for step in order.wanted_steps:
         context.containers.of(step)  # or nothing need begin
         network_paths(step, context)
+        must_audit(order, step)
     wait_for_room(order, scratch, context)
     stage_in(order, scratch, context)
     if scratch.promise is not None:
@@ -147,9 +151,12 @@ def _junk_of(order: JobOrder, scratch: Scratch, failure: JobFailed | None, conte
     return [junk] if junk is not None else []
 
 
-def _log_of(order: JobOrder, scratch: Scratch) -> list[MadeFile]:
+def _log_of(order: JobOrder, scratch: Scratch, context: JobContext) -> list[MadeFile]:
     if scratch.log is None:
         return []
+    if (lines := context.lines_of(order.attempt)) is not None:
+        lines.read(scratch.open_log(), "", last=True)
+    scratch.printed.close_gaps()
     size_bytes, digest = fingerprint(scratch.log)
     dimensions, metadata = split(order.data_id)
     log = MadeFile(

@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError
 
 from nightmill.errors import BadFile
 from nightmill.execution.descriptors import opened_file
+from nightmill.execution.logs.cut import next_data, next_hole
 from nightmill.model.base import Frozen
 
 LIVE: Final = "live"
@@ -119,6 +120,11 @@ class LiveLog:
         room = os.fstatvfs(self._copy)
         if room.f_bavail * room.f_frsize < ROOM_BYTES:
             raise OSError(errno.ENOSPC, "the spool has too little room")
+        begins = self._ends
+        while (hole := next_hole(log, begins)) < size:  # what stood there is left out
+            begins = next_data(log, hole)
+        if begins > self._ends:
+            self._copy = self._begun(begins)
         ends = self._ends
         while ends < size and (block := os.pread(log, min(_BLOCK_BYTES, size - ends), ends)):
             ends += os.pwrite(self._copy, block, HEAD_BYTES + ends - self._begins)

@@ -9,6 +9,8 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from nightmill.errors import JobFailed, guess
+from nightmill.execution.audit.traced import Traced
+from nightmill.execution.audit.verdict import as_audited
 from nightmill.execution.descriptors import names_in
 from nightmill.execution.differences import Produced, differences, in_words
 from nightmill.execution.evidence import on_one_line
@@ -40,6 +42,7 @@ class Observer:
         self.index = index_of(order, step, scratch.kept, scratch.told)
         """What the step is told of its files."""
         self._opened: frozenset[str] | None = None
+        self._traced: Traced | None = None
         self._sidecar = Sidecar()
         self._depends: tuple[DependsOn, ...] = ()
         self._produced: Produced | None = None
@@ -52,6 +55,12 @@ class Observer:
             yield
         finally:
             self._opened = witness.end()
+
+    def trace(self, traced: Traced | None) -> None:
+        """Take the word of a trace, where the step has one, for what it opened."""
+        self._traced = traced
+        if traced is not None:
+            self._opened = frozenset([name for name, path in self._watched() if path in traced.opened])
 
     def _watched(self) -> Iterator[tuple[str, str]]:
         scratch, untyped = (
@@ -121,15 +130,15 @@ class Observer:
         scratch_files = {
             name for output in self._step.outputs if not output.type for name in self._scratch.kept.get(output.role, ())
         }
-        depends = []
+        depends: dict[str, dict[str, None]] = {}
         for each in self._sidecar.uses.depends:
             own = on_one_line(each.output.rpartition("/")[2])
             if own in names:
-                depends.append(DependsOn(output=names[own], inputs=each.inputs))
+                depends.setdefault(names[own], {}).update(dict.fromkeys(each.inputs))
             elif own not in scratch_files:
                 why = f"is wrong in line {each.line}: {own[:60]!r} is not a file that it made{guess(own, list(names))}"
                 raise failed(self._step, why)
-        self._depends = tuple(depends)
+        self._depends = tuple([DependsOn(output=name, inputs=tuple(inputs)) for name, inputs in depends.items()])
 
     def failed(self, failure: JobFailed) -> None:
         """Take note of what a step made that lacks an output."""
@@ -152,8 +161,8 @@ class Observer:
         uses = self._sidecar.uses
         typed = {each.name for each in self.index.inputs if each.type}
         return Observation(
-            confined=confined,
-            witness="" if self._opened is None else "inotify",
+            confined=as_audited(self._order, confined, self._traced),
+            witness="" if self._opened is None else "inotify" if self._traced is None else "strace",
             opened=tuple([each.name for each in self.index.inputs if self._opened and each.name in self._opened]),
             reached=reached,
             told=uses.told,

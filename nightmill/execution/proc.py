@@ -120,6 +120,12 @@ def _has_terminal(pid: int) -> bool:
     return _read(pid, "stat").rpartition(")")[2].split()[4:5] != ["0"]
 
 
+def tracer_of(pid: int) -> int:
+    """Return the number of the process that traces another; 0 where none does."""
+    _before, _name, rest = _read(pid, "status").partition("\nTracerPid:\t")
+    return int(rest.partition("\n")[0] or 0)
+
+
 def rss_bytes(pid: int) -> int:
     """Return the resident memory of a process in bytes; 0 where there is none."""
     fields = _read(pid, "statm").split()

@@ -20,7 +20,7 @@ from nightmill.errors import JobFailed, RequestRefused
 from nightmill.execution.abandoned import OWNER, abandoned, claim_folder
 from nightmill.execution.descriptors import Place, names_in, open_up, opened_file, opened_folder, path_of, place_of
 from nightmill.execution.faults import HANDS_OFF
-from nightmill.execution.live import LiveLog
+from nightmill.execution.logs.attempt import AttemptLog
 from nightmill.execution.removal import discard, empty, remove_open
 from nightmill.execution.sealed import SealedFolder, SealedTree
 from nightmill.model.attachment import JUNK
@@ -91,14 +91,13 @@ class Scratch:
 
     def __init__(self, root: Path, order: JobOrder, *, spool: Path | None = None, claimed: bool = False) -> None:
         self.path = root / token(order.attempt)
-        self._live = LiveLog(spool, self.path.name) if spool is not None else None
         self.inputs = self.path / INPUTS
         self.outputs = self.path / OUTPUTS
         self.work = self.path / WORK
         self.tmp = self.path / TMP
         self._sealed = {INPUTS: SealedFolder(), OUTPUTS: SealedFolder()}
         self._places: dict[str, Place] = {}
-        self._log: int | None = None
+        self.printed = AttemptLog(self.path, spool)
         self._own: int | None = None
         self._adopted = ""
         self.done: list[str] = []
@@ -161,28 +160,19 @@ class Scratch:
 
     def open_log(self) -> int:
         """Return the descriptor of the log, always the same: it stays the log whatever becomes of the name."""
-        if self._log is None:
-            self._log = os.open(LOG, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=self._folder)
-            self._places[LOG] = place_of(os.fstat(self._log))
-        return self._log
+        if self.printed.descriptor is None:
+            self._places[LOG] = place_of(os.fstat(self.printed.begin(self._folder)))
+        assert self.printed.descriptor is not None
+        return self.printed.descriptor
 
     def show_log(self, *, last: bool = False) -> None:
-        """Show the log to who asks for it.
-
-        Parameters
-        ----------
-        last
-            Whether nothing is written any more for a while: who follows is to see all of it.
-        """
-        if self._live is not None and self._log is not None:
-            self._live.look(self._log)
-            if last:
-                self._live.catch_up(self._log)
+        """Show the log to who asks for it, as :meth:`nightmill.execution.logs.attempt.AttemptLog.show` does."""
+        self.printed.show(last=last)
 
     @property
     def log(self) -> str | None:
         """Where the log can be read as long as the scratch is open, or None where no step began."""
-        return None if self._log is None else path_of(self._log)
+        return self.printed.path
 
     def adopt(self, descriptor: int) -> str:
         """Take an open file of nightmill's own, the tar of junk, and return a path that leads to it until the end."""
@@ -359,11 +349,9 @@ class Scratch:
         os.close(self._folder)
         if self.promise is not None:
             self.promise.end()
-        for descriptor in (self._log, self._own):
-            if descriptor is not None:
-                os.close(descriptor)
-        if self._live is not None:
-            self._live.end()
+        self.printed.end()
+        if self._own is not None:
+            os.close(self._own)
 
     def _tell_kept(self) -> None:
         """Say in a kept scratch of which role each output is, and that it is nobody's now.

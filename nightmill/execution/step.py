@@ -14,18 +14,22 @@ from pathlib import Path
 from typing import Final
 
 from nightmill.errors import JobFailed
+from nightmill.execution.audit.verdict import judged, reached
 from nightmill.execution.confine.outside import Reached
 from nightmill.execution.context import JobContext
 from nightmill.execution.differences import must_hold
-from nightmill.execution.evidence import last_lines, last_text, readable
+from nightmill.execution.evidence import last_lines, readable
 from nightmill.execution.faults import scratch_failed
 from nightmill.execution.gate import check_outputs
+from nightmill.execution.host import CORES, DEVICES
 from nightmill.execution.index import VARIABLE as INDEX_VARIABLE
 from nightmill.execution.launch.containers.opened import Container
 from nightmill.execution.launch.containers.port import NotContained
 from nightmill.execution.launch.plain import Launch, Process
 from nightmill.execution.launch.watch import Ended, run_process
+from nightmill.execution.logs.step import Printed
 from nightmill.execution.network import network_paths
+from nightmill.execution.new_software import new_software
 from nightmill.execution.observe import Observer
 from nightmill.execution.proc import SCRATCH_VARIABLE
 from nightmill.execution.scratch import Scratch
@@ -44,9 +48,7 @@ from nightmill.model.observed import Confined
 from nightmill.model.order import ErrorName, JobOrder, OrderStep, later_names
 
 _LANGUAGE: Final = ("LANG", "LC_ALL")
-_DEVICES: Final = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK")
-"""By these an engine says which accelerators are a job's."""
-_INHERITED: Final = ("PATH", *_LANGUAGE, "LD_LIBRARY_PATH", "VIRTUAL_ENV", *_DEVICES)
+_INHERITED: Final = ("PATH", *_LANGUAGE, "LD_LIBRARY_PATH", "VIRTUAL_ENV", *DEVICES)
 
 
 def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobContext) -> list[MadeFile]:
@@ -55,8 +57,8 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
         raise JobFailed(f"step {step.name!r} was not begun: {context.stopping}", fate=Fate.CANCELLED)
     log = scratch.open_log()
     observer = Observer(order, step, scratch)
-    ended, start = _run(order, step, scratch, context, observer)
-    failure, accepted, outside = _judged(order, step, scratch, context, observer, ended, log, start)
+    ended, printed = _run(order, step, scratch, context, observer)
+    failure, accepted, outside = _judged(order, step, scratch, context, observer, ended, printed)
     context.tell(
         StepEnded(
             attempt=order.attempt,
@@ -69,9 +71,9 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
         )
     )
     made: list[MadeFile] = []
-    with _telling(order, step, observer, ended.confined, outside.paths, log, context):
+    with _telling(order, step, observer, ended.confined, outside.paths, printed, context):
         if failure is not None:
-            _go_on(step, failure, accepted, log)
+            _go_on(step, failure, accepted, printed)
         try:
             scratch.must_be_whole(step.name)
             if failure is None or accepted is not None:
@@ -92,17 +94,29 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
 
 def _run(
     order: JobOrder, step: OrderStep, scratch: Scratch, context: JobContext, observer: Observer
-) -> tuple[Ended, int]:
-    """Run the process of a step to its end; return how it ended, and where in the log what it wrote begins."""
+) -> tuple[Ended, Printed]:
+    """Run the process of a step to its end; return how it ended, and what it printed."""
     container = context.containers.of(step)
     argv = command_of(order, step, scratch.kept, container)
     environment = _environment(step, container, cores=context.host.cores_for(order.resources))
-    stack = context.stack(argv, step, environment, container)
-    log = scratch.open_log()
+    stack = context.stack(order, step, argv, environment, container)
+    try:
+        unknown = new_software(step, stack, context)
+    except JobFailed as refused:
+        Printed(order, step.name, scratch, context, f"== {refused.message}\n").end()
+        raise
 
     def began(pid: int) -> None:
         context.tell(
-            StepBegan(attempt=order.attempt, at=context.now(), step=step.name, argv=argv, pid=pid, software=stack)
+            StepBegan(
+                attempt=order.attempt,
+                at=context.now(),
+                step=step.name,
+                argv=argv,
+                pid=pid,
+                software=stack,
+                environment=environment,
+            )
         )
 
     try:
@@ -112,9 +126,8 @@ def _run(
     except OSError as error:
         raise scratch_failed(error, step.name) from error
     note = f"== {step.name} is started without the modules of warm: {fault}\n" if fault else ""
-    note += "".join(f"== {step.name}: {each}\n" for each in network_paths(step, context))
-    os.write(log, f"{_line_end(log)}{note}== {step.name}: {shlex.join(argv)}\n".encode())
-    start = os.lseek(log, 0, os.SEEK_END)
+    note += "".join(f"== {step.name}: {each}\n" for each in (*unknown, *network_paths(step, context)))
+    printed = Printed(order, step.name, scratch, context, f"{note}== {step.name}: {shlex.join(argv)}\n")
     try:
         with observer.watching():
             ended = run_process(
@@ -122,20 +135,20 @@ def _run(
                 directory=scratch.work,
                 scratch=scratch.path,
                 environment=_placed(environment, scratch.path),
-                output=log,
+                output=printed.log,
                 wall_seconds=step.wall_seconds,
                 began=began,
                 stopping=lambda: bool(context.stopping),
-                looked=scratch.show_log,
+                looked=printed.look,
                 start=start_it,
             )
     except NotContained as error:
-        raise _not_contained(step, error, last_lines(log, start)) from error
+        raise _not_contained(step, error, last_lines(printed.log, printed.start)) from error
     except (OSError, ValueError) as error:
         closed = context.confiner.closed_program(order, argv[0], environment.get("PATH"))
         raise _not_started(step, argv[0], error, closed) from error
-    scratch.show_log(last=True)
-    return ended, start
+    printed.end()
+    return ended, printed
 
 
 @contextmanager
@@ -145,7 +158,7 @@ def _telling(
     observer: Observer,
     confined: Confined,
     reached: tuple[str, ...],
-    log: int,
+    printed: Printed,
     context: JobContext,
 ) -> Iterator[None]:
     """Tell what is known of a step, whether or not it passes; then one that passes may fail for differences.
@@ -163,7 +176,7 @@ def _telling(
         observer.failed(error)
     observed = observer.observation(confined, reached)
     if notes := observer.notes(observed.differences):
-        os.write(log, f"{_line_end(log)}{notes}".encode())
+        printed.tell(notes.rstrip("\n"))
     context.tell(StepObserved(attempt=order.attempt, at=context.now(), step=step.name, observed=observed))
     if failure is not None:
         raise failure
@@ -181,13 +194,10 @@ def _way(
     """Return how a step is started, and why its modules are not imported before, where they are not."""
     if container is not None:
         return partial(container.start, scratch=scratch.path), "it runs in an image" if step.warm else ""
-    return context.warm.way(step.warm, environment, context.confiner.way(order, step, scratch))
-
-
-def _line_end(log: int) -> str:
-    """Return what a log lacks for another line to begin."""
-    size = os.fstat(log).st_size
-    return "\n" if size and os.pread(log, 1, size - 1) != b"\n" else ""
+    start_it = context.confiner.way(order, step, scratch)
+    if order.level == "audit":
+        return start_it, "it is audited" if step.warm else ""
+    return context.warm.way(step.warm, environment, start_it)
 
 
 def _not_started(step: OrderStep, program: str, error: OSError | ValueError, closed: str) -> JobFailed:
@@ -263,10 +273,10 @@ def _with_names(item: str, later: Mapping[str, Sequence[str]]) -> str | None:
 
 def _environment(step: OrderStep, container: Container | None, *, cores: int) -> dict[str, str]:
     """Return a step's environment but for its places: of what this process knows, no more than a program needs."""
-    known = _INHERITED if container is None else (*_LANGUAGE, *_DEVICES)
+    known = _INHERITED if container is None else (*_LANGUAGE, *DEVICES)
     inherited = {name: os.environ[name] for name in known if name in os.environ}
     inherited |= container.environment if container else {}
-    limits = {"NIGHTMILL_CORES": str(cores), "OMP_NUM_THREADS": str(cores)}  # or libraries take every core of the host
+    limits = dict.fromkeys(CORES, str(cores))  # or libraries take every core of the host
     return inherited | {"TZ": "UTC", "PYTHONDONTWRITEBYTECODE": "1"} | limits | dict(step.environment)
 
 
@@ -284,7 +294,7 @@ def _placed(environment: Mapping[str, str], scratch: Path) -> dict[str, str]:
     )
 
 
-def _go_on(step: OrderStep, failure: JobFailed, accepted: ErrorName | None, log: int) -> None:
+def _go_on(step: OrderStep, failure: JobFailed, accepted: ErrorName | None, printed: Printed) -> None:
     """Say in the log why the job goes on after a step that failed.
 
     Raises
@@ -297,7 +307,7 @@ def _go_on(step: OrderStep, failure: JobFailed, accepted: ErrorName | None, log:
     what = failure.message.partition(": ")[0]
     # not a heading: rules look at what follows the last one of a step, also where the gate refuses what it made
     told = f"{what}; accepted as {accepted}" if accepted else f"{step.name}: {what}; going on without it"
-    os.write(log, f"{_line_end(log)}== {told}\n".encode())
+    printed.tell(f"== {told}")
 
 
 def _judged(
@@ -307,16 +317,19 @@ def _judged(
     context: JobContext,
     observer: Observer,
     ended: Ended,
-    log: int,
-    start: int,
+    printed: Printed,
 ) -> tuple[JobFailed | None, ErrorName | None, Reached]:
     """Return how a step failed, the rule by which it counts as good all the same, and what it reached for in vain."""
-    failure = _failure(step, ended, log, start, context.stopping)
+    failure = _failure(step, ended, printed, context)
     failure = observer.failing(failure) if failure is not None else None
-    accepted = _accepting(step, ended, failure, log, start)
+    observer.trace(ended.traced)
+    failure = judged(order, step, scratch.path, ended.traced, failure)
+    accepted = _accepting(step, ended, failure, printed)
+    if ended.traced is not None:
+        return failure, accepted, Reached(reached(ended.traced))
     if failure is None or failure.fate != Fate.STEP_FAILED or accepted is not None:
         return failure, accepted, Reached()
-    outside = context.confiner.reached(order, step, scratch, ended.confined, last_text(log, start))
+    outside = context.confiner.reached(order, step, scratch, ended.confined, printed.last_text)
     if outside.unstaged:
         ending = failure.message.removeprefix(f"step {step.name!r} ")
         failure = JobFailed(
@@ -329,24 +342,24 @@ def _judged(
     return failure, None, outside
 
 
-def _accepting(step: OrderStep, ended: Ended, failure: JobFailed | None, log: int, start: int) -> ErrorName | None:
+def _accepting(step: OrderStep, ended: Ended, failure: JobFailed | None, printed: Printed) -> ErrorName | None:
     """Return the rule by which a step counts as good that exited with an error, where the first that fits accepts."""
     if failure is None or failure.fate != Fate.STEP_FAILED:
         return None
     for rule in step.rules:
         if (not rule.exit or ended.exit_code in rule.exit) and (
-            not rule.says or any(map(compiled(rule.says).search, (readable(failure.message), last_text(log, start))))
+            not rule.says or any(map(compiled(rule.says).search, (readable(failure.message), printed.last_text)))
         ):
             return rule.called if rule.accepts else None
     return None
 
 
-def _failure(step: OrderStep, ended: Ended, log: int, start: int, stopping: str) -> JobFailed | None:
+def _failure(step: OrderStep, ended: Ended, printed: Printed, context: JobContext) -> JobFailed | None:
     """Return how a step failed for itself; None where it did not."""
     if ended.exit_code == 0 and not (ended.timed_out or ended.stopped):
         return None
     if ended.stopped:
-        fate, what = Fate.CANCELLED, f"was ended: {stopping}"
+        fate, what = Fate.CANCELLED, f"was ended: {context.stopping}"
     elif ended.timed_out:
         fate, what = Fate.WALL_LIMIT, f"ran longer than its {step.wall_seconds:g} s and was ended"
     elif ended.out_of_memory:
@@ -357,7 +370,13 @@ def _failure(step: OrderStep, ended: Ended, log: int, start: int, stopping: str)
         fate, what = Fate.STEP_KILLED, f"was ended by {_signal_name(ended.signal)}"
     else:
         fate, what = Fate.STEP_FAILED, f"exited with code {ended.exit_code}"
-    tail = last_lines(log, start)
+    stage = printed.attempt.stage
+    known = [
+        error.says
+        for error in context.errors
+        if error.may_be(stage=stage, step=step.name, fate=fate, exit_code=ended.exit_code)
+    ]
+    tail = printed.evidence(known)
     return JobFailed(f"step {step.name!r} {what}{': ' + tail if tail else ''}", fate=fate, step=step.name)
 
 

@@ -30,6 +30,7 @@ from nightmill.execution.host import Host, this_host
 from nightmill.execution.jobs import run_jobs
 from nightmill.execution.journal import JournalWriter, SpoolAway
 from nightmill.execution.launch.containers.opened import OpenedContainers
+from nightmill.execution.logs.lines import LineSpool
 from nightmill.execution.orders import read_orders, read_profile
 from nightmill.execution.owner import host_name, this_process
 from nightmill.execution.probing import see
@@ -39,6 +40,7 @@ from nightmill.execution.stores import open_stagers
 from nightmill.execution.transfers import Transfers
 from nightmill.model.confinement import Use
 from nightmill.model.dispatch import Ending
+from nightmill.model.error_rule import ErrorRule
 from nightmill.model.fate import Fate
 from nightmill.model.journal import Entry
 from nightmill.model.node import NodeProfile
@@ -95,10 +97,16 @@ class Worker:
             transfers=Transfers(profile.spool, host.name, profile.transfers),
             containers=OpenedContainers(profile.containers, cache),
             network_paths=profile.network_paths,
+            software=profile.software,
             chain=Chain(self.journal.name, key) if key is not None else None,
             confiner=Confiner.of(profile),
             superseded=(lambda: False) if dispatched is None else lambda: dispatched.is_over,
             is_guest=dispatched is not None,
+            logs=profile.logs,
+            errors=profile.errors,
+            line_spool=LineSpool(profile.spool, self.journal.name, host.name, profile.logs.spool_bytes, now)
+            if profile.logs.lines
+            else None,
         )
 
     def claim(self, attempts: Iterable[AttemptKey]) -> set[AttemptKey]:
@@ -109,6 +117,13 @@ class Worker:
         """Carry out orders one after another, as :func:`nightmill.execution.jobs.run_jobs` says."""
         return run_jobs(orders, self._context)
 
+    def learn(self, errors: Iterable[ErrorRule]) -> None:
+        """Look for these errors, in the place of others, in what steps print that fail from now on."""
+        said = tuple(error for error in errors if error.says)
+        if said != self._context.errors:
+            self._context.errors = said
+            self.profile = self.profile.model_copy(update={"errors": said})
+
     def stop(self, why: str) -> None:
         """End the steps that run, and begin none any more; whoever carries out orders gets their reports."""
         self._context.stopping = why
@@ -118,11 +133,18 @@ class Worker:
         """Why it was told to end; empty where it was not."""
         return self._context.stopping
 
+    @property
+    def refused(self) -> str:
+        """Why it begins nothing any more, where a step would have run with software that the site does not let in."""
+        return self._context.refused
+
     def close(self) -> None:
         """Make everything durable that its journal was told, and end and remove what it keeps for its jobs."""
         self._context.warm.close()
         self._context.confiner.close()
         self._context.bundles.close()
+        if self._context.line_spool is not None:
+            self._context.line_spool.close()
         self.journal.close()
 
     def __enter__(self) -> Self:
@@ -192,8 +214,8 @@ def carry_out(dispatched: Dispatched, secrets: Path | int | None = None) -> bool
             if dispatched.dispatch.tries:
                 dispatched.tell(see(host.name, profile, orders[0], stagers))
             reports = list(worker.run(orders))
-    why = worker.stopping
-    dispatched.end(Ending(at=utc_now(), fate=Fate.CANCELLED if why else None, evidence=why))
+    why, unfit = worker.stopping, bool(worker.refused)
+    dispatched.end(Ending(at=utc_now(), fate=Fate.CANCELLED if why else None, evidence=why, unfit=unfit))
     return len(reports) == len(orders) and _all_published(reports)
 
 

@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 _FITS: Final = b"SIMPLE  ="
 FOLLOWING: Final = ("CHECKSUM", "DATASUM")
 """Keywords whose values follow from the rest."""
+WRITTEN_AT: Final = ("DATE",)
+"""Keywords that say when a file was written: they change always."""
 _SHOWN: Final = 20
 """Differences of one header that are listed."""
 _VALUE: Final = 60
 """Characters of a value that are shown."""
 
 
-def content_differences(before: Path, after: Path, *, ignored: Collection[str] = ()) -> list[str] | None:
+@dataclass(frozen=True)
+class Tolerance:
+    """By how much numbers may differ and count as the same.
+
+    Parameters
+    ----------
+    relative
+        As a fraction of the earlier value: of pixels, values of tables and of headers.
+    columns
+        The same for columns of tables of these names, whatever else holds.
+    """
+
+    relative: float = 0.0
+    columns: Mapping[str, float] = field(default_factory=dict)
+
+    def bears(self, before: object, after: object) -> bool:
+        """Whether two values count as the same."""
+        if isinstance(before, float) and isinstance(after, float):
+            return math.isclose(before, after, rel_tol=self.relative)
+        return before == after
+
+
+EXACT: Final = Tolerance()
+
+
+def content_differences(
+    before: Path, after: Path, *, ignored: Collection[str] = (), tolerance: Tolerance = EXACT
+) -> list[str] | None:
     """Say how the content of two FITS files differs, in the order of their HDUs.
 
     Values count, and no comments, nor how a number is written. NaN equals NaN.
@@ -25,6 +56,8 @@ def content_differences(before: Path, after: Path, *, ignored: Collection[str] =
     ----------
     ignored
         Keywords that do not count, beside checksums.
+    tolerance
+        By how much numbers may differ.
 
     Returns
     -------
@@ -42,11 +75,18 @@ def content_differences(before: Path, after: Path, *, ignored: Collection[str] =
         )  # of what is not standard: both files have passed the gate or are compared as is
         try:
             diff = fits.FITSDiff(
-                str(before), str(after), ignore_keywords=[*FOLLOWING, *ignored], ignore_comments=["*"], numdiffs=0
+                str(before),
+                str(after),
+                ignore_keywords=[*FOLLOWING, *ignored],
+                ignore_comments=["*"],
+                ignore_fields=list(tolerance.columns),
+                numdiffs=0,
+                rtol=tolerance.relative,
             )
+            apart = list(_columns_apart(before, after, tolerance.columns))
         except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, MemoryError, fits.VerifyError):
             return None  # what astropy raises of a file that it cannot read depends on where it fails
-        return [] if diff.identical else list(_told(diff, before, after))
+        return apart if diff.identical else [*_told(diff, before, after), *apart]
 
 
 def _is_fits(path: Path) -> bool:
@@ -60,6 +100,34 @@ def _told(diff: Any, before: Path, after: Path) -> Iterator[str]:
     for place, hdu, *_names in diff.diff_hdus:
         for text in _of_hdu(hdu, before, after, place):
             yield f"HDU {place}: {text}"
+
+
+def _columns_apart(before: Path, after: Path, columns: Mapping[str, float]) -> Iterator[str]:
+    """Say which columns that have a tolerance of their own differ by more, in tables that both files have."""
+    if not columns:
+        return
+    import numpy as np
+    from astropy.io import fits
+
+    with fits.open(before) as one, fits.open(after) as other:
+        for place, (left, right) in enumerate(zip(one, other, strict=False)):
+            if not (isinstance(left, fits.BinTableHDU) and isinstance(right, fits.BinTableHDU)):
+                continue
+            for name, relative in columns.items():
+                old, new = _column(left, name), _column(right, name)
+                if old is None or new is None:
+                    if old is not new:
+                        yield f"HDU {place}: column {name}: now {'added' if old is None else 'gone'}"
+                elif old.shape != new.shape or old.dtype.kind not in "iuf" or new.dtype.kind not in "iuf":
+                    if not np.array_equal(old, new):
+                        yield f"HDU {place}: column {name} differs"
+                elif count := int((~np.isclose(new, old, rtol=relative, atol=0.0, equal_nan=True)).sum()):
+                    yield f"HDU {place}: {count:,} values of column {name} differ by over {relative:g} of them"
+
+
+def _column(table: Any, name: str) -> Any:
+    own = next((each for each in table.columns.names if each.lower() == name.lower()), None)
+    return None if own is None else table.data[own]
 
 
 def _of_hdu(hdu: Any, before: Path, after: Path, place: int) -> Iterator[str]:

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import sha256
+from itertools import cycle
+from string import ascii_lowercase
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -21,8 +24,9 @@ from nightmill.files.headers import metadata_of, some_metadata
 from nightmill.files.reading import StrPath
 from nightmill.model.content import Candidate, Content, Metadata, StepInput
 from nightmill.model.file_type import Checks, FileType
+from nightmill.model.file_warning import FileWarning
 from nightmill.model.footprint import Footprint
-from nightmill.model.ports import Check, CheckClass
+from nightmill.model.ports import Check, CheckClass, TableFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class Inspection:
         What the bytes of a file are inside of: ``gz``, ``bz2``, or nothing; None where nobody looked into it.
     footprints
         Which parts of the sky it covers, where its type wants to know.
+    warnings
+        What those of its checks found that hold no file back.
     """
 
     metadata: Metadata
@@ -44,6 +50,7 @@ class Inspection:
     sha256: str
     compression: str | None = None
     footprints: tuple[Footprint, ...] = ()
+    warnings: tuple[FileWarning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,7 @@ class Opened:
         inputs: Sequence[StepInput] | None = None,
         told: Mapping[str, Value] | None = None,
         own_name: bool = True,
+        pipeline_dir: str = "",
     ) -> Inspection:
         """Check it against a type of its format; see :func:`inspect_file`."""
         path, content = self.path, self.content
@@ -80,17 +88,31 @@ class Opened:
             raise _unseen(path, error) from error
         there = str(path) if self.descriptor is None else f"/proc/{os.getpid()}/fd/{self.descriptor}"
         read = partial(metadata_of, content.sections, file_type, path, told, own_name=own_name)
-        candidate = Candidate(str(path), there, content, read)
-        for name, compares, check in wanted:
-            with _at_work(path, "check", checks.GROUP, name):
-                if not compares:
-                    check.look(candidate, ())
-                elif inputs is not None:
-                    check.look(candidate, inputs)
-        with _at_work(path, "format", formats.GROUP, self.format):
-            metadata = read()
-            footprints = footprints_of(path, file_type, content.sections, metadata.values)
-        return Inspection(metadata, content.size_bytes, self.sha256, content.compression, footprints)
+        candidate = Candidate(str(path), there, content, read, self.format, self.sha256, pipeline_dir)
+        refusals: list[FileRefused] = []
+        warnings: list[FileWarning] = []
+        for each in wanted:
+            if each.compares and inputs is None:
+                continue
+            try:
+                with _at_work(path, "check", checks.GROUP, each.name):
+                    each.check.look(candidate, (inputs or ()) if each.compares else ())
+            except FileRefused as error:
+                if each.warns:
+                    warnings.append(FileWarning(check=each.name, reason=error.reason, message=str(error)))
+                else:
+                    refusals.append(error)
+        try:
+            with _at_work(path, "format", formats.GROUP, self.format):
+                metadata = read()
+                footprints = footprints_of(path, file_type, content.sections, metadata.values)
+        except FileRefused as error:
+            if not refusals:
+                raise
+            raise _together(path, [*refusals, error]) from error
+        if refusals:
+            raise _together(path, refusals)
+        return Inspection(metadata, content.size_bytes, self.sha256, content.compression, footprints, tuple(warnings))
 
     def some(self, file_type: FileType, names: Collection[str]) -> Metadata:
         """Take some keys of a type of its format; see :func:`nightmill.files.headers.some_metadata`."""
@@ -140,6 +162,7 @@ def inspect_file(
     inputs: Sequence[StepInput] | None = None,
     told: Mapping[str, Value] | None = None,
     own_name: bool = True,
+    pipeline_dir: str = "",
 ) -> Inspection:
     """Check a file against its type (structure, checksums, checks, required metadata), reading it once.
 
@@ -155,6 +178,8 @@ def inspect_file(
         What the step tells of it, as :func:`nightmill.files.headers.metadata_of` takes it.
     own_name
         Whether whoever made or brought the file gave it its name, which then must fit the pattern of its type.
+    pipeline_dir
+        The bundle of the pipeline whose step made it, for checks that run a program of that.
 
     Returns
     -------
@@ -164,12 +189,13 @@ def inspect_file(
     Raises
     ------
     BadFile, BadMetadata
-        Where the format, a check or the metadata refuses it.
+        Where the format, a check or the metadata refuses it. Where several checks do, the error tells of all of them,
+        and has the reason of the first.
     PluginFault
         Where a format or check failed otherwise, or is not there.
     """
     opened = open_file(path, file_type.format, descriptor, verify=verified(file_type))
-    return opened.inspect(file_type, inputs=inputs, told=told, own_name=own_name)
+    return opened.inspect(file_type, inputs=inputs, told=told, own_name=own_name, pipeline_dir=pipeline_dir)
 
 
 @contextmanager
@@ -181,10 +207,22 @@ def _at_work(path: StrPath, what: str, group: str, name: str) -> Iterator[None]:
         error.check = name if group == checks.GROUP else ""
         raise
     except (Exception, SystemExit) as error:  # of a plug-in: not a file that passes
+        offered_by = plugins.package(group, checks.kind_of(name))
         raise PluginFault(
-            f"{what} {name!r} of {plugins.package(group, name)} failed on {path}: {type(error).__name__}: {error}",
+            f"{what} {name!r} of {offered_by} failed on {path}: {type(error).__name__}: {error}",
             remedy=f"tell whoever maintains the {what}; the file may be good",
         ) from error
+
+
+def _together(path: StrPath, refusals: Sequence[FileRefused]) -> FileRefused:
+    """Make one refusal of all that is wrong with a file: who mends it need not come once for each."""
+    first = refusals[0]
+    if len(refusals) == 1:
+        return first
+    told = "; ".join([f"({letter}) {each}" for letter, each in zip(cycle(ascii_lowercase), refusals, strict=False)])
+    together = BadFile(f"{path}: {len(refusals)} things are wrong: {told}", reason=first.reason)
+    together.check = first.check
+    return together
 
 
 def _unseen(path: StrPath, error: UnknownName | BadPlugin) -> PluginFault:
@@ -217,22 +255,37 @@ def _changed(path: StrPath, size_bytes: int, read_bytes: int, format: str) -> Ba
     )
 
 
+class _Wanted(NamedTuple):
+    """A check that a file type asks for."""
+
+    name: str
+    check: Check
+    compares: bool
+    warns: bool
+
+
 @lru_cache(maxsize=1024)
-def _checks(format: str, wanted: Checks) -> tuple[tuple[str, bool, Check], ...]:
+def _checks(format: str, wanted: Checks) -> tuple[_Wanted, ...]:
     """Make the checks of a file type."""
-    made: list[tuple[str, bool, Check]] = []
-    for name, options in wanted:
+    made: list[_Wanted] = []
+    for name, options, warns in wanted.asked():
         kind = checks.check_class(name)
-        if not kind.formats or format in kind.formats:
-            made.append((name, kind.compares, _made(kind, name, options)))
-        elif name not in Checks.model_fields:  # those that every type has do without what they cannot look at
-            raise BadPlugin(unfit(name, kind, format))
+        why = unfit(name, kind, format)
+        if not why:
+            check = _made(kind, name, options)
+            made.append(_Wanted(name, check, getattr(check, "is_comparing", kind.compares), warns))
+        elif not Checks.of_every_type(name, warns=warns):
+            raise BadPlugin(why)
     return tuple(made)
 
 
 def unfit(name: str, kind: CheckClass, format: str) -> str:
-    """Say that a check cannot look at files of a format."""
-    return f"check {name!r} looks at files of format {' or '.join(kind.formats)}, not {format}"
+    """Say why a check cannot look at files of a format; empty where it can."""
+    if kind.formats and format not in kind.formats:
+        return f"check {name!r} looks at files of format {' or '.join(kind.formats)}, not {format}"
+    if getattr(kind, "tables", False) and not isinstance(formats.open_format(format), TableFormat):
+        return f"check {name!r} looks at tables, and files of format {format} hold none"
+    return ""
 
 
 def _made(kind: CheckClass, name: str, options: object) -> Check:
@@ -242,7 +295,7 @@ def _made(kind: CheckClass, name: str, options: object) -> Check:
         why = f"does not take the options {json.dumps(options)}: {error.errors()[0]['msg']}"
     except (Exception, SystemExit) as error:  # noqa: BLE001 - raised as that of the plug-in, below
         why = f"cannot be made with the options {json.dumps(options)}: {type(error).__name__}: {error}"
-    raise BadPlugin(f"check {name!r} of {plugins.package(checks.GROUP, name)} {why}")
+    raise BadPlugin(f"check {name!r} of {plugins.package(checks.GROUP, checks.kind_of(name))} {why}")
 
 
 class _Counted:

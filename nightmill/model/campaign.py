@@ -10,6 +10,7 @@ from pydantic import Field
 from nightmill.model.base import Frozen
 from nightmill.model.breakpoint import Breakpoint
 from nightmill.model.exclusion import CampaignExclusion
+from nightmill.model.observed import WantedLevel
 from nightmill.model.partner import Types
 from nightmill.model.pipeline import Parameter, Pipeline, Stage
 
@@ -74,6 +75,9 @@ class ExecutionSettings(Frozen):
     """Which of the site's engines carries them out; by default threads of the slice's own process."""
     engines: Mapping[str, str] = Field(default_factory=dict, exclude_if=lambda engines: not engines)
     """The same for single stages, by their names: ``{detect: cluster}``."""
+
+    level: WantedLevel = Field(default="standard", exclude_if=lambda level: level == "standard")
+    """``audit``: every path that a step tries is known by name, and one that tries what it was not given fails."""
 
     def engine_of(self, stage: str) -> str:
         """Return the name of the engine that carries out the jobs of a stage; empty for the default."""

@@ -94,6 +94,12 @@ class Candidate(NamedTuple):
     """Leads to its bytes, and to no others, as long as checks look at it."""
     content: Content
     told: Callable[[], Metadata]
+    format: str = ""
+    """What read it."""
+    sha256: str = ""
+    """Hexadecimal digits."""
+    pipeline_dir: str = ""
+    """Leads to the bundle of the pipeline whose step made it; empty for any other file."""
 
     @property
     def metadata(self) -> Metadata:

@@ -91,7 +91,8 @@ class Ending(Frozen):
     """What became of those of its attempts that did not tell their own end; None where its worker came to its end."""
     evidence: str = ""
     unfit: bool = Field(default=False, exclude_if=lambda unfit: not unfit)
-    """Whether its worker could begin none of its attempts, because its host lacks what every dispatch needs."""
+    """Whether its worker could not begin its attempts, or those that were left, because its host lacks what every
+    dispatch needs, or has software that the site does not let in."""
 
 
 class Tried(Frozen):

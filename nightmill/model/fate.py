@@ -25,7 +25,7 @@ class Fate(StrEnum):
     STEP_FAILED = "step_failed"
     """A step's process exited with a code other than 0 that no rule of its site accepts."""
     STEP_KILLED = "step_killed"
-    """A step's process was ended by a signal that nightmill did not send."""
+    """A step's process was ended by a signal that nightmill did not send; or what audited it was ended before it."""
     OUT_OF_MEMORY = "out_of_memory"
     """A step's process was ended by SIGKILL that nightmill did not send, and the kernel of its host counted a kill for
     lack of memory while the step ran; or it exited with code 137, as a shell does whose command was killed, and the
@@ -51,7 +51,7 @@ class Fate(StrEnum):
     """A store or the scratch could not be read or written, for another reason than those above."""
     CANCELLED = "cancelled"
     """nightmill ended it, or did not begin it, because its slice was told to end (cancelled in Prefect, or its runner
-    stopped) or failed itself."""
+    stopped) or failed itself; or because its worker would have run with software that the site gates."""
     PREEMPTED = "preempted"
     """The accounting of its engine says that its worker was ended to make room for others."""
     NODE_FAILED = "node_failed"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
@@ -55,6 +55,13 @@ class MetadataKey(Frozen):
     """Whether the step that makes a file tells it, where no header can: by the name of the file, or in its sidecar."""
 
 
+class WarningChecks(Frozen):
+    """Checks by their names, with their options, that hold no file back: what they find is told, and on record."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, JsonValue]
+
+
 class Checks(Frozen):
     """What a file of the type must be, beside having its required metadata.
 
@@ -71,6 +78,21 @@ class Checks(Frozen):
     """Least number of HDUs, the primary one included (FITS only)."""
     checksum: Literal["if_present", "required", "ignored"] = "if_present"
     """What to do about CHECKSUM and DATASUM (FITS only)."""
+    warn: WarningChecks = Field(default=WarningChecks(), exclude_if=lambda warn: warn == WarningChecks())
+    """Those that hold no file back: what they find is told, and on record with the file."""
+
+    def asked(self) -> Iterator[tuple[str, Any, bool]]:
+        """Yield every check by its name, with its options and whether it warns alone."""
+        for name, options in self:
+            if name != "warn":
+                yield name, options, False
+        for name, options in self.warn:
+            yield name, options, True
+
+    @classmethod
+    def of_every_type(cls, name: str, *, warns: bool = False) -> bool:
+        """Whether every type has a check, which therefore does without files that it cannot look at."""
+        return name in cls.model_fields and not warns
 
 
 class Membership(Frozen):

@@ -6,7 +6,7 @@ A journal is a file: copied, cut, mended by hand, or forged. What contradicts it
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 
 from nightmill.model.attachment import JUNK
 from nightmill.model.dimensions import DIMENSIONS
@@ -17,7 +17,7 @@ from nightmill.model.report import JobReport, StepReport
 from nightmill.model.states import AttemptState
 
 
-def misfit(report: JobReport, stacks: Mapping[str, Mapping[str, str]]) -> str:
+def misfit(report: JobReport, stacks: Collection[str]) -> str:
     """Say how a report contradicts its order; empty where it does not.
 
     A report that fits names no file and no place but those of its order, each once, tells of its order's steps alone,
@@ -26,7 +26,7 @@ def misfit(report: JobReport, stacks: Mapping[str, Mapping[str, str]]) -> str:
     Parameters
     ----------
     stacks
-        Software by digest, of which its steps must be.
+        Digests of the software of which its steps must be.
     """
     order = report.order
     if order.attempt != report.attempt:
@@ -59,11 +59,11 @@ def _is_named(file: MadeFile, order: JobOrder) -> bool:
     )
 
 
-def _misfit_of_steps(report: JobReport, stacks: Mapping[str, Mapping[str, str]]) -> str:
+def _misfit_of_steps(report: JobReport, stacks: Collection[str]) -> str:
     began = [step.name for step in report.steps]
     if began != [step.name for step in report.order.wanted_steps][: len(began)]:
         return f"its steps are told as {', '.join(began)}, which is not what its order says"
-    if unknown := [step.name for step in report.steps if step.software not in stacks]:
+    if unknown := [step.name for step in report.steps if not {step.software, step.known_software} <= {*stacks}]:
         return f"nothing is told of the software that step {unknown[0]!r} ran with"
     if early := [file for file in (*report.made, *report.intended) if file.step and file.step not in began]:
         return f"{early[0].name} is told of step {early[0].step!r}, which did not begin"

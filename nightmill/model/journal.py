@@ -17,9 +17,11 @@ from nightmill.model.attachment import Attachment
 from nightmill.model.base import Frozen
 from nightmill.model.dimensions import KeyValue
 from nightmill.model.fate import Fate
+from nightmill.model.file_warning import FileWarning
 from nightmill.model.footprint import Footprint
 from nightmill.model.observed import Observation
 from nightmill.model.order import AttemptKey, ErrorName, JobOrder
+from nightmill.model.software import Stack
 from nightmill.model.statement import Envelope
 from nightmill.model.states import AttemptState
 
@@ -75,6 +77,8 @@ class MadeFile(Frozen):
     """What it holds row by row and its type wants on record; they stand in the spool since it was checked."""
     footprints: tuple[Footprint, ...] = ()
     """Which parts of the sky it covers, where its type wants to know."""
+    warnings: tuple[FileWarning, ...] = Field(default=(), exclude_if=lambda warnings: not warnings)
+    """What those of its checks found that hold no file back."""
 
 
 class Cost(Frozen):
@@ -95,8 +99,14 @@ class SoftwareSeen(Frozen):
 
     entry: Literal["software"] = "software"
     sha256: str
-    packages: Mapping[str, str]
-    """Package or program to version."""
+    stack: Stack | None = Field(default=None, exclude_if=lambda stack: stack is None)
+    packages: Mapping[str, str] = Field(default_factory=dict, exclude_if=lambda packages: not packages)
+    """Package or program to version, in journals of before."""
+
+    @property
+    def seen(self) -> Stack:
+        """The stack, whichever way it is told."""
+        return self.stack or Stack.read(self.packages)
 
 
 class _Entry(Frozen):
@@ -149,6 +159,8 @@ class StepBegan(_Entry):
     pid: int
     software: str
     """Digest of the stack, whose entry came before."""
+    environment: Mapping[str, str] = Field(default_factory=dict, exclude_if=lambda environment: not environment)
+    """What it saw beside its places: what it had from its worker, and what its order says."""
 
 
 class StepEnded(_Entry):
@@ -205,7 +217,8 @@ class Done(_Entry):
     fate: Fate
     step: str = ""
     evidence: str = ""
-    """What went wrong, on what, in words, with the last lines of the step's output."""
+    """What went wrong, on what, in words, with what the step's output tells of it: the line that tells best, and the
+    last."""
     published: tuple[str, ...] = ()
     """Names of the intent's files that stand in their stores."""
     adopted: bool = False

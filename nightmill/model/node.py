@@ -13,6 +13,8 @@ from nightmill.model.access import Access
 from nightmill.model.base import Frozen
 from nightmill.model.confinement import NodeConfinement
 from nightmill.model.container import Containers
+from nightmill.model.error_rule import ErrorRule
+from nightmill.model.logs import NodeLogs
 
 NODE_VERSION = 1
 
@@ -26,6 +28,32 @@ class NetworkPaths(StrEnum):
     """It is told: by the plan, and in the log of each job by the node that it runs on."""
     REFUSE = "refuse"
     """A plan with such a step is refused, and a node on which a step would be such a one does not start it."""
+
+
+class NewSoftware(StrEnum):
+    """What becomes of a step whose software is new to the site: no regression passed, and nobody accepted it."""
+
+    ALLOW = "allow"
+    """Nobody looks."""
+    WARN = "warn"
+    """It is told: in the log of each job, and by ``nightmill doctor``."""
+    GATE = "gate"
+    """The step is not started, and its worker begins nothing any more."""
+
+
+class SoftwareRules(Frozen):
+    """What a site says of the software of its steps."""
+
+    new: NewSoftware = NewSoftware.ALLOW
+    """What becomes of a step whose software is new: ``allow``, ``warn`` or ``gate``."""
+
+
+class SoftwarePolicy(Frozen):
+    """What becomes of steps whose software is new."""
+
+    new: NewSoftware = NewSoftware.ALLOW
+    known: tuple[str, ...] = ()
+    """Digests of stacks, without their bundles, that are not new."""
 
 
 class NodeProfile(Frozen):
@@ -50,6 +78,12 @@ class NodeProfile(Frozen):
     """What steps with an image are run with."""
     network_paths: NetworkPaths = NetworkPaths.WARN
     """What becomes of steps that depend on network mounts of the host."""
+    software: SoftwarePolicy = SoftwarePolicy()
+    """What becomes of steps whose software is new to the site."""
+    logs: NodeLogs = NodeLogs()
+    """What becomes of the output of steps."""
+    errors: tuple[ErrorRule, ...] = ()
+    """What the site knows as errors by what steps say: they find the lines that tell why a step failed."""
     signing_key: Path | None = None
     """A private key of the site, with which its workers sign what they publish; no step reaches it."""
     confinement: NodeConfinement = NodeConfinement()

@@ -24,6 +24,10 @@ class Level(StrEnum):
     """Denied, and every path that it tried is known by name."""
 
 
+WantedLevel = Literal["standard", "audit"]
+"""The level that a campaign asks for; what a step had in truth stands in its record."""
+
+
 class Confined(Frozen):
     """How a step was confined."""
 

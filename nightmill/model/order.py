@@ -21,7 +21,7 @@ from nightmill.model.container import is_image
 from nightmill.model.dimensions import KeyValue
 from nightmill.model.error_rule import compiled
 from nightmill.model.file_type import FileType
-from nightmill.model.observed import DifferenceKind, Policy
+from nightmill.model.observed import DifferenceKind, Policy, WantedLevel
 from nightmill.model.pipeline import Parameter, Resources
 from nightmill.model.store import Store
 
@@ -319,6 +319,9 @@ class JobOrder(Frozen):
     """Whether what steps left and no output declares, and what the gate refused, is kept in a tar beside the log."""
     keep_on_failure: bool = False
     """Whether files of the steps before the one that fails are kept, for another attempt to take."""
+
+    level: WantedLevel = "standard"
+    """How closely its steps are watched."""
 
     @property
     def wanted_steps(self) -> tuple[OrderStep, ...]:

@@ -207,6 +207,7 @@ class TableFormat(Format, Protocol):
             file that has one alone.
         columns
             The values of each row, whatever the case of their names; each a plain value, or None where there is none.
+            Without any, an empty row comes for each row of the table.
 
         Raises
         ------
@@ -241,7 +242,11 @@ class Check(Protocol):
 
 
 class CheckClass(Protocol):
-    """What a plug-in offers: the class of a check, made with its options once a process for all types that say so."""
+    """What a plug-in offers: the class of a check, made with its options once a process for all types that say so.
+
+    One that has an attribute ``tables``, which is true, can look at files of every format that holds tables
+    (:class:`TableFormat`), and at no others.
+    """
 
     @property
     def Options(self) -> type[BaseModel]:  # noqa: N802 - it is a class
@@ -255,7 +260,10 @@ class CheckClass(Protocol):
 
     @property
     def compares(self) -> bool:
-        """Whether it needs what the step read that made the file: then it runs in the gate of a job alone."""
+        """Whether it needs what the step read that made the file: then it runs in the gate of a job alone.
+
+        A check that was made may say otherwise in its attribute ``is_comparing``, where that depends on its options.
+        """
         ...
 
     def __call__(self, options: Any, /) -> Check:

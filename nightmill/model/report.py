@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
+from pydantic import Field
+
 from nightmill.model.base import Frozen
 from nightmill.model.fate import Fate
 from nightmill.model.journal import (
@@ -26,6 +28,7 @@ from nightmill.model.journal import (
 )
 from nightmill.model.observed import Observation
 from nightmill.model.order import AttemptKey, ErrorName, JobOrder
+from nightmill.model.software import Stack
 from nightmill.model.statement import Envelope
 from nightmill.model.states import AttemptState
 
@@ -44,8 +47,15 @@ class StepReport(Frozen):
     cost: Cost | None = None
     software: str
     """Digest of its stack."""
+    environment: Mapping[str, str] = Field(default_factory=dict)
+    """What it saw beside its places; empty in journals of before."""
     observed: Observation | None = None
     """What is known of it beside; None in journals of before."""
+
+    @property
+    def known_software(self) -> str:
+        """Digest of its stack, with the libraries that it loaded where these are known."""
+        return (self.observed.software if self.observed is not None else "") or self.software
 
 
 class JobReport(Frozen):
@@ -98,9 +108,13 @@ def fold(entries: Iterable[Entry]) -> dict[AttemptKey, JobReport]:
     return reports
 
 
-def stacks(entries: Iterable[Entry]) -> dict[str, Mapping[str, str]]:
-    """Return the software stacks that entries tell of, by their digests."""
-    return {entry.sha256: entry.packages for entry in entries if isinstance(entry, SoftwareSeen)}
+def stacks(entries: Iterable[Entry]) -> dict[str, Stack]:
+    """Return the software stacks that entries tell of, by their digests.
+
+    One whose digest is not that of what is told of it is left out; of stacks of journals of before nobody can tell.
+    """
+    told = (entry for entry in entries if isinstance(entry, SoftwareSeen))
+    return {entry.sha256: entry.seen for entry in told if entry.stack is None or entry.stack.sha256 == entry.sha256}
 
 
 def _begin(entry: Started) -> JobReport:
@@ -119,7 +133,13 @@ def _change(report: JobReport, entry: Entry) -> dict[str, object]:
             staged = {"staged_at": entry.at} if isinstance(entry, Staged) else {}
             return {**staged, "passed_over": entry.passed_over}
         case StepBegan():
-            step = StepReport(name=entry.step, argv=entry.argv, began_at=entry.at, software=entry.software)
+            step = StepReport(
+                name=entry.step,
+                argv=entry.argv,
+                began_at=entry.at,
+                software=entry.software,
+                environment=entry.environment,
+            )
             return {"state": AttemptState.RUNNING, "steps": (*report.steps, step)}
         case StepEnded() | StepObserved() if report.steps:
             last = report.steps[-1].model_copy(update=_told(entry))

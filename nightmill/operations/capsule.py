@@ -141,7 +141,7 @@ def _asked(site: Site, job: tuple[str, str, str], number: int | None) -> tuple[t
         about = texts.About(
             common=common.of(detail),
             origins=_origins(Campaign.model_validate(campaign.definition), common, detail),
-            software={run.step: run.software for run in history.executions},
+            software={run.step: run.software for run in history.executions if run.software is not None},
             host=history.shown.host or "" if history.shown else "",
             site=site.config.name,
         )

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
@@ -18,6 +18,7 @@ from nightmill.model.campaign import Layer
 from nightmill.model.layout import ORDER
 from nightmill.model.order import JobOrder, OrderStep
 from nightmill.model.report import JobReport
+from nightmill.model.software import Stack
 from nightmill.planning.sealed import StageCommon
 
 _PROGRAM: Final = """\
@@ -76,7 +77,7 @@ class About:
 
     common: StageCommon
     origins: Mapping[str, Layer]
-    software: Mapping[str, Mapping[str, Any]]
+    software: Mapping[str, Stack]
     host: str
     site: str
 
@@ -182,6 +183,7 @@ def _environment(order: JobOrder, about: About) -> Iterator[str]:
     for step in order.steps:
         yield _note(f"step {step.name}")
         yield from (_note(f"  {name}={shlex.quote(value)}") for name, value in step.environment.items())
-        yield from (_note(f"  ran with {name} {text}") for name, text in about.software.get(step.name, {}).items())
+        sections = about.software[step.name].sections if step.name in about.software else {}
+        yield from (_note(f"  ran with {name} {text}") for each in sections.values() for name, text in each.items())
     if about.host:
         yield _note(f"on host {about.host}")

@@ -64,7 +64,6 @@ class Here:
 
     is_here: Final = True
     chunk_costs_seconds: Final = TASK_RUN_SECONDS
-    unfit: Final = ""
 
     def __init__(self, site: Site, host: Host, resources: Resources) -> None:
         self._host, self._share = host, host.share_of(resources)
@@ -77,6 +76,11 @@ class Here:
     def open(self, worker: Worker, hear: Callable[[Entry], None], tell: Callable[[str], None]) -> None:
         """Carry out by this worker."""
         self._worker = worker
+
+    @property
+    def unfit(self) -> str:
+        """Why this process begins nothing any more, where the software of this host is not let in."""
+        return self._worker.refused
 
     def adopt(self, lease_id: int) -> list[list[JobOrder]]:
         """Return nothing: what a process carried out itself has ended with it."""

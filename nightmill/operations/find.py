@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue import files as catalogue
 from nightmill.backbone.catalogue.calibrations import history
+from nightmill.backbone.catalogue.file_warnings import warnings_of
 from nightmill.backbone.catalogue.refusals import refusals
 from nightmill.backbone.catalogue.replicas import Replica, replicas
 from nightmill.backbone.catalogue.withdrawals import Withdrawal, versions, withdrawals
@@ -21,6 +22,7 @@ from nightmill.config.rules import OWN
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.expressions import parse
 from nightmill.model.bundle import FILE_TYPE
+from nightmill.model.file_warning import FileWarning
 from nightmill.model.footprint import Footprint, Tiling
 from nightmill.model.origin import Origin
 from nightmill.operations.site import Site
@@ -37,6 +39,8 @@ class CataloguedFile:
     copies: Sequence[Replica]
     withdrawn_at: datetime | None = None
     """When it was withdrawn, or retyped, where it does not hold any more."""
+    warnings: Sequence[FileWarning] = ()
+    """What those checks of its type found that hold no file back."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ def find(
     origins: Sequence[Origin] = (),
     level: int | None = None,
     overlaps: str = "",
+    warned: bool = False,
     limit: int | None = None,
     everything: bool = False,
 ) -> list[CataloguedFile]:
@@ -87,6 +92,8 @@ def find(
         Only products of jobs for which the worst lookup of their inputs had this level.
     overlaps
         A part of the sky that their footprints touch: ``RA,DEC`` or ``RA,DEC,RADIUS`` in degrees, or ``TILING:TILE``.
+    warned
+        Only those of which a check of their type warns.
     everything
         With the files that no plan would take.
 
@@ -113,13 +120,20 @@ def find(
             origins=origins,
             ids=None if place is None else _touching(session, place),
             level=level,
+            warned=warned,
             limit=limit,
             all=everything,
         )
         rows = list(found)
         copies = replicas(session, [row.id for row in rows])
         gone = withdrawals(session, [row.id for row in rows]) if everything else {}
-    return [CataloguedFile(row, copies.get(row.id, []), gone[row.id][0].at if row.id in gone else None) for row in rows]
+        warnings = warnings_of(session, [row.id for row in rows])
+    return [
+        CataloguedFile(
+            row, copies.get(row.id, []), gone[row.id][0].at if row.id in gone else None, warnings.get(row.id, ())
+        )
+        for row in rows
+    ]
 
 
 def place_of(text: str, tilings: Mapping[str, Tiling]) -> Footprint:
@@ -186,7 +200,8 @@ def why(site: Site, name: str) -> Story:
         row = catalogue.files_named(session, [meant or name])[meant or name]
         copies = replicas(session, [row.id]).get(row.id, [])
         gone = withdrawals(session, [row.id]).get(row.id)
-        file = CataloguedFile(row, copies, gone[0].at if gone else None)
+        warnings = warnings_of(session, [row.id]).get(row.id, ())
+        file = CataloguedFile(row, copies, gone[0].at if gone else None, warnings)
         told = withdrawals_of(session, row.name)
         roles = [role for id_ in versions(session, row.name) for role in history(session, id_)]
         return Story(file, maker_of(session, row.id), told, roles, refused)

@@ -14,6 +14,7 @@ from nightmill.errors import DatabaseAway
 from nightmill.model.journal import Done, Entry, SoftwareSeen, StepBegan
 from nightmill.model.order import AttemptKey
 from nightmill.model.report import fold
+from nightmill.model.software import Stack
 from nightmill.operations.site import Site
 from provenance.record import record
 
@@ -33,7 +34,7 @@ class Follower:
     """
 
     def __init__(self, site: Site, flush: Callable[[], None], tell: Callable[[str], None]) -> None:
-        self.stacks: dict[str, dict[str, str]] = {}
+        self.stacks: dict[str, Stack] = {}
         self._site, self._flush, self._tell_operator = site, flush, tell
         self._entries: defaultdict[AttemptKey, list[Entry]] = defaultdict(list)
         self._news: set[AttemptKey] = set()
@@ -83,7 +84,7 @@ class Follower:
         with self._lock:
             match entry:
                 case SoftwareSeen():
-                    self.stacks |= {entry.sha256: dict(entry.packages)}
+                    self.stacks |= {entry.sha256: entry.seen}
                 case Done():
                     self._entries.pop(entry.attempt, None)
                     self._news.discard(entry.attempt)

@@ -77,6 +77,7 @@ class Site:
             transfers=config.transfers,
             containers=config.containers,
             network_paths=config.network_paths,
+            logs=config.logs.of_nodes,
             confinement=config.confinement,
             secrets=secrets if secrets.exists() else None,
             signing_key=self.signing_key if self.signing_key.exists() else None,

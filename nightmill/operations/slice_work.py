@@ -43,6 +43,7 @@ from nightmill.operations.follower import Follower
 from nightmill.operations.misfortunes import Misfortunes
 from nightmill.operations.pace import Pace
 from nightmill.operations.site import Site, read
+from nightmill.operations.software import profile_for
 from nightmill.operations.transport.shipping import Shipping
 from nightmill.planning.issue import issue, would_issue
 from nightmill.planning.sealed import resources_of
@@ -137,7 +138,7 @@ class SliceWork:
         self._look_at_credentials()
         self._lease = self.site.patiently(lambda: self.site.database.write(self._take))
         self._follower = Follower(self.site, self._attend, self.tell)
-        self.worker = Worker(self.site.profile, self.site.stagers, listener=self._follower.hear, host=self.host)
+        self.worker = Worker(profile_for(self.site), self.site.stagers, listener=self._follower.hear, host=self.host)
         self.place.open(self.worker, self._follower.hear, self.tell)
         self.adopted = self.place.adopt(self._lease)
         self._issued.update(order.attempt for orders in self.adopted for order in orders)
@@ -273,6 +274,7 @@ class SliceWork:
 
         orders, reached, steering = self.site.patiently(lambda: self.site.database.write(once))
         self._obey(steering)
+        self.worker.learn(error.rule for error in self._recognise.errors)
         memory.raise_marks(self.site.config.spool, reached)  # before any of them can make anything
         self._issued.update(order.attempt for order in orders)
         mine = self.place.claim(orders)

@@ -268,4 +268,6 @@ def _described(row: FileRow, file_type: FileType, found: Inspection) -> NewFile:
         original_name=row.original_name,
         provenance=row.provenance,
         version=row.version + 1,
+        footprints=found.footprints,
+        warnings=found.warnings,
     )

@@ -83,17 +83,22 @@ def change(campaign: Campaign, common: StageCommon, layers: Sequence[Tree]) -> C
             "parameters": after.parameters,
             "stage": after.pipeline.stage(name),
             "origins": {role: origin_of(after, name, role) for role in common.origins},
+            "level": after.execution.level,
             "variants": tuple(variants),
         }
     )
-    changed = as_planned(campaign.model_copy(update={"origins": after.origins}), own)
+    changed = as_planned(campaign.model_copy(update={"execution": after.execution, "origins": after.origins}), own)
     return Changed(changed, own, tuple(told.values()))
 
 
 def _with(campaign: Campaign, counts: StageCommon | StageVariant) -> Campaign:
     stages = [counts.stage if each.name == counts.stage.name else each for each in campaign.pipeline.stages]
     pipeline = campaign.pipeline.model_copy(update={"stages": tuple(stages)})
-    return campaign.model_copy(update={"pipeline": pipeline, "parameters": counts.parameters})
+    execution = campaign.execution
+    if isinstance(counts, StageCommon):
+        execution = execution.model_copy(update={"level": counts.level})
+    update = {"pipeline": pipeline, "parameters": counts.parameters, "execution": execution}
+    return campaign.model_copy(update=update)
 
 
 def _variant(variant: Variant, sealed: StageVariant | None, stage: str) -> Variant:

@@ -125,6 +125,7 @@ class _Renderer:
             resources=self.stage.resources,
             junk=self.stage.junk or "leave",
             keep_on_failure=self.stage.keep_on_failure,
+            level=common.level,
         )
 
     def inputs(self) -> Iterator[OrderInput]:

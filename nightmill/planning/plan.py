@@ -253,6 +253,7 @@ class _Planner:
             stores=self.site.stores,
             file_types={name: self.site.file_types[name] for name in sorted(types) if name in self.site.file_types},
             log_store=log_store(self.site.stores),
+            level=self.campaign.execution.level,
             origins={role: origin_of(self.campaign, stage.name, role) for role in stage.inputs},
         )
 

@@ -23,6 +23,7 @@ from nightmill.model.bundle import SealedBundle
 from nightmill.model.dimensions import DataId, KeyValue
 from nightmill.model.file_type import FileType
 from nightmill.model.found_file import FoundFile
+from nightmill.model.observed import WantedLevel
 from nightmill.model.pipeline import Parameter, Resources, Stage, Step
 from nightmill.model.states import JobState
 from nightmill.model.store import Store
@@ -64,6 +65,8 @@ class StageCommon(Frozen):
     """Places of rules to the levels of the lookups that chose by them, where these have one."""
     origins: Mapping[str, str] = Field(default_factory=dict)
     """Input role to the configuration layer that set its rule."""
+    level: WantedLevel = Field(default="standard", exclude_if=lambda level: level == "standard")
+    """How closely the steps of its jobs are watched."""
     variants: tuple[StageVariant, ...] = Field(default=(), exclude_if=lambda variants: not variants)
     """What is otherwise for some units; their jobs refer to them by their place, from 1."""
 

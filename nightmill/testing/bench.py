@@ -25,6 +25,7 @@ from nightmill.model.file_type import FileType
 from nightmill.model.found_file import FoundFile
 from nightmill.model.layout import OUTPUTS
 from nightmill.model.node import NodeProfile
+from nightmill.model.observed import WantedLevel
 from nightmill.model.pipeline import Input, Parameter, Pipeline, Stage
 from nightmill.model.report import JobReport
 from nightmill.model.states import AttemptState
@@ -117,6 +118,7 @@ class PipelineBench:
         step: str | None = None,
         parameters: Mapping[str, Parameter] | None = None,
         data_id: DataId | None = None,
+        level: WantedLevel = "standard",
     ) -> Made:
         """Run a stage, or one step of it, on files.
 
@@ -130,6 +132,8 @@ class PipelineBench:
             Beside the defaults of the pipeline.
         data_id
             Of the unit; by default what the files have in common of the dimensions that the stage is run per.
+        level
+            How closely the steps are watched: ``audit`` for every path that they try.
 
         Raises
         ------
@@ -150,7 +154,7 @@ class PipelineBench:
         profile = NodeProfile(
             scratch=own / "scratch", spool=own / "spool", keep_scratch=True, containers=self._containers
         )
-        order = render(common, job, 1)
+        order = render(common, job, 1).model_copy(update={"level": level})
         for store in order.stores.values():
             if store.name != GIVEN:
                 Path(store.url).mkdir(parents=True, exist_ok=True)

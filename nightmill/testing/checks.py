@@ -30,6 +30,7 @@ import pytest
 from pydantic import JsonValue, RootModel, ValidationError
 
 from nightmill.errors import BadFile, PluginFault
+from nightmill.files.checksum import fingerprint
 from nightmill.files.formats import open_format
 from nightmill.model.content import Candidate, Metadata, StepInput
 from nightmill.model.ports import Check, CheckClass
@@ -64,9 +65,11 @@ class Case:
         with self.path.open("rb") as file:
             content = open_format(self.format).read(self.path, descriptor=file.fileno())
             there = f"/proc/{os.getpid()}/fd/{file.fileno()}"
-            candidate = Candidate("the_name.xyz", there, content, lambda: self.metadata)
-            look: Callable[..., object] = self.made(check).look
-            answer = look(candidate, self.inputs if check.compares else ())
+            sha256 = fingerprint(self.path)[1]
+            candidate = Candidate("the_name.xyz", there, content, lambda: self.metadata, self.format, sha256)
+            made = self.made(check)
+            look: Callable[..., object] = made.look
+            answer = look(candidate, self.inputs if getattr(made, "is_comparing", check.compares) else ())
             assert answer is None, "a check refuses by an error: what it returns is not looked at"
             os.fstat(file.fileno())
 

@@ -202,6 +202,11 @@ class TableConformance:
             assert rows == list(zip(*(values[name] for name in names), strict=True))
             assert {type(value) for row in rows for value in row} <= {str, int, float, bool, type(None)}
 
+    def test_without_a_column_empty_rows_are_counted(self, format: TableFormat, table: Held, held: Path) -> None:
+        """One for each row."""
+        _, which, values = table
+        assert list(format.rows("its name", str(held), which, ())) == [()] * len(next(iter(values.values())))
+
     def test_what_is_not_there_is_refused(self, format: TableFormat, table: Held, held: Path) -> None:
         """A column, or a table; the message begins with the name that it was given."""
         _, which, values = table

@@ -86,6 +86,8 @@ NEW = frozenset(
         "error_id",
         "job_detail",
         "replaced_at",
+        "bare_sha256",
+        "files_sha256",
         "passed_over",
         "renew",
     }

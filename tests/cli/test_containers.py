@@ -63,8 +63,8 @@ def test_from_the_pipeline_to_the_record(site: Path, nightmill: Nightmill, image
     assert f"measure in image {image}, by bubblewrap" in shown.out
     assert "flatten in image" not in shown.out
     flatten, measure = nightmill("show", JOB, "--json").json["executions"]
-    assert measure["software"]["image"] == image
-    assert "image" not in flatten["software"]
+    assert measure["software"]["container"]["image"] == image
+    assert "container" not in flatten["software"]
     why = nightmill("why", STARS, "--json").json
     assert image in str(why)
 

@@ -387,4 +387,4 @@ def test_what_is_asked_of_products_is_not_asked_of_refused_files(
 ) -> None:
     called = nightmill("find", "--refused", *option)
     assert called.code == 2
-    assert "--overlaps and --level are for files that were taken in" in called.err
+    assert "--overlaps, --warned and --level are for files that were taken in" in called.err

@@ -55,6 +55,7 @@ ACTS = {
     "recover": ("recover", "--yes", "--why", "the disk failed"),
     "backup": ("backup", "../copy.db"),
     "retain": ("retain",),
+    "regress": ("regress", "cam_0001.fits"),
     "bring-home": ("bring-home",),
     "calib add": ("calib", "add", "cam_0001.fits", *OF_SET, *SPAN),
     "calib certify": ("calib", "certify", "cam_0001.fits", *OF_SET),
@@ -73,10 +74,12 @@ FOR_ALL = {
     "show",
     "why",
     "lineage",
+    "compare",
     "sql",
     "doctor",
     "schema",
     "capsule",
+    "ship-logs",
 }
 """Ask, and change nothing."""
 OF_PROCESSES = {"server", "runner", "run", "record", "demo"}

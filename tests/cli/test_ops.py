@@ -17,6 +17,7 @@ from nightmill.model.journal import Cost
 from nightmill.model.order import JobOrder
 from nightmill.model.pipeline import Stage, Step
 from nightmill.model.report import JobReport, StepReport
+from nightmill.model.software import Stack
 from nightmill.operations.failures import verdicts
 from nightmill.operations.resources import needs_of, override, percentile, rounded_up
 from nightmill.operations.site import Site
@@ -80,7 +81,7 @@ def carry_out(site: Site, work: SliceWork, jobs: Sequence[Sequence[Took]]) -> No
             took = jobs[int(order.attempt.unit.removeprefix("exposure=")) - 100]
             if round_ < len(took):
                 reports.append(ended(order, *took[round_]))
-        told = partial(record, reports=reports, stacks={STACK: {}}, verdicts=verdicts(site, reports))
+        told = partial(record, reports=reports, stacks={STACK: Stack()}, verdicts=verdicts(site, reports))
         site.database.write(partial(told, now=utc_now()))
 
 

@@ -51,7 +51,8 @@ from nightmill.model.journal import (
     Owner,
     SoftwareSeen,
 )
-from nightmill.model.node import NodeProfile
+from nightmill.model.logs import LogsConfig, LogSink
+from nightmill.model.node import NodeProfile, SoftwareRules
 from nightmill.model.notification import Mail, Notifier
 from nightmill.model.observed import Observation
 from nightmill.model.order import (
@@ -68,6 +69,7 @@ from nightmill.model.origin import Origin
 from nightmill.model.pipeline import BundleRules, Input, LookupSetting, Output, Pipeline, Resources, Source, Stage, Step
 from nightmill.model.relations import Relation
 from nightmill.model.retries import FateRetry
+from nightmill.model.software import Stack
 from nightmill.model.states import AttemptState, Course, Hold, JobState
 from nightmill.model.store import Store
 from nightmill.operations.audit import Kind
@@ -95,6 +97,7 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         "Owner": Owner,
         "MadeFile": MadeFile,
         "Cost": Cost,
+        "Stack": Stack,
         "Observation": Observation,
     },
     "file-types.md": {each.__name__: each for each in (FileType, MetadataKey, Checks, Membership, FootprintKeys)},
@@ -117,6 +120,9 @@ MODELS: dict[str, dict[str, type[BaseModel]]] = {
         "Credential": Credential,
         "Containers": Containers,
         "Confinement": Confinement,
+        "Software": SoftwareRules,
+        "Logs": LogsConfig,
+        "Sink": LogSink,
         "Engine": EngineKind,
         "Processes": ProcessOptions,
         "Dask": DaskOptions,

@@ -31,6 +31,7 @@ from nightmill.execution.stores import open_stagers
 from nightmill.execution.worker import Worker, main
 from nightmill.model.dispatch import Dispatch, Ending, Standing
 from nightmill.model.fate import Fate
+from nightmill.model.node import NewSoftware, SoftwarePolicy
 from nightmill.model.order import JobOrder
 from nightmill.testing.engines import LONG, Ground, InTheBackground, fates, until, worker_of
 
@@ -100,6 +101,22 @@ def test_an_engine_that_takes_nothing_fails_who_asks_and_leaves_nothing_to_begin
     assert left.ending.fate is Fate.CANCELLED
     assert main(["--dispatch", str(left.folder)]) == 0
     assert ground.stored() == []
+
+
+def test_a_worker_with_software_that_is_not_let_in_ends_one_job_and_no_other_is_sent_out(ground: Ground) -> None:
+    orders = [ground.order(number) for number in (1, 2, 3)]
+    policy = SoftwarePolicy(new=NewSoftware.GATE)
+    with ground.remote(Processes("tested", ProcessOptions(workers=1))) as (remote, worker):
+        worker.profile = worker.profile.model_copy(update={"software": policy})
+        reports = list(remote.run(orders))
+        unfit = remote.unfit
+        assert remote.unbegun == [], "its journal is to be recorded"
+    assert fates(reports)["exposure=1"] is Fate.CANCELLED
+    assert Fate.PUBLISHED not in fates(reports).values()
+    assert ground.begun() == {orders[0].attempt: 1}
+    assert re.search(
+        r"engine 'tested' cannot begin jobs: step 'write' is not started: its software \w{12} is new", unfit
+    )
 
 
 @pytest.mark.parametrize("is_killed", [False, True])

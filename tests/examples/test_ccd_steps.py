@@ -13,6 +13,7 @@ from examples.ccd.camera import make_detector
 from examples.ccd.check import compare
 from examples.ccd.damage import flip_bit
 from tests.examples.programs import MAGNITUDES, Night, Products, run_step
+from tests.examples.witnesses import must_agree
 
 
 def test_masters_are_what_the_camera_has(products: Products) -> None:
@@ -137,3 +138,8 @@ def test_filter_without_a_zero_point_is_refused(products: Products, tmp_path: Pa
     arguments = ("--zero-point", "r=25.2", "--extinction", "r=0.12", "--catalog", "c.fits", "--quality", "q.json")
     done = run_step("ccd/photometry", products.cleaned, *arguments, directory=tmp_path)
     assert (done.returncode, done.stderr) == (1, "photometry: no zero point or extinction was given for filter g\n")
+
+
+@pytest.mark.req("B40")
+def test_witnesses_agree_with_a_tracer(night: Night, tmp_path: Path) -> None:
+    must_agree("ccd/calibrations.yaml", "bias", {"frames": night.frames("bias", range(1, 4), 1)}, tmp_path)

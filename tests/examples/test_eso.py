@@ -41,6 +41,7 @@ from nightmill.operations.site import Site
 from provenance.lineage import lineage_of
 from tests.examples.campaigns import run_campaign, take_in
 from tests.examples.programs import EXAMPLES, needs
+from tests.examples.witnesses import must_agree
 
 ESO = EXAMPLES / "eso"
 SEED = 7
@@ -347,3 +348,9 @@ def test_cut_refuses_windows_that_are_not_inside_not_told_or_not_one(tmp_path: P
         done = cut(tmp_path, large, "cut.fits", *like)
         assert (done.returncode, done.stderr) == (1, message)
         assert not (tmp_path / "cut.fits").exists()
+
+
+@pytest.mark.req("B40")
+def test_witnesses_of_a_recipe_agree_with_a_tracer(eso_night: Path, tmp_path: Path) -> None:
+    needs("esorex")
+    must_agree("eso/hawki.yaml", "dark", {"frames": sorted((eso_night / "raw").glob("*.fits"))[:2]}, tmp_path)

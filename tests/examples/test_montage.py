@@ -26,6 +26,7 @@ from nightmill.operations.site import Site, open_site
 from provenance.lineage import lineage_of
 from tests.examples.campaigns import job_lines, run_campaign, take_in
 from tests.examples.programs import EXAMPLES, needs
+from tests.examples.witnesses import must_agree
 
 HERE = EXAMPLES / "montage"
 USED = """
@@ -349,3 +350,9 @@ def test_program_that_fails_or_is_missing_is_told(tmp_path: Path) -> None:
         run("mNothing", directory=tmp_path)
     with pytest.raises(RuntimeError, match=r"ls ended with 2 in .*:\n.*no_such_file"):
         run("ls", "no_such_file", directory=tmp_path)
+
+
+@pytest.mark.req("B40")
+def test_witnesses_of_montage_agree_with_a_tracer(survey: Path, tmp_path: Path) -> None:
+    needs("mProject")
+    must_agree("montage/montage.yaml", "project", {"image": sorted((survey / "raw").glob("*.fits"))[:1]}, tmp_path)

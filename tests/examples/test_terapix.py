@@ -22,6 +22,7 @@ from nightmill.operations.init import make_site
 from nightmill.operations.site import Site, open_site
 from tests.examples.campaigns import run_campaign, take_in
 from tests.examples.programs import EXAMPLES, needs
+from tests.examples.witnesses import must_agree
 
 TERAPIX = EXAMPLES / "terapix"
 SEED = 7
@@ -257,3 +258,11 @@ def test_clouds_are_found_by_what_the_heads_say(campaign: Path) -> None:
         found = site.find(type="head", where="flux_scale > 0.0105")["exposure"]
     assert sorted(found) == [exposure.number for exposure in PLAN if exposure.cloud > 0]
     assert 0 < len(found) < len(PLAN)
+
+
+@pytest.mark.req("B40")
+def test_witnesses_of_source_extractor_agree_with_a_tracer(field: Path, tmp_path: Path) -> None:
+    needs("source-extractor", "psfex")
+    name = PLAN[0].name
+    given = {"image": [field / "images" / f"{name}.fits"], "weight": [field / "weights" / f"{name}.weight.fits"]}
+    must_agree("terapix/terapix.yaml", "detect", given, tmp_path)

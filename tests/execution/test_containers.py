@@ -105,11 +105,12 @@ def test_the_record_has_the_image_and_its_programs_and_nothing_of_the_host(
 ) -> None:
     step = python("s", "import os", image=image[0], software={"reducer": ("python3", "--version")})
     report = bench.run_one(bench.order(step))
-    packages = stacks(bench.entries())[report.steps[0].software]
-    assert packages["image"] == image[0]
-    assert packages["container runtime"].startswith("bubblewrap ")
-    assert packages["reducer"] == "the python of the image: --version"
-    assert set(packages) == {"nightmill", "kernel", "image", "container runtime", "reducer"}
+    stack = stacks(bench.entries())[report.steps[0].software]
+    assert stack.container["image"] == image[0]
+    assert stack.container["container runtime"].startswith("bubblewrap ")
+    assert stack.programs == {"reducer": "the python of the image: --version"}
+    assert set(stack.sections) == {"distributions", "programs", "container", "kernel", "cpu"}
+    assert set(stack.distributions) == {"nightmill"}
     assert report.steps[0].argv == ("python3", "-c", "import os")
     assert log_of(bench) == "the python of the image: -c import os\n"
 
@@ -273,10 +274,9 @@ def test_the_runtime_none_runs_the_command_as_it_is_and_the_record_says_so(
     bench.containers = Containers(runtime="none")
     report = bench.run_one(bench.order(python("s", "print('here')", image=image[0])))
     assert report.fate is Fate.PUBLISHED
-    packages = stacks(bench.entries())[report.steps[0].software]
-    assert packages["image"] == f"{image[0]} (not used)"
-    assert packages["container runtime"] == "none"
-    assert packages["astropy"]
+    stack = stacks(bench.entries())[report.steps[0].software]
+    assert stack.container == {"image": f"{image[0]} (not used)", "container runtime": "none"}
+    assert stack.distributions["astropy"]
     assert report.steps[0].argv[0] == sys.executable
 
 
@@ -292,7 +292,8 @@ def test_local_code_takes_the_place_of_the_images(bench: Bench, run: Any, tmp_pa
     report = bench.run_one(bench.order(step, number=2))
     assert log_of(bench).startswith("mine\n")
     assert (tmp_path / "mine/version").read_text() == "mine\n"
-    assert stacks(bench.entries())[report.steps[0].software]["in the image at /opt/code"] == str(tmp_path / "mine")
+    stack = stacks(bench.entries())[report.steps[0].software]
+    assert stack.container["in the image at /opt/code"] == str(tmp_path / "mine")
 
 
 def test_what_is_shown_of_the_host_may_hold_the_scratch(bench: Bench, run: Any) -> None:
@@ -337,8 +338,8 @@ def test_an_image_of_a_registry_is_unpacked_for_a_host_that_has_no_store_of_imag
     name, here = f"registry.example.org/tiny@sha256:{'a' * 64}", image[0].partition("@")[2]
     bench.containers = Containers(runtime="bubblewrap", images={name: ImageCopy(path=image[1], digest=here)})
     report = bench.run_one(bench.order(shell("s", "true", image=name)))
-    packages = stacks(bench.entries())[report.steps[0].software]
-    assert (packages["image"], packages["image as it lies here"]) == (name, here)
+    container = stacks(bench.entries())[report.steps[0].software].container
+    assert (container["image"], container["image as it lies here"]) == (name, here)
 
 
 @pytest.mark.parametrize("change", ["mode", "link", "name", "empty folder", "moved bytes"])

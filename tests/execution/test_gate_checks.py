@@ -112,5 +112,28 @@ def test_a_mistake_of_a_check_ends_the_job_and_not_the_night(
 
 def test_a_check_that_is_not_installed_where_the_job_runs(bench: Bench) -> None:
     steps = order(bench, {"elsewhere": {}}, shell("s", COPY, IMAGE, inputs=("raw.fits",)))
-    told = "image.fits cannot be looked at: no check named 'elsewhere'; known checks: checksum, finite, min_bytes,"
+    told = "image.fits cannot be looked at: no check named 'elsewhere'; known checks: checksum, columns, command,"
     must_fail(bench, steps, Fate.BAD_OUTPUT, told)
+
+
+def test_a_warning_is_in_the_journal_and_the_log_and_holds_nothing_back(bench: Bench) -> None:
+    report = bench.run_one(order(bench, {"warn": {"finite": {}}}, python("s", HOLE, IMAGE, inputs=("raw.fits",))))
+    assert report.fate is Fate.PUBLISHED, report.evidence
+    made = next(file for file in report.published if file.role == "image")
+    [warning] = made.warnings
+    assert (warning.check, warning.reason) == ("finite", "not_finite")
+    assert warning.message.startswith("image.fits: 0.10% of the 1,024 pixels of HDU 0 are not finite")
+    [log] = (bench.root / "stores").rglob("*.log")
+    assert "== check finite warns of image.fits: image.fits: 0.10%" in log.read_text()
+
+
+def test_all_outputs_that_are_bad_are_told_at_once(bench: Bench) -> None:
+    first, second = output("first", "a.fits", type="image"), output("second", "b.fits", type="image")
+    code = HOLE.replace("image.fits", "a.fits") + "; open('b.fits', 'w').write('x')"
+    make = python("s", code, first, second, inputs=("raw.fits",))
+    told = "step 's' made 2 bad files: (1) first (image): a.fits: 2 things are wrong: (a) "
+    report = must_fail(bench, order(bench, {"finite": {}, "min_hdus/more": 2}, make), Fate.BAD_OUTPUT, told)
+    assert "a.fits: 0.10% of the 1,024 pixels of HDU 0 are not finite" in report.evidence
+    assert "a.fits has 1 of at least 2 HDUs" in report.evidence
+    assert "; (2) second (image): b.fits " in report.evidence
+    assert [file.role for file in report.published] == ["log"]

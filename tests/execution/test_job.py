@@ -22,7 +22,7 @@ from nightmill.model.fate import Fate
 from nightmill.model.journal import Checked, Done, Publishing, SoftwareSeen, StepBegan, StepEnded
 from nightmill.model.order import OrderStep
 from nightmill.model.pipeline import Resources
-from nightmill.model.report import fold
+from nightmill.model.report import fold, stacks
 from nightmill.model.states import AttemptState
 from tests.support.orders import BEGINS, ENDS, Bench, fits_bytes, output, python, shell
 
@@ -195,11 +195,13 @@ def test_the_execution_record_of_a_step(bench: Bench) -> None:
     assert first.cost.wall_seconds >= 0.2
     assert first.cost.max_rss_bytes > 0
     assert first.cost.read_bytes > 0
-    stacks: dict[str, Any] = {e.sha256: e.packages for e in bench.entries() if isinstance(e, SoftwareSeen)}
-    assert stacks[first.software]["sh"] == "sh 9"
-    assert "astropy" not in stacks[first.software]
-    assert stacks[second.software]["astropy"]
-    assert stacks[second.software]["python"] == ".".join(map(str, sys.version_info[:3]))
+    known = stacks(bench.entries())
+    assert known[first.software].programs["sh"] == "sh 9"
+    assert "astropy" not in known[first.software].distributions
+    assert known[second.software].distributions["astropy"]
+    assert known[second.software].interpreter["version"] == ".".join(map(str, sys.version_info[:3]))
+    assert first.environment["FLAVOUR"] == "vanilla"
+    assert {"PATH", "NIGHTMILL_CORES"} <= second.environment.keys()
     assert "vanilla" in log_of(bench)
 
 
@@ -233,8 +235,8 @@ def test_no_secret_of_nightmills_own_reaches_a_step_or_its_record(
     bench.run_one(bench.order(shell("env", "env", software=ask), python("py", "import os; print(os.environ)")))
     assert "hidden-from-steps" not in log_of(bench)
     assert [path for path in journals(bench.spool) if "hidden-from-steps" in path.read_text()] == []
-    stacks = [entry.packages for entry in bench.entries() if isinstance(entry, SoftwareSeen)]
-    assert [(stack["one"], stack["two"]) for stack in stacks[:1]] == [("0", "0")]
+    programs = [entry.seen.programs for entry in bench.entries() if isinstance(entry, SoftwareSeen)]
+    assert [(each["one"], each["two"]) for each in programs[:1]] == [("0", "0")]
 
 
 def test_a_pipeline_may_name_any_variable_and_its_value(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

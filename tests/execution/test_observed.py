@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 
 from nightmill.execution.witness import Witness
+from nightmill.model.confinement import NodeConfinement, Use
+from nightmill.model.container import Containers
 from nightmill.model.fate import Fate
 from nightmill.model.observed import Consequence, DifferenceKind, Observation, Policy
 from nightmill.model.order import JobOrder, OrderOutput, OrderStep
 from nightmill.model.report import JobReport
 from nightmill.model.states import AttemptState
 from tests.execution.failing import must_fail
+from tests.support.image import make_image, needs_bubblewrap
 from tests.support.orders import Bench, output, python, shell
 
 OUT = output("out", "out.txt")
@@ -73,6 +76,24 @@ def test_however_a_file_is_opened_the_witness_sees_it(bench: Bench, mode: str) -
     report = bench.run_one(order_of(bench, step))
     assert report.state is AttemptState.PUBLISHED, report.evidence
     assert observed(report).opened == ("a.txt",)
+
+
+def test_the_opens_of_a_confined_step_are_seen_and_it_reads_its_index_and_tells(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, confinement=NodeConfinement(use=Use.TRY))
+    line = '{"used": "a.txt"}'
+    report = bench.run_one(order_of(bench, telling(line, read=f"grep -q '\"s\"' $NIGHTMILL_INDEX; {READ_A}")))
+    assert report.state is AttemptState.PUBLISHED, report.evidence
+    assert (observed(report).opened, observed(report).used) == (("a.txt",), ("a.txt",))
+
+
+def test_the_opens_of_a_step_in_an_image_are_seen_and_it_reads_its_index_and_tells(tmp_path: Path) -> None:
+    needs_bubblewrap()
+    name = make_image(tmp_path / "image")
+    bench = Bench(tmp_path / "site", containers=Containers(runtime="bubblewrap", images={name: tmp_path / "image"}))
+    read = f"cat $NIGHTMILL_INDEX > /dev/null && ! echo x 2>/dev/null >> $NIGHTMILL_INDEX && {READ_A}"
+    report = bench.run_one(order_of(bench, telling('{"used": "a.txt"}', read=f"set -e; {read}", image=name)))
+    assert report.state is AttemptState.PUBLISHED, report.evidence
+    assert (observed(report).opened, observed(report).used) == (("a.txt",), ("a.txt",))
 
 
 def test_looking_at_a_file_does_not_open_it(bench: Bench) -> None:
@@ -225,6 +246,21 @@ def test_what_a_failed_step_told_is_kept_as_far_as_it_can_be_read(bench: Bench) 
 def test_a_million_lines_are_not_read(bench: Bench) -> None:
     step = telling("", read=READ_A + '; yes \'{"used": "a.txt"}\' | head -1000000 > $NIGHTMILL_SIDECAR')
     must_fail(bench, order_of(bench, step), Fate.BAD_OUTPUT, "is wrong in line 200001: more than 200,000 lines are not")
+
+
+def test_many_lines_do_not_flood_the_journal(bench: Bench) -> None:
+    line = '{"depends": "out.txt", "on": ["a.txt"]}'
+    step = telling(line, read=f"{READ_A}; yes '{line}' | head -20000 > $NIGHTMILL_SIDECAR")
+    report = bench.run_one(order_of(bench, step).model_copy(update={"log_name": "first.log"}))
+    [told] = observed(report).depends
+    assert (told.output, told.inputs) == ("out.txt", ("a.txt",))
+    line = '{"get": {"role": "frames", "data_id": {"detector": 1}}, "name": "b.txt"}'
+    step = telling("", read=f"{READ_A}; yes '{line}' | head -20000 > $NIGHTMILL_SIDECAR")
+    order = order_of(bench, step)
+    again = order.attempt.model_copy(update={"number": 2})
+    order = order.model_copy(update={"attempt": again, "log_name": "second.log"})
+    report = must_fail(bench, order, Fate.BAD_OUTPUT, "and 45 differences more")
+    assert [kind for kind, _name, _then in kinds(report)].count("misresolved") == 50
 
 
 @pytest.mark.parametrize("attack", ["chmod u+w ../index.json; echo >> ../index.json", "rm -f ../index.json",

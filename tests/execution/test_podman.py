@@ -60,8 +60,8 @@ def test_a_step_runs_in_its_image(bench: Bench, image: str) -> None:
     report = bench.run_one(bench.order(step, inputs=(bench.put("a.txt", b"the sky\n", type="text"),)))
     assert report.fate is Fate.PUBLISHED, report.evidence
     assert (bench.root / "stores/backbone/products/out.txt").read_text() == "NAME=tiny\nthe sky\n"
-    packages = stacks(bench.entries())[report.steps[0].software]
-    assert (packages["image"], packages["container runtime"][:6]) == (image, "podman")
+    container = stacks(bench.entries())[report.steps[0].software].container
+    assert (container["image"], container["container runtime"][:6]) == (image, "podman")
 
 
 def test_the_wall_limit_asks_first(bench: Bench, image: str) -> None:

@@ -124,16 +124,16 @@ def test_a_step_is_of_the_user_of_its_job_without_any_privilege(rootless: Rootle
         [log] = (bench.root / "stores/backbone/logs").iterdir()
         made = bench.root / "stores/backbone/products/out.txt"
         facts = made.stat()
-        packages = dict(stacks(bench.entries())[report.steps[0].software])
-        return report.evidence, made.read_text(), facts.st_uid, facts.st_gid, log.read_text(), packages
+        container = dict(stacks(bench.entries())[report.steps[0].software].container)
+        return report.evidence, made.read_text(), facts.st_uid, facts.st_gid, log.read_text(), container
 
-    evidence, said, uid, gid, log, packages = rootless.do(ran)
+    evidence, said, uid, gid, log, container = rootless.do(ran)
     assert not evidence
     assert said.startswith(f"uid={NOBODY}")
     assert (uid, gid) == (NOBODY, NOBODY)
     for told in ("the sky\n", "Read-only file system", "CapEff:\t0000000000000000", "NoNewPrivs:\t1"):
         assert told in log
-    assert (packages["image"], packages["container runtime"][-10:]) == (rootless.image, ", rootless")
+    assert (container["image"], container["container runtime"][-10:]) == (rootless.image, ", rootless")
 
 
 def test_a_container_ends_with_its_command_and_with_its_worker(rootless: Rootless) -> None:

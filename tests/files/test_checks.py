@@ -79,9 +79,16 @@ class TestFinite(CheckConformance):
         good, bad = image(tmp_path / "good.fits", (10, 10)), image(tmp_path / "bad.fits", (10, 10), bad=25)
         packed = image(tmp_path / "packed.fits", (32, 32), bad=32, packed=True)
         whole_numbers = write(tmp_path / "whole.fits", fits_bytes({}, {"EXTNAME": "A"}))
+        blank = fits.ImageHDU(np.arange(16, dtype="i2").reshape(4, 4))
+        blank.header["BLANK"] = 3
+        fits.HDUList([fits.PrimaryHDU(), blank]).writeto(tmp_path / "blank.fits")
+        fits.PrimaryHDU(np.ones((4, 4), dtype="u2")).writeto(tmp_path / "unsigned.fits")
         return [
             Case(good),
             Case(whole_numbers),
+            Case(tmp_path / "unsigned.fits"),
+            Case(tmp_path / "blank.fits", {"max_fraction": 0.07}),
+            Case(tmp_path / "blank.fits", refused="not_finite"),
             Case(image(tmp_path / "line.fits", (7,))),
             Case(image(tmp_path / "line-bad.fits", (7,), bad=1), refused="not_finite"),
             Case(bad, {"max_fraction": 0.25}),

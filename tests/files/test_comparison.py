@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 
-from nightmill.files.comparison import content_differences
+from nightmill.files.comparison import Tolerance, content_differences
 
 PIXELS = np.arange(16, dtype="float32").reshape(4, 4)
 
@@ -103,3 +104,30 @@ def test_many_keywords_are_told_shortly(tmp_path: Path) -> None:
     found = content_differences(one, two)
     assert found is not None
     assert found[-1] == "HDU 0: and 30 more keywords differ"
+
+
+def test_numbers_may_differ_by_as_much_as_is_said(tmp_path: Path) -> None:
+    one, two = image(tmp_path / "a.fits", GAIN=1.0), image(tmp_path / "b.fits", PIXELS * 1.001, GAIN=1.0005)
+    assert content_differences(one, two, tolerance=Tolerance(0.01)) == []
+    found = content_differences(one, two, tolerance=Tolerance(1e-4))
+    assert found is not None
+    assert found[0] == "HDU 0: GAIN: 1.0, now 1.0005"
+
+
+def test_columns_may_have_a_tolerance_of_their_own(tmp_path: Path) -> None:
+    paths = []
+    for name, flux, mag in (("a", 1.0, 20.0), ("b", 1.01, 20.0), ("c", 1.01, 20.1), ("d", None, 20.0)):
+        columns = {"MAG": [mag, np.nan], "NAME": ["x", "y"]} | ({} if flux is None else {"FLUX": [flux, 2.0]})
+        Table(columns).write(path := tmp_path / f"{name}.fits")
+        paths.append(path)
+    loose = Tolerance(columns={"flux": 0.1, "name": 0.0})
+    one, fainter, other, without = paths
+    assert content_differences(one, fainter) == ["HDU 1: 1 values of its table differ"]
+    assert content_differences(one, fainter, tolerance=loose) == []
+    assert content_differences(one, fainter, tolerance=Tolerance(columns={"flux": 1e-3})) == [
+        "HDU 1: 1 values of column flux differ by over 0.001 of them"
+    ]
+    assert content_differences(one, other, tolerance=loose) == ["HDU 1: 1 values of its table differ"]
+    found = content_differences(one, without, tolerance=loose)
+    assert found is not None
+    assert "HDU 1: column flux: now gone" in found

@@ -33,6 +33,7 @@ from nightmill.operations.site import Site
 from nightmill.operations.steering import pause, resume
 from nightmill.operations.submit import submit
 from nightmill.operations.wanted import Wanted, Which
+from nightmill.planning.again import next_order
 from nightmill.planning.issue import issue
 from provenance.lineage import lineage_of
 from tests.operations.nights import asked, names, opened, states, tries
@@ -243,6 +244,8 @@ def test_what_nobody_took_is_removed_after_a_while_and_is_told_to_be_gone(
     ("setting", "message"),
     [
         ("parameters.sigme=4", "the pipeline has no parameter 'sigme' (did you mean 'sigma'?)"),
+        ("execution.threads=1", "execution.threads cannot be changed for jobs that are planned"),
+        ("execution.level=closely", "execution.level is 'closely'"),
         ("where=exposure == 1", "where cannot be changed for jobs that are planned"),
         ("pipeline.stages.measure.per=[night]", "stages.measure.per cannot be changed for jobs that are planned"),
         ("pipeline.stages.measure.steps.finish.wall_seconds=3", "the pipeline has no step 'finish' to override"),
@@ -255,6 +258,20 @@ def test_what_cannot_be_set_is_refused_with_what_can_be(night: Site, setting: st
         asked(night, settings=(setting,))
     assert message in str(told.value)
     assert states(night)["exposure=2"] == "failed"
+
+
+def test_jobs_that_are_planned_are_audited_where_somebody_wants_it(night: Site) -> None:
+    foreseen = asked(night, where="exposure == 1", settings=("execution.level=audit",))
+    [(value, about)] = foreseen.values
+    assert (value.key, value.before, value.after, about) == ("execution.level", "standard", "audit", 1)
+    with night.database.reading() as session:
+        order = next_order(session, "night1", "measure", "exposure=1")
+        other = next_order(session, "night1", "measure", "exposure=3")
+    assert (order.level, other.level) == ("audit", "standard")
+    assert '"level":' not in other.model_dump_json(exclude_defaults=True, exclude={"inputs"})
+    asked(night, where="exposure == 1", settings=("parameters.sigma=4",))
+    with night.database.reading() as session:
+        assert next_order(session, "night1", "measure", "exposure=1").level == "audit", "another change leaves it"
 
 
 @pytest.mark.req("REQ-0049", "REQ-0046")

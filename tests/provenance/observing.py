@@ -50,10 +50,10 @@ def stacked(bench: Bench, number: int = 1, unit: str = "exposure=12,detector=3")
 
 
 def observing(entries: Iterable[Entry], observations: Mapping[str, Observation]) -> list[Entry]:
-    """Return entries with other observations of some steps."""
+    """Return entries with these observations of steps, and of other steps none that says anything."""
     return [
-        entry.model_copy(update={"observed": observations[entry.step]})
-        if isinstance(entry, StepObserved) and entry.step in observations
+        entry.model_copy(update={"observed": observations.get(entry.step, Observation())})
+        if isinstance(entry, StepObserved)
         else entry
         for entry in entries
     ]

@@ -26,13 +26,15 @@ from nightmill.model.observed import (
     Level,
     Observation,
 )
+from nightmill.model.relations import Relation
 from provenance.history import job_history
+from provenance.lineage import lineage_of
 from provenance.reports import report_of
 from tests.provenance.jobs import issued, tell
-from tests.provenance.observing import CHOOSY, CLOUDY, carry_out, observing, stacked, uses
+from tests.provenance.observing import CHOOSY, CLOUDY, carry_out, inputs_of, observing, stacked, uses
 from tests.provenance.test_lineage import through_files_off_record
 from tests.support.backbone import dump
-from tests.support.orders import Bench
+from tests.support.orders import Bench, output, shell
 
 
 @pytest.mark.req("B45", "B46", "B47")
@@ -47,6 +49,36 @@ def test_planned_opened_and_contributed_are_separate_facts_of_files_by_name(data
         ("stack", "mask.fits"): (True, False, None, None),
         ("detect", "image-exposure12a1.fits"): (True, None, None, None),
     }, "a step tells of whole roles: of frames all, of flat and mask nothing"
+
+
+@pytest.mark.req("B45", "B46")
+def test_what_a_step_writes_into_its_sidecar_comes_to_the_record_and_to_lineage(
+    database: Database, bench: Bench
+) -> None:
+    inputs = inputs_of(bench)
+    script = """
+        cat ../inputs/f1.fits ../inputs/f2.fits ../inputs/f3.fits ../inputs/flat.fits > all.txt
+        echo '{"used": ["f1.fits", "f2.fits"]}' >> "$NIGHTMILL_SIDECAR"
+        echo '{"eliminated": "f3.fits", "reason": "trailed"}' >> "$NIGHTMILL_SIDECAR"
+    """
+    names = tuple(each.name for each in inputs)
+    order = bench.order(shell("stack", script, output("all", "all.txt"), inputs=names), inputs=inputs)
+    issued(database, order)
+    report = bench.run_one(order)
+    tell(database, bench.entries())
+    found = uses(database)
+    seen = True if report.steps[0].observed and report.steps[0].observed.witness else None  # no watch may be left
+    never = None if seen is None else False
+    assert found["stack", "f1.fits"] == (True, seen, True, None)
+    assert found["stack", "f3.fits"] == (True, seen, False, "trailed")
+    assert found["stack", "f4.fits"] == (True, never, False, None)
+    assert found["stack", "flat.fits"] == (True, seen, None, None)
+    assert found["stack", "mask.fits"] == (True, never, None, None)
+    with database.reading() as session:
+        up = lineage_of(session, "all.txt", "up")
+    assert {up.files[edge.file_id].name for edge in up.edges[Relation.USED]} == {
+        "f1.fits", "f2.fits", "flat.fits", "mask.fits",
+    }  # fmt: skip
 
 
 def test_who_eliminates_alone_tells_nothing_of_the_others(database: Database, bench: Bench) -> None:

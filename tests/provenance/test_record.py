@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import select
 
+from nightmill.backbone.catalogue.file_warnings import warned_in
 from nightmill.backbone.catalogue.files import find
 from nightmill.backbone.database import Database
 from nightmill.backbone.schema import (
@@ -20,10 +21,16 @@ from nightmill.backbone.schema import (
     ReplicaRow,
     SoftwareRow,
 )
+from nightmill.backbone.work.campaigns import campaigns
 from nightmill.model.calibration import Calibration
 from nightmill.model.fate import Fate
-from nightmill.model.journal import Done, Entry, Publishing, StepBegan, StepEnded
+from nightmill.model.file_type import Checks
+from nightmill.model.fit import misfit
+from nightmill.model.journal import Done, Entry, Publishing, SoftwareSeen, StepBegan, StepEnded, StepObserved
+from nightmill.model.report import fold, stacks
+from nightmill.model.software import Stack
 from nightmill.model.states import AttemptState
+from provenance.history import job_history
 from provenance.record import Recorded
 from tests.provenance.jobs import attempts, issued, job_states, science, tell
 from tests.support.backbone import NOW
@@ -85,7 +92,8 @@ def test_the_execution_record(bench: Bench, database: Database) -> None:
             cost = step.cost
             assert cost is not None
             assert (row.step, row.state, row.exit_code, row.signal) == (step.name, "succeeded", 0, None)
-            assert (row.host, row.argv, row.environment) == (report.host, list(step.argv), {})
+            assert (row.host, row.argv, row.environment) == (report.host, list(step.argv), step.environment)
+            assert "PATH" in row.environment
             assert (row.began_at, row.ended_at) == (step.began_at, step.ended_at)
             assert (row.wall_seconds, row.user_seconds, row.system_seconds) == (
                 cost.wall_seconds,
@@ -97,8 +105,39 @@ def test_the_execution_record(bench: Bench, database: Database) -> None:
                 cost.read_bytes,
                 cost.written_bytes,
             )
-            packages = session.scalars(select(SoftwareRow.packages).where(SoftwareRow.id == row.software_id)).one()
-            assert packages["nightmill"]
+            software = session.scalars(select(SoftwareRow).where(SoftwareRow.id == row.software_id)).one()
+            assert software.packages["distributions"]["nightmill"]
+            stack = Stack.read(software.packages)
+            assert (software.sha256, software.bare_sha256) == (step.software, stack.bare_sha256)
+            assert stack.sha256 == step.software
+
+
+def test_libraries_that_a_witness_saw_are_part_of_the_software_on_record(bench: Bench, database: Database) -> None:
+    """They are known once the step ended: until then its row has the stack that was known before."""
+    order = science(bench)
+    issued(database, order)
+    bench.run_one(order)
+    entries = bench.entries()
+    seen = next(entry for entry in entries if isinstance(entry, SoftwareSeen))
+    assert seen.stack is not None
+    more = seen.stack.model_copy(update={"libraries": {"/usr/lib/libsky.so": "sha256:1"}})
+    more = Stack.model_validate(more.content)
+    told: list[Entry] = [SoftwareSeen(sha256=more.sha256, stack=more)]
+    for entry in entries:
+        if isinstance(entry, StepObserved):
+            observed = entry.observed.model_copy(update={"software": more.sha256})
+            told.append(entry.model_copy(update={"observed": observed}))
+        else:
+            told.append(entry)
+    [report] = fold(told).values()
+    assert misfit(report, stacks(told)) == ""
+    assert "nothing is told of the software" in misfit(report, stacks(entries))
+    began = next(index for index, entry in enumerate(told) if isinstance(entry, StepEnded))
+    for known in (told[:began], told):
+        tell(database, known)
+    with database.reading() as session:
+        query = select(SoftwareRow.packages).join(ExecutionRow, ExecutionRow.software_id == SoftwareRow.id)
+        assert [found["libraries"] for found in session.scalars(query)] == [{"/usr/lib/libsky.so": "sha256:1"}] * 2
 
 
 def test_a_published_attempt_is_the_jobs_result_with_its_log_and_deliveries(bench: Bench, database: Database) -> None:
@@ -225,3 +264,23 @@ def test_a_file_that_a_step_reads_in_two_roles_is_kept_in_both(bench: Bench, dat
     tell(database, bench.entries())
     with database.reading() as session:
         assert sorted(session.scalars(select(InputUseRow.role))) == ["flat", "frame"]
+
+
+def test_warnings_are_on_record_with_the_file_and_counted_for_the_campaign(bench: Bench, database: Database) -> None:
+    order = science(bench)
+    image = order.file_types["image"]
+    warned = image.model_copy(update={"checks": Checks.model_validate({"warn": {"min_bytes/large": 1 << 20}})})
+    order = order.model_copy(update={"file_types": {**order.file_types, "image": warned}})
+    issued(database, order)
+    bench.run_one(order)
+    tell(database, bench.entries())
+    tell(database, bench.entries())
+    with database.reading() as session:
+        [campaign] = campaigns(session)
+        assert warned_in(session, [campaign.id]) == {campaign.id: {"min_bytes/large": 1}}
+        [found] = find(session, warned=True)
+        assert found.name == "flat12a01.fits"
+        history = job_history(session, "night1", "science", order.attempt.unit)
+        [[warning]] = [made.warnings for made in history.made if made.warnings]
+    assert (warning.check, warning.reason) == ("min_bytes/large", "too_small")
+    assert warning.message.endswith("of at least 1048576 bytes")

@@ -21,6 +21,7 @@ from nightmill.model.confinement import NodeConfinement, Use
 from nightmill.model.container import Containers
 from nightmill.model.file_type import FileType, MetadataKey
 from nightmill.model.journal import Entry
+from nightmill.model.logs import NodeLogs
 from nightmill.model.node import NodeProfile
 from nightmill.model.order import AttemptKey, JobOrder, OrderInput, OrderOutput, OrderStep
 from nightmill.model.ports import Stager
@@ -78,6 +79,7 @@ class Bench:
     stores: dict[str, Store] = field(default_factory=dict)
     stagers: dict[str, Stager] = field(default_factory=dict)
     containers: Containers = field(default_factory=Containers)
+    logs: NodeLogs = field(default_factory=NodeLogs)
     confinement: NodeConfinement = field(default_factory=lambda: NodeConfinement(use=Use.OFF))
     """Most tests have steps that meet them, or attack their own scratch, which has to hold by itself."""
 
@@ -156,6 +158,7 @@ class Bench:
             spool=self.spool,
             keep_scratch=keep_scratch,
             containers=self.containers,
+            logs=self.logs,
             confinement=self.confinement,
         )
         with Worker(profile, stagers or self.stagers, listener=listener, host=host) as worker:

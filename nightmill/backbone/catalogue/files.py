@@ -17,6 +17,7 @@ from nightmill.backbone.schema import (
     AttemptRow,
     CampaignRow,
     FileRow,
+    FileWarningRow,
     JobRow,
     PlannedInputRow,
     ReplicaRow,
@@ -127,6 +128,7 @@ def find(
     origins: Sequence[Origin] = (),
     level: int | None = None,
     ids: Iterable[int] | None = None,
+    warned: bool = False,
     limit: int | None = None,
     all: bool = False,
 ) -> Iterator[FileRow]:
@@ -140,6 +142,8 @@ def find(
         Only what jobs made for which the worst lookup of their inputs had this level.
     ids
         Of the only files that may be found.
+    warned
+        Only those of which a check warns.
     all
         With the files that no plan would take: logs and bundles, unless ``types`` has them, those that were withdrawn
         or retyped, and those of attempts that are not the result of their job.
@@ -160,6 +164,8 @@ def find(
         query = query.where(to_sql(where))
     if ids is not None:
         query = query.where(among(FileRow.id, ids))
+    if warned:
+        query = query.where(FileRow.id.in_(select(FileWarningRow.file_id)))
     return iter(session.scalars(query))
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
+from nightmill.backbone.catalogue.file_warnings import add_warnings
 from nightmill.backbone.catalogue.files import known_files
 from nightmill.backbone.schema import Base, FileRow, ReplicaRow, StoreRow
 from nightmill.backbone.sites import is_here
@@ -20,6 +21,7 @@ from nightmill.backbone.upsert import add_missing
 from nightmill.errors import NameTaken, RequestRefused, UnknownName
 from nightmill.model.dimensions import DIMENSIONS, DataId
 from nightmill.model.file_type import compression_of
+from nightmill.model.file_warning import FileWarning
 from nightmill.model.footprint import Footprint
 from nightmill.model.journal import MetadataValue
 from nightmill.model.origin import Origin
@@ -42,6 +44,8 @@ class NewFile:
         Where its bytes stand already; both None for a file that is known and not kept.
     footprints
         Which parts of the sky it covers.
+    warnings
+        What checks say of it that do not hold it back.
     """
 
     name: str
@@ -60,6 +64,7 @@ class NewFile:
     version: int = 1
     """Above 1 for a file that is described anew: its name and its bytes are those of the version before."""
     footprints: tuple[Footprint, ...] = ()
+    warnings: tuple[FileWarning, ...] = ()
 
 
 def register(
@@ -124,6 +129,7 @@ def register(
                 from nightmill.backbone.catalogue.footprints import add_footprints  # numpy, for who has footprints
 
                 add_footprints(session, ids, [new.footprints for new in files])
+            add_warnings(session, ids, [new.warnings for new in files])
     except IntegrityError:
         _refuse_taken(session, files)
         _refuse_places(session, files, stores)

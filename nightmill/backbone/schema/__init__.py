@@ -11,6 +11,7 @@ from __future__ import annotations
 from nightmill.backbone.schema.attachments import AttachedRow, AttachmentRow, FileAttachmentRow
 from nightmill.backbone.schema.base import NAMING, Base, UtcDateTime
 from nightmill.backbone.schema.errors import ErrorRuleRow, ErrorSwitchRow
+from nightmill.backbone.schema.file_warnings import FileWarningRow
 from nightmill.backbone.schema.files import (
     AuditRow,
     CalibrationRow,
@@ -30,6 +31,7 @@ from nightmill.backbone.schema.files import (
 from nightmill.backbone.schema.footprints import FootprintRow
 from nightmill.backbone.schema.observed import DerivationRow, DifferenceRow
 from nightmill.backbone.schema.seals import ChainRow, SigningKeyRow, StatementRow
+from nightmill.backbone.schema.software import RegressionRow, SoftwareRow
 from nightmill.backbone.schema.work import (
     AttemptRow,
     CampaignRow,
@@ -46,7 +48,6 @@ from nightmill.backbone.schema.work import (
     SavedPlanRow,
     SignOffRow,
     SliceRow,
-    SoftwareRow,
     TakenRow,
 )
 
@@ -73,6 +74,7 @@ __all__ = [
     "ExecutionRow",
     "FileAttachmentRow",
     "FileRow",
+    "FileWarningRow",
     "FootprintRow",
     "GenerationRow",
     "InputUseRow",
@@ -83,6 +85,7 @@ __all__ = [
     "PlanRow",
     "PlannedInputRow",
     "RefusalRow",
+    "RegressionRow",
     "ReplicaRow",
     "SavedPlanRow",
     "SignOffRow",

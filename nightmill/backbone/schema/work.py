@@ -280,15 +280,6 @@ class PlannedInputRow(Base):
     __table_args__ = (Index(None, "file_id"),)
 
 
-class SoftwareRow(Base):
-    """A stack: programs and packages with their versions, once a digest."""
-
-    __tablename__ = "software"
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
-    sha256: Mapped[str] = mapped_column(String(64), unique=True)
-    packages: Mapped[dict[str, Any]]
-
-
 class ExecutionRow(Base):
     """One run of one step in one attempt: what ran, where, when, with what, at what cost."""
 
@@ -300,6 +291,9 @@ class ExecutionRow(Base):
     state: Mapped[str] = mapped_column(OneOf(ExecutionState))
     argv: Mapped[list[Any]]
     environment: Mapped[dict[str, Any]]
+    """What it saw beside its places; of executions of before, what its pipeline says alone."""
+    files_sha256: Mapped[str | None] = mapped_column(String(64))
+    """Digest of the names and texts of the files that were written for it; NULL where there were none."""
     software_id: Mapped[int | None] = mapped_column(ForeignKey("software.id"))
     host: Mapped[str]
     began_at: Mapped[datetime]

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from nightmill.cli.documents import Document
+from nightmill.cli.documents.file_warnings import FileWarning
 from nightmill.cli.documents.work import ChosenInput, Execution
 
 
@@ -59,6 +60,8 @@ class File(Document):
     """When it was withdrawn, or another row took its place as it was retyped; null for what holds."""
     copies: Sequence[Copy]
     """Its copies; none where it is known and not kept."""
+    warnings: Sequence[FileWarning]
+    """What those checks of its type found that hold no file back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,6 +291,8 @@ class Registered(Document):
     """Its file type."""
     left_out: Sequence[str]
     """What of its metadata was left out, and why."""
+    warnings: Sequence[FileWarning]
+    """What those checks of its type found that hold no file back; of a file that was there already, none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,6 +347,8 @@ class Foreseen(Document):
     """What would stand in its metadata."""
     left_out: Sequence[str]
     """What of its metadata would be left out, and why."""
+    warnings: Sequence[FileWarning]
+    """What those checks of its type found that hold no file back."""
     calibration: ForeseenRole | None
     """Its role as calibration, where its type gives it one."""
 

@@ -27,3 +27,19 @@ class Log(Document):
     """Path of the log: in that store, or on this host."""
     unseen: str | None
     """Why it cannot be read from here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShippedLines(Document):
+    """What became of the log lines that waited for one sink."""
+
+    sink: str
+    """Its name."""
+    lines: int
+    """How many it took."""
+    size_bytes: int
+    """Their size."""
+    refused: int
+    """How many it will never take; they were set aside."""
+    trouble: str
+    """Why it did not take the others; empty where it has all."""

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from nightmill.cli.documents import Document
+from nightmill.cli.documents.file_warnings import FileWarning
 from nightmill.cli.documents.knowledge import Completeness, Observed, WarnedOf
 from nightmill.cli.documents.steering import Steering
 from nightmill.cli.documents.transfers import Route
@@ -138,6 +139,8 @@ class Campaign(Document):
     """How much is known of what its results stand on."""
     warnings: Sequence[WarnedOf]
     """What its results warn of."""
+    warned: Mapping[str, int]
+    """Checks to of how many of its results each warns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,6 +251,10 @@ class Attempt(Document):
     """Whether it died while it published, and was completed afterwards."""
     bundle: str
     """Digest of the pipeline's folder that it runs; empty where it is of a time before bundles."""
+    order_sha256: str
+    """Digest of its order: all that it was told, its configuration with it."""
+    plan_sha256: str
+    """Digest of the plan of its stage, which has the configuration of all of its jobs."""
     memory_bytes: int | None
     """What its order asks for, where that is not what its stage says, bytes."""
     error: str
@@ -322,8 +329,14 @@ class Execution(Document):
     """What they read from storage, bytes."""
     written_bytes: int | None
     """What they wrote to storage, bytes."""
-    software: Mapping[str, Any]
-    """Programs and packages that it used, with their versions."""
+    environment: Mapping[str, str]
+    """The variables that it saw, but for its places."""
+    files_sha256: str | None
+    """Digest of the files that were written for it; null where there were none."""
+    software_sha256: str
+    """Digest of its software; empty where none is known."""
+    software: Mapping[str, Mapping[str, str]]
+    """The software that it ran with, by section, as the [journal](journal.md#stack) has it."""
     observed: Observed | None
     """What is known of it beside; null where nothing is."""
 
@@ -346,6 +359,8 @@ class MadeFile(Document):
     """The working area that it was delivered to; empty where it is in the catalogue."""
     place: str
     """Where it is, as ``store: path``; empty where it is not kept."""
+    warnings: Sequence[FileWarning]
+    """What those checks of its type found that hold no file back."""
 
 
 @dataclass(frozen=True, kw_only=True)

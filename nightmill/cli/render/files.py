@@ -7,6 +7,7 @@ from typing import Any
 
 from nightmill.backbone.catalogue.files import data_id
 from nightmill.cli.documents import told
+from nightmill.cli.documents.file_warnings import FileWarning
 from nightmill.cli.documents.files import Copy, File, JunkMember, ShownFile
 from nightmill.operations.find import CataloguedFile
 
@@ -31,4 +32,5 @@ def _own(file: CataloguedFile) -> dict[str, Any]:
         "data_id": data_id(row),
         "metadata": row.attributes,
         "copies": [told(Copy, copy) for copy in copies],
+        "warnings": [told(FileWarning, each) for each in file.warnings],
     }

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
 from nightmill.cli.documents import told
-from nightmill.cli.documents.files import DryIngest, Foreseen, ForeseenRole, Refused, Skipped
+from nightmill.cli.documents.file_warnings import FileWarning
+from nightmill.cli.documents.files import DryIngest, Foreseen, ForeseenRole, Refused, Registered, Skipped
 from nightmill.cli.render.output import echo, plain_line, print_json, print_table
+from nightmill.model import file_warning
 from nightmill.operations.ingest.lots import Offer
-from nightmill.operations.ingest.take_in import IngestResult
+from nightmill.operations.ingest.take_in import IngestResult, Taken
 
 
 def tell_foreseen(result: IngestResult, *, as_json: bool) -> None:
@@ -36,7 +41,20 @@ def tell_foreseen(result: IngestResult, *, as_json: bool) -> None:
             f"{len(found)} would be registered, {len(result.skipped)} there already, {len(result.refused)} refused;"
             " nothing was done"
         )
+        tell_warnings(each.new.warnings for each in result.wanted)
     tell_others(result)
+
+
+def registered_file(taken: Taken) -> Registered:
+    """Tell programs of a file that was taken in."""
+    warnings = [told(FileWarning, each) for each in taken.warnings]
+    return told(Registered, taken, path=str(taken.path), warnings=warnings)
+
+
+def tell_warnings(warnings: Iterable[Sequence[file_warning.FileWarning]]) -> None:
+    """Tell on stderr what checks say of files that they do not hold back."""
+    for each in chain.from_iterable(warnings):
+        echo(f"warned by check {each.check}: {plain_line(each.message)}", err=True)
 
 
 def tell_others(result: IngestResult) -> None:
@@ -55,6 +73,7 @@ def _foreseen(offer: Offer) -> Foreseen:
         path=str(offer.arrival.path),
         store_path=offer.path,
         left_out=offer.arrival.inspection.metadata.left_out,
+        warnings=[told(FileWarning, each) for each in offer.new.warnings],
         calibration=None if role is None else told(ForeseenRole, role),
     )
 

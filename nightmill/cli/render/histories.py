@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nightmill.cli.documents import files, knowledge, lineages, told, work
+from nightmill.cli.documents import file_warnings, files, knowledge, lineages, told, work
 from provenance.history import Execution, JobHistory, Maker
 from provenance.knowledge import Completeness, Warned
 from provenance.lineage import Lineage
@@ -19,7 +19,10 @@ def history_of(job: JobHistory) -> work.JobHistory:
         shown=told(work.Attempt, job.shown) if job.shown else None,
         inputs=[told(work.ChosenInput, each) for each in job.inputs],
         executions=[_run(each) for each in job.executions],
-        made=[told(work.MadeFile, each) for each in job.made],
+        made=[
+            told(work.MadeFile, each, warnings=[told(file_warnings.FileWarning, warning) for warning in each.warnings])
+            for each in job.made
+        ],
     )
 
 
@@ -33,7 +36,8 @@ def _run(run: Execution) -> work.Execution:
     seen = run.observed
     differences = [told(knowledge.Difference, each) for each in seen.differences] if seen else []
     observed = told(knowledge.Observed, seen, differences=differences) if seen else None
-    return told(work.Execution, run, observed=observed)
+    sections = run.software.sections if run.software is not None else {}
+    return told(work.Execution, run, software=sections, observed=observed)
 
 
 def known_of(known: Completeness, warnings: Sequence[Warned]) -> dict[str, object]:

@@ -7,12 +7,13 @@ import sys
 import time
 from codecs import getincrementaldecoder
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from nightmill.cli.render.output import echo, say
 from nightmill.errors import BadFile, DatabaseAway, UnknownName
 from nightmill.execution.live import Request, Shown
+from nightmill.execution.logs.cut import next_data, next_hole, place_in_compact
 from nightmill.model.order import AttemptKey
 from nightmill.model.states import AttemptState
 from nightmill.operations.drain import drain
@@ -113,9 +114,7 @@ def _follow(site: Site, watch: _Watch, tried: Tried, printer: Printer) -> Tried:
                 say(_running(site, tried))
             if log is not None:
                 at = max(at, elsewhere.at)
-                for block in _blocks(log, at):
-                    at += len(block)
-                    printer.add(block)
+                at = _print(log, at, printer)
                 printer.caught_up()
             if tried.state.ended:
                 if log is None:
@@ -291,8 +290,7 @@ def _show_live(site: Site, tried: Tried, printer: Printer) -> bool:
         return False
     try:
         say(_running(site, tried))
-        for block in _blocks(log, 0):
-            printer.add(block)
+        _print(log, 0, printer)
         printer.end()
     finally:
         os.close(log)
@@ -315,8 +313,7 @@ def _show_ended(site: Site, tried: Tried, printer: Printer, at: int) -> bool:
     if (copy := tried.stored(site)) is not None:
         say(f"{tried.key} ({tried.state}): log in store {copy.store}: {copy.path}")
         with open_stored(site, copy) as log:
-            for block in _blocks(log, at):
-                printer.add(block)
+            _print(log, place_in_compact(log, at) if at else 0, printer)
         printer.end()
         return True
     if not at and _show_live(site, tried, printer):  # a scratch that was kept
@@ -329,8 +326,14 @@ def _running(site: Site, tried: Tried) -> str:
     return f"{tried.key} ({tried.state}): log at {live_path(site, tried.key)}"
 
 
-def _blocks(log: int, at: int) -> Iterator[bytes]:
-    """Yield what a log has from a place on, a block at a time."""
-    while block := os.pread(log, BLOCK_BYTES, at):
-        at += len(block)
-        yield block
+def _print(log: int, at: int, printer: Printer) -> int:
+    """Print what a log has from a place on, a block at a time; return where it ends."""
+    while True:
+        data = next_data(log, at)
+        if data > at:
+            printer.add(f"\n== {data - at} bytes are left out here\n".encode())
+        block = os.pread(log, min(BLOCK_BYTES, next_hole(log, data) - data), data)
+        at = data + len(block)
+        if not block:
+            return at
+        printer.add(block)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nightmill.backbone.catalogue.file_warnings import warned_in
 from nightmill.backbone.schema import CampaignRow
 from nightmill.backbone.work.campaigns import (
     GOING_ON,
@@ -158,6 +159,8 @@ class _Standing:
     accepted: list[Accepted]
     known: Completeness
     warnings: list[Warned]
+    warned: Mapping[str, int]
+    """Of how many of its results each check warns, by its name."""
 
     @property
     def is_open(self) -> bool:
@@ -190,6 +193,7 @@ class _Standing:
             holds=[documents.HeldJobs(by=by, why=why, jobs=jobs) for (by, why), jobs in self.holds.items()],
             accepted=[told(documents.AcceptedJobs, each) for each in self.accepted],
             **known_of(self.known, self.warnings),
+            warned=dict(self.warned),
         )
 
 
@@ -225,6 +229,7 @@ def _standing(
         accepted = accepted_in(session, [row.id for row in rows]) if failures else {}
         known = completeness(session, [row.id for row in rows]) if failures else {}
         warnings = warned(session, [row.id for row in rows]) if failures else {}
+        by_checks = warned_in(session, [row.id for row in rows]) if failures else {}
     return [
         _Standing(
             row,
@@ -239,6 +244,7 @@ def _standing(
             accepted.get(row.id, []),
             known.get(row.id, Completeness()),
             warnings.get(row.id, []),
+            by_checks.get(row.id, {}),
         )
         for row in rows
     ]
@@ -276,6 +282,8 @@ def _show(conductor: Conductor, standing: _Standing) -> None:
         echo(f"failed: {row.name}/{job} (attempt {job.attempts})")
     show_failures(standing.failed)
     show_accepted(standing.accepted)
+    for check, files in standing.warned.items():
+        echo(f"warned: {files:,} {plural('file', files)} by check {check}: nightmill find --warned tells which")
     for (by, why), held in standing.holds.items():
         echo(f"held: {held:,} {plural('job', held)}: {why} ({GOES_ON[by]})")
     for unit in standing.left_out[:LEFT_OUT]:

@@ -126,6 +126,7 @@ def _versions() -> Iterator[Finding]:
 def _site(directory: Path | None) -> Iterator[Finding]:
     from nightmill.backbone.database import safe_url
     from nightmill.cli.render.room import partners, room, writable
+    from nightmill.cli.render.sinks import log_sinks
     from nightmill.config.literals import literal_secrets
     from nightmill.config.site import find_site, load_site
     from nightmill.operations.identity import identify
@@ -150,6 +151,7 @@ def _site(directory: Path | None) -> Iterator[Finding]:
     yield from _containers(config)
     yield _confinement(config)
     yield _network(config)
+    yield _audit()
     with Site(config, database_of(config)) as opened:
         try:
             opened.database.check_revision()
@@ -162,8 +164,10 @@ def _site(directory: Path | None) -> Iterator[Finding]:
             yield _age(opened)
             yield from _indexes(opened)
             yield from partners(opened)
+            yield from _software(opened)
     yield from room(opened)
     yield _spool(config.spool)
+    yield from log_sinks(config)
     yield from _server(config)
 
 
@@ -213,6 +217,16 @@ def _containers(config: SiteConfig) -> Iterator[Finding]:
             return
 
 
+def _audit() -> Finding:
+    """Find whether steps can be audited on this host: only campaigns that want it need it."""
+    from nightmill.execution.audit.strace import version
+
+    try:
+        return Finding("audit", True, f"steps can be audited, by {version()}")
+    except NightmillError as error:
+        return Finding("audit", True, f"campaigns with 'execution: {{level: audit}}' start no step here: {error}")
+
+
 def _confinement(config: SiteConfig) -> Finding:
     """Find how steps are confined on this host."""
     from nightmill.execution.probing import tried, try_confinement
@@ -230,6 +244,22 @@ def _network(config: SiteConfig) -> Finding:
     is_looked_at = config.network_paths is not NetworkPaths.ALLOW
     seen = "; ".join(found) or ("jobs depend on none" if is_looked_at else "not looked at: the site allows them")
     return Finding("network mounts", not found or config.network_paths is not NetworkPaths.REFUSE, seen)
+
+
+def _software(site: Site) -> Iterator[Finding]:
+    """Find what steps ran with that a site does not know, where it looks at that."""
+    from nightmill.model.node import NewSoftware
+    from nightmill.operations.software import new_in_use
+
+    if site.config.software.new is NewSoftware.ALLOW:
+        return
+    new = [each.stack.bare_sha256[:12] for each in new_in_use(site)]
+    seen = (
+        f"steps ran with {', '.join(new)}, which is new: see 'nightmill regress'"
+        if new
+        else "steps ran with nothing new"
+    )
+    yield Finding("software", not new, seen)
 
 
 def _reader(site: Site) -> Finding:

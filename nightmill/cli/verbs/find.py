@@ -57,6 +57,9 @@ def find(
             " result of their job.",
         ),
     ] = False,
+    warned: Annotated[
+        bool, typer.Option("--warned", help="Of which a check of their type warns, with the words.")
+    ] = False,
     refused: Annotated[
         bool, typer.Option("--refused", help="Files that were not taken in instead, the last first, with the reasons.")
     ] = False,
@@ -72,14 +75,15 @@ def find(
 
     with open_without_types(site) as opened:
         if refused:
-            if overlaps or level is not None:
+            if overlaps or warned or level is not None:
                 raise RequestRefused(
-                    "--overlaps and --level are for files that were taken in", remedy="leave them away with --refused"
+                    "--overlaps, --warned and --level are for files that were taken in",
+                    remedy="leave them away with --refused",
                 )
             _find_refused(opened, type_ or [], where, origin or [], limit, as_json)
         else:
             _find_files(
-                opened, type_ or [], where, overlaps, origin or [], level, limit, everything, key or [], as_json
+                opened, type_ or [], where, overlaps, origin or [], level, warned, limit, everything, key or [], as_json
             )
 
 
@@ -90,6 +94,7 @@ def _find_files(
     overlaps: str,
     origins: Sequence[Origin],
     level: int | None,
+    warned: bool,
     limit: int | None,
     everything: bool,
     keys: Sequence[str],
@@ -113,6 +118,7 @@ def _find_files(
         overlaps=overlaps,
         origins=origins,
         level=level,
+        warned=warned,
         limit=limit,
         everything=everything,
     )
@@ -130,6 +136,7 @@ def _find_files(
             "bytes",
             "store",
             *(["withdrawn at"] if everything else []),
+            *(["warnings"] if warned else []),
         ),
         (
             (
@@ -142,6 +149,7 @@ def _find_files(
                 each.row.size_bytes,
                 ", ".join(copy.store for copy in each.copies),
                 *([each.withdrawn_at] if everything else []),
+                *(["; ".join([f"{told.check}: {told.message}" for told in each.warnings])] if warned else []),
             )
             for each in found
         ),

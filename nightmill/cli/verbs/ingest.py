@@ -119,16 +119,16 @@ def ingest(
 def _tell(result: IngestResult, *, as_json: bool, sorted_in: bool) -> None:
     """Say what became of every file that was found."""
     from nightmill.cli.documents import told
-    from nightmill.cli.documents.files import Ingest, Refused, Registered, Skipped
-    from nightmill.cli.render.foreseen import tell_others
+    from nightmill.cli.documents.files import Ingest, Refused, Skipped
+    from nightmill.cli.render.foreseen import registered_file, tell_others, tell_warnings
     from nightmill.cli.render.output import print_json
 
     open_ = result.found - len(result.registered) - len(result.copied) - len(result.skipped) - len(result.refused)
     if as_json:
         print_json(
             Ingest(
-                registered=[told(Registered, each, path=str(each.path)) for each in result.registered],
-                copied=[told(Registered, each, path=str(each.path)) for each in result.copied],
+                registered=[registered_file(each) for each in result.registered],
+                copied=[registered_file(each) for each in result.copied],
                 skipped=[told(Skipped, each, path=str(each.path)) for each in result.skipped],
                 refused=[told(Refused, each, path=str(each.path)) for each in result.refused],
                 left=[str(path) for path in result.left],
@@ -152,6 +152,7 @@ def _tell(result: IngestResult, *, as_json: bool, sorted_in: bool) -> None:
     for why, names in _left_out(result).items():
         more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
         echo(f"registered without {plain_line(why)} ({names[0]}{more})", err=True)
+    tell_warnings(each.warnings for each in result.registered)
     for path in result.left:
         echo(f"registered, and still there: {plain_line(str(path))}", err=True)
     tell_others(result)

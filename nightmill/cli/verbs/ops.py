@@ -58,6 +58,24 @@ def resources(
         show_needs(found, as_json=as_json)
 
 
+@app.command(epilog=examples("nightmill ops software", "nightmill ops software first --json"))
+def software(
+    campaign: Annotated[
+        str, typer.Argument(metavar="CAMPAIGN", help="Only what ran for this campaign.", autocompletion=campaigns)
+    ] = "",
+    site: SiteFolder = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Tell with what software steps ran, where and when, and which hosts have another than the rest of a campaign."""
+    from nightmill.cli.opening import open_without_types
+    from nightmill.cli.render.software import show_in_use
+    from nightmill.operations.software import in_use
+
+    with open_without_types(site) as opened:
+        found = in_use(opened, campaign)
+    show_in_use(found, as_json=as_json)
+
+
 @app.command(epilog=examples("nightmill ops transfers", "nightmill ops transfers first --json"))
 def transfers(
     campaign: Annotated[

@@ -78,7 +78,9 @@ def _tell(config: SiteConfig, status: ServiceStatus, *, as_json: bool) -> None:
     from flows.hosting.service import folder_of
     from nightmill.cli.documents import told
     from nightmill.cli.documents.sites import Runner, Server, Service
+    from nightmill.cli.render.sinks import standing
     from nightmill.config.server import NO_AUTH
+    from nightmill.operations.log_shipping.shipping import backlog
 
     folder = folder_of(config.directory)
     if status.server.pid and not status.server.healthy:
@@ -100,5 +102,6 @@ def _tell(config: SiteConfig, status: ServiceStatus, *, as_json: bool) -> None:
             *(("beside it", each) for each in runners),
             ("UI", link(folder) if status.server.healthy else status.server.ui_url),
             ("log", status.server.log),
+            *((f"sink {each.sink}", standing(each)) for each in backlog(config)),
         ]
     )

@@ -85,6 +85,7 @@ def _told(copies: Sequence[Replica], stores: Mapping[str, Store]) -> Iterator[st
 def _show_file(session: Session, name: str, stores: Mapping[str, Store], as_json: bool) -> None:
     from nightmill.backbone.catalogue.attachments import attached, rows_of
     from nightmill.backbone.catalogue.calibrations import history
+    from nightmill.backbone.catalogue.file_warnings import warnings_of
     from nightmill.backbone.catalogue.files import data_id, files_named
     from nightmill.backbone.catalogue.replicas import replicas
     from nightmill.backbone.catalogue.withdrawals import history as withdrawals_of
@@ -101,11 +102,12 @@ def _show_file(session: Session, name: str, stores: Mapping[str, Store], as_json
     maker = maker_of(session, row.id)
     roles = {role.set_name: role for role in history(session, row.id)}
     gone = withdrawals(session, [row.id]).get(row.id)
+    warnings = warnings_of(session, [row.id]).get(row.id, [])
     junk = [data for _id, data in rows_of(session, JUNK, [row.id])] if row.type == JUNK else []
     made_by = f"{maker.attempt_name} {maker.execution.step}" if maker else None
     if as_json:
         calibrations = {name: str(role.maturity) for name, role in roles.items()}
-        file = CataloguedFile(row, copies, gone[0].at if gone else None)
+        file = CataloguedFile(row, copies, gone[0].at if gone else None, warnings)
         print_json(shown_file(file, made_by=made_by, calibrations=calibrations, junk=junk))
         return
     print_facts(
@@ -125,6 +127,7 @@ def _show_file(session: Session, name: str, stores: Mapping[str, Store], as_json
             *(("withdrawn", f"{row.name} {told}") for told in withdrawals_of(session, name)),
             ("registered", f"{row.registered_at:%Y-%m-%d %H:%M:%S} by {row.registered_by}"),
             *(("copy", told) for told in _told(copies, stores)),
+            *((f"warned by {each.check}", each.message) for each in warnings),
             *(("rows", f"{count:,} of its {kind}") for kind, count in attached(session, row.id).items()),
             *(("calibration", f"in set {role.set_name}, {role.maturity}") for role in roles.values()),
         ]
@@ -236,13 +239,18 @@ def _show_attempt(job: JobHistory) -> None:
     if job.executions:
         print_table(("step", "state", "exit", "wall s", "CPU s", "peak MB", "command"), map(_ran, job.executions))
         for run in job.executions:
-            if "image" in run.software:
-                echo(f"{run.step} in image {run.software['image']}, by {run.software['container runtime']}")
+            _show_where(run)
     if job.made:
         print_table(
             ("role", "made", "type", "where"),
             ((each.role, each.name, each.type, each.place or "not kept") for each in job.made),
         )
+        for made in job.made:
+            for warning in made.warnings:
+                echo(f"{made.name} warned by {warning.check}: {warning.message}")
+    if job.shown is not None:
+        bundle = f", pipeline's folder {job.shown.bundle[:12]}" if job.shown.bundle else ""
+        echo(f"configuration: order {job.shown.order_sha256[:12]}, plan {job.shown.plan_sha256[:12]}{bundle}")
     show_observed(job.executions)
     if job.shown is not None and job.shown.evidence:
         echo(job.shown.evidence)
@@ -250,6 +258,14 @@ def _show_attempt(job: JobHistory) -> None:
         more = f" ({job.shown.link})" if job.shown.link else ""
         word = "accepted" if job.shown.fate == "published" else "error"
         echo(f"{word} {job.shown.error} (version {job.shown.error_version}): {job.shown.explanation}{more}")
+
+
+def _show_where(run: Execution) -> None:
+    """Say where a step ran, with which software, and what it read and wrote."""
+    moved = "" if run.read_bytes is None else f"; read {run.read_bytes:,} bytes, wrote {run.written_bytes or 0:,}"
+    echo(f"{run.step} on host {run.host} with software {run.software_sha256[:12] or 'that is not known'}{moved}")
+    if run.software is not None and (container := run.software.container):
+        echo(f"{run.step} in image {container['image']}, by {container['container runtime']}")
 
 
 def _ran(run: Execution) -> tuple[Any, ...]:

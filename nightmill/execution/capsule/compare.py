@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nightmill.errors import RequestRefused
 from nightmill.execution.capsule.folder import KEPT, Capsule, Run
-from nightmill.files.comparison import content_differences
+from nightmill.files.comparison import EXACT, Tolerance, content_differences
 from nightmill.model.journal import MadeFile
 from nightmill.model.order import JobOrder
 from nightmill.model.report import JobReport, StepReport
@@ -62,13 +62,15 @@ class Comparison:
         return not self.endings and all(output.verdict.equal and not output.differences for output in self.outputs)
 
 
-def compare(capsule: Capsule, run: Run, *, ignored: Collection[str] = ()) -> Comparison:
+def compare(capsule: Capsule, run: Run, *, ignored: Collection[str] = (), tolerance: Tolerance = EXACT) -> Comparison:
     """Compare a run with what is on record, as far as it went: steps that it left out do not count.
 
     Parameters
     ----------
     ignored
         Keywords of FITS headers that do not count.
+    tolerance
+        By how much numbers may differ.
 
     Raises
     ------
@@ -85,7 +87,7 @@ def compare(capsule: Capsule, run: Run, *, ignored: Collection[str] = ()) -> Com
     before = {(file.role, file.name): file for file in recorded.made if file.step in wanted}
     after = {(file.role, file.name): file for file in run.report.made}
     outputs = [
-        _compared(before.get(key), after.get(key), capsule.folder / KEPT, run.outputs, ignored)
+        _compared(before.get(key), after.get(key), capsule.folder / KEPT, run.outputs, ignored, tolerance)
         for key in dict.fromkeys([*before, *after])
     ]
     return Comparison(
@@ -98,7 +100,12 @@ def compare(capsule: Capsule, run: Run, *, ignored: Collection[str] = ()) -> Com
 
 
 def _compared(
-    before: MadeFile | None, after: MadeFile | None, kept: Path, made: Path, ignored: Collection[str]
+    before: MadeFile | None,
+    after: MadeFile | None,
+    kept: Path,
+    made: Path,
+    ignored: Collection[str],
+    tolerance: Tolerance,
 ) -> ComparedOutput:
     if before is None or after is None:
         file = before or after
@@ -108,26 +115,26 @@ def _compared(
     if before.sha256 == after.sha256:
         verdict, told = Verdict.SAME, list[str]()
     else:
-        verdict, told = _content(before, after, kept / before.name, made / after.name, ignored)
-    told += _metadata(before, after, ignored)
+        verdict, told = _content(before, after, kept / before.name, made / after.name, ignored, tolerance)
+    told += _metadata(before, after, ignored, tolerance)
     return ComparedOutput(after.step, after.role, after.name, verdict, tuple(told))
 
 
 def _content(
-    before: MadeFile, after: MadeFile, kept: Path, made: Path, ignored: Collection[str]
+    before: MadeFile, after: MadeFile, kept: Path, made: Path, ignored: Collection[str], tolerance: Tolerance
 ) -> tuple[Verdict, list[str]]:
     sizes = f"{before.size_bytes:,} bytes, now {after.size_bytes:,}"
     if not kept.is_file():
         return Verdict.DIFFERS, [f"{sizes}, with another checksum; the capsule does not hold the recorded file"]
     if not made.is_file():
         return Verdict.DIFFERS, [f"{sizes}, with another checksum; the scratch of the run was removed"]
-    differences = content_differences(kept, made, ignored=ignored)
+    differences = content_differences(kept, made, ignored=ignored, tolerance=tolerance)
     if differences is None:
         return Verdict.DIFFERS, [f"{sizes}, with another checksum"]
     return (Verdict.DIFFERS, differences) if differences else (Verdict.CONTENT, [])
 
 
-def _metadata(before: MadeFile, after: MadeFile, ignored: Collection[str]) -> list[str]:
+def _metadata(before: MadeFile, after: MadeFile, ignored: Collection[str], tolerance: Tolerance) -> list[str]:
     """Say what differs of what is known of a file; a key without a value is as good as none.
 
     Of what went to a working area nothing is on record but its bytes.
@@ -144,7 +151,7 @@ def _metadata(before: MadeFile, after: MadeFile, ignored: Collection[str]) -> li
     return [
         f"its {key} is {_written(two)}, and was {_written(one)}"
         for key, (one, two) in pairs.items()
-        if one != two and key not in ignored
+        if not tolerance.bears(one, two) and key not in ignored
     ]
 
 

@@ -21,7 +21,7 @@ from nightmill.execution.stores import open_stagers
 from nightmill.execution.worker import Worker
 from nightmill.files.checksum import fingerprint
 from nightmill.files.packing import pack_folder
-from nightmill.model.confinement import NodeConfinement, Use
+from nightmill.model.confinement import NodeConfinement
 from nightmill.model.container import Containers
 from nightmill.model.layout import BUNDLE, FILES, INDEX, INPUTS, WORK
 from nightmill.model.node import NodeProfile
@@ -32,7 +32,7 @@ from nightmill.model.store import Store
 
 _ARCHIVE: Final = "bundle.tar"
 _NO_CONTAINERS: Final = Containers()
-_UNCONFINED: Final = NodeConfinement(use=Use.OFF)
+_ALONE: Final = NodeConfinement()
 _ANY_SIZE: Final = BundleRules(max_mb=1e9)
 
 
@@ -56,7 +56,7 @@ def run_capsule(
     *,
     only: Sequence[str] | None = None,
     containers: Containers = _NO_CONTAINERS,
-    confinement: NodeConfinement = _UNCONFINED,
+    confinement: NodeConfinement = _ALONE,
 ) -> Run:
     """Run a capsule, or some of its steps; what it makes stays in the capsule.
 
@@ -70,7 +70,7 @@ def run_capsule(
     containers
         What steps with an image are run with.
     confinement
-        How its steps are confined.
+        What steps may reach beside what the capsule gives them.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def prepare_shell(
     given = given or Given()
     taken = _Taken(capsule, given, (step,))
     folder = capsule.new(SHELLS)
-    report = _carry_out(capsule, folder, given, taken, (), containers, confinement=_UNCONFINED)
+    report = _carry_out(capsule, folder, given, taken, (), containers)
     if report.evidence:
         raise RequestRefused(report.evidence)
     [own] = [each for each in report.order.steps if each.name == step]
@@ -134,7 +134,7 @@ def _carry_out(
     taken: _Taken,
     only: tuple[str, ...] | None,
     containers: Containers,
-    confinement: NodeConfinement,
+    confinement: NodeConfinement = _ALONE,
 ) -> JobReport:
     try:
         with TemporaryDirectory(dir=folder, prefix=".bundle-") as aside:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from nightmill.errors import JobFailed, RequestRefused
+from nightmill.execution.audit.auditor import auditing, must_audit
 from nightmill.execution.confine.outside import Reached, reached
 from nightmill.execution.confine.places import is_in
 from nightmill.execution.confine.rules import rules_of, software_of
@@ -56,12 +57,14 @@ class Confiner:
         Raises
         ------
         JobFailed
-            Where this host cannot confine steps as the site demands.
+            Where this host cannot confine steps as the site demands, or not audit them as their order does.
         OSError
             Where the scratch cannot be written.
         """
-        if self._confinement.use is Use.OFF:
+        is_audited = order.level == "audit"
+        if self._confinement.use is Use.OFF and not is_audited:
             return plain.start
+        must_audit(order, step)
         try:
             confined = self.confined()
         except RequestRefused as error:
@@ -71,10 +74,14 @@ class Confiner:
                 step=step.name,
                 remedy=error.remedy,
             ) from error
-        if confined.level is Level.NONE:
+        if confined.level is Level.NONE and not is_audited:
             return partial(_unconfined, confined=confined)
         scratch.make_sidecar()
         rules = rules_of(order, step, scratch, self._confinement, self._closed)
+        if confined.level is Level.NONE:
+            return auditing(lambda launch, _rules: _unconfined(launch, confined), rules, step, scratch, closes=False)
+        if is_audited:
+            return auditing(self._spawners.start, rules, step, scratch)
         return partial(self._spawners.start, rules=rules)
 
     def reached(self, order: JobOrder, step: OrderStep, scratch: Scratch, confined: Confined, said: str) -> Reached:

@@ -50,6 +50,8 @@ class Rules:
         TCP ports that it may connect to; None for any.
     filter
         What it may ask of the kernel.
+    closes
+        Whether all else is closed.
     """
 
     software: tuple[Place, ...]
@@ -58,6 +60,7 @@ class Rules:
     sealed: tuple[str, ...]
     ports: tuple[int, ...] | None
     filter: bytes
+    closes: bool = True
 
 
 def rules_of(

@@ -102,6 +102,7 @@ class Spawner:
             "sealed": [os.fsencode(each) for each in rules.sealed],
             "ports": rules.ports,
             "filter": rules.filter,
+            "closes": rules.closes,
         }
         answer = self._ask(request, launch.output)
         self._software = rules.software
@@ -117,15 +118,15 @@ class Spawner:
         """Whether the process has ended."""
         return self._process.poll() is not None
 
-    def end(self) -> Outcome:
-        """End all that is left of its step, and return how the step itself ended.
+    def end(self, spared: int = 0) -> Outcome:
+        """End all that is left of its step, but for what traces it, and return how the step itself ended.
 
         Raises
         ------
         ConnectionError
             Where the process has ended.
         """
-        status, user, system, max_rss_bytes = self._ask(None)
+        status, user, system, max_rss_bytes = self._ask(spared)
         return Outcome(os.waitstatus_to_exitcode(status), user, system, max_rss_bytes)
 
     def close(self) -> None:
@@ -180,7 +181,7 @@ class Spawned(Process):
     def end_rest(self, scratch: Path, among: Callable[[], Iterable[int]]) -> None:
         """End what the step left running, wherever it is."""
         try:
-            self._outcome = self.spawner.end()
+            self._outcome = self.spawner.end(self.spared)
         except ConnectionError:  # then nobody knows what the step left, but by its scratch
             super().end_rest(scratch, all_processes)
             os.write(self.output, KILLED)

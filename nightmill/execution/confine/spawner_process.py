@@ -198,7 +198,7 @@ def opened(places: list[tuple[bytes, int]]) -> list[tuple[int, int]]:
 def ruleset_of(handled: tuple[int, int, int], places: list[tuple[int, int]], request: dict[str, Any]) -> int:
     """Return a ruleset of Landlock, -1 where the kernel has none; places that are not there are left out."""
     files, network, scoped = handled
-    if not files:
+    if not files or not request["closes"]:
         return -1
     network = network if request["ports"] is not None else 0
     attributes = _Ruleset(files, network, scoped)
@@ -277,6 +277,13 @@ def become(
     stage[0] = "chdir"
     os.chdir(request["directory"])
     stage[0] = "confine"
+    confine(request, handled, places)
+    stage[0] = "exec"
+    return execute(request["argv"], request["environment"], output)
+
+
+def confine(request: dict[str, Any], handled: tuple[int, int, int], places: list[tuple[int, int]]) -> None:
+    """Confine this thread and what it starts."""
     ruleset = ruleset_of(handled, places, request)
     _called(_c.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     drop_capabilities()
@@ -286,8 +293,6 @@ def become(
     if code := request["filter"]:
         program = _Filter(len(code) // 8, code)
         _called(_c.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(program), 0, 0))
-    stage[0] = "exec"
-    return execute(request["argv"], request["environment"], output)
 
 
 def drop_capabilities() -> None:
@@ -330,8 +335,8 @@ def serve(control: socket.socket, worker: int, step: int, reading: int, output: 
     if worker in ready:
         end_all(step)
         os._exit(0)
-    receive(control)
-    status, usage = end_all(step)
+    spared, _nothing = receive(control)
+    status, usage = end_all(step, spared)
     while pump(reading, output):
         pass
     os.close(reading)
@@ -357,17 +362,18 @@ def reap_orphans(step: int) -> None:
                 os.waitpid(pid, os.WNOHANG)
 
 
-def end_all(step: int) -> tuple[int, resource.struct_rusage]:
+def end_all(step: int, spared: int = 0) -> tuple[int, resource.struct_rusage]:
     """End the step and whatever it started, reap all of them, and return the status of the step and what it took.
 
-    Who is left by a parent that ended comes to this process, as long as it lives: so it ends once there is nobody.
+    Who is left by a parent that ended comes to this process, as long as it lives: so it ends once there is nobody. What
+    traces the step may be spared: it tells the end of each, and ends with the last.
     """
     found = 0, resource.getrusage(resource.RUSAGE_CHILDREN)
     while True:
         try:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
             if pid == 0:
-                own = children()
+                own = [child for child in children() if child != spared]
                 for number in (signal.SIGSTOP, signal.SIGKILL):  # who stands still starts nobody meanwhile
                     for child in own:
                         os.kill(child, number)  # its number is its own: nobody else reaps it

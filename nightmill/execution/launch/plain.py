@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from nightmill.execution.audit.traced import Traced
 from nightmill.execution.proc import end_all_in
 from nightmill.model.observed import UNCONFINED, Confined
 
@@ -67,6 +68,10 @@ class Process:
     returncode: int | None
     confined: Confined = UNCONFINED
     """How it is confined."""
+    spared: int = 0
+    """The number of what traces it, which tells the end of all that it started and ends then; 0 where nothing does."""
+    traced: Traced | None = None
+    """What its trace comes to, once it was reaped; None where it has none."""
 
     @property
     def step(self) -> int:

@@ -14,6 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
+from nightmill.execution.audit.traced import Traced
 from nightmill.execution.launch import plain
 from nightmill.execution.launch.plain import Launch, Process
 from nightmill.execution.proc import (
@@ -59,6 +60,8 @@ class Ended:
     shell does whose command was killed, and the kernel counted such a kill in the control group of this process."""
     cost: Cost
     confined: Confined = UNCONFINED
+    traced: Traced | None = None
+    """What its trace comes to; None where it has none."""
 
 
 def run_process(
@@ -71,7 +74,7 @@ def run_process(
     wall_seconds: float,
     began: Callable[[int], None],
     stopping: Callable[[], bool] = lambda: False,
-    looked: Callable[[], None] = lambda: None,
+    looked: Callable[[], float | None] = lambda: None,
     start: Callable[[Launch], Process] = plain.start,
 ) -> Ended:
     """Run a command to its end, and end whatever it started and left running.
@@ -98,7 +101,8 @@ def run_process(
     stopping
         Asked about once a second whether the process is to be ended before its time.
     looked
-        Called about once a second, after each look at the process.
+        Called about once a second, after each look at the process. What it returns, in seconds, is the most until the
+        next.
     start
         How it is started.
 
@@ -138,6 +142,7 @@ def run_process(
         or (code == TELLS_OF_A_KILL and _killed_in_own_group() > killed_here),
         cost=cost,
         confined=process.confined,
+        traced=process.traced,
     )
 
 
@@ -182,7 +187,7 @@ class _Watched(Enum):
 
 
 def _watch(
-    tree: _Tree, process: Process, deadline: float, stopping: Callable[[], bool], looked: Callable[[], None]
+    tree: _Tree, process: Process, deadline: float, stopping: Callable[[], bool], looked: Callable[[], float | None]
 ) -> _Watched:
     """Wait until the process has ended (not yet reaped), and say whether it had to be."""
     watched = _Watched.BY_ITSELF
@@ -195,8 +200,7 @@ def _watch(
         while not ended.poll(max(0.0, min(interval, deadline - time.monotonic())) * 1000):
             tree.sample()
             process.looked_at()
-            looked()
-            interval = min(interval * 1.5, SAMPLE_SECONDS)
+            interval = min(interval * 1.5, looked() or SAMPLE_SECONDS)
             late = time.monotonic() >= deadline
             if watched is _Watched.BY_ITSELF and (late or stopping()):
                 watched = _Watched.TIMED_OUT if late else _Watched.STOPPED

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from nightmill.errors import guess
 from nightmill.execution.evidence import on_one_line
@@ -24,6 +24,8 @@ from nightmill.model.index import StepIndex
 from nightmill.model.layout import WORK
 from nightmill.model.order import JobOrder
 
+MOST_MISRESOLVED: Final = 50
+"""Data IDs that came to another file, of which a record has each: one is enough to fail a step."""
 UseLine = UsedLine | EliminatedLine | DependsLine | GetLine | PutLine
 
 
@@ -133,7 +135,7 @@ class UseReader:
         by_plan = " or ".join(planned[:3]) + (" or others" if len(planned) > 3 else "") if planned else "nothing"
         called = planned[0] if len(planned) == 1 else line.get.role
         detail = f"{line.get} came to {came} in line {number}, and by the plan it is {by_plan}"
-        self.uses.misresolved.append(Misresolved(called, detail))
+        self._misresolve(called, detail)
 
     def _put(self, line: PutLine, number: int) -> None:
         self._note("put", line.put, line.name, line.at)
@@ -142,7 +144,11 @@ class UseReader:
             self._refuse(f"{shown(line.put.role)!r} is not an output of the step{guess(line.put.role, list(outputs))}")
         if output.name and line.name.rpartition("/")[2] != output.name:
             detail = f"{line.put} came to {shown(line.name)} in line {number}, and by the plan it is {output.name}"
-            self.uses.misresolved.append(Misresolved(output.name, detail))
+            self._misresolve(output.name, detail)
+
+    def _misresolve(self, name: str, detail: str) -> None:
+        if len(self.uses.misresolved) < MOST_MISRESOLVED:
+            self.uses.misresolved.append(Misresolved(name, detail))
 
     def _note(self, what: str, wish: Wish, came: str, at: str) -> None:
         self.uses.asked.append(f"{what} {wish}: {on_one_line(came[:300])}{f', at {on_one_line(at)}' if at else ''}")

@@ -12,9 +12,19 @@ GROUP: Final = "nightmill.checks"
 """Entry points: the name of a check to a class with what :class:`nightmill.model.ports.CheckClass` promises."""
 
 
+def kind_of(name: str) -> str:
+    """Return the plug-in of a check; what a type says behind a slash tells several of one plug-in apart."""
+    return name.partition("/")[0]
+
+
 @cache
 def check_class(name: str) -> CheckClass:
     """Return the class of a check, which is made with its options.
+
+    Parameters
+    ----------
+    name
+        As a type writes it: ``rows``, or ``rows/stars`` beside another check of that plug-in.
 
     Raises
     ------
@@ -23,4 +33,4 @@ def check_class(name: str) -> CheckClass:
     BadPlugin
         Where the one that does cannot be used.
     """
-    return cast(CheckClass, plugins.load_with_options(GROUP, name, what="check"))
+    return cast(CheckClass, plugins.load_with_options(GROUP, kind_of(name), what="check"))

@@ -34,11 +34,18 @@ class Finite:
         from astropy.io import fits  # half a second, for who wants this check alone
         from numpy import isfinite
 
-        with fits.open(file.path, memmap=True) as hdus:
+        with fits.open(file.path, memmap=True, do_not_scale_image_data=True) as hdus:  # what is scaled is not mapped
             for number, hdu in enumerate(hdus):
-                if not hdu.is_image or (pixels := hdu.data) is None or pixels.dtype.kind != "f" or not pixels.size:
+                if not hdu.is_image or (pixels := hdu.data) is None or not pixels.size:
                     continue
-                finite = sum(int(isfinite(rows).sum()) for rows in (pixels if pixels.ndim > 1 else [pixels]))
+                blank = hdu.header.get("BLANK")
+                parts = pixels if pixels.ndim > 1 else [pixels]
+                if pixels.dtype.kind == "f":
+                    finite = sum(int(isfinite(rows).sum()) for rows in parts)
+                elif blank is not None:  # stands for NaN in an image of whole numbers
+                    finite = sum(int((rows != blank).sum()) for rows in parts)
+                else:
+                    continue
                 share = 1 - finite / pixels.size
                 if share > self.max_fraction:
                     raise BadFile(

@@ -105,12 +105,17 @@ def blocks_of(
         node = _at(name, root, table)
         where = f"table {table!r}"
         if hasattr(node, "keys"):
-            names = column_names(name, where, [key for key in node if _is_dataset(node, key)], columns)
-            sources = [node[each] for each in names]
+            there = [key for key in node if _is_dataset(node, key)]
+            names = column_names(name, where, there, columns)
+            sources = [node[each] for each in names or there]
         else:
             names = column_names(name, where, node.dtype.names or (), columns)
             sources = [node]
         _refuse_shapes(name, where, sources)
+        if not names:
+            for start in range(0, len(sources[0]), BLOCK):
+                yield [()] * min(BLOCK, len(sources[0]) - start)
+            return
         for start in range(0, max(len(sources[0]), 1), BLOCK):
             blocks = [each[start : start + BLOCK] for each in sources]
             arrays = blocks if hasattr(node, "keys") else [blocks[0][each] for each in names]

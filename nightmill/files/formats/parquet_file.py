@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from io import BufferedReader, FileIO
+from itertools import repeat
 from typing import Any, Final
 
 from nightmill.errors import BadFile, FileRefused
@@ -58,6 +59,9 @@ class Parquet:
         with opened(path) as (file, _), _parquet(name, file) as found:
             names = column_names(name, "the table", found.schema_arrow.names, columns)
             wanted, row = list(dict.fromkeys(names)), 0
+            if not wanted:
+                yield from repeat((), found.metadata.num_rows)
+                return
             try:
                 for batch in found.iter_batches(BLOCK, columns=wanted, use_threads=False):
                     values = {each: batch.column(each).to_pylist() for each in wanted}

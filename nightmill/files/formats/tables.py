@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from math import isfinite
 from os import PathLike
 from typing import Any, Final
@@ -32,6 +33,9 @@ def table_rows(
             raise no_rows(name, f"HDU {table!r} is not a table")
         where = f"the table in HDU {table!r}"
         names = column_names(name, where, list(hdu.columns.names), columns)
+        if not names:
+            yield from repeat((), hdu.header["NAXIS2"])
+            return
         yield from array_rows(name, where, names, [hdu.data[each] for each in names])
 
 

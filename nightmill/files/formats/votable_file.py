@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from io import BytesIO
+from itertools import repeat
 from math import prod
 from typing import Any, Final
 from xml.parsers import expat
@@ -65,6 +66,9 @@ class Votable:
             raise no_rows(name, f"table {table!r} cannot be read: {type(error).__name__}: {error}") from error
         where = f"table {table!r}"
         names = column_names(name, where, read.colnames, columns)
+        if not names:
+            yield from repeat((), len(read))
+            return
         yield from array_rows(name, where, names, [read[each] for each in names])
 
 

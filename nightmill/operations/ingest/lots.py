@@ -28,6 +28,7 @@ from nightmill.clock import utc_now
 from nightmill.errors import FileRefused, NameTaken, StoreError
 from nightmill.files.naming import fit_name, name_of_content
 from nightmill.files.recognition import Sorting
+from nightmill.model.file_warning import FileWarning
 from nightmill.model.origin import Origin
 from nightmill.operations.attachments import load_rows
 from nightmill.operations.ingest.arrivals import LARGE_BYTES, Arrival, Offered, Refused, inspect_all, side_by_side
@@ -170,6 +171,7 @@ class Intake:
                 store=self.placement.store,
                 path=path,
                 footprints=found.footprints,
+                warnings=_storable(found.warnings),
             )
             offers.append(Offer(arrival, new, path))
         return offers
@@ -323,6 +325,10 @@ def _told(arrival: Arrival) -> str:
     compression = arrival.inspection.compression
     name = arrival.path.name
     return name if compression is None else name_of_content(name, compression)
+
+
+def _storable(warnings: Sequence[FileWarning]) -> tuple[FileWarning, ...]:
+    return tuple([each.model_copy(update={"message": storable(each.message)}) for each in warnings])
 
 
 def storable(text: str | Path) -> str:

@@ -17,6 +17,7 @@ from typing import Final
 from nightmill.backbone.catalogue.stores import store_ids
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.files.recognition import Sorting
+from nightmill.model.file_warning import FileWarning
 from nightmill.model.origin import Origin
 from nightmill.operations.acts import Act
 from nightmill.operations.ingest.arrivals import Offered, Refused
@@ -42,6 +43,8 @@ class Taken:
     type: str
     left_out: tuple[str, ...] = ()
     """What its header has for optional keys and is not a value."""
+    warnings: tuple[FileWarning, ...] = ()
+    """What those checks of its type found that hold no file back."""
 
 
 @dataclass
@@ -260,4 +263,5 @@ def _left(lot: Lot, placement: Placement) -> list[Path]:
 
 
 def _taken(offer: Offer) -> Taken:
-    return Taken(offer.arrival.shown, offer.new.name, offer.new.type, offer.arrival.inspection.metadata.left_out)
+    new = offer.new
+    return Taken(offer.arrival.shown, new.name, new.type, offer.arrival.inspection.metadata.left_out, new.warnings)

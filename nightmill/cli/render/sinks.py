@@ -1,0 +1,32 @@
+"""How the sinks of log lines are, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from nightmill.cli.documents.sites import Finding
+from nightmill.cli.render.output import text
+from nightmill.operations.log_shipping.shipping import Backlog, backlog
+
+if TYPE_CHECKING:
+    from nightmill.config.site import SiteConfig
+
+
+def log_sinks(config: SiteConfig) -> Iterator[Finding]:
+    """Find what waits for each sink of a site."""
+    for each in backlog(config):
+        yield Finding(f"log sink {each.sink}", not (each.trouble or each.refused), standing(each))
+
+
+def standing(backlog: Backlog) -> str:
+    """Say how a sink is."""
+    told = "it has every line"
+    if backlog.size_bytes:
+        since = f", the first of {text(backlog.oldest)}" if backlog.oldest else ""
+        told = f"{backlog.size_bytes / 1e6:.1f} MB of lines wait{since}"
+    if backlog.trouble:
+        told += f"; it is away since {text(backlog.since)}: {backlog.trouble}"
+    if backlog.refused:
+        told += f"; it refused {backlog.refused} lines"
+    return told

@@ -1,0 +1,1 @@
+"""Auditing a step: every path that it tries is known by name, whatever its exit code says."""

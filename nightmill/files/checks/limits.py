@@ -1,0 +1,46 @@
+"""What values may be: limits that several checks share."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import model_validator
+
+from nightmill.model.base import Frozen
+
+Value = str | int | float | bool
+
+
+class Limits(Frozen):
+    """What a value may be; at least one of these is given."""
+
+    min: float | None = None
+    """The least that a number may be."""
+    max: float | None = None
+    """The greatest that a number may be."""
+    one_of: tuple[str | int | float | bool, ...] = ()
+    """The only values that it may be."""
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.min is None and self.max is None and not self.one_of:
+            raise ValueError("limited by min, max or one_of")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"one whose min is not above its max ({self.min:g} is above {self.max:g})")
+        return self
+
+    def wrong_with(self, value: Value) -> str:
+        """Say what is wrong with a value, as what follows it in a sentence; empty where nothing is."""
+        if self.one_of and not any(
+            value == each and (type(value) is bool) == (type(each) is bool) for each in self.one_of
+        ):
+            return f"not one of {', '.join(map(str, self.one_of))}"
+        if self.min is None and self.max is None:
+            return ""
+        if isinstance(value, str | bool):
+            return "not a number"
+        if self.min is not None and not value >= self.min:
+            return f"less than {self.min:g}"
+        if self.max is not None and not value <= self.max:
+            return f"more than {self.max:g}"
+        return ""
