@@ -39,8 +39,12 @@ class Observer:
         self._order = order
         self._step = step
         self._scratch = scratch
+        self.scratch = scratch.path
+        """Where it runs."""
         self.index = index_of(order, step, scratch.kept, scratch.told)
         """What the step is told of its files."""
+        self.software = ""
+        """Digest of its stack, as far as that is known before it begins."""
         self._opened: frozenset[str] | None = None
         self._traced: Traced | None = None
         self._sidecar = Sidecar()
@@ -61,6 +65,11 @@ class Observer:
         self._traced = traced
         if traced is not None:
             self._opened = frozenset([name for name, path in self._watched() if path in traced.opened])
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Programs and shared objects of the host that a trace saw it run and load."""
+        return self._traced.libraries if self._traced is not None else ()
 
     def _watched(self) -> Iterator[tuple[str, str]]:
         scratch, untyped = (

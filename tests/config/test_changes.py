@@ -69,6 +69,14 @@ def test_each_layer_goes_over_those_below_it(campaign: Path, tmp_path: Path) -> 
     assert str(found.origins["parameters.sigma"]) == f"override ({fix}:2)"
 
 
+def test_a_site_says_whether_campaigns_are_audited(campaign: Path) -> None:
+    site = defaults("defaults: {execution: {level: audit}}")
+    assert load_campaign(campaign).execution.level == "standard"
+    assert load_campaign(campaign, defaults=site).execution.level == "audit"
+    found = load_campaign(campaign, ["execution.level=standard"], defaults=site)
+    assert (found.execution.level, found.origins["execution.level"].name) == ("standard", "command line")
+
+
 @pytest.mark.req("REQ-0007", "REQ-0024", "REQ-0025")
 def test_hosts_to_use_and_to_avoid_come_from_any_layer(campaign: Path, tmp_path: Path) -> None:
     site = defaults("defaults: {execution: {jobs: 50, hosts: {avoid: ['old*'], use: ['node*']}}}")

@@ -15,7 +15,7 @@ from nightmill.execution.audit import strace
 from nightmill.model.confinement import Use
 from nightmill.model.fate import Fate
 from nightmill.model.journal import Staged, StepBegan
-from nightmill.model.observed import Level
+from nightmill.model.observed import DifferenceKind, Level, Policy
 from nightmill.model.order import OrderStep
 from stagers.local import LocalStager
 from tests.execution.test_confined_files import CHANGES, READS, _places
@@ -70,7 +70,7 @@ def test_a_read_of_what_was_not_staged_fails_a_step_that_exits_0_and_nothing_is_
     assert report.steps[0].exit_code == 0
     scratch = f"{bench.scratch}/science-exposure=12-detector=3-a01-"
     assert observed(report).reached[0] == str(archived)
-    assert [path.partition("/inputs/")[2] for path in observed(report).reached[1:]] == ["unstaged.txt", "other.txt"]
+    assert [path.partition("/inputs/")[2] for path in observed(report).reached[1:]] == ["other.txt", "unstaged.txt"]
     assert report.evidence.startswith(f"step 'measure' reached for what it was not given: {archived}, {scratch}")
     assert "/inputs/other.txt (input other.txt of exposure=13, which the step does not declare)" in report.evidence
     assert "; declare it as an input of the step, or, where it is software of the hosts, name" in report.evidence
@@ -88,6 +88,27 @@ def test_every_way_out_is_named(bench: Bench, name: str) -> None:
     report = audited(bench, python("try", TRIES + places + act, inputs=("frame.txt",)), inputs=(frame, other))
     assert (report.fate is Fate.UNSTAGED_INPUT) is _is_named(name)
     assert bool(observed(report).reached) is (report.fate is Fate.UNSTAGED_INPUT)
+
+
+def test_a_step_may_look_for_files_beside_its_inputs_where_its_pipeline_says_so(bench: Bench) -> None:
+    frame = bench.put("frame.txt", b"input", type="text")
+    archived = bench.root / "stores/backbone/raw/unstaged.txt"
+    archived.write_text("it is there")
+    for number, (policy, path, fate) in enumerate(
+        [
+            (Policy.NOTE, "../inputs/frame.head", Fate.PUBLISHED),
+            (Policy.FAIL, "../inputs/frame.head", Fate.UNSTAGED_INPUT),
+            (Policy.NOTE, archived, Fate.UNSTAGED_INPUT),
+        ],
+        1,
+    ):
+        script = f"cat ../inputs/frame.txt {path} > made{number}.txt; exit 0"
+        said = {DifferenceKind.NOT_PLANNED: policy}
+        step = shell("look", script, output("m", f"made{number}.txt"), inputs=("frame.txt",), differences=said)
+        report = audited(bench, step, inputs=(frame,), number=number)
+        assert report.fate is fate
+        [found] = observed(report).reached
+        assert found.endswith(("/inputs/frame.head", "/raw/unstaged.txt"))
 
 
 def test_what_it_was_given_is_opened_and_nothing_else_is_reached(bench: Bench) -> None:

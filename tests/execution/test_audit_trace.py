@@ -126,7 +126,9 @@ def test_what_counts_as_reached(line: bytes, reached: tuple[str, ...]) -> None:
     for each in told([b"7 " + (line % W if b"%s" in line else line)]):
         assert isinstance(each, Call)
         tally.add(each)
-    assert tally.traced(whole=True).reached == reached
+    traced = tally.traced(whole=True)
+    assert (*traced.reached, *traced.absent) == reached
+    assert bool(traced.absent) is (b"inputs/x" in line)
     assert tally.traced(whole=True).opened == (frozenset(["/s/inputs/a"]) if b"inputs/a>" in line else frozenset())
 
 

@@ -42,6 +42,8 @@ class Traced:
         Paths beside what the step was given that it tried to reach, whether or not it could, in their order.
     more
         How many further ones there were.
+    absent
+        Paths among its inputs, and among the outputs of steps before it, where it looked for a file and there is none.
     networks
         Kinds of networks that it asked for, as ``AF_INET``, and was denied.
     libraries
@@ -52,6 +54,7 @@ class Traced:
     opened: frozenset[str] = frozenset()
     reached: tuple[str, ...] = ()
     more: int = 0
+    absent: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
 
@@ -83,6 +86,7 @@ class Tally:
         self._asked = frozenset(asked)
         self._opened: set[str] = set()
         self._reached: dict[str, None] = {}
+        self._absent: dict[str, None] = {}
         self._more: set[int] = set()
         self._own: set[int] = set()
         self._networks: dict[str, None] = {}
@@ -128,6 +132,7 @@ class Tally:
             frozenset(self._opened),
             tuple(self._reached),
             len(self._more),
+            tuple(self._absent),
             tuple(self._networks),
             tuple(self._libraries),
         )
@@ -142,7 +147,9 @@ class Tally:
         if call.name not in OPENS or call.error:
             path = _resolved(path, call)
         if call.error == "ENOENT" and right == READ_FILE and path.startswith(self._staged):
-            self._note(path)
+            if len(self._absent) < LISTED:
+                self._absent.setdefault(path)
+            return
         if self._is_open(path, right) or (call.error and path.rpartition("/")[0] in self._searched):
             return
         in_vain = call.error or path.startswith(self._scratch)

@@ -13,7 +13,7 @@ from nightmill.execution.evidence import on_one_line
 from nightmill.model.dimensions import unit_name
 from nightmill.model.fate import Fate
 from nightmill.model.layout import INPUTS
-from nightmill.model.observed import Confined
+from nightmill.model.observed import Confined, DifferenceKind, Policy
 from nightmill.model.order import JobOrder, OrderInput, OrderStep
 
 _NAMED: Final = 3
@@ -30,9 +30,10 @@ def judged(
     if traced is None or (failure is not None and failure.fate not in _OVERRULED):
         return failure
     after = f"; it {failure.message.partition(repr(step.name))[2].strip()}" if failure else ""
-    if traced.reached:
-        named = [_named(order, scratch, path) for path in traced.reached[:_NAMED]]
-        others = len(traced.reached) + traced.more - len(named)
+    wanted = [*traced.reached, *(traced.absent if _is_strict(step) else ())]
+    if wanted:
+        named = [_named(order, scratch, path) for path in wanted[:_NAMED]]
+        others = len(wanted) + traced.more - len(named)
         return JobFailed(
             f"step {step.name!r} reached for what it was not given: {', '.join(named)}"
             f"{f' and {others} more' if others else ''}{after}",
@@ -49,6 +50,11 @@ def judged(
             remedy="see whether the step, or the host for lack of memory, killed strace",
         )
     return failure
+
+
+def _is_strict(step: OrderStep) -> bool:
+    """Say whether a step fails that looks for a file among its inputs that is not there, as it does by default."""
+    return step.differences.get(DifferenceKind.NOT_PLANNED, Policy.FAIL) is Policy.FAIL
 
 
 def _named(order: JobOrder, scratch: Path, path: str) -> str:
@@ -83,7 +89,9 @@ def _text(path: str) -> str:
 
 def reached(traced: Traced | None) -> tuple[str, ...]:
     """Return what goes on record of what a step reached for beside what it was given."""
-    return () if traced is None else (*map(_text, traced.reached), *(f"network {each}" for each in traced.networks))
+    if traced is None:
+        return ()
+    return (*map(_text, (*traced.reached, *traced.absent)), *(f"network {each}" for each in traced.networks))
 
 
 def as_audited(order: JobOrder, confined: Confined, traced: Traced | None) -> Confined:
