@@ -1,4 +1,4 @@
-"""What a capsule runs images with: as the site says that is found, but for what was typed."""
+"""What a capsule runs with, images and confinement: as the site says that is found, but for what was typed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from nightmill.errors import ConfigError, RequestRefused
 
 if TYPE_CHECKING:
+    from nightmill.model.confinement import NodeConfinement
     from nightmill.model.container import Containers
     from nightmill.model.order import JobOrder
 
@@ -54,3 +55,22 @@ def containers_for(
         bound[target] = Path(source).absolute()
     chosen = {"runtime": runtime} if runtime else {}
     return build(Containers, {**dict(said), "bind": bound, **chosen}, lambda key: f"--{key[0]}" if key else "")
+
+
+def confinement_for(site: Path | None) -> NodeConfinement:
+    """Return how steps are confined; not at all where no site is found, which would say what they may read.
+
+    Raises
+    ------
+    ConfigError
+        Where a site is named that is not one.
+    """
+    from nightmill.config.site import load_site
+    from nightmill.model.confinement import NodeConfinement, Use
+
+    try:
+        return load_site(site, need_types=False).confinement
+    except ConfigError:
+        if site is not None:
+            raise
+        return NodeConfinement(use=Use.OFF)

@@ -6,12 +6,16 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
+from nightmill.execution.confine.places import software
+from nightmill.execution.confine.rules import Rules
 from nightmill.execution.confine.spawner import Spawner
+from nightmill.execution.launch.plain import Launch
 from nightmill.execution.worker import Worker
 from nightmill.model.confinement import NodeConfinement
 from nightmill.model.fate import Fate
@@ -37,7 +41,12 @@ DAEMON = (
 
 def spawners() -> list[psutil.Process]:
     own = ("spawner_process.py", "warm_server.py")
-    return [each for each in psutil.Process().children() if any(name in " ".join(each.cmdline()) for name in own)]
+    found = []
+    for each in psutil.Process().children():
+        with suppress(psutil.Error):  # what other tests left, and has ended
+            if any(name in " ".join(each.cmdline()) for name in own):
+                found.append(each)
+    return found
 
 
 @pytest.mark.req("B41")
@@ -173,14 +182,26 @@ def test_one_that_was_killed_while_it_had_nothing_to_do_is_not_missed(bench: Ben
         assert report.fate is Fate.PUBLISHED
 
 
-def test_a_spawner_ends_with_its_worker_and_all_that_it_started(tmp_path: Path) -> None:
+def test_a_step_ends_with_its_worker(tmp_path: Path) -> None:
+    output = os.open(tmp_path / "output", os.O_RDWR | os.O_CREAT)
     pid = os.fork()
-    if pid == 0:
-        spawner = Spawner(())
-        (tmp_path / "began").write_text(str(spawner._process.pid))
-        os.kill(os.getpid(), signal.SIGKILL)
+    if pid == 0:  # a worker
+        try:
+            spawner = Spawner(())
+            os.write(output, f"{spawner._process.pid}\n".encode())
+            script = "setsid sleep 1000 & echo $!; echo $$; exec sleep 1000"
+            environment = {"PATH": "/usr/bin:/bin"}
+            launch = Launch(("sh", "-c", script), tmp_path, environment, output)
+            spawner.start(launch, Rules(software((), frozenset()), (), (), (), None, b""))
+            while len(os.pread(output, 100, 0).split()) < 3:
+                time.sleep(0.02)
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)
-    await_death([int((tmp_path / "began").read_text())])
+    pids = [int(word) for word in os.pread(output, 100, 0).split()]
+    os.close(output)
+    assert len(pids) == 3
+    await_death(pids)
 
 
 @pytest.mark.parametrize("argv", [("no-such-program",), ("./not-executable",), ("echo", "a\0b")])

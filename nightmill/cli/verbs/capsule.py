@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from nightmill.cli.completing import stages
-from nightmill.cli.containers import Bound, RuntimeName, containers_for
+from nightmill.cli.containers import Bound, RuntimeName, confinement_for, containers_for
 from nightmill.cli.render.output import echo, say
 from nightmill.cli.shape import JOB, SiteFolder, examples, group
 from nightmill.errors import RequestRefused
@@ -122,7 +122,8 @@ def run(
     replaced = _given(capsule, only, given, folder)
     containers = containers_for(capsule.order, site, runtime, bind)
     _close_to_others(capsule)
-    done = run_capsule(capsule, replaced, only=only, containers=containers)
+    confinement = confinement_for(site)
+    done = run_capsule(capsule, replaced, only=only, containers=containers, confinement=confinement)
     report = done.report
     if as_json:
         echo(report.model_dump_json(exclude={"order"}))

@@ -82,7 +82,7 @@ def run(
         cache=cache,
         keep_scratch=keep,
         containers=containers_for(job, site, runtime),
-        **({} if config is None else _rules_of(config)),
+        **_rules_of(config),
     )
     with Worker(profile, stagers) as worker:
         if kept is not None:
@@ -106,8 +106,12 @@ def run(
         raise typer.Exit(1)
 
 
-def _rules_of(config: SiteConfig) -> dict[str, Any]:
-    """Return what a site says of steps, as a node needs to know it."""
+def _rules_of(config: SiteConfig | None) -> dict[str, Any]:
+    """Return what a site says of steps; without one, nobody says what they may read, and they are not confined."""
+    from nightmill.model.confinement import NodeConfinement, Use
+
+    if config is None:
+        return {"confinement": NodeConfinement(use=Use.OFF)}
     return {"network_paths": config.network_paths, "confinement": config.confinement}
 
 
