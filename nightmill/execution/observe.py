@@ -43,6 +43,8 @@ class Observer:
         """What the step is told of its files."""
         self._opened: frozenset[str] | None = None
         self._traced: Traced | None = None
+        self.software = ""
+        """The digest of its stack with what it was seen to load; empty where nobody saw that."""
         self._sidecar = Sidecar()
         self._depends: tuple[DependsOn, ...] = ()
         self._produced: Produced | None = None
@@ -162,6 +164,7 @@ class Observer:
         typed = {each.name for each in self.index.inputs if each.type}
         return Observation(
             confined=as_audited(self._order, confined, self._traced),
+            software=self.software,
             witness="" if self._opened is None else "inotify" if self._traced is None else "strace",
             opened=tuple([each.name for each in self.index.inputs if self._opened and each.name in self._opened]),
             reached=reached,

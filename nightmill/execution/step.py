@@ -148,6 +148,8 @@ def _run(
         closed = context.confiner.closed_program(order, argv[0], environment.get("PATH"))
         raise _not_started(step, argv[0], error, closed) from error
     printed.end()
+    if ended.traced is not None:
+        observer.software = context.stack_with(stack, ended.traced.libraries)
     return ended, printed
 
 

@@ -117,4 +117,5 @@ def with_libraries(stack: Stack, paths: Iterable[str]) -> Stack:
         Of the libraries, whole; those that are not there any more are left out.
     """
     found = [program for path in sorted(set(paths)) if (program := find(path, None)) is not None]
-    return stack.model_copy(update={"libraries": {each.path: each.sha256 for each in found}}) if found else stack
+    libraries = {each.path: each.sha256 for each in found}
+    return Stack(**{**stack.content, "libraries": libraries}) if found else stack  # a copy would keep the digest, too
