@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
 from nightmill.backbone.among import among
+from nightmill.backbone.catalogue.file_warnings import warnings_of
 from nightmill.backbone.catalogue.files import data_id
 from nightmill.backbone.schema import (
     DeliveryRow,
@@ -142,7 +143,9 @@ def _registered(session: Session, attempt_id: int, order: JobOrder) -> Iterator[
         .order_by(FileRow.id)
     )
     places = {output.role: (output.store, output.directory) for step in order.steps for output in step.outputs}
-    for row, step, role, produced_name in session.execute(query):
+    rows = session.execute(query).all()
+    warnings = warnings_of(session, [row.id for row, *_ in rows])
+    for row, step, role, produced_name in rows:
         store, directory = places.get(role or "", (order.log_store, order.log_directory))
         yield MadeFile(
             name=row.name,
@@ -158,6 +161,7 @@ def _registered(session: Session, attempt_id: int, order: JobOrder) -> Iterator[
             metadata=row.attributes,
             begins_at=row.begins_at,
             ends_at=row.ends_at,
+            warnings=tuple(warnings.get(row.id, ())),
         )
 
 

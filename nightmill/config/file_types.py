@@ -149,7 +149,7 @@ def _check_options(file_type: FileType, key: Key, document: Document) -> Iterato
         own = (*key, "checks", *(["warn"] if warns else []), name)
         try:
             kind = checks.check_class(name)
-            build(kind.Options, options, document.where, prefix=own)
+            made = build(kind.Options, options, document.where, prefix=own)
         except UnknownName:
             yield from refuse_unknown({name: options}, plugins.names(checks.GROUP), own[:-1], document.where)
         except BadPlugin as error:
@@ -157,6 +157,8 @@ def _check_options(file_type: FileType, key: Key, document: Document) -> Iterato
         except ConfigError as error:
             yield error
         else:
+            asked = dict.fromkeys(kind.metadata_keys(made)) if hasattr(kind, "metadata_keys") else {}
+            yield from refuse_unknown(asked, list(file_type.metadata), own, document.where)
             why = unfit(name, kind, file_type.format)
             if why and not Checks.of_every_type(name, warns=warns):
                 yield ConfigError(

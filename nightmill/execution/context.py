@@ -194,12 +194,13 @@ class JobContext:
         """Return a stack that the journal was told."""
         return self._told_stacks[digest]
 
-    def stack_with(self, digest: str, libraries: Iterable[str]) -> str:
+    def stack_with(self, digest: str, libraries: Iterable[str], *, job: Path) -> str:
         """Return the digest of a stack with the shared libraries that a step of it was seen to load.
 
-        The journal is told of it once.
+        The journal is told of it once. What lies in the scratch of the job or in its bundle is not of the host.
         """
-        key = (digest, frozenset(libraries))
+        own = (f"{job}/", f"{self.bundles.trees.parent}/")
+        key = (digest, frozenset(path for path in libraries if not path.startswith(own)))
         if key not in self._stacks:
             self._stacks[key] = self._tell_stack(with_libraries(self._told_stacks[digest], key[1]))
         return self._stacks[key]

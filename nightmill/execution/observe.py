@@ -39,12 +39,14 @@ class Observer:
         self._order = order
         self._step = step
         self._scratch = scratch
+        self.scratch = scratch.path
+        """Where it runs."""
         self.index = index_of(order, step, scratch.kept, scratch.told)
         """What the step is told of its files."""
+        self.software = ""
+        """Digest of its stack, as far as that is known before it begins."""
         self._opened: frozenset[str] | None = None
         self._traced: Traced | None = None
-        self.software = ""
-        """The digest of its stack with what it was seen to load; empty where nobody saw that."""
         self._sidecar = Sidecar()
         self._depends: tuple[DependsOn, ...] = ()
         self._produced: Produced | None = None
@@ -63,6 +65,11 @@ class Observer:
         self._traced = traced
         if traced is not None:
             self._opened = frozenset([name for name, path in self._watched() if path in traced.opened])
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Programs and shared objects of the host that a trace saw it run and load."""
+        return self._traced.libraries if self._traced is not None else ()
 
     def _watched(self) -> Iterator[tuple[str, str]]:
         scratch, untyped = (
@@ -164,7 +171,6 @@ class Observer:
         typed = {each.name for each in self.index.inputs if each.type}
         return Observation(
             confined=as_audited(self._order, confined, self._traced),
-            software=self.software,
             witness="" if self._opened is None else "inotify" if self._traced is None else "strace",
             opened=tuple([each.name for each in self.index.inputs if self._opened and each.name in self._opened]),
             reached=reached,

@@ -99,7 +99,7 @@ def _run(
     container = context.containers.of(step)
     argv = command_of(order, step, scratch.kept, container)
     environment = _environment(step, container, cores=context.host.cores_for(order.resources))
-    stack = context.stack(order, step, argv, environment, container)
+    stack = observer.software = context.stack(order, step, argv, environment, container)
     try:
         unknown = new_software(step, stack, context)
     except JobFailed as refused:
@@ -148,8 +148,6 @@ def _run(
         closed = context.confiner.closed_program(order, argv[0], environment.get("PATH"))
         raise _not_started(step, argv[0], error, closed) from error
     printed.end()
-    if ended.traced is not None:
-        observer.software = context.stack_with(stack, ended.traced.libraries)
     return ended, printed
 
 
@@ -177,6 +175,9 @@ def _telling(
         failure = error
         observer.failed(error)
     observed = observer.observation(confined, reached)
+    if observer.libraries:
+        software = context.stack_with(observer.software, observer.libraries, job=observer.scratch)
+        observed = observed.model_copy(update={"software": software})
     if notes := observer.notes(observed.differences):
         printed.tell(notes.rstrip("\n"))
     context.tell(StepObserved(attempt=order.attempt, at=context.now(), step=step.name, observed=observed))

@@ -245,7 +245,8 @@ class CheckClass(Protocol):
     """What a plug-in offers: the class of a check, made with its options once a process for all types that say so.
 
     One that has an attribute ``tables``, which is true, can look at files of every format that holds tables
-    (:class:`TableFormat`), and at no others.
+    (:class:`TableFormat`), and at no others. One with a static method ``metadata_keys`` tells by its options which keys
+    of metadata it looks at: a file type that has not got them is refused.
     """
 
     @property

@@ -209,7 +209,8 @@ def test_json_has_the_keys_that_the_reference_lists(campaign: Path, nightmill: N
     elsewhere |= {"pause", "resume", "cancel", "hold", "release"}  # test_steering.py
     elsewhere |= {"priority", "limit CAMPAIGN", "sign-off"}
     elsewhere |= {"bring-home", "ops transfers"}  # test_shipping.py
-    elsewhere |= {"ops inputs"}  # test_known.py
+    elsewhere |= {"ops inputs", "verify"}  # test_known.py, tests/spine/test_sealed.py
     elsewhere |= {"ship-logs"}  # test_ship_logs.py
+    elsewhere |= {"compare", "regress", "ops software"}  # test_software.py
     elsewhere |= {"runner start", "runner stop", "runner status"}  # test_pool.py, tests/flows
     assert set(listed) - set(printed) - elsewhere == {"submit", "rerun", "server start", "server stop"}  # need a server

@@ -126,7 +126,7 @@ def test_a_campaign_tells_how_much_of_it_is_known_and_what_it_warns_of(observed:
     assert lines in nightmill("status", "night1").out
     [told] = nightmill("status", "night1", "--json").json
     assert told["known"] == {"runs": 4, "confined": 1, "witnessed": 1, "told": 2, "silent": 0}
-    assert [each["kind"] for each in told["warnings"]] == ["lied"]
+    assert [each["kind"] for each in told["differences"]] == ["lied"]
     assert nightmill("show", "night1", "--json").json["known"] == told["known"]
 
 

@@ -15,6 +15,8 @@ from nightmill.execution.software import sight, stack_of, with_libraries
 from nightmill.model.journal import SoftwareSeen
 from nightmill.model.report import stacks
 from nightmill.model.software import Stack, changes
+from tests.support.audited import audited
+from tests.support.orders import Bench, output, shell
 
 PATH = {"PATH": os.environ["PATH"]}
 
@@ -202,3 +204,20 @@ def test_a_stack_of_before_is_read_and_one_that_is_not_its_digest_is_not_believe
     forged = SoftwareSeen(sha256="1" * 64, stack=read)
     old = SoftwareSeen(sha256="2" * 64, packages=flat)
     assert stacks([honest, forged, old]) == {read.sha256: read, "2" * 64: read}
+
+
+def test_a_step_that_is_audited_has_the_libraries_that_it_loaded(bench: Bench) -> None:
+    """The same stack for each job: what lies in their scratches is not software of the host."""
+    made, own = output("made", "made.txt"), "cp /bin/true ./mine && ./mine && echo made > made.txt"
+    before, after = [
+        audited(bench, shell("measure", own, made, inputs=()), number=number).steps[0].known_software
+        for number in (1, 2)
+    ]
+    assert before == after
+    found = stacks(bench.entries())
+    libraries = found[before].libraries
+    assert any("libc.so" in path for path in libraries)
+    assert all(path.startswith("/") and digest.startswith("sha256:") for path, digest in libraries.items())
+    assert not any(str(bench.scratch) in path for path in libraries)
+    [plain] = [stack for stack in found.values() if not stack.libraries]
+    assert plain.bare_sha256 == found[before].bare_sha256

@@ -10,7 +10,8 @@ import pytest
 from astropy.io import fits
 from pydantic import JsonValue
 
-from nightmill.errors import BadFile
+from nightmill.config.file_types import load_file_types
+from nightmill.errors import BadFile, ConfigErrors
 from nightmill.files.checks.hdus import Hdus
 from nightmill.files.checks.keys import Keys
 from nightmill.files.checks.not_constant import NotConstant
@@ -131,3 +132,16 @@ def test_what_a_refusal_says(tmp_path: Path) -> None:
     with pytest.raises(BadFile) as caught:
         Case(frame, {"a": {"max": 1}, "b": {"min": 3}}, metadata=Metadata(values={"a": 2, "b": 2})).look(Range)
     assert str(caught.value).startswith("the_name.xyz: a is 2, more than 1, and b is 2, less than 3; look at the file")
+
+
+def test_a_range_of_a_key_that_the_type_has_not_got_is_refused_with_the_document(tmp_path: Path) -> None:
+    path = tmp_path / "types.yaml"
+    text = "file_types:\n  f:\n    format: fits\n    metadata: {airmass: {keywords: [AIRMASS], type: float}}\n"
+    path.write_text(f"{text}    checks: {{warn: {{range: {{airmas: {{max: 2}}}}}}}}\n")
+    with pytest.raises(ConfigErrors) as caught:
+        load_file_types([path])
+    assert str(caught.value) == (
+        f"{path}:5: unknown key file_types.f.checks.warn.range.airmas (did you mean 'airmass'?)"
+    )
+    path.write_text(f"{text}    checks: {{range: {{airmass: {{max: 2}}}}}}\n")
+    load_file_types([path])

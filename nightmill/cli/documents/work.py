@@ -137,8 +137,8 @@ class Campaign(Document):
     """Its jobs with a step whose exit code was accepted."""
     known: Completeness
     """How much is known of what its results stand on."""
-    warnings: Sequence[WarnedOf]
-    """What its results warn of."""
+    differences: Sequence[WarnedOf]
+    """How plan, witness and steps differ, where its results warn of it."""
     warned: Mapping[str, int]
     """Checks to of how many of its results each warns."""
 
@@ -215,8 +215,8 @@ class ShownCampaign(Document):
     """What came from other sites for it, and what went home."""
     known: Completeness
     """How much is known of what its results stand on."""
-    warnings: Sequence[WarnedOf]
-    """What its results warn of."""
+    differences: Sequence[WarnedOf]
+    """How plan, witness and steps differ, where its results warn of it."""
     jobs: Sequence[Job]
     """Its jobs."""
 

@@ -44,7 +44,7 @@ def known_of(known: Completeness, warnings: Sequence[Warned]) -> dict[str, objec
     """Tell of how much is known of a campaign, and what it warns of, for documents that have both."""
     return {
         "known": told(knowledge.Completeness, known),
-        "warnings": [told(knowledge.WarnedOf, each) for each in warnings],
+        "differences": [told(knowledge.WarnedOf, each) for each in warnings],
     }
 
 

@@ -117,5 +117,6 @@ def with_libraries(stack: Stack, paths: Iterable[str]) -> Stack:
         Of the libraries, whole; those that are not there any more are left out.
     """
     found = [program for path in sorted(set(paths)) if (program := find(path, None)) is not None]
-    libraries = {each.path: each.sha256 for each in found}
-    return Stack(**{**stack.content, "libraries": libraries}) if found else stack  # a copy would keep the digest, too
+    if not found:
+        return stack
+    return Stack.model_validate({**stack.content, "libraries": {each.path: each.sha256 for each in found}})

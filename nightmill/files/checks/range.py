@@ -28,6 +28,11 @@ class Range:
     def __init__(self, options: KeyLimits) -> None:
         self.limits = dict(options.root)
 
+    @staticmethod
+    def metadata_keys(options: KeyLimits) -> tuple[str, ...]:
+        """Return the keys of metadata that are looked at; its file type must have them."""
+        return tuple(options.root)
+
     def look(self, file: Candidate, inputs: Sequence[StepInput]) -> None:
         """Refuse a file with a value that lies beyond (``out_of_range``)."""
         metadata = file.metadata
