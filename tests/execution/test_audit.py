@@ -14,7 +14,7 @@ import pytest
 from nightmill.execution.audit import strace
 from nightmill.model.confinement import Use
 from nightmill.model.fate import Fate
-from nightmill.model.journal import Staged, StepBegan
+from nightmill.model.journal import SoftwareSeen, Staged, StepBegan
 from nightmill.model.observed import DifferenceKind, Level, Policy
 from nightmill.model.order import OrderStep
 from stagers.local import LocalStager
@@ -135,6 +135,10 @@ def test_what_it_was_given_is_opened_and_nothing_else_is_reached(bench: Bench) -
     assert observed(report, 1).confined.level is Level.AUDIT
     assert observed(report, 1).confined.by[-1] == strace.version()
     assert observed(report, 1).confined.lacking == ()
+    stacks = {entry.sha256: entry.stack for entry in bench.entries() if isinstance(entry, SoftwareSeen) and entry.stack}
+    loaded = stacks[observed(report, 1).software].libraries
+    assert {path.rpartition("/")[2].partition(".")[0] for path in loaded} > {"libc", "true", "_multiarray_umath"}
+    assert stacks[report.steps[1].software].libraries == {}
 
 
 @pytest.mark.req("B10")
