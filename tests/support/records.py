@@ -38,8 +38,8 @@ VARIES: Final[Mapping[str, frozenset[str]]] = {
     "store": frozenset({"url", "kind"}),
 }
 """Columns that say where and when. Digests are of what names the site's engines and its stores' URLs."""
-UNTOLD: Final = frozenset({"lease"})
-"""Tables of who was at work."""
+UNTOLD: Final = frozenset({"lease", "chain", "signing_key", "statement"})
+"""Tables of who was at work, and of what is signed of all that varies."""
 PLACES: Final = frozenset({"stores", "execution", "pipeline_dir", "warm"})
 """Keys of plans and campaigns that say where, or in which process."""
 _CHECKSUMS: Final = re.compile(rb"(CHECKSUM|DATASUM )= .{70}", re.DOTALL)
