@@ -42,6 +42,8 @@ UNTOLD: Final = frozenset({"lease", "chain", "signing_key", "statement"})
 """Tables of who was at work, and of what is signed of all that varies."""
 PLACES: Final = frozenset({"stores", "execution", "pipeline_dir", "warm"})
 """Keys of plans and campaigns that say where, or in which process."""
+HOSTS: Final = frozenset({"PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES"})
+"""Variables that steps have from where they run."""
 _CHECKSUMS: Final = re.compile(rb"(CHECKSUM|DATASUM )= .{70}", re.DOTALL)
 """Cards of FITS headers that tell when they were written."""
 
@@ -98,6 +100,8 @@ def _replaced(table: Table, row: Mapping[str, Any], content: Mapping[int, str]) 
             return {"sha256": "", "size_bytes": 0}
         case "file":
             return {"sha256": content.get(row["id"], "")}
+        case "execution":
+            return {"environment": _without(row["environment"], HOSTS)}
         case "job":  # by numbers of files, which planned_input tells by name
             return {"detail": _without(row["detail"], {"inputs"})}
         case "plan":
