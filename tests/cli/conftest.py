@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nightmill.cli import main
-from tests.support.observatory import FILE_TYPES
+from tests.support.observatory import FILE_TYPES, meet_steps
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ def _init(tmp_path: Path, nightmill: Nightmill, monkeypatch: pytest.MonkeyPatch,
     types.write_text(FILE_TYPES)
     called = nightmill("init", tmp_path / "site", "--database", url, "--file-types", types)
     assert called.code == 0, called.err
+    meet_steps(tmp_path / "site")
     monkeypatch.delenv("NIGHTMILL_SITE", raising=False)
     monkeypatch.chdir(tmp_path / "site")
     return tmp_path / "site"

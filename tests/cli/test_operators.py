@@ -65,6 +65,7 @@ ACTS = {
 LIMIT_STORE = ("limit", "--store", "backbone", "--transfers", "2", "--why", "its disks are slow")
 """Another act of a verb that has one."""
 FOR_ALL = {
+    "verify",
     "ops",
     "acts",
     "logs",
