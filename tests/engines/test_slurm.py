@@ -12,6 +12,7 @@ import pytest
 from nightmill.engines.slurm import Slurm, SlurmOptions
 from nightmill.errors import EngineAway, RequestRefused
 from nightmill.execution.dispatches import send_out
+from nightmill.model.confinement import NodeConfinement, Use
 from nightmill.model.fate import Fate
 from nightmill.model.order import JobOrder
 from nightmill.model.pipeline import Resources
@@ -190,6 +191,8 @@ def test_a_worker_sees_nothing_of_the_environment_that_it_does_not_need(
     cluster: Cluster, ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "secret")
+    profile = ground.profile.model_copy(update={"confinement": NodeConfinement(use=Use.OFF)})
+    monkeypatch.setattr(Ground, "profile", profile)  # a confined step has another parent, and cannot look at it
     script = "tr '\\0' '\\n' < /proc/$PPID/environ > {out}"
     fate, evidence = carried_out(ground, ground.order(1, script))
     assert fate is Fate.PUBLISHED, evidence
