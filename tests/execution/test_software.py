@@ -110,6 +110,8 @@ def test_the_code_of_an_editable_package_is_known_to_the_byte(tmp_path: Path) ->
     site = next((tmp_path / "other/lib").glob("python3*/site-packages"))
     source = tmp_path / "source"
     (source / ".git").mkdir(parents=True)
+    (source / "site").mkdir()
+    (source / "site/nightmill.yaml").touch()
     (source / "code.py").write_text("x = 1\n")
     url = f'{{"url": "{source.as_uri()}", "dir_info": {{"editable": true}}}}'
     install(site, "mine", "1", {"direct_url.json": url})
@@ -118,6 +120,7 @@ def test_the_code_of_an_editable_package_is_known_to_the_byte(tmp_path: Path) ->
         found.append(stack(str(tmp_path / "other/bin/python")).distributions["mine"])
         (source / "code.py").write_text(change)
         (source / ".git/index").write_text(change)
+        (source / f"site/step{number}.py").write_text("a site is no part of it")
         os.utime(site, ns=(number, number))
     found.append(stack(str(tmp_path / "other/bin/python")).distributions["mine"])
     assert found[0] == found[2] != found[1]

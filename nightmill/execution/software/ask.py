@@ -16,17 +16,20 @@ from urllib.parse import unquote, urlparse
 
 MOST_FILES = 20000
 """Of the files of an editable package: one with more is not looked at."""
+OTHERS = ("pyvenv.cfg", "nightmill.yaml")
+"""Files of folders that are no part of a package, whatever they lie in."""
 CODE = (".py", ".pyx", ".so", ".pyd", ".c", ".h", ".f", ".f90", ".cpp", ".toml", ".cfg")
 
 
 def of_files(folder: str) -> str:
-    """Return a digest of the code in a folder; hidden folders and environments are left out."""
+    """Return a digest of the code in a folder; hidden folders, environments and sites of nightmill are left out."""
     digest, count = hashlib.sha256(), 0
     for above, folders, names in os.walk(folder):
         folders[:] = sorted(
             name
             for name in folders
-            if not name.startswith((".", "__pycache__")) and not os.path.exists(os.path.join(above, name, "pyvenv.cfg"))
+            if not name.startswith((".", "__pycache__"))
+            and not any(os.path.exists(os.path.join(above, name, mark)) for mark in OTHERS)
         )
         for name in sorted(names):
             if name.endswith(CODE):
