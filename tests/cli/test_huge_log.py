@@ -19,7 +19,7 @@ def test_what_is_left_out_is_said_while_it_runs_and_after(
     on = folder / "on"
     telling(folder, f"seq 100000; until test -e {on}; do sleep 0.1; done; echo the end")
     with (folder / "nightmill.yaml").open("a") as file:
-        file.write("logs: {max_bytes: 65536}\nconfinement: {reads: [.]}\n")
+        file.write("logs: {max_bytes: 65536}\n")
     with running(folder):
         (log,) = (folder / "scratch").glob("*/log")
         deadline = time.monotonic() + 60

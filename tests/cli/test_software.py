@@ -55,8 +55,6 @@ def counting(each_folder: Path, tmp_path: Path, nightmill: Nightmill, monkeypatc
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     with (each_folder / "file_types.yaml").open("a") as file:
         file.write(TYPES)
-    with (each_folder / "nightmill.yaml").open("a") as file:
-        file.write("\nconfinement: {reads: [../bin]}\n")
     (each_folder / "pipeline.yaml").write_text(PIPELINE)
     deliver(tmp_path / "night", 3)
     assert nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw").code == 0

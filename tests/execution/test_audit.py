@@ -23,7 +23,7 @@ from tests.support.audited import audited, observed
 from tests.support.confined import TRIES
 from tests.support.image import make_image, needs_bubblewrap
 from tests.support.orders import Bench, output, python, shell
-from tests.support.users import ordinary_user
+from tests.support.users import SPAWNER, ordinary_user
 
 MADE = output("made", "made.txt")
 IN_VAIN = (
@@ -240,7 +240,7 @@ def test_a_network_that_is_off_is_named(bench: Bench) -> None:
 @pytest.mark.req("B41")
 def test_an_ordinary_user_audits_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")  # which any user may run
-    with ordinary_user() as folder:
+    with ordinary_user(runs=SPAWNER) as folder:
         bench = Bench(folder)
         script = f"cat {bench.root}/stores/backbone/x; cat /etc/hostname; exit 0"
         report = audited(bench, shell("read", script))

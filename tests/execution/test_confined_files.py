@@ -18,7 +18,7 @@ from nightmill.model.fate import Fate
 from nightmill.model.observed import UNCONFINED, Confined, Level
 from tests.support.confined import attempt
 from tests.support.orders import Bench, output, python, shell
-from tests.support.users import ordinary_user
+from tests.support.users import SPAWNER, ordinary_user
 
 READS = {
     "archive, by its path": "tried(open, STORE)",
@@ -108,7 +108,7 @@ def test_what_it_was_not_given_is_denied(bench: Bench, tries: dict[str, str], wa
 @pytest.mark.parametrize("tries", [READS, CHANGES], ids=["read", "change"])
 def test_it_is_denied_to_an_ordinary_user(monkeypatch: pytest.MonkeyPatch, tries: dict[str, str]) -> None:
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")  # which any user may run
-    with ordinary_user() as folder:
+    with ordinary_user(runs=SPAWNER) as folder:
         must_deny(Bench(folder), tries)
 
 

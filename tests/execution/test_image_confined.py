@@ -21,7 +21,7 @@ from nightmill.model.order import OrderStep
 from nightmill.model.report import JobReport
 from tests.support.image import make_image, needs_bubblewrap
 from tests.support.orders import Bench, output, shell
-from tests.support.users import ordinary_user
+from tests.support.users import SPAWNER, ordinary_user
 
 SOCKETS = """\
 #include <errno.h>
@@ -227,7 +227,7 @@ def test_a_site_that_confines_no_step(bench: Bench, run: Any) -> None:
 
 @pytest.mark.usefixtures("image")
 def test_a_step_of_an_ordinary_user() -> None:
-    with ordinary_user() as folder:
+    with ordinary_user(runs=SPAWNER) as folder:
         name = make_image(folder / "image")
         bench = Bench(folder / "site", confinement=NodeConfinement())
         bench.containers = Containers(runtime="bubblewrap", images={name: folder / "image"})
