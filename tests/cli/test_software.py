@@ -55,6 +55,8 @@ def counting(each_folder: Path, tmp_path: Path, nightmill: Nightmill, monkeypatc
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     with (each_folder / "file_types.yaml").open("a") as file:
         file.write(TYPES)
+    config = each_folder / "nightmill.yaml"
+    config.write_text(config.read_text().replace("confinement: {use: off}", "confinement: {reads: [../bin]}"))
     (each_folder / "pipeline.yaml").write_text(PIPELINE)
     deliver(tmp_path / "night", 3)
     assert nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw").code == 0
