@@ -240,7 +240,7 @@ def test_a_network_that_is_off_is_named(bench: Bench) -> None:
 @pytest.mark.req("B41")
 def test_an_ordinary_user_audits_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")  # which any user may run
-    with ordinary_user(runs=SPAWNER) as folder:
+    with ordinary_user(reads=SPAWNER) as folder:
         bench = Bench(folder)
         script = f"cat {bench.root}/stores/backbone/x; cat /etc/hostname; exit 0"
         report = audited(bench, shell("read", script))

@@ -108,7 +108,7 @@ def test_what_it_was_not_given_is_denied(bench: Bench, tries: dict[str, str], wa
 @pytest.mark.parametrize("tries", [READS, CHANGES], ids=["read", "change"])
 def test_it_is_denied_to_an_ordinary_user(monkeypatch: pytest.MonkeyPatch, tries: dict[str, str]) -> None:
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")  # which any user may run
-    with ordinary_user(runs=SPAWNER) as folder:
+    with ordinary_user(reads=SPAWNER) as folder:
         must_deny(Bench(folder), tries)
 
 

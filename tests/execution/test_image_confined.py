@@ -227,7 +227,7 @@ def test_a_site_that_confines_no_step(bench: Bench, run: Any) -> None:
 
 @pytest.mark.usefixtures("image")
 def test_a_step_of_an_ordinary_user() -> None:
-    with ordinary_user(runs=SPAWNER) as folder:
+    with ordinary_user(reads=SPAWNER) as folder:
         name = make_image(folder / "image")
         bench = Bench(folder / "site", confinement=NodeConfinement())
         bench.containers = Containers(runtime="bubblewrap", images={name: folder / "image"})

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,28 +17,21 @@ SPAWNER = Path(spawner_process.__file__)
 
 
 @contextmanager
-def ordinary_user(*, runs: Path | None = None) -> Iterator[Path]:
+def ordinary_user(*, reads: Path | None = None) -> Iterator[Path]:
     """Be a user whom permissions bind, with a folder of their own.
 
     Parameters
     ----------
-    runs
-        A script that is to be run as that user: the test is skipped where only root can read it, or this Python.
+    reads
+        A file of the project that they must be able to read: the test is skipped where only root can.
     """
     with TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         before = os.geteuid()
         os.setresuid(before or 65534, before or 65534, -1)
         try:
-            if runs is not None:
-                _must_run(runs)
+            if reads is not None and not os.access(reads, os.R_OK, effective_ids=True):
+                pytest.skip(f"an ordinary user of this machine cannot read {reads}")
             yield Path(folder)
         finally:
             os.setresuid(before, before, -1)
-
-
-def _must_run(script: Path) -> None:
-    try:
-        subprocess.run([sys.executable, "-I", "-S", "-c", f"open({str(script)!r}).close()"], check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"an ordinary user of this machine cannot run {script} with {sys.executable}: {error}")
