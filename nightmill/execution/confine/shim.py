@@ -123,7 +123,10 @@ def made_in(cache: Path) -> tuple[Path | None, str]:
     Several processes may ask at once, also of several hosts: it has the name of what it is made of, and appears whole.
     One that does not run is made anew.
     """
-    made_of = sha256(SOURCE.read_bytes() + repr(FLAGS).encode()).hexdigest()
+    try:
+        made_of = sha256(SOURCE.read_bytes() + repr(FLAGS).encode()).hexdigest()
+    except OSError as error:
+        return None, str(error)
     path = cache / f"shim-{os.uname().machine}-{made_of[:16]}"
     if _works(path):
         return path, ""
