@@ -42,7 +42,8 @@ def program(folder: Path, *, more: int = 0, version: str = "1.0", note: str = ""
     folder.mkdir(exist_ok=True)
     new = folder / ".photons.new"
     new.write_text(
-        f"#!/bin/sh\n# {note}\ntest $# = 0 && echo photons {version} && exit\necho $(($(wc -c < $1) + {more})) > $2\n"
+        f"#!/bin/sh\n# {note}\ntest $# = 0 && echo photons {version} && exit\nsleep 0.1\n"
+        f"echo $(($(wc -c < $1) + {more})) > $2\n"
     )
     new.chmod(0o755)
     new.rename(folder / "photons")
