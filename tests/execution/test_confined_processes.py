@@ -76,7 +76,7 @@ def test_a_fork_bomb_goes_no_further_than_its_limit(monkeypatch: pytest.MonkeyPa
         "        print('enough', flush=True); time.sleep(1000)\n"
     )
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")  # which any user may run
-    with ordinary_user(reads=SPAWNER) as folder:
+    with ordinary_user(reads=SPAWNER, uid=60_000 + os.getpid() % 5000) as folder:
         own = Bench(folder)
         own.confinement = NodeConfinement(processes=100)
         report = own.run_one(own.order(python("bomb", bomb, wall_seconds=2)))

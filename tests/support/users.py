@@ -17,18 +17,20 @@ SPAWNER = Path(spawner_process.__file__)
 
 
 @contextmanager
-def ordinary_user(*, reads: Path | None = None) -> Iterator[Path]:
+def ordinary_user(*, reads: Path | None = None, uid: int = 65534) -> Iterator[Path]:
     """Be a user whom permissions bind, with a folder of their own.
 
     Parameters
     ----------
     reads
         A file of the project that they must be able to read: the test is skipped where only root can.
+    uid
+        Their number, for who is not to share what is limited by user with other tests.
     """
     with TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         before = os.geteuid()
-        os.setresuid(before or 65534, before or 65534, -1)
+        os.setresuid(before or uid, before or uid, -1)
         try:
             if reads is not None and not os.access(reads, os.R_OK, effective_ids=True):
                 pytest.skip(f"an ordinary user of this machine cannot read {reads}")
