@@ -17,13 +17,12 @@ from nightmill.execution.context import JobContext
 from nightmill.execution.faults import scratch_failed
 from nightmill.execution.junk import bundle_junk
 from nightmill.execution.network import network_paths
+from nightmill.execution.own_files import own_file
 from nightmill.execution.owner import this_process
 from nightmill.execution.room import wait_for_room
 from nightmill.execution.scratch import Scratch, token
 from nightmill.execution.stage_in import stage_in
 from nightmill.execution.step import run_step
-from nightmill.files.checksum import fingerprint
-from nightmill.model.dimensions import split
 from nightmill.model.fate import Fate
 from nightmill.model.journal import (
     MadeFile,
@@ -157,23 +156,7 @@ def _log_of(order: JobOrder, scratch: Scratch, context: JobContext) -> list[Made
     if (lines := context.lines_of(order.attempt)) is not None:
         lines.read(scratch.open_log(), "", last=True)
     scratch.printed.close_gaps()
-    size_bytes, digest = fingerprint(scratch.log)
-    dimensions, metadata = split(order.data_id)
-    log = MadeFile(
-        name=order.log_name,
-        role="log",
-        type="log",
-        step="",
-        size_bytes=size_bytes,
-        sha256=digest,
-        store=order.log_store,
-        path=order.log_path,
-        data_id=dimensions,
-        metadata=metadata,
-        begins_at=order.begins_at,
-        ends_at=order.ends_at,
-    )
-    return [log]
+    return [own_file(order, "log", order.log_name, order.log_path, scratch.log)]
 
 
 def _log_failed(error: BadFile) -> JobFailed:

@@ -22,10 +22,9 @@ from nightmill.errors import JobFailed
 from nightmill.execution.attachments import write_attachment
 from nightmill.execution.descriptors import open_up, opened_folder
 from nightmill.execution.evidence import on_one_line
+from nightmill.execution.own_files import own_file
 from nightmill.execution.scratch import Scratch
-from nightmill.files.checksum import fingerprint
 from nightmill.model.attachment import JUNK, RowValue
-from nightmill.model.dimensions import split
 from nightmill.model.fate import Fate
 from nightmill.model.journal import MadeFile
 from nightmill.model.layout import LEFT, WORK
@@ -68,23 +67,9 @@ def bundle_junk(order: JobOrder, scratch: Scratch, spool: Path, failure: JobFail
             return None
         file.flush()
         descriptor = os.dup(file.fileno())
-    size_bytes, digest = fingerprint(scratch.adopt(descriptor))
-    data_id, metadata = split(order.data_id)
-    return MadeFile(
-        name=order.junk_name,
-        role=JUNK,
-        type=JUNK,
-        step="",
-        size_bytes=size_bytes,
-        sha256=digest,
-        store=order.log_store,
-        path=order.junk_path,
-        data_id=data_id,
-        metadata=metadata,
-        begins_at=order.begins_at,
-        ends_at=order.ends_at,
-        attachments=(write_attachment(spool, JUNK, COLUMNS, inventory),),
-    )
+    source = scratch.adopt(descriptor)
+    listed = write_attachment(spool, JUNK, COLUMNS, inventory)
+    return own_file(order, JUNK, order.junk_name, order.junk_path, source, (listed,))
 
 
 @dataclass(frozen=True)

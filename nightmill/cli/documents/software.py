@@ -53,9 +53,9 @@ class StepSoftware(Document):
     step: str
     """The step; empty where two stacks are compared."""
     before: str | None
-    """Digest of the earlier; null where there is no such step."""
+    """Digest of the earlier; null where that job lacks the step."""
     after: str | None
-    """Digest of the later; null where there is no such step."""
+    """Digest of the later; null where that job lacks the step."""
     changes: Sequence[SoftwareChange]
     """In what they differ."""
 
