@@ -6,7 +6,7 @@ import errno
 from collections.abc import Sequence
 from typing import Final
 
-from nightmill.errors import JobFailed
+from nightmill.errors import JobFailed, RequestRefused
 from nightmill.model.fate import Fate
 
 HANDS_OFF: Final = "a step may change what is in its working folder and its TMPDIR, and nothing else"
@@ -42,6 +42,16 @@ def scratch_failed(error: OSError, step: str = "", *, place: str = "scratch") ->
         f"the {place} cannot be used: {what}",
         fate=Fate.NO_SPACE if full else Fate.STORE_ERROR,
         remedy="make room, then rerun" if full else f"mend the {place} disk, then rerun",
+    )
+
+
+def refused(step: str, error: RequestRefused) -> JobFailed:
+    """Say what a refusal of this host means for an attempt whose step it is to start."""
+    return JobFailed(
+        f"step {step!r} cannot be started: {error.message}",
+        fate=Fate.STEP_NOT_STARTED,
+        step=step,
+        remedy=error.remedy,
     )
 
 

@@ -93,7 +93,7 @@ def test_an_update_passes_a_regression_before_campaigns_run_with_it(
 ) -> None:
     gated(counting)
     assert ran(counting, "second") == ["done", "done", "done"], "what ran before is known"
-    (counting / "pipeline.yaml").write_text(PIPELINE + "# an edit is no update\n")
+    (counting / "pipeline.yaml").write_text(PIPELINE + "# an edit is not an update\n")
     assert ran(counting, "third") == ["done", "done", "done"]
 
     program(tmp_path / "bin", more=1, version="1.1")

@@ -188,7 +188,7 @@ int main(int count, char **arguments) {
 """
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no compiler")
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 @pytest.mark.parametrize("use", [Use.TRY, Use.OFF])
 def test_a_static_program_that_forks_untraced_reads_nothing_unseen(bench: Bench, tmp_path: Path, use: Use) -> None:
     (tmp_path / "program.c").write_text(PROGRAM)

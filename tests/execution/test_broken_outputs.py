@@ -144,7 +144,10 @@ def test_a_table_that_is_cut_or_damaged_is_refused(tmp_path: Path) -> None:
     error = refusal(tmp_path, bytes(damaged), "parquet", columns={"columns": {"id": "int", "flux": "float"}})
     assert error.reason == "no_rows"
     csv = b"id,flux\n1,2.5\n2,3.5\n3,4"
-    for text, told in ((csv[:-2], "row 3 has 1 values"), (csv[:-1], "column 'flux' has '' in row 3|no value")):
+    for text, told in (
+        (csv[:-2], "row 3 has 1 values"),
+        (csv[:-1], "column 'flux' has '' in row 3|lack a finite value"),
+    ):
         error = refusal(tmp_path, text, "csv", rows={"min": 3}, no_nan={"columns": "flux"})
         assert re.search(told, str(error)), str(error)
 

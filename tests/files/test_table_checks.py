@@ -128,7 +128,12 @@ class TestValues(CheckConformance):
             "not sorted by flux: row 3 has 2.0, less than 2.5 of the row before; let the step",
         ),
         (Unique, {"columns": ["id"]}, {"id": [4, 5, 4]}, "rows 1 and 3 of table 1 both have id=4; look at what the"),
-        (NoNan, {"columns": ["flux"]}, {"flux": [1, np.nan, 2]}, "not finite, of column 'flux' in 1 (first in row 2);"),
+        (
+            NoNan,
+            {"columns": ["flux"]},
+            {"flux": [1, np.nan, 2]},
+            "a finite value: column 'flux' in 1 (first in row 2);",
+        ),
         (Values, {"columns": {"flux": {"max": 2}}}, {}, "column 'flux' of table 1 has 2.5 in row 2, more than 2; look"),
     ],
 )

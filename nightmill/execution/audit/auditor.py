@@ -9,15 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from nightmill.errors import JobFailed, RequestRefused
+from nightmill.errors import RequestRefused
 from nightmill.execution.audit.strace import Trace, around, request_of, version
 from nightmill.execution.audit.traced import Tally
 from nightmill.execution.confine.rules import Rules
 from nightmill.execution.confine.seccomp import filter_of
+from nightmill.execution.faults import refused
 from nightmill.execution.launch.plain import Launch, Outcome, Process
 from nightmill.execution.proc import all_processes, tracer_of
 from nightmill.execution.scratch import Scratch
-from nightmill.model.fate import Fate
 from nightmill.model.observed import Confined, Level
 from nightmill.model.order import JobOrder, OrderStep
 
@@ -38,12 +38,7 @@ def must_audit(order: JobOrder, step: OrderStep) -> None:
     try:
         version()
     except RequestRefused as error:
-        raise JobFailed(
-            f"step {step.name!r} cannot be started: {error.message}",
-            fate=Fate.STEP_NOT_STARTED,
-            step=step.name,
-            remedy=error.remedy,
-        ) from error
+        raise refused(step.name, error) from error
 
 
 @dataclass

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from nightmill.errors import JobFailed, RequestRefused
+from nightmill.errors import RequestRefused
 from nightmill.execution.audit.auditor import auditing, must_audit
 from nightmill.execution.confine.inside import rules_inside
 from nightmill.execution.confine.outside import Reached, reached
@@ -18,11 +18,11 @@ from nightmill.execution.confine.places import is_in
 from nightmill.execution.confine.rules import Rules, rules_of, software_of
 from nightmill.execution.confine.shim import ShimRules
 from nightmill.execution.confine.spawner import Spawners
+from nightmill.execution.faults import refused
 from nightmill.execution.launch import plain
 from nightmill.execution.launch.plain import Launch, Process
 from nightmill.execution.scratch import Scratch
 from nightmill.model.confinement import NodeConfinement, Use
-from nightmill.model.fate import Fate
 from nightmill.model.node import NodeProfile
 from nightmill.model.observed import UNCONFINED, Confined, Level
 from nightmill.model.order import JobOrder, OrderStep
@@ -77,12 +77,7 @@ class Confiner:
         try:
             confined = self.confined(inside)
         except RequestRefused as error:
-            raise JobFailed(
-                f"step {step.name!r} cannot be started: {error.message}",
-                fate=Fate.STEP_NOT_STARTED,
-                step=step.name,
-                remedy=error.remedy,
-            ) from error
+            raise refused(step.name, error) from error
         if confined.level is Level.NONE and not is_audited:
             return None
         scratch.make_sidecar()

@@ -49,8 +49,8 @@ class NoNan:
         ]
         if wrong:
             raise BadFile(
-                f"{file.name}: of the {rows:,} rows of table {self.options.table!r} there is no value, or one that is"
-                f" not finite, of column {', '.join(wrong)}; at most {most:.2%} may lack one",
+                f"{file.name}: of the {rows:,} rows of table {self.options.table!r}, some lack a finite value: column"
+                f" {', '.join(wrong)}; at most {most:.2%} may lack one",
                 reason="no_value",
                 remedy="look at the file, or raise max_fraction of check 'no_nan' in its type",
             )

@@ -8,16 +8,16 @@ from pathlib import Path
 from threading import Lock
 from typing import ClassVar, Final
 
-from nightmill.errors import JobFailed, RequestRefused
+from nightmill.errors import RequestRefused
 from nightmill.execution.confine.inside import held_inside
 from nightmill.execution.confine.shim import Shim, ShimRules, made_in
+from nightmill.execution.faults import refused
 from nightmill.execution.launch.containers.apptainer import Apptainer
 from nightmill.execution.launch.containers.bubblewrap import Bubblewrap
 from nightmill.execution.launch.containers.oci import docker, podman
 from nightmill.execution.launch.containers.port import Runtime, Shown, room_of
 from nightmill.execution.launch.plain import Launch, Process
 from nightmill.model.container import HERE, Containers, digest_of
-from nightmill.model.fate import Fate
 from nightmill.model.observed import Confined, Level
 from nightmill.model.order import OrderStep
 
@@ -125,12 +125,7 @@ class OpenedContainers:
         try:
             return self.find(step.image)
         except RequestRefused as error:
-            raise JobFailed(
-                f"step {step.name!r} cannot be started: {error.message}",
-                fate=Fate.STEP_NOT_STARTED,
-                step=step.name,
-                remedy=error.remedy,
-            ) from error
+            raise refused(step.name, error) from error
 
     def find(self, image: str) -> Container:
         """Return what runs an image; each is looked for once.
