@@ -95,6 +95,11 @@ class Database:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
 
+    @cached_property
+    def _snapshots(self) -> Engine:
+        """The engine, for transactions that see one state: SQLite's always do, PostgreSQL's where they ask for it."""
+        return self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
+
     @property
     def _info(self) -> dict[Any, Any]:
         return {} if self.site_id is None else {SITE_ID: self.site_id}
@@ -113,7 +118,7 @@ class Database:
         ServiceError
             Where the database cannot be used: :class:`~nightmill.errors.DatabaseAway` where it may be back by itself.
         """
-        with _translated(self.url), Session(self.engine, expire_on_commit=False, info=self._info) as session:
+        with _translated(self.url), Session(self._snapshots, expire_on_commit=False, info=self._info) as session:
             yield session
 
     @contextmanager

@@ -227,3 +227,14 @@ def test_a_value_that_the_code_does_not_know_is_refused_and_told(database: Datab
         session.execute(text("UPDATE replica SET state = 'vanished'"))
     with database.reading() as session, pytest.raises(RequestRefused, match="a newer nightmill may have written it"):
         session.scalars(select(ReplicaRow)).one()
+
+
+def test_who_reads_sees_one_state_however_often_he_asks(database: Database) -> None:
+    count = select(func.count()).select_from(FileRow)
+    with database.reading() as session:
+        assert session.scalar(count) == 0
+        with database.writing() as other:
+            add_files(other, [new_file("a.fits")])
+        assert session.scalar(count) == 0
+    with database.reading() as session:
+        assert session.scalar(count) == 1
