@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -84,6 +84,15 @@ def rules_of(
         ports=None if step.network == "on" else () if step.network == "off" else step.network,
         filter=filter_of(step.network, step.sockets),
     )
+
+
+def rules_of_check(of_step: Rules, folder: str, file: str) -> Rules:
+    """Return what a program may reach that looks at a file that a step made.
+
+    It reads what the step might read, and that file, and writes into a folder of its own alone.
+    """
+    reads = [(path, access) for path, access in of_step.own if not access & WRITE_FILE]
+    return replace(of_step, own=(*reads, (file, READ_FILE), (folder, CHANGE)), writable=(folder,), sealed=())
 
 
 def software_of(order: JobOrder, confinement: NodeConfinement, closed: frozenset[Path]) -> tuple[Place, ...]:
