@@ -121,10 +121,10 @@ class Confiner:
             self._must_hold(group.lacking)
             group.begin(rules.memory_bytes)
             process = start(replace(launch, group=group))
-        except RequestRefused as error:
-            raise refused(step.name, error) from error
-        except BaseException:
+        except BaseException as error:
             group.remove()
+            if isinstance(error, RequestRefused):
+                raise refused(step.name, error) from error
             raise
         before = process.confined
         process.group = group

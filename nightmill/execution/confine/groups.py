@@ -25,6 +25,7 @@ _PROCESSES: Final = "cgroup.procs"
 _OWN_TASKS: Final = 2
 """What a group has beside the processes and threads of its step: what starts it, with the thread that does."""
 _SWAP_BYTES: Final = 2**20
+"""What may be swapped with the first version, so that the limit of memory is the one that is met."""
 _PATIENCE_SECONDS: Final = 5.0
 _ASK_SECONDS: Final = 0.002
 _ENTER: Final = ("/bin/sh", "-c", 'echo 0 >"$0" && exec "$@"')
