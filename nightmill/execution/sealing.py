@@ -176,7 +176,7 @@ class Chain:
                                     argv=step.argv,
                                     exit_code=step.exit_code,
                                     signal=step.signal,
-                                    software=step.software,
+                                    software=step.known_software,
                                     observed=step.observed,
                                 )
                                 for step in report.steps
