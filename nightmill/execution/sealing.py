@@ -152,7 +152,7 @@ class Chain:
         order = report.order
         made = {file.name: file.sha256 for file in (report.made if fate is Fate.PUBLISHED else ())}
         made |= {file.name: file.sha256 for file in files}
-        read = {file.name: file.sha256 for file in order.inputs} | {file.name: file.sha256 for file in order.taken}
+        read = {file.name: file.sha256 for file in order.inputs} | {file.recorded: file.sha256 for file in order.taken}
         with self._lock:
             envelope = self._key.sign(
                 Statement(
