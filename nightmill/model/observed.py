@@ -33,7 +33,7 @@ class Confined(Frozen):
 
     level: Level = Level.NONE
     by: tuple[str, ...] = ()
-    """What held it: ``landlock 7``, ``seccomp``, ``mounts``, ``bubblewrap``."""
+    """What held it: ``landlock 7``, ``seccomp``, ``mounts``, ``bubblewrap``, ``memory cgroup``."""
     lacking: tuple[str, ...] = ()
     """What was not held, a sentence each."""
 
