@@ -54,6 +54,8 @@ class Rules:
         Whether all else is closed.
     empty
         Folders that it finds empty, and of which nobody else has what it puts there.
+    memory_bytes
+        What it may have of memory, where that is limited; None for any.
     """
 
     software: tuple[Place, ...]
@@ -64,6 +66,7 @@ class Rules:
     filter: bytes
     closes: bool = True
     empty: tuple[str, ...] = ()
+    memory_bytes: int | None = None
 
 
 def rules_of(
@@ -87,6 +90,7 @@ def rules_of(
         ports=None if step.network == "on" else () if step.network == "off" else step.network,
         filter=filter_of(step.network, step.sockets),
         empty=shared,
+        memory_bytes=order.resources.memory_bytes,
     )
 
 
