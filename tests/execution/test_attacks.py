@@ -65,12 +65,13 @@ def test_shared_memory_is_a_steps_own(bench: Bench) -> None:
     theirs = Path(f"/dev/shm/nightmill-{os.getpid()}")
     theirs.write_text("of another")
     try:
-        steps = [shell(name, "ls /dev/shm; echo x > /dev/shm/x && cat /dev/shm/x", shared_memory=True) for name in "ab"]
+        script = f"ls /dev/shm; echo x > {theirs}-x && cat {theirs}-x"
+        steps = [shell(name, script, shared_memory=True) for name in "ab"]
         assert bench.run_one(bench.order(*steps)).fate is Fate.PUBLISHED
     finally:
         theirs.unlink()
     assert log_of(bench) == ["x", "x"]
-    assert not Path("/dev/shm/x").exists()
+    assert not Path(f"{theirs}-x").exists()
 
 
 OTHERS = {
