@@ -56,7 +56,10 @@ def test_what_lacks_without_mounts_is_told_and_refused_where_it_is_demanded(tmp_
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["fate"] == Fate.PUBLISHED, told
-    lacks = "mode and times of files outside can be changed: this host lets nobody mount (Operation not permitted)"
+    lacks = (
+        "mode and times of files outside can be changed, and memory of System V shared: this host lets nobody mount"
+        " (Operation not permitted)"
+    )
     assert "mounts" not in told["by"]
     assert lacks in told["lacking"]
     *said, folder = told["said"]
