@@ -215,7 +215,7 @@ def _of_steps(there: Mapping[str, tuple[Sequence[str], int | None, str]], claim:
             yield f"step {step.name!r} was signed with another command line than is on record"
         elif exit_code != step.exit_code:
             yield f"step {step.name!r} was signed with exit code {step.exit_code}, and is on record with {exit_code}"
-        elif software != step.software:
+        elif software != step.known_software:
             yield f"step {step.name!r} was signed with another software stack than is on record"
     for name in sorted(there.keys() - {step.name for step in claim.steps}):
         yield f"step {name!r} is on record, and was not signed"

@@ -23,8 +23,10 @@ def standing(backlog: Backlog) -> str:
     """Say how a sink is."""
     told = "it has every line"
     if backlog.size_bytes:
+        from rich.filesize import decimal
+
         since = f", the first of {text(backlog.oldest)}" if backlog.oldest else ""
-        told = f"{backlog.size_bytes / 1e6:.1f} MB of lines wait{since}"
+        told = f"{decimal(backlog.size_bytes)} of lines wait{since}"
     if backlog.trouble:
         told += f"; it is away since {text(backlog.since)}: {backlog.trouble}"
     if backlog.refused:

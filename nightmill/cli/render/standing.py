@@ -28,7 +28,7 @@ from nightmill.cli.documents import units as documents
 from nightmill.cli.documents.work import Campaign, FailedJob, StageStanding
 from nightmill.cli.render.failures import show_accepted, show_failures
 from nightmill.cli.render.histories import known_of
-from nightmill.cli.render.knowledge import show_known
+from nightmill.cli.render.knowledge import show_known, show_warned
 from nightmill.cli.render.output import echo, print_json, print_table, secho
 from nightmill.cli.render.room import nearly_full
 from nightmill.cli.render.steering import steering_document
@@ -282,8 +282,7 @@ def _show(conductor: Conductor, standing: _Standing) -> None:
         echo(f"failed: {row.name}/{job} (attempt {job.attempts})")
     show_failures(standing.failed)
     show_accepted(standing.accepted)
-    for check, files in standing.warned.items():
-        echo(f"warned: {files:,} {plural('file', files)} by check {check}: nightmill find --warned tells which")
+    show_warned(standing.warned)
     for (by, why), held in standing.holds.items():
         echo(f"held: {held:,} {plural('job', held)}: {why} ({GOES_ON[by]})")
     for unit in standing.left_out[:LEFT_OUT]:
