@@ -245,7 +245,7 @@ def test_two_jobs_are_compared_step_by_step(counting: Path, tmp_path: Path, nigh
     ]
     for name, told in {
         "cam_0001.fits": "nothing is on record of the software of cam_0001.fits",
-        "nothing": "no software named 'nothing'",
+        "nothing": "no job, file or software named 'nothing'; name CAMPAIGN/STAGE/UNIT, a file, or digits that",
         "first/count/exposure=9": "no job",
     }.items():
         called = nightmill("compare", JOB, name)

@@ -24,7 +24,7 @@ def show_in_use(found: Sequence[StackInUse], *, as_json: bool) -> None:
     if as_json:
         print_json([told(SoftwareInUse, each, software=each.stack.bare_sha256, known=each.is_known) for each in found])
         return
-    known = {None: "", True: "known", False: "failed"}
+    known = {None: "", True: "yes", False: "failed"}
     print_table(
         ("software", "known", "executions", "first at", "last at", "hosts", "campaigns", "what it is", "differs on"),
         (
