@@ -9,17 +9,22 @@ import json
 import re
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Self
 
+from sqlalchemy.orm import Session
+
 from flows.hosting.api import PrefectApi
+from nightmill.backbone.catalogue.file_warnings import warned_in
 from nightmill.backbone.work.campaigns import JobLine, StageProgress, campaign_named, jobs
 from nightmill.backbone.work.slices import Slice, SliceLine, slices
 from nightmill.errors import ServerAway
 from nightmill.model.report import JobReport
 from nightmill.model.states import AttemptState, JobState
 from nightmill.operations.site import Site
+from nightmill.planning.problems import plural
+from provenance.knowledge import completeness, warned
 
 UPDATE_SECONDS = 2.0
 AWAY_SECONDS = 30.0
@@ -126,13 +131,13 @@ def tell_campaign(
 ) -> None:
     """Show how the stages of a campaign stand, where their slices are, and which jobs failed of what."""
 
-    def read() -> tuple[list[SliceLine], list[JobLine]]:
+    def read() -> tuple[list[SliceLine], list[JobLine], list[str]]:
         with site.database.reading() as session:
             campaign_id = campaign_named(session, name).id
             failed = jobs(session, campaign_id, states=[JobState.FAILED], limit=FAILED_JOBS)
-            return slices(session, campaign_id), list(failed)
+            return slices(session, campaign_id), list(failed), list(_known(session, campaign_id))
 
-    of_campaign, failed = site.patiently(read)
+    of_campaign, failed, known = site.patiently(read)
     links: dict[str, list[str]] = {}
     for each in of_campaign:
         if each.flow_run_id:
@@ -143,7 +148,17 @@ def tell_campaign(
         runs = " ".join(links.get(stage.stage, []))
         table.append(f"| {stage.stage} | {stage.total} | {done} | {lost} | {stage.stale} | {runs} |")
     left_out = sum(stage.counts.get(JobState.FAILED, 0) for stage in stages) - len(failed)
-    told = [*problems, *map(str, failed), *([f"and {left_out} more failed jobs"] if left_out > 0 else [])]
+    told = [*problems, *map(str, failed), *([f"and {left_out} more failed jobs"] if left_out > 0 else []), *known]
     markdown = "\n".join([f"## Campaign {name}", "", *table, "", *(f"- {verbatim(each)}" for each in told)])
     with suppress(ServerAway):
         api.show(flow_run_id, "markdown", markdown, f"Stages of campaign {name}", key=key("campaign", name))
+
+
+def _known(session: Session, campaign_id: int) -> Iterator[str]:
+    """Yield what the results of a campaign are warned of, and how much is known of them."""
+    for check, count in warned_in(session, [campaign_id]).get(campaign_id, {}).items():
+        yield f"warned: {count:,} {plural('file', count)} by check {check}"
+    for each in warned(session, [campaign_id]).get(campaign_id, []):
+        yield f"warning: {each}"
+    if (known := completeness(session, [campaign_id]).get(campaign_id)) is not None and known.runs:
+        yield f"known: {known}"

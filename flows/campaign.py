@@ -40,6 +40,7 @@ from nightmill.operations.patience import Patience
 from nightmill.operations.samples import sign_by_rule
 from nightmill.operations.site import Site, open_site
 from nightmill.operations.turns import StageTurn, Turn, grow, take_turn
+from nightmill.planning.problems import plural
 
 Result = TypeVar("Result")
 
@@ -99,7 +100,8 @@ def outcome(stages: Sequence[StageProgress], problems: Sequence[str], *, times: 
     barred = sum(stage.counts.get(JobState.HELD, 0) for stage in stages)
     waits += [f"{barred} of them held"] if barred else []
     again = [f"carried out {times} times"] if times > 1 else []
-    told = "; ".join([f"{left} of {total} jobs not done" if left else f"{total} jobs done", *again, *waits, *problems])
+    jobs = f"{left} of {total} {plural('job', total)} not done" if left else f"{total} {plural('job', total)} done"
+    told = "; ".join([jobs, *again, *waits, *problems])
     if _is_complete(stages):
         return Completed(name=HELD, message=told) if held else Completed(message=told)
     if waits_for_somebody(stages):

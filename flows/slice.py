@@ -35,6 +35,7 @@ from nightmill.model.states import JobState
 from nightmill.operations.patience import Patience
 from nightmill.operations.site import open_site
 from nightmill.operations.slice_work import SliceWork
+from nightmill.planning.problems import plural
 from tasks.backpressure import Backpressure
 from tasks.jobs import EvidenceLog, carry_out, log_failures_once
 
@@ -68,11 +69,12 @@ def slice_(campaign: str, stage: str, number: int, site: str) -> State[None]:
         PrefectApi.of_flow() as api,
         get_client(sync_client=True) as client,
     ):
-        try:
-            work = SliceWork(opened, campaign, stage, number, flow_run_id=flow_run_id, tell=tell)
-        except RequestRefused as refused:
-            return Failed(name=REFUSED, message=f"stage {stage!r}: {refused}")
-        with work:
+        with ExitStack() as carried_out:
+            try:
+                work = SliceWork(opened, campaign, stage, number, flow_run_id=flow_run_id, tell=tell)
+                carried_out.enter_context(work)
+            except RequestRefused as refused:
+                return Failed(name=REFUSED, message=f"stage {stage!r}: {refused}")
             gate = Backpressure(client, UUID(flow_run_id))
             before = work.jobs()
             with (
@@ -104,7 +106,7 @@ def outcome(jobs: SliceJobs, stage: str, halted: str = "") -> State[None]:
         Why it did not go on.
     """
     if jobs.done == jobs.total:
-        return Completed(message=f"{jobs.total} jobs done")
+        return Completed(message=f"{jobs.total} {plural('job', jobs.total)} done")
     if halted:
         left = jobs.total - jobs.done - len(jobs.failed)
         told = f"stage {stage!r} was halted: {halted}; {left} of {jobs.total} jobs were left for later"
@@ -115,7 +117,8 @@ def outcome(jobs: SliceJobs, stage: str, halted: str = "") -> State[None]:
         return Completed(name=HELD, message=f"{jobs.done} jobs done, {held} held")
     barred = f", {held} of them held" if held else ""
     more = f" (and {len(jobs.failed) - 1} more)" if len(jobs.failed) > 1 else ""
-    return Failed(message=f"{jobs.total - jobs.done} of {jobs.total} jobs not done{barred}{first}{more}")
+    told = f"{jobs.total - jobs.done} of {jobs.total} {plural('job', jobs.total)} not done"
+    return Failed(message=f"{told}{barred}{first}{more}")
 
 
 def _conduct(work: SliceWork, gate: Backpressure, progress: SliceProgress) -> None:

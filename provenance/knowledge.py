@@ -163,7 +163,7 @@ class Warned:
 
     def __str__(self) -> str:
         """Say it in a line."""
-        kind = self.kind.replace("_", " ")
+        kind = f"{self.kind.replace('_', ' ')} ({DifferenceKind(self.kind).meaning})"
         jobs = f"{self.jobs:,} {'job' if self.jobs == 1 else 'jobs'}"
         return f"{self.stage}/{self.step}: {kind}: {self.count:,} in {jobs}, as {self.example}"
 

@@ -33,6 +33,7 @@ from nightmill.operations.patience import Patience
 from nightmill.operations.samples import sign_by_rule
 from nightmill.operations.site import Site, open_site
 from nightmill.operations.turns import grow
+from nightmill.planning.problems import plural
 
 PENDING_LIMIT = timedelta(minutes=5)
 """A run that was claimed begins within seconds; one that takes so long has lost its worker."""
@@ -123,11 +124,12 @@ def _settled(state: RunState, evidence: Evidence, now: datetime) -> dict[str, An
         limit, what = (PENDING_LIMIT, "claimed") if state.type == "PENDING" else (RUNNING_LIMIT, "begun")
         if now - state.at > limit:
             return {"type": "CRASHED", "message": f"{what} at {state.at:%H:%M:%S} UTC, and no process took it in hand"}
+    jobs = f"{evidence.jobs} {plural('job', evidence.jobs)}"
     if state.type in ("FAILED", "CRASHED", "PAUSED") and evidence.complete:
-        return {"type": "COMPLETED", "message": f"{evidence.jobs} jobs done, as the backbone says"}
+        return {"type": "COMPLETED", "message": f"{jobs} done, as the backbone says"}
     if state.type == "COMPLETED" and not evidence.complete and not evidence.waits:
         left = evidence.jobs - evidence.done
-        told = f"{left} of {evidence.jobs} jobs not done" if left else "some of its stages were not carried out"
+        told = f"{left} of {jobs} not done" if left else "some of its stages were not carried out"
         return {"type": "FAILED", "message": f"{told}, as the backbone says"}
     return None
 

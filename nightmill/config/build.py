@@ -7,7 +7,7 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 
 from nightmill.config.document import Finder, Key, Plain, dotted, kind_of, shortened
 from nightmill.errors import ConfigError, ConfigErrors, guess
@@ -128,8 +128,10 @@ def _told(key: Key, details: Sequence[Any], model: type[BaseModel], where: Finde
     near = guess(value, choices) if isinstance(value, str) else ""
     text_wanted = any(each["type"] == "string_type" for each in details)
     remedy = "put it in quotes" if text_wanted and isinstance(value, int | float) else ""
+    # what is wrong inside of a mapping is not that it is one
+    is_one = isinstance(value, dict) and all(each["type"] == "value_error" for each in details)
     return ConfigError(
-        f"{dotted(key) or 'the document'} is {shown(value)} and should be {wanted}{near}",
+        f"{dotted(key) or 'the document'} {'' if is_one else f'is {shown(value)} and '}should be {wanted}{near}",
         where=where(key),
         remedy=remedy,
     )
@@ -144,7 +146,7 @@ def _unknown(key: Key, known: Sequence[str], where: Finder) -> ConfigError:
 def _wanted(detail: Any) -> str:
     """Say in plain words what pydantic wanted."""
     text = str(detail["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
-    text = re.sub(r", (unable to parse|got a number).*| or instance of .*| or an instance of .*", "", text)
+    text = re.sub(r", (unable to (parse|interpret)|got a number).*| or instance of .*| or an instance of .*", "", text)
     return _PLAIN_WORDS.get(text, text)
 
 
@@ -170,6 +172,8 @@ def _fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
 def _inner(kind: Any, part: str | int) -> Any:
     """Return the type of what a type holds under a key or position."""
     if _is_model(kind):
+        if issubclass(kind, RootModel):
+            return _inner(kind.model_fields["root"].annotation, part)
         field = kind.model_fields.get(part)
         return field.annotation if field else None
     if get_origin(kind) in (Union, types.UnionType):

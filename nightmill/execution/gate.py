@@ -259,7 +259,7 @@ class _Gate:
         for each in metadata.left_out:
             os.write(self.log, f"== left out of the metadata of {name}: {each}\n".encode())
         for warning in found.warnings:
-            told_so = f"== check {warning.check} warns of {name}: {on_one_line(warning.message)}\n"
+            told_so = f"== check {warning.check} warns of {name}: {on_one_line(warning.after(called))}\n"
             os.write(self.log, told_so.encode())
         begins_at, ends_at = metadata.begins_at, metadata.ends_at
         if begins_at is None and ends_at is None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
 from nightmill.errors import BadFile, JobFailed, RequestRefused
 from nightmill.execution.audit.auditor import must_audit
 from nightmill.execution.context import JobContext
+from nightmill.execution.evidence import on_one_line
 from nightmill.execution.faults import scratch_failed
 from nightmill.execution.junk import bundle_junk
 from nightmill.execution.network import network_paths
@@ -81,6 +82,9 @@ def _prepared(order: JobOrder, scratch: Scratch, context: JobContext) -> Prepare
         failure = error
     except OSError as error:
         failure = scratch_failed(error)
+    if failure is not None and failure.fate != Fate.STEP_FAILED and not context.stopping and scratch.log is not None:
+        with suppress(OSError):  # the journal has it in any case
+            os.write(scratch.open_log(), f"== failed: {on_one_line(str(failure))}\n".encode())
     files = _kept(made) if failure is None else _held(order, made) if not context.stopping else []
     if order.junk == "tar" and not context.stopping:
         files += _junk_of(order, scratch, failure, context)

@@ -27,7 +27,7 @@ from nightmill.execution.scratch import Scratch
 from nightmill.model.attachment import JUNK, RowValue
 from nightmill.model.fate import Fate
 from nightmill.model.journal import MadeFile
-from nightmill.model.layout import LEFT, WORK
+from nightmill.model.layout import LEFT, SIDECAR, WORK
 from nightmill.model.order import JobOrder, OrderStep
 
 COLUMNS: Final = ("step", "path", "kind", "size_bytes", "sha256", "why", "kept")
@@ -88,7 +88,8 @@ class _Found:
 def _found(order: JobOrder, scratch: Scratch, failure: JobFailed | None) -> Iterator[_Found]:
     for step in scratch.done:
         with suppress(OSError), scratch.opened(LEFT) as left, opened_folder(step, left) as folder:
-            yield from _below(folder, step, {}, "")
+            # what it told is on record; the lines themselves are for who looks why an attempt failed
+            yield from (each for each in _below(folder, step, {}, "") if failure or each.path != SIDECAR)
     unfinished = [step for step in order.wanted_steps if failure and step.name not in scratch.done]
     if unfinished:
         why = "refused" if failure and Fate(failure.fate) in _REFUSED else "unfinished"

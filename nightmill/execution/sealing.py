@@ -67,7 +67,9 @@ class Key:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-        remedy = "workers sign what they publish with it: 'nightmill init' makes one where it is missing"
+        lost = "workers sign what they publish with it; bring it back from its copy, or"
+        missing = f"{lost} let 'nightmill init' make another"
+        remedy = f"{lost} remove it and let 'nightmill init' make another"
         try:
             with path.open("rb") as file:
                 if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o007:
@@ -76,7 +78,7 @@ class Key:
                 key = load_pem_private_key(file.read(), None)
         except OSError as error:
             why = f"the signing key cannot be read: {error.strerror}"
-            raise ConfigError(why, where=str(path), remedy=remedy) from error
+            raise ConfigError(why, where=str(path), remedy=missing) from error
         except (ValueError, TypeError) as error:
             raise ConfigError("this is not a private key without a password", where=str(path), remedy=remedy) from error
         if not isinstance(key, Ed25519PrivateKey):

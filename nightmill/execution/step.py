@@ -343,7 +343,7 @@ def _judged(
         return failure, accepted, Reached()
     outside = context.confiner.reached(order, step, scratch, ended.confined, printed.last_text)
     if outside.unstaged:
-        ending = failure.message.removeprefix(f"step {step.name!r} ")
+        ending = failure.message.removeprefix(f"step {step.name!r} ").partition("\n")[0]
         failure = JobFailed(
             f"step {step.name!r} wanted {outside.unstaged}; it {ending}",
             fate=Fate.UNSTAGED_INPUT,

@@ -225,7 +225,8 @@ def _together(path: StrPath, refusals: Sequence[FileRefused]) -> FileRefused:
     first = refusals[0]
     if len(refusals) == 1:
         return first
-    told = "; ".join([f"({letter}) {each}" for letter, each in zip(cycle(ascii_lowercase), refusals, strict=False)])
+    each_told = [str(each).removeprefix(f"{path}: ") for each in refusals]
+    told = "; ".join([f"({letter}) {each}" for letter, each in zip(cycle(ascii_lowercase), each_told, strict=False)])
     together = BadFile(f"{path}: {len(refusals)} things are wrong: {told}", reason=first.reason)
     together.check = first.check
     return together

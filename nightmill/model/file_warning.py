@@ -14,3 +14,7 @@ class FileWarning(Frozen):
     """A word that stays, for queries."""
     message: str
     """What is wrong, and what to do about it."""
+
+    def after(self, name: str) -> str:
+        """Return the message as it follows the name of the file, with which most begin."""
+        return self.message.removeprefix(f"{name}: ")

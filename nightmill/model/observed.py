@@ -76,6 +76,23 @@ class DifferenceKind(StrEnum):
     MISRESOLVED = "misresolved"
     """A data ID led to another file while the step ran than when it was planned."""
 
+    @property
+    def meaning(self) -> str:
+        """What it is, in a few words."""
+        return _MEANINGS[self]
+
+
+_MEANINGS: Final[Mapping[DifferenceKind, str]] = {
+    DifferenceKind.NEVER_READ: "staged, and never opened",
+    DifferenceKind.NOT_PLANNED: "opened, and not planned",
+    DifferenceKind.MISSING: "planned, and not made",
+    DifferenceKind.EXTRA: "made, and not declared",
+    DifferenceKind.ELIMINATED: "left out by the step",
+    DifferenceKind.SILENT: "may eliminate inputs, and did not tell what it used",
+    DifferenceKind.LIED: "told as used, and never opened",
+    DifferenceKind.MISRESOLVED: "a data ID led to another file than planned",
+}
+
 
 class Consequence(StrEnum):
     """What follows from a difference."""
@@ -170,3 +187,8 @@ class Observation(Frozen):
                 "differences": tuple([each.model_copy(update={"name": of(each.name)}) for each in self.differences]),
             }
         )
+
+
+def known_software(software: str, observed: Observation | None) -> str:
+    """Return the digest of a stack, with the libraries that its step was seen to load where these are known."""
+    return (observed.software if observed is not None else "") or software

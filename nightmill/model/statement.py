@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field
 
 from nightmill.model.base import Frozen
 from nightmill.model.fate import Fate
-from nightmill.model.observed import Observation
+from nightmill.model.observed import Observation, known_software
 from nightmill.model.order import AttemptKey
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
@@ -53,6 +53,11 @@ class SealedStep(Frozen):
     software: str
     """Digest of its stack."""
     observed: Observation | None = None
+
+    @property
+    def known_software(self) -> str:
+        """Digest of its stack, with the libraries that it loaded where these are known."""
+        return known_software(self.software, self.observed)
 
 
 class Claim(Frozen):

@@ -136,9 +136,9 @@ class SliceWork:
     def __enter__(self) -> Self:
         self.site.patiently(self._prepare)
         self._look_at_credentials()
-        self._lease = self.site.patiently(lambda: self.site.database.write(self._take))
         self._follower = Follower(self.site, self._attend, self.tell)
         self.worker = Worker(profile_for(self.site), self.site.stagers, listener=self._follower.hear, host=self.host)
+        self._lease = self.site.patiently(lambda: self.site.database.write(self._take))
         self.place.open(self.worker, self._follower.hear, self.tell)
         self.adopted = self.place.adopt(self._lease)
         self._issued.update(order.attempt for orders in self.adopted for order in orders)

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from string import hexdigits
 from typing import Final
 
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.audit import last_of_each
 from nightmill.backbone.catalogue import software as catalogue
-from nightmill.backbone.catalogue.files import known_files
+from nightmill.backbone.catalogue.files import known_files, near_names
 from nightmill.backbone.catalogue.software import KnownStack, Use, Verdict
 from nightmill.backbone.work.campaigns import campaign_named
 from nightmill.clock import utc_now
@@ -284,6 +285,9 @@ def side_of(session: Session, name: str, job: tuple[str, str, str] | None, numbe
         return Side(
             f"{name}, made by {maker.attempt_name} {made[0].step}" if maker else name, _steps(session, name, made)
         )
+    if set(name.lower().removeprefix("sha256:")) - set(hexdigits):
+        remedy = "name CAMPAIGN/STAGE/UNIT, a file, or digits that 'nightmill ops software' shows"
+        raise UnknownName("job, file or software", name, near_names(session, name), remedy=remedy)
     stack = stack_named(session, name)
     return Side(f"software {stack.sha256[:12]}", {"": stack})
 

@@ -72,7 +72,7 @@ def test_a_capsule_runs_where_the_site_is_gone(site: Path, nightmill: Nightmill,
     called = nightmill("capsule", JOB, tmp_path / "mine", "--products")
     assert (called.code, called.err) == (0, "")
     assert called.out == (
-        f"{JOB}/a01: its capsule is {tmp_path}/mine\n  1 inputs\n  2 recorded products\nrun it: {tmp_path}/mine/run\n"
+        f"{JOB}/a01: its capsule is {tmp_path}/mine\n  1 input\n  2 recorded products\nrun it: {tmp_path}/mine/run\n"
     )
     capsule = tmp_path / "elsewhere" / "a capsule"
     capsule.parent.mkdir()
@@ -313,7 +313,7 @@ def test_a_capsule_is_whole_or_not_there(site: Path, nightmill: Nightmill, tmp_p
 
 def test_links_are_for_what_nobody_may_write_to(site: Path, nightmill: Nightmill, tmp_path: Path) -> None:
     called = nightmill("capsule", JOB, tmp_path / "linked", "--link")
-    assert "  1 inputs, 1 of them linked\n" in called.out
+    assert "  1 input, 1 of them linked\n" in called.out
     [link] = (tmp_path / "linked" / "inputs").iterdir()
     assert link.is_symlink()
     assert program(tmp_path / "linked", "run").returncode == 0
@@ -321,7 +321,7 @@ def test_links_are_for_what_nobody_may_write_to(site: Path, nightmill: Nightmill
     assert not staged.is_symlink()  # a step never has the link
     link.resolve().chmod(0o644)
     called = nightmill("capsule", JOB, tmp_path / "copied", "--link")
-    assert "  1 inputs, 0 of them linked\n" in called.out
+    assert "  1 input, 0 of them linked\n" in called.out
     assert not (tmp_path / "copied/inputs" / link.name).is_symlink()
 
 

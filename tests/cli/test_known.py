@@ -119,7 +119,7 @@ def test_show_tells_of_each_step_how_it_was_held_and_what_it_opened_and_told(
 @pytest.mark.req("B40", "B46")
 def test_a_campaign_tells_how_much_of_it_is_known_and_what_it_warns_of(observed: Path, nightmill: Nightmill) -> None:
     lines = (
-        "warning: science/stack: lied: 1 in 1 job, as exposure=12,detector=3\n"
+        "warning: science/stack: lied (told as used, and never opened): 1 in 1 job, as exposure=12,detector=3\n"
         "known: of 4 runs of steps 1 confined, 1 witnessed, 2 told what they used\n"
     )
     assert lines in nightmill("show", "night1").out

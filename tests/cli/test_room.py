@@ -12,6 +12,7 @@ import pytest
 from nightmill.backbone.database import Database
 from nightmill.cli.render import room as _room
 from nightmill.config.site import load_site
+from nightmill.execution.sealing import make_key
 from tests.cli.conftest import Nightmill
 from tests.support.mounts import fill, make_read_only, small_disk
 
@@ -79,3 +80,13 @@ def test_a_database_that_cannot_be_written_is_not_well(database_url: str) -> Non
     read_only.close()
     assert not found.well
     assert "cannot be written" in found.seen
+
+
+def test_a_key_with_which_nobody_can_sign_is_told(folder: Path, nightmill: Nightmill) -> None:
+    key = folder / ".nightmill" / "signing.key"
+    assert "signing key" not in wrong(nightmill)
+    key.write_text("spoiled")
+    assert "this is not a private key without a password; " in wrong(nightmill)["signing key"]
+    key.unlink()
+    make_key(key)
+    assert "the site does not know it: 'nightmill init" in wrong(nightmill)["signing key"]

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from nightmill.backbone.catalogue.software import KnownStack
 from nightmill.backbone.schema import RegressionRow
+from nightmill.cli.render.software import show_comparison
+from nightmill.model.software import Stack
 from nightmill.operations.site import open_site
+from nightmill.operations.software import Side, compare_software
 from tests.cli.conftest import Nightmill
 from tests.examples.campaigns import conduct, job_lines, run_again, run_campaign
 from tests.support.observatory import deliver
@@ -148,7 +152,8 @@ def test_one_who_says_why_lets_software_in(counting: Path, tmp_path: Path, night
     gated(counting)
     program(tmp_path / "bin", more=1)
     assert ran(counting, "second") == ["ready", "ready", "ready"]
-    known = [row["sha256"] for row in nightmill("sql", "SELECT bare_sha256 AS sha256 FROM software", "--json").json]
+    asked = nightmill("sql", "SELECT bare_sha256 AS sha256 FROM software ORDER BY id", "--json")
+    known = [row["sha256"] for row in asked.json]
     for digest, told in {
         known[-1][:12]: "--why is empty",
         known[-1][:3]: "is too short for a digest; give 6 digits",
@@ -214,7 +219,8 @@ def test_each_execution_has_its_provenance(counting: Path, tmp_path: Path, night
     for digest in (run["files_sha256"], run["software_sha256"], attempt["order_sha256"], attempt["plan_sha256"]):
         assert re.fullmatch("[0-9a-f]{64}", digest)
     people = nightmill("show", JOB).out
-    assert f"with software {run['software_sha256'][:12]}; read " in people
+    [used] = nightmill("ops", "software", "--json").json
+    assert f"with software {used['software'][:12]}; read " in people, "by the same digest"
     assert f"configuration: order {attempt['order_sha256'][:12]}, plan {attempt['plan_sha256'][:12]}" in people
 
 
@@ -239,7 +245,7 @@ def test_two_jobs_are_compared_step_by_step(counting: Path, tmp_path: Path, nigh
     ]
     for name, told in {
         "cam_0001.fits": "nothing is on record of the software of cam_0001.fits",
-        "nothing": "no software named 'nothing'",
+        "nothing": "no job, file or software named 'nothing'; name CAMPAIGN/STAGE/UNIT, a file, or digits that",
         "first/count/exposure=9": "no job",
     }.items():
         called = nightmill("compare", JOB, name)
@@ -292,3 +298,15 @@ def test_hosts_that_differ_from_the_rest_are_flagged(counting: Path, tmp_path: P
     flagged = nightmill("ops", "software", "second", "--json").json
     assert [each["odd_hosts"] for each in flagged] == [{}, {"node7": "programs"}]
     assert "node7 (programs)" in nightmill("ops", "software", "second").out
+
+
+def test_libraries_that_only_one_side_was_asked_for_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = Stack(programs={"wc": "wc 1"})
+    traced = plain.model_copy(update={"libraries": {"libc.so": "sha256:1", "libm.so": "sha256:2"}})
+    stacks = [KnownStack(1, each.sha256, each.bare_sha256, each) for each in (plain, traced)]
+    before, after = (Side("a", {"count": stack}) for stack in stacks)
+    show_comparison(before, after, compare_software(before, after), as_json=False)
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "step count:",
+        "  libraries: 2, known of the later alone; --json names them",
+    ]

@@ -146,6 +146,12 @@ def test_who_watches_asks_prefect_seldom_and_leaves_when_the_flow_run_has_ended(
     assert told.out.endswith("http://ui/first Cancelled\n")
 
 
+@pytest.mark.usefixtures("site")
+def test_why_a_flow_run_failed_is_told(nightmill: Nightmill, monkeypatch: pytest.MonkeyPatch) -> None:
+    conducted(monkeypatch, Asked(Seen({RUN: RunState("FAILED", "Failed", "stage 'copy' was halted: no room")})))
+    assert nightmill("status", "first").out.endswith("http://ui/first Failed: stage 'copy' was halted: no room\n")
+
+
 @pytest.mark.usefixtures("clock", "site")
 @pytest.mark.parametrize("how", [["--watch"], ["--watch", "--json"]])
 def test_who_watches_stays_while_the_next_stage_is_not_planned_yet(

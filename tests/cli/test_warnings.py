@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from nightmill.cli.render.knowledge import show_warned
 from tests.cli.conftest import Nightmill
 
 TYPES = """
@@ -41,7 +42,7 @@ def test_what_ingest_warns_of_is_told_and_found_again(frames: Path, nightmill: N
     assert called.out.startswith("2 registered, 0 there already, 1 refused")
     warned, small, refused = sorted(called.err.splitlines(), key=lambda line: line.split()[:4])[::-1]
     assert "frame2.fits has 5760 of at least 10000 bytes" in small + warned
-    assert "12.00% of the 100 pixels of HDU 0 are not finite, at most 10.00% may be" in small + warned
+    assert "12% of the 100 pixels of HDU 0 are not finite, at most 10% may be" in small + warned
     assert refused.startswith("refused (not_finite): ")
     [found] = nightmill("find", "--warned", "--json").json
     assert found["name"] == "frame2.fits"
@@ -72,3 +73,10 @@ def test_a_file_that_is_retyped_is_warned_of_by_its_new_type(frames: Path, night
     assert nightmill("retype", "frame2.fits", "--type", "frame", "--why", "a test").code == 0
     [found] = nightmill("find", "--warned", "--json").json
     assert [each["check"] for each in found["warnings"]] == ["finite", "min_bytes/large"]
+
+
+def test_what_checks_warn_of_in_a_campaign_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    show_warned({})
+    show_warned({"finite": 1, "rows": 1200})
+    told = "warned: 1 file by check finite, 1,200 files by check rows: nightmill find --warned tells which\n"
+    assert capsys.readouterr().out == told

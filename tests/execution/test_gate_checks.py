@@ -54,10 +54,12 @@ def test_an_output_that_passes_its_checks_is_published(bench: Bench) -> None:
 def test_an_output_that_a_check_refuses_is_told_with_its_remedy(bench: Bench) -> None:
     steps = order(bench, {"finite": {}}, python("s", HOLE, IMAGE, inputs=("raw.fits",)))
     told = (
-        "step 's' made a bad image (image): image.fits: 0.10% of the 1,024 pixels of HDU 0 are not finite, at most"
-        " 0.00% may be; look at the file, or raise max_fraction of check 'finite' in its type"
+        "step 's' made a bad image (image): image.fits: 0.0977% of the 1,024 pixels of HDU 0 are not finite, at most"
+        " 0% may be; look at the file, or raise max_fraction of check 'finite' in its type"
     )
     assert must_fail(bench, steps, Fate.BAD_OUTPUT, told).published[0].role == "log"
+    [log] = (bench.root / "stores").rglob("*.log")
+    assert log.read_text().endswith(f"== failed: {told}\n")
 
 
 def test_an_output_of_another_shape_than_an_input(bench: Bench) -> None:
@@ -122,9 +124,9 @@ def test_a_warning_is_in_the_journal_and_the_log_and_holds_nothing_back(bench: B
     made = next(file for file in report.published if file.role == "image")
     [warning] = made.warnings
     assert (warning.check, warning.reason) == ("finite", "not_finite")
-    assert warning.message.startswith("image.fits: 0.10% of the 1,024 pixels of HDU 0 are not finite")
+    assert warning.message.startswith("image.fits: 0.0977% of the 1,024 pixels of HDU 0 are not finite")
     [log] = (bench.root / "stores").rglob("*.log")
-    assert "== check finite warns of image.fits: image.fits: 0.10%" in log.read_text()
+    assert "== check finite warns of image.fits: 0.0977%" in log.read_text()
 
 
 def test_all_outputs_that_are_bad_are_told_at_once(bench: Bench) -> None:
@@ -133,7 +135,7 @@ def test_all_outputs_that_are_bad_are_told_at_once(bench: Bench) -> None:
     make = python("s", code, first, second, inputs=("raw.fits",))
     told = "step 's' made 2 bad files: (1) first (image): a.fits: 2 things are wrong: (a) "
     report = must_fail(bench, order(bench, {"finite": {}, "min_hdus/more": 2}, make), Fate.BAD_OUTPUT, told)
-    assert "a.fits: 0.10% of the 1,024 pixels of HDU 0 are not finite" in report.evidence
+    assert "(a) 0.0977% of the 1,024 pixels of HDU 0 are not finite" in report.evidence
     assert "a.fits has 1 of at least 2 HDUs" in report.evidence
     assert "; (2) second (image): b.fits " in report.evidence
     assert [file.role for file in report.published] == ["log"]

@@ -100,8 +100,9 @@ def test_what_is_to_be_left_is_left(bench: Bench) -> None:
     assert (report.fate, junk_in(report)) == (Fate.PUBLISHED, None)
 
 
-def test_without_junk_there_is_no_tar(bench: Bench) -> None:
-    report = bench.run_one(keeping(bench, shell("s", "echo 1 > cat.txt", CATALOG)))
+@pytest.mark.parametrize("more", ["", "; echo > $NIGHTMILL_SIDECAR"])
+def test_without_junk_there_is_no_tar(bench: Bench, more: str) -> None:
+    report = bench.run_one(keeping(bench, shell("s", f"echo 1 > cat.txt{more}", CATALOG)))
     assert (report.fate, junk_in(report)) == (Fate.PUBLISHED, None)
 
 

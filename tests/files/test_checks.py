@@ -119,7 +119,7 @@ def test_what_a_refusal_says(tmp_path: Path) -> None:
     with pytest.raises(BadFile) as caught:
         Case(image(tmp_path / "bad.fits", (10, 10), bad=25)).look(Finite)
     assert str(caught.value) == (
-        "the_name.xyz: 25.00% of the 100 pixels of HDU 0 are not finite, at most 0.00% may be; look at the file, or"
+        "the_name.xyz: 25% of the 100 pixels of HDU 0 are not finite, at most 0% may be; look at the file, or"
         " raise max_fraction of check 'finite' in its type"
     )
     raw = StepInput("raw.fits", "raw", "raw", str(image(tmp_path / "raw.fits", (4, 5))))

@@ -174,9 +174,7 @@ def test_what_holds_no_table_is_refused_with_the_document(tmp_path: Path) -> Non
     assert (
         f"{path}:5: file_types.notes.checks.rows: check 'rows' looks at tables, and files of format text hold" in told
     )
-    assert "file_types.cat.checks.rows is a mapping and should be limited by min or max" in told
+    assert "file_types.cat.checks.rows should be limited by min or max" in told
     assert "file_types.cat.checks.sorted.by" in told
-    assert (
-        "checks.values.columns.a is a mapping and should be one whose min is not above its max (2 is above 1)" in told
-    )
+    assert "checks.values.columns.a should be one whose min is not above its max (2 is above 1)" in told
     assert "rows/more.mn (did you mean 'min'?)" in told

@@ -30,7 +30,7 @@ def test_what_warns_holds_no_file_back(holed: Path) -> None:
         found = inspect_file("holed.fits", of(finite={"max_fraction": 0.5}, warn={"finite": {}}), file.fileno())
     [warning] = found.warnings
     assert (warning.check, warning.reason) == ("finite", "not_finite")
-    assert warning.message.startswith("holed.fits: 25.00% of the 100 pixels of HDU 0 are not finite, at most 0.00% may")
+    assert warning.message.startswith("holed.fits: 25% of the 100 pixels of HDU 0 are not finite, at most 0% may")
     assert warning.message.endswith("; look at the file, or raise max_fraction of check 'finite' in its type")
     assert inspect_file(holed, of(warn={"finite": {"max_fraction": 0.5}})).warnings == ()
 
@@ -44,7 +44,7 @@ def test_all_that_is_wrong_is_told_at_once_and_has_the_reason_of_the_first(holed
     assert (caught.value.reason, caught.value.check) == ("too_few_hdus", "min_hdus")
     told = str(caught.value)
     assert told.startswith(f"{holed}: 3 things are wrong: (a) {holed} has 1 of at least 2 HDUs; it may be cut off")
-    assert f"; (b) {holed}: 25.00% of the 100 pixels" in told
+    assert "; (b) 25% of the 100 pixels" in told
     assert "; (c) " in told
     assert "GAIN" in told
     assert "10000" not in told

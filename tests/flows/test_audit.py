@@ -82,7 +82,7 @@ def test_a_flow_run_whose_process_is_dead_is_named_and_left(
     assert list(found) == ["flow run night1/science/1 (of-slice)", "flow run night1 (of-campaign)"]
     told = [each.what for each in found.values()]
     assert told[0].startswith(f"Prefect says RUNNING, and it ought to be CRASHED: its process ({gone.pid} on ")
-    assert told[1] == "Prefect says COMPLETED, and it ought to be FAILED: 1 of 1 jobs not done, as the backbone says"
+    assert told[1] == "Prefect says COMPLETED, and it ought to be FAILED: 1 of 1 job not done, as the backbone says"
     assert {each.since for each in found.values()} == {BEGAN}
 
 

@@ -151,7 +151,7 @@ def test_reconciliation_corrects_states_that_contradict_the_backbone(observe: Ob
     conductor.client.set_flow_run_state(run.id, Running(), force=True)
     with conductor.observatory.open() as site, PrefectApi.of_site(conductor.site) as api:
         corrections = {each.flow_run_id: each for each in reconcile_site(site, api)}
-        assert corrections[str(slice_run.id)].message == "1 jobs done, as the backbone says"
+        assert corrections[str(slice_run.id)].message == "1 job done, as the backbone says"
         assert str(run.id) not in corrections, "it may have been taken up again a moment ago"
     assert conductor.state(slice_run.id).name == "Completed"
     scheduled = conductor.submit("reconcile/reconcile", site=str(conductor.site))

@@ -42,7 +42,9 @@ def test_progress_table_and_summary_are_artifacts(observe: Observe, conductor: C
     table = by_key[f"jobs-{campaign.name}-science-0"]
     assert "no star in the field" in str(table.data)
     assert str(table.data).index("failed") < str(table.data).index("done"), "failed jobs come first"
-    assert "| science | 2 | 1 | 1 | 0 |" in str(by_key[f"campaign-{campaign.name}"].data)
+    summary = str(by_key[f"campaign-{campaign.name}"].data)
+    assert "| science | 2 | 1 | 1 | 0 |" in summary
+    assert "- known: of 1 run of steps 0 confined" in summary
     progress = [a for a in artifacts if a.type == "progress" and a.flow_run_id == campaign.slice().id]
     assert [artifact.data for artifact in progress] == [50.0]
 

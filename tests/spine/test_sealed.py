@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from shutil import rmtree
+from shutil import rmtree, which
 from typing import Any
 
 import pytest
@@ -207,12 +207,23 @@ def test_bytes_that_were_changed_or_are_gone_are_told(site: Site, bench: Bench, 
     assert verify("night1", "--no-bytes")[0] == 0
 
 
-def test_a_database_that_lies_with_its_own_key_is_told_by_the_statements_of_before(
+@pytest.mark.skipif(which("strace") is None, reason="needs strace")
+def test_an_audited_step_is_signed_with_the_software_that_is_on_record(
     site: Site, bench: Bench, verify: Verify
+) -> None:
+    (report,) = carry_out(site, order_of(bench, 1).model_copy(update={"level": "audit"}))
+    [step] = report.steps
+    assert step.known_software != step.software, "its libraries are known"
+    assert (verify()[0], verify()[1]["wrong"]) == (0, [])
+
+
+@pytest.mark.parametrize("key", [b64encode(bytes(32)).decode(), "x"])
+def test_a_database_that_lies_with_its_own_key_is_told_by_the_statements_of_before(
+    site: Site, bench: Bench, verify: Verify, key: str
 ) -> None:
     """Whoever changes the database alone cannot sign: a key that is put there is none that a site's statements have."""
     carry_out(site, order_of(bench, 1))
-    change(site, update(SigningKeyRow).values(public_key=b64encode(bytes(32)).decode()))
+    change(site, update(SigningKeyRow).values(public_key=key))
     assert "is not of these bytes" in verify()[1]["wrong"][0]["why"]
 
 
@@ -273,7 +284,7 @@ def test_a_key_that_is_not_fit_is_refused_and_says_why(tmp_path: Path) -> None:
         Key(path)
     path.write_text("hello")
     path.chmod(0o600)
-    with pytest.raises(ConfigError, match="this is not a private key without a password"):
+    with pytest.raises(ConfigError, match=r"this is not a private key without a password; .* remove it and let"):
         Key(path)
     path.chmod(0o644)
     with pytest.raises(ConfigError, match="the signing key can be read by everybody; remove it"):

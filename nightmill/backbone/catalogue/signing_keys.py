@@ -36,6 +36,13 @@ class Signing:
 
 
 def signing_keys(session: Session) -> dict[str, Signing]:
-    """Return the keys that all sites of the catalogue ever used, by their names."""
+    """Return the keys that all sites of the catalogue ever used, by their names; of one that was spoiled, no bytes."""
     rows = session.scalars(select(SigningKeyRow))
-    return {row.keyid: Signing(b64decode(row.public_key), row.site_id, row.added_at) for row in rows}
+    return {row.keyid: Signing(_decoded(row.public_key), row.site_id, row.added_at) for row in rows}
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return b64decode(text)
+    except ValueError:
+        return b""

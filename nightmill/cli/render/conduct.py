@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import typer
 from rich.console import Console
 
+from nightmill.backbone.catalogue.file_warnings import warned_in
 from nightmill.backbone.work.campaigns import JobLine, campaign_named, jobs, progress
 from nightmill.cli.documents import told
 from nightmill.cli.documents.work import Submitted, Watched
+from nightmill.cli.render.knowledge import show_warned
 from nightmill.cli.render.output import echo, print_json, secho
 from nightmill.cli.render.watch import summary, watch
 from nightmill.model.conducting import CampaignRun
@@ -44,6 +46,7 @@ def follow(
         campaign_id = campaign_named(session, name).id
         stages = progress(session, campaign_id)
         failed = list(jobs(session, campaign_id, states=[JobState.FAILED]))
+        by_checks = warned_in(session, [campaign_id]).get(campaign_id, {})
     if as_json:
         counts = {stage.stage: dict(stage.counts) for stage in stages}
         print_json(
@@ -52,6 +55,7 @@ def follow(
     else:
         for stage in stages:
             echo(summary(stage))
+        show_warned(by_checks)
         if failed:
             _tell_failures(name, failed)
     if state.type != "COMPLETED":

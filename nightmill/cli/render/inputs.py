@@ -22,18 +22,20 @@ def show_inputs(found: InputsReport, *, as_json: bool) -> None:
     if not (found.never_opened or found.eliminated or found.differences):
         say("nothing is on record of inputs that were not opened or not used")
     if found.never_opened:
+        from rich.filesize import decimal
+
         echo("staged, and never opened:")
         print_table(
-            ("campaign", "stage", "input", "files", "attempts", "staged", "MB"),
+            ("campaign", "stage", "input", "files", "attempts", "times staged", "size"),
             (
-                (each.campaign, each.stage, each.role, each.files, each.attempts, each.staged, _mb(each.size_bytes))
+                (each.campaign, each.stage, each.role, each.files, each.attempts, each.staged, decimal(each.size_bytes))
                 for each in found.never_opened
             ),
         )
     if found.eliminated:
         echo("eliminated:")
         print_table(
-            ("campaign", "stage", "input", "reason", "night", "detector", "files", "jobs", "as"),
+            ("campaign", "stage", "input", "reason", "night", "detector", "files", "jobs", "such as"),
             (
                 (
                     *(each.campaign, each.stage, each.role, each.reason, each.night, each.detector),
@@ -45,7 +47,7 @@ def show_inputs(found: InputsReport, *, as_json: bool) -> None:
     if found.differences:
         echo("differences:")
         print_table(
-            ("campaign", "stage", "step", "kind", "consequence", "count", "jobs", "as"),
+            ("campaign", "stage", "step", "kind", "consequence", "count", "jobs", "such as"),
             (
                 (
                     *(each.campaign, each.stage, each.step, each.kind.replace("_", " "), each.consequence),
@@ -54,7 +56,3 @@ def show_inputs(found: InputsReport, *, as_json: bool) -> None:
                 for each in found.differences
             ),
         )
-
-
-def _mb(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:,.1f}"

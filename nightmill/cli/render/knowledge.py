@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from nightmill.cli.render.output import echo, plain_line, secho
 from nightmill.model.observed import DifferenceKind, Level
+from nightmill.planning.problems import plural
 from provenance.history import ChosenInput, Execution
 from provenance.knowledge import Completeness, Observed, Warned
 
@@ -36,6 +37,13 @@ def show_known(known: Completeness, warnings: Sequence[Warned]) -> None:
         secho(f"warning: {plain_line(str(each))}", fg="yellow")
     if known.runs:
         echo(f"known: {known}")
+
+
+def show_warned(files: Mapping[str, int]) -> None:
+    """Print of how many results of a campaign each check warns."""
+    if files:
+        told = ", ".join(f"{count:,} {plural('file', count)} by check {check}" for check, count in files.items())
+        secho(f"warned: {told}: nightmill find --warned tells which", fg="yellow")
 
 
 def facts_of(inputs: Sequence[ChosenInput]) -> tuple[tuple[str, ...], Iterator[tuple[str, ...]]]:

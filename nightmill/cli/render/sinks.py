@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nightmill.cli.documents.sites import Finding
 from nightmill.cli.render.output import text
 from nightmill.operations.log_shipping.shipping import Backlog, backlog
+from nightmill.planning.problems import plural
 
 if TYPE_CHECKING:
     from nightmill.config.site import SiteConfig
@@ -21,12 +22,16 @@ def log_sinks(config: SiteConfig) -> Iterator[Finding]:
 
 def standing(backlog: Backlog) -> str:
     """Say how a sink is."""
-    told = "it has every line"
+    told = "it has every other line" if backlog.refused else "it has every line"
     if backlog.size_bytes:
+        from rich.filesize import decimal
+
         since = f", the first of {text(backlog.oldest)}" if backlog.oldest else ""
-        told = f"{backlog.size_bytes / 1e6:.1f} MB of lines wait{since}"
+        told = f"{decimal(backlog.size_bytes)} of lines wait{since}"
     if backlog.trouble:
         told += f"; it is away since {text(backlog.since)}: {backlog.trouble}"
     if backlog.refused:
-        told += f"; it refused {backlog.refused} lines"
+        told += (
+            f"; it refused {backlog.refused} {plural('line', backlog.refused)}, set aside in logs/refused of the spool"
+        )
     return told

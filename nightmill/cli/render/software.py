@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from nightmill.cli.documents import told
@@ -23,9 +24,9 @@ def show_in_use(found: Sequence[StackInUse], *, as_json: bool) -> None:
     if as_json:
         print_json([told(SoftwareInUse, each, software=each.stack.bare_sha256, known=each.is_known) for each in found])
         return
-    known = {None: "", True: "known", False: "failed"}
+    known = {None: "", True: "yes", False: "failed"}
     print_table(
-        ("software", "known", "executions", "first at", "last at", "hosts", "campaigns", "runs", "differs on"),
+        ("software", "known", "executions", "first at", "last at", "hosts", "campaigns", "what it is", "differs on"),
         (
             (
                 each.stack.bare_sha256[:DIGITS],
@@ -79,8 +80,21 @@ def show_comparison(before: Side, after: Side, found: Sequence[StepComparison], 
             echo(f"{step}: {'added' if each.before is None else 'gone'}")
         else:
             echo(f"{step}: {'' if each.changes else 'the same'}".rstrip())
-        for change in each.changes:
-            echo(f"  {change}")
+        for line in _in_short(each):
+            echo(f"  {line}")
+
+
+def _in_short(step: StepComparison) -> Iterator[str]:
+    """Yield the changes of a step; of a section that one side has nothing of, how many there are."""
+    for section, changes in groupby(step.changes, key=lambda change: change.section):
+        of_section = list(changes)
+        only = {change.before is None for change in of_section} if len(of_section) > 1 else set()
+        stacks = (step.before, step.after)
+        if len(only) == 1 and any(stack is not None and not stack.stack.sections.get(section) for stack in stacks):
+            side = "the later" if only == {True} else "the earlier"
+            yield f"{section}: {len(of_section):,}, known of {side} alone; --json names them"
+        else:
+            yield from map(str, of_section)
 
 
 def show_regression(found: Regression) -> None:

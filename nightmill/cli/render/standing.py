@@ -28,8 +28,8 @@ from nightmill.cli.documents import units as documents
 from nightmill.cli.documents.work import Campaign, FailedJob, StageStanding
 from nightmill.cli.render.failures import show_accepted, show_failures
 from nightmill.cli.render.histories import known_of
-from nightmill.cli.render.knowledge import show_known
-from nightmill.cli.render.output import echo, print_json, print_table, secho
+from nightmill.cli.render.knowledge import show_known, show_warned
+from nightmill.cli.render.output import echo, plain_line, print_json, print_table, secho
 from nightmill.cli.render.room import nearly_full
 from nightmill.cli.render.steering import steering_document
 from nightmill.execution.quarantine import quarantined
@@ -282,8 +282,7 @@ def _show(conductor: Conductor, standing: _Standing) -> None:
         echo(f"failed: {row.name}/{job} (attempt {job.attempts})")
     show_failures(standing.failed)
     show_accepted(standing.accepted)
-    for check, files in standing.warned.items():
-        echo(f"warned: {files:,} {plural('file', files)} by check {check}: nightmill find --warned tells which")
+    show_warned(standing.warned)
     for (by, why), held in standing.holds.items():
         echo(f"held: {held:,} {plural('job', held)}: {why} ({GOES_ON[by]})")
     for unit in standing.left_out[:LEFT_OUT]:
@@ -300,4 +299,6 @@ def _show_run(conductor: Conductor, standing: _Standing) -> None:
     if standing.is_gone:
         echo(f"its flow run {row.flow_run_id} was deleted in Prefect; submit or rerun the campaign, and it has another")
     elif link := conductor.link(row.flow_run_id) if row.flow_run_id else "":
-        echo(f"{link} {standing.run.name}" if standing.run else link)
+        told = f" {standing.run.name}" if standing.run else ""
+        why = f": {plain_line(standing.run.message)}" if standing.run and standing.run.type == "FAILED" else ""
+        echo(f"{link}{told}{why}")

@@ -73,6 +73,7 @@ def make(
     from nightmill.cli.opening import open_without_types
     from nightmill.cli.render.output import progress
     from nightmill.operations.capsule import write_capsule
+    from nightmill.planning.problems import plural
 
     named = JOB.fullmatch(job)
     if named is None:
@@ -83,7 +84,7 @@ def make(
         done = write_capsule(opened, key, directory, number=number, link=link, products=products, report=report)
     inputs = len(done.order.inputs)
     echo(f"{done.order.attempt}: {'its capsule' if done.recorded else 'it never ran; its capsule'} is {directory}")
-    echo(f"  {inputs} inputs{f', {len(done.linked)} of them linked' if link else ''}")
+    echo(f"  {inputs} {plural('input', inputs)}{f', {len(done.linked)} of them linked' if link else ''}")
     if products:
         echo(f"  {len(done.products)} recorded products")
     echo(f"run it: {directory}/run")

@@ -165,6 +165,7 @@ def _site(directory: Path | None) -> Iterator[Finding]:
             yield from _indexes(opened)
             yield from partners(opened)
             yield from _software(opened)
+            yield _signing_key(opened)
     yield from room(opened)
     yield _spool(config.spool)
     yield from log_sinks(config)
@@ -260,6 +261,21 @@ def _software(site: Site) -> Iterator[Finding]:
         else "steps ran with nothing new"
     )
     yield Finding("software", not new, seen)
+
+
+def _signing_key(site: Site) -> Finding:
+    """Find whether workers can sign what they publish, with a key by which the site verifies it."""
+    from nightmill.backbone.catalogue.signing_keys import signing_keys
+    from nightmill.execution.sealing import Key
+
+    try:
+        key = Key(site.signing_key)
+    except ConfigError as error:
+        return Finding("signing key", False, str(error))
+    with site.database.reading() as session:
+        known = key.id in signing_keys(session)
+    lacking = f"the site does not know it: 'nightmill init {site.config.directory}' makes it known"
+    return Finding("signing key", known, f"{key.id[:12]}{'' if known else f': {lacking}'}")
 
 
 def _reader(site: Site) -> Finding:

@@ -133,8 +133,11 @@ def _show_file(session: Session, name: str, stores: Mapping[str, Store], as_json
         ]
     )
     if junk:
-        columns = ("step", "path", "kind", "size_bytes", "why", "kept")
-        print_table(columns, ([each[name] for name in columns] for each in junk))
+        columns = ("step", "path", "kind", "size_bytes", "why")
+        print_table(
+            ("step", "path", "kind", "bytes", "why", "kept"),
+            ((*(each[name] for name in columns), "yes" if each["kept"] else "no") for each in junk),
+        )
 
 
 def _show_campaign(session: Session, name: str, as_json: bool) -> None:
@@ -228,12 +231,14 @@ def _show_attempt(job: JobHistory) -> None:
     from nightmill.cli.render.output import print_table
 
     if job.inputs:
-        columns, facts = facts_of(job.inputs)
+        places = {run.step: place for place, run in enumerate(job.executions)}
+        inputs = sorted(job.inputs, key=lambda each: places.get(each.step, len(places)))
+        columns, facts = facts_of(inputs)
         print_table(
             ("step", "role", "file", "because", "said by", *columns),
             (
                 (each.step, each.role, each.name, each.rule, each.origin, *known)
-                for each, known in zip(job.inputs, facts, strict=True)
+                for each, known in zip(inputs, facts, strict=True)
             ),
         )
     if job.executions:
@@ -247,9 +252,9 @@ def _show_attempt(job: JobHistory) -> None:
         )
         for made in job.made:
             for warning in made.warnings:
-                echo(f"{made.name} warned by {warning.check}: {warning.message}")
+                echo(f"{made.name} warned by {warning.check}: {warning.after(made.name)}")
     if job.shown is not None:
-        bundle = f", pipeline's folder {job.shown.bundle[:12]}" if job.shown.bundle else ""
+        bundle = f", bundle {job.shown.bundle[:12]}" if job.shown.bundle else ""
         echo(f"configuration: order {job.shown.order_sha256[:12]}, plan {job.shown.plan_sha256[:12]}{bundle}")
     show_observed(job.executions)
     if job.shown is not None and job.shown.evidence:
@@ -263,7 +268,8 @@ def _show_attempt(job: JobHistory) -> None:
 def _show_where(run: Execution) -> None:
     """Say where a step ran, with which software, and what it read and wrote."""
     moved = "" if run.read_bytes is None else f"; read {run.read_bytes:,} bytes, wrote {run.written_bytes or 0:,}"
-    echo(f"{run.step} on host {run.host} with software {run.software_sha256[:12] or 'that is not known'}{moved}")
+    software = run.software.bare_sha256[:12] if run.software is not None else "that is not known"
+    echo(f"{run.step} on host {run.host} with software {software}{moved}")
     if run.software is not None and (container := run.software.container):
         echo(f"{run.step} in image {container['image']}, by {container['container runtime']}")
 

@@ -35,6 +35,7 @@ def verify(
     from nightmill.cli.opening import open_without_types
     from nightmill.cli.render.output import print_json, progress
     from nightmill.operations.verify import verify as verify_record
+    from nightmill.planning.problems import plural
 
     with open_without_types(site) as opened, progress("verify") as report:
         found = verify_record(opened, name, bytes_too=bytes_too, progress=report)
@@ -42,9 +43,11 @@ def verify(
         print_json(told(Verified, found, wrong=[told(Wrong, each) for each in found.wrong]))
     else:
         unsigned = f", {found.before} from before the site had a key" if found.before else ""
-        echo(f"{found.signed} of {found.attempts} attempts signed{unsigned}; {found.files} files")
+        if found.attempts:
+            echo(f"{found.signed} of {found.attempts} {plural('attempt', found.attempts)} signed{unsigned}")
         if bytes_too:
-            echo(f"{found.copies} copies have the bytes that are on record")
+            have = "copy has" if found.copies == 1 else "copies have"
+            echo(f"{found.files} {plural('file', found.files)}: {found.copies} {have} the bytes that are on record")
     for each in found.wrong:
         echo(f"wrong: {each.what}: {each.why}", err=True)
     for unread in found.unread:

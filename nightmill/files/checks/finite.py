@@ -8,6 +8,7 @@ from typing import Final
 from pydantic import Field
 
 from nightmill.errors import BadFile
+from nightmill.files.checks.limits import percent
 from nightmill.model.base import Frozen
 from nightmill.model.content import Candidate, StepInput
 
@@ -49,8 +50,8 @@ class Finite:
                 share = 1 - finite / pixels.size
                 if share > self.max_fraction:
                     raise BadFile(
-                        f"{file.name}: {share:.2%} of the {pixels.size:,} pixels of HDU {number} are not finite,"
-                        f" at most {self.max_fraction:.2%} may be",
+                        f"{file.name}: {percent(share)} of the {pixels.size:,} pixels of HDU {number} are not finite,"
+                        f" at most {percent(self.max_fraction)} may be",
                         reason="not_finite",
                         remedy="look at the file, or raise max_fraction of check 'finite' in its type",
                     )

@@ -9,6 +9,7 @@ from typing import Final, Self
 from pydantic import Field, model_validator
 
 from nightmill.errors import BadFile
+from nightmill.files.checks.limits import check_ends
 from nightmill.model.base import Frozen
 from nightmill.model.content import Candidate, StepInput
 
@@ -27,6 +28,7 @@ class Ratio(Frozen):
     def _limits_something(self) -> Self:
         if self.min is None and self.max is None:
             raise ValueError("limited by min or max")
+        check_ends(self.min, self.max)
         return self
 
 

@@ -11,6 +11,23 @@ from nightmill.model.base import Frozen
 Value = str | int | float | bool
 
 
+def check_ends(least: float | None, most: float | None) -> None:
+    """Refuse limits of which no value is within.
+
+    Raises
+    ------
+    ValueError
+        As validators raise it, with what follows "should be".
+    """
+    if least is not None and most is not None and least > most:
+        raise ValueError(f"one whose min is not above its max ({least:g} is above {most:g})")
+
+
+def percent(share: float) -> str:
+    """Write a share, however small: what is more than none never reads as none."""
+    return f"{share * 100:.3g}%"
+
+
 class Limits(Frozen):
     """What a value may be; at least one of these is given."""
 
@@ -25,8 +42,7 @@ class Limits(Frozen):
     def _limits_something(self) -> Self:
         if self.min is None and self.max is None and not self.one_of:
             raise ValueError("limited by min, max or one_of")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"one whose min is not above its max ({self.min:g} is above {self.max:g})")
+        check_ends(self.min, self.max)
         return self
 
     def wrong_with(self, value: Value) -> str:

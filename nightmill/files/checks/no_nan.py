@@ -8,6 +8,7 @@ from typing import Final
 from pydantic import Field
 
 from nightmill.errors import BadFile
+from nightmill.files.checks.limits import percent
 from nightmill.files.checks.tables import Names, OfTable, listed, rows_of
 from nightmill.model.content import Candidate, StepInput
 
@@ -50,7 +51,7 @@ class NoNan:
         if wrong:
             raise BadFile(
                 f"{file.name}: of the {rows:,} rows of table {self.options.table!r}, some lack a finite value: column"
-                f" {', '.join(wrong)}; at most {most:.2%} may lack one",
+                f" {', '.join(wrong)}; at most {percent(most)} may lack one",
                 reason="no_value",
                 remedy="look at the file, or raise max_fraction of check 'no_nan' in its type",
             )

@@ -8,6 +8,7 @@ from typing import Final, Self
 from pydantic import Field, model_validator
 
 from nightmill.errors import BadFile
+from nightmill.files.checks.limits import check_ends
 from nightmill.files.checks.tables import OfTable, rows_of
 from nightmill.model.content import Candidate, StepInput
 
@@ -24,6 +25,7 @@ class Count(OfTable):
     def _limits_something(self) -> Self:
         if self.min is None and self.max is None:
             raise ValueError("limited by min or max")
+        check_ends(self.min, self.max)
         return self
 
 
