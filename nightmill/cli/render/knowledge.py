@@ -43,11 +43,12 @@ def facts_of(inputs: Sequence[ChosenInput]) -> tuple[tuple[str, ...], Iterator[t
     if all(each.opened is None and each.contributed is None for each in inputs):
         return (), (() for _each in inputs)
     return ("opened", "contributed"), (
-        (_word(each.opened), each.left_out or _word(each.contributed)) for each in inputs
+        (whether(each.opened), each.left_out or whether(each.contributed)) for each in inputs
     )
 
 
-def _word(known: bool | None) -> str:
+def whether(known: bool | None) -> str:
+    """Write whether something happened, where that is known."""
     return "" if known is None else "yes" if known else "never"
 
 

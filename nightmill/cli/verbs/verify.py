@@ -31,7 +31,7 @@ def verify(
     read. No journal is needed. Exit code 1 says that something is wrong, or could not be read.
     """
     from nightmill.cli.documents import told
-    from nightmill.cli.documents.verified import Verified, Wrong
+    from nightmill.cli.documents.verified import Verified
     from nightmill.cli.opening import open_without_types
     from nightmill.cli.render.output import print_json, progress
     from nightmill.operations.verify import verify as verify_record
@@ -39,7 +39,7 @@ def verify(
     with open_without_types(site) as opened, progress("verify") as report:
         found = verify_record(opened, name, bytes_too=bytes_too, progress=report)
     if as_json:
-        print_json(told(Verified, found, wrong=[told(Wrong, each) for each in found.wrong]))
+        print_json(told(Verified, found))
     else:
         unsigned = f", {found.before} from before the site had a key" if found.before else ""
         echo(f"{found.signed} of {found.attempts} attempts signed{unsigned}; {found.files} files")
