@@ -17,6 +17,7 @@ from flows.hosting.api import PrefectApi
 from nightmill.backbone.work.campaigns import JobLine, StageProgress, campaign_named, jobs
 from nightmill.backbone.work.slices import Slice, SliceLine, slices
 from nightmill.errors import ServerAway
+from nightmill.model.base import grouped
 from nightmill.model.report import JobReport
 from nightmill.model.states import AttemptState, JobState
 from nightmill.operations.site import Site
@@ -133,10 +134,9 @@ def tell_campaign(
             return slices(session, campaign_id), list(failed)
 
     of_campaign, failed = site.patiently(read)
-    links: dict[str, list[str]] = {}
-    for each in of_campaign:
-        if each.flow_run_id:
-            links.setdefault(each.stage, []).append(f"[#{each.number}](/runs/flow-run/{each.flow_run_id})")
+    links = grouped(
+        (each.stage, f"[#{each.number}](/runs/flow-run/{each.flow_run_id})") for each in of_campaign if each.flow_run_id
+    )
     table = ["| stage | jobs | done | failed | stale | slices |", "| --- | ---: | ---: | ---: | ---: | --- |"]
     for stage in stages:
         done, lost = (stage.counts.get(state, 0) for state in (JobState.DONE, JobState.FAILED))

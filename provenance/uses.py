@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import known_files
 from nightmill.backbone.schema import DerivationRow, FileRow, InputUseRow, PlannedInputRow
+from nightmill.model.base import grouped
 from nightmill.model.order import JobOrder, OrderOutput, OrderStep, later_names
 from nightmill.model.report import JobReport
 from provenance.executions import AttemptIds, ExecutionIds, KnownExecution
@@ -237,10 +238,7 @@ def _planned(session: Session, attempt_ids: Sequence[int]) -> Mapping[tuple[int,
         .join(FileRow, FileRow.id == PlannedInputRow.file_id)
         .where(among(PlannedInputRow.attempt_id, attempt_ids))
     )
-    found: dict[tuple[int, str], list[_Read]] = {}
-    for attempt_id, step, *read in session.execute(query):
-        found.setdefault((attempt_id, step), []).append(_Read(*read))
-    return found
+    return grouped(((attempt_id, step), _Read(*read)) for attempt_id, step, *read in session.execute(query))
 
 
 def _there(session: Session, execution_ids: Sequence[int]) -> Mapping[tuple[int, int, str], Fact]:

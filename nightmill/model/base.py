@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 class Frozen(BaseModel):
@@ -16,3 +22,11 @@ class Frozen(BaseModel):
 def canonical_json(value: object) -> str:
     """Write plain JSON in the one form that digests are made of: sorted keys, no blanks, nothing rounded."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def grouped(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, list[Value]]:
+    """Return the values of each key, in their order."""
+    found: defaultdict[Key, list[Value]] = defaultdict(list)
+    for key, value in pairs:
+        found[key].append(value)
+    return dict(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,20 +13,8 @@ from tests.cli.conftest import Nightmill
 from tests.cli.test_bad_input import CAMPAIGN, PIPELINE, RAW, TYPES
 from tests.examples.campaigns import conduct
 from tests.support.observatory import deliver
-from tests.support.sshd import Sshd, running_sshd
-from tests.support.web import Web, running_web
-
-
-@pytest.fixture
-def sshd(tmp_path: Path) -> Iterator[Sshd]:
-    with running_sshd(tmp_path / "sshd") as server:
-        yield server
-
-
-@pytest.fixture
-def web() -> Iterator[Web]:
-    with running_web() as server:
-        yield server
+from tests.support.sshd import Sshd
+from tests.support.web import Web
 
 
 def prepare(folder: Path, *, backbone: str = "stores/backbone", more: str = "") -> None:

@@ -22,7 +22,7 @@ from nightmill.backbone.work.left_out import counted
 from nightmill.backbone.work.ownership import is_own, require_own
 from nightmill.backbone.work.saved_plans import lock_numbers, number_of, raise_sequence
 from nightmill.errors import RequestRefused, UnknownName
-from nightmill.model.base import canonical_json
+from nightmill.model.base import canonical_json, grouped
 from nightmill.model.campaign import Campaign, ExecutionSettings
 from nightmill.model.states import LOOKED_AT_AGAIN, AttemptState, JobState
 
@@ -352,11 +352,8 @@ def jobs(
 
 def failed_jobs(session: Session, campaign_ids: Collection[int]) -> dict[int, list[JobLine]]:
     """Return the failed jobs of campaigns, by the campaign's ID, in the order of their plans: one statement."""
-    failed: dict[int, list[JobLine]] = {}
     query = _job_lines().where(among(JobRow.campaign_id, campaign_ids), JobRow.state == JobState.FAILED)
-    for number, *line in session.execute(query):
-        failed.setdefault(number, []).append(_job_line(*line))
-    return failed
+    return grouped((number, _job_line(*line)) for number, *line in session.execute(query))
 
 
 def _job_lines() -> Select[Any]:
