@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from nightmill.operations.site import open_site
-from tests.cli.conftest import Nightmill
+from tests.cli.conftest import Nightmill, take_in
 from tests.cli.counting import FLATTEN, PIPELINE, TYPES
 from tests.examples.campaigns import run_campaign
 from tests.support.image import make_image, needs_bubblewrap
-from tests.support.observatory import deliver
 
 JOB = "first/count/exposure=1"
 STARS = "cam_0001_stars_c0001a01.txt"
@@ -40,9 +39,7 @@ def site(folder: Path, nightmill: Nightmill, tmp_path: Path, image: str) -> Path
     (folder / "first.yaml").write_text("campaign: first\npipeline: pipeline/pipeline.yaml\n")
     with (folder / "nightmill.yaml").open("a") as file:
         file.write(f"containers:\n  runtime: bubblewrap\n  images:\n    {image}: {tmp_path / 'tiny'}\n")
-    deliver(tmp_path / "night", 1)
-    called = nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw")
-    assert called.code == 0, called.err
+    take_in(nightmill, tmp_path / "night", 1)
     return folder
 
 

@@ -9,7 +9,7 @@ import pytest
 from nightmill.config.campaign import load_campaign
 from nightmill.operations.site import open_site
 from nightmill.operations.submit import submit
-from tests.cli.conftest import Nightmill
+from tests.cli.conftest import Nightmill, take_in
 from tests.cli.test_bad_input import CAMPAIGN, PIPELINE, RAW, TYPES
 from tests.examples.campaigns import conduct
 from tests.support.observatory import deliver
@@ -127,8 +127,7 @@ def test_nothing_is_planned_to_go_to_a_store_that_is_read_only(
     assert "count: {type: count}" in text
     (folder / "pipeline.yaml").write_text(text.replace("{type: count}", "{type: count, to: archive}"))
     assert nightmill("init", folder).code == 0
-    deliver(tmp_path / "night", 1)
-    assert nightmill("ingest", tmp_path / "night", *RAW).code == 0
+    take_in(nightmill, tmp_path / "night", 1)
     planned = nightmill("plan", folder / "first.yaml")
     assert planned.code == 2
     assert "it goes to store 'archive', which is read-only; send it to another" in planned.err

@@ -16,11 +16,10 @@ from nightmill.errors import PlanDiffers
 from nightmill.operations.saved_plans import FOLDER, find
 from nightmill.operations.site import open_site
 from nightmill.operations.submit import Submitted, submit
-from tests.cli.conftest import Nightmill
+from tests.cli.conftest import Nightmill, take_in
 from tests.cli.test_operators import PIPELINE, TYPES
 from tests.cli.test_recover import copy
 from tests.examples.campaigns import run_campaign
-from tests.support.observatory import deliver
 
 
 @pytest.fixture
@@ -42,8 +41,7 @@ def _with_night(folder: Path, nightmill: Nightmill, tmp_path: Path) -> Path:
     (folder / "pipeline" / "pipeline.yaml").write_text(PIPELINE)
     for name in ("first", "second"):
         (folder / f"{name}.yaml").write_text(f"campaign: {name}\npipeline: pipeline/pipeline.yaml\n")
-    deliver(tmp_path / "night", 3)
-    assert nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw").code == 0
+    take_in(nightmill, tmp_path / "night", 3)
     return folder
 
 
