@@ -131,7 +131,7 @@ def seal_campaign(session: Session, campaign: Campaign, *, who: str, now: dateti
         Where another campaign has the name already; says in what they differ, or of which other site it is.
     """
     definition = campaign.model_dump(mode="json")
-    digest = _digest(definition)
+    digest = sha256(canonical_json(_sealed_part(definition)).encode()).hexdigest()
     row = session.scalar(select(CampaignRow).where(CampaignRow.name == campaign.name))
     if row is None:
         lock_numbers(session)
@@ -376,10 +376,6 @@ def _job_line(id_: int, stage: str, unit: str, state: str, stale: bool, attempts
 
 def _sealed_part(definition: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in definition.items() if key not in UNSEALED}
-
-
-def _digest(definition: Mapping[str, Any]) -> str:
-    return sha256(canonical_json(_sealed_part(definition)).encode()).hexdigest()
 
 
 def _differences(one: object, other: object, key: str = "") -> Iterator[str]:
