@@ -15,8 +15,7 @@ from nightmill.cli.completing import campaigns
 from nightmill.errors import RequestRefused
 
 SiteFolder = Annotated[
-    Path | None,
-    typer.Option("--site", metavar="DIR", help="Folder of the site; by default the one that you are in."),
+    Path | None, typer.Option("--site", metavar="DIR", help="Folder of the site; by default the one that you are in.")
 ]
 
 Settings = Annotated[

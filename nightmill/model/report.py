@@ -119,11 +119,7 @@ def stacks(entries: Iterable[Entry]) -> dict[str, Stack]:
 
 def _begin(entry: Started) -> JobReport:
     return JobReport(
-        attempt=entry.attempt,
-        order=entry.order,
-        state=AttemptState.STAGING_IN,
-        host=entry.host,
-        began_at=entry.at,
+        attempt=entry.attempt, order=entry.order, state=AttemptState.STAGING_IN, host=entry.host, began_at=entry.at
     )
 
 

@@ -60,11 +60,7 @@ def print_comparison(comparison: Comparison, limit: int) -> None:
 def write_comparison(comparison: Comparison, out: TextIO) -> None:
     """Write how two plans differ as one JSON object, a line a change; these are not held in memory."""
     head = told(
-        documents.PlanComparison,
-        comparison,
-        before=_plan(comparison.before),
-        after=_plan(comparison.after),
-        units=(),
+        documents.PlanComparison, comparison, before=_plan(comparison.before), after=_plan(comparison.after), units=()
     )
     out.write(json_line(head).removesuffix("]}"))
     out.writelines(_units(comparison))

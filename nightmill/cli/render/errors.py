@@ -65,12 +65,7 @@ def show_trials(trials: Sequence[Trial], *, as_json: bool) -> None:
 
 def _where(error: KnownError) -> str:
     rule = error.rule
-    parts = {
-        "stage": rule.stage,
-        "step": rule.step,
-        "exit": " ".join(map(str, rule.exit)),
-        "fate": " ".join(rule.fate),
-    }
+    parts = {"stage": rule.stage, "step": rule.step, "exit": " ".join(map(str, rule.exit)), "fate": " ".join(rule.fate)}
     return ", ".join(f"{name} {value}" for name, value in parts.items() if value)
 
 

@@ -54,15 +54,7 @@ def show_effect(effect: Effect, plans: tuple[CampaignPlan, CampaignPlan] | None 
     changes = _differences(compare(*map(text_of, plans))) if plans else []
     problems = plans[1].problems if plans else ()
     if as_json:
-        print_json(
-            told(
-                documents.Effect,
-                effect,
-                exclusion=_told(effect.exclusion),
-                problems=problems,
-                stages=changes,
-            )
-        )
+        print_json(told(documents.Effect, effect, exclusion=_told(effect.exclusion), problems=problems, stages=changes))
         return
     exclusion, counted = effect.exclusion, ", ".join(f"{count:,} {type_}" for type_, count in effect.files.items())
     begins = f"exclusion {exclusion.number}: " if exclusion.number else "would exclude: "

@@ -10,14 +10,7 @@ from typing import Final, TextIO
 
 from nightmill.cli.documents import plans as documents
 from nightmill.cli.documents import told
-from nightmill.cli.documents.plans import (
-    Plan,
-    PlannedFile,
-    PlannedInput,
-    PlannedOutput,
-    PlannedStage,
-    SaidValue,
-)
+from nightmill.cli.documents.plans import Plan, PlannedFile, PlannedInput, PlannedOutput, PlannedStage, SaidValue
 from nightmill.cli.documents.units import LeftOutUnit
 from nightmill.cli.render.output import echo, json_line, print_json, print_table, secho
 from nightmill.config.explain import Said

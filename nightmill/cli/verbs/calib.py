@@ -135,14 +135,7 @@ def list_(
     with open_without_types(site) as opened, opened.database.reading() as session:
         roles = current(session, [set_name] if set_name else [], type_, context=context)
     found = [
-        told(
-            Calibration,
-            role,
-            set=role.set_name,
-            file=role.file.name,
-            type=role.file.type,
-            data_id=role.file.data_id,
-        )
+        told(Calibration, role, set=role.set_name, file=role.file.name, type=role.file.type, data_id=role.file.data_id)
         for role in roles
     ]
     if as_json:

@@ -37,8 +37,7 @@ EXAMPLES: Final = (
 
 def doctor(
     deep: Annotated[
-        bool,
-        typer.Option("--deep", help="Compare catalogue, journals, stores, scratch and Prefect."),
+        bool, typer.Option("--deep", help="Compare catalogue, journals, stores, scratch and Prefect.")
     ] = False,
     flight: Annotated[
         bool, typer.Option("--flight", help="Send a tiny job through every part of the site; nothing of it stays.")

@@ -34,8 +34,7 @@ def find(
         str, typer.Option(metavar="EXPR", help='An expression, as \'night == 20260110 and band in ["g", "r"]\'.')
     ] = "",
     overlaps: Annotated[
-        str,
-        typer.Option(metavar="PLACE", help="Whose footprint touches RA,DEC[,RADIUS] in degrees, or TILING:TILE."),
+        str, typer.Option(metavar="PLACE", help="Whose footprint touches RA,DEC[,RADIUS] in degrees, or TILING:TILE.")
     ] = "",
     key: Annotated[
         list[str] | None,

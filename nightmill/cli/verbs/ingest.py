@@ -63,8 +63,7 @@ def ingest(
         bool, typer.Option("--follow-links", help="Take in what symbolic links point to; they are refused otherwise.")
     ] = False,
     add_copies: Annotated[
-        bool,
-        typer.Option("--add-copies", help="Give files that are registered, and not in the store, a copy there."),
+        bool, typer.Option("--add-copies", help="Give files that are registered, and not in the store, a copy there.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be read of each file, and register nothing.")
