@@ -30,14 +30,13 @@ class Called:
 Nightmill = Callable[..., Called]
 
 
-def describe(
-    folder: Path, types: str, pipeline: str, campaign: str = "campaign: first\npipeline: pipeline.yaml\n"
-) -> None:
+def describe(folder: Path, types: str, pipeline: str, campaign: str = "", *, at: str = "pipeline.yaml") -> None:
     """Write a campaign into the folder of a site, with its pipeline and the file types that this needs."""
     with (folder / "file_types.yaml").open("a") as file:
         file.write(types)
-    (folder / "pipeline.yaml").write_text(pipeline)
-    (folder / "first.yaml").write_text(campaign)
+    (folder / at).parent.mkdir(exist_ok=True)
+    (folder / at).write_text(pipeline)
+    (folder / "first.yaml").write_text(campaign or f"campaign: first\npipeline: {at}\n")
 
 
 def take_in(nightmill: Nightmill, folder: Path, frames: int) -> None:

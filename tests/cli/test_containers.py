@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nightmill.operations.site import open_site
-from tests.cli.conftest import Nightmill, take_in
+from tests.cli.conftest import Nightmill, describe, take_in
 from tests.cli.counting import FLATTEN, PIPELINE, TYPES
 from tests.examples.campaigns import run_campaign
 from tests.support.image import make_image, needs_bubblewrap
@@ -30,13 +30,9 @@ def image(tmp_path: Path) -> str:
 @pytest.fixture
 def site(folder: Path, nightmill: Nightmill, tmp_path: Path, image: str) -> Path:
     """Give a site with one exposure, and a campaign whose second step runs in an image; nothing was submitted."""
-    with (folder / "file_types.yaml").open("a") as file:
-        file.write(TYPES)
-    (folder / "pipeline").mkdir()
     pipeline = PIPELINE.replace("      - name: measure\n", f"      - name: measure\n        image: {image}\n")
-    (folder / "pipeline" / "pipeline.yaml").write_text(pipeline.replace("deep", "$(cat /etc/os-release)"))
+    describe(folder, TYPES, pipeline.replace("deep", "$(cat /etc/os-release)"), at="pipeline/pipeline.yaml")
     (folder / "pipeline" / "flatten.py").write_text(FLATTEN)
-    (folder / "first.yaml").write_text("campaign: first\npipeline: pipeline/pipeline.yaml\n")
     with (folder / "nightmill.yaml").open("a") as file:
         file.write(f"containers:\n  runtime: bubblewrap\n  images:\n    {image}: {tmp_path / 'tiny'}\n")
     take_in(nightmill, tmp_path / "night", 1)

@@ -16,7 +16,7 @@ from nightmill.errors import PlanDiffers
 from nightmill.operations.saved_plans import FOLDER, find
 from nightmill.operations.site import open_site
 from nightmill.operations.submit import Submitted, submit
-from tests.cli.conftest import Nightmill, take_in
+from tests.cli.conftest import Nightmill, describe, take_in
 from tests.cli.test_operators import PIPELINE, TYPES
 from tests.cli.test_recover import copy
 from tests.examples.campaigns import run_campaign
@@ -35,12 +35,8 @@ def lite(folder: Path, nightmill: Nightmill, tmp_path: Path) -> Path:
 
 
 def _with_night(folder: Path, nightmill: Nightmill, tmp_path: Path) -> Path:
-    with (folder / "file_types.yaml").open("a") as file:
-        file.write(TYPES)
-    (folder / "pipeline").mkdir()
-    (folder / "pipeline" / "pipeline.yaml").write_text(PIPELINE)
-    for name in ("first", "second"):
-        (folder / f"{name}.yaml").write_text(f"campaign: {name}\npipeline: pipeline/pipeline.yaml\n")
+    describe(folder, TYPES, PIPELINE, at="pipeline/pipeline.yaml")
+    (folder / "second.yaml").write_text("campaign: second\npipeline: pipeline/pipeline.yaml\n")
     take_in(nightmill, tmp_path / "night", 3)
     return folder
 
