@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import TypeVar
@@ -30,3 +31,8 @@ def grouped(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, list[Value]]:
     for key, value in pairs:
         found[key].append(value)
     return dict(found)
+
+
+def storable(text: str | os.PathLike[str]) -> str:
+    """Write a text, or a path with bytes that are none, as text that any database, and any file, takes."""
+    return os.fsencode(text).decode(errors="backslashreplace")
