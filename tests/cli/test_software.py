@@ -147,7 +147,10 @@ def test_one_who_says_why_lets_software_in(counting: Path, tmp_path: Path, night
     gated(counting)
     program(tmp_path / "bin", more=1)
     assert ran(counting, "second") == ["ready", "ready", "ready"]
-    known = [row["sha256"] for row in nightmill("sql", "SELECT bare_sha256 AS sha256 FROM software", "--json").json]
+    known = [
+        row["sha256"]
+        for row in nightmill("sql", "SELECT bare_sha256 AS sha256 FROM software ORDER BY id", "--json").json
+    ]
     for digest, told in {
         known[-1][:12]: "--why is empty",
         known[-1][:3]: "is too short for a digest; give 6 digits",
