@@ -20,10 +20,11 @@ from nightmill.backbone.catalogue.file_warnings import warned_in
 from nightmill.backbone.work.campaigns import JobLine, StageProgress, campaign_named, jobs
 from nightmill.backbone.work.slices import Slice, SliceLine, slices
 from nightmill.errors import ServerAway
+from nightmill.model.base import grouped
 from nightmill.model.report import JobReport
 from nightmill.model.states import AttemptState, JobState
 from nightmill.operations.site import Site
-from nightmill.planning.problems import plural
+from nightmill.planning.problems import counted
 from provenance.knowledge import completeness, warned
 
 UPDATE_SECONDS = 2.0
@@ -138,10 +139,9 @@ def tell_campaign(
             return slices(session, campaign_id), list(failed), list(_known(session, campaign_id))
 
     of_campaign, failed, known = site.patiently(read)
-    links: dict[str, list[str]] = {}
-    for each in of_campaign:
-        if each.flow_run_id:
-            links.setdefault(each.stage, []).append(f"[#{each.number}](/runs/flow-run/{each.flow_run_id})")
+    links = grouped(
+        (each.stage, f"[#{each.number}](/runs/flow-run/{each.flow_run_id})") for each in of_campaign if each.flow_run_id
+    )
     table = ["| stage | jobs | done | failed | stale | slices |", "| --- | ---: | ---: | ---: | ---: | --- |"]
     for stage in stages:
         done, lost = (stage.counts.get(state, 0) for state in (JobState.DONE, JobState.FAILED))
@@ -157,7 +157,7 @@ def tell_campaign(
 def _known(session: Session, campaign_id: int) -> Iterator[str]:
     """Yield what the results of a campaign are warned of, and how much is known of them."""
     for check, count in warned_in(session, [campaign_id]).get(campaign_id, {}).items():
-        yield f"warned: {count:,} {plural('file', count)} by check {check}"
+        yield f"warned: {counted(count, 'file')} by check {check}"
     for each in warned(session, [campaign_id]).get(campaign_id, []):
         yield f"warning: {each}"
     if (known := completeness(session, [campaign_id]).get(campaign_id)) is not None and known.runs:

@@ -40,7 +40,7 @@ from nightmill.operations.patience import Patience
 from nightmill.operations.samples import sign_by_rule
 from nightmill.operations.site import Site, open_site
 from nightmill.operations.turns import StageTurn, Turn, grow, take_turn
-from nightmill.planning.problems import plural
+from nightmill.planning.problems import counted
 
 Result = TypeVar("Result")
 
@@ -100,7 +100,7 @@ def outcome(stages: Sequence[StageProgress], problems: Sequence[str], *, times: 
     barred = sum(stage.counts.get(JobState.HELD, 0) for stage in stages)
     waits += [f"{barred} of them held"] if barred else []
     again = [f"carried out {times} times"] if times > 1 else []
-    jobs = f"{left} of {total} {plural('job', total)} not done" if left else f"{total} {plural('job', total)} done"
+    jobs = f"{left} of {counted(total, 'job')} not done" if left else f"{counted(total, 'job')} done"
     told = "; ".join([jobs, *again, *waits, *problems])
     if _is_complete(stages):
         return Completed(name=HELD, message=told) if held else Completed(message=told)

@@ -35,7 +35,7 @@ from nightmill.model.states import JobState
 from nightmill.operations.patience import Patience
 from nightmill.operations.site import open_site
 from nightmill.operations.slice_work import SliceWork
-from nightmill.planning.problems import plural
+from nightmill.planning.problems import counted
 from tasks.backpressure import Backpressure
 from tasks.jobs import EvidenceLog, carry_out, log_failures_once
 
@@ -106,7 +106,7 @@ def outcome(jobs: SliceJobs, stage: str, halted: str = "") -> State[None]:
         Why it did not go on.
     """
     if jobs.done == jobs.total:
-        return Completed(message=f"{jobs.total} {plural('job', jobs.total)} done")
+        return Completed(message=f"{counted(jobs.total, 'job')} done")
     if halted:
         left = jobs.total - jobs.done - len(jobs.failed)
         told = f"stage {stage!r} was halted: {halted}; {left} of {jobs.total} jobs were left for later"
@@ -117,7 +117,7 @@ def outcome(jobs: SliceJobs, stage: str, halted: str = "") -> State[None]:
         return Completed(name=HELD, message=f"{jobs.done} jobs done, {held} held")
     barred = f", {held} of them held" if held else ""
     more = f" (and {len(jobs.failed) - 1} more)" if len(jobs.failed) > 1 else ""
-    told = f"{jobs.total - jobs.done} of {jobs.total} {plural('job', jobs.total)} not done"
+    told = f"{jobs.total - jobs.done} of {counted(jobs.total, 'job')} not done"
     return Failed(message=f"{told}{barred}{first}{more}")
 
 

@@ -9,15 +9,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Select, case, cast, distinct, func, select
 from sqlalchemy.orm import Session
 
-from nightmill.backbone.schema import (
-    AttemptRow,
-    CampaignRow,
-    DifferenceRow,
-    ExecutionRow,
-    FileRow,
-    InputUseRow,
-    JobRow,
-)
+from nightmill.backbone.schema import AttemptRow, CampaignRow, DifferenceRow, ExecutionRow, FileRow, InputUseRow, JobRow
 from provenance.statistics import planned_stages
 
 
@@ -117,11 +109,7 @@ def inputs_report(session: Session, *, campaign: str = "", pipeline: str = "", s
         planned_stages(session, campaign=campaign, pipeline=pipeline, stage=stage)
 
     def of(query: Select[Any]) -> Select[Any]:
-        for column, wanted in (
-            (CampaignRow.name, campaign),
-            (CampaignRow.pipeline, pipeline),
-            (JobRow.stage, stage),
-        ):
+        for column, wanted in ((CampaignRow.name, campaign), (CampaignRow.pipeline, pipeline), (JobRow.stage, stage)):
             query = query.where(column == wanted) if wanted else query
         return query
 

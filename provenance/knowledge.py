@@ -19,6 +19,7 @@ from nightmill.backbone.schema import (
     InputUseRow,
     JobRow,
 )
+from nightmill.model.base import grouped
 from nightmill.model.observed import Consequence, DifferenceKind, Level
 
 Witness = Literal["", "inotify", "strace"]
@@ -208,7 +209,4 @@ def warned(session: Session, campaign_ids: Collection[int]) -> dict[int, list[Wa
         .group_by(*kinds)
         .order_by(func.count().desc(), *kinds)
     )
-    found: dict[int, list[Warned]] = {}
-    for id_, *each in session.execute(query):
-        found.setdefault(id_, []).append(Warned(*each))
-    return found
+    return grouped((id_, Warned(*each)) for id_, *each in session.execute(query))

@@ -219,11 +219,7 @@ def _follows(edge: Edge, by: By) -> bool:
 
 
 def _edges(
-    session: Session,
-    found: Lineage,
-    relation: Relation,
-    key: Literal["file_id", "execution_id"],
-    ids: Collection[int],
+    session: Session, found: Lineage, relation: Relation, key: Literal["file_id", "execution_id"], ids: Collection[int]
 ) -> list[Edge]:
     """Return the edges at some nodes; of files that were generated, find out what they were derived from as well."""
     if not ids:

@@ -27,14 +27,7 @@ from nightmill.model.states import AttemptState, Hold, JobState
 from nightmill.model.verdict import NOTHING as NO_VERDICT
 from nightmill.model.verdict import Verdict
 from provenance.doubts import write_doubts
-from provenance.executions import (
-    AcceptedIds,
-    AttemptIds,
-    KnownExecution,
-    Stacks,
-    execution_rows,
-    write_executions,
-)
+from provenance.executions import AcceptedIds, AttemptIds, KnownExecution, Stacks, execution_rows, write_executions
 from provenance.known import Known, known
 from provenance.observed import write_differences
 from provenance.products import Attachments, registered, write_files

@@ -88,7 +88,7 @@ def _of_step(step: RecordedStep, signed: SealedStep, host: str) -> Iterator[str]
     observed = signed.observed
     if tuple(step.argv) != signed.argv:
         yield "was signed with another command line than is on record"
-    if step.software != signed.known_software:
+    if step.software != signed.software:
         yield "was signed with another software stack than is on record"
     expected = {"exit_code": signed.exit_code, "signal": signed.signal, "host": host, **observed_columns(observed)}
     recorded = {"exit_code": step.exit_code, "signal": step.signal, "host": step.host, **step.watched}

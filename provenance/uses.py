@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import known_files
 from nightmill.backbone.schema import DerivationRow, FileRow, InputUseRow, PlannedInputRow
-from nightmill.model.order import JobOrder, OrderOutput, OrderStep, later_names
+from nightmill.model.base import grouped
+from nightmill.model.order import JobOrder, OrderStep, later_names
 from nightmill.model.report import JobReport
 from provenance.executions import AttemptIds, ExecutionIds, KnownExecution
 from provenance.observed import UNKNOWN, Fact, facts, made_of, names_of
@@ -218,16 +219,12 @@ def _either(before: _Used | None, fact: Fact) -> Fact:
 def _off_record(order: JobOrder, step: OrderStep) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Yield what stands in an order for files of a step that no row is made for, with their names as far as known."""
     for each in step.outputs:
-        if each.type and _catalogued(order, each):
+        if each.type and (not each.store or order.stores[each.store].catalogued):
             continue
         for name in each.names:
             yield name, [(name, each.role)]
         names = each.names or ((each.produces,) if each.produces and not _WILD.search(each.produces) else ())
         yield later_names(each.role), [(name, each.role) for name in names]
-
-
-def _catalogued(order: JobOrder, output: OrderOutput) -> bool:
-    return not output.store or order.stores[output.store].catalogued
 
 
 def _planned(session: Session, attempt_ids: Sequence[int]) -> Mapping[tuple[int, str], list[_Read]]:
@@ -237,10 +234,7 @@ def _planned(session: Session, attempt_ids: Sequence[int]) -> Mapping[tuple[int,
         .join(FileRow, FileRow.id == PlannedInputRow.file_id)
         .where(among(PlannedInputRow.attempt_id, attempt_ids))
     )
-    found: dict[tuple[int, str], list[_Read]] = {}
-    for attempt_id, step, *read in session.execute(query):
-        found.setdefault((attempt_id, step), []).append(_Read(*read))
-    return found
+    return grouped(((attempt_id, step), _Read(*read)) for attempt_id, step, *read in session.execute(query))
 
 
 def _there(session: Session, execution_ids: Sequence[int]) -> Mapping[tuple[int, int, str], Fact]:

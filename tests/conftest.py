@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import hypothesis
@@ -15,6 +14,10 @@ from tests.support import prefect_database
 from tests.support.backbone import create_schema
 from tests.support.postgres import PostgresServer, PostgresUnavailable, StoppableServer, running_server
 from tests.support.seaweed import SeaweedServer, SeaweedUnavailable, running_seaweed
+from tests.support.servers import given
+from tests.support.slurm import Slurm, SlurmUnavailable, running_slurm
+from tests.support.sshd import Sshd, running_sshd
+from tests.support.web import Web, running_web
 
 hypothesis.settings.register_profile("nightmill", deadline=None)  # no test depends on how fast the machine is
 hypothesis.settings.load_profile("nightmill")
@@ -33,22 +36,43 @@ def umask() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """Give the session's PostgreSQL server, started when a test first asks for it."""
-    with ExitStack() as stack:
-        try:
-            server = stack.enter_context(running_server())
-        except PostgresUnavailable as error:
-            pytest.skip(str(error))
+    with given(running_server(), PostgresUnavailable) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def seaweed() -> Iterator[SeaweedServer]:
     """Give the session's server of S3, started when a test first asks for it."""
-    with ExitStack() as stack:
-        try:
-            server = stack.enter_context(running_seaweed())
-        except SeaweedUnavailable as error:
-            pytest.skip(str(error))
+    with given(running_seaweed(), SeaweedUnavailable) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def running_cluster() -> Iterator[Slurm]:
+    """Give the session's Slurm, started when a test first asks for it."""
+    with given(running_slurm(), SlurmUnavailable) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(running_cluster: Slurm, monkeypatch: pytest.MonkeyPatch) -> Slurm:
+    """Give that Slurm, whose commands are on the PATH."""
+    for name in ("PATH", "SLURM_CONF"):
+        monkeypatch.setenv(name, running_cluster.environment[name])
+    return running_cluster
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[Sshd]:
+    """Give an SSH server of the test's own."""
+    with running_sshd(tmp_path / "sshd") as server:
+        yield server
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    """Give a web server of the test's own."""
+    with running_web() as server:
         yield server
 
 
@@ -115,10 +139,7 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def own_server() -> Iterator[StoppableServer]:
     """Give a server that nobody else uses."""
-    try:
-        with running_server() as server:
-            stoppable = StoppableServer(server)
-            yield stoppable
-            stoppable.stop()
-    except PostgresUnavailable as error:
-        pytest.skip(str(error))
+    with given(running_server(), PostgresUnavailable) as server:
+        stoppable = StoppableServer(server)
+        yield stoppable
+        stoppable.stop()

@@ -118,9 +118,7 @@ class PrefectApi:
     def __enter__(self) -> Self:
         user, _, password = self.auth.partition(":")
         self._http = httpx.Client(
-            base_url=self.url,
-            auth=httpx.BasicAuth(user, password) if self.auth else None,
-            timeout=self.answer_seconds,
+            base_url=self.url, auth=httpx.BasicAuth(user, password) if self.auth else None, timeout=self.answer_seconds
         )
         return self
 
@@ -263,8 +261,7 @@ class PrefectApi:
                 told = f"cannot be reached: {error}"
             if time.monotonic() - began >= patience:
                 raise ServerAway(
-                    f"the Prefect server at {self.url} {told} ({method} {path})",
-                    remedy=remedy,
+                    f"the Prefect server at {self.url} {told} ({method} {path})", remedy=remedy
                 ) from failure
             time.sleep(POLL_SECONDS)
 

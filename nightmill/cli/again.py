@@ -33,6 +33,7 @@ def words(context: typer.Context) -> tuple[str, ...]:
 
     Passwords are masked, and paths absolute. A byte that is not text is written out.
     """
+    from nightmill.model.base import storable
     from nightmill.model.secrets import masked
 
     said: list[str] = []
@@ -51,7 +52,7 @@ def words(context: typer.Context) -> tuple[str, ...]:
         else:
             said += (word for text in _texts(value) for word in (parameter.opts[0], text))
     apart = ["--"] if any(place.startswith("-") for place in places) else []
-    return (*context.command_path.split(), *(masked(_storable(word)) for word in [*said, *apart, *places]))
+    return (*context.command_path.split(), *(masked(storable(word)) for word in [*said, *apart, *places]))
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -60,7 +61,3 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(each)
     elif value is not None:
         yield os.fspath(value.absolute()) if isinstance(value, Path) else str(value)
-
-
-def _storable(word: str) -> str:
-    return os.fsencode(word).decode(errors="backslashreplace")

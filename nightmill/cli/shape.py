@@ -15,8 +15,7 @@ from nightmill.cli.completing import campaigns
 from nightmill.errors import RequestRefused
 
 SiteFolder = Annotated[
-    Path | None,
-    typer.Option("--site", metavar="DIR", help="Folder of the site; by default the one that you are in."),
+    Path | None, typer.Option("--site", metavar="DIR", help="Folder of the site; by default the one that you are in.")
 ]
 
 Settings = Annotated[
@@ -39,14 +38,13 @@ Edited = Annotated[bool, typer.Option("--edited", help="Run what is not done wit
 AsSubmitted = Annotated[bool, typer.Option("--as-submitted", help="Go on with the folder as it was submitted.")]
 Diff = Annotated[bool, typer.Option("--diff", help="Only show how the folder was edited.")]
 
-JOB: Final = re.compile(r"(?P<campaign>[^/]+)/(?P<stage>[^/]+)/(?P<unit>[^/]+)(/a(?P<number>\d+))?")
+_JOB: Final = re.compile(r"(?P<campaign>[^/]+)/(?P<stage>[^/]+)/(?P<unit>[^/]+)(/a(?P<number>\d+))?")
 """How a job is named, or an attempt of it."""
 
 
 def job_of(name: str) -> tuple[tuple[str, str, str] | None, int | None]:
     """Return campaign, stage and unit where a name is that of a job, and the number where it is that of an attempt."""
-    named = JOB.fullmatch(name)
-    if named is None:
+    if (named := _JOB.fullmatch(name)) is None:
         return None, None
     job = (named["campaign"], named["stage"], named["unit"])
     return job, int(named["number"]) if named["number"] else None
@@ -55,6 +53,11 @@ def job_of(name: str) -> tuple[tuple[str, str, str] | None, int | None]:
 CampaignName = Annotated[
     str, typer.Argument(metavar="CAMPAIGN", help="Name of the campaign.", autocompletion=campaigns)
 ]
+UnitNames = Annotated[
+    list[str] | None, typer.Argument(metavar="UNIT", help="Names of units, or of jobs as STAGE/UNIT.")
+]
+OfStage = Annotated[str, typer.Option(metavar="STAGE", help="Of this stage alone.")]
+WhereUnit = Annotated[str, typer.Option(metavar="EXPR", help="Whose unit fulfils this expression.")]
 Why = Annotated[str, typer.Option(metavar="TEXT", help="Why, in words; kept with the act.")]
 
 HELP_COLUMNS: Final = 100

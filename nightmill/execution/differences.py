@@ -26,10 +26,7 @@ _SAID: Final = {
     DifferenceKind.LIED: "tells that it used {name}, and did not open it ({detail})",
     DifferenceKind.MISRESOLVED: "resolved a data ID otherwise than the plan: {detail}",
 }
-_FATES: Final = {
-    DifferenceKind.NOT_PLANNED: Fate.UNSTAGED_INPUT,
-    DifferenceKind.MISSING: Fate.MISSING_OUTPUT,
-}
+_FATES: Final = {DifferenceKind.NOT_PLANNED: Fate.UNSTAGED_INPUT, DifferenceKind.MISSING: Fate.MISSING_OUTPUT}
 """With which an attempt fails for them; for the others the step made a bad output."""
 
 

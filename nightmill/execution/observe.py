@@ -72,15 +72,12 @@ class Observer:
         return self._traced.libraries if self._traced is not None else ()
 
     def _watched(self) -> Iterator[tuple[str, str]]:
-        scratch, untyped = (
-            self._scratch,
-            {each.role for step in self._order.steps for each in step.outputs if not each.type},
-        )
+        untyped = {each.role for step in self._order.steps for each in step.outputs if not each.type}
         for file in self._order.inputs:
-            yield file.name, f"{scratch.inputs}/{file.staged_name}"
-        for role, names in scratch.kept.items():
+            yield file.name, f"{self._scratch.inputs}/{file.staged_name}"
+        for role, names in self._scratch.kept.items():
             for name in names if role not in untyped else ():
-                yield name, f"{scratch.outputs}/{name}"
+                yield name, f"{self._scratch.outputs}/{name}"
 
     def failing(self, failure: JobFailed) -> JobFailed:
         """Return how a step failed that exited with an error: for what was not staged for it, where it says so.

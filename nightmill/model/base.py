@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 class Frozen(BaseModel):
@@ -16,3 +23,16 @@ class Frozen(BaseModel):
 def canonical_json(value: object) -> str:
     """Write plain JSON in the one form that digests are made of: sorted keys, no blanks, nothing rounded."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def grouped(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, list[Value]]:
+    """Return the values of each key, in their order."""
+    found: defaultdict[Key, list[Value]] = defaultdict(list)
+    for key, value in pairs:
+        found[key].append(value)
+    return dict(found)
+
+
+def storable(text: str | os.PathLike[str]) -> str:
+    """Write a text, or a path with bytes that are none, as text that any database, and any file, takes."""
+    return os.fsencode(text).decode(errors="backslashreplace")

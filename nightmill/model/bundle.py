@@ -62,11 +62,7 @@ class Bundle(Frozen):
     def sealed(self) -> SealedBundle:
         """What a plan says of it."""
         return SealedBundle(
-            digest=self.digest,
-            size_bytes=self.size_bytes,
-            store=self.store,
-            path=self.path,
-            templates=self.templates,
+            digest=self.digest, size_bytes=self.size_bytes, store=self.store, path=self.path, templates=self.templates
         )
 
 

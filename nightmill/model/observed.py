@@ -187,8 +187,3 @@ class Observation(Frozen):
                 "differences": tuple([each.model_copy(update={"name": of(each.name)}) for each in self.differences]),
             }
         )
-
-
-def known_software(software: str, observed: Observation | None) -> str:
-    """Return the digest of a stack, with the libraries that its step was seen to load where these are known."""
-    return (observed.software if observed is not None else "") or software

@@ -26,7 +26,7 @@ from nightmill.model.journal import (
     StepEnded,
     StepObserved,
 )
-from nightmill.model.observed import Observation, known_software
+from nightmill.model.observed import Observation
 from nightmill.model.order import AttemptKey, ErrorName, JobOrder
 from nightmill.model.software import Stack
 from nightmill.model.statement import Envelope
@@ -55,7 +55,7 @@ class StepReport(Frozen):
     @property
     def known_software(self) -> str:
         """Digest of its stack, with the libraries that it loaded where these are known."""
-        return known_software(self.software, self.observed)
+        return (self.observed.software if self.observed is not None else "") or self.software
 
 
 class JobReport(Frozen):
@@ -119,11 +119,7 @@ def stacks(entries: Iterable[Entry]) -> dict[str, Stack]:
 
 def _begin(entry: Started) -> JobReport:
     return JobReport(
-        attempt=entry.attempt,
-        order=entry.order,
-        state=AttemptState.STAGING_IN,
-        host=entry.host,
-        began_at=entry.at,
+        attempt=entry.attempt, order=entry.order, state=AttemptState.STAGING_IN, host=entry.host, began_at=entry.at
     )
 
 

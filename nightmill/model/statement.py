@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field
 
 from nightmill.model.base import Frozen
 from nightmill.model.fate import Fate
-from nightmill.model.observed import Observation, known_software
+from nightmill.model.observed import Observation
 from nightmill.model.order import AttemptKey
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
@@ -51,13 +51,8 @@ class SealedStep(Frozen):
     exit_code: int | None = None
     signal: int | None = None
     software: str
-    """Digest of its stack."""
+    """Digest of its stack, with the libraries that it loaded where these are known."""
     observed: Observation | None = None
-
-    @property
-    def known_software(self) -> str:
-        """Digest of its stack, with the libraries that it loaded where these are known."""
-        return known_software(self.software, self.observed)
 
 
 class Claim(Frozen):

@@ -101,11 +101,7 @@ def _forged(report: JobReport, keys: Mapping[str, bytes]) -> str:
 
 
 def _disbelieved(
-    report: JobReport,
-    before: Known | None,
-    claim: Claim | None,
-    journal: Journal,
-    lost_hosts: Mapping[str, datetime],
+    report: JobReport, before: Known | None, claim: Claim | None, journal: Journal, lost_hosts: Mapping[str, datetime]
 ) -> str:
     """Say why a report is none of an attempt that was issued to its writer; empty where it is."""
     if before is None:

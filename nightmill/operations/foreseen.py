@@ -18,6 +18,7 @@ from nightmill.config.changes import read_override, read_setting
 from nightmill.config.layers import Tree
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.expressions import parse
+from nightmill.model.base import grouped
 from nightmill.model.bundle import SealedBundle
 from nightmill.model.campaign import Campaign
 from nightmill.model.states import JobState
@@ -221,9 +222,7 @@ class _Found:
 
     def look_at(self, jobs: Sequence[Again], layers: Sequence[Tree]) -> None:
         """Find out all of it."""
-        by_plan: dict[int, list[Again]] = {}
-        for job in jobs:
-            by_plan.setdefault(job.plan_id, []).append(job)
+        by_plan = grouped((job.plan_id, job) for job in jobs)
         sealed = commons(self.session, by_plan)
         changed = {id_: change(self.campaign, sealed[id_][1], layers) for id_ in by_plan} if layers else {}
         begins = self._begins(jobs, sealed, changed)

@@ -20,6 +20,7 @@ from nightmill.backbone.work.campaigns import campaign_named
 from nightmill.clock import utc_now
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.execution.owner import host_name
+from nightmill.model.base import grouped
 from nightmill.model.node import NewSoftware, NodeProfile, SoftwarePolicy
 from nightmill.model.software import Acceptance, Change, changes
 from nightmill.operations.acts import Act, current_user
@@ -169,9 +170,7 @@ def in_use(site: Site, campaign: str = "") -> list[StackInUse]:
         stacks = catalogue.stacks_by_id(session, {use.software_id for use in found})
         standing = catalogue.standing(session)
     odd = _odd(found, stacks)
-    of_each: dict[str, list[Use]] = {}
-    for use in found:
-        of_each.setdefault(stacks[use.software_id].bare_sha256, []).append(use)
+    of_each = grouped((stacks[use.software_id].bare_sha256, use) for use in found)
     return [
         StackInUse(
             stack=stacks[theirs[0].software_id],

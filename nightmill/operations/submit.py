@@ -154,16 +154,7 @@ def _put(
             if bundle is not None:
                 keep(site, bundle, archive)
         written = site.database.write(
-            partial(
-                _write,
-                act=act,
-                site=site,
-                campaign=campaign,
-                plan=plan,
-                given=given,
-                bundle=bundle,
-                saved=saved,
-            )
+            partial(_write, act=act, site=site, campaign=campaign, plan=plan, given=given, bundle=bundle, saved=saved)
         )
         if written is not None:
             return written, resumed, plan

@@ -18,14 +18,7 @@ from nightmill.backbone.among import among
 from nightmill.backbone.catalogue.files import files_named, name_meant, near_names
 from nightmill.backbone.catalogue.replicas import Replica, replicas
 from nightmill.backbone.catalogue.signing_keys import Signing, signing_keys
-from nightmill.backbone.schema import (
-    AttemptRow,
-    CampaignRow,
-    DeliveryRow,
-    FileRow,
-    JobRow,
-    PlannedInputRow,
-)
+from nightmill.backbone.schema import AttemptRow, CampaignRow, DeliveryRow, FileRow, JobRow, PlannedInputRow
 from nightmill.backbone.work.campaigns import campaigns, exists
 from nightmill.errors import StoreError, UnknownName
 from nightmill.execution.sealing import unsealed

@@ -24,7 +24,7 @@ from nightmill.model.campaign import Campaign
 from nightmill.model.dimensions import unit_name
 from nightmill.model.found_file import FoundFile
 from nightmill.model.origin import Origin
-from nightmill.planning.problems import EXAMPLES, Problems, plural
+from nightmill.planning.problems import EXAMPLES, Problems, counted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,8 +98,8 @@ class Excluded(NamedTuple):
 
     def __str__(self) -> str:
         """Say so in one line."""
-        counted = f"{self.files:,} {plural('file', self.files)}"
-        what = f"part {self.part} of {counted}" if self.part else counted
+        files = counted(self.files, "file")
+        what = f"part {self.part} of {files}" if self.part else files
         listed = ", ".join(self.names) + (", ..." if self.files > len(self.names) else "")
         by = f"{self.place}{f' by {self.who}' if self.who else ''}"
         up_to = f", which ends with stage {self.up_to}" if self.up_to else ""

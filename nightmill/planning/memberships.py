@@ -55,11 +55,7 @@ def tables(stage: Stage, making: str, file_types: Mapping[str, FileType]) -> fro
 
 
 def known_after(
-    stage: Stage,
-    making: str,
-    file_types: Mapping[str, FileType],
-    projected: Collection[str],
-    later: Collection[str],
+    stage: Stage, making: str, file_types: Mapping[str, FileType], projected: Collection[str], later: Collection[str]
 ) -> str:
     """Return the stage that is yet to make what tells the units of another; empty where they can be told.
 

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.catalogue.files import names_like
 from nightmill.config.keys import keys_of
 from nightmill.files.name_patterns import characters_of
+from nightmill.model.base import grouped
 from nightmill.model.dimensions import KeyType
 from nightmill.planning.outputs import Claim, claims
 from nightmill.planning.problems import Problems
@@ -115,9 +116,7 @@ class OpenNames:
             For whose files it had one at a time; by default now.
         """
         own = [each for each in self._open if each.stage == len(self._stages) - 1]
-        by_role: dict[str, list[_Open]] = {}
-        for each in own:
-            by_role.setdefault(each.claim.role, []).append(each)
+        by_role = grouped((each.claim.role, each) for each in own)
         found: dict[int, tuple[Claim, str]] = {}
         for of_role in by_role.values():
             beginning = _shared([each.beginning for each in of_role])

@@ -69,9 +69,14 @@ def _examples(noun: str, cases: _Cases) -> str:
     if cases.count == 1:
         return f": {noun} {cases.examples[0]}"
     more = "; ..." if cases.count > len(cases.examples) else ""
-    return f": {cases.count:,} {plural(noun, cases.count)}, as {'; '.join(cases.examples)}{more}"
+    return f": {counted(cases.count, noun)}, as {'; '.join(cases.examples)}{more}"
 
 
 def plural(noun: str, count: int) -> str:
     """Return the noun in the number that fits the count."""
     return noun if count == 1 else f"{noun}s"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun."""
+    return f"{count:,} {plural(noun, count)}"

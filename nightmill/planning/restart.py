@@ -16,6 +16,7 @@ from nightmill.backbone.sites import this_site
 from nightmill.backbone.work.reruns import Again
 from nightmill.config.rules import NOWHERE
 from nightmill.errors import UnknownName
+from nightmill.model.base import grouped
 from nightmill.model.order import JobOrder
 from nightmill.model.pipeline import Output, Stage, Step
 from nightmill.planning.again import issued_orders
@@ -139,10 +140,7 @@ def _made(session: Session, attempt_ids: Iterable[int]) -> dict[int, list[Made]]
         .join(ExecutionRow, ExecutionRow.id == GenerationRow.execution_id)
         .order_by(FileRow.id)
     )
-    found: dict[int, list[Made]] = {}
-    for attempt_id, *made in session.execute(query):
-        found.setdefault(attempt_id, []).append(Made(*made))
-    return found
+    return grouped((attempt_id, Made(*made)) for attempt_id, *made in session.execute(query))
 
 
 def _outputs(steps: Iterable[Step]) -> Iterator[tuple[Step, str, Output]]:

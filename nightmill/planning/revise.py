@@ -91,8 +91,7 @@ def revise_jobs(
     if new.common["stage"]["resources"] != plan.common["stage"]["resources"]:
         values["memory_bytes"] = None  # what a failure asked for gives way to what is said now
     session.execute(
-        update(JobRow).where(among(JobRow.id, details)).values(values),
-        execution_options={"synchronize_session": False},
+        update(JobRow).where(among(JobRow.id, details)).values(values), execution_options={"synchronize_session": False}
     )
     if other:
         session.execute(update(JobRow), [{"id": id_, "detail": detail} for id_, detail in other.items()])

@@ -25,12 +25,7 @@ def words(wanted: TilingMargin, tiling: Tiling) -> str:
 
 
 def tile_rows(
-    session: Session,
-    tiling: Tiling,
-    wanted: TilingMargin,
-    files: Sequence[FoundFile],
-    topic: str,
-    problems: Problems,
+    session: Session, tiling: Tiling, wanted: TilingMargin, files: Sequence[FoundFile], topic: str, problems: Problems
 ) -> Iterator[tuple[str, FoundFile]]:
     """Yield each tile with each file that touches it; report files without a footprint.
 

@@ -116,8 +116,7 @@ def limited(units: Iterable[Unit], most: int, problems: Problems, *, topic: str)
     yield from islice(rest, most)
     if more := sum(1 for _unit in rest):
         problems.add(
-            topic,
-            f"{most + more:,} units, and max_units is {most:,}: narrow what makes them by 'where', or raise it",
+            topic, f"{most + more:,} units, and max_units is {most:,}: narrow what makes them by 'where', or raise it"
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nightmill.cli import main
-from tests.support.observatory import FILE_TYPES, meet_steps
+from tests.support.observatory import FILE_TYPES, deliver, meet_steps
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,22 @@ class Called:
 
 
 Nightmill = Callable[..., Called]
+
+
+def describe(folder: Path, types: str, pipeline: str, campaign: str = "", *, at: str = "pipeline.yaml") -> None:
+    """Write a campaign into the folder of a site, with its pipeline and the file types that this needs."""
+    with (folder / "file_types.yaml").open("a") as file:
+        file.write(types)
+    (folder / at).parent.mkdir(exist_ok=True)
+    (folder / at).write_text(pipeline)
+    (folder / "first.yaml").write_text(campaign or f"campaign: first\npipeline: {at}\n")
+
+
+def take_in(nightmill: Nightmill, folder: Path, frames: int) -> None:
+    """Have so many frames delivered, and taken in."""
+    deliver(folder, frames)
+    called = nightmill("ingest", folder, "--type", "raw_science", "--origin", "raw")
+    assert called.code == 0, called.err
 
 
 @pytest.fixture

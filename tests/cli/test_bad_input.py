@@ -11,7 +11,7 @@ from nightmill.config.campaign import load_campaign
 from nightmill.errors import PlanRefused
 from nightmill.operations.site import open_site
 from nightmill.operations.submit import submit
-from tests.cli.conftest import Nightmill
+from tests.cli.conftest import Nightmill, describe, take_in
 from tests.examples.campaigns import conduct, run_again
 from tests.files.frames import raw_header
 from tests.support.observatory import deliver, frame, stored
@@ -46,12 +46,8 @@ NAMED = [f"INSTRUME= '{'cam':8}'", f"EXPNUM  = {5:>20}", f"CCDNUM  = {1:>20}"]
 @pytest.fixture
 def site(folder: Path, nightmill: Nightmill, tmp_path: Path) -> Path:
     """Give a site with two exposures, and a campaign that counts their bytes."""
-    with (folder / "file_types.yaml").open("a") as file:
-        file.write(TYPES)
-    (folder / "pipeline.yaml").write_text(PIPELINE)
-    (folder / "first.yaml").write_text(CAMPAIGN)
-    deliver(tmp_path / "night", 2)
-    assert nightmill("ingest", tmp_path / "night", *RAW).code == 0
+    describe(folder, TYPES, PIPELINE, CAMPAIGN)
+    take_in(nightmill, tmp_path / "night", 2)
     return folder
 
 

@@ -16,10 +16,10 @@ import yaml
 from astropy.io import fits
 
 from nightmill.operations.site import open_site
-from tests.cli.conftest import Nightmill
+from tests.cli.conftest import Nightmill, describe, take_in
 from tests.cli.counting import FLATTEN, PIPELINE, TYPES
 from tests.examples.campaigns import run_campaign
-from tests.support.observatory import deliver, frame, stored
+from tests.support.observatory import frame, stored
 
 JOB = "first/count/exposure=1"
 FAILED = "first/count/exposure=3"
@@ -42,15 +42,10 @@ def site(prepared: Path) -> Path:
 
 
 def _prepared(folder: Path, nightmill: Nightmill, tmp_path: Path) -> Path:
-    with (folder / "file_types.yaml").open("a") as file:
-        file.write(TYPES)
-    (folder / "pipeline").mkdir()
-    (folder / "pipeline" / "pipeline.yaml").write_text(PIPELINE)
+    campaign = "campaign: first\npipeline: pipeline/pipeline.yaml\nparameters: {gain: 3.0}\n"
+    describe(folder, TYPES, PIPELINE, campaign, at="pipeline/pipeline.yaml")
     (folder / "pipeline" / "flatten.py").write_text(FLATTEN)
-    (folder / "first.yaml").write_text("campaign: first\npipeline: pipeline/pipeline.yaml\nparameters: {gain: 3.0}\n")
-    deliver(tmp_path / "night", 3)
-    called = nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw")
-    assert called.code == 0, called.err
+    take_in(nightmill, tmp_path / "night", 3)
     return folder
 
 

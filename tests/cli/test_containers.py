@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from nightmill.operations.site import open_site
-from tests.cli.conftest import Nightmill
+from tests.cli.conftest import Nightmill, describe, take_in
 from tests.cli.counting import FLATTEN, PIPELINE, TYPES
 from tests.examples.campaigns import run_campaign
 from tests.support.image import make_image, needs_bubblewrap
-from tests.support.observatory import deliver
 
 JOB = "first/count/exposure=1"
 STARS = "cam_0001_stars_c0001a01.txt"
@@ -31,18 +30,12 @@ def image(tmp_path: Path) -> str:
 @pytest.fixture
 def site(folder: Path, nightmill: Nightmill, tmp_path: Path, image: str) -> Path:
     """Give a site with one exposure, and a campaign whose second step runs in an image; nothing was submitted."""
-    with (folder / "file_types.yaml").open("a") as file:
-        file.write(TYPES)
-    (folder / "pipeline").mkdir()
     pipeline = PIPELINE.replace("      - name: measure\n", f"      - name: measure\n        image: {image}\n")
-    (folder / "pipeline" / "pipeline.yaml").write_text(pipeline.replace("deep", "$(cat /etc/os-release)"))
+    describe(folder, TYPES, pipeline.replace("deep", "$(cat /etc/os-release)"), at="pipeline/pipeline.yaml")
     (folder / "pipeline" / "flatten.py").write_text(FLATTEN)
-    (folder / "first.yaml").write_text("campaign: first\npipeline: pipeline/pipeline.yaml\n")
     with (folder / "nightmill.yaml").open("a") as file:
         file.write(f"containers:\n  runtime: bubblewrap\n  images:\n    {image}: {tmp_path / 'tiny'}\n")
-    deliver(tmp_path / "night", 1)
-    called = nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw")
-    assert called.code == 0, called.err
+    take_in(nightmill, tmp_path / "night", 1)
     return folder
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.cli.conftest import Nightmill
-from tests.support.observatory import deliver
+from tests.cli.conftest import Nightmill, take_in
 
 
 def test_what_was_compared_is_told_with_what_contradicts(
     each_folder: Path, nightmill: Nightmill, tmp_path: Path
 ) -> None:
-    deliver(tmp_path / "night", 1)
-    assert nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw").code == 0
+    take_in(nightmill, tmp_path / "night", 1)
     well = nightmill("doctor", "--deep")
     assert well.code == 0, well.out
     for part in ("rows of the catalogue", "processes and scratch", "journals", "stores"):

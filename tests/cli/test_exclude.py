@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from nightmill.operations.site import open_site
-from tests.cli.conftest import Nightmill
+from tests.cli.conftest import Nightmill, describe, take_in
 from tests.cli.test_operators import PIPELINE, TYPES
 from tests.examples.campaigns import conduct, run_again, run_campaign
-from tests.support.observatory import deliver
 
 ME = getpass.getuser()
 NIGHT = "night == 20260110"
@@ -30,12 +29,8 @@ def lite(folder: Path, nightmill: Nightmill, tmp_path: Path) -> Path:
 
 
 def _with_night(folder: Path, nightmill: Nightmill, tmp_path: Path) -> Path:
-    with (folder / "file_types.yaml").open("a") as file:
-        file.write(TYPES)
-    (folder / "pipeline.yaml").write_text(PIPELINE)
-    (folder / "first.yaml").write_text("campaign: first\npipeline: pipeline.yaml\n")
-    deliver(tmp_path / "night", 3)
-    assert nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw").code == 0
+    describe(folder, TYPES, PIPELINE)
+    take_in(nightmill, tmp_path / "night", 3)
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,24 +9,12 @@ import pytest
 from nightmill.config.campaign import load_campaign
 from nightmill.operations.site import open_site
 from nightmill.operations.submit import submit
-from tests.cli.conftest import Nightmill
+from tests.cli.conftest import Nightmill, take_in
 from tests.cli.test_bad_input import CAMPAIGN, PIPELINE, RAW, TYPES
 from tests.examples.campaigns import conduct
 from tests.support.observatory import deliver
-from tests.support.sshd import Sshd, running_sshd
-from tests.support.web import Web, running_web
-
-
-@pytest.fixture
-def sshd(tmp_path: Path) -> Iterator[Sshd]:
-    with running_sshd(tmp_path / "sshd") as server:
-        yield server
-
-
-@pytest.fixture
-def web() -> Iterator[Web]:
-    with running_web() as server:
-        yield server
+from tests.support.sshd import Sshd
+from tests.support.web import Web
 
 
 def prepare(folder: Path, *, backbone: str = "stores/backbone", more: str = "") -> None:
@@ -140,8 +127,7 @@ def test_nothing_is_planned_to_go_to_a_store_that_is_read_only(
     assert "count: {type: count}" in text
     (folder / "pipeline.yaml").write_text(text.replace("{type: count}", "{type: count, to: archive}"))
     assert nightmill("init", folder).code == 0
-    deliver(tmp_path / "night", 1)
-    assert nightmill("ingest", tmp_path / "night", *RAW).code == 0
+    take_in(nightmill, tmp_path / "night", 1)
     planned = nightmill("plan", folder / "first.yaml")
     assert planned.code == 2
     assert "it goes to store 'archive', which is read-only; send it to another" in planned.err

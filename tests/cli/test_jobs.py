@@ -9,10 +9,9 @@ import pytest
 
 from nightmill.model.order import JobOrder
 from nightmill.operations.site import open_site
-from tests.cli.conftest import Nightmill
+from tests.cli.conftest import Nightmill, describe, take_in
 from tests.docs.pages import REFERENCE, Page
 from tests.examples.campaigns import run_campaign
-from tests.support.observatory import deliver
 
 TYPES = """\
   image: {template: "cam_{exposure:04d}_{detector:02d}_image_c{campaign:04d}a{attempt:02d}.txt"}
@@ -67,12 +66,8 @@ COUNT = "cam_0001_01_count_c0001a01.txt"
 @pytest.fixture
 def campaign(each_folder: Path, tmp_path: Path, nightmill: Nightmill) -> Path:
     """Give a site on which a campaign of two stages ran; the job of exposure 3 failed."""
-    with (each_folder / "file_types.yaml").open("a") as file:
-        file.write(TYPES)
-    (each_folder / "pipeline.yaml").write_text(PIPELINE)
-    (each_folder / "first.yaml").write_text(CAMPAIGN)
-    deliver(tmp_path / "night", 3)
-    assert nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw").code == 0
+    describe(each_folder, TYPES, PIPELINE, CAMPAIGN)
+    take_in(nightmill, tmp_path / "night", 3)
     as_mask = ("--type", "mask", "--origin", "manual", "--provenance", "by hand")
     assert nightmill("ingest", tmp_path / "night" / "cam_0001.fits", *as_mask).code == 0
     with open_site(each_folder) as site:

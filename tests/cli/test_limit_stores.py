@@ -10,10 +10,9 @@ import pytest
 from nightmill.execution.host import this_host
 from nightmill.execution.transfers import PLACES
 from nightmill.operations.site import open_site
-from tests.cli.conftest import Nightmill
+from tests.cli.conftest import Nightmill, describe, take_in
 from tests.cli.test_operators import PIPELINE, TYPES
 from tests.examples.campaigns import run_campaign
-from tests.support.observatory import deliver
 
 ME = getpass.getuser()
 LOWER = ("limit", "--store", "backbone", "--transfers", "1", "--why", "its disks are slow")
@@ -33,12 +32,8 @@ def test_a_store_is_limited_for_all_campaigns_until_its_limit_is_taken_away(
     assert nightmill(*LOWER, "--json").json == {"limit": limit, "changed": False}
     assert nightmill("limit", "--json").json == [limit, {"store": "quicklook", "transfers": 0, "who": "", "why": ""}]
 
-    with (each_folder / "file_types.yaml").open("a") as file:
-        file.write(TYPES)
-    (each_folder / "pipeline.yaml").write_text(PIPELINE)
-    (each_folder / "first.yaml").write_text("campaign: first\npipeline: pipeline.yaml\n")
-    deliver(tmp_path / "night", 2)
-    assert nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw").code == 0
+    describe(each_folder, TYPES, PIPELINE)
+    take_in(nightmill, tmp_path / "night", 2)
     with open_site(each_folder) as opened:
         run_campaign(opened, each_folder / "first.yaml")
         assert (opened.config.spool / PLACES / this_host().name / "backbone" / "0").exists()

@@ -23,9 +23,8 @@ from nightmill.model.order import AttemptKey
 from nightmill.operations.logs import Tried, attempt_of
 from nightmill.operations.lost_hosts import declare_lost
 from nightmill.operations.site import Site, open_site
-from tests.cli.conftest import Nightmill
+from tests.cli.conftest import Nightmill, describe, take_in
 from tests.examples.campaigns import run_campaign
-from tests.support.observatory import deliver
 
 TYPES = '  copy: {template: "cam_{exposure:04d}_copy_c{campaign:04d}a{attempt:02d}.fits"}\n'
 PIPELINE = """\
@@ -56,12 +55,8 @@ def telling(tmp_path: Path, nightmill: Nightmill) -> Callable[..., None]:
     """Give what writes a campaign of jobs whose first step carries out a script."""
 
     def write(site: Path, script: str = ":", *, frames: int = 1, retries: int = 0) -> None:
-        with (site / "file_types.yaml").open("a") as file:
-            file.write(TYPES)
-        (site / "pipeline.yaml").write_text(PIPELINE.replace("SCRIPT", script).replace("RETRIES", str(retries)))
-        (site / "first.yaml").write_text("campaign: first\npipeline: pipeline.yaml\n")
-        deliver(tmp_path / "night", frames)
-        assert nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw").code == 0
+        describe(site, TYPES, PIPELINE.replace("SCRIPT", script).replace("RETRIES", str(retries)))
+        take_in(nightmill, tmp_path / "night", frames)
 
     return write
 

@@ -12,7 +12,7 @@ import pytest
 from nightmill.config.campaign import load_campaign
 from nightmill.operations.site import open_site
 from nightmill.operations.submit import submit
-from tests.cli.conftest import Nightmill
+from tests.cli.conftest import Nightmill, describe
 from tests.cli.test_bad_input import CAMPAIGN, PIPELINE, RAW, TYPES
 from tests.examples.campaigns import conduct
 from tests.support.observatory import frame, stored
@@ -79,10 +79,7 @@ def test_several_files_that_came_under_one_name_are_all_named(
 def test_steps_read_files_of_any_name_under_the_name_of_the_catalogue(
     folder: Path, nightmill: Nightmill, tmp_path: Path
 ) -> None:
-    with (folder / "file_types.yaml").open("a") as file:
-        file.write(TYPES)
-    (folder / "pipeline.yaml").write_text(PIPELINE.replace("wc -c < $0 > $1", 'basename \\"$0\\" > $1'))
-    (folder / "first.yaml").write_text(CAMPAIGN)
+    describe(folder, TYPES, PIPELINE.replace("wc -c < $0 > $1", 'basename \\"$0\\" > $1'), CAMPAIGN)
     night = tmp_path / "night"
     night.mkdir()
     names = [ESO, "M%2067.fits", "c4d_ori.fits.gz", "real.fits.bz2", "plain.fits"]

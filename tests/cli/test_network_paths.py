@@ -10,10 +10,9 @@ import pytest
 from nightmill.config.campaign import load_campaign
 from nightmill.operations.site import open_site
 from nightmill.operations.submit import submit
-from tests.cli.conftest import Nightmill
+from tests.cli.conftest import Nightmill, describe, take_in
 from tests.cli.counting import FLATTEN, PIPELINE, TYPES
 from tests.support.fuse import fuse_mount
-from tests.support.observatory import deliver
 
 
 @pytest.mark.req("F34")
@@ -21,14 +20,10 @@ def test_steps_that_depend_on_a_network_mount_are_flagged(folder: Path, nightmil
     server = tmp_path / "server"
     server.mkdir()
     (server / "sh").symlink_to("/bin/sh")
-    with (folder / "file_types.yaml").open("a") as file:
-        file.write(TYPES)
-    (folder / "pipeline").mkdir()
+    pipeline = PIPELINE.replace('["sh", "-c"', f'["{tmp_path}/far/sh", "-c"')
+    describe(folder, TYPES, pipeline, at="pipeline/pipeline.yaml")
     (folder / "pipeline" / "flatten.py").write_text(FLATTEN)
-    (folder / "pipeline" / "pipeline.yaml").write_text(PIPELINE.replace('["sh", "-c"', f'["{tmp_path}/far/sh", "-c"'))
-    (folder / "first.yaml").write_text("campaign: first\npipeline: pipeline/pipeline.yaml\n")
-    deliver(tmp_path / "night", 1)
-    assert nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw").code == 0
+    take_in(nightmill, tmp_path / "night", 1)
     with fuse_mount(server, tmp_path / "far") as far:
         told = f"stage 'count', step 'measure': {far}/sh lies on a network mount, {far} (fuse, {server})"
         planned = nightmill("plan", "first.yaml")

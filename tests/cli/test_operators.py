@@ -9,7 +9,7 @@ import pytest
 
 from nightmill.cli import VERBS
 from nightmill.operations.site import open_site
-from tests.cli.conftest import Nightmill
+from tests.cli.conftest import Nightmill, describe
 from tests.examples.campaigns import run_again, run_campaign
 from tests.support.observatory import deliver, stored
 
@@ -89,10 +89,7 @@ OF_PROCESSES = {"server", "runner", "run", "record", "demo"}
 
 @pytest.fixture
 def site(each_folder: Path, nightmill: Nightmill, tmp_path: Path) -> Path:
-    with (each_folder / "file_types.yaml").open("a") as file:
-        file.write(TYPES)
-    (each_folder / "pipeline.yaml").write_text(PIPELINE)
-    (each_folder / "first.yaml").write_text("campaign: first\npipeline: pipeline.yaml\n")
+    describe(each_folder, TYPES, PIPELINE)
     (each_folder / "errors.yaml").write_text("errors: {cloudy: {says: cloud, explanation: It was cloudy}}\n")
     deliver(tmp_path / "night", 1)
     return each_folder

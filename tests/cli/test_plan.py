@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,14 @@ from nightmill.model.origin import Origin
 from nightmill.operations.identity import settle
 from tests.planning.world import NIGHT, write_campaign
 
+CERTIFIED: Any = {
+    "valid_from": NIGHT,
+    "valid_until": NIGHT,
+    "maturity": Maturity.CERTIFIED,
+    "who": "me",
+    "why": "",
+    "now": NIGHT,
+}
 SITE = """\
 site: test
 file_types: [file_types.yaml]
@@ -81,17 +90,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             who="me",
             now=NIGHT,
         )
-        calibrations.add(
-            session,
-            ["bias_a.fits", "bias_b.fits"],
-            "ccd",
-            valid_from=NIGHT,
-            valid_until=NIGHT,
-            maturity=Maturity.CERTIFIED,
-            who="me",
-            why="",
-            now=NIGHT,
-        )
+        calibrations.add(session, ["bias_a.fits", "bias_b.fits"], "ccd", **CERTIFIED)
     database.close()
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NIGHTMILL_SITE", raising=False)
@@ -266,19 +265,7 @@ def test_what_a_flag_would_change_is_shown_with_what_decided(run: Run, capsys: p
 def test_another_set_changes_calibrations_alone(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = load_site(tmp_path)
     database = Database(config.database_url)
-    database.write(
-        lambda session: calibrations.add(
-            session,
-            ["bias_a.fits"],
-            "other",
-            valid_from=NIGHT,
-            valid_until=NIGHT,
-            maturity=Maturity.CERTIFIED,
-            who="me",
-            why="",
-            now=NIGHT,
-        )
-    )
+    database.write(lambda session: calibrations.add(session, ["bias_a.fits"], "other", **CERTIFIED))
     database.close()
     (tmp_path / "other.yaml").write_text((tmp_path / "campaign.yaml").read_text().replace("night1", "night1b"))
     set_ = "pipeline.stages.science.inputs.bias.source={calibrations: [other]}"

@@ -10,10 +10,9 @@ import pytest
 
 from nightmill.errors import RequestRefused
 from nightmill.operations.site import open_site
-from tests.cli.conftest import Nightmill
+from tests.cli.conftest import Nightmill, take_in
 from tests.cli.test_operators import PIPELINE, TYPES
 from tests.examples.campaigns import run_again, run_campaign
-from tests.support.observatory import deliver
 
 
 def copy(source: Path, target: Path) -> None:
@@ -25,8 +24,7 @@ def test_a_database_that_is_older_is_told_and_recovered(folder: Path, nightmill:
     (folder / "file_types.yaml").write_text((folder / "file_types.yaml").read_text() + TYPES)
     (folder / "pipeline.yaml").write_text(PIPELINE)
     (folder / "first.yaml").write_text("campaign: first\npipeline: pipeline.yaml\n")
-    deliver(tmp_path / "night", 2)
-    assert nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw").code == 0
+    take_in(nightmill, tmp_path / "night", 2)
     copy(tmp_path / "nightmill.db", tmp_path / "backup.db")
     with open_site(folder) as opened:
         run_campaign(opened, folder / "first.yaml")

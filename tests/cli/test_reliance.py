@@ -9,7 +9,7 @@ import pytest
 from nightmill.config.campaign import load_campaign
 from nightmill.operations.site import open_site
 from nightmill.operations.submit import submit
-from tests.cli.conftest import Nightmill
+from tests.cli.conftest import Nightmill, describe
 from tests.support.observatory import deliver
 
 TYPES = """
@@ -46,10 +46,7 @@ stages:
 @pytest.fixture
 def site(folder: Path, nightmill: Nightmill, tmp_path: Path) -> Path:
     """Give a site with a good flat of detector 1, an old one of detector 2, and none of detector 3."""
-    with (folder / "file_types.yaml").open("a") as file:
-        file.write(TYPES)
-    (folder / "pipeline.yaml").write_text(PIPELINE)
-    (folder / "first.yaml").write_text("campaign: first\npipeline: pipeline.yaml\n")
+    describe(folder, TYPES, PIPELINE)
     for detector in (1, 2, 3):
         for path in deliver(tmp_path / "raw", 2, CCDNUM=detector):
             path.rename(path.with_name(f"d{detector}_{path.name}"))

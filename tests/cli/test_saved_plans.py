@@ -16,11 +16,10 @@ from nightmill.errors import PlanDiffers
 from nightmill.operations.saved_plans import FOLDER, find
 from nightmill.operations.site import open_site
 from nightmill.operations.submit import Submitted, submit
-from tests.cli.conftest import Nightmill
+from tests.cli.conftest import Nightmill, describe, take_in
 from tests.cli.test_operators import PIPELINE, TYPES
 from tests.cli.test_recover import copy
 from tests.examples.campaigns import run_campaign
-from tests.support.observatory import deliver
 
 
 @pytest.fixture
@@ -36,14 +35,9 @@ def lite(folder: Path, nightmill: Nightmill, tmp_path: Path) -> Path:
 
 
 def _with_night(folder: Path, nightmill: Nightmill, tmp_path: Path) -> Path:
-    with (folder / "file_types.yaml").open("a") as file:
-        file.write(TYPES)
-    (folder / "pipeline").mkdir()
-    (folder / "pipeline" / "pipeline.yaml").write_text(PIPELINE)
-    for name in ("first", "second"):
-        (folder / f"{name}.yaml").write_text(f"campaign: {name}\npipeline: pipeline/pipeline.yaml\n")
-    deliver(tmp_path / "night", 3)
-    assert nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw").code == 0
+    describe(folder, TYPES, PIPELINE, at="pipeline/pipeline.yaml")
+    (folder / "second.yaml").write_text("campaign: second\npipeline: pipeline/pipeline.yaml\n")
+    take_in(nightmill, tmp_path / "night", 3)
     return folder
 
 

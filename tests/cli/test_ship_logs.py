@@ -12,9 +12,8 @@ import pytest
 from nightmill.cli.documents.logs import ShippedLines
 from nightmill.model.logs import LogLine
 from nightmill.operations.site import open_site
-from tests.cli.conftest import Nightmill
+from tests.cli.conftest import Nightmill, describe, take_in
 from tests.examples.campaigns import run_again, run_campaign
-from tests.support.observatory import deliver
 from tests.support.syslog import syslog_ng
 
 TYPES = '  copy: {template: "cam_{exposure:04d}_copy_c{campaign:04d}a{attempt:02d}.fits"}\n'
@@ -44,12 +43,8 @@ def test_every_line_of_every_attempt_arrives_though_the_sink_was_down(
         receiver.kill()
         with (each_folder / "nightmill.yaml").open("a") as file:
             file.write(f'logs: {{sinks: {{elk: {{url: "{receiver.url}"}}}}}}\n')
-        with (each_folder / "file_types.yaml").open("a") as file:
-            file.write(TYPES)
-        (each_folder / "pipeline.yaml").write_text(PIPELINE.replace("SCRIPT", SCRIPT))
-        (each_folder / "first.yaml").write_text("campaign: first\npipeline: pipeline.yaml\n")
-        deliver(tmp_path / "night", 2)
-        assert nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw").code == 0
+        describe(each_folder, TYPES, PIPELINE.replace("SCRIPT", SCRIPT))
+        take_in(nightmill, tmp_path / "night", 2)
         with open_site(each_folder) as site:
             run_campaign(site, each_folder / "first.yaml")
             run_again(site, "first")

@@ -15,7 +15,7 @@ from nightmill.cli.render.software import show_comparison
 from nightmill.model.software import Stack
 from nightmill.operations.site import open_site
 from nightmill.operations.software import Side, compare_software
-from tests.cli.conftest import Nightmill
+from tests.cli.conftest import Nightmill, take_in
 from tests.examples.campaigns import conduct, job_lines, run_again, run_campaign
 from tests.support.observatory import deliver
 
@@ -63,8 +63,7 @@ def counting(each_folder: Path, tmp_path: Path, nightmill: Nightmill, monkeypatc
     config = each_folder / "nightmill.yaml"
     config.write_text(config.read_text().replace("confinement: {use: off}", "confinement: {reads: [../bin]}"))
     (each_folder / "pipeline.yaml").write_text(PIPELINE)
-    deliver(tmp_path / "night", 3)
-    assert nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw").code == 0
+    take_in(nightmill, tmp_path / "night", 3)
     assert ran(each_folder, "first") == ["done", "done", "done"]
     return each_folder
 

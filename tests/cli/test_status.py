@@ -39,10 +39,9 @@ from nightmill.model.states import JobState
 from nightmill.operations import conductor
 from nightmill.operations.site import open_site
 from nightmill.operations.submit import submit
-from tests.cli.conftest import Nightmill
+from tests.cli.conftest import Nightmill, describe, take_in
 from tests.cli.test_operators import PIPELINE, TYPES
 from tests.examples.campaigns import run_campaign
-from tests.support.observatory import deliver
 
 RUN = "7c1f2c1e-0000-4000-8000-000000000001"
 
@@ -50,12 +49,8 @@ RUN = "7c1f2c1e-0000-4000-8000-000000000001"
 @pytest.fixture
 def site(folder: Path, nightmill: Nightmill, tmp_path: Path) -> Path:
     """Give a site with a campaign that is conducted by a flow run."""
-    with (folder / "file_types.yaml").open("a") as file:
-        file.write(TYPES)
-    (folder / "pipeline.yaml").write_text(PIPELINE)
-    (folder / "first.yaml").write_text("campaign: first\npipeline: pipeline.yaml\n")
-    deliver(tmp_path / "night", 1)
-    assert nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw").code == 0
+    describe(folder, TYPES, PIPELINE)
+    take_in(nightmill, tmp_path / "night", 1)
     with open_site(folder) as opened:
         submit(opened, load_campaign(folder / "first.yaml"), who="ada")
         opened.database.write(
@@ -242,12 +237,8 @@ def test_a_rate_is_that_of_the_last_minutes_and_begins_anew_with_a_rerun() -> No
 
 
 def test_what_failed_and_where_jobs_run_is_counted(each_folder: Path, nightmill: Nightmill, tmp_path: Path) -> None:
-    with (each_folder / "file_types.yaml").open("a") as file:
-        file.write(TYPES)
-    (each_folder / "pipeline.yaml").write_text(PIPELINE.replace('["cp", ', '["false", '))
-    (each_folder / "first.yaml").write_text("campaign: first\npipeline: pipeline.yaml\n")
-    deliver(tmp_path / "night", 3)
-    assert nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw").code == 0
+    describe(each_folder, TYPES, PIPELINE.replace('["cp", ', '["false", '))
+    take_in(nightmill, tmp_path / "night", 3)
     with open_site(each_folder) as opened:
         run_campaign(opened, each_folder / "first.yaml")
         with opened.database.reading() as session:

@@ -16,10 +16,9 @@ from nightmill.operations.site import Site, open_site
 from nightmill.operations.slice_work import SliceWork
 from nightmill.operations.steering import cancel
 from nightmill.operations.submit import submit
-from tests.cli.conftest import Nightmill
+from tests.cli.conftest import Nightmill, describe, take_in
 from tests.cli.test_operators import PIPELINE, TYPES
 from tests.examples.campaigns import conduct
-from tests.support.observatory import deliver
 
 ME = getpass.getuser()
 NO_LIMITS = {"jobs": 0, "use_hosts": [], "avoid_hosts": [], "who": "", "why": ""}
@@ -28,12 +27,8 @@ NO_LIMITS = {"jobs": 0, "use_hosts": [], "avoid_hosts": [], "who": "", "why": ""
 @pytest.fixture
 def site(each_folder: Path, nightmill: Nightmill, tmp_path: Path) -> Path:
     """Give a site with a campaign of three jobs that nobody conducts yet."""
-    with (each_folder / "file_types.yaml").open("a") as file:
-        file.write(TYPES)
-    (each_folder / "pipeline.yaml").write_text(PIPELINE)
-    (each_folder / "first.yaml").write_text("campaign: first\npipeline: pipeline.yaml\n")
-    deliver(tmp_path / "night", 3)
-    assert nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw").code == 0
+    describe(each_folder, TYPES, PIPELINE)
+    take_in(nightmill, tmp_path / "night", 3)
     with open_site(each_folder) as opened:
         submit(opened, load_campaign(each_folder / "first.yaml"), who="ada")
     return each_folder

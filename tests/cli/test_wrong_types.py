@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Nightmill
-from tests.support.observatory import deliver
+from tests.cli.conftest import Nightmill, take_in
+from tests.cli.test_operators import PIPELINE
 
 ASKING = (
     ("sql", "SELECT name FROM file"),
@@ -29,8 +29,7 @@ WRONG = {
 @pytest.fixture(params=WRONG)
 def told(request: pytest.FixtureRequest, folder: Path, nightmill: Nightmill, tmp_path: Path) -> str:
     """Spoil the file types of a site that has a file, and give where, and what is to be told of it."""
-    deliver(tmp_path / "night", 1)
-    assert nightmill("ingest", tmp_path / "night", "--type", "raw_science", "--origin", "raw").code == 0
+    take_in(nightmill, tmp_path / "night", 1)
     path = folder / "file_types.yaml"
     text = path.read_text()
     assert text.endswith("  note: {}\n")
@@ -66,20 +65,3 @@ def test_doctor_tells_and_looks_further(told: str, nightmill: Nightmill) -> None
     assert called.code == 1
     assert f"WRONG file types: {told}" in called.out
     assert "well  database: " in called.out
-
-
-PIPELINE = """\
-pipeline: copying
-version: "1.0"
-stages:
-  copy:
-    per: [exposure]
-    inputs:
-      frame: {type: raw_science}
-    steps:
-      - name: copy
-        argv: ["cp", "{inputs.frame}", "{outputs.copy}"]
-        inputs: [frame]
-        outputs:
-          copy: {type: copy}
-"""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -26,12 +25,6 @@ def options(**more: object) -> DaskOptions:
 def jobs(cluster: Cluster) -> list[str]:
     """Return the jobs that are workers, and wait or run."""
     return cluster.call("squeue", "-h", "--name=nightmill-dask", "-tPENDING,RUNNING", "-o%A").split()
-
-
-@pytest.fixture
-def ground(tmp_path: Path) -> Ground:
-    (tmp_path / "store").mkdir()
-    return Ground(tmp_path)
 
 
 class TestDaskOnSlurm:

@@ -17,15 +17,13 @@ from nightmill.model.fate import Fate
 from nightmill.testing.engines import LONG, EngineConformance, Ground, InTheBackground, Opener, worker_of
 from tests.support.htcondor import HTCondor as Pool
 from tests.support.htcondor import HTCondorUnavailable, running_htcondor
+from tests.support.servers import given
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Pool]:
-    try:
-        with running_htcondor() as pool:
-            yield pool
-    except HTCondorUnavailable as unavailable:
-        pytest.skip(str(unavailable))
+    with given(running_htcondor(), HTCondorUnavailable) as pool:
+        yield pool
 
 
 @pytest.fixture
@@ -54,12 +52,6 @@ class TestDaskOnHTCondor:
     def opener(self, pool: Pool) -> Opener:
         own = {"cluster": "htcondor", "workers": {"most": 2}, "memory_bytes": 500_000_000, "keep_seconds": 2}
         return lambda: Dask("farm", DaskOptions.model_validate(own))
-
-
-@pytest.fixture
-def ground(tmp_path: Path) -> Ground:
-    (tmp_path / "store").mkdir()
-    return Ground(tmp_path)
 
 
 @pytest.mark.parametrize(

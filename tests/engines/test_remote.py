@@ -36,12 +36,6 @@ from nightmill.model.order import JobOrder
 from nightmill.testing.engines import LONG, Ground, InTheBackground, fates, until, worker_of
 
 
-@pytest.fixture
-def ground(tmp_path: Path) -> Ground:
-    (tmp_path / "store").mkdir()
-    return Ground(tmp_path)
-
-
 class Moody(Processes):
     """Is away at first, loses an answer, and then forgets what it runs."""
 

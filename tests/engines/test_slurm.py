@@ -32,12 +32,6 @@ class TestSlurm(EngineConformance):
         return lambda: Slurm("slurm", options())
 
 
-@pytest.fixture
-def ground(tmp_path: Path) -> Ground:
-    (tmp_path / "store").mkdir()
-    return Ground(tmp_path)
-
-
 def carried_out(ground: Ground, order: JobOrder, **more: object) -> tuple[Fate | None, str]:
     with ground.remote(Slurm("slurm", options(**more))) as (remote, _):
         [report] = list(remote.run([order]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from nightmill.operations.site import open_site
 from tests.examples.campaigns import CCD, CCD_CAMPAIGNS, Frames, ccd_site, run_campaign, tiny_night
 from tests.support.records import Record, differences, record_of
 from tests.support.seaweed import KEYS, SeaweedServer
-from tests.support.slurm import Slurm, SlurmUnavailable, running_slurm
 
 JOBS = 7
 ENGINES = """
@@ -50,15 +48,6 @@ def reference(frames: Frames, plain: Path) -> Record:
     return conducted(plain, frames, "threads")
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Slurm]:
-    try:
-        with running_slurm() as cluster:
-            yield cluster
-    except SlurmUnavailable as unavailable:
-        pytest.skip(str(unavailable))
-
-
 @pytest.fixture
 def bucket(seaweed: SeaweedServer, monkeypatch: pytest.MonkeyPatch) -> str:
     """Give the URL of a store in a bucket, as a site's configuration has it."""
@@ -79,12 +68,9 @@ def test_records_agree(
     reference: Record,
     tmp_path: Path,
     request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if engine == "farm":
-        slurm: Slurm = request.getfixturevalue("running")
-        for variable in ("PATH", "SLURM_CONF"):
-            monkeypatch.setenv(variable, slurm.environment[variable])
+        request.getfixturevalue("cluster")
     url = request.getfixturevalue("bucket") if store == "bucket" else ""
     assert differences(reference, conducted(tmp_path / "site", frames, engine, url)) == []
     journals = [read_journal(path) for path in recorded_journals(tmp_path / "site" / "spool")]

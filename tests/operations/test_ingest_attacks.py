@@ -18,24 +18,15 @@ from nightmill.errors import RequestRefused
 from nightmill.files import recognition
 from nightmill.files.inspection import open_file
 from nightmill.files.recognition import Sorting
-from nightmill.model.origin import Origin
 from nightmill.operations.ingest import arrivals
 from nightmill.operations.ingest.finding import find_files
 from nightmill.operations.ingest.placement import Mode, Placement
-from nightmill.operations.ingest.take_in import IngestResult, ingest
 from nightmill.operations.site import Site
+from tests.operations.test_ingest import raw, reasons
 from tests.support.mounts import as_nobody
 from tests.support.observatory import deliver, frame, stored
 
 SECRET = frame(99, OBJECT="secret")
-
-
-def raw(site: Site, *paths: Path, **options: Any) -> IngestResult:
-    return ingest(site, paths, **{"type": "raw_science", "origin": Origin.RAW, "who": "ada", **options})
-
-
-def reasons(result: IngestResult) -> dict[str, str]:
-    return {each.path.name: each.reason for each in result.refused}
 
 
 @pytest.fixture

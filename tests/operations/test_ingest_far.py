@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +21,10 @@ from stagers.conformance import publish
 from tests.cli.conftest import Nightmill, nightmill
 from tests.support.observatory import FILE_TYPES, deliver
 from tests.support.seaweed import SeaweedServer
-from tests.support.sshd import Sshd, running_sshd
-from tests.support.web import Web, running_web
+from tests.support.sshd import Sshd
+from tests.support.web import Web
 
 __all__ = ["nightmill"]
-
-
-@pytest.fixture
-def sshd(tmp_path: Path) -> Iterator[Sshd]:
-    with running_sshd(tmp_path / "sshd") as server:
-        yield server
-
-
-@pytest.fixture
-def web() -> Iterator[Web]:
-    with running_web() as server:
-        yield server
 
 
 @pytest.fixture

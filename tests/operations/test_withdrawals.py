@@ -25,6 +25,7 @@ from nightmill.operations.submit import submit
 from nightmill.operations.withdrawals import retype, withdraw
 from nightmill.planning.plan import plan_campaign
 from nightmill.planning.seal import seal
+from tests.cli.test_operators import PIPELINE
 from tests.examples.campaigns import conduct
 from tests.operations.test_sorting import TYPES, bring, mixed, refused, with_types
 from tests.support.backbone import dump
@@ -32,21 +33,6 @@ from tests.support.observatory import deliver, frame, stored
 
 MORE = """
   copy: {template: "cam_{exposure:04d}_copy_c{campaign:04d}a{attempt:02d}.fits"}
-"""
-PIPELINE = """\
-pipeline: copying
-version: "1.0"
-stages:
-  copy:
-    per: [exposure]
-    inputs:
-      frame: {type: raw_science}
-    steps:
-      - name: copy
-        argv: ["cp", "{inputs.frame}", "{outputs.copy}"]
-        inputs: [frame]
-        outputs:
-          copy: {type: copy}
 """
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from nightmill.execution.journal import journals, read_journal
 from nightmill.execution.recover import finish_dead
@@ -16,13 +13,7 @@ from nightmill.model.store import Store
 from stagers.sftp import SftpStager
 from tests.support.forks import forked
 from tests.support.orders import Bench, output, rights_of, shell
-from tests.support.sshd import Sshd, killed_after, running_sshd
-
-
-@pytest.fixture
-def sshd(tmp_path: Path) -> Iterator[Sshd]:
-    with running_sshd(tmp_path / "sshd") as server:
-        yield server
+from tests.support.sshd import Sshd, killed_after
 
 
 def bench_in(folder: Path, sshd: Sshd) -> Bench:

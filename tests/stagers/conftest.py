@@ -1,4 +1,4 @@
-"""Fixtures of the tests of object storage."""
+"""Fixtures of the tests of stores: a server of SFTP, one of object storage, and what stands before it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ from stagers.objects import ObjectStager
 from tests.stagers.buckets import LARGE, opened
 from tests.support.faults import Proxy, proxy_of
 from tests.support.seaweed import SeaweedServer
+from tests.support.sshd import Sshd, running_sshd
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    with running_sshd(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
 
 
 @pytest.fixture

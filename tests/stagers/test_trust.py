@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,7 @@ from nightmill.execution.stores import open_stager
 from nightmill.model.store import Store
 from stagers.place import Place
 from stagers.sftp import SftpStager
-from tests.support.sshd import USER, Sshd, key_fingerprint, make_key, running_sshd
-
-
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    with running_sshd(tmp_path_factory.mktemp("sshd")) as server:
-        yield server
+from tests.support.sshd import USER, Sshd, key_fingerprint, make_key
 
 
 @pytest.fixture(autouse=True)

@@ -21,12 +21,7 @@ from nightmill.errors import RequestRefused
 
 @contextmanager
 def asked(
-    database: Database,
-    text: str,
-    *,
-    reader_file: Path,
-    uploads: Mapping[str, Path] | None = None,
-    seconds: float,
+    database: Database, text: str, *, reader_file: Path, uploads: Mapping[str, Path] | None = None, seconds: float
 ) -> Iterator[Answer]:
     """Run one statement or several, and give the answer of the last; its rows come as they are read, and only here.
 
@@ -67,12 +62,7 @@ def asked(
 
 
 def run_sql(
-    database: Database,
-    text: str,
-    *,
-    reader_file: Path,
-    uploads: Mapping[str, Path] | None = None,
-    seconds: float,
+    database: Database, text: str, *, reader_file: Path, uploads: Mapping[str, Path] | None = None, seconds: float
 ) -> Answer:
     """Run statements as :func:`asked` does, and return all rows at once: for answers that are known to be small."""
     with asked(database, text, reader_file=reader_file, uploads=uploads, seconds=seconds) as answer:

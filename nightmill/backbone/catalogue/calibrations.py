@@ -132,12 +132,7 @@ def withdraw(
 
 
 def current(
-    session: Session,
-    set_names: Sequence[str] = (),
-    type: str = "",
-    *,
-    context: str = "",
-    as_of: datetime | None = None,
+    session: Session, set_names: Sequence[str] = (), type: str = "", *, context: str = "", as_of: datetime | None = None
 ) -> list[CalibrationFile]:
     """Return the roles that hold now, or that a context pins, by one query; withdrawn ones too.
 

@@ -129,10 +129,7 @@ def in_force(session: Session, campaign: str, *, as_of: datetime | None = None) 
         conditions.append(ExclusionLiftRow.id.is_(None))
     else:
         now = as_of
-        conditions += [
-            ExclusionRow.at <= now,
-            or_(ExclusionLiftRow.at.is_(None), ExclusionLiftRow.at > now),
-        ]
+        conditions += [ExclusionRow.at <= now, or_(ExclusionLiftRow.at.is_(None), ExclusionLiftRow.at > now)]
     conditions.append(or_(ExclusionRow.expires_at.is_(None), ExclusionRow.expires_at > now))
     return _found(session, *conditions)
 

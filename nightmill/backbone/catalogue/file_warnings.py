@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import AttemptRow, FileRow, FileWarningRow, JobRow
+from nightmill.model.base import grouped
 from nightmill.model.file_warning import FileWarning
 
 
@@ -30,11 +31,10 @@ def warnings_of(session: Session, file_ids: Iterable[int]) -> dict[int, list[Fil
         .where(among(FileWarningRow.file_id, file_ids))
         .order_by(FileWarningRow.file_id, FileWarningRow.number)
     )
-    found: dict[int, list[FileWarning]] = {}
-    for row in session.scalars(query):
-        warning = FileWarning(check=row.check_name, reason=row.reason, message=row.message)
-        found.setdefault(row.file_id, []).append(warning)
-    return found
+    return grouped(
+        (row.file_id, FileWarning(check=row.check_name, reason=row.reason, message=row.message))
+        for row in session.scalars(query)
+    )
 
 
 def warned_in(session: Session, campaign_ids: Collection[int]) -> dict[int, dict[str, int]]:

@@ -68,12 +68,7 @@ class NewFile:
 
 
 def register(
-    session: Session,
-    files: Sequence[NewFile],
-    *,
-    who: str,
-    now: datetime,
-    attempt_ids: Sequence[int] | None = None,
+    session: Session, files: Sequence[NewFile], *, who: str, now: datetime, attempt_ids: Sequence[int] | None = None
 ) -> list[int]:
     """Register files, each with its copy, in the transaction of the caller: all of them, or none.
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import DoubtRow, FileRow, ReplicaRow, StoreRow
 from nightmill.backbone.sites import is_here, store_label
+from nightmill.model.base import grouped
 
 _IN_VAIN: Final = (DoubtRow.replica_id == ReplicaRow.id, DoubtRow.at > ReplicaRow.verified_at)
 
@@ -39,10 +40,7 @@ def replicas(session: Session, file_ids: Iterable[int]) -> dict[int, list[Replic
         .where(among(ReplicaRow.file_id, file_ids))
         .order_by(is_here(session).desc(), ReplicaRow.id)
     )
-    copies: dict[int, list[Replica]] = {}
-    for file_id, *told in session.execute(query):
-        copies.setdefault(file_id, []).append(Replica(*told))
-    return copies
+    return grouped((file_id, Replica(*told)) for file_id, *told in session.execute(query))
 
 
 def in_store(session: Session, names: Iterable[str], store: str) -> set[str]:

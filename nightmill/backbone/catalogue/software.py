@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, insert, literal, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.schema import AttemptRow, CampaignRow, ExecutionRow, JobRow, RegressionRow, SoftwareRow
@@ -156,9 +156,3 @@ def standing(session: Session) -> Mapping[str, bool]:
             settled.add(digest)
         last.setdefault(digest, {})[row.attempt_id] = row.passed
     return {digest: digest in settled or all(found.values()) for digest, found in last.items()}
-
-
-def has_verdicts(session: Session) -> bool:
-    """Whether a site has judged any stack."""
-    query = select(literal(1)).where(RegressionRow.site_id == this_site(session)).limit(1)
-    return session.scalar(query) is not None

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, aliased
 from nightmill.backbone.among import among
 from nightmill.backbone.as_of import on_record
 from nightmill.backbone.schema import FileRow, WithdrawalRow
+from nightmill.model.base import grouped
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,10 @@ def withdrawals(session: Session, file_ids: Iterable[int]) -> dict[int, list[Wit
         .where(among(WithdrawalRow.file_id, file_ids))
         .order_by(WithdrawalRow.id)
     )
-    found: dict[int, list[Withdrawal]] = {}
-    for file_id, type_, retyped, at, who, why in session.execute(query):
-        found.setdefault(file_id, []).append(Withdrawal(type_, retyped or "", at, who, why))
-    return found
+    return grouped(
+        (file_id, Withdrawal(type_, retyped or "", at, who, why))
+        for file_id, type_, retyped, at, who, why in session.execute(query)
+    )
 
 
 def versions(session: Session, name: str) -> list[int]:

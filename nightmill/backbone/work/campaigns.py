@@ -22,7 +22,7 @@ from nightmill.backbone.work.left_out import counted
 from nightmill.backbone.work.ownership import is_own, require_own
 from nightmill.backbone.work.saved_plans import lock_numbers, number_of, raise_sequence
 from nightmill.errors import RequestRefused, UnknownName
-from nightmill.model.base import canonical_json
+from nightmill.model.base import canonical_json, grouped
 from nightmill.model.campaign import Campaign, ExecutionSettings
 from nightmill.model.states import LOOKED_AT_AGAIN, AttemptState, JobState
 
@@ -131,7 +131,7 @@ def seal_campaign(session: Session, campaign: Campaign, *, who: str, now: dateti
         Where another campaign has the name already; says in what they differ, or of which other site it is.
     """
     definition = campaign.model_dump(mode="json")
-    digest = _digest(definition)
+    digest = sha256(canonical_json(_sealed_part(definition)).encode()).hexdigest()
     row = session.scalar(select(CampaignRow).where(CampaignRow.name == campaign.name))
     if row is None:
         lock_numbers(session)
@@ -352,11 +352,8 @@ def jobs(
 
 def failed_jobs(session: Session, campaign_ids: Collection[int]) -> dict[int, list[JobLine]]:
     """Return the failed jobs of campaigns, by the campaign's ID, in the order of their plans: one statement."""
-    failed: dict[int, list[JobLine]] = {}
     query = _job_lines().where(among(JobRow.campaign_id, campaign_ids), JobRow.state == JobState.FAILED)
-    for number, *line in session.execute(query):
-        failed.setdefault(number, []).append(_job_line(*line))
-    return failed
+    return grouped((number, _job_line(*line)) for number, *line in session.execute(query))
 
 
 def _job_lines() -> Select[Any]:
@@ -379,10 +376,6 @@ def _job_line(id_: int, stage: str, unit: str, state: str, stale: bool, attempts
 
 def _sealed_part(definition: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in definition.items() if key not in UNSEALED}
-
-
-def _digest(definition: Mapping[str, Any]) -> str:
-    return sha256(canonical_json(_sealed_part(definition)).encode()).hexdigest()
 
 
 def _differences(one: object, other: object, key: str = "") -> Iterator[str]:

@@ -14,6 +14,7 @@ from nightmill.backbone.among import among
 from nightmill.backbone.as_of import on_record
 from nightmill.backbone.schema import CalibrationRow, CampaignRow, FileRow, LeftOutRow
 from nightmill.backbone.work.ownership import is_own
+from nightmill.model.base import grouped
 
 SLACK: Final = timedelta(minutes=1)
 """A file may be registered so long before its transaction ends, and a plan that was made meanwhile not see it."""
@@ -86,16 +87,13 @@ def stages_with_left_out(session: Session, campaign: str, *, as_of: datetime | N
 
 def left_out_units(session: Session, campaign_ids: Collection[int]) -> dict[int, list[LeftOutUnit]]:
     """Return the units that the plans of campaigns leave out, by the campaign's ID."""
-    found: dict[int, list[LeftOutUnit]] = {}
     query = (
         select(LeftOutRow.campaign_id, LeftOutRow.stage, LeftOutRow.unit, LeftOutRow.role, LeftOutRow.missing)
         .add_columns(LeftOutRow.why)
         .where(among(LeftOutRow.campaign_id, campaign_ids))
         .order_by(LeftOutRow.campaign_id, LeftOutRow.id)
     )
-    for number, *unit in session.execute(query):
-        found.setdefault(number, []).append(LeftOutUnit(*unit))
-    return found
+    return grouped((number, LeftOutUnit(*unit)) for number, *unit in session.execute(query))
 
 
 def counted(session: Session, campaign_ids: Collection[int]) -> dict[tuple[int, str], Counter[str]]:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import AttemptRow, ErrorRuleRow, JobRow
+from nightmill.model.base import grouped
 from nightmill.model.states import JobState
 
 
@@ -48,10 +49,10 @@ def failures_of(session: Session, campaign_ids: Collection[int]) -> dict[int, li
         .group_by(*kinds)
         .order_by(func.count().desc(), JobRow.stage)
     )
-    found: dict[int, list[Failures]] = {}
-    for number, stage, step, fate, error, count, example in session.execute(query):
-        found.setdefault(number, []).append(Failures(stage, step or "", fate or "", count, example, error or ""))
-    return found
+    return grouped(
+        (number, Failures(stage, step or "", fate or "", count, example, error or ""))
+        for number, stage, step, fate, error, count, example in session.execute(query)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +82,7 @@ def accepted_in(session: Session, campaign_ids: Collection[int]) -> dict[int, li
         .group_by(JobRow.campaign_id, *error)
         .order_by(func.count().desc(), ErrorRuleRow.name)
     )
-    found: dict[int, list[Accepted]] = {}
-    for campaign_id, *accepted in session.execute(query):
-        found.setdefault(campaign_id, []).append(Accepted(*accepted))
-    return found
+    return grouped((campaign_id, Accepted(*accepted)) for campaign_id, *accepted in session.execute(query))
 
 
 def hosts_of(session: Session, campaign_ids: Collection[int]) -> dict[str, int]:

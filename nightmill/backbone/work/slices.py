@@ -13,6 +13,7 @@ from nightmill.backbone.among import among
 from nightmill.backbone.schema import CampaignRow, JobRow, SliceRow
 from nightmill.backbone.work.campaigns import JobLine, jobs, own_campaign
 from nightmill.errors import UnknownName
+from nightmill.model.base import grouped
 from nightmill.model.campaign import Campaign
 from nightmill.model.states import JobState
 
@@ -124,10 +125,7 @@ def slices_of(session: Session, campaign_ids: Collection[int], *, stage: str = "
     )
     if stage:
         query = query.where(SliceRow.stage == stage)
-    found: dict[int, list[SliceLine]] = {}
-    for number, *line in session.execute(query):
-        found.setdefault(number, []).append(SliceLine(*line))
-    return found
+    return grouped((number, SliceLine(*line)) for number, *line in session.execute(query))
 
 
 def slice_numbers(session: Session, campaign_id: int, stage: str) -> tuple[int, ...]:

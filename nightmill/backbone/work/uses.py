@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from nightmill.backbone.among import among
 from nightmill.backbone.schema import AttemptRow, CampaignRow, FileRow, JobRow, PlannedInputRow, PlanRow
 from nightmill.model.attachment import JUNK
+from nightmill.model.base import grouped
 from nightmill.model.states import JobState
 
 _FEW: Final = 20
@@ -63,15 +64,13 @@ def uses_of(session: Session, file_ids: Collection[int]) -> list[Use]:
         named = wanted.intersection(each for _rule, ids in detail.get("inputs", {}).values() for each in ids)
         if named or id_ in ran:
             found[id_] = (f"{campaign}/{stage}/{unit}", JobState(state), tuple(sorted(named)))
-    made: dict[int, list[str]] = {}
     products = (
         select(AttemptRow.job_id, FileRow.name)
         .join(FileRow, FileRow.attempt_id == AttemptRow.id)
         .where(among(AttemptRow.job_id, found), FileRow.type.not_in(("log", JUNK)))
         .order_by(FileRow.id)
     )
-    for job_id, name in session.execute(products):
-        made.setdefault(job_id, []).append(name)
+    made = grouped((job_id, name) for job_id, name in session.execute(products))
     return [Use(*use, tuple(made.get(id_, ())), id_) for id_, use in found.items()]
 
 

@@ -9,9 +9,10 @@ from typing import Any, Final, TextIO
 
 from nightmill.cli.documents import comparisons as documents
 from nightmill.cli.documents import told
-from nightmill.cli.render.output import echo, for_json, print_table, secho
+from nightmill.cli.render.output import echo, json_line, print_table, secho
 from nightmill.planning.compare import Change, Comparison, StageDifference, UnitChange
 from nightmill.planning.digest import PlanLines
+from nightmill.planning.problems import counted
 
 WORDS: Final = {
     Change.ADDED: "added",
@@ -53,28 +54,22 @@ def print_comparison(comparison: Comparison, limit: int) -> None:
         echo()
         print_table(UNITS, map(_row, shown))
     if limit and (more := comparison.total - limit) > 0:
-        echo(f"... and {more:,} more change{'' if more == 1 else 's'}: --limit 0 shows all")
+        echo(f"... and {counted(more, 'more change')}: --limit 0 shows all")
 
 
 def write_comparison(comparison: Comparison, out: TextIO) -> None:
     """Write how two plans differ as one JSON object, a line a change; these are not held in memory."""
     head = told(
-        documents.PlanComparison,
-        comparison,
-        before=_plan(comparison.before),
-        after=_plan(comparison.after),
-        config=[told(documents.ValueChange, each) for each in comparison.config],
-        stages=[told(documents.StageChanges, each) for each in comparison.stages],
-        units=(),
+        documents.PlanComparison, comparison, before=_plan(comparison.before), after=_plan(comparison.after), units=()
     )
-    out.write(_json(head).removesuffix("]}"))
+    out.write(json_line(head).removesuffix("]}"))
     out.writelines(_units(comparison))
     out.write("]}\n")
 
 
 def _units(comparison: Comparison) -> Iterator[str]:
     for number, each in enumerate(comparison.changes()):
-        yield f"{',' if number else ''}\n{_json(told(documents.UnitChange, each))}"
+        yield f"{',' if number else ''}\n{json_line(told(documents.UnitChange, each))}"
 
 
 def _plan(text: PlanLines) -> documents.ComparedPlan:
@@ -102,7 +97,3 @@ def _row(change: UnitChange) -> tuple[str, ...]:
 
 def _value(value: Any) -> str:
     return "" if value is None else json.dumps(value, ensure_ascii=False)
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, default=for_json)

@@ -12,7 +12,7 @@ from nightmill.operations.audit import PARTS, Contradiction, Ground
 from nightmill.operations.site import Site, open_site
 
 
-def deep(directory: Path | None, *, checksums: bool) -> Iterator[Finding]:
+def audited(directory: Path | None, *, checksums: bool) -> Iterator[Finding]:
     """Yield what an audit of a site finds, as it is found, and for each part that nothing more was."""
     try:
         site = open_site(directory, need_types=False)

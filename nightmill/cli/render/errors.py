@@ -11,7 +11,7 @@ from nightmill.cli.documents import errors as documents
 from nightmill.cli.documents import told
 from nightmill.cli.render.output import echo, print_json, print_table
 from nightmill.operations.errors import Trial
-from nightmill.planning.problems import plural
+from nightmill.planning.problems import counted
 
 SHOWN: Final = 10
 """Failures that people are shown before the rest is only counted."""
@@ -44,7 +44,7 @@ def show_trials(trials: Sequence[Trial], *, as_json: bool) -> None:
         named = len(each.named)
         accepts = each.rule.action == "accept"
         would = f"{each.rule.name} would have {'accepted' if accepts else 'named'}"
-        echo(f"{would} {named:,} of {each.looked_at:,} {plural('failure', each.looked_at)}")
+        echo(f"{would} {named:,} of {counted(each.looked_at, 'failure')}")
         for campaign, count in _campaigns(each).items():
             echo(f"  {campaign}: {count:,}")
         if bare := sum(not (one.error or one.by_others) for one in each.named):
@@ -65,12 +65,7 @@ def show_trials(trials: Sequence[Trial], *, as_json: bool) -> None:
 
 def _where(error: KnownError) -> str:
     rule = error.rule
-    parts = {
-        "stage": rule.stage,
-        "step": rule.step,
-        "exit": " ".join(map(str, rule.exit)),
-        "fate": " ".join(rule.fate),
-    }
+    parts = {"stage": rule.stage, "step": rule.step, "exit": " ".join(map(str, rule.exit)), "fate": " ".join(rule.fate)}
     return ", ".join(f"{name} {value}" for name, value in parts.items() if value)
 
 
@@ -90,8 +85,6 @@ def _told(error: KnownError) -> documents.ErrorRule:
         rule,
         version=error.version,
         on=error.is_on,
-        fate=[fate.value for fate in rule.fate],
-        exit=list(rule.exit),
         tries=retry.tries if retry else None,
         memory_factor=retry.memory_factor if retry else None,
         wait_seconds=retry.wait_seconds if retry else None,
@@ -102,7 +95,7 @@ def _told(error: KnownError) -> documents.ErrorRule:
 
 
 def _tried(trial: Trial) -> documents.Trial:
-    named = [told(documents.NamedFailure, one, attempt=str(one.attempt), fate=one.fate.value) for one in trial.named]
+    named = [told(documents.NamedFailure, one, attempt=str(one.attempt)) for one in trial.named]
     name, action = trial.rule.name, trial.rule.action
     return told(documents.Trial, trial, name=name, action=action, campaigns=_campaigns(trial), named=named)
 

@@ -9,12 +9,13 @@ from typing import Final
 from nightmill.backbone.catalogue.exclusions import Exclusion
 from nightmill.cli.documents import exclusions as documents
 from nightmill.cli.documents import told
-from nightmill.cli.render.output import echo, print_json, print_table
+from nightmill.cli.render.output import echo, print_json, print_table, some
 from nightmill.model.states import JobState
 from nightmill.operations.exclusions import Effect
 from nightmill.planning.compare import Change, Comparison, compare
 from nightmill.planning.digest import text_of
 from nightmill.planning.planned import CampaignPlan
+from nightmill.planning.problems import counted
 
 MOST: Final = 1_000
 """Units of each kind that a program is told."""
@@ -53,16 +54,7 @@ def show_effect(effect: Effect, plans: tuple[CampaignPlan, CampaignPlan] | None 
     changes = _differences(compare(*map(text_of, plans))) if plans else []
     problems = plans[1].problems if plans else ()
     if as_json:
-        print_json(
-            told(
-                documents.Effect,
-                effect,
-                exclusion=_told(effect.exclusion),
-                jobs=[told(documents.ExcludedJob, each, state=each.state.value) for each in effect.jobs],
-                problems=problems,
-                stages=changes,
-            )
-        )
+        print_json(told(documents.Effect, effect, exclusion=_told(effect.exclusion), problems=problems, stages=changes))
         return
     exclusion, counted = effect.exclusion, ", ".join(f"{count:,} {type_}" for type_, count in effect.files.items())
     begins = f"exclusion {exclusion.number}: " if exclusion.number else "would exclude: "
@@ -82,10 +74,11 @@ def _show_jobs(effect: Effect) -> None:
     active = [each.job for each in effect.jobs if each.state is JobState.ACTIVE]
     others = [each.job for each in effect.jobs if each.state is not JobState.ACTIVE]
     if active:
-        echo(f"{_counted(active, 'job')} read it and {_is(active)} under way, and will end with it: {_some(active)}")
+        going = "is under way" if len(active) == 1 else "are under way"
+        echo(f"{counted(len(active), 'job')} read it and {going}, and will end with it: {some(active, SHOWN)}")
     if others:
         done = "is held" if len(others) == 1 else "are held"
-        echo(f"{_counted(others, 'job')} planned to read it {done} when the turn comes: {_some(others)}")
+        echo(f"{counted(len(others), 'job')} planned to read it {done} when the turn comes: {some(others, SHOWN)}")
         campaigns = Counter(job.partition("/")[0] for job in others)
         for campaign in campaigns:
             echo(f"to go on without it, submit {campaign} under a new name; to go on with it, lift and rerun")
@@ -119,9 +112,9 @@ def _show_changes(campaign: str, changes: Sequence[documents.StageDifference], p
     for each in changes:
         echo(f"plan of {campaign}, stage {each.stage}: {each.before:,} units now, {each.after:,} then")
         if each.without:
-            echo(f"  without: {_some(each.without)}")
+            echo(f"  without: {some(each.without, SHOWN)}")
         if each.changed:
-            echo(f"  other inputs: {_some(each.changed)}")
+            echo(f"  other inputs: {some(each.changed, SHOWN)}")
     for problem in problems:
         echo(f"the plan could not be carried out then: {problem}")
 
@@ -134,15 +127,3 @@ def _lifted(exclusion: Exclusion) -> str:
     if exclusion.lifted_at is None:
         return ""
     return f"{exclusion.lifted_at:%Y-%m-%d %H:%M} by {exclusion.lifted_by}: {exclusion.lifted_why}"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
-
-
-def _counted(names: Sequence[str], noun: str) -> str:
-    return f"{len(names):,} {noun}{'' if len(names) == 1 else 's'}"
-
-
-def _is(names: Sequence[str]) -> str:
-    return "is" if len(names) == 1 else "are"

@@ -8,7 +8,7 @@ from nightmill.backbone.work.campaigns import JobLine
 from nightmill.backbone.work.overview import Accepted
 from nightmill.cli.render.output import echo
 from nightmill.model.states import JobState
-from nightmill.planning.problems import plural
+from nightmill.planning.problems import counted
 
 
 def show_failures(lines: Iterable[JobLine]) -> None:
@@ -29,4 +29,4 @@ def show_accepted(found: Iterable[Accepted]) -> None:
 
 
 def _told(error: str, count: int, explanation: str, link: str) -> str:
-    return f"{error}: {count:,} {plural('job', count)}: {explanation}{f' ({link})' if link else ''}"
+    return f"{error}: {counted(count, 'job')}: {explanation}{f' ({link})' if link else ''}"

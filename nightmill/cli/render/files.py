@@ -7,8 +7,7 @@ from typing import Any
 
 from nightmill.backbone.catalogue.files import data_id
 from nightmill.cli.documents import told
-from nightmill.cli.documents.file_warnings import FileWarning
-from nightmill.cli.documents.files import Copy, File, ShownFile
+from nightmill.cli.documents.files import File, ShownFile
 from nightmill.cli.documents.junk import JunkMember
 from nightmill.operations.find import CataloguedFile
 
@@ -27,11 +26,10 @@ def shown_file(
 
 
 def _own(file: CataloguedFile) -> dict[str, Any]:
-    row, copies = file.row, file.copies
     return {
         "withdrawn_at": file.withdrawn_at,
-        "data_id": data_id(row),
-        "metadata": row.attributes,
-        "copies": [told(Copy, copy) for copy in copies],
-        "warnings": [told(FileWarning, each) for each in file.warnings],
+        "data_id": data_id(file.row),
+        "metadata": file.row.attributes,
+        "copies": file.copies,
+        "warnings": file.warnings,
     }

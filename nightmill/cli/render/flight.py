@@ -15,7 +15,7 @@ from nightmill.operations.flight.engines import engines_to_try, fly
 from nightmill.operations.site import Site, open_site
 
 
-def flight(directory: Path | None, engines: Sequence[str], wait_seconds: float) -> Iterator[Finding]:
+def flown(directory: Path | None, engines: Sequence[str], wait_seconds: float) -> Iterator[Finding]:
     """Yield what becomes of each part of a site, as it is tried, and whether nothing is left of the check.
 
     Parameters

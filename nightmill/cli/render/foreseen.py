@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from nightmill.cli.documents import told
-from nightmill.cli.documents.file_warnings import FileWarning
 from nightmill.cli.documents.files import DryIngest, Foreseen, ForeseenRole, Refused, Registered, Skipped
 from nightmill.cli.render.output import echo, plain_line, print_json, print_table
 from nightmill.model import file_warning
@@ -47,8 +46,7 @@ def tell_foreseen(result: IngestResult, *, as_json: bool) -> None:
 
 def registered_file(taken: Taken) -> Registered:
     """Tell programs of a file that was taken in."""
-    warnings = [told(FileWarning, each) for each in taken.warnings]
-    return told(Registered, taken, path=str(taken.path), warnings=warnings)
+    return told(Registered, taken, path=str(taken.path))
 
 
 def tell_warnings(warnings: Iterable[Sequence[file_warning.FileWarning]]) -> None:
@@ -66,15 +64,13 @@ def tell_others(result: IngestResult) -> None:
 
 
 def _foreseen(offer: Offer) -> Foreseen:
-    role = offer.role
     return told(
         Foreseen,
         offer.new,
         path=str(offer.arrival.path),
         store_path=offer.path,
         left_out=offer.arrival.inspection.metadata.left_out,
-        warnings=[told(FileWarning, each) for each in offer.new.warnings],
-        calibration=None if role is None else told(ForeseenRole, role),
+        calibration=offer.role,
     )
 
 

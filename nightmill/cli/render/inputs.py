@@ -11,13 +11,7 @@ from provenance.inputs import InputsReport
 def show_inputs(found: InputsReport, *, as_json: bool) -> None:
     """Print what was staged in vain, what was eliminated, and how plan, witness and step differ."""
     if as_json:
-        print_json(
-            documents.InputsReport(
-                never_opened=[told(documents.NeverOpened, each) for each in found.never_opened],
-                eliminated=[told(documents.EliminatedFiles, each) for each in found.eliminated],
-                differences=[told(documents.Differing, each) for each in found.differences],
-            )
-        )
+        print_json(told(documents.InputsReport, found))
         return
     if not (found.never_opened or found.eliminated or found.differences):
         say("nothing is on record of inputs that were not opened or not used")

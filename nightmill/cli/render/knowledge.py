@@ -7,7 +7,7 @@ from typing import Final
 
 from nightmill.cli.render.output import echo, plain_line, secho
 from nightmill.model.observed import DifferenceKind, Level
-from nightmill.planning.problems import plural
+from nightmill.planning.problems import counted
 from provenance.history import ChosenInput, Execution
 from provenance.knowledge import Completeness, Observed, Warned
 
@@ -42,7 +42,7 @@ def show_known(known: Completeness, warnings: Sequence[Warned]) -> None:
 def show_warned(files: Mapping[str, int]) -> None:
     """Print of how many results of a campaign each check warns."""
     if files:
-        told = ", ".join(f"{count:,} {plural('file', count)} by check {check}" for check, count in files.items())
+        told = ", ".join(f"{counted(count, 'file')} by check {check}" for check, count in files.items())
         secho(f"warned: {told}: nightmill find --warned tells which", fg="yellow")
 
 
@@ -51,11 +51,12 @@ def facts_of(inputs: Sequence[ChosenInput]) -> tuple[tuple[str, ...], Iterator[t
     if all(each.opened is None and each.contributed is None for each in inputs):
         return (), (() for _each in inputs)
     return ("opened", "contributed"), (
-        (_word(each.opened), each.left_out or _word(each.contributed)) for each in inputs
+        (whether(each.opened), each.left_out or whether(each.contributed)) for each in inputs
     )
 
 
-def _word(known: bool | None) -> str:
+def whether(known: bool | None) -> str:
+    """Write whether something happened, where that is known."""
     return "" if known is None else "yes" if known else "never"
 
 

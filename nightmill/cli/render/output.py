@@ -89,7 +89,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     if not sys.stdout.isatty():
         echo("\t".join(columns))
         for row in rows:
-            echo("\t".join(_one_line(value) for value in row))
+            echo("\t".join(" ".join(text(value).split()) for value in row))
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -129,6 +129,11 @@ def _flowing(columns: Sequence[str], values: Sequence[str], width: int) -> Itera
             yield from whole
     if line:
         yield line
+
+
+def some(names: Sequence[str], most: int, between: str = ", ") -> str:
+    """Name the first of some things, and count the others."""
+    return between.join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
@@ -197,10 +202,6 @@ def working(what: str) -> Iterator[None]:
         yield
 
 
-def _one_line(value: object) -> str:
-    return " ".join(text(value).split())
-
-
 def _written(found: re.Match[str]) -> str:
     code = ord(found[0])
     # A byte that is not text came as a surrogate.
@@ -208,11 +209,16 @@ def _written(found: re.Match[str]) -> str:
 
 
 def _as_json(value: object) -> str:
-    written = json.dumps(value, indent=2, default=for_json, ensure_ascii=False)
+    written = json.dumps(value, indent=2, default=_for_json, ensure_ascii=False)
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
 
 
-def for_json(value: Any) -> object:
+def json_line(value: object) -> str:
+    """Write a value for programs on one line."""
+    return json.dumps(value, ensure_ascii=False, default=_for_json)
+
+
+def _for_json(value: Any) -> object:
     """Return for :func:`json.dumps` what it does not know by itself."""
     if isinstance(value, Document):
         return {field.name: getattr(value, field.name) for field in fields(value)}

@@ -10,18 +10,9 @@ from typing import Final, TextIO
 
 from nightmill.cli.documents import plans as documents
 from nightmill.cli.documents import told
-from nightmill.cli.documents.plans import (
-    ExcludedFiles,
-    FilesToShip,
-    Plan,
-    PlannedFile,
-    PlannedInput,
-    PlannedOutput,
-    PlannedStage,
-    SaidValue,
-)
+from nightmill.cli.documents.plans import Plan, PlannedFile, PlannedInput, PlannedOutput, PlannedStage, SaidValue
 from nightmill.cli.documents.units import LeftOutUnit
-from nightmill.cli.render.output import echo, for_json, print_json, print_table, secho
+from nightmill.cli.render.output import echo, json_line, print_json, print_table, secho
 from nightmill.config.explain import Said
 from nightmill.config.rules import NOWHERE
 from nightmill.model.found_file import FoundFile
@@ -30,6 +21,7 @@ from nightmill.operations.saved_plans import shown
 from nightmill.planning.digest import PlanLines
 from nightmill.planning.outputs import Claim, claims
 from nightmill.planning.planned import CampaignPlan, StagePlan
+from nightmill.planning.problems import counted
 from nightmill.planning.sealed import PlannedJob, StageView
 
 COLUMNS: Final = ("unit", "", "role", "file", "why, or where to")
@@ -58,23 +50,23 @@ def print_plan(plan: CampaignPlan, limit: int, text: PlanLines, cost: PlanCost) 
             secho(f"\nstage {stage.stage.name}: units known when stage {stage.known_after} has ended", bold=True)
             continue
         source = "projected from the stages before it" if stage.projected else "from what is there"
-        secho(f"\nstage {stage.stage.name}: {_count(len(stage.jobs), 'unit')}, {source}", bold=True)
+        secho(f"\nstage {stage.stage.name}: {counted(len(stage.jobs), 'unit')}, {source}", bold=True)
         first = islice(stage.jobs, limit or None)
         print_table(COLUMNS, (row for job in first for row in _rows(stage, job, FILES if limit else None)))
         if 0 < limit < len(stage.jobs):
-            echo(f"... and {_count(len(stage.jobs) - limit, 'more unit')}: --limit 0 shows all")
+            echo(f"... and {counted(len(stage.jobs) - limit, 'more unit')}: --limit 0 shows all")
         for sentence in (*_variants(stage), *stage.excluded, *stage.lacking, *stage.waiting):
             echo(sentence)
     known = [stage for stage in plan.stages if not stage.known_after]
     total = sum(len(stage.jobs) for stage in known)
     later = len(plan.stages) - len(known)
-    more = f", and those of {_count(later, 'stage')} that are known later" if later else ""
-    echo(f"\n{_count(total, 'job')} in {_count(len(known), 'stage')}{more}; nothing was done")
+    more = f", and those of {counted(later, 'stage')} that are known later" if later else ""
+    echo(f"\n{counted(total, 'job')} in {counted(len(known), 'stage')}{more}; nothing was done")
     echo(f"digest {shown(text.digest)}{_covered(text.later)}")
     echo(_cost(cost))
     for each in plan.to_ship:
         size = f"{each.size_bytes / 1e6:,.1f} MB"
-        echo(f"to be shipped: {_count(each.files, 'file')}, {size}, from {each.store} into {each.into}")
+        echo(f"to be shipped: {counted(each.files, 'file')}, {size}, from {each.store} into {each.into}")
 
 
 def print_explained(said: Sequence[Said], as_json: bool) -> None:
@@ -95,27 +87,24 @@ def write_plan(plan: CampaignPlan, out: TextIO, text: PlanLines | None, cost: Pl
         Of the plan; one with problems has no text.
     """
     pipeline = plan.campaign.pipeline
-    head = Plan(
+    head = told(
+        Plan,
+        plan,
         campaign=plan.campaign.name,
-        number=plan.number,
-        as_of=plan.as_of,
         pipeline=pipeline.name,
         pipeline_version=pipeline.version,
         digest=text.digest if text else None,
         later=text.later if text else (),
-        cost=told(documents.PlanCost, cost, stages=[told(documents.StageCost, each) for each in cost.stages]),
-        to_ship=[told(FilesToShip, each) for each in plan.to_ship],
-        problems=plan.problems,
+        cost=cost,
         stages=(),
     )
-    out.write(_json(head).removesuffix("]}"))
+    out.write(json_line(head).removesuffix("]}"))
     for number, stage in enumerate(plan.stages):
         left_out = [told(LeftOutUnit, unit, stage=stage.stage.name) for unit in stage.left_out]
-        excluded = [told(ExcludedFiles, each) for each in stage.excluded]
-        about = told(PlannedStage, stage, stage=stage.stage.name, left_out=left_out, excluded=excluded, jobs=())
-        out.write(f"{',' if number else ''}\n{_json(about).removesuffix(']}')}")
+        about = told(PlannedStage, stage, stage=stage.stage.name, left_out=left_out, jobs=())
+        out.write(f"{',' if number else ''}\n{json_line(about).removesuffix(']}')}")
         out.writelines(
-            f"{',' if place else ''}\n{_json(_described(stage, job))}" for place, job in enumerate(stage.jobs)
+            f"{',' if place else ''}\n{json_line(_described(stage, job))}" for place, job in enumerate(stage.jobs)
         )
         out.write("]}")
     out.write("]}\n")
@@ -169,7 +158,7 @@ def _variants(stage: StagePlan) -> Iterator[str]:
         own = [f"{name}={value}" for name, value in variant.parameters.items() if value != common.parameters[name]]
         own += ["inputs or steps of their own"] if variant.stage != common.stage else []
         why = f" ({variant.why})" if variant.why else ""
-        yield f"units {variant.units}: {_count(stage.variants.get(variant.units, 0), 'unit')}, {', '.join(own)}{why}"
+        yield f"units {variant.units}: {counted(stage.variants.get(variant.units, 0), 'unit')}, {', '.join(own)}{why}"
 
 
 def _without(file: FoundFile) -> str:
@@ -204,11 +193,3 @@ def _described(stage: StageView, job: PlannedJob) -> documents.PlannedJob:
 
 def _destination(claim: Claim) -> str:
     return "known, not kept" if claim.to == NOWHERE else claim.to
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, default=for_json)

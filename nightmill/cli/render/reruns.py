@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from nightmill.backbone.work.reruns import Again
 from nightmill.cli.documents import reruns as documents
 from nightmill.cli.documents import told
-from nightmill.cli.render.output import echo, print_json
+from nightmill.cli.render.output import echo, print_json, some
 from nightmill.model.base import canonical_json
 from nightmill.operations.foreseen import Foreseen
+from nightmill.planning.problems import counted
 
 SHOWN: Final = 20
 """Jobs that people are shown before the rest is only counted."""
@@ -41,34 +41,35 @@ def print_foreseen(foreseen: Foreseen) -> None:
 def show_foreseen(foreseen: Foreseen) -> None:
     """Tell people what a rerun is to do."""
     for (stage, state), count in foreseen.counts.items():
-        echo(f"runs again: stage {stage}: {_jobs(count)} now {state}")
+        echo(f"runs again: stage {stage}: {counted(count, 'job')} now {state}")
     for job in foreseen.jobs[:SHOWN]:
         _show_job(foreseen, job)
     if len(foreseen.jobs) > SHOWN:
         echo(f"  ... and {len(foreseen.jobs) - SHOWN:,} more (--dry-run --json names all)")
     for value, count in foreseen.values:
-        echo(f"changes {value.key}: {_value(value.before)} -> {_value(value.after)} ({value.origin}), {_jobs(count)}")
+        change = f"{_value(value.before)} -> {_value(value.after)} ({value.origin})"
+        echo(f"changes {value.key}: {change}, {counted(count, 'job')}")
     for stage in foreseen.waits:
         echo(stage)
     if foreseen.downstream:
         then = list(foreseen.downstream.values())
-        echo(f"run again after them, with what they make: {_jobs(len(then))}: {_some(then)}")
+        echo(f"run again after them, with what they make: {counted(len(then), 'job')}: {some(then, SHOWN)}")
     if foreseen.stale:
-        echo(f"become stale then: {_jobs(len(foreseen.stale))}: {_some(foreseen.stale)}")
+        echo(f"become stale then: {counted(len(foreseen.stale), 'job')}: {some(foreseen.stale, SHOWN)}")
     _show_rest(foreseen)
 
 
 def _show_rest(foreseen: Foreseen) -> None:
     """Tell what becomes of the jobs that do not run again."""
     if foreseen.gone:
-        echo(f"do not run again, as they would not be planned any more: {_some(foreseen.gone, '; ')}")
+        echo(f"do not run again, as they would not be planned any more: {some(foreseen.gone, SHOWN, '; ')}")
     rest = foreseen.others
     if rest.passed_over:
-        echo(f"failed, and are left so: {_jobs(rest.passed_over)}")
+        echo(f"failed, and are left so: {counted(rest.passed_over, 'job')}")
     if rest.wait:
-        echo(f"wait for 'nightmill release': {_jobs(rest.wait)}")
+        echo(f"wait for 'nightmill release': {counted(rest.wait, 'job')}")
     if rest.go_on:
-        echo(f"go on in any case: {_jobs(rest.go_on)}")
+        echo(f"go on in any case: {counted(rest.go_on, 'job')}")
 
 
 def _show_job(foreseen: Foreseen, job: Again) -> None:
@@ -86,8 +87,7 @@ def _told(foreseen: Foreseen, job: Again) -> documents.JobAgain:
     return told(
         documents.JobAgain,
         job,
-        state=job.state.value,
-        inputs=[told(documents.OtherInput, each) for each in foreseen.inputs.get(job.id, ())],
+        inputs=foreseen.inputs.get(job.id, ()),
         begins_with=begin.only[0] if begin else "",
         takes=[file.name for file in begin.files] if begin else [],
     )
@@ -95,11 +95,3 @@ def _told(foreseen: Foreseen, job: Again) -> documents.JobAgain:
 
 def _value(value: object) -> str:
     return "none" if value is None else value if isinstance(value, str) else canonical_json(value)
-
-
-def _jobs(count: int) -> str:
-    return f"{count:,} job{'' if count == 1 else 's'}"
-
-
-def _some(names: Sequence[str], between: str = ", ") -> str:
-    return between.join(names[:SHOWN]) + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")

@@ -23,7 +23,7 @@ def show_needs(found: Sequence[resources.Need], *, as_json: bool) -> None:
         print_json([told(Need, each, step=each.step or None) for each in found])
         return
     several = len({each.pipeline for each in found}) > 1
-    places = [_place(each, of_pipeline=several) for each in found]
+    places = ["/".join(filter(None, (each.pipeline if several else "", each.stage, each.step))) for each in found]
     lines = list(zip(places, found, strict=True))
     print_table(_COLUMNS, (_row(place, need) for place, need in lines if need.jobs or need.cut or need.asked))
     for why in dict.fromkeys(need.why for need in found if need.why):
@@ -31,10 +31,6 @@ def show_needs(found: Sequence[resources.Need], *, as_json: bool) -> None:
         say(f"nothing is proposed for {where}: {why} (--least)")
     if any(each.proposed is not None for each in found):
         say("with --yaml, what is proposed is printed as a file for --override")
-
-
-def _place(need: resources.Need, *, of_pipeline: bool) -> str:
-    return "/".join(filter(None, (need.pipeline if of_pipeline else "", need.stage, need.step)))
 
 
 def _row(place: str, need: resources.Need) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nightmill.cli.documents.sites import Finding
 from nightmill.cli.render.output import text
 from nightmill.operations.log_shipping.shipping import Backlog, backlog
-from nightmill.planning.problems import plural
+from nightmill.planning.problems import counted
 
 if TYPE_CHECKING:
     from nightmill.config.site import SiteConfig
@@ -31,7 +31,5 @@ def standing(backlog: Backlog) -> str:
     if backlog.trouble:
         told += f"; it is away since {text(backlog.since)}: {backlog.trouble}"
     if backlog.refused:
-        told += (
-            f"; it refused {backlog.refused} {plural('line', backlog.refused)}, set aside in logs/refused of the spool"
-        )
+        told += f"; it refused {counted(backlog.refused, 'line')}, set aside in logs/refused of the spool"
     return told

@@ -7,8 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from nightmill.cli.documents import told
-from nightmill.cli.documents.capsules import ComparedFile
-from nightmill.cli.documents.software import Compared, Regressed, SoftwareChange, SoftwareInUse, StepSoftware
+from nightmill.cli.documents.software import Compared, Regressed, SoftwareInUse, StepSoftware
 from nightmill.cli.render.output import echo, print_json, print_table, text
 
 if TYPE_CHECKING:
@@ -59,11 +58,11 @@ def show_comparison(before: Side, after: Side, found: Sequence[StepComparison], 
     same = all(each.same for each in found)
     if as_json:
         steps = [
-            StepSoftware(
-                step=each.step,
+            told(
+                StepSoftware,
+                each,
                 before=each.before.sha256 if each.before is not None else None,
                 after=each.after.sha256 if each.after is not None else None,
-                changes=[told(SoftwareChange, change) for change in each.changes],
             )
             for each in found
         ]
@@ -115,7 +114,6 @@ def print_regressions(found: Sequence[Regression]) -> None:
                 each,
                 reference=str(each.reference),
                 software={step: stack.bare_sha256 for step, stack in each.stacks.items()},
-                outputs=[told(ComparedFile, output) for output in each.outputs],
             )
             for each in found
         ]

@@ -27,7 +27,6 @@ from nightmill.cli.documents import told
 from nightmill.cli.documents import units as documents
 from nightmill.cli.documents.work import Campaign, FailedJob, StageStanding
 from nightmill.cli.render.failures import show_accepted, show_failures
-from nightmill.cli.render.histories import known_of
 from nightmill.cli.render.knowledge import show_known, show_warned
 from nightmill.cli.render.output import echo, plain_line, print_json, print_table, secho
 from nightmill.cli.render.room import nearly_full
@@ -43,7 +42,7 @@ from nightmill.operations.drain import drain
 from nightmill.operations.memory import older
 from nightmill.operations.patience import who_waits
 from nightmill.operations.site import Site
-from nightmill.planning.problems import plural
+from nightmill.planning.problems import counted
 from provenance.knowledge import Completeness, Warned, completeness, warned
 
 WATCH_SECONDS = 2.0
@@ -189,16 +188,13 @@ class _Standing:
             ],
             bundles=dict(self.bundles),
             failed=[told(FailedJob, job, job=job.name, attempt=job.attempts) for job in self.failed],
-            left_out=[told(documents.LeftOutUnit, unit) for unit in self.left_out],
+            left_out=self.left_out,
             holds=[documents.HeldJobs(by=by, why=why, jobs=jobs) for (by, why), jobs in self.holds.items()],
-            accepted=[told(documents.AcceptedJobs, each) for each in self.accepted],
-            **known_of(self.known, self.warnings),
+            accepted=self.accepted,
+            known=self.known,
+            differences=self.warnings,
             warned=dict(self.warned),
         )
-
-
-def _cancelled(stages: list[StageProgress]) -> list[JobState]:
-    return [JobState.CANCELLED] if any(JobState.CANCELLED in stage.counts for stage in stages) else []
 
 
 def _held(stage: StageProgress) -> int:
@@ -221,15 +217,14 @@ def _standing(
 ) -> list[_Standing]:
     """Return how campaigns stand, in a few statements, however many they are."""
     with site.database.reading() as session:
-        stages = progress_of(session, rows)
-        failed = failed_jobs(session, [row.id for row in rows]) if failures else {}
-        bundles = jobs_per_bundle(session, [row.id for row in rows]) if failures else {}
-        left_out = left_out_units(session, [row.id for row in rows]) if failures else {}
-        held = holds(session, [row.id for row in rows]) if failures else {}
-        accepted = accepted_in(session, [row.id for row in rows]) if failures else {}
-        known = completeness(session, [row.id for row in rows]) if failures else {}
-        warnings = warned(session, [row.id for row in rows]) if failures else {}
-        by_checks = warned_in(session, [row.id for row in rows]) if failures else {}
+        stages, ids = progress_of(session, rows), [row.id for row in rows] if failures else []
+        failed, bundles, left_out = (
+            failed_jobs(session, ids),
+            jobs_per_bundle(session, ids),
+            left_out_units(session, ids),
+        )
+        held, accepted, known = holds(session, ids), accepted_in(session, ids), completeness(session, ids)
+        warnings, by_checks = warned(session, ids), warned_in(session, ids)
     return [
         _Standing(
             row,
@@ -260,7 +255,8 @@ def _show(conductor: Conductor, standing: _Standing) -> None:
         echo(f"priority {steering.priority}")
     if steering.limits:
         echo(f"limits: {steering.limits}")
-    states = (*GOING_ON, JobState.DONE, JobState.FAILED, *_cancelled(standing.stages))
+    states = [*GOING_ON, JobState.DONE, JobState.FAILED]
+    states += [JobState.CANCELLED] if any(JobState.CANCELLED in stage.counts for stage in standing.stages) else []
     lacking = any(_held(stage) or stage.left_out for stage in standing.stages)
     print_table(
         ("stage", "jobs", *states, "stale", *(("held", "skipped") if lacking else ())),
@@ -276,15 +272,15 @@ def _show(conductor: Conductor, standing: _Standing) -> None:
         ],
     )
     if len(standing.bundles) > 1:
-        counted = ", ".join(f"{digest[:16] or 'none'} {count} jobs" for digest, count in standing.bundles.items())
-        echo(f"bundles: {counted}")
+        bundles = ", ".join(f"{digest[:16] or 'none'} {count} jobs" for digest, count in standing.bundles.items())
+        echo(f"bundles: {bundles}")
     for job in standing.failed:
         echo(f"failed: {row.name}/{job} (attempt {job.attempts})")
     show_failures(standing.failed)
     show_accepted(standing.accepted)
     show_warned(standing.warned)
     for (by, why), held in standing.holds.items():
-        echo(f"held: {held:,} {plural('job', held)}: {why} ({GOES_ON[by]})")
+        echo(f"held: {counted(held, 'job')}: {why} ({GOES_ON[by]})")
     for unit in standing.left_out[:LEFT_OUT]:
         is_held = "held" if unit.missing == "hold" else "skipped"
         echo(f"{is_held}: {row.name}/{unit.stage}/{unit.unit}: input {unit.role!r}: {unit.why}")

@@ -19,7 +19,7 @@ from nightmill.operations.samples import Sample
 from nightmill.operations.sign_off import SignedOff
 from nightmill.operations.steering import Steered
 from nightmill.operations.transfers import StoreLimit, StoreLimited
-from nightmill.planning.problems import plural
+from nightmill.planning.problems import counted
 
 
 def show_steered(steered: Steered, *, as_json: bool) -> None:
@@ -36,9 +36,9 @@ def show_steered(steered: Steered, *, as_json: bool) -> None:
     else:
         echo(f"campaign {steered.campaign} {'is' if steered.changed else 'was already'} {steering}")
         if steered.jobs:
-            echo(f"{steered.jobs:,} {plural('job', steered.jobs)} cancelled")
+            echo(f"{counted(steered.jobs, 'job')} cancelled")
         if steered.active and steering.halts and not steering.ends_what_runs:
-            echo(f"{steered.active:,} {plural('job', steered.active)} under way: to the end, and none after")
+            echo(f"{counted(steered.active, 'job')} under way: to the end, and none after")
         _tell_run(steered.run)
     _unreached(steered.unreached)
 
@@ -65,7 +65,7 @@ def show_limited(limited: Limited, *, as_json: bool) -> None:
 def show_store_limited(limited: StoreLimited, *, as_json: bool) -> None:
     """Print how many transfers run at a time with a store."""
     if as_json:
-        print_json(told(documents.StoreLimited, limited, limit=told(documents.StoreLimit, limited.limit)))
+        print_json(told(documents.StoreLimited, limited))
     else:
         echo(f"store {limited.limit.store}{'' if limited.changed else ' as before'}: {limited.limit}")
 
@@ -100,9 +100,9 @@ def show_held(held: Held, what: str, *, as_json: bool) -> None:
     if as_json:
         print_json(told(documents.Held, held))
     else:
-        echo(f"{held.campaign}: {held.jobs:,} {plural('job', held.jobs)} {what}")
+        echo(f"{held.campaign}: {counted(held.jobs, 'job')} {what}")
         for state, count in held.others.items():
-            echo(f"{count:,} {plural('job', count)} {state}: not {what}{_BECAUSE.get(state, '')}")
+            echo(f"{counted(count, 'job')} {state}: not {what}{_BECAUSE.get(state, '')}")
         _tell_run(held.run)
     _unreached([held.unreached] if held.unreached else [])
 
@@ -119,7 +119,7 @@ def show_signed_off(signed: SignedOff, *, as_json: bool) -> None:
         print_json(told(documents.SignedOff, signed))
     else:
         what, become = ("signed off", "released") if signed.accepted else ("rejected", "cancelled")
-        jobs = f"{signed.jobs:,} {plural('job', signed.jobs)} {become}"
+        jobs = f"{counted(signed.jobs, 'job')} {become}"
         echo(f"{signed.campaign}: {', '.join(signed.breakpoints)}: {what}, {jobs}")
         _tell_run(signed.run)
     _unreached(signed.unreached)
@@ -128,10 +128,10 @@ def show_signed_off(signed: SignedOff, *, as_json: bool) -> None:
 def show_samples(samples: Sequence[Sample], *, as_json: bool) -> None:
     """Print what a campaign made up to breakpoints, and how it compares."""
     if as_json:
-        print_json([_sample_told(each) for each in samples])
+        print_json([told(documents.Sample, each) for each in samples])
         return
     for each in samples:
-        waiting = f"{each.waiting:,} {plural('job', each.waiting)} wait{'' if each.waiting > 1 else 's'}"
+        waiting = f"{counted(each.waiting, 'job')} wait{'' if each.waiting > 1 else 's'}"
         echo(f"{each.breakpoint}: {each.done:,} done, {each.failed:,} failed; {waiting}")
         if (found := each.comparison) is not None:
             echo(
@@ -146,13 +146,6 @@ def show_samples(samples: Sequence[Sample], *, as_json: bool) -> None:
                 print_table(("type", "key", "files", "median", "largest difference", "in file"), rows)
         if each.rule:
             echo(f"its rule {'holds' if each.holds else 'does not hold'}: {each.ruling}")
-
-
-def _sample_told(sample: Sample) -> documents.Sample:
-    found = sample.comparison
-    keys = [told(documents.KeyDifference, key) for key in found.keys] if found else []
-    comparison = told(documents.SampleComparison, found, keys=keys) if found else None
-    return told(documents.Sample, sample, comparison=comparison)
 
 
 def _print(steered: Steered) -> None:

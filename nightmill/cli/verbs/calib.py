@@ -12,13 +12,12 @@ import typer
 
 from nightmill.cli.completing import campaigns, file_types, sets
 from nightmill.cli.render.output import echo
-from nightmill.cli.shape import Overrides, Settings, SiteFolder, examples, group, time_of
+from nightmill.cli.shape import Overrides, Settings, SiteFolder, Why, examples, group, time_of
 
 app = group(help="Add, certify, withdraw and list calibrations.")
 
 Files = Annotated[list[str], typer.Argument(metavar="FILE", help="Names of files.")]
 Set = Annotated[str, typer.Option("--set", metavar="SET", help="Name of the set.", autocompletion=sets)]
-Why = Annotated[str, typer.Option(metavar="TEXT", help="Why, in words; kept with the act.")]
 
 
 @app.command(
@@ -136,14 +135,7 @@ def list_(
     with open_without_types(site) as opened, opened.database.reading() as session:
         roles = current(session, [set_name] if set_name else [], type_, context=context)
     found = [
-        told(
-            Calibration,
-            role,
-            set=role.set_name,
-            file=role.file.name,
-            type=role.file.type,
-            data_id=role.file.data_id,
-        )
+        told(Calibration, role, set=role.set_name, file=role.file.name, type=role.file.type, data_id=role.file.data_id)
         for role in roles
     ]
     if as_json:

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from nightmill.cli.completing import stages
 from nightmill.cli.containers import Bound, RuntimeName, confinement_for, containers_for
 from nightmill.cli.render.output import echo, say
-from nightmill.cli.shape import JOB, SiteFolder, examples, group
+from nightmill.cli.shape import SiteFolder, examples, group, job_of
 from nightmill.errors import RequestRefused
 
 if TYPE_CHECKING:
@@ -73,18 +73,16 @@ def make(
     from nightmill.cli.opening import open_without_types
     from nightmill.cli.render.output import progress
     from nightmill.operations.capsule import write_capsule
-    from nightmill.planning.problems import plural
+    from nightmill.planning.problems import counted
 
-    named = JOB.fullmatch(job)
-    if named is None:
+    key, number = job_of(job)
+    if key is None:
         raise RequestRefused(f"{job!r} is not a job", remedy="write CAMPAIGN/STAGE/UNIT")
-    key = (named["campaign"], named["stage"], named["unit"])
-    number = int(named["number"]) if named["number"] else None
     with open_without_types(site) as opened, progress("inputs", in_bytes=True) as report:
         done = write_capsule(opened, key, directory, number=number, link=link, products=products, report=report)
     inputs = len(done.order.inputs)
     echo(f"{done.order.attempt}: {'its capsule' if done.recorded else 'it never ran; its capsule'} is {directory}")
-    echo(f"  {inputs} {plural('input', inputs)}{f', {len(done.linked)} of them linked' if link else ''}")
+    echo(f"  {counted(inputs, 'input')}{f', {len(done.linked)} of them linked' if link else ''}")
     if products:
         echo(f"  {len(done.products)} recorded products")
     echo(f"run it: {directory}/run")
@@ -202,7 +200,7 @@ def diff(
 ) -> None:
     """Tell how the result of a run of a capsule differs from what is on record: exit code 1 where it does."""
     from nightmill.cli.documents import told
-    from nightmill.cli.documents.capsules import CapsuleDiff, ComparedFile
+    from nightmill.cli.documents.capsules import CapsuleDiff
     from nightmill.cli.render.output import print_json
     from nightmill.execution.capsule.compare import compare
     from nightmill.execution.capsule.folder import Capsule
@@ -210,7 +208,7 @@ def diff(
     capsule = Capsule.open(directory)
     found = compare(capsule, capsule.run(number), ignored=ignore or ())
     if as_json:
-        print_json(told(CapsuleDiff, found, outputs=[told(ComparedFile, each) for each in found.outputs]))
+        print_json(told(CapsuleDiff, found))
     else:
         _tell_comparison(found)
     if not found.equal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import chain
@@ -37,8 +37,7 @@ EXAMPLES: Final = (
 
 def doctor(
     deep: Annotated[
-        bool,
-        typer.Option("--deep", help="Compare catalogue, journals, stores, scratch and Prefect."),
+        bool, typer.Option("--deep", help="Compare catalogue, journals, stores, scratch and Prefect.")
     ] = False,
     flight: Annotated[
         bool, typer.Option("--flight", help="Send a tiny job through every part of the site; nothing of it stays.")
@@ -65,7 +64,8 @@ def doctor(
     Nothing is changed for good, but for a note of whether an engine failed its flight: campaigns are not begun on one
     that did. Exit code 1 where something is not in order.
     """
-    from nightmill.cli.render.flight import print_places
+    from nightmill.cli.render.deep import audited
+    from nightmill.cli.render.flight import flown, print_places
     from nightmill.cli.render.output import print_json
     from nightmill.errors import RequestRefused
 
@@ -73,9 +73,9 @@ def doctor(
         raise RequestRefused("--checksums goes with --deep", remedy="add --deep, or leave it away")
     findings = chain(_packages(), _versions(), _site(site))
     if deep:
-        findings = chain(findings, _deep(site, checksums))
+        findings = chain(findings, audited(site, checksums=checksums))
     if flight or engine:
-        findings = chain(findings, _flight(site, engine or (), wait))
+        findings = chain(findings, flown(site, engine or (), wait))
     well = True
     told = []
     for finding in findings:
@@ -91,18 +91,6 @@ def doctor(
         print_places(told)
     if not well:
         raise typer.Exit(1)
-
-
-def _deep(directory: Path | None, checksums: bool) -> Iterator[Finding]:
-    from nightmill.cli.render.deep import deep
-
-    yield from deep(directory, checksums=checksums)
-
-
-def _flight(directory: Path | None, engines: Sequence[str], wait_seconds: float) -> Iterator[Finding]:
-    from nightmill.cli.render.flight import flight
-
-    yield from flight(directory, engines, wait_seconds)
 
 
 def _packages() -> Iterator[Finding]:

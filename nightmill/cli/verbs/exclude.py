@@ -9,11 +9,9 @@ import typer
 
 from nightmill.cli.completing import file_types
 from nightmill.cli.render.output import echo
-from nightmill.cli.shape import SiteFolder, examples, group, time_of
+from nightmill.cli.shape import SiteFolder, Why, examples, group, time_of
 
 app = group(help="Exclude files from inputs, list exclusions and lift them.")
-
-Why = Annotated[str, typer.Option(metavar="TEXT", help="Why, in words; kept with the act.")]
 
 
 @app.command(

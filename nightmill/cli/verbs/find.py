@@ -12,6 +12,7 @@ from nightmill.cli.shape import SiteFolder
 from nightmill.model.origin import Origin
 
 if TYPE_CHECKING:
+    from nightmill.operations.find import CataloguedFile
     from nightmill.operations.site import Site
 
 
@@ -33,8 +34,7 @@ def find(
         str, typer.Option(metavar="EXPR", help='An expression, as \'night == 20260110 and band in ["g", "r"]\'.')
     ] = "",
     overlaps: Annotated[
-        str,
-        typer.Option(metavar="PLACE", help="Whose footprint touches RA,DEC[,RADIUS] in degrees, or TILING:TILE."),
+        str, typer.Option(metavar="PLACE", help="Whose footprint touches RA,DEC[,RADIUS] in degrees, or TILING:TILE.")
     ] = "",
     key: Annotated[
         list[str] | None,
@@ -71,7 +71,9 @@ def find(
     In the order of their registration.
     """
     from nightmill.cli.opening import open_without_types
-    from nightmill.errors import RequestRefused
+    from nightmill.errors import RequestRefused, UnknownName
+    from nightmill.model.dimensions import DIMENSIONS, NAME
+    from nightmill.operations.find import find
 
     with open_without_types(site) as opened:
         if refused:
@@ -81,63 +83,40 @@ def find(
                     remedy="leave them away with --refused",
                 )
             _find_refused(opened, type_ or [], where, origin or [], limit, as_json)
-        else:
-            _find_files(
-                opened, type_ or [], where, overlaps, origin or [], level, warned, limit, everything, key or [], as_json
-            )
+            return
+        known = opened.config.keys.keys() - {*DIMENSIONS, NAME}
+        for name in key or ():
+            if name not in known:
+                raise UnknownName("key of metadata", name, sorted(known))
+        found = find(
+            opened,
+            types=type_ or (),
+            where=where,
+            overlaps=overlaps,
+            origins=origin or (),
+            level=level,
+            warned=warned,
+            limit=limit,
+            everything=everything,
+        )
+    _print_files(found, key or (), warned=warned, everything=everything, as_json=as_json)
 
 
-def _find_files(
-    site: Site,
-    types: Sequence[str],
-    where: str,
-    overlaps: str,
-    origins: Sequence[Origin],
-    level: int | None,
-    warned: bool,
-    limit: int | None,
-    everything: bool,
-    keys: Sequence[str],
-    as_json: bool,
+def _print_files(
+    found: Sequence[CataloguedFile], keys: Sequence[str], *, warned: bool, everything: bool, as_json: bool
 ) -> None:
     from nightmill.backbone.catalogue.files import data_id
     from nightmill.cli.render.files import file_of
     from nightmill.cli.render.output import print_json, print_table
-    from nightmill.errors import UnknownName
-    from nightmill.model.dimensions import DIMENSIONS, NAME
-    from nightmill.operations.find import find
 
-    known = site.config.keys.keys() - {*DIMENSIONS, NAME}
-    for name in keys:
-        if name not in known:
-            raise UnknownName("key of metadata", name, sorted(known))
-    found = find(
-        site,
-        types=types,
-        where=where,
-        overlaps=overlaps,
-        origins=origins,
-        level=level,
-        warned=warned,
-        limit=limit,
-        everything=everything,
-    )
     if as_json:
         print_json([file_of(each) for each in found])
         return
+    columns = ["name", "type", "origin", "data ID", *keys, "begins at", "bytes", "store"]
+    columns += ["withdrawn at"] if everything else []
+    columns += ["warnings"] if warned else []
     print_table(
-        (
-            "name",
-            "type",
-            "origin",
-            "data ID",
-            *keys,
-            "begins at",
-            "bytes",
-            "store",
-            *(["withdrawn at"] if everything else []),
-            *(["warnings"] if warned else []),
-        ),
+        columns,
         (
             (
                 each.row.name,

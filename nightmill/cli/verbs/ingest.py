@@ -63,8 +63,7 @@ def ingest(
         bool, typer.Option("--follow-links", help="Take in what symbolic links point to; they are refused otherwise.")
     ] = False,
     add_copies: Annotated[
-        bool,
-        typer.Option("--add-copies", help="Give files that are registered, and not in the store, a copy there."),
+        bool, typer.Option("--add-copies", help="Give files that are registered, and not in the store, a copy there.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be read of each file, and register nothing.")
@@ -122,6 +121,7 @@ def _tell(result: IngestResult, *, as_json: bool, sorted_in: bool) -> None:
     from nightmill.cli.documents.files import Ingest, Refused, Skipped
     from nightmill.cli.render.foreseen import registered_file, tell_others, tell_warnings
     from nightmill.cli.render.output import print_json
+    from nightmill.model.base import grouped
 
     open_ = result.found - len(result.registered) - len(result.copied) - len(result.skipped) - len(result.refused)
     if as_json:
@@ -149,19 +149,11 @@ def _tell(result: IngestResult, *, as_json: bool, sorted_in: bool) -> None:
         for each in result.registered:
             if each.name != each.path.name:
                 echo(f"  {plain_line(str(each.path))} is now {each.name}")
-    for why, names in _left_out(result).items():
+    left_out = grouped((why, each.name) for each in result.registered for why in each.left_out)
+    for why, names in left_out.items():
         more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
         echo(f"registered without {plain_line(why)} ({names[0]}{more})", err=True)
     tell_warnings(each.warnings for each in result.registered)
     for path in result.left:
         echo(f"registered, and still there: {plain_line(str(path))}", err=True)
     tell_others(result)
-
-
-def _left_out(result: IngestResult) -> dict[str, list[str]]:
-    """Return what was left out of the metadata of files, with their names."""
-    files: dict[str, list[str]] = {}
-    for each in result.registered:
-        for why in each.left_out:
-            files.setdefault(why, []).append(each.name)
-    return files

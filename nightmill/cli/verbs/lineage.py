@@ -105,10 +105,9 @@ def tree(found: Lineage) -> Iterator[str]:
 
 
 def _by(edges: Iterable[Edge], key: str) -> dict[int, list[Edge]]:
-    found: dict[int, list[Edge]] = {}
-    for edge in edges:
-        found.setdefault(getattr(edge, key), []).append(edge)
-    return found
+    from nightmill.model.base import grouped
+
+    return grouped((getattr(edge, key), edge) for edge in edges)
 
 
 def _seen(edge: Edge) -> str:

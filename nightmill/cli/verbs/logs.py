@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from nightmill.cli.completing import stages
-from nightmill.cli.shape import JOB, SiteFolder
+from nightmill.cli.shape import SiteFolder, job_of
 from nightmill.errors import RequestRefused
 
 if TYPE_CHECKING:
@@ -45,20 +45,20 @@ def logs(
     from nightmill.cli.render.logs import follow_log, show_log
     from nightmill.operations.logs import attempt_of
 
-    named = JOB.fullmatch(job)
+    named, of_name = job_of(job)
     if named is None:
         raise RequestRefused(
             f"{job!r} is not a job", remedy="write CAMPAIGN/STAGE/UNIT; 'nightmill show CAMPAIGN' lists"
         )
-    if named["number"] and attempt is not None and int(named["number"]) != attempt:
+    if of_name is not None and attempt is not None and of_name != attempt:
         raise RequestRefused(f"{job!r} is not attempt {attempt}", remedy="leave --attempt away")
-    number = int(named["number"]) if named["number"] else attempt
+    number = attempt if of_name is None else of_name
     if follow and as_json:
         raise RequestRefused("--json tells where the log is, once", remedy="leave -f away")
     with open_without_types(site) as opened:
 
         def look(number: int | None) -> Tried | None:
-            return attempt_of(opened, named["campaign"], named["stage"], named["unit"], number=number)
+            return attempt_of(opened, *named, number=number)
 
         if follow:
             if not follow_log(opened, look, number=number, step=step, tail=tail):

@@ -18,8 +18,7 @@ app = group(help="List the plans that were saved, and remove them.")
 
 @app.command("list", epilog=examples("nightmill plans list"))
 def list_(
-    site: SiteFolder = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
+    site: SiteFolder = None, as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False
 ) -> None:
     """List the plans that were saved, the newest first."""
     from nightmill.cli.opening import open_without_types

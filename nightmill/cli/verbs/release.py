@@ -6,18 +6,16 @@ from typing import Annotated, Final
 
 import typer
 
-from nightmill.cli.shape import CampaignName, SiteFolder, Why
+from nightmill.cli.shape import CampaignName, OfStage, SiteFolder, UnitNames, WhereUnit, Why
 
 EXAMPLES: Final = ('nightmill release first --where "night == 20260110" --why "looked at it"',)
 
 
 def release(
     campaign: CampaignName,
-    units: Annotated[
-        list[str] | None, typer.Argument(metavar="UNIT", help="Names of units, or of jobs as STAGE/UNIT.")
-    ] = None,
-    stage: Annotated[str, typer.Option(metavar="STAGE", help="Of this stage alone.")] = "",
-    where: Annotated[str, typer.Option(metavar="EXPR", help="Whose unit fulfils this expression.")] = "",
+    units: UnitNames = None,
+    stage: OfStage = "",
+    where: WhereUnit = "",
     why: Why = "",
     site: SiteFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,

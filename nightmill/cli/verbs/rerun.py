@@ -72,7 +72,7 @@ def rerun(
     from nightmill.operations.rerun import rerun as rerun_campaign
     from nightmill.operations.site import open_site
     from nightmill.operations.wanted import Wanted, Which
-    from nightmill.planning.problems import plural
+    from nightmill.planning.problems import counted
 
     if failed + stale + whole > 1:
         raise RequestRefused("--failed, --stale and --whole exclude each other", remedy="say one of them")
@@ -125,7 +125,7 @@ def rerun(
             conductor,
             campaign,
             begun.run,
-            begun="goes on" if begun.left is None else f"goes on with {begun.left} {plural('job', begun.left)}",
+            begun="goes on" if begun.left is None else f"goes on with {counted(begun.left, 'job')}",
             stay=watch,
             as_json=as_json,
         )

@@ -24,8 +24,7 @@ def run(
         Path, typer.Argument(metavar="ORDER", help="The order, as 'nightmill show JOB --order' writes it.")
     ],
     scratch: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder for the scratch; by default the site's, or in --spool."),
+        Path | None, typer.Option(metavar="DIR", help="Folder for the scratch; by default the site's, or in --spool.")
     ] = None,
     spool: Annotated[
         Path | None,

@@ -77,7 +77,7 @@ def _tell(config: SiteConfig, status: ServiceStatus, *, as_json: bool) -> None:
     from flows.hosting.server import daemon, link
     from flows.hosting.service import folder_of
     from nightmill.cli.documents import told
-    from nightmill.cli.documents.sites import Runner, Server, Service
+    from nightmill.cli.documents.sites import Service
     from nightmill.cli.render.sinks import standing
     from nightmill.config.server import NO_AUTH
     from nightmill.operations.log_shipping.shipping import backlog
@@ -90,8 +90,7 @@ def _tell(config: SiteConfig, status: ServiceStatus, *, as_json: bool) -> None:
         secho(f"warning: {what}", fg=typer.colors.YELLOW, err=True)
     runners = all_runners(config.directory)
     if as_json:
-        of_hosts = [told(Runner, each) for each in runners]
-        print_json(told(Service, status, server=told(Server, status.server), runners=of_hosts))
+        print_json(told(Service, status, runners=runners))
         return
     server = f"{status.server.state} and answers" if status.server.healthy else str(status.server.state)
     print_facts(

@@ -8,7 +8,7 @@ import typer
 
 from nightmill.cli.completing import stages
 from nightmill.cli.render.output import echo, secho
-from nightmill.cli.shape import JOB, SiteFolder
+from nightmill.cli.shape import SiteFolder, job_of
 from nightmill.errors import RequestRefused, UnknownName
 
 if TYPE_CHECKING:
@@ -47,16 +47,16 @@ def show(
     from nightmill.backbone.work.campaigns import campaigns, exists
     from nightmill.cli.opening import open_without_types
 
-    job = JOB.fullmatch(name)
+    job, number = job_of(name)
     if order and not job:
         raise RequestRefused(f"{name!r} is not a job, and only jobs have orders", remedy="write CAMPAIGN/STAGE/UNIT")
     with open_without_types(site) as opened, opened.database.reading() as session:
-        if job:
-            number = int(job["number"]) if job["number"] else None
-            if order:
-                _print_order(session, job["campaign"], job["stage"], job["unit"], number)
-            else:
-                _show_job(session, job["campaign"], job["stage"], job["unit"], number, as_json)
+        if job and order:
+            from nightmill.planning.again import issued_order
+
+            echo(issued_order(session, *job, number=number).model_dump_json(indent=2))
+        elif job:
+            _show_job(session, *job, number, as_json)
         elif exists(session, name):
             _show_campaign(session, name, as_json)
         elif meant := name_meant(session, name):
@@ -66,12 +66,6 @@ def show(
             raise UnknownName(
                 "file, job or campaign", name, known, remedy="see 'nightmill find' and 'nightmill status'"
             )
-
-
-def _print_order(session: Session, campaign: str, stage: str, unit: str, number: int | None) -> None:
-    from nightmill.planning.again import issued_order
-
-    echo(issued_order(session, campaign, stage, unit, number=number).model_dump_json(indent=2))
 
 
 def _told(copies: Sequence[Replica], stores: Mapping[str, Store]) -> Iterator[str]:
@@ -144,10 +138,8 @@ def _show_campaign(session: Session, name: str, as_json: bool) -> None:
     from nightmill.backbone.catalogue.transfers import routes
     from nightmill.backbone.work.campaigns import campaign_named, jobs, progress
     from nightmill.cli.documents import told
-    from nightmill.cli.documents.transfers import Route
-    from nightmill.cli.documents.work import Job, ShownCampaign, StageProgress
+    from nightmill.cli.documents.work import ShownCampaign
     from nightmill.cli.render.failures import show_failures
-    from nightmill.cli.render.histories import known_of
     from nightmill.cli.render.knowledge import show_known
     from nightmill.cli.render.output import print_facts, print_json, print_table
     from provenance.knowledge import Completeness, completeness, warned
@@ -158,13 +150,8 @@ def _show_campaign(session: Session, name: str, as_json: bool) -> None:
     warnings = warned(session, [row.id]).get(row.id, [])
     lines, moved = list(jobs(session, row.id)), list(routes(session, campaign=name))
     if as_json:
-        told_stages, told_routes = (
-            [told(StageProgress, stage) for stage in stages],
-            [told(Route, each) for each in moved],
-        )
-        told_jobs = [told(Job, line) for line in lines]
-        told_known = known_of(known, warnings)
-        print_json(told(ShownCampaign, row, stages=told_stages, transfers=told_routes, jobs=told_jobs, **told_known))
+        own = {"stages": stages, "transfers": moved, "jobs": lines, "known": known, "differences": warnings}
+        print_json(told(ShownCampaign, row, **own))
         return
     print_facts(
         [

@@ -15,8 +15,7 @@ EXAMPLES: Final = ("nightmill submit first.yaml --watch", "nightmill submit --pl
 def submit(
     campaign: Annotated[Path | None, typer.Argument(metavar="CAMPAIGN", help="The campaign's YAML file.")] = None,
     plan: Annotated[
-        str,
-        typer.Option(metavar="DIGEST", help="In place of a file: what nightmill plan --save kept, or nothing."),
+        str, typer.Option(metavar="DIGEST", help="In place of a file: what nightmill plan --save kept, or nothing.")
     ] = "",
     settings: Settings = None,
     overrides: Overrides = None,

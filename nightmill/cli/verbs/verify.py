@@ -31,23 +31,23 @@ def verify(
     read. No journal is needed. Exit code 1 says that something is wrong, or could not be read.
     """
     from nightmill.cli.documents import told
-    from nightmill.cli.documents.verified import Verified, Wrong
+    from nightmill.cli.documents.verified import Verified
     from nightmill.cli.opening import open_without_types
     from nightmill.cli.render.output import print_json, progress
     from nightmill.operations.verify import verify as verify_record
-    from nightmill.planning.problems import plural
+    from nightmill.planning.problems import counted
 
     with open_without_types(site) as opened, progress("verify") as report:
         found = verify_record(opened, name, bytes_too=bytes_too, progress=report)
     if as_json:
-        print_json(told(Verified, found, wrong=[told(Wrong, each) for each in found.wrong]))
+        print_json(told(Verified, found))
     else:
         unsigned = f", {found.before} from before the site had a key" if found.before else ""
         if found.attempts:
-            echo(f"{found.signed} of {found.attempts} {plural('attempt', found.attempts)} signed{unsigned}")
+            echo(f"{found.signed} of {counted(found.attempts, 'attempt')} signed{unsigned}")
         if bytes_too:
             have = "copy has" if found.copies == 1 else "copies have"
-            echo(f"{found.files} {plural('file', found.files)}: {found.copies} {have} the bytes that are on record")
+            echo(f"{counted(found.files, 'file')}: {found.copies} {have} the bytes that are on record")
     for each in found.wrong:
         echo(f"wrong: {each.what}: {each.why}", err=True)
     for unread in found.unread:

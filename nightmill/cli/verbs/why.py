@@ -36,7 +36,7 @@ def why(
     tell when it was refused and why.
     """
     from nightmill.cli.documents import told
-    from nightmill.cli.documents.files import Refusal, Role, Why, Withdrawal
+    from nightmill.cli.documents.files import Why
     from nightmill.cli.opening import open_without_types
     from nightmill.cli.render.files import file_of
     from nightmill.cli.render.histories import maker_of
@@ -48,12 +48,12 @@ def why(
     found, maker = story.file, story.maker
     if as_json:
         print_json(
-            Why(
+            told(
+                Why,
+                story,
                 file=file_of(found) if found else None,
                 made_by=maker_of(maker) if maker else None,
-                withdrawals=[told(Withdrawal, each) for each in story.withdrawals],
-                calibration=[told(Role, each) for each in story.roles],
-                refused=[told(Refusal, each) for each in story.refused],
+                calibration=story.roles,
             )
         )
         return
@@ -93,6 +93,7 @@ def _tell_origin(row: FileRow, maker: Maker | None) -> None:
 
 def _tell_inputs(maker: Maker) -> None:
     """Tell what the step read and why, what of that it left out, and what it told that the file was made of."""
+    from nightmill.cli.render.knowledge import whether
     from nightmill.cli.render.output import print_table
 
     step = maker.execution.step
@@ -104,7 +105,7 @@ def _tell_inputs(maker: Maker) -> None:
         print_table(
             ("role", "file", "because", "said by", *(("opened",) if seen else ())),
             (
-                (each.role, each.name, each.rule, each.origin, *((_opened(each.opened),) if seen else ()))
+                (each.role, each.name, each.rule, each.origin, *((whether(each.opened),) if seen else ()))
                 for each in own
             ),
         )
@@ -118,10 +119,6 @@ def _tell_inputs(maker: Maker) -> None:
         print_table(("step", "role", "file", "because"), left_out)
     if maker.made_of is not None:
         echo(f"The step tells that of all this it was made of: {', '.join(maker.made_of) or 'nothing'}.")
-
-
-def _opened(opened: bool | None) -> str:
-    return "" if opened is None else "yes" if opened else "never"
 
 
 def _tell_place(copies: Sequence[Replica], roles: Sequence[CalibrationRow]) -> None:

@@ -172,16 +172,13 @@ class Calls:
                     self._directories[pid] = folder
             elif match[2] is not None:
                 path = unescaped(match[2])
-                around = "" if path.startswith("/") else folder or self._of(pid)
+                around = "" if path.startswith("/") else folder or self._directories.get(pid, self._directory)
                 yield os.path.normpath(f"{around}/{path}".replace("//", "/"))
                 folder = None
             elif name in RUNS:
                 break  # what follows are its arguments
         if folder is not None:
             yield folder
-
-    def _of(self, pid: int) -> str:
-        return self._directories.get(pid, self._directory)
 
 
 def unescaped(text: bytes) -> str:

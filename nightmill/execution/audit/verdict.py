@@ -10,6 +10,7 @@ from typing import Final
 from nightmill.errors import JobFailed
 from nightmill.execution.audit.traced import Traced
 from nightmill.execution.evidence import on_one_line
+from nightmill.model.base import storable
 from nightmill.model.dimensions import unit_name
 from nightmill.model.fate import Fate
 from nightmill.model.layout import INPUTS
@@ -79,19 +80,14 @@ def _of(file: OrderInput) -> str:
 
 
 def _shown(path: str) -> str:
-    return on_one_line(_text(path))
-
-
-def _text(path: str) -> str:
-    """Return a path as text that can be written anywhere: a byte that is not text as its number."""
-    return os.fsencode(path).decode(errors="backslashreplace")
+    return on_one_line(storable(path))
 
 
 def reached(traced: Traced | None) -> tuple[str, ...]:
     """Return what goes on record of what a step reached for beside what it was given."""
     if traced is None:
         return ()
-    return (*map(_text, (*traced.reached, *traced.absent)), *(f"network {each}" for each in traced.networks))
+    return (*map(storable, (*traced.reached, *traced.absent)), *(f"network {each}" for each in traced.networks))
 
 
 def as_audited(order: JobOrder, confined: Confined, traced: Traced | None) -> Confined:

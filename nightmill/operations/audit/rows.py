@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sqlalchemy import Select, and_, exists, or_, select
+from sqlalchemy import Select, and_, exists, null, or_, select
 from sqlalchemy.orm import aliased
 
 from nightmill.backbone.schema import AttemptRow, CampaignRow, ExecutionRow, FileRow, JobRow
@@ -43,12 +43,6 @@ def _of_attempts(since: Any, *values: Any) -> Select[Any]:
     return _of_jobs(AttemptRow.number, since, *values).join(AttemptRow, AttemptRow.job_id == JobRow.id)
 
 
-def _no() -> Any:
-    from sqlalchemy import null
-
-    return null()
-
-
 _last = aliased(AttemptRow)
 _is_open: Final = exists().where(AttemptRow.job_id == JobRow.id, AttemptRow.state.in_(OPEN))
 _has_result: Final = exists().where(AttemptRow.job_id == JobRow.id, AttemptRow.result)
@@ -63,7 +57,7 @@ execution_runs: Final = (
     .where(ExecutionRow.state == "running", AttemptRow.state.in_(ENDED))
 )
 job_active: Final = (
-    _of_jobs(_no(), _last.ended_at)
+    _of_jobs(null(), _last.ended_at)
     .outerjoin(_last, and_(_last.job_id == JobRow.id, _last.number == JobRow.attempts))
     .where(JobRow.state == JobState.ACTIVE, ~_is_open)
 )
@@ -86,7 +80,7 @@ _QUESTIONS: Final = (
     ),
     (
         Kind.JOB_RESULT,
-        _of_jobs(_no(), _no()).where(JobRow.state == JobState.DONE, ~_has_result),
+        _of_jobs(null(), null()).where(JobRow.state == JobState.DONE, ~_has_result),
         "the job is on record as done, and none of its attempts is its result",
         LOOK,
     ),

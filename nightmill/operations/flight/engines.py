@@ -7,10 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final
-
-from sqlalchemy.orm import Session
+from typing import Final
 
 from nightmill.engines.following import CLOCK_SECONDS, clock_told
 from nightmill.engines.remote import Remote
@@ -99,11 +96,7 @@ def fly(site: Site, setting: EngineSetting, *, wait_seconds: float = WAIT_SECOND
     if wrong and all(each.waited for each in found if not each.tried.well):
         return
     detail = {"options": digest_of(setting), "places": sorted({each.place for each in found}), "wrong": wrong}
-    site.database.write(partial(_note, act=act, engine=setting.name, detail=detail))
-
-
-def _note(session: Session, act: Act, engine: str, detail: dict[str, Any]) -> None:
-    act.note(session, engine, detail)
+    site.database.write(lambda session: act.note(session, setting.name, detail))
 
 
 def _flown(site: Site, setting: EngineSetting, wait_seconds: float) -> Iterator[Found]:

@@ -6,7 +6,6 @@ transaction with its refusals. No file is touched inside of a transaction.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from nightmill.clock import utc_now
 from nightmill.errors import FileRefused, NameTaken, StoreError
 from nightmill.files.naming import fit_name, name_of_content
 from nightmill.files.recognition import Sorting
+from nightmill.model.base import storable
 from nightmill.model.file_warning import FileWarning
 from nightmill.model.origin import Origin
 from nightmill.operations.attachments import load_rows
@@ -329,8 +329,3 @@ def _told(arrival: Arrival) -> str:
 
 def _storable(warnings: Sequence[FileWarning]) -> tuple[FileWarning, ...]:
     return tuple([each.model_copy(update={"message": storable(each.message)}) for each in warnings])
-
-
-def storable(text: str | Path) -> str:
-    """Write a text, or a path with bytes that are none, as text that any database takes."""
-    return os.fsencode(text).decode(errors="backslashreplace")

@@ -17,13 +17,14 @@ from typing import Final
 from nightmill.backbone.catalogue.stores import store_ids
 from nightmill.errors import RequestRefused, UnknownName
 from nightmill.files.recognition import Sorting
+from nightmill.model.base import storable
 from nightmill.model.file_warning import FileWarning
 from nightmill.model.origin import Origin
 from nightmill.operations.acts import Act
 from nightmill.operations.ingest.arrivals import Offered, Refused
 from nightmill.operations.ingest.far import Places, brought_here, far_lots, find_in, named_places
 from nightmill.operations.ingest.finding import Found, find_files
-from nightmill.operations.ingest.lots import Intake, Lot, Offer, storable
+from nightmill.operations.ingest.lots import Intake, Lot, Offer
 from nightmill.operations.ingest.placement import Mode, Placement
 from nightmill.operations.site import Site
 

@@ -126,9 +126,7 @@ class StreamSender:
         if url.scheme != "tls":
             return connection
         try:
-            return ssl.create_default_context(cafile=self._sink.ca or None).wrap_socket(
-                connection, server_hostname=host
-            )
+            return _trusting(self._sink).wrap_socket(connection, server_hostname=host)
         except OSError:
             connection.close()
             raise

@@ -15,14 +15,7 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from nightmill.backbone.catalogue.copies_elsewhere import FarCopy
-from nightmill.backbone.catalogue.transfers import (
-    Transfer,
-    arrived,
-    holder_of,
-    is_had,
-    place_of_copy,
-    put_on_record,
-)
+from nightmill.backbone.catalogue.transfers import Transfer, arrived, holder_of, is_had, place_of_copy, put_on_record
 from nightmill.backbone.catalogue.withdrawals import withdrawals
 from nightmill.clock import utc_now
 from nightmill.errors import StoreError, StoreFull
