@@ -138,7 +138,7 @@ def _outcome(report: JobReport, step: StepReport, accepted: AcceptedIds) -> dict
         "max_rss_bytes": cost and cost.max_rss_bytes,
         "read_bytes": cost and cost.read_bytes,
         "written_bytes": cost and cost.written_bytes,
-        **observed_columns(step),
+        **observed_columns(step.observed),
     }
 
 

@@ -11,7 +11,7 @@ from nightmill.backbone.schema import DifferenceRow
 from nightmill.backbone.upsert import add_missing
 from nightmill.model.journal import MadeFile
 from nightmill.model.observed import Observation
-from nightmill.model.report import JobReport, StepReport
+from nightmill.model.report import JobReport
 
 
 class Fact(NamedTuple):
@@ -64,9 +64,8 @@ def facts(observed: Observation | None, read: Collection[tuple[str, str]]) -> di
     return found
 
 
-def observed_columns(step: StepReport) -> dict[str, Any]:
+def observed_columns(observed: Observation | None) -> dict[str, Any]:
     """Return what is known of a step beside what it did, as the row of its execution has it."""
-    observed = step.observed
     if observed is None:
         return dict.fromkeys(("level", "confined", "witness", "told", "reached"))
     held = observed.confined

@@ -160,7 +160,7 @@ class Observer:
             self._produced = Produced([role for role, names in named.items() if names], extra)
 
     def observation(self, confined: Confined, reached: tuple[str, ...]) -> Observation:
-        """Return what is known of the step.
+        """Return what is known of the step, by the names that files have on record.
 
         Parameters
         ----------
@@ -169,7 +169,7 @@ class Observer:
         """
         uses = self._sidecar.uses
         typed = {each.name for each in self.index.inputs if each.type}
-        return Observation(
+        observation = Observation(
             confined=as_audited(self._order, confined, self._traced),
             witness="" if self._opened is None else "inotify" if self._traced is None else "strace",
             opened=tuple([each.name for each in self.index.inputs if self._opened and each.name in self._opened]),
@@ -182,6 +182,7 @@ class Observer:
             depends=self._depends,
             differences=differences(self._step, self.index, self._opened, uses, self._produced),
         )
+        return observation.renamed({each.name: each.recorded for each in self._order.taken})
 
     def notes(self, found: Sequence[Difference]) -> str:
         """Return what the log of the job is told: what the step asked its index for, and what it is warned of."""

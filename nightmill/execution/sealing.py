@@ -152,7 +152,7 @@ class Chain:
         order = report.order
         made = {file.name: file.sha256 for file in (report.made if fate is Fate.PUBLISHED else ())}
         made |= {file.name: file.sha256 for file in files}
-        read = {file.name: file.sha256 for file in order.inputs} | {file.name: file.sha256 for file in order.taken}
+        read = {file.name: file.sha256 for file in order.inputs} | {file.recorded: file.sha256 for file in order.taken}
         with self._lock:
             envelope = self._key.sign(
                 Statement(
@@ -176,7 +176,7 @@ class Chain:
                                     argv=step.argv,
                                     exit_code=step.exit_code,
                                     signal=step.signal,
-                                    software=step.software,
+                                    software=step.known_software,
                                     observed=step.observed,
                                 )
                                 for step in report.steps

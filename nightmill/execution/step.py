@@ -200,7 +200,8 @@ def _way(
     if container is not None:
         has_network = step.network != "off"
         start = partial(container.start, scratch=scratch.path, network=has_network, rules=confiner.inside(rules))
-        return start, "it runs in an image" if step.warm else ""
+        start_it = confiner.in_group(start, step, rules, is_parent=container.runtime.is_parent)
+        return start_it, "it runs in an image" if step.warm else ""
     start_it = confiner.way(order, step, scratch, rules)
     if order.level == "audit":
         return start_it, "it is audited" if step.warm else ""
@@ -367,12 +368,10 @@ def _failure(step: OrderStep, ended: Ended, printed: Printed, context: JobContex
         return None
     if ended.stopped:
         fate, what = Fate.CANCELLED, f"was ended: {context.stopping}"
-    elif ended.timed_out:
+    elif ended.timed_out and ended.asked_bytes is None:
         fate, what = Fate.WALL_LIMIT, f"ran longer than its {step.wall_seconds:g} s and was ended"
     elif ended.out_of_memory:
-        peak = f"{ended.cost.max_rss_bytes / 1e6:,.0f} MB"
-        who = "was" if ended.signal is not None else f"exited with code {ended.exit_code} as a process of it was"
-        fate, what = Fate.OUT_OF_MEMORY, f"{who} killed by the kernel for lack of memory; it was seen with {peak}"
+        fate, what = Fate.OUT_OF_MEMORY, ended.starved
     elif ended.signal is not None:
         fate, what = Fate.STEP_KILLED, f"was ended by {_signal_name(ended.signal)}"
     else:

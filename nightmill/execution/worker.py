@@ -101,7 +101,7 @@ class Worker:
             software=profile.software,
             chain=Chain(self.journal.name, key) if key is not None else None,
             confiner=confiner,
-            warm=Servers(confiner.limits),
+            warm=Servers(confiner.limits, confiner.grouped),
             superseded=(lambda: False) if dispatched is None else lambda: dispatched.is_over,
             is_guest=dispatched is not None,
             logs=profile.logs,

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from nightmill.model.base import Frozen
 
@@ -36,6 +36,15 @@ class Confinement(Frozen):
     """The most processes and threads of one step; on a host that cannot count those of a step, of its user."""
     open_files: int | None = Field(default=None, ge=16)
     """The most files that one process has open; by default what the worker may have."""
+    cgroup: Path | None = None
+    """The control group of each host that is the worker's to divide: what holds memory and processes of steps."""
+
+    @field_validator("cgroup")
+    @classmethod
+    def _is_whole(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_absolute():
+            raise ValueError(f"{str(path)!r} is not a path from the root, as /sys/fs/cgroup/nightmill.slice")
+        return path
 
 
 class NodeConfinement(Confinement):

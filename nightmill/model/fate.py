@@ -27,10 +27,11 @@ class Fate(StrEnum):
     STEP_KILLED = "step_killed"
     """A step's process was ended by a signal that nightmill did not send; or what audited it was ended before it."""
     OUT_OF_MEMORY = "out_of_memory"
-    """A step's process was ended by SIGKILL that nightmill did not send, and the kernel of its host counted a kill for
-    lack of memory while the step ran; or it exited with code 137, as a shell does whose command was killed, and the
-    kernel counted one in the control group of the worker; or the accounting of its engine says that its worker was
-    ended for that."""
+    """A step failed, and the kernel killed a process of it for lack of memory, as the control group of the step counts.
+    Where it has none: its process was ended by SIGKILL that nightmill did not send, and the kernel of its host counted
+    a kill for lack of memory while the step ran; or it exited with code 137, as a shell does whose command was killed,
+    and the kernel counted one in the control group of the worker; or the accounting of its engine says that its worker
+    was ended for that."""
     STEP_NOT_STARTED = "step_not_started"
     """The step's program could not be executed, or its image, or what runs images, was not on the host."""
     WALL_LIMIT = "wall_limit"

@@ -33,7 +33,7 @@ class Confined(Frozen):
 
     level: Level = Level.NONE
     by: tuple[str, ...] = ()
-    """What held it: ``landlock 7``, ``seccomp``, ``mounts``, ``bubblewrap``."""
+    """What held it: ``landlock 7``, ``seccomp``, ``mounts``, ``bubblewrap``, ``memory cgroup``."""
     lacking: tuple[str, ...] = ()
     """What was not held, a sentence each."""
 
@@ -152,3 +152,21 @@ class Observation(Frozen):
     def names(self) -> frozenset[str]:
         """The files that it opened, used or left out, by either word."""
         return frozenset({*self.opened, *self.used, *(each.name for each in self.eliminated)})
+
+    def renamed(self, names: Mapping[str, str]) -> Observation:
+        """Return it with other names of files, where they have others."""
+
+        def of(name: str) -> str:
+            return names.get(name, name)
+
+        return self.model_copy(
+            update={
+                "opened": tuple(map(of, self.opened)),
+                "used": tuple(map(of, self.used)),
+                "eliminated": tuple([each.model_copy(update={"name": of(each.name)}) for each in self.eliminated]),
+                "depends": tuple(
+                    [each.model_copy(update={"inputs": tuple(map(of, each.inputs))}) for each in self.depends]
+                ),
+                "differences": tuple([each.model_copy(update={"name": of(each.name)}) for each in self.differences]),
+            }
+        )

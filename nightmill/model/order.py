@@ -282,6 +282,11 @@ class TakenOutput(Frozen):
             raise ValueError(f"{name!r} is not fit for a file name")
         return name
 
+    @property
+    def recorded(self) -> str:
+        """Its name on record, with which its path ends: the name of the attempt that made it."""
+        return self.path.rpartition("/")[2]
+
 
 class JobOrder(Frozen):
     """Everything that one attempt at a job may know."""

@@ -22,20 +22,19 @@ from nightmill.backbone.schema import (
     AttemptRow,
     CampaignRow,
     DeliveryRow,
-    ExecutionRow,
     FileRow,
     JobRow,
     PlannedInputRow,
-    SoftwareRow,
 )
 from nightmill.backbone.work.campaigns import campaigns, exists
 from nightmill.errors import StoreError, UnknownName
 from nightmill.execution.sealing import unsealed
 from nightmill.model.fate import Fate
 from nightmill.model.order import AttemptKey
-from nightmill.model.statement import Claim, Envelope, Statement
+from nightmill.model.statement import Envelope, Statement
 from nightmill.model.states import ReplicaState
 from nightmill.operations.site import Site
+from provenance.signed import contradictions, steps_of
 from provenance.statements import breaks, statements_of
 
 _BATCH: Final = 200
@@ -147,7 +146,7 @@ class _Batch:
                 self._made[row.attempt_id or 0].append(row)
             self._delivered = _delivered(session, ids)
             self._read = _read(session, ids)
-            self._steps = _steps(session, ids)
+            self._steps = steps_of(session, ids)
 
     def verify(self, only: FileRow | None, *, bytes_too: bool) -> set[str]:
         """Verify each, and return the journals of their chains."""
@@ -193,7 +192,7 @@ class _Batch:
         yield from _differences(there, signed, "made", missing=attempt.fate == Fate.PUBLISHED)
         inputs = {file.name: file.sha256 for file in claim.inputs}
         yield from _differences(self._read.get(attempt.id, {}), inputs, "read", missing=False)
-        yield from _of_steps(self._steps.get(attempt.id, {}), claim)
+        yield from contradictions(self._steps.get(attempt.id, {}), claim)
 
 
 def _differences(there: Mapping[str, str], signed: Mapping[str, str], did: str, *, missing: bool) -> Iterator[str]:
@@ -206,19 +205,6 @@ def _differences(there: Mapping[str, str], signed: Mapping[str, str], did: str, 
     if missing:
         for name in sorted(signed.keys() - there.keys()):
             yield f"{name} was signed as {did} by it, and is not on record"
-
-
-def _of_steps(there: Mapping[str, tuple[Sequence[str], int | None, str]], claim: Claim) -> Iterator[str]:
-    for step in claim.steps:
-        argv, exit_code, software = there.get(step.name, ((), None, ""))
-        if tuple(argv) != step.argv:
-            yield f"step {step.name!r} was signed with another command line than is on record"
-        elif exit_code != step.exit_code:
-            yield f"step {step.name!r} was signed with exit code {step.exit_code}, and is on record with {exit_code}"
-        elif software != step.software:
-            yield f"step {step.name!r} was signed with another software stack than is on record"
-    for name in sorted(there.keys() - {step.name for step in claim.steps}):
-        yield f"step {name!r} is on record, and was not signed"
 
 
 def _unread(envelope: Envelope) -> str:
@@ -258,20 +244,6 @@ def _read(session: Session, ids: Sequence[int]) -> dict[int, dict[str, str]]:
     found: dict[int, dict[str, str]] = {}
     for attempt_id, name, digest in session.execute(query):
         found.setdefault(attempt_id, {})[name] = digest
-    return found
-
-
-def _steps(session: Session, ids: Sequence[int]) -> dict[int, dict[str, tuple[Sequence[str], int | None, str]]]:
-    query = (
-        select(
-            ExecutionRow.attempt_id, ExecutionRow.step, ExecutionRow.argv, ExecutionRow.exit_code, SoftwareRow.sha256
-        )
-        .outerjoin(SoftwareRow, SoftwareRow.id == ExecutionRow.software_id)
-        .where(among(ExecutionRow.attempt_id, ids))
-    )
-    found: dict[int, dict[str, tuple[Sequence[str], int | None, str]]] = {}
-    for attempt_id, step, argv, exit_code, software in session.execute(query):
-        found.setdefault(attempt_id, {})[step] = argv, exit_code, software or ""
     return found
 
 

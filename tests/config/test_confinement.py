@@ -42,6 +42,7 @@ def test_what_a_site_says(site: Path) -> None:
         ("{read: [/software]}", r"unknown key confinement\.read \(did you mean 'reads'\?\)"),
         ("{processes: 0}", r"confinement\.processes is 0 and should be"),
         ("{closed: [/a]}", r"unknown key confinement\.closed; known here: use, reads, processes, open_files"),
+        ("{cgroup: own.slice}", r"confinement\.cgroup.*own\.slice.* is not a path from the root, as /sys/fs/cgroup"),
     ],
 )
 def test_what_is_wrong_with_it(site: Path, text: str, told: str) -> None:

@@ -10,8 +10,11 @@ import pytest
 from sqlalchemy import select, update
 
 from nightmill.backbone.schema import (
+    AttemptRow,
     AuditRow,
+    ExecutionRow,
     FileRow,
+    InputUseRow,
     JobRow,
     PlannedInputRow,
     PlanRow,
@@ -32,6 +35,7 @@ from nightmill.operations.retain import retain
 from nightmill.operations.site import Site
 from nightmill.operations.steering import pause, resume
 from nightmill.operations.submit import submit
+from nightmill.operations.verify import verify
 from nightmill.operations.wanted import Wanted, Which
 from nightmill.planning.again import next_order
 from nightmill.planning.issue import issue
@@ -72,7 +76,12 @@ def test_jobs_run_again_from_a_step_with_other_values_and_take_what_was_made_bef
         planned = select(PlannedInputRow.rule).where(PlannedInputRow.role == "first", PlannedInputRow.step == "end")
         assert session.scalars(planned).all() == ["made by attempt a01 of the job"]
         found = lineage_of(session, "second_0001_c0001a02.txt", "up")
+        used = select(InputUseRow.opened).join(FileRow, FileRow.id == InputUseRow.file_id)
+        used = used.join(ExecutionRow, ExecutionRow.id == InputUseRow.execution_id).join(AttemptRow)
+        used = used.where(FileRow.name == "first_0001_c0001a01.txt", AttemptRow.number == 2)
+        assert session.scalars(used).all() == [True]
         kept = [row.detail for row in session.scalars(select(AuditRow)) if "wanted" in row.detail]
+    assert verify(night, "night1").wrong == []
     assert "first_0001_c0001a01.txt" in {file.name for file in found.files.values()}
     assert kept[-1]["wanted"] == {
         "which": "whole",

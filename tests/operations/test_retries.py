@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections import Counter
 from datetime import timedelta
@@ -16,6 +17,8 @@ from nightmill.execution.host import this_host
 from nightmill.execution.launch import watch
 from nightmill.planning.again import issued_orders, next_order
 from tests.operations.failing import Failing, conduct
+from tests.support import step
+from tests.support.cgroups import first_version
 from tests.support.forks import forked
 from tests.support.observatory import Observatory
 
@@ -70,6 +73,20 @@ def test_a_try_with_more_memory_is_had_again(tmp_path: Path, database_url: str, 
         following = next_order(session, "night1", "science", reports[0].attempt.unit)
     assert again == [report.order for report in reports]
     assert following.resources.memory_bytes == 8_000_000, "a rerun goes on from there"
+
+
+def test_a_step_that_its_control_group_ended_has_more_memory_the_next_time(tmp_path: Path) -> None:
+    with first_version() as cgroup:
+        said = "{out_of_memory: {tries: 2, memory_factor: 2}}"
+        failing = Failing.build(tmp_path, "", ["take 100000000"], f"{RETRIES}={said}", f"{MEMORY}=64000000")
+        site = failing.observatory.directory / "nightmill.yaml"
+        confinement = f"confinement: {{cgroup: {cgroup}, reads: [{Path(step.__file__).parent}]}}"
+        site.write_text(re.sub("(?m)^confinement:.*$", confinement, site.read_text()))
+        reports = failing.conduct()
+    assert [report.fate for report in reports] == ["out_of_memory", "published"]
+    evidence = failing.attempts()[0].evidence or ""
+    assert "'detect' was killed by the kernel, as it came to the 64 MB of memory that its job asks for" in evidence
+    assert reports[1].order.resources.memory_bytes == 128_000_000
 
 
 def test_memory_that_is_not_asked_for_grows_from_what_was_seen(tmp_path: Path, kills: Path) -> None:

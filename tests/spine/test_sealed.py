@@ -14,12 +14,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
 
 from nightmill.backbone.schema import (
     AttemptRow,
     ChainRow,
+    DifferenceRow,
     ExecutionRow,
     FileRow,
+    InputUseRow,
+    PlannedInputRow,
     SigningKeyRow,
     StatementRow,
 )
@@ -71,7 +75,7 @@ def verify(site: Site, capsys: pytest.CaptureFixture[str]) -> Verify:
 
 def order_of(bench: Bench, unit: int, *, fails: bool = False) -> JobOrder:
     frame = bench.put("frame.fits", b"light")
-    script = "cat ../inputs/frame.fits; " + ("exit 3" if fails else f"echo {unit} > cat{unit}.txt")
+    script = "cat ../inputs/frame.fits; " + ("exit 3" if fails else f"echo {unit} | tee more > cat{unit}.txt")
     step = shell("detect", script, output("catalog", f"cat{unit}.txt"), inputs=("frame.fits",))
     return bench.order(step, inputs=(frame,), unit=f"exposure={unit}")
 
@@ -79,10 +83,19 @@ def order_of(bench: Bench, unit: int, *, fails: bool = False) -> JobOrder:
 def carry_out(site: Site, *orders: JobOrder) -> list[JobReport]:
     """Issue orders, carry them out as the site's workers do, and record them."""
     site.database.write(lambda session: issue(session, *orders))
+    site.database.write(_plan_inputs)
     with Worker(site.profile, site.stagers) as worker:
         reports = list(worker.run(orders))
     drain(site)
     return reports
+
+
+def _plan_inputs(session: Session) -> None:
+    frame_id = session.scalars(select(FileRow.id).where(FileRow.name == "frame.fits")).one()
+    planned = {"step": "detect", "role": "frame", "file_id": frame_id, "rule": "of the unit", "origin": "pipeline"}
+    known = select(PlannedInputRow.attempt_id)
+    for attempt_id in session.scalars(select(AttemptRow.id).where(AttemptRow.id.not_in(known))):
+        session.add(PlannedInputRow(attempt_id=attempt_id, **planned))
 
 
 def change(site: Site, statement: Any) -> None:
@@ -134,6 +147,20 @@ CHANGES = {
     "order": (update(AttemptRow).values(order_sha256="b" * 64), "another order than it was issued with"),
     "argv": (update(ExecutionRow).values(argv=["rm"]), "'detect' was signed with another command line"),
     "exit": (update(ExecutionRow).values(exit_code=0), "signed with exit code 3, and is on record with 0"),
+    "host": (update(ExecutionRow).values(host="elsewhere"), "and is on record with 'elsewhere'"),
+    "level": (update(ExecutionRow).values(level="audit"), "level 'standard', and is on record with 'audit'"),
+    "witness": (update(ExecutionRow).values(witness=""), "signed with witness 'inotify', and is on record with ''"),
+    "opened": (
+        update(InputUseRow).values(opened=False),
+        "frame.fits opened: true, contributed: unknown, and is on record with it opened: false, contributed: unknown",
+    ),
+    "left out": (
+        update(InputUseRow).values(contributed=False, reason="clouds"),
+        "is on record with it opened: true, contributed: false (clouds)",
+    ),
+    "unused": (delete(InputUseRow), "planned to read frame.fits as frame, and the record does not say that it used it"),
+    "not planned": (update(InputUseRow).values(planned=False), "the record does not say that it used it"),
+    "difference": (delete(DifferenceRow), "other differences between plan, witness and word than are on record"),
     "payload": (
         update(StatementRow).where(StatementRow.number == 1).values(payload="{}"),
         "is not of these bytes",
@@ -271,3 +298,11 @@ def test_a_site_of_before_signs_once_it_has_its_key(site: Site, bench: Bench, ve
     site.signing_key.chmod(0o600)
     carry_out(site, order_of(bench, 2))
     assert (verify()[1]["signed"], verify()[1]["before"]) == (1, 1)
+
+
+def test_what_an_audited_step_loaded_is_signed_with_its_software(site: Site, bench: Bench, verify: Verify) -> None:
+    (report,) = carry_out(site, order_of(bench, 1).model_copy(update={"level": "audit"}))
+    assert report.steps[0].known_software != report.steps[0].software
+    assert verify()[:2] == (
+        0, {"attempts": 1, "signed": 1, "before": 0, "files": 2, "copies": 2, "unread": [], "wrong": []},
+    )  # fmt: skip

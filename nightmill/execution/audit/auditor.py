@@ -65,7 +65,7 @@ class Audited(Process):
     def reap(self) -> Outcome:
         """Return how the step ended, once the trace has ended, too."""
         outcome = self.inner.reap()
-        self.returncode = outcome.code
+        self.returncode, self.lack = outcome.code, self.inner.lack
         self.traced = self.trace.end()
         return outcome
 

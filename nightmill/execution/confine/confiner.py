@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from nightmill.errors import RequestRefused
 from nightmill.execution.audit.auditor import auditing, must_audit
+from nightmill.execution.confine.groups import Group, made_in
 from nightmill.execution.confine.inside import rules_inside
 from nightmill.execution.confine.outside import Reached, reached
 from nightmill.execution.confine.places import is_in
@@ -27,7 +29,11 @@ from nightmill.model.node import NodeProfile
 from nightmill.model.observed import UNCONFINED, Confined, Level
 from nightmill.model.order import JobOrder, OrderStep
 
+Way = Callable[[Launch], Process]
+"""How a step is started."""
+
 _OFF = NodeConfinement(use=Use.OFF)
+_ELSEWHERE: Final = "memory of a step in an image is not limited: its runtime puts it into a control group of its own"
 
 
 class Confiner:
@@ -47,7 +53,9 @@ class Confiner:
             limits.append((resource.RLIMIT_NOFILE, confinement.open_files))
         self.limits = tuple(limits)
         """Of each step: resources of :func:`resource.setrlimit`, with the most that it may have."""
-        self._spawners = Spawners(self.limits)
+        self.grouped = partial(made_in, confinement.cgroup, confinement.processes)
+        """Makes a control group for a step at a time."""
+        self._spawners = Spawners(self.limits, self.grouped)
 
     @classmethod
     def of(cls, profile: NodeProfile) -> Self:
@@ -83,9 +91,7 @@ class Confiner:
         scratch.make_sidecar()
         return rules_of(order, step, scratch, self._confinement, self._closed)
 
-    def way(
-        self, order: JobOrder, step: OrderStep, scratch: Scratch, rules: Rules | None
-    ) -> Callable[[Launch], Process]:
+    def way(self, order: JobOrder, step: OrderStep, scratch: Scratch, rules: Rules | None) -> Way:
         """Return how a step with these rules is started, outside of any image."""
         if rules is None:
             return plain.start if self._confinement.use is Use.OFF else partial(_unconfined, confined=self.confined())
@@ -94,6 +100,38 @@ class Confiner:
         if (confined := self.confined()).level is Level.NONE:
             return auditing(lambda launch, _rules: _unconfined(launch, confined), rules, step, scratch, closes=False)
         return auditing(self._spawners.start, rules, step, scratch)
+
+    def in_group(self, start: Way, step: OrderStep, rules: Rules | None, *, is_parent: bool) -> Way:
+        """Return how a step in an image is started, in a control group of its own where the site has some.
+
+        Parameters
+        ----------
+        rules
+            What the step may reach; None where it is not confined.
+        is_parent
+            Whether what starts it is the parent of its processes.
+        """
+        if rules is None or self._confinement.cgroup is None:
+            return start
+        return partial(self._start_in_group, start, step, rules, is_parent)
+
+    def _start_in_group(self, start: Way, step: OrderStep, rules: Rules, is_parent: bool, launch: Launch) -> Process:
+        group = self.grouped() if is_parent else Group(lacking=(_ELSEWHERE,))
+        try:
+            self._must_hold(group.lacking)
+            group.begin(rules.memory_bytes)
+            process = start(replace(launch, group=group))
+        except BaseException as error:
+            group.remove()
+            if isinstance(error, RequestRefused):
+                raise refused(step.name, error) from error
+            raise
+        before = process.confined
+        process.group = group
+        process.confined = before.model_copy(
+            update={"by": (*before.by, *group.by), "lacking": (*before.lacking, *group.lacking)}
+        )
+        return process
 
     def inside(self, rules: Rules | None) -> ShimRules | None:
         """Return by what a step with these rules confines itself in an image."""
@@ -138,13 +176,17 @@ class Confiner:
         if self._confinement.use is Use.OFF:
             return UNCONFINED
         confined = self._spawners.confined() if inside is None else inside
-        if self._confinement.use is Use.DEMAND and confined.lacking:
+        self._must_hold(confined.lacking)
+        return confined
+
+    def _must_hold(self, lacking: Sequence[str]) -> None:
+        """Refuse what the host does not hold, where the site demands that."""
+        if self._confinement.use is Use.DEMAND and lacking:
             raise RequestRefused(
-                f"this host cannot confine steps as its site demands: {'; '.join(confined.lacking)}",
+                f"this host cannot confine steps as its site demands: {'; '.join(lacking)}",
                 remedy="use a host that can (Linux 6.12, where users may make namespaces), or write"
                 " confinement: {use: try} into nightmill.yaml",
             )
-        return confined
 
     def close(self) -> None:
         """End what starts steps."""

@@ -52,6 +52,8 @@ class Rules:
         What it may ask of the kernel.
     closes
         Whether all else is closed.
+    memory_bytes
+        What it may have of memory, where that is limited; None for any.
     """
 
     software: tuple[Place, ...]
@@ -61,6 +63,7 @@ class Rules:
     ports: tuple[int, ...] | None
     filter: bytes
     closes: bool = True
+    memory_bytes: int | None = None
 
 
 def rules_of(
@@ -83,6 +86,7 @@ def rules_of(
         sealed=(str(scratch.inputs), str(scratch.outputs)),
         ports=None if step.network == "on" else () if step.network == "off" else step.network,
         filter=filter_of(step.network, step.sockets),
+        memory_bytes=order.resources.memory_bytes,
     )
 
 

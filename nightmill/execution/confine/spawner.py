@@ -17,6 +17,7 @@ from threading import Lock
 from typing import Any, Final
 
 from nightmill.execution.confine import landlock, seccomp, spawner_process
+from nightmill.execution.confine.groups import Group, joined
 from nightmill.execution.confine.landlock import CHANGE
 from nightmill.execution.confine.places import Place
 from nightmill.execution.confine.rules import Rules
@@ -52,6 +53,8 @@ class Spawner:
         Where it works, which is removed with it; by default it has none.
     confines
         Whether its steps are confined.
+    group
+        The control group that is to be its own, and is removed with it.
 
     Raises
     ------
@@ -68,6 +71,7 @@ class Spawner:
         folder: Path | None = None,
         output: int = subprocess.DEVNULL,
         confines: bool = True,
+        group: Group | None = None,
     ) -> None:
         self._software: tuple[Place, ...] | None = None
         self._folder = folder
@@ -84,9 +88,10 @@ class Spawner:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
+        self.group = joined(group or Group(), self._process.pid)
         version = landlock.abi()
         try:
-            fault = self._ask((landlock.handled(version), limits, confines))
+            fault = self._ask((landlock.handled(version), limits, confines, bool(self.group.folders)))
         except ConnectionError:
             self.close()
             raise
@@ -96,7 +101,9 @@ class Spawner:
         if fault:
             lacks.append(f"mode and times of files outside can be changed: this host lets nobody mount ({fault})")
         self.confined = Confined(
-            level=Level.STANDARD, by=(*holds, *([] if fault else ["mounts"])), lacking=tuple(lacks)
+            level=Level.STANDARD,
+            by=(*holds, *([] if fault else ["mounts"]), *self.group.by),
+            lacking=(*lacks, *self.group.lacking),
         )
         """How it confines steps."""
 
@@ -149,6 +156,10 @@ class Spawner:
             "environment": environment,
             **self._confining(rules),
         }
+        try:
+            self.group.begin(None if rules is None else rules.memory_bytes)
+        except OSError as error:
+            raise NotConfined(error.errno, error.strerror) from error
         self._control.settimeout(seconds)
         answer = self._ask(request, launch.output)
         self._control.settimeout(None)
@@ -207,6 +218,7 @@ class Spawner:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self.group.remove()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -257,14 +269,18 @@ class Spawned(Process):
 
     def end_rest(self, scratch: Path, among: Callable[[], Iterable[int]]) -> None:
         """End what the step left running, wherever it is."""
+        group = self.spawner.group
         try:
             self._outcome = self.spawner.end(self.spared)
-        except ConnectionError:  # then nobody knows what the step left, but by its scratch
-            super().end_rest(scratch, all_processes)
+        except ConnectionError:  # then its group knows what the step left, else nobody does, but by its scratch
+            if not group.end():
+                super().end_rest(scratch, all_processes)
             os.write(self.output, KILLED)
+            self.lack = group.lack()
             self.spawner.close()
             self._outcome = Outcome(-signal.SIGKILL, 0.0, 0.0)
         else:
+            self.lack = group.lack()
             self.give_back(self.spawner)
 
     def reap(self) -> Outcome:
@@ -281,10 +297,13 @@ class Spawners:
     ----------
     limits
         Of each step: resources of :func:`resource.setrlimit`, with the most that it may have.
+    grouped
+        Makes a control group for each.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, grouped: Callable[[], Group] = Group) -> None:
         self._limits = limits
+        self._grouped = grouped
         self._lock = Lock()
         self._idle: list[Spawner] = []
 
@@ -329,7 +348,7 @@ class Spawners:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        return Spawner(self._limits)
+        return Spawner(self._limits, group=self._grouped())
 
     def _give_back(self, spawner: Spawner) -> None:
         with self._lock:

@@ -41,6 +41,9 @@ _LOOK_MS = 1000
 _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 """What Python ignores, and a step does not."""
 
+_FIRST_TO_GO = b"1000"
+"""Whom the kernel kills where a control group has no memory left: the step, not this process."""
+
 leaving: list[Callable[[], object]] = []
 """What is done when this process ends by itself."""
 
@@ -65,7 +68,8 @@ def main(descriptor: str, prepare: Prepare | None = None, begin: Begin | None = 
     control.set_inheritable(False)
     worker = os.pidfd_open(os.getppid())
     held.adopt()
-    (handled, limits, confines), _nothing = receive(control)
+    (handled, limits, confines, is_grouped), _nothing = receive(control)
+    rank, own_rank = opened_rank() if is_grouped else ([], b"")
     for limit, count in limits:
         hard = resource.getrlimit(limit)[1]
         most = count if hard == resource.RLIM_INFINITY else min(count, hard)
@@ -88,15 +92,29 @@ def main(descriptor: str, prepare: Prepare | None = None, begin: Begin | None = 
             places = held.opened(request["software"])
         if fault:
             request["writable"] = []
+        set_rank(rank, _FIRST_TO_GO)
         step, reading, trouble = (begin or start)(request, handled, places)
         if not step and not trouble:
-            for own in (control.detach(), worker, output, *[place for place, _access in places]):
+            for own in (control.detach(), worker, output, *rank, *[place for place, _access in places]):
                 os.close(own)
             return request
+        set_rank(rank, own_rank)
         send(control, trouble or step)
         if not trouble:
             serve(control, worker, step, reading, output)
         os.close(output)
+
+
+def opened_rank() -> tuple[list[int], bytes]:
+    """Return where the kernel is told how soon to kill this process, and what it is told; soon all is read-only."""
+    rank = os.open("/proc/self/oom_score_adj", os.O_RDWR)
+    return [rank], os.read(rank, 8)
+
+
+def set_rank(rank: list[int], value: bytes) -> None:
+    """Tell the kernel how soon to kill this process, and what it starts, where memory lacks."""
+    for each in rank:
+        os.pwrite(each, value, 0)
 
 
 def receive(control: socket.socket) -> tuple[Any, int]:

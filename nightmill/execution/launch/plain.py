@@ -8,10 +8,11 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nightmill.execution.audit.traced import Traced
+from nightmill.execution.confine.groups import Group, Lack
 from nightmill.execution.proc import end_all_in
 from nightmill.model.observed import UNCONFINED, Confined
 
@@ -30,12 +31,15 @@ class Launch:
         The whole environment of the process.
     output
         File descriptor for its stdout and stderr.
+    group
+        The control group that it has to enter by itself.
     """
 
     argv: Sequence[str]
     directory: Path
     environment: Mapping[str, str]
     output: int
+    group: Group = field(default_factory=Group, compare=False)
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,10 @@ class Process:
     """The number of what traces it, which tells the end of all that it started and ends then; 0 where nothing does."""
     traced: Traced | None = None
     """What its trace comes to, once it was reaped; None where it has none."""
+    group: Group | None = None
+    """The control group that is its own, and is removed with it."""
+    lack: Lack | None = None
+    """What it lacked of memory, as a control group tells, once it was reaped; None where it has none."""
 
     @property
     def step(self) -> int:
@@ -108,6 +116,9 @@ class Process:
     def reap(self) -> Outcome:
         """Wait until the process has ended, give its number back, and return how the step ended."""
         _pid, status, usage = os.wait4(self.pid, 0)
+        if self.group is not None:
+            self.lack = self.group.lack()
+            self.group.remove()
         self.returncode = os.waitstatus_to_exitcode(status)
         return self.outcome(self.returncode, usage)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
+from nightmill.execution.confine.groups import Group
 from nightmill.execution.confine.rules import Rules
 from nightmill.execution.confine.spawner import Limits, Spawned, Spawner
 from nightmill.execution.evidence import last_text, on_one_line
@@ -52,10 +53,13 @@ class Servers:
     ----------
     limits
         Those of each step, where it is confined.
+    grouped
+        Makes a control group for each process, where its steps are confined.
     """
 
-    def __init__(self, limits: Limits = ()) -> None:
+    def __init__(self, limits: Limits = (), grouped: Callable[[], Group] = Group) -> None:
         self._limits = limits
+        self._grouped = grouped
         self._lock = Lock()
         self._kinds: dict[_Kind, _Processes] = {}
 
@@ -146,6 +150,7 @@ class Servers:
                     folder=folder,
                     output=output.fileno(),
                     confines=kind.is_confined,
+                    group=self._grouped() if kind.is_confined else None,
                 )
                 fault = _prepared(spawner, folder, kind, rules)
                 if fault:

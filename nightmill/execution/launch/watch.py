@@ -56,12 +56,33 @@ class Ended:
     stopped: bool
     """Whether it was ended because ``stopping`` said so."""
     out_of_memory: bool
-    """Whether the kernel killed it, and counted a kill for lack of memory on this host meanwhile; or it exited as a
+    """Whether it failed, and the kernel killed some of it for lack of memory, as its control group counts. Without one:
+    whether the kernel killed it, and counted a kill for lack of memory on this host meanwhile; or it exited as a
     shell does whose command was killed, and the kernel counted such a kill in the control group of this process."""
     cost: Cost
+    asked_bytes: int | None = None
+    """What its job asks for of memory, where the kernel killed it for taking more."""
     confined: Confined = UNCONFINED
     traced: Traced | None = None
     """What its trace comes to; None where it has none."""
+
+    @property
+    def starved(self) -> str:
+        """How it ended that is out of memory, in words."""
+        if self.timed_out:
+            who = "ran too long and was ended, after a process of it was"
+        else:
+            who = "was" if self.signal is not None else f"exited with code {self.exit_code} as a process of it was"
+        if self.asked_bytes is None:
+            return (
+                f"{who} killed by the kernel for lack of memory; it was seen with {_megabytes(self.cost.max_rss_bytes)}"
+            )
+        asked = f"the {_megabytes(self.asked_bytes)} of memory that its job asks for"
+        return f"{who} killed by the kernel, as it came to {asked}; more can be had by memory_bytes of its stage"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"
 
 
 def run_process(
@@ -124,7 +145,7 @@ def run_process(
         is_recent = time.monotonic() - began_at < RECENT_SECONDS
         process.end_rest(scratch, partial(started_after, process.pid) if is_recent else all_processes)
         outcome = process.reap()
-    code = outcome.code
+    code, lack = outcome.code, process.lack
     cost = Cost(
         wall_seconds=time.monotonic() - began_at,
         user_seconds=outcome.user_seconds,
@@ -138,8 +159,11 @@ def run_process(
         signal=-code if code < 0 else None,
         timed_out=watched is _Watched.TIMED_OUT,
         stopped=watched is _Watched.STOPPED,
-        out_of_memory=(code == -signal.SIGKILL and _killed_for_memory() > killed)
+        out_of_memory=code != 0 and lack.kills > 0
+        if lack is not None
+        else (code == -signal.SIGKILL and _killed_for_memory() > killed)
         or (code == TELLS_OF_A_KILL and _killed_in_own_group() > killed_here),
+        asked_bytes=lack.asked_bytes if lack is not None and code != 0 else None,
         cost=cost,
         confined=process.confined,
         traced=process.traced,

@@ -22,6 +22,7 @@ class Apptainer:
 
     called = "apptainer"
     program = "apptainer"
+    is_parent = True
     path = ""
 
     def version(self) -> str:
@@ -58,7 +59,7 @@ class Apptainer:
         if shim is not None:
             launch, room = with_rules(shim, launch, room)
         return ToldByCode(
-            self.argv(launch, called, room, network=network),
+            launch.group.entering(self.argv(launch, called, room, network=network)),
             cwd="/",
             env=dict(os.environ),
             stdin=subprocess.DEVNULL,

@@ -38,6 +38,7 @@ class Bubblewrap:
 
     called = "bubblewrap"
     program = "bwrap"
+    is_parent = True
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
     def version(self) -> str:
@@ -88,7 +89,7 @@ class Bubblewrap:
             if len(argv) > _MOST_ARGUMENTS:
                 raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
             process = Contained(
-                argv,
+                launch.group.entering(argv),
                 cwd="/",
                 env={"PATH": os.environ.get("PATH", os.defpath)},
                 stdin=subprocess.DEVNULL,

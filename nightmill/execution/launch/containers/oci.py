@@ -35,6 +35,7 @@ class Oci:
     """
 
     path = ""
+    is_parent = False
 
     def __init__(self, program: str, *user: str) -> None:
         self.program = self.called = program

@@ -57,6 +57,8 @@ class Runtime(Protocol):
     """Its name, as a site and the record say it."""
     path: str
     """The PATH of a step, where it says none; empty where images know their own."""
+    is_parent: bool
+    """Whether the processes of a container come of the command that starts it, so that its control group is theirs."""
 
     def version(self) -> str:
         """Return what the runtime says of itself.
