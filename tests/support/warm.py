@@ -161,11 +161,12 @@ def spawn(daemon: Daemon, argv: Sequence[str], environment: Mapping[str, str], d
     """Do what :meth:`Daemon.spawn` does, with a fork for an interpreter."""
     _interpreter, _option, name, *arguments = argv
     assert name in DAEMONS
+    log = os.open(daemon.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)  # it is there when this returns
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            _begin(daemon, environment)
+            _begin(daemon, log, environment)
             sys.argv = [name, *arguments]
             import_module(name).main()
             code = 0
@@ -177,12 +178,13 @@ def spawn(daemon: Daemon, argv: Sequence[str], environment: Mapping[str, str], d
             threading._shutdown()  # type: ignore[attr-defined]
             atexit._run_exitfuncs()
             os._exit(code)
+    os.close(log)
     owner = owner_of(pid)
     daemon._write(DaemonRecord(owner=owner, details=dict(details)))
     return owner
 
 
-def _begin(daemon: Daemon, environment: Mapping[str, str]) -> None:
+def _begin(daemon: Daemon, log: int, environment: Mapping[str, str]) -> None:
     """Take over what makes a process a daemon."""
     from prefect.context import refresh_global_settings_context
 
@@ -191,7 +193,6 @@ def _begin(daemon: Daemon, environment: Mapping[str, str]) -> None:
     for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(each, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    log = os.open(daemon.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for number, descriptor in enumerate((os.open(os.devnull, os.O_RDONLY), log, log)):
         os.dup2(descriptor, number)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
