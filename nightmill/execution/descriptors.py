@@ -79,7 +79,7 @@ def opened_file(name: str, within: int, *, alone: bool = False) -> Iterator[int]
     """
     try:
         before = os.stat(name, dir_fd=within, follow_symlinks=False)
-        if kind := _unfit(before, alone):
+        if kind := _unfit(before, alone) or _hollow(before, within):
             raise BadFile(f"{on_one_line(name)} is {kind}", reason="unreadable")
         descriptor = os.open(name, _FILE, dir_fd=within)
     except FileNotFoundError as error:
@@ -92,6 +92,15 @@ def opened_file(name: str, within: int, *, alone: bool = False) -> Iterator[int]
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _hollow(facts: os.stat_result, within: int) -> str:
+    """Say what is wrong with a file of holes that would take for ever to read; an empty string where nothing is."""
+    if facts.st_size <= facts.st_blocks * 512:
+        return ""
+    disk = os.fstatvfs(within)
+    most = disk.f_blocks * disk.f_frsize
+    return f"of {facts.st_size:,} bytes, and its disk has {most:,}" if 0 < most < facts.st_size else ""
 
 
 def _unfit(facts: os.stat_result, alone: bool) -> str:

@@ -26,11 +26,14 @@ _ERROR: Final = re.compile(
     r"|Segmentation fault|core dumped|terminate called|command not found|No space left on device",
     re.MULTILINE,
 )
-_UNFIT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNFIT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def readable(text: str) -> str:
-    """Return a text without terminal colours; a control character or a byte that is not text becomes U+FFFD."""
+    """Return a text without terminal colours; what is no character to see becomes U+FFFD.
+
+    That is a control character, one that ends a line or turns its direction, or a byte that is not text.
+    """
     return _UNFIT.sub("\ufffd", _COLOURS.sub("", text))
 
 

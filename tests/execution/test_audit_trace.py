@@ -31,6 +31,7 @@ LINES = [
     (b"7 pidfd_getfd(4<anon_inode:[pidfd]>, 3, 0) = 5</archive/f>", ("/archive/f",)),
     (b'7 openat(%s, "/proc/self/fd/1", O_WRONLY) = 5<pipe:[12]>' % W, ("pipe:[12]",)),
     (b"7 openat(%s, NULL, O_RDONLY) = -1 EFAULT (Bad address)" % W, ("/s/work", "EFAULT")),
+    (b'7 openat(%s, "O_PATH", O_RDONLY) = 3</archive/O_PATH>' % W, ("/archive/O_PATH",)),
     (b'7 mkdir("x", 0777) = ?', ("/s/work/x", "?")),
     (b"7 socket(AF_INET, SOCK_STREAM, IPPROTO_IP) = -1 EACCES (Permission denied) (INJECTED)", ("AF_INET", "EACCES")),
 ]
@@ -77,6 +78,8 @@ def test_lines_of_several_processes_are_told_apart() -> None:
 def test_what_strace_does_not_write_is_refused(line: bytes) -> None:
     with pytest.raises(Unreadable):
         told([line])
+    with pytest.raises(Unreadable):  # at once, though there are many ways to look at it
+        told([b"7 open(" + b"x" * 10_000])
     with pytest.raises(Unreadable):
         list(Calls("/").read(b"7 open(" + b"x" * (1 << 17)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nightmill.execution.evidence import evidence_in
+from nightmill.execution.evidence import evidence_in, on_one_line
 from nightmill.execution.logs.lines import level_of
 from nightmill.execution.worker import Worker
 from nightmill.model.error_rule import ErrorRule, compiled
@@ -95,3 +95,8 @@ def test_rules_of_the_site_find_the_line_that_tells(bench: Bench) -> None:
 )
 def test_levels(line: str, level: str) -> None:
     assert level_of(line) == level
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\u202e", "\u2066", "\x85", "\n", "\x1b", "\ud800"])
+def test_what_ends_a_line_or_turns_its_direction_is_shown_as_unfit(sign: str) -> None:
+    assert on_one_line(f"a{sign}step 'two' passed") == "a\ufffdstep 'two' passed"

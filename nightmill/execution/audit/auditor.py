@@ -110,7 +110,7 @@ def _start(
     """
     # a filter of ours answers before strace hears of a call: so it is strace that denies sockets, and names them
     by_strace = closes and step.network == "off" and not step.sockets
-    inside = replace(rules, filter=filter_of("on", sockets=True) if by_strace else rules.filter)
+    inside = replace(rules, filter=filter_of("off", sockets=False, traced=True) if by_strace else rules.filter)
     searched = [folder for name in _SEARCHES for folder in launch.environment.get(name, "").split(":")]
     tally = Tally((*rules.software, *rules.own), str(scratch.path), files_of(scratch), searched)
     trace = Trace(str(launch.directory), tally)

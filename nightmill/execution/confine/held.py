@@ -21,8 +21,8 @@ _PR_SET_SECCOMP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 22, 36, 38
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 _RULE_PATH_BENEATH, _RULE_NET_PORT, _CONNECT_TCP = 1, 2, 2
-_CLONE_FS, _CLONE_NEWNS, _CLONE_NEWUSER = 0x00000200, 0x00020000, 0x10000000
-_MS_REC, _MS_SLAVE = 0x4000, 0x80000
+_CLONE_FS, _CLONE_NEWNS, _CLONE_NEWIPC, _CLONE_NEWUSER = 0x00000200, 0x00020000, 0x08000000, 0x10000000
+_MS_NOSUID, _MS_NODEV, _MS_REC, _MS_SLAVE = 2, 4, 0x4000, 0x80000
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
 _MOVE_FROM_EMPTY_PATH, _TREE_CLONE, _TREE_CLOEXEC = 4, 1, os.O_CLOEXEC
 _READ_ONLY = 1
@@ -69,10 +69,10 @@ def enter() -> str:
     """See the files of the host read-only, and nobody else so; say why that cannot be, or nothing."""
     try:
         try:
-            _called(_c.unshare(_CLONE_NEWNS))
+            _called(_c.unshare(_CLONE_NEWNS | _CLONE_NEWIPC))
         except PermissionError:
             user, group = os.getuid(), os.getgid()
-            _called(_c.unshare(_CLONE_NEWNS | _CLONE_NEWUSER))
+            _called(_c.unshare(_CLONE_NEWNS | _CLONE_NEWIPC | _CLONE_NEWUSER))
             for name, text in (
                 ("setgroups", "deny"),
                 ("uid_map", f"{user} {user} 1"),
@@ -94,9 +94,12 @@ def read_only(path: bytes, flags: int = 0, *, folder: int = _AT_FDCWD, clear: bo
     _called(_c.syscall(ctypes.c_long(_MOUNT_SETATTR), folder, path, ctypes.c_uint(flags), ctypes.byref(wanted), size))
 
 
-def mount_room(writable: list[bytes], sealed: list[bytes]) -> None:
-    """See some folders writable, and read-only those in them that are to stay so."""
-    _called(_c.unshare(_CLONE_NEWNS))
+def mount_room(writable: list[bytes], sealed: list[bytes], empty: list[bytes]) -> None:
+    """See some folders writable, read-only those in them that are to stay so, and empty those that are to be one's own.
+
+    What is shared by System V, and what is in the empty ones, ends with the last process that has this room.
+    """
+    _called(_c.unshare(_CLONE_NEWNS | _CLONE_NEWIPC))
     trees = [(_tree(path), path, path in writable) for path in (*writable, *sealed)]
     for tree, path, is_writable in trees:
         if is_writable:
@@ -104,6 +107,9 @@ def mount_room(writable: list[bytes], sealed: list[bytes]) -> None:
         flags = ctypes.c_uint(_MOVE_FROM_EMPTY_PATH)
         _called(_c.syscall(ctypes.c_long(_MOVE_MOUNT), tree, b"", ctypes.c_int(_AT_FDCWD), path, flags))
         os.close(tree)
+    for path in empty:
+        own = ctypes.c_ulong(_MS_NOSUID | _MS_NODEV)
+        _called(_c.mount(b"tmpfs", path, b"tmpfs", own, b"mode=1777"))
 
 
 def _tree(path: bytes) -> int:
@@ -158,7 +164,7 @@ def _called(result: int) -> int:
 def settle(request: dict[str, Any], handled: Handled, places: Places, stage: list[str]) -> None:
     """Let this thread work in the folder of its request, and confine it."""
     if request["writable"]:
-        mount_room(request["writable"], request["sealed"])
+        mount_room(request["writable"], request["sealed"], request["empty"])
     else:
         _called(_c.unshare(_CLONE_FS))
     stage[0] = "chdir"

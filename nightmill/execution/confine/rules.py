@@ -52,6 +52,8 @@ class Rules:
         What it may ask of the kernel.
     closes
         Whether all else is closed.
+    empty
+        Folders that it finds empty, and of which nobody else has what it puts there.
     memory_bytes
         What it may have of memory, where that is limited; None for any.
     """
@@ -63,6 +65,7 @@ class Rules:
     ports: tuple[int, ...] | None
     filter: bytes
     closes: bool = True
+    empty: tuple[str, ...] = ()
     memory_bytes: int | None = None
 
 
@@ -82,10 +85,11 @@ def rules_of(
     return Rules(
         software=software_of(order, confinement, closed),
         own=(*_own(order, step, scratch, shut), *[(each, CHANGE) for each in shared]),
-        writable=(folder, *shared),
+        writable=(folder,),
         sealed=(str(scratch.inputs), str(scratch.outputs)),
         ports=None if step.network == "on" else () if step.network == "off" else step.network,
         filter=filter_of(step.network, step.sockets),
+        empty=shared,
         memory_bytes=order.resources.memory_bytes,
     )
 

@@ -99,7 +99,10 @@ class Spawner:
         holds += [] if seccomp.lacking() else ["seccomp"]
         lacks = [*landlock.lacking(version), *seccomp.lacking()]
         if fault:
-            lacks.append(f"mode and times of files outside can be changed: this host lets nobody mount ({fault})")
+            lacks.append(
+                "mode and times of files outside can be changed, and memory of System V shared: this host lets nobody"
+                f" mount ({fault})"
+            )
         self.confined = Confined(
             level=Level.STANDARD,
             by=(*holds, *([] if fault else ["mounts"]), *self.group.by),
@@ -118,7 +121,9 @@ class Spawner:
             Where it ends.
         """
         own = (
-            None if rules is None else replace(rules, own=((str(folder), CHANGE),), writable=(str(folder),), sealed=())
+            None
+            if rules is None
+            else replace(rules, own=((str(folder), CHANGE),), writable=(str(folder),), sealed=(), empty=())
         )
         self._control.settimeout(seconds)
         try:
@@ -178,6 +183,7 @@ class Spawner:
                 "software": (),
                 "writable": [],
                 "sealed": [],
+                "empty": [],
                 "ports": None,
                 "filter": b"",
                 "closes": False,
@@ -189,6 +195,7 @@ class Spawner:
             "paths": _bytes(rules.own),
             "writable": [os.fsencode(each) for each in rules.writable],
             "sealed": [os.fsencode(each) for each in rules.sealed],
+            "empty": [os.fsencode(each) for each in rules.empty],
             "ports": rules.ports,
             "filter": rules.filter,
             "closes": rules.closes,

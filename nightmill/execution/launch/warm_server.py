@@ -100,7 +100,7 @@ def prepared(
     places: list[tuple[int, int]],
 ) -> str:
     """Import modules in a thread that is confined as a request says; say why they cannot be had, or nothing."""
-    before, told, done = open_files(), [""], _thread.allocate_lock()
+    before, written, told, done = open_files(), written_together(), [""], _thread.allocate_lock()
     done.acquire()
 
     def work() -> None:
@@ -119,6 +119,8 @@ def prepared(
         return told[0]
     if kept := [path for number, path in open_files().items() if before.get(number) != path]:
         return f"its modules keep {kept[0]} open, which every step would have"
+    if shared := written_together() - written:
+        return f"its modules keep memory ({next(iter(shared))}) to which all steps would write together"
     return unfit()
 
 
@@ -129,6 +131,12 @@ def open_files() -> dict[str, str]:
         with suppress(OSError):  # as that of the folder itself
             found[number] = os.readlink(f"/proc/self/fd/{number}")
     return found
+
+
+def written_together() -> set[str]:
+    """Return the memory to which this process and its forks write together."""
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
+        return {line.strip().partition(" ")[2] for line in file if line.split()[1][1:] in ("w-s", "wxs")}
 
 
 def unfit() -> str:

@@ -12,7 +12,7 @@ from nightmill.execution.confine.shim import Shim
 from nightmill.execution.launch.containers.port import Shown, answer_of, mount_of, with_rules
 from nightmill.execution.launch.containers.rootfs import must_be
 from nightmill.execution.launch.containers.told import ToldByCode
-from nightmill.execution.launch.plain import Launch, Process
+from nightmill.execution.launch.plain import Launch
 from nightmill.files.checksum import fingerprint
 from nightmill.model.container import ImageCopy
 
@@ -54,7 +54,7 @@ class Apptainer:
 
     def start(
         self, launch: Launch, called: str, room: Sequence[Shown], *, network: bool = False, shim: Shim | None = None
-    ) -> Process:
+    ) -> ToldByCode:
         """Start a step."""
         if shim is not None:
             launch, room = with_rules(shim, launch, room)

@@ -21,7 +21,7 @@ from nightmill.execution.confine.shim import Shim
 from nightmill.execution.launch.containers.port import SHIM, NotContained, Shown, answer_of, behind_shim
 from nightmill.execution.launch.containers.rootfs import must_be
 from nightmill.execution.launch.containers.told import ToldByCode
-from nightmill.execution.launch.plain import Launch, Outcome, Process
+from nightmill.execution.launch.plain import Launch, Outcome
 from nightmill.execution.proc import children, kill, spent_seconds, started_at, state_of, wait_status
 from nightmill.model.container import ImageCopy
 
@@ -76,7 +76,7 @@ class Bubblewrap:
 
     def start(
         self, launch: Launch, called: str, room: Sequence[Shown], *, network: bool = False, shim: Shim | None = None
-    ) -> Process:
+    ) -> ToldByCode:
         """Start a step, and wait until its program runs."""
         with ExitStack() as files:
             status, rules, written = _memory(files, "status"), _memory(files, "rules"), b""

@@ -13,7 +13,7 @@ from nightmill.errors import RequestRefused
 from nightmill.execution.confine.shim import Shim
 from nightmill.execution.launch.containers.port import Shown, answer_of, mount_of, with_rules
 from nightmill.execution.launch.containers.told import ToldByCode
-from nightmill.execution.launch.plain import Launch, Process
+from nightmill.execution.launch.plain import Launch
 from nightmill.model.container import ImageCopy
 
 _TOO_FEW: Final = ("", "0", "1")
@@ -65,7 +65,7 @@ class Oci:
 
     def start(
         self, launch: Launch, called: str, room: Sequence[Shown], *, network: bool = False, shim: Shim | None = None
-    ) -> Process:
+    ) -> ToldByCode:
         """Start a step."""
         if shim is not None:
             launch, room = with_rules(shim, launch, room)

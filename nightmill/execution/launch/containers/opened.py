@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import ClassVar, Final
@@ -16,6 +16,7 @@ from nightmill.execution.launch.containers.apptainer import Apptainer
 from nightmill.execution.launch.containers.bubblewrap import Bubblewrap
 from nightmill.execution.launch.containers.oci import docker, podman
 from nightmill.execution.launch.containers.port import Runtime, Shown, room_of
+from nightmill.execution.launch.containers.said import Said
 from nightmill.execution.launch.plain import Launch, Process
 from nightmill.model.container import HERE, Containers, digest_of
 from nightmill.model.observed import Confined, Level
@@ -69,7 +70,16 @@ class Container:
             By what it confines itself in there; None where the site confines no step.
         """
         shim = Shim(self.shim, rules) if self.shim is not None and rules is not None else None
-        process = self.runtime.start(launch, self.called, self._room(scratch), network=network, shim=shim)
+        said = Said(launch.output)
+        try:
+            piped, room = replace(launch, output=said.writing), self._room(scratch)
+            process = self.runtime.start(piped, self.called, room, network=network, shim=shim)
+        except BaseException:
+            said.begun()
+            said.end()  # why there is no step
+            raise
+        said.begun()
+        process.said = said
         process.confined = self.confined(is_wanted=rules is not None)
         return process
 

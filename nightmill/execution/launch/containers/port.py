@@ -16,7 +16,8 @@ from typing import Final, Protocol
 
 from nightmill.errors import RequestRefused
 from nightmill.execution.confine.shim import Shim
-from nightmill.execution.launch.plain import Launch, Process
+from nightmill.execution.launch.containers.told import ToldByCode
+from nightmill.execution.launch.plain import Launch
 from nightmill.model.container import ImageCopy
 from nightmill.model.layout import BUNDLE, FILES, INDEX, INPUTS, LEFT, ORDER, OUTPUTS, RULES
 
@@ -104,7 +105,7 @@ class Runtime(Protocol):
 
     def start(
         self, launch: Launch, called: str, room: Sequence[Shown], *, network: bool = False, shim: Shim | None = None
-    ) -> Process:
+    ) -> ToldByCode:
         """Start a step in an image.
 
         Parameters
