@@ -23,6 +23,7 @@ NAMES: Final = (
     "plan_compare",
     "overlaps",
     "warm_steps",
+    "huge_log",
     "truth_overhead",
     "campaign_5k",
     "transfers",

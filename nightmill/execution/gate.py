@@ -15,6 +15,7 @@ from nightmill.execution.attachments import attach_rows, attach_told
 from nightmill.execution.descriptors import names_in, opened_file, path_of
 from nightmill.execution.evidence import on_one_line
 from nightmill.execution.finding import Wanted, find_files
+from nightmill.execution.looking import LookingPrograms
 from nightmill.execution.scratch import Scratch
 from nightmill.execution.sidecar.lines import VARIABLE
 from nightmill.execution.sidecar.outputs import Told, kind_of
@@ -57,6 +58,7 @@ def check_outputs(
     log: int,
     spool: Path,
     *,
+    programs: LookingPrograms,
     ended: str = "exited 0",
 ) -> list[MadeFile]:
     """Check every declared output of a step that ended well, and move what passed to ``outputs/``.
@@ -71,6 +73,8 @@ def check_outputs(
         The open log, which is told what of a header is not a value and left out.
     spool
         Where the rows of files go that their types want on record, durably.
+    programs
+        What runs the programs that are to look at files.
     ended
         How it ended, in words.
 
@@ -100,8 +104,9 @@ def check_outputs(
             )
         inputs = tuple([_input(each, staged, kept) for each in index.inputs])
         bundle = str(scratch.path / BUNDLE) if order.bundle is not None else order.pipeline_dir
-        gate = _Gate(order, step, work, log, spool, inputs, told, bundle)
+        gate = _Gate(order, step, work, log, spool, inputs, told, programs, bundle)
         checked = [(each.output, passed) for each in found for passed in gate.check(each)]
+        programs.must_go_on()
         gate.end()
         _must_be_distinct(order, step, checked, scratch)
         for output, passed in checked:
@@ -159,6 +164,7 @@ class _Gate:
     spool: Path
     inputs: Sequence[StepInput]
     told: Mapping[str, Told]
+    programs: LookingPrograms
     pipeline_dir: str = ""
     """The bundle, as the gate reaches it; empty where there is none."""
     bad: list[JobFailed] = field(default_factory=list)
@@ -225,6 +231,7 @@ class _Gate:
             told |= values
         attachments: tuple[Attachment, ...] = ()
         with opened_file(own_name, self.work, alone=True) as descriptor:
+            os.fchmod(descriptor, 0o444)
             own = bool(output.produces)
             found = inspect_file(
                 called,
@@ -234,12 +241,12 @@ class _Gate:
                 told=told,
                 own_name=own,
                 pipeline_dir=self.pipeline_dir,
+                programs=self.programs,
             )
             if file_type.membership is not None and file_type.membership.told:
                 attachments = (attach_told(called, file_type, line.rows if line else (), self.spool),)
             elif file_type.membership is not None:
                 attachments = (attach_rows(called, file_type, descriptor, self.spool),)
-            os.fchmod(descriptor, 0o444)
         metadata = found.metadata
         itself = "its header or name" if file_type.name_pattern and own else "its header"
         known = self._agreed(output, called, [*sources, (itself, _values(metadata))])

@@ -28,6 +28,7 @@ from nightmill.execution.launch.containers.port import NotContained
 from nightmill.execution.launch.plain import Launch, Process
 from nightmill.execution.launch.watch import Ended, run_process
 from nightmill.execution.logs.step import Printed
+from nightmill.execution.looking import LookingPrograms
 from nightmill.execution.network import network_paths
 from nightmill.execution.new_software import new_software
 from nightmill.execution.observe import Observer
@@ -80,7 +81,10 @@ def run_step(order: JobOrder, step: OrderStep, scratch: Scratch, context: JobCon
                 told = observer.read_sidecar()
                 how = f"exited with code {ended.exit_code}, accepted as {accepted}," if accepted else "exited 0"
                 spool = context.journal.path.parent
-                made = check_outputs(order, step, observer.index, told, scratch, log, spool, ended=how)
+                programs = LookingPrograms(order, step, scratch, context.confiner, lambda: context.stopping)
+                made = check_outputs(
+                    order, step, observer.index, told, scratch, log, spool, programs=programs, ended=how
+                )
                 observer.made(made)
         except OSError as error:
             raise scratch_failed(error, step.name) from error

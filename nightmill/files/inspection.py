@@ -22,7 +22,7 @@ from nightmill.files.computed import Value
 from nightmill.files.footprints import footprints_of
 from nightmill.files.headers import metadata_of, some_metadata
 from nightmill.files.reading import StrPath
-from nightmill.model.content import Candidate, Content, Metadata, StepInput
+from nightmill.model.content import Candidate, Content, Metadata, Programs, StepInput
 from nightmill.model.file_type import Checks, FileType
 from nightmill.model.file_warning import FileWarning
 from nightmill.model.footprint import Footprint
@@ -79,6 +79,7 @@ class Opened:
         told: Mapping[str, Value] | None = None,
         own_name: bool = True,
         pipeline_dir: str = "",
+        programs: Programs | None = None,
     ) -> Inspection:
         """Check it against a type of its format; see :func:`inspect_file`."""
         path, content = self.path, self.content
@@ -88,7 +89,7 @@ class Opened:
             raise _unseen(path, error) from error
         there = str(path) if self.descriptor is None else f"/proc/{os.getpid()}/fd/{self.descriptor}"
         read = partial(metadata_of, content.sections, file_type, path, told, own_name=own_name)
-        candidate = Candidate(str(path), there, content, read, self.format, self.sha256, pipeline_dir)
+        candidate = Candidate(str(path), there, content, read, self.format, self.sha256, pipeline_dir, programs)
         refusals: list[FileRefused] = []
         warnings: list[FileWarning] = []
         for each in wanted:
@@ -163,6 +164,7 @@ def inspect_file(
     told: Mapping[str, Value] | None = None,
     own_name: bool = True,
     pipeline_dir: str = "",
+    programs: Programs | None = None,
 ) -> Inspection:
     """Check a file against its type (structure, checksums, checks, required metadata), reading it once.
 
@@ -180,6 +182,8 @@ def inspect_file(
         Whether whoever made or brought the file gave it its name, which then must fit the pattern of its type.
     pipeline_dir
         The bundle of the pipeline whose step made it, for checks that run a program of that.
+    programs
+        What runs programs that look at it, where they are not trusted more than the step that made it.
 
     Returns
     -------
@@ -195,7 +199,9 @@ def inspect_file(
         Where a format or check failed otherwise, or is not there.
     """
     opened = open_file(path, file_type.format, descriptor, verify=verified(file_type))
-    return opened.inspect(file_type, inputs=inputs, told=told, own_name=own_name, pipeline_dir=pipeline_dir)
+    return opened.inspect(
+        file_type, inputs=inputs, told=told, own_name=own_name, pipeline_dir=pipeline_dir, programs=programs
+    )
 
 
 @contextmanager

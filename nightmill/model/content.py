@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
 
 from nightmill.model.dimensions import DataId
 from nightmill.model.journal import MetadataValue
 
 SectionValue = str | int | float | bool
+
+SAID_BYTES: Final = 4096
+"""So much of the last that a program wrote is looked at."""
 
 
 class Section(Protocol):
@@ -85,6 +89,72 @@ class Metadata:
     left_out: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ProgramRun:
+    """What a program that looks at a file is run with.
+
+    Parameters
+    ----------
+    argv
+        Program and arguments; no shell sees them.
+    folder
+        Where it works: an empty folder of its own.
+    environment
+        The whole of it.
+    file
+        What it looks at, by the path that it was given.
+    seconds
+        How long it may take.
+    """
+
+    argv: Sequence[str]
+    folder: Path
+    environment: Mapping[str, str]
+    file: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramEnd:
+    """How a program ended.
+
+    Parameters
+    ----------
+    code
+        Its exit code, the number of a signal with a minus before it; None where it had to be ended.
+    said
+        The last of what it wrote: so much as :data:`SAID_BYTES` says at most.
+    """
+
+    code: int | None
+    said: bytes
+
+
+class Programs(Protocol):
+    """Runs programs that look at files."""
+
+    @property
+    def root(self) -> Path | None:
+        """Where the folders are made that they work in; None for where the system has such."""
+        ...
+
+    def path_of(self, path: str) -> str:
+        """Return where a program finds what this process finds by a path."""
+        ...
+
+    def run(self, program: ProgramRun) -> ProgramEnd:
+        """Run a program, and end it where it takes too long, and all that it started.
+
+        Raises
+        ------
+        OSError
+            Where it cannot be started.
+        BadFile
+            Where it must not be started.
+        """
+        ...
+
+
 class Candidate(NamedTuple):
     """A file that its format has read, for checks to look at."""
 
@@ -100,6 +170,8 @@ class Candidate(NamedTuple):
     """Hexadecimal digits."""
     pipeline_dir: str = ""
     """Leads to the bundle of the pipeline whose step made it; empty for any other file."""
+    programs: Programs | None = None
+    """Runs programs as a step is run, where one made the file: confined, and ended with all that they leave."""
 
     @property
     def metadata(self) -> Metadata:

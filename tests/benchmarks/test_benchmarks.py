@@ -140,6 +140,13 @@ def test_warm_steps_beside_bare_forks_and_steps_that_import() -> None:
     assert "floor: forks of one process" in answer["compared"]
 
 
+def test_a_huge_log_beside_a_plain_file() -> None:
+    answer = told("huge_log", 300)
+    assert answer["counts"] == {"published": 1, "both ends kept": 1}
+    assert 60 < answer["extra"]["log_megabytes"] < 70
+    assert answer["extra"]["most_room_megabytes"] > 60
+
+
 def test_what_truth_costs_beside_the_same_jobs_without_it() -> None:
     answer = told("truth_overhead", 2)
     assert answer["counts"] == {"jobs": 2}

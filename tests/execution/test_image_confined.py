@@ -238,3 +238,21 @@ def test_a_step_of_an_ordinary_user() -> None:
         assert report.fate is Fate.PUBLISHED, report.evidence
         assert "ermission denied" in log_of(bench)
         assert (bench.root / "stores/backbone/products/out.txt").stat().st_uid == os.geteuid() != 0
+
+
+@pytest.mark.req("B04")
+def test_a_step_that_wants_a_file_of_the_archive_fails_by_that(tmp_path: Path, image: tuple[str, Path]) -> None:
+    name, folder = image
+    bench = Bench(tmp_path, confinement=NodeConfinement())
+    bench.containers = Containers(runtime="bubblewrap", images={name: folder})
+    frame = bench.put("a.fits", b"input", type="text")
+    stored = bench.root / "stores/backbone/raw/a.fits"
+    step = shell("s", f"cat /software/that/lacks; cat {stored}", image=name)
+    report = bench.run_one(bench.order(step, inputs=(frame,)))
+    assert report.fate is Fate.UNSTAGED_INPUT, report.evidence
+    told = (
+        f"step 's' wanted {stored}: frame (text) a.fits, of which it has a copy among its inputs where it declares it"
+    )
+    assert report.evidence.startswith(told)
+    lacks = bench.order(shell("s", "cat /software/that/lacks", image=name), number=2)
+    assert bench.run_one(lacks).fate is Fate.STEP_FAILED

@@ -208,6 +208,19 @@ def test_a_sidecar_that_says_what_is_not_so_fails_the_step(bench: Bench, case: s
     must_fail(bench, order_of(bench, telling(line)), Fate.BAD_OUTPUT, message)
 
 
+@pytest.mark.req("B48")
+def test_a_file_of_another_job_of_its_slice_is_not_used_by_this_one(bench: Bench) -> None:
+    other = order_of(bench, telling("")).model_copy(update={"inputs": (bench.put("z.txt", b"z", type="text"),)})
+    step = shell("other", "cp ../inputs/z.txt out.txt", output("out", "out.txt"), inputs=("z.txt",))
+    attempt = other.attempt.model_copy(update={"unit": "exposure=13"})
+    other = other.model_copy(update={"steps": (step,), "attempt": attempt, "log_name": "other.log"})
+    first, second = bench.run(other, order_of(bench, telling('{"used": ["a.txt", "z.txt"]}')))
+    assert first.fate is Fate.PUBLISHED, first.evidence
+    assert second.fate is Fate.BAD_OUTPUT
+    assert "is wrong in line 1: 'z.txt' is not an input of the step" in second.evidence
+    assert {each.name for each in second.published} == {second.order.log_name}
+
+
 def test_a_file_of_another_step_is_not_used_by_this_one(bench: Bench) -> None:
     step = shell("s", 'cat ../inputs/*; echo \'{"used": "b.txt"}\' > $NIGHTMILL_SIDECAR', inputs=("a.txt",))
     message = "'b.txt' was staged for another step of the job, and is not an input of this one"

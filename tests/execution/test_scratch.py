@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightmill.errors import RequestRefused
+from nightmill.execution.confine.confiner import Confiner
 from nightmill.execution.gate import check_outputs
 from nightmill.execution.index import index_of
 from nightmill.execution.journal import JournalWriter, SpoolAway
+from nightmill.execution.looking import LookingPrograms
 from nightmill.execution.scratch import Scratch, token
 from nightmill.model.fate import Fate
 from nightmill.model.journal import Entry
@@ -107,7 +109,9 @@ def test_a_working_folder_that_a_step_closed_is_looked_into(bench: Bench) -> Non
         scratch.must_be_whole("s")
         step = order.steps[0]
         index = index_of(order, step, {})
-        assert [made.name for made in check_outputs(order, step, index, {}, scratch, -1, folder)] == ["first.txt"]
+        programs = LookingPrograms(order, step, scratch, Confiner(), lambda: "")
+        made = check_outputs(order, step, index, {}, scratch, -1, folder, programs=programs)
+        assert [each.name for each in made] == ["first.txt"]
         assert (scratch.path / "outputs/first.txt").stat().st_mode & 0o777 == 0o444
         scratch.end()
 

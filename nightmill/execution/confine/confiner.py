@@ -17,7 +17,7 @@ from nightmill.execution.confine.groups import Group, made_in
 from nightmill.execution.confine.inside import rules_inside
 from nightmill.execution.confine.outside import Reached, reached
 from nightmill.execution.confine.places import is_in
-from nightmill.execution.confine.rules import Rules, rules_of, software_of
+from nightmill.execution.confine.rules import Rules, rules_of, rules_of_check, software_of
 from nightmill.execution.confine.shim import ShimRules
 from nightmill.execution.confine.spawner import Spawners
 from nightmill.execution.faults import refused
@@ -100,6 +100,28 @@ class Confiner:
         if (confined := self.confined()).level is Level.NONE:
             return auditing(lambda launch, _rules: _unconfined(launch, confined), rules, step, scratch, closes=False)
         return auditing(self._spawners.start, rules, step, scratch)
+
+    def way_to_look(self, order: JobOrder, step: OrderStep, scratch: Scratch, folder: Path, file: str) -> Way:
+        """Return how a program is started on this host that looks at a file that a step made.
+
+        Parameters
+        ----------
+        folder
+            Its own, the only one that it may write into.
+        file
+            Where the file is.
+
+        Raises
+        ------
+        RequestRefused
+            Where this host cannot confine it as the site demands.
+        """
+        if self._confinement.use is Use.OFF:
+            return plain.start
+        if (confined := self.confined()).level is Level.NONE:
+            return partial(_unconfined, confined=confined)
+        of_step = rules_of(order, step, scratch, self._confinement, self._closed)
+        return partial(self._spawners.start, rules=rules_of_check(of_step, str(folder), file))
 
     def in_group(self, start: Way, step: OrderStep, rules: Rules | None, *, is_parent: bool) -> Way:
         """Return how a step in an image is started, in a control group of its own where the site has some.

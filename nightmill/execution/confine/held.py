@@ -166,7 +166,8 @@ def settle(request: dict[str, Any], handled: Handled, places: Places, stage: lis
     if request["writable"]:
         mount_room(request["writable"], request["sealed"], request["empty"])
     else:
-        _called(_c.unshare(_CLONE_FS))
+        with suppress(PermissionError):  # a container may forbid even that: then its process moves there, and back
+            _called(_c.unshare(_CLONE_FS))
     stage[0] = "chdir"
     os.chdir(request["directory"])
     stage[0] = "confine"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from nightmill.execution.confine.places import Place, is_in
-from nightmill.execution.confine.rules import declared_inputs, declared_outputs
+from nightmill.execution.confine.rules import declared_inputs, declared_outputs, stores_of
 from nightmill.execution.evidence import on_one_line
 from nightmill.execution.scratch import Scratch
 from nightmill.model.dimensions import unit_name
@@ -72,6 +72,8 @@ class _Looked:
         }
         self.names = {str(scratch.inputs): INPUTS, str(scratch.outputs): OUTPUTS}
         self.open = software
+        self.hidden = stores_of(order.stores) if step.image else ()
+        """What no image has: a step in one finds nothing there, rather than being denied it."""
 
     def at(self, line: str) -> Iterator[tuple[str, str]]:
         """Yield each path of a line that was not given, with what is to be said of one that it wanted to read."""
@@ -84,8 +86,11 @@ class _Looked:
             if folder in self.given:
                 if not read_only and name not in self.given[folder]:
                     yield path, self._undeclared(folder, name)
-            elif self.open is None or whole.startswith(self.own):
+            elif whole.startswith(self.own):
                 continue
+            elif self.open is None:
+                if not read_only and any(whole.startswith(f"{store}/") for store in self.hidden):
+                    yield path, self._outside(whole)
             elif read_only or (denied and not is_in(whole, self.open)):
                 yield path, "" if read_only or whole.startswith("/dev/") else self._outside(whole)
 

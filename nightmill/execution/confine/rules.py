@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -92,6 +92,16 @@ def rules_of(
         empty=shared,
         memory_bytes=order.resources.memory_bytes,
     )
+
+
+def rules_of_check(of_step: Rules, folder: str, file: str) -> Rules:
+    """Return what a program may reach that looks at a file that a step made.
+
+    It reads what the step might read, and that file, and writes into a folder of its own alone.
+    """
+    reads = [(path, access) for path, access in of_step.own if not access & WRITE_FILE]
+    own = (*reads, (file, READ_FILE), (folder, CHANGE))
+    return replace(of_step, own=own, writable=(folder,), sealed=(), empty=())
 
 
 def software_of(order: JobOrder, confinement: NodeConfinement, closed: frozenset[Path]) -> tuple[Place, ...]:

@@ -178,6 +178,7 @@ def start(request: dict[str, Any], handled: Handled, places: Places) -> tuple[in
         done.acquire()
     except RuntimeError:
         faults.append(("confine", errno.EAGAIN))
+    os.chdir("/")
     os.close(writing)
     if not began:
         os.close(reading)

@@ -20,11 +20,10 @@ from nightmill.errors import BadFile, PluginFault
 from nightmill.files.checks.like_input import with_role
 from nightmill.files.checksum import sha256_file
 from nightmill.model.base import Frozen
-from nightmill.model.content import Candidate, StepInput
+from nightmill.model.content import SAID_BYTES, Candidate, ProgramEnd, ProgramRun, Programs, StepInput
 
 LINES: Final = 3
 """So many of the last lines that a program wrote are its message."""
-_TAIL_BYTES: Final = 4096
 _POLL_SECONDS: Final = 0.2
 _PLACE: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 _INPUTS: Final = "inputs."
@@ -71,14 +70,19 @@ class Command:
     def look(self, file: Candidate, inputs: Sequence[StepInput]) -> None:
         """Refuse a file for which the program exits with anything but 0 (``command_failed``), or that it changed."""
         before = [_stamp(each.path) for each in inputs]
-        with TemporaryDirectory(prefix="nightmill-") as folder:
+        programs = file.programs or _HERE
+        with TemporaryDirectory(prefix="nightmill-", dir=programs.root) as folder:
             own, work = Path(folder, "file"), Path(folder, "work")
             own.mkdir()
             work.mkdir()
-            link = own / Path(file.name).name
-            link.symlink_to(file.path)
-            argv = [*self._argv(file, str(link), inputs)]
-            code, said = _run(argv, work, self.options, file.name)
+            link, path = own / Path(file.name).name, programs.path_of(file.path)
+            link.symlink_to(path)
+            argv = [*self._argv(file, str(link), inputs, programs)]
+            homes = {"HOME": str(work), "TMPDIR": str(work), "LANG": "C.UTF-8"}
+            environment = {"PATH": os.environ.get("PATH", os.defpath), **homes, **self.options.environment}
+            code, said = self._run(
+                programs, ProgramRun(argv, work, environment, path, self.options.timeout_seconds), file
+            )
         if sha256_file(file.path) != file.sha256 or before != [_stamp(each.path) for each in inputs]:
             raise BadFile(
                 f"{file.name}, or an input of its step, was changed by the program {argv[0]} that looks at it",
@@ -93,7 +97,26 @@ class Command:
                 remedy="look at the file; the last lines of what the program says are its reason",
             )
 
-    def _argv(self, file: Candidate, link: str, inputs: Sequence[StepInput]) -> Iterator[str]:
+    def _run(self, programs: Programs, run: ProgramRun, file: Candidate) -> tuple[int, str]:
+        """Run a program, and return how it exited and the last lines of what it wrote."""
+        program = run.argv[0]
+        try:
+            ended = programs.run(run)
+        except OSError as error:
+            raise PluginFault(
+                f"the program {program} that is to look at {file.name} cannot be started: {error.strerror or error}",
+                remedy="install it where jobs run, or write its whole path",
+            ) from error
+        if ended.code is None:
+            raise PluginFault(
+                f"the program {program} that looks at {file.name} had not ended after {run.seconds:g} s",
+                remedy="raise timeout_seconds of check 'command' in its type, if the program is well",
+            )
+        lines = [line.strip() for line in ended.said.decode(errors="replace").splitlines() if line.strip()]
+        said = "; ".join(lines[-LINES:])
+        return ended.code, "".join([each if each.isprintable() else "\ufffd" for each in said])
+
+    def _argv(self, file: Candidate, link: str, inputs: Sequence[StepInput], programs: Programs) -> Iterator[str]:
         if "pipeline_dir" in {place for each in self.options.argv for place in _places(each)} and not file.pipeline_dir:
             raise PluginFault(
                 f"a program of the pipeline is to look at {file.name}, and there is none: no bundle was packed",
@@ -103,7 +126,8 @@ class Command:
         for each in self.options.argv:
             place = next(iter(_places(each)), "")
             if place.startswith(_INPUTS):
-                yield from (given.path for given in with_role(file, inputs, place.removeprefix(_INPUTS)))
+                given = with_role(file, inputs, place.removeprefix(_INPUTS))
+                yield from (programs.path_of(each.path) for each in given)
             else:
                 yield _PLACE.sub(lambda found: values[found[1]] if found[1] is not None else found[0][0], each)
 
@@ -112,40 +136,37 @@ def _places(text: str) -> list[str]:
     return [found[1] for found in _PLACE.finditer(text) if found[1] is not None]
 
 
-def _run(argv: Sequence[str], folder: Path, options: Program, name: str) -> tuple[int, str]:
-    """Run a program in an empty folder, and return how it exited and the last lines of what it wrote."""
-    homes = {"HOME": str(folder), "TMPDIR": str(folder), "LANG": "C.UTF-8"}
-    environment = {"PATH": os.environ.get("PATH", os.defpath), **homes, **options.environment}
-    try:
+class _Here:
+    """Runs programs as this process runs, each in a session of its own."""
+
+    root: Final = None
+
+    def path_of(self, path: str) -> str:
+        """Return a path as it is."""
+        return path
+
+    def run(self, program: ProgramRun) -> ProgramEnd:
+        """Run a program, and end it and its process group."""
         process = subprocess.Popen(
-            argv,
-            cwd=folder,
-            env=environment,
+            program.argv,
+            cwd=program.folder,
+            env=program.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    except OSError as error:
-        raise PluginFault(
-            f"the program {argv[0]} that is to look at {name} cannot be started: {error.strerror or error}",
-            remedy="install it where jobs run, or write its whole path",
-        ) from error
-    assert process.stdout is not None
-    with process.stdout:
-        try:
-            tail = _tail(process, process.stdout.fileno(), time.monotonic() + options.timeout_seconds)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)  # it was not waited for yet: the group is its own
-            process.wait()
-    if tail is None:
-        raise PluginFault(
-            f"the program {argv[0]} that looks at {name} had not ended after {options.timeout_seconds:g} s",
-            remedy="raise timeout_seconds of check 'command' in its type, if the program is well",
-        )
-    lines = [line.strip() for line in tail.decode(errors="replace").splitlines() if line.strip()]
-    said = "; ".join(lines[-LINES:])
-    return process.returncode, "".join([each if each.isprintable() else "\ufffd" for each in said])
+        assert process.stdout is not None
+        with process.stdout:
+            try:
+                tail = _tail(process, process.stdout.fileno(), time.monotonic() + program.seconds)
+            finally:
+                os.killpg(process.pid, signal.SIGKILL)  # it was not waited for yet: the group is its own
+                process.wait()
+        return ProgramEnd(None, b"") if tail is None else ProgramEnd(process.returncode, tail)
+
+
+_HERE: Final = _Here()
 
 
 def _tail(process: subprocess.Popen[bytes], descriptor: int, until: float) -> bytes | None:
@@ -155,7 +176,7 @@ def _tail(process: subprocess.Popen[bytes], descriptor: int, until: float) -> by
         ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         if open_ and select.select([descriptor], [], [], 0 if ended else _POLL_SECONDS)[0]:
             data = os.read(descriptor, 1 << 16)
-            tail, open_ = (tail + data)[-_TAIL_BYTES:], bool(data)
+            tail, open_ = (tail + data)[-SAID_BYTES:], bool(data)
         elif ended:  # what it left running may hold the pipe open, and is not waited for
             return tail
         elif not open_:
