@@ -92,14 +92,14 @@ def fail(_name: str, _path: str) -> Any:
     ("work", "reason", "told"),
     [
         (crash, "not_of_format", "bad.h5 is damaged: the process that read it was ended by signal 6"),
-        (loop, "over_limit", "bad.h5 takes more than 5 s of computing to read"),
+        (loop, "over_limit", "bad.h5 takes more than 2 s of computing to read"),
         (fill, "over_limit", "bad.h5 takes more than 8,589,934,592 bytes of memory to read"),
     ],
 )
 def test_a_library_that_crashes_or_never_ends_takes_nobody_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: Callable[..., Any], reason: str, told: str
 ) -> None:
-    monkeypatch.setattr(apart, "MAX_CPU_SECONDS", 5 if work is loop else apart.MAX_CPU_SECONDS)
+    monkeypatch.setattr(apart, "MAX_CPU_SECONDS", 2 if work is loop else apart.MAX_CPU_SECONDS)
     path = products.written(tmp_path, "bad.h5", products.hdf5_bytes())
     monkeypatch.setattr(hdf5_file, "values_of", work)
     with pytest.raises(BadFile) as caught:

@@ -1,7 +1,7 @@
 """The small ``nightmill``: has its command carried out by the process of :mod:`tests.support.warm`.
 
 It is copied beside that process's socket, and runs without site-packages. Where a variable changes what an interpreter
-imports, the installed program takes over.
+imports, beyond where it looks for plug-ins, the installed program takes over.
 """
 
 import json
@@ -16,7 +16,9 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 def main() -> None:
     """Carry out the command of this process."""
     argv = [os.path.join(os.path.dirname(sys.executable), "nightmill"), *sys.argv[1:]]  # noqa: PTH118, PTH120
-    if any(value and name.startswith("PYTHON") for name, value in os.environ.items()):
+    folders = os.environ.get("PYTHONPATH", "").split(":")
+    variables = [name for name, value in os.environ.items() if value and name.startswith("PYTHON")]
+    if variables not in ([], ["PYTHONPATH"]) or any(os.path.exists(f"{each}/sitecustomize.py") for each in folders):  # noqa: PTH110
         os.execv(argv[0], argv)
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(os.path.join(os.path.dirname(__file__), "socket"))  # noqa: PTH118, PTH120
