@@ -37,7 +37,7 @@ nitpick_ignore_regex = [
     # Names of unions and type variables, which are taken for classes.
     (
         "py:class",
-        r"Access|Entry|FieldInfo|Junk|SINK_NAME|StringConstraints|re2\._Regexp|KeyType|KeyValue|MetadataValue|Parameter|Retries|Tries|nightmill\.model\.lookup\.Options",
+        r"Access|Entry|FieldInfo|Junk|SINK_NAME|StringConstraints|re2\._Regexp|KeyType|KeyValue|MetadataValue|Parameter|Retries|Tries|nightmill\.model\.(base\.(Key|Value)|lookup\.Options)",
     ),
     # Rows of the database, whose columns stand in reference/schema.md.
     ("py:class", r"nightmill\.backbone\..*|nightmill\.operations\.find\.CataloguedFile|provenance\.history\..*"),
