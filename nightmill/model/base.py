@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
-from collections.abc import Iterable
-from typing import TypeVar
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -36,3 +36,18 @@ def grouped(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, list[Value]]:
 def storable(text: str | os.PathLike[str]) -> str:
     """Write a text, or a path with bytes that are none, as text that any database, and any file, takes."""
     return os.fsencode(text).decode(errors="backslashreplace")
+
+
+def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of a JSON document, as the ``object_pairs_hook`` of its reader.
+
+    Raises
+    ------
+    ValueError
+        Where a key is given twice: other readers take one or the other.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        [(key, _count)] = Counter(key for key, _value in pairs).most_common(1)
+        raise ValueError(f"the key {key[:60]!r} is given twice")
+    return found

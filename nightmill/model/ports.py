@@ -246,7 +246,8 @@ class CheckClass(Protocol):
 
     One that has an attribute ``tables``, which is true, can look at files of every format that holds tables
     (:class:`TableFormat`), and at no others. One with a static method ``metadata_keys`` tells by its options which keys
-    of metadata it looks at: a file type that has not got them is refused.
+    of metadata it looks at: a file type that has not got them is refused. One with a static method ``input_roles``
+    tells by its options which inputs it compares with: outputs of a step that does not read them are refused by a plan.
     """
 
     @property

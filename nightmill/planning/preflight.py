@@ -10,13 +10,14 @@ from nightmill.config.site import SiteConfig
 from nightmill.config.stores import BACKBONE
 from nightmill.errors import BadName, ExpressionError, RequestRefused, guess
 from nightmill.expressions import parse
+from nightmill.files.checks import check_class
 from nightmill.files.computed import type_of
 from nightmill.files.name_patterns import NamePattern, fields_in
 from nightmill.files.naming import ATTEMPT_FIELDS, key_of
 from nightmill.model.campaign import Campaign
 from nightmill.model.dimensions import DIMENSIONS, KeyType
 from nightmill.model.file_type import FileType
-from nightmill.model.pipeline import Input, Output, Pipeline, Stage
+from nightmill.model.pipeline import Input, Output, Pipeline, Stage, Step
 from nightmill.model.store import Store
 from nightmill.planning.inputs import takes_one
 from nightmill.planning.memberships import columns_of
@@ -153,7 +154,10 @@ def check_outputs(stage: Stage, site: SiteConfig, problems: Problems) -> None:
     """Report every file type, store and template of a stage's outputs that cannot work on this site."""
     for step in stage.steps:
         for role, output in step.outputs.items():
-            _check_output(f"stage {stage.name!r}, step {step.name!r}, output {role!r}", output, stage, site, problems)
+            topic = f"stage {stage.name!r}, step {step.name!r}, output {role!r}"
+            _check_output(topic, output, stage, site, problems)
+            if output.type in site.file_types:
+                _check_compared(topic, step, site.file_types[output.type], problems)
     if not log_store(site.stores):
         problems.add("site", "it has no store, so that neither outputs nor logs have a place")
 
@@ -204,6 +208,18 @@ def _check_output(topic: str, output: Output, stage: Stage, site: SiteConfig, pr
         file_type = site.file_types[output.type]
         _check_template(topic, output, stage, site, problems)
         _check_told(topic, output, site, file_type, problems)
+
+
+def _check_compared(topic: str, step: Step, file_type: FileType, problems: Problems) -> None:
+    """Report checks that compare an output with inputs that its step does not read."""
+    for name, options, _warns in file_type.checks.asked():
+        kind = check_class(name)
+        roles = kind.input_roles(kind.Options.model_validate(options)) if hasattr(kind, "input_roles") else ()
+        for role in roles:
+            if role not in step.inputs:
+                near = guess(role, step.inputs) or f" (it reads {', '.join(step.inputs) or 'nothing'})"
+                what = f"check {name!r} of file type {file_type.name!r} compares it with input {role!r}"
+                problems.add(topic, f"{what}, which its step does not read{near}")
 
 
 def _check_template(topic: str, output: Output, stage: Stage, site: SiteConfig, problems: Problems) -> None:

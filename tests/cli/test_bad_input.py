@@ -232,6 +232,9 @@ def test_an_order_run_by_hand_says_how_it_ended(site: Path, nightmill: Nightmill
     assert called.code == 2
     assert "this is not an order: " in called.err
     assert "nightmill show JOB --order" in called.err
+    order.write_text(issued.replace("{", '{"level": "audit", "level": "standard",', 1))
+    called = nightmill("run", order, *folders)
+    assert (called.code, "this is not an order: the key 'level' is given twice; write it" in called.err) == (2, True)
     assert nightmill("run", tmp_path / "none.json", *folders).code == 2
     called = nightmill("run", tmp_path, *folders)
     assert (called.code, called.err) == (2, f"nightmill: {tmp_path}: it cannot be read: Is a directory\n")

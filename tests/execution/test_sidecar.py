@@ -35,7 +35,7 @@ LINES = {
     "not UTF-8": ("\\xff", "it is not JSON: 'utf-8' codec"),
     "a list": ("[1]", "it is not a JSON object"),
     "a number that is none": ('{"output": NaN}', "it is not JSON: NaN is not a value of JSON"),
-    "twice": ('{"output": "heads", "output": "x"}', "it is not JSON: 'output' stands there twice"),
+    "twice": ('{"output": "heads", "output": "x"}', "it is not JSON: the key 'output' is given twice"),
     "deep": ("[" * 30000, "it is nested too deeply"),
     "a deep value": (about('"data_id": {"exposure": [[1]]}'), "exposure is [[1]], and its type"),
     "long": (" " * 70_000, "it has more than 65,536 bytes"),

@@ -11,6 +11,7 @@ import pytest
 from nightmill.backbone.catalogue.registration import NewFile
 from nightmill.errors import PlanRefused
 from nightmill.model.calibration import Maturity
+from nightmill.model.file_type import FileType
 from nightmill.model.origin import Origin
 from nightmill.planning.outputs import claims
 from nightmill.planning.planned import CampaignPlan
@@ -164,6 +165,23 @@ def test_outputs_that_cannot_be_named_or_kept(world: World) -> None:
         " '{instrument}_{exposure:06d}_{detector:02d}_{role}_c{campaign:04d}a{attempt:02d}.fits', lacks {n}, and keys"
         " that the files tell: it cannot tell the up to 4 files of the output apart",
         f"{topic} 'master': a calibration must be kept in a store, and it goes to 'quicklook'",
+    ]
+
+
+def test_outputs_are_compared_with_inputs_that_their_step_reads(world: World) -> None:
+    full(world)
+    checks = {
+        "same_shape": {"role": "rwa"},
+        "like_input": {"role": "raw", "max": 4},
+        "warn": {"command": {"argv": ["look", "{file}", "{inputs.sky}"]}},
+    }
+    image = world.types["image"].model_dump(exclude_defaults=True)
+    world.types["image"] = FileType.model_validate({**image, "checks": checks})
+    topic = f"stage 'science', step {SCIENCE['steps'][0]['name']!r}, output 'image': check"
+    read = "compares it with input"
+    assert problems_of(world, SCIENCE) == [
+        f"{topic} 'same_shape' of file type 'image' {read} 'rwa', which its step does not read (did you mean 'raw'?)",
+        f"{topic} 'command' of file type 'image' {read} 'sky', which its step does not read (it reads raw, bias)",
     ]
 
 

@@ -126,13 +126,18 @@ def _tell(report: JobReport, kept: Path | None, journal: Path) -> None:
 
 
 def _read(path: Path) -> JobOrder:
+    import json
+
     from pydantic import ValidationError
 
     from nightmill.errors import ConfigError
+    from nightmill.model.base import unique_keys
     from nightmill.model.order import JobOrder
 
+    remedy = "write it anew with 'nightmill show JOB --order'"
     try:
-        return JobOrder.model_validate_json(path.read_bytes())
+        order = JobOrder.model_validate_json(text := path.read_bytes())
+        json.loads(text, object_pairs_hook=unique_keys)
     except FileNotFoundError:
         raise ConfigError("there is no such file", where=str(path)) from None
     except OSError as error:
@@ -143,5 +148,8 @@ def _read(path: Path) -> JobOrder:
         raise ConfigError(
             f"this is not an order: {key}: {first['msg']}",
             where=str(path),
-            remedy="write it anew with 'nightmill show JOB --order'",
+            remedy=remedy,
         ) from error
+    except ValueError as error:  # a person who edited it meant the other one
+        raise ConfigError(f"this is not an order: {error}", where=str(path), remedy=remedy) from None
+    return order

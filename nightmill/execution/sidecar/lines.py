@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, NoReturn
 
@@ -23,7 +22,7 @@ from pydantic import Field, ValidationError
 
 from nightmill.errors import JobFailed, guess
 from nightmill.execution.evidence import on_one_line
-from nightmill.model.base import Frozen
+from nightmill.model.base import Frozen, unique_keys
 from nightmill.model.dimensions import KeyValue
 from nightmill.model.fate import Fate
 from nightmill.model.order import OrderStep
@@ -172,7 +171,7 @@ class Lines:
 
     def _parsed(self, line: bytes) -> Line:
         try:
-            data = json.loads(line.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+            data = json.loads(line.decode(), object_pairs_hook=unique_keys, parse_constant=_no_constant)
         except RecursionError:
             self.refuse("it is nested too deeply")
         except ValueError as error:  # of UTF-8, too
@@ -202,14 +201,6 @@ def failed(step: OrderStep, why: str) -> JobFailed:
 def shown(text: str) -> str:
     """Return a text that a step wrote, as a message has it."""
     return on_one_line(text[:SHOWN])
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        [(key, _count)] = Counter(key for key, _value in pairs).most_common(1)
-        raise ValueError(f"{key[:SHOWN]!r} stands there twice")
-    return found
 
 
 def _no_constant(text: str) -> NoReturn:

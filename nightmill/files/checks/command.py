@@ -67,6 +67,12 @@ class Command:
         places = [place for each in options.argv for place in _places(each)]
         self.is_comparing = any(place.startswith(_INPUTS) or place == "pipeline_dir" for place in places)
 
+    @staticmethod
+    def input_roles(options: Program) -> tuple[str, ...]:
+        """Return the roles whose files it is given."""
+        places = [place for each in options.argv for place in _places(each)]
+        return tuple([place.removeprefix(_INPUTS) for place in places if place.startswith(_INPUTS)])
+
     def look(self, file: Candidate, inputs: Sequence[StepInput]) -> None:
         """Refuse a file for which the program exits with anything but 0 (``command_failed``), or that it changed."""
         before = [_stamp(each.path) for each in inputs]

@@ -57,8 +57,13 @@ class Conserves:
 
     def __init__(self, options: Counts) -> None:
         self.options = options
-        self.role = options.rows or options.hdus or options.files
+        [self.role] = self.input_roles(options)
         self.what = "rows" if options.rows else "hdus" if options.hdus else options.counted
+
+    @staticmethod
+    def input_roles(options: Counts) -> tuple[str, ...]:
+        """Return the role that it compares with."""
+        return (options.rows or options.hdus or options.files,)
 
     def look(self, file: Candidate, inputs: Sequence[StepInput]) -> None:
         """Refuse a file that is ``not_conserved``; one is refused, too, where the step read nothing with the role."""

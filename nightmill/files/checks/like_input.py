@@ -42,6 +42,11 @@ class LikeInput:
     def __init__(self, options: Ratio) -> None:
         self.options = options
 
+    @staticmethod
+    def input_roles(options: Ratio) -> tuple[str, ...]:
+        """Return the role that it compares with."""
+        return (options.role,)
+
     def look(self, file: Candidate, inputs: Sequence[StepInput]) -> None:
         """Refuse a file of ``other_size``; one is refused, too, where the step read nothing with the role."""
         wanted = self.options

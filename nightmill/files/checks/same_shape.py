@@ -29,6 +29,11 @@ class SameShape:
     def __init__(self, options: Against) -> None:
         self.role = options.role
 
+    @staticmethod
+    def input_roles(options: Against) -> tuple[str, ...]:
+        """Return the role that it compares with."""
+        return (options.role,)
+
     def look(self, file: Candidate, inputs: Sequence[StepInput]) -> None:
         """Refuse a file of an ``other_shape``; one is refused, too, where the step read nothing with the role."""
         own = _shape(file.content.sections)

@@ -11,6 +11,7 @@ from nightmill.files.formats.compressed import remedy_for, unpacked
 from nightmill.files.formats.tree import KEYWORD, MAX_TREE_BYTES, Tree
 from nightmill.files.reading import StrPath
 from nightmill.model.attachment import RowValue
+from nightmill.model.base import unique_keys
 from nightmill.model.content import Content, Digest
 
 
@@ -48,7 +49,7 @@ class Json:
 
 def _parsed(name: StrPath, data: bytes) -> Any:
     try:
-        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_mapping)
+        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=unique_keys)
     except UnicodeDecodeError as error:
         why = f"it is not UTF-8 (byte {error.start:,})"
     except ValueError as error:  # also of a number with thousands of digits
@@ -56,11 +57,3 @@ def _parsed(name: StrPath, data: bytes) -> Any:
     except RecursionError:
         why = "it is nested too deeply"
     raise BadFile(f"{name} is not JSON: {why}", reason="not_of_format", remedy=remedy_for(data))
-
-
-def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is given twice")
-    return found
