@@ -97,3 +97,10 @@ def test_what_a_site_may_not_say_of_sinks(folder: Path, nightmill: Nightmill) ->
         (folder / "nightmill.yaml").write_text(f"{plain}logs: {{{said}}}\n")
         called = nightmill("ship-logs", "--once")
         assert (called.code, told in called.err) == (2, True), called.err
+
+
+def test_doctor_tells_of_authorities_that_cannot_be_read(each_folder: Path, nightmill: Nightmill) -> None:
+    with (each_folder / "nightmill.yaml").open("a") as file:
+        file.write('logs: {sinks: {elk: {url: "tls://127.0.0.1:1", ca: keys/ca.pem}}}\n')
+    told = f"log sink elk: its ca {each_folder}/keys/ca.pem cannot be read: No such file or directory"
+    assert told in nightmill("doctor").out

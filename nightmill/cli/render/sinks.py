@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightmill.cli.documents.sites import Finding
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
 
 
 def log_sinks(config: SiteConfig) -> Iterator[Finding]:
-    """Find what waits for each sink of a site."""
+    """Find what waits for each sink of a site, and whether this process can read the authorities that it trusts."""
+    for name, sink in config.logs.sinks.items():
+        try:
+            if sink.ca:
+                Path(sink.ca).open("rb").close()
+        except OSError as error:
+            yield Finding(f"log sink {name}", False, f"its ca {sink.ca} cannot be read: {error.strerror}")
     for each in backlog(config):
         yield Finding(f"log sink {each.sink}", not (each.trouble or each.refused), standing(each))
 
