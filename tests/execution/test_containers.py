@@ -171,7 +171,7 @@ def test_what_it_costs(run: Any) -> None:
 def test_the_wall_limit_asks_first(bench: Bench, run: Any) -> None:
     report = run("trap 'sleep 0.2; echo tidied; exit 7' TERM; while :; do :; done", wall_seconds=0.4)
     assert (report.fate, ending(report)) == (Fate.WALL_LIMIT, (7, None))
-    assert log_of(bench) == "tidied\n"
+    assert log_of(bench) == "tidied\n== failed: step 's' ran longer than its 0.4 s and was ended: tidied\n"
 
 
 def test_a_step_that_ignores_sigterm_is_killed(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,9 @@ def test_what_a_step_puts_in_place_of_its_scratch_leads_nowhere(bench: Bench, ou
     )
     assert bench.stored() == [order.log_name]
     log = (bench.root / "stores/backbone" / order.log_path).read_text()
-    assert log.splitlines()[1:] == ["one"], "what was published is what the step wrote, whatever stands under the name"
+    _heading, *said, failed = log.splitlines()
+    assert said == ["one"], "what was published is what the step wrote, whatever stands under the name"
+    assert failed == f"== failed: {report.evidence}"
     moved = [path for path in bench.scratch.iterdir() if path.name.endswith(".moved")]
     assert [list(path.iterdir()) for path in moved] in ([], [[]])
     assert [path for path in bench.leftovers() if not path.endswith(".moved")] == []

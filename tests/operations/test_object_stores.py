@@ -134,7 +134,7 @@ def test_what_is_kept_in_a_bucket_is_read_shown_and_removed(tmp_path: Path, far:
     assert "no stars" in nightmill("logs", "first/copy/exposure=3", "--site", far).out
     folder = tmp_path / "capsule"
     told = nightmill("capsule", "first/copy/exposure=1", folder, "--link", "--site", far)
-    assert (told.code, "  1 inputs, 0 of them linked\n" in told.out) == (0, True), "a bucket has nothing to link to"
+    assert (told.code, "  1 input, 0 of them linked\n" in told.out) == (0, True), "a bucket has nothing to link to"
     done = subprocess.run([folder / "run"], capture_output=True, text=True, check=False)
     assert "copy_0001_c0001a01.fits (8640 bytes)" in done.stdout + done.stderr
     with open_site(far) as site:

@@ -133,11 +133,11 @@ def test_a_bucket_that_vanishes_is_not_taken_for_lost_files(
     seaweed: SeaweedServer, frame: Path, tmp_path: Path
 ) -> None:
     """Whoever asks for a file whose store is gone must not learn that the file is."""
-    seaweed.make_bucket("brief")
-    stager = opened(seaweed.url("p", bucket="brief"))
+    seaweed.make_bucket("fleeting")
+    stager = opened(seaweed.url("p", bucket="fleeting"))
     publish(stager, frame, PATH)
     stager.upload(frame, "b", attempt="a01")
-    seaweed.remove_bucket("brief")
+    seaweed.remove_bucket("fleeting")
     for act in (
         lambda: stager.size(PATH),
         lambda: stager.sha256(PATH),
