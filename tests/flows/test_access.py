@@ -185,8 +185,12 @@ def of_root() -> Iterator[Path]:
     """Give a site whose folder everybody may enter, unlike temporary folders of tests, and whose server is root's."""
     with tempfile.TemporaryDirectory(prefix="nightmill-test-") as name:
         Path(name).chmod(0o755)
-        site = Observatory.build(Path(name) / "site").directory
-        service.folder_of(site).mkdir(parents=True)
+        before = os.umask(0o022)
+        try:
+            site = Observatory.build(Path(name) / "site").directory
+            service.folder_of(site).mkdir(parents=True)
+        finally:
+            os.umask(before)
         with subprocess.Popen([sys.executable, "-c", LISTENS], stdout=PIPE, text=True) as process:
             try:
                 assert process.stdout
