@@ -124,7 +124,7 @@ def _settled(state: RunState, evidence: Evidence, now: datetime) -> dict[str, An
         limit, what = (PENDING_LIMIT, "claimed") if state.type == "PENDING" else (RUNNING_LIMIT, "begun")
         if now - state.at > limit:
             return {"type": "CRASHED", "message": f"{what} at {state.at:%H:%M:%S} UTC, and no process took it in hand"}
-    jobs = f"{counted(evidence.jobs, 'job')}"
+    jobs = counted(evidence.jobs, "job")
     if state.type in ("FAILED", "CRASHED", "PAUSED") and evidence.complete:
         return {"type": "COMPLETED", "message": f"{jobs} done, as the backbone says"}
     if state.type == "COMPLETED" and not evidence.complete and not evidence.waits:

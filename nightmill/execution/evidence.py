@@ -30,7 +30,7 @@ _UNFIT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u20
 
 
 def readable(text: str) -> str:
-    """Return a text without terminal colours; what is no character to see becomes U+FFFD.
+    """Return a text without terminal colours; what cannot be seen becomes U+FFFD.
 
     That is a control character, one that ends a line or turns its direction, or a byte that is not text.
     """

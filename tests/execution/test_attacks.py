@@ -181,7 +181,7 @@ def test_a_thread_that_runs_a_program_is_audited_as_any_other(bench: Bench) -> N
 
 
 @pytest.mark.req("B41")
-@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+@pytest.mark.skipif(shutil.which("cc") is None, reason="a C compiler is not installed")
 def test_a_step_in_an_image_cannot_take_back_what_was_said(bench: Bench, tmp_path: Path) -> None:
     needs_bubblewrap()
     make_image(folder := tmp_path / "image")

@@ -98,7 +98,7 @@ class Lack:
 
 
 class Group:
-    """A control group of a step at a time, or of none where there is no folder; see :func:`made_in`.
+    """A control group, for one step at a time; without a folder it holds nothing. See :func:`made_in`.
 
     Parameters
     ----------
@@ -155,14 +155,14 @@ class Group:
         self._asked, self._before = memory_bytes, self._counts()
 
     def lack(self) -> Lack | None:
-        """Return what the step lacked that began last; None where there is no group."""
+        """Return what the last step lacked; None without a folder."""
         if not self.folders:
             return None
         kills, hits = (now - before for now, before in zip(self._counts(), self._before, strict=True))
         return Lack(kills, self._asked if kills and hits else None)
 
     def end(self) -> bool:
-        """Kill whatever is in it, and wait until there is nobody; say whether there is a group."""
+        """Kill whatever is in it, and wait until it is empty; say whether it has a folder."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while self.folders and (there := _processes(self._memory)) and time.monotonic() < deadline:
             try:
@@ -359,7 +359,7 @@ def _processes(folder: Path) -> list[int]:
 
 
 def _counted(path: Path, word: bytes) -> int:
-    """Return the number behind a word of a file, or what the file says where there is no word; 0 where it is not."""
+    """Return the number behind a word of a file, or that of the whole file for an empty word; 0 for a missing file."""
     with suppress(OSError):
         text = _read(path)
         return _count(text, word) if word else int(text)
